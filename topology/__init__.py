@@ -1,0 +1,18 @@
+"""What a machine is, and what its links are worth.
+
+Pure, but for `topology.agent` (a later step): no I/O, clock, thread, log or randomness in here.
+Time and text enter as arguments; a refusal is a `TopologyError` that says what and where.
+
+Modules, from the ground up (imports point down this list only):
+
+    hardware    the frozen facts: Gpu, Nic, Machine
+    constants   GB/s of every kind of link, each with its source
+    products    what a product name alone tells
+    matrix      `nvidia-smi topo -m` text -> Machine
+    fabric      Machine -> networkx graph; which links a pair's traffic crosses
+    bandwidth   set of GPUs -> all-reduce bus bandwidth and latency
+    prediction  free GPUs, sizes -> the sets the kubelet would hand out
+    placement   best, expected and worst set; what remains after it; one table per machine shape
+    record      Machine <-> the GpuTopology custom resource
+    platforms   known machines, as data
+"""

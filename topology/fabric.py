@@ -1,0 +1,238 @@
+"""Machine -> graph of GPUs, NICs, switches, host bridges and sockets; and what a pair's traffic crosses.
+
+A PCIe tree is not printed anywhere; it is read off the path classes. PIX groups hang under one
+switch, PXB groups under a switch of switches, NODE (and PHB) groups under one NUMA node. Where
+NVLink hides a pair's class it is bounded by what both ends share with a NIC or a third GPU, and
+failing that by their NUMA nodes: an inference of this module, which `Machine` itself never holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import networkx as nx
+
+from topology import constants
+from topology.hardware import Machine, PciePath
+from topology.products import facts
+
+_UNKNOWN = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Fabric:
+    """What traffic between GPUs can use.
+
+    `capacity_gbps[resource]` is per direction; `routes[a, b]` lists (resource, uses) for traffic a<->b:
+    how often each direction of the resource is used when both GPUs send one unit to each other.
+    """
+
+    size: int
+    capacity_gbps: dict[str, float]
+    routes: dict[tuple[int, int], tuple[tuple[str, float], ...]]
+    link_class: dict[tuple[int, int], str]
+    """Per pair: `NVSwitch`, `NV#`, or the PCIe class (known or inferred)."""
+    distance: tuple[tuple[int, ...], ...]
+    """PCIe distance per pair, 1 (PIX) .. 5 (SYS), 0 on the diagonal; inferred where hidden."""
+    graph: nx.Graph[str]
+
+
+def build_fabric(machine: Machine) -> Fabric:
+    """Derive the fabric of a machine. Pure; a machine without GPUs gives an empty fabric."""
+    distance = pcie_distances(machine)
+    count = len(machine.gpus)
+    tree = _Tree(machine, distance)
+    routes: dict[tuple[int, int], tuple[tuple[str, float], ...]] = {}
+    classes: dict[tuple[int, int], str] = {}
+    for a, b in combinations(range(count), 2):
+        if machine.gpus[a].switch_links and machine.gpus[b].switch_links:
+            routes[a, b], classes[a, b] = ((f"nvswitch port of GPU {a}", 1.0), (f"nvswitch port of GPU {b}", 1.0)), "NVSwitch"
+        elif machine.nvlinks[a][b]:
+            routes[a, b], classes[a, b] = ((f"NVLink {a}-{b}", 1.0),), f"NV{machine.nvlinks[a][b]}"
+        else:
+            routes[a, b] = tree.route(a, b)
+            classes[a, b] = list(PciePath)[distance[a][b] - 1].value
+    capacity = tree.capacity_gbps | _nvlink_capacity(machine)
+    square = tuple(tuple(row[:count]) for row in distance[:count])
+    return Fabric(count, capacity, routes, classes, square, _graph(machine, tree, capacity))
+
+
+def pcie_distances(machine: Machine) -> list[list[int]]:
+    """PCIe distances over GPUs then NICs, hidden ones inferred; 0 on the diagonal."""
+    total, gpus = len(machine.gpus) + len(machine.nics), len(machine.gpus)
+    known = [[machine.pcie_paths[i][j] for j in range(total)] for i in range(total)]
+    found = [[0 if i == j else (path.distance if (path := known[i][j]) else _UNKNOWN) for j in range(total)] for i in range(total)]
+    guess = [row[:] for row in found]
+    for middle in range(total):  # an ultrametric: no pair is further apart than both are from a third
+        for i, j in combinations(range(total), 2):
+            via = max(guess[i][middle], guess[middle][j])
+            if found[i][j] == _UNKNOWN and middle not in (i, j) and via < guess[i][j]:
+                guess[i][j] = guess[j][i] = via
+    for i, j in combinations(range(gpus), 2):
+        if found[i][j] == _UNKNOWN:
+            near = _same_numa(machine, i, j)
+            if near is False:
+                guess[i][j] = guess[j][i] = PciePath.SYS.distance
+            elif guess[i][j] >= PciePath.SYS.distance and near is not None:
+                guess[i][j] = guess[j][i] = PciePath.NODE.distance
+    worst = PciePath.SYS.distance
+    return [[min(cell, worst) for cell in row] for row in guess]
+
+
+def _same_numa(machine: Machine, a: int, b: int) -> bool | None:
+    left, right = machine.gpus[a], machine.gpus[b]
+    if left.numa_node is not None and right.numa_node is not None:
+        return left.numa_node == right.numa_node
+    if left.cpu_affinity and right.cpu_affinity:
+        return left.cpu_affinity == right.cpu_affinity
+    return None
+
+
+def groups(distance: list[list[int]], most: int, members: int) -> list[tuple[int, ...]]:
+    """Devices no further apart than `most`, as disjoint ascending groups over 0..members-1."""
+    near: nx.Graph[int] = nx.Graph()
+    near.add_nodes_from(range(members))
+    near.add_edges_from((i, j) for i, j in combinations(range(members), 2) if distance[i][j] <= most)
+    return sorted(tuple(sorted(part)) for part in nx.connected_components(near))
+
+
+class _Tree:
+    """The PCIe tree of one machine: which switch, which NUMA zone, what the wires carry."""
+
+    def __init__(self, machine: Machine, distance: list[list[int]]) -> None:
+        self.machine, self.distance = machine, distance
+        self.gpus, self.total = len(machine.gpus), len(distance)
+        known = facts(machine.gpus[0].product) if machine.gpus else None
+        told = machine.peer_to_peer
+        self.peer_to_peer = told if told is not None else not (known and known.peer_to_peer is False)
+        self.penalty = constants.host_bridge_penalty(machine.cpu_model)
+        self.leaf = self._level(PciePath.PIX.distance)
+        self.upper = self._level(PciePath.PXB.distance)
+        self.zone = {i: f"NUMA zone {n}" for n, part in enumerate(groups(distance, PciePath.NODE.distance, self.total)) for i in part}
+        self.capacity_gbps = self._capacity()
+
+    def _level(self, most: int) -> dict[int, str]:
+        """Switch name per device; a group of one device has no switch of its own that matters."""
+        kind = "switch" if most == PciePath.PIX.distance else "upper switch"
+        parts = [part for part in groups(self.distance, most, self.total) if len(part) > 1 and min(part) < self.gpus]
+        return {i: f"{kind} {n}" for n, part in enumerate(parts) for i in part}
+
+    def uplinks(self, device: int) -> list[str]:
+        """The switches above a device, nearest first; an upper switch counts only where it joins several."""
+        own = [self.leaf[device]] if device in self.leaf else []
+        if device in self.upper:
+            below = {j for j, name in self.upper.items() if name == self.upper[device]}
+            leaves = {j for j, name in self.leaf.items() if own and name == own[0]}
+            if below != leaves:
+                own.append(self.upper[device])
+        return own
+
+    def lane_gbps(self, position: int) -> float:
+        """One GPU's PCIe link: reported generation and width, else the product's, else the default."""
+        gpu = self.machine.gpus[position]
+        known = facts(gpu.product)
+        generation = gpu.pcie_generation or (known.pcie_generation if known else constants.DEFAULT_PCIE_GENERATION)
+        return constants.PCIE_X16_GBPS.get(generation, constants.PCIE_X16_GBPS[6]) * (gpu.pcie_width or 16) / 16
+
+    def _capacity(self) -> dict[str, float]:
+        capacity = {f"PCIe lanes of GPU {i}": self.lane_gbps(i) for i in range(self.gpus)}
+        for i in range(self.gpus):
+            for switch in self.uplinks(i):
+                wires = capacity.get(f"uplink of {switch}", 0.0)
+                capacity[f"uplink of {switch}"] = max(wires, self.lane_gbps(i))
+        zones = sorted({self.zone[i] for i in range(self.gpus)})
+        for a, b in combinations(zones, 2):
+            capacity[f"socket link {a} - {b}"] = constants.socket_gbps(self.machine.cpu_model)
+        return capacity
+
+    def route(self, a: int, b: int) -> tuple[tuple[str, float], ...]:
+        """What a<->b crosses over PCIe. Without peer-to-peer, everything goes up to host memory and back."""
+        above_a, above_b = self.uplinks(a), self.uplinks(b)
+        shared = set(above_a) & set(above_b)
+        direct = bool(shared) and self.peer_to_peer
+        if direct:
+            crossed = [s for s in above_a + above_b if s not in shared]
+            if self.distance[a][b] == PciePath.PXB.distance:  # stops below the first switch both hang under
+                crossed = [s for s in crossed if not s.startswith("upper")]
+        else:
+            crossed = above_a + above_b
+        price = 1.0 if direct else self.penalty
+        uses: dict[str, float] = {f"PCIe lanes of GPU {a}": price, f"PCIe lanes of GPU {b}": price}
+        for switch in crossed:
+            uses[f"uplink of {switch}"] = uses.get(f"uplink of {switch}", 0.0) + price
+        if self.zone[a] != self.zone[b]:
+            first, second = sorted((self.zone[a], self.zone[b]))
+            uses[f"socket link {first} - {second}"] = 1.0
+        return tuple(uses.items())
+
+
+def _nvlink_capacity(machine: Machine) -> dict[str, float]:
+    capacity: dict[str, float] = {}
+    for i, gpu in enumerate(machine.gpus):
+        if gpu.switch_links:
+            capacity[f"nvswitch port of GPU {i}"] = gpu.switch_links * _link_gbps(machine, i, i)
+    for a, b in combinations(range(len(machine.gpus)), 2):
+        if machine.nvlinks[a][b]:
+            capacity[f"NVLink {a}-{b}"] = machine.nvlinks[a][b] * _link_gbps(machine, a, b)
+    return capacity
+
+
+def _link_gbps(machine: Machine, a: int, b: int) -> float:
+    known = facts(machine.gpus[a].product)
+    if known and known.nvlink_gbps:
+        return known.nvlink_gbps
+    generation = machine.nvlink_generation(a, b)
+    if generation is None and known:
+        generation = known.nvlink_generation
+    return constants.NVLINK_GBPS.get(generation, constants.UNKNOWN_NVLINK_GBPS) if generation else constants.UNKNOWN_NVLINK_GBPS
+
+
+def _graph(machine: Machine, tree: _Tree, capacity: dict[str, float]) -> nx.Graph[str]:
+    """Vertices carry `kind` (gpu, nic, switch, nvswitch, socket), edges `kind` and `gbps` (None = unknown)."""
+    graph: nx.Graph[str] = nx.Graph()
+    names = [f"GPU {i}" for i in range(tree.gpus)] + [nic.name for nic in machine.nics]
+    for device, name in enumerate(names):
+        graph.add_node(name, kind="gpu" if device < tree.gpus else "nic")
+        chain = [*tree.uplinks(device), tree.zone[device]]
+        lower, gbps = name, tree.lane_gbps(device) if device < tree.gpus else None
+        for upper in chain:
+            graph.add_node(upper, kind="socket" if upper == tree.zone[device] else "switch")
+            graph.add_edge(lower, upper, kind="pcie", gbps=gbps)
+            lower, gbps = upper, capacity.get(f"uplink of {upper}")
+    for resource, gbps in capacity.items():
+        kind, _, rest = resource.partition(" ")
+        if kind == "NVLink":
+            a, b = rest.split("-")
+            graph.add_edge(f"GPU {a}", f"GPU {b}", kind="nvlink", gbps=gbps)
+        elif kind == "nvswitch":
+            graph.add_node("NVSwitch", kind="nvswitch")
+            graph.add_edge(rest.removeprefix("port of "), "NVSwitch", kind="nvlink", gbps=gbps)
+        elif kind == "socket":
+            a, b = rest.removeprefix("link ").split(" - ")
+            graph.add_edge(a, b, kind="socket", gbps=gbps)
+    return graph
+
+
+def islands(machine: Machine) -> list[tuple[int, ...]]:
+    """Groups of GPU positions joined by NVLink, directly or through switches; singletons included."""
+    count = len(machine.gpus)
+    joined: nx.Graph[int] = nx.Graph()
+    joined.add_nodes_from(range(count))
+    for a, b in combinations(range(count), 2):
+        if machine.nvlinks[a][b] or (machine.gpus[a].switch_links and machine.gpus[b].switch_links):
+            joined.add_edge(a, b)
+    return sorted(tuple(sorted(part)) for part in nx.connected_components(joined))
+
+
+def fabric_name(machine: Machine) -> str:
+    """The fabric in a word or two, for people and printer columns: `NVSwitch NV18`, `NV12 pairs`, `PCIe`."""
+    switched = {gpu.switch_links for gpu in machine.gpus if gpu.switch_links}
+    if switched:
+        return f"NVSwitch NV{max(switched)}"
+    counts = {count for row in machine.nvlinks for count in row if count}
+    if not counts:
+        return "PCIe"
+    sizes = {len(part) for part in islands(machine)}
+    shape = "pairs" if sizes <= {1, 2} and len(machine.gpus) > 2 else "mesh" if len(machine.gpus) > 2 else "bridge"
+    return f"NV{max(counts)} {shape}"

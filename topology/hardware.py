@@ -1,0 +1,142 @@
+"""The frozen facts about one machine. What is not known is None, never a default.
+
+Positions and indices are two things: a *position* is a place in `Machine.gpus` (0..n-1, what all
+matrices and bit masks are in); an *index* is what nvidia-smi calls the GPU (`Gpu.index`), which may
+have gaps when a GPU is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+MAX_GPUS = 16
+"""Most GPUs in one machine: HGX-2, DGX-2 and p2.16xlarge have sixteen, and masks stay small."""
+
+
+class TopologyError(ValueError):
+    """Text, a record or a machine that contradicts itself; the message says what and where."""
+
+
+class PciePath(StrEnum):
+    """The worst thing a PCIe path crosses, in nvidia-smi's words, nearest first."""
+
+    PIX = "PIX"  # one PCIe switch
+    PXB = "PXB"  # several PCIe switches, no host bridge
+    PHB = "PHB"  # a PCIe host bridge
+    NODE = "NODE"  # several host bridges of one NUMA node
+    SYS = "SYS"  # the interconnect between NUMA nodes
+
+    @property
+    def distance(self) -> int:
+        """1 (PIX) .. 5 (SYS)."""
+        return _DISTANCES[self]
+
+
+_DISTANCES = {path: rank for rank, path in enumerate(PciePath, start=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One physical GPU."""
+
+    index: int
+    uuid: str | None = None
+    product: str | None = None
+    memory_bytes: int | None = None
+    pci_bus_id: str | None = None
+    numa_node: int | None = None
+    cpu_affinity: str | None = None
+    """Linux cpulist, such as `0-31,64-95`."""
+    mig_enabled: bool | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    nvlink_generation: int | None = None
+    switch_links: int | None = None
+    """NVLinks that end in an NVSwitch; 0 = none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """One network adapter, as nvidia-smi lists it beside the GPUs."""
+
+    name: str
+    device: str | None = None
+    """The RDMA device behind a `NICn` name, from the legend."""
+
+
+Matrix = tuple[tuple[PciePath | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """GPUs, NICs and what joins them. Matrices are square, symmetric, None on the diagonal."""
+
+    gpus: tuple[Gpu, ...]
+    nics: tuple[Nic, ...] = ()
+    pcie_paths: Matrix = ()
+    """Over GPUs then NICs. None where unknown: nvidia-smi prints NV# instead of the PCIe class."""
+    nvlinks: tuple[tuple[int, ...], ...] = ()
+    """Direct NVLinks per pair of GPUs (0 = none); links through an NVSwitch are `switch_links`."""
+    cpu_model: str | None = None
+    peer_to_peer: bool | None = None
+    """Whether GPUs may read each other's memory over PCIe."""
+
+    def __post_init__(self) -> None:
+        """Raises TopologyError when shapes or symmetry do not hold."""
+        count, total = len(self.gpus), len(self.gpus) + len(self.nics)
+        if not 0 <= count <= MAX_GPUS:
+            raise TopologyError(f"a machine has 0 to {MAX_GPUS} GPUs, this one {count}")
+        _check_square("pciePaths", self.pcie_paths, total)
+        _check_square("nvlinks", self.nvlinks, count)
+        indices = [gpu.index for gpu in self.gpus]
+        if len(set(indices)) != count:
+            raise TopologyError(f"GPU indices repeat: {indices}")
+        uuids = [gpu.uuid for gpu in self.gpus if gpu.uuid is not None]
+        if len(set(uuids)) != len(uuids):
+            raise TopologyError(f"GPU uuids repeat: {sorted(uuids)}")
+
+    def nvlink_generation(self, a: int, b: int) -> int | None:
+        """Generation of the links between positions `a` and `b`: the older of the two ends."""
+        ends = (self.gpus[a].nvlink_generation, self.gpus[b].nvlink_generation)
+        known = [end for end in ends if end is not None]
+        return min(known) if known else None
+
+    def positions(self, indices: tuple[int, ...] | list[int]) -> tuple[int, ...]:
+        """nvidia-smi indices -> positions. Raises TopologyError naming the unknown index."""
+        place = {gpu.index: position for position, gpu in enumerate(self.gpus)}
+        for index in indices:
+            if index not in place:
+                raise TopologyError(f"no GPU {index}: this machine has {sorted(place)}")
+        return tuple(place[index] for index in indices)
+
+    def indices(self, mask: int) -> tuple[int, ...]:
+        """The nvidia-smi indices of a bit mask of positions, ascending."""
+        return tuple(sorted(self.gpus[position].index for position in positions_of(mask)))
+
+
+def _check_square(name: str, rows: tuple[tuple[object, ...], ...], size: int) -> None:
+    if len(rows) != size or any(len(row) != size for row in rows):
+        raise TopologyError(f"{name} must be {size} x {size}")
+    for i in range(size):
+        for j in range(i):
+            if rows[i][j] != rows[j][i]:
+                raise TopologyError(f"{name} is not symmetric: [{i}][{j}] is {rows[i][j]}, [{j}][{i}] is {rows[j][i]}")
+
+
+def with_gpus(machine: Machine, **facts: object) -> Machine:
+    """The machine with the same facts set on every GPU, such as product or pcie_generation."""
+    return replace(machine, gpus=tuple(replace(gpu, **facts) for gpu in machine.gpus))  # type: ignore[arg-type]
+
+
+def positions_of(mask: int) -> tuple[int, ...]:
+    """The set bits of a mask, ascending: 0b1011 -> (0, 1, 3)."""
+    return tuple(position for position in range(mask.bit_length()) if mask >> position & 1)
+
+
+def mask_of(positions: tuple[int, ...] | list[int] | range) -> int:
+    """The mask of some positions: (0, 1, 3) -> 0b1011."""
+    mask = 0
+    for position in positions:
+        mask |= 1 << position
+    return mask

@@ -1,0 +1,64 @@
+"""What a product name alone tells. Names come as NVML ("NVIDIA A100-SXM4-80GB"), as GFD labels
+("NVIDIA-A100-SXM4-80GB-SHARED") or as people type them ("a100 sxm"): matched on letters and digits.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ProductFacts:
+    """Facts of a GPU product; None = the product does not tell."""
+
+    nvlink_generation: int | None
+    nvlinks: int
+    """NVLinks on the GPU; 0 = it has none."""
+    pcie_generation: int
+    peer_to_peer: bool | None
+    """PCIe peer-to-peer. GeForce drivers since Ada switch it off."""
+    nvlink_gbps: float | None = None
+    """Per link and direction, where it differs from the generation's usual figure."""
+
+
+# First match wins. Sources: NVIDIA data sheets (links, PCIe); NCCL 2.30.7 topo.h (GA10x links).
+_PRODUCTS: tuple[tuple[str, ProductFacts], ...] = (
+    (r"GB[23]00|B[23]00", ProductFacts(5, 18, 5, True)),
+    (r"H100NVL|H[128]00PCIE|H100$|H200NVL", ProductFacts(4, 18, 5, True)),
+    (r"H100|H200|H800|H20|GH200", ProductFacts(4, 18, 5, True)),
+    (r"A100|A800|A30", ProductFacts(3, 12, 4, True)),
+    (r"A40$|A6000(?!ADA)|A5500|A5000|A4500|RTX3090", ProductFacts(3, 4, 4, True, 12.0)),
+    (r"V100", ProductFacts(2, 6, 3, True)),
+    (r"P100", ProductFacts(1, 4, 3, True)),
+    (r"RTX50[5-9]0", ProductFacts(None, 0, 5, False)),
+    (r"RTX40[5-9]0", ProductFacts(None, 0, 4, False)),
+    (r"L40S?|L4\b|L4$|L20|L2$|A10|A16|A2$|A2\b|RTX6000ADA|6000ADA", ProductFacts(None, 0, 4, True)),
+    (r"T4|P4|P40|K80|M60|K520|GTX10|TITANXP", ProductFacts(None, 0, 3, True)),
+    (r"RTX20[678]0|QUADRORTX|TITANRTX", ProductFacts(2, 2, 3, None)),
+)
+
+
+def normalise(product: str) -> str:
+    """Upper case, letters and digits only, vendor and sharing suffix dropped."""
+    name = re.sub(r"[^A-Z0-9]", "", product.upper())
+    for word in ("NVIDIA", "TESLA", "GEFORCE"):
+        name = name.replace(word, "")
+    return re.sub(r"SHARED$", "", name)
+
+
+def same_product(a: str, b: str) -> bool:
+    """Whether a GFD label and an NVML name speak of one product ("Tesla-T4" and "Tesla T4 ")."""
+    left, right = normalise(a), normalise(b)
+    return left == right or left.startswith(right) or right.startswith(left)
+
+
+def facts(product: str | None) -> ProductFacts | None:
+    """Facts of a product, or None for one that is not in the table or not known."""
+    if not product:
+        return None
+    name = normalise(product)
+    for pattern, found in _PRODUCTS:
+        if re.search(pattern, name):
+            return found
+    return None
