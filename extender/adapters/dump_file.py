@@ -1,0 +1,81 @@
+"""A cluster out of a file: `kubectl get nodes,pods,gputopologies -A -o yaml` (or json), one List or several documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from extender.adapters.manifests import KINDS, Seen, seen
+from extender.decision.changes import Listed
+from extender.errors import ClusterSourceError
+
+
+class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Safe YAML that leaves times as text, as JSON does: kubectl prints them unquoted."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load_documents(text: str, where: str) -> list[Any]:
+    """JSON or YAML text -> documents. Raises ClusterSourceError with line and column."""
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            return [msgspec.json.decode(text)]
+        except msgspec.DecodeError:
+            pass  # YAML flow style and several JSON documents are tried below
+    try:
+        return [document for document in yaml.load_all(text, Loader=_PlainLoader) if document is not None]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ClusterSourceError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())}") from error
+
+
+def read_text(path: Path) -> str:
+    """The file's text. Raises ClusterSourceError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ClusterSourceError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ClusterSourceError(f"{path} is not text: {error.reason} at byte {error.start}") from error
+
+
+def read_dump(path: Path) -> list[Listed]:
+    """The file as one listing per kind. Raises ClusterSourceError naming the object that cannot be read."""
+    found: dict[str, list[Seen]] = {kind: [] for kind in KINDS}
+    for kind, manifest in _objects(load_documents(read_text(path), str(path)), str(path)):
+        if kind in found:
+            try:
+                found[kind].append(seen(kind, manifest))
+            except ClusterSourceError as error:
+                raise ClusterSourceError(f"{path}: {error}") from error
+    if not found["Node"]:
+        raise ClusterSourceError(
+            f"{path} holds no Node: not a cluster dump. Make one with: kubectl get nodes,pods,gputopologies -A -o yaml"
+        )
+    return [Listed(KINDS[kind], tuple(changes)) for kind, changes in found.items()]
+
+
+def _objects(documents: list[Any], where: str, kind: str = "") -> Iterator[tuple[str, Any]]:
+    """(kind, object) out of documents; lists, typed lists and bare arrays are opened."""
+    for place, document in enumerate(documents):
+        if isinstance(document, list):
+            yield from _objects(document, where)
+            continue
+        if not isinstance(document, dict):
+            raise ClusterSourceError(f"{where}: item {place} is {type(document).__name__}, not a Kubernetes object")
+        own = str(document.get("kind") or kind)
+        if own.endswith("List"):
+            items = document.get("items") or []
+            if not isinstance(items, list):
+                raise ClusterSourceError(f"{where}: {own}.items is {type(items).__name__}, not a list")
+            yield from _objects(items, where, own.removesuffix("List"))
+        else:
+            yield own, document

@@ -1,0 +1,268 @@
+"""List and watch of a real API server, for nodes, bound pods and GpuTopologies.
+
+Three nested loops per kind: for ever; list, then watch; one stream. A watch that ends is resumed where it stopped; a
+410 (the server no longer has that history) lists again; everything else backs off and tries again. The state last
+seen stays until a listing replaces it. Ready only after the first listing of every kind.
+
+The `kubernetes` client gives configuration, authentication and connections; its models are too slow for
+thousands of objects, so lines are decoded here. None of its exceptions leaves this module.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import kubernetes.client
+import kubernetes.config
+import msgspec
+import urllib3
+
+from extender.adapters.manifests import Seen, gone, seen
+from extender.decision.changes import Change, Listed
+from extender.errors import ClusterSourceError
+from extender.live import LiveCluster
+from extender.metrics import Metrics
+from extender.settings import Kube
+from topology.record import GROUP, PLURAL, VERSION
+
+log = logging.getLogger("fabricwise.kube")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind to follow."""
+
+    kind: str
+    listed_as: str
+    path: str
+    field_selector: str | None = None
+    optional: bool = False
+    """Whether a 404 (its CRD is not installed) means an empty list."""
+
+
+RESOURCES = (
+    Resource("Node", "nodes", "/api/v1/nodes"),
+    Resource("Pod", "pods", "/api/v1/pods", "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"),
+    Resource("GpuTopology", "topologies", f"/apis/{GROUP}/{VERSION}/{PLURAL}", optional=True),
+)
+
+_ABSENT_RETRY_SECONDS = 5.0
+
+
+class _GoneError(Exception):
+    """410: history is lost, list again."""
+
+
+class _RefusedError(Exception):
+    """The server, or the way to it, said no; `status` 0 = no answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _ListPage(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[dict[str, Any]] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: dict[str, Any]
+
+
+_PAGE, _EVENT = msgspec.json.Decoder(_ListPage), msgspec.json.Decoder(_Event)
+
+
+def api_client(kubeconfig: str | None = None) -> kubernetes.client.ApiClient:
+    """A configured client: in the cluster if we run in one, else from a kubeconfig. Raises ClusterSourceError."""
+    configuration = kubernetes.client.Configuration()
+    try:
+        if kubeconfig is None:
+            try:
+                kubernetes.config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+                return kubernetes.client.ApiClient(configuration)
+            except kubernetes.config.ConfigException:
+                pass
+        kubernetes.config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        return kubernetes.client.ApiClient(configuration)
+    except (kubernetes.config.ConfigException, OSError, ValueError) as error:
+        raise ClusterSourceError(f"no Kubernetes configuration: {error}") from error
+
+
+class KubeWatch:
+    """Follows the API server in three daemon threads until `stop`."""
+
+    def __init__(self, client: kubernetes.client.ApiClient, live: LiveCluster, settings: Kube, metrics: Metrics) -> None:
+        self._client, self._live, self._settings, self._metrics = client, live, settings, metrics
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin to follow; returns at once."""
+        for resource in RESOURCES:
+            threading.Thread(target=self._follow, args=(resource,), name=f"watch-{resource.listed_as}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask the threads to end; a stream in flight ends at its next event or timeout."""
+        self._stop.set()
+
+    def _follow(self, resource: Resource) -> None:
+        version: str | None = None
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                if version is None:
+                    version = self._list(resource)
+                for newest in self._stream(resource, version):
+                    version, failures = newest, 0
+            except _GoneError:
+                version = None
+                self._failed(resource, "gone")
+            except _RefusedError as refusal:
+                failures += 1
+                if refusal.status == 404 and resource.optional:
+                    self._live.apply((Listed(resource.listed_as, ()),))
+                    version, wait = None, _ABSENT_RETRY_SECONDS
+                else:
+                    self._failed(resource, str(refusal.status or "connection"))
+                    log.warning("%s: %s", resource.listed_as, refusal)
+                    wait = self._backoff(failures)
+                self._stop.wait(wait)
+            except Exception:  # a bug must not silently end a watch: say it, start afresh
+                failures += 1
+                version = None
+                self._failed(resource, "internal")
+                log.exception("%s: unexpected; listing again", resource.listed_as)
+                self._stop.wait(self._backoff(failures))
+
+    def _failed(self, resource: Resource, cause: str) -> None:
+        self._metrics.watch_failures.labels(resource.listed_as, cause).inc()
+
+    def _backoff(self, failures: int) -> float:
+        longest = min(self._settings.max_backoff_seconds, 0.1 * 2 ** min(failures, 10))
+        return float(longest * random.uniform(0.5, 1.0))
+
+    def _list(self, resource: Resource) -> str:
+        """List all pages, fold them as one, return the resource version to watch from."""
+        found: list[Seen] = []
+        query = {"limit": str(self._settings.page_size)}
+        while True:
+            page = self._decode_page(resource, self._body(resource, query))
+            found += self._read_all(resource, page.items or [])
+            if not page.metadata.continue_:
+                break
+            query["continue"] = page.metadata.continue_
+        self._live.apply((Listed(resource.listed_as, tuple(found)),))
+        return page.metadata.resource_version
+
+    def _body(self, resource: Resource, query: dict[str, str]) -> bytes:
+        response = self._get(resource, query)
+        try:
+            return bytes(response.data)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _RefusedError(0, f"the list broke off: {error}") from error
+        finally:
+            response.release_conn()
+
+    def _decode_page(self, resource: Resource, data: bytes) -> _ListPage:
+        try:
+            return _PAGE.decode(data)
+        except msgspec.DecodeError as error:
+            raise _RefusedError(0, f"list of {resource.listed_as} is not one: {error}") from error
+
+    def _read_all(self, resource: Resource, items: list[dict[str, Any]]) -> list[Seen]:
+        found: list[Seen] = []
+        for item in items:
+            try:
+                found.append(seen(resource.kind, item))
+            except ClusterSourceError as error:
+                self._failed(resource, "object")
+                log.warning("skipped: %s", error)
+        return found
+
+    def _stream(self, resource: Resource, version: str) -> Iterator[str]:
+        """Fold events until the stream ends; yields the resource version after each."""
+        seconds = self._settings.watch_seconds
+        query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        with closing(self._get(resource, query)) as response:
+            yield version
+            for line in _lines(response):
+                if self._stop.is_set():
+                    return
+                try:
+                    event = _EVENT.decode(line)
+                except msgspec.DecodeError as error:
+                    raise _RefusedError(0, f"watch of {resource.listed_as}: not an event: {error}") from error
+                if event.type == "ERROR":
+                    code = event.object.get("code")
+                    raise _GoneError if code == 410 else _RefusedError(int(code or 0), str(event.object.get("message")))
+                change = self._change(resource, event)
+                if change is not None:
+                    self._live.apply((change,))
+                self._metrics.watch_events.labels(resource.listed_as, event.type).inc()
+                yield str(event.object.get("metadata", {}).get("resourceVersion") or version)
+
+    def _change(self, resource: Resource, event: _Event) -> Change | None:
+        try:
+            if event.type in ("ADDED", "MODIFIED"):
+                return seen(resource.kind, event.object)
+            if event.type == "DELETED":
+                return gone(resource.kind, event.object)
+        except ClusterSourceError as error:
+            self._failed(resource, "object")
+            log.warning("skipped: %s", error)
+        return None
+
+    def _get(self, resource: Resource, query: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """An open response, 200 only. Raises _GoneError or _RefusedError."""
+        query = dict(query)
+        if resource.field_selector:
+            query["fieldSelector"] = resource.field_selector
+        headers = {"Accept": "application/json"}
+        timeout = urllib3.Timeout(connect=self._settings.connect_timeout_seconds, read=self._settings.read_timeout_seconds)
+        try:
+            headers |= _credentials(self._client.configuration)
+            response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
+                "GET", self._client.configuration.host + resource.path, fields=query, headers=headers,
+                preload_content=False, timeout=timeout, retries=False,
+            )  # fmt: skip
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _RefusedError(0, f"no answer from the API server: {error}") from error
+        if response.status == 200:
+            return response
+        try:
+            text = response.data[:300].decode(errors="replace")
+        except (urllib3.exceptions.HTTPError, OSError):
+            text = ""
+        response.release_conn()
+        if response.status == 410:
+            raise _GoneError
+        raise _RefusedError(response.status, f"API server answered {response.status} to {resource.path}: {text}")
+
+
+def _credentials(configuration: Any) -> dict[str, str]:
+    """Authentication headers; asked for each time, for tokens are rotated and the client refreshes them then."""
+    settings = configuration.auth_settings().values()
+    return {auth["key"]: auth["value"] for auth in settings if auth["in"] == "header" and auth["value"]}
+
+
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Non-empty lines as they arrive. Raises _RefusedError when the stream breaks."""
+    rest = b""
+    try:
+        while chunk := response.read1():
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (line for line in lines if line.strip())
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _RefusedError(0, f"the watch broke: {error}") from error

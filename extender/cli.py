@@ -1,0 +1,238 @@
+"""The command line. Every error is one line on standard error and exit status 1; usage errors are 2."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+import yaml
+from rich.console import Console
+
+from extender import show
+from extender.adapters.dump_file import load_documents, read_text
+from extender.decision import answers
+from extender.decision.demand import quantity
+from extender.decision.judge import Judge
+from extender.errors import ClusterSourceError, FabricwiseError, RequestError
+from extender.inspection import machine_answer
+from extender.service import Service, build_service, server_for
+from extender.settings import Settings, load_settings
+from extender.sources import connect, wait_synced
+from extender.web.debug_api import pod_from
+from topology.hardware import Machine, TopologyError, with_gpus
+from topology.matrix import parse_matrix
+from topology.platforms import machine_of, platforms
+from topology.record import TopologyRecord, encode, free_mask
+
+app = typer.Typer(help="GPU-aware scheduler extender: places pods by link bandwidth and says why.", no_args_is_help=True)
+topo = typer.Typer(help="Look at one machine's links, or import them.", no_args_is_help=True)
+app.add_typer(topo, name="topo")
+console = Console()
+
+
+class Output(StrEnum):
+    """How to print."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; see config/extender.yaml.")]
+ClusterOption = Annotated[str | None, typer.Option("--cluster", help="kube, simulated, or a dump file.")]
+KubeconfigOption = Annotated[str | None, typer.Option("--kubeconfig", help="For --cluster kube outside a cluster.")]
+ProductOption = Annotated[str | None, typer.Option("--product", help="Product name, such as 'NVIDIA H100 80GB HBM3'.")]
+MemoryOption = Annotated[str | None, typer.Option("--memory", help="Memory per GPU, such as 80Gi.")]
+CpuOption = Annotated[str | None, typer.Option("--cpu", help="CPU model: decides the socket link's GB/s.")]
+PcieOption = Annotated[int | None, typer.Option("--pcie-gen", min=1, max=6, help="PCIe generation of the GPUs.")]
+P2pOption = Annotated[bool | None, typer.Option("--p2p/--no-p2p", help="Whether PCIe peer-to-peer works.")]
+
+
+@app.command()
+def serve(
+    cluster: Annotated[str, typer.Option("--cluster", help="kube, simulated, or a dump file.")] = "simulated",
+    config: ConfigOption = None,
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8888,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """Serve the scheduler verbs and the debug API."""
+    settings = load_settings(config)
+    logging.basicConfig(level=settings.server.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    service = build_service(settings)
+    source = connect(cluster, service, kubeconfig)
+    try:
+        server_for(service, host, port).run()
+    finally:
+        source.stop()
+
+
+@app.command()
+def explain(
+    pod: Annotated[Path, typer.Argument(help="Pod manifest (or a workload with a pod template), YAML or JSON.")],
+    cluster: ClusterOption = None,
+    server: Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead.")] = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """Where would this pod go, and why not elsewhere?"""
+    if cluster and server:
+        raise typer.BadParameter("give --cluster or --server, not both")
+    documents = load_documents(read_text(pod), str(pod))
+    if len(documents) != 1:
+        raise RequestError(f"{pod}: expected one Pod, found {len(documents)} documents")
+    try:
+        wanted = pod_from(documents[0])
+    except RequestError as error:
+        raise RequestError(f"{pod}: {error}") from error
+    if server:
+        answer = _ask(server, documents[0])
+    else:
+        service = _loaded(cluster or "simulated", load_settings(config), kubeconfig)
+        scoring, resource = service.settings.scoring, service.settings.resource
+        answer = answers.explain(Judge(scoring.size_mix), service.live.snapshot, wanted, scoring, resource)
+    _print(answer, output, show.explanation)
+
+
+def _loaded(cluster: str, settings: Settings, kubeconfig: str | None) -> Service:
+    service = build_service(settings)
+    source = connect(cluster, service, kubeconfig)
+    try:
+        wait_synced(service, timeout_seconds=30)
+    finally:
+        source.stop()
+    return service
+
+
+def _ask(server: str, document: Any) -> dict[str, Any]:
+    try:
+        response = httpx.post(f"{server.rstrip('/')}/v1/explain", json=document, timeout=30)
+        answer = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ClusterSourceError(f"{server}: {error}") from error
+    except ValueError as error:
+        raise ClusterSourceError(f"{server} answered {response.status_code} with something that is not JSON") from error
+    if response.status_code != 200 or not isinstance(answer, dict) or "nodes" not in answer:
+        detail = answer.get("error", answer) if isinstance(answer, dict) else answer
+        raise ClusterSourceError(f"{server} answered {response.status_code}: {detail}")
+    return answer
+
+
+@topo.command("show")
+def topo_show(
+    what: Annotated[str, typer.Argument(help="`nvidia-smi topo -m` output in a file, a node name, or a bundled platform.")],
+    cluster: ClusterOption = None,
+    gpus: Annotated[str | None, typer.Option("--gpus", help="One set of GPU indices, such as 0,1,2.")] = None,
+    product: ProductOption = None,
+    memory: MemoryOption = None,
+    cpu: CpuOption = None,
+    pcie_gen: PcieOption = None,
+    p2p: P2pOption = None,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """A machine's links in GB/s, and its best, expected and worst sets."""
+    chosen = _indices(gpus)
+    free: int | None = None
+    if cluster is not None:
+        machine, free = _node_machine(what, cluster, kubeconfig)
+    elif Path(what).is_file():
+        machine = _matrix(Path(what), product, memory, cpu, pcie_gen, p2p)
+    elif what in platforms():
+        machine = machine_of(what)
+    else:
+        raise ClusterSourceError(f"{what!r} is no file and no bundled platform ({', '.join(platforms())}); for a node give --cluster")
+    name = Path(what).name
+    _print(machine_answer(name, machine, free, chosen), output, show.topology)
+
+
+def _node_machine(node: str, cluster: str, kubeconfig: str | None) -> tuple[Machine, int]:
+    snapshot = _loaded(cluster, Settings(), kubeconfig).live.snapshot
+    record = snapshot.topologies.get(node)
+    if isinstance(record, str):
+        raise ClusterSourceError(record)
+    if record is None:
+        known = "has no GpuTopology" if node in snapshot.nodes else f"is not known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}"
+        raise ClusterSourceError(f"node {node!r} {known}")
+    return record.machine, free_mask(record.machine, record.status)
+
+
+def _indices(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"--gpus {text!r} is not a list such as 0,1,2") from error
+
+
+@topo.command("import")
+def topo_import(
+    matrix: Annotated[Path, typer.Argument(help="`nvidia-smi topo -m` output in a file.")],
+    node: Annotated[str, typer.Option("--node", help="Name of the node it is from.")],
+    product: ProductOption = None,
+    memory: MemoryOption = None,
+    cpu: CpuOption = None,
+    pcie_gen: PcieOption = None,
+    p2p: P2pOption = None,
+) -> None:
+    """Print a GpuTopology manifest made from a matrix."""
+    machine = _matrix(matrix, product, memory, cpu, pcie_gen, p2p)
+    typer.echo(yaml.safe_dump(encode(TopologyRecord(node, machine)), sort_keys=False, width=200), nl=False)
+
+
+def _matrix(path: Path, product: str | None, memory: str | None, cpu: str | None, pcie_gen: int | None, p2p: bool | None) -> Machine:
+    try:
+        memory_bytes = int(quantity(memory)) if memory is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(f"--memory: {error}") from error
+    try:
+        machine = parse_matrix(read_text(path), product, memory_bytes)
+    except TopologyError as error:
+        raise TopologyError(f"{path}: {error}") from error
+    if pcie_gen is not None:
+        machine = with_gpus(machine, pcie_generation=pcie_gen)
+    return replace(machine, cpu_model=cpu, peer_to_peer=p2p)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the stream of pods, for scripts.")] = False,
+    pods: Annotated[int, typer.Option("--pods", min=1, max=500, help="Pods in the stream.")] = 36,
+    seed: Annotated[int, typer.Option("--seed", help="Another stream.")] = 7,
+    pause_seconds: Annotated[float, typer.Option("--pause", min=0, help="Seconds between pods.")] = 0.25,
+) -> None:
+    """Watch GPU pods being placed by link quality: the real HTTP service on a simulated cluster."""
+    from extender.demo import run_demo
+
+    run_demo(console, pods=pods, seed=seed, pause_seconds=0.0 if once and not console.is_terminal else pause_seconds, once=once)
+
+
+def _print(answer: dict[str, Any], output: Output, table: Any) -> None:
+    if output is Output.JSON:
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        console.print(table(answer))
+
+
+def main() -> None:
+    """Entry point of the `fabricwise` command."""
+    try:
+        app()
+    except (FabricwiseError, TopologyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

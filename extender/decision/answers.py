@@ -1,0 +1,134 @@
+"""Decisions and nodes as plain data: one shape for the debug API, the command line and the decision log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from extender.decision.cluster import NodeView, Snapshot
+from extender.decision.demand import Demand, demand_of
+from extender.decision.judge import UNKNOWN_NODE, Judge
+from extender.decision.objects import Pod
+from extender.decision.reasons import Rejection
+from extender.decision.scores import Ranking, rank
+from extender.decision.verdict import Evidence, Verdict
+from extender.settings import Scoring
+from topology.fabric import fabric_name
+from topology.record import TopologyRecord
+
+
+def judge_all(judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, names: Sequence[str]) -> list[Verdict]:
+    """A verdict per name, in order. A demand that is itself a refusal refuses every node."""
+    if isinstance(demand, Rejection):
+        return [Verdict(demand, Evidence())] * len(names)
+    views, memory, judged = snapshot.views, judge.remembered(demand), judge.judge
+    verdicts: list[Verdict] = []
+    for name in names:
+        view = views.get(name)
+        if view is None:
+            verdicts.append(UNKNOWN_NODE)
+        else:
+            state = view.state
+            verdicts.append(memory.get(state) or judged(demand, state))
+    return verdicts
+
+
+def rank_all(demand: Demand | Rejection, verdicts: Sequence[Verdict], scoring: Scoring) -> dict[Verdict, Ranking]:
+    """Rankings by the settings' weights; none for a demand that is a refusal."""
+    if isinstance(demand, Rejection):
+        return {}
+    weights = {"link": scoring.weights.link, "fragmentation": scoring.weights.fragmentation, "memory": scoring.weights.memory}
+    return rank(demand, verdicts, weights, scoring.unknown_topology_value, scoring.unknown_memory_value)
+
+
+def explain(judge: Judge, snapshot: Snapshot, pod: Pod, scoring: Scoring, resource: str) -> dict[str, Any]:
+    """What would be decided about the pod over all nodes, and why."""
+    demand = demand_of(pod, resource)
+    names = sorted(snapshot.views)
+    verdicts = judge_all(judge, snapshot, demand, names)
+    rankings = rank_all(demand, verdicts, scoring)
+    rows = [node_answer(name, verdict, rankings.get(verdict)) for name, verdict in zip(names, verdicts, strict=True)]
+    rows.sort(key=_order)
+    chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
+    return {"pod": pod_name(pod), "demand": demand_answer(demand), "chosen": chosen, "nodes": rows}
+
+
+def _order(row: Mapping[str, Any]) -> tuple[bool, int, float, str]:
+    return (not row["feasible"], -(row["score"] or 0), -(row["value"] or 0.0), row["node"])
+
+
+def pod_name(pod: Pod) -> str:
+    """namespace/name."""
+    return f"{pod.metadata.namespace or 'default'}/{pod.metadata.name}"
+
+
+def demand_answer(demand: Demand | Rejection) -> dict[str, Any]:
+    """A demand, or why there is none."""
+    if isinstance(demand, Rejection):
+        return {"problem": demand.detail}
+    return {
+        "gpus": demand.total,
+        "gpus_per_container": list(demand.groups),
+        "gpus_per_init_container": [size for size, init in demand.steps if init],
+        "min_gpu_memory_bytes": demand.min_gpu_memory_bytes,
+    }
+
+
+def node_answer(name: str, verdict: Verdict, ranking: Ranking | None) -> dict[str, Any]:
+    """One node's verdict with all its numbers."""
+    rejection, evidence = verdict.rejection, verdict.evidence
+    return {
+        "node": name,
+        "feasible": verdict.feasible,
+        "score": ranking.score if ranking else None,
+        "value": ranking.value if ranking else None,
+        "rejection": {"reason": str(rejection.reason), "detail": rejection.detail, "curable": rejection.curable} if rejection else None,
+        "scores": _scores(ranking),
+        "best_bandwidth_gbps": evidence.best_gbps,
+        "expected_bandwidth_gbps": evidence.expected_gbps,
+        "worst_bandwidth_gbps": evidence.worst_gbps,
+        "predicted": [{"gpus": list(p.gpus), "probability": p.probability, "bandwidth_gbps": p.busbw_gbps} for p in evidence.prospects],
+        "notes": list(evidence.notes),
+    }
+
+
+def _scores(ranking: Ranking | None) -> dict[str, Any]:
+    if ranking is None:
+        return {}
+    return {
+        name: {"value": round(score.value, 6), "weight": ranking.weights.get(name, 0.0), "detail": score.detail}
+        for name, score in ranking.scores.items()
+    }
+
+
+def node_summary(view: NodeView) -> dict[str, Any]:
+    """One line about a node."""
+    state = view.state
+    return {
+        "node": view.name,
+        "product": state.product,
+        "gpu_memory_bytes": state.gpu_memory_bytes,
+        "allocatable": state.allocatable,
+        "requested": state.requested,
+        "free": state.free_count,
+        "topology": state.note,
+        "problem": view.problem,
+    }
+
+
+def node_detail(view: NodeView, record: TopologyRecord | str | None) -> dict[str, Any]:
+    """All that is known of a node: hardware, who holds what, what is believed free."""
+    detail = node_summary(view)
+    detail["pods"] = [{"namespace": p.namespace, "name": p.name, "gpus": p.demand.total} for p in view.pods]
+    state = view.state
+    if state.table is not None and isinstance(record, TopologyRecord):
+        machine = record.machine
+        detail["fabric"] = fabric_name(machine)
+        detail["believed_free"] = [{"gpus": list(machine.indices(mask)), "probability": chance} for mask, chance in state.beliefs]
+        status = record.status
+        detail["allocated"] = [
+            {"gpu": a.index, "namespace": a.pod_namespace, "name": a.pod_name} for a in (status.allocated if status else ())
+        ]
+        detail["unhealthy"] = [{"gpu": index, "reason": reason} for index, reason in (status.unhealthy if status else ())]
+        detail["observed_at_seconds"] = status.observed_at_seconds if status else None
+    return detail

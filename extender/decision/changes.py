@@ -1,0 +1,207 @@
+"""Changes in, one fold: the only place where cluster state changes.
+
+Folding is idempotent (the same change twice changes nothing) and touches only the nodes a change speaks of; derived
+views are recomputed for those alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar, assert_never
+
+from extender.decision.cluster import BoundPod, NodeView, Snapshot, node_view
+from extender.decision.demand import Demand, demand_of
+from extender.decision.objects import Meta, Node, Pod
+from topology.record import TopologyRecord
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node was listed, added or modified."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGone:
+    """A node was deleted."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    """A pod was listed, added or modified."""
+
+    pod: Pod
+
+
+@dataclass(frozen=True, slots=True)
+class PodGone:
+    """A pod was deleted."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopologySeen:
+    """A GpuTopology was listed, added or modified; a str says why it could not be read."""
+
+    node: str
+    record: TopologyRecord | str
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyGone:
+    """A GpuTopology was deleted."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A kind was listed in full: what is not in `changes` no longer exists."""
+
+    kind: str
+    changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]
+
+
+T = TypeVar("T")
+
+Change = NodeSeen | NodeGone | PodSeen | PodGone | TopologySeen | TopologyGone | Listed
+
+
+def fold(snapshot: Snapshot, change: Change, resource: str) -> Snapshot:
+    """The snapshot after one change."""
+    return fold_all(snapshot, (change,), resource)
+
+
+def fold_all(snapshot: Snapshot, changes: Iterable[Change], resource: str) -> Snapshot:
+    """The snapshot after some changes, in order; cheaper than one by one, and the same."""
+    draft = _Draft(snapshot, resource)
+    for change in changes:
+        draft.apply(change)
+    return draft.done()
+
+
+class _Draft:
+    """Private copies while a batch is folded; nobody else sees them before `done`."""
+
+    def __init__(self, snapshot: Snapshot, resource: str) -> None:
+        self.before, self.resource = snapshot, resource
+        self.nodes, self.pods = dict(snapshot.nodes), dict(snapshot.pods)
+        self.topologies, self.by_node = dict(snapshot.topologies), dict(snapshot.by_node)
+        self.listed = snapshot.listed
+        self.touched: set[str] = set()
+
+    def apply(self, change: Change) -> None:
+        match change:
+            case NodeSeen(node):
+                self._put(self.nodes, node.metadata.name, node)
+            case NodeGone(name):
+                self._drop(self.nodes, name)
+            case TopologySeen(name, record):
+                self._put(self.topologies, name, record)
+            case TopologyGone(name):
+                self._drop(self.topologies, name)
+            case PodSeen(pod):
+                self._pod_seen(pod)
+            case PodGone(key):
+                self._unbind(key)
+            case Listed(kind, changes):
+                self._relist(kind, changes)
+            case _:
+                assert_never(change)
+
+    def _put(self, table: dict[str, T], name: str, value: T) -> None:
+        if table.get(name) != value:
+            table[name] = value
+            self.touched.add(name)
+
+    def _drop(self, table: dict[str, T], name: str) -> None:
+        if table.pop(name, None) is not None:
+            self.touched.add(name)
+
+    def _pod_seen(self, pod: Pod) -> None:
+        bound = bound_pod(pod, self.resource)
+        if bound is None:
+            self._unbind(pod.key)
+        elif self.pods.get(bound.key) != bound:
+            self._unbind(bound.key)
+            self.pods[bound.key] = bound
+            self.by_node[bound.node] = self.by_node.get(bound.node, frozenset()) | {bound.key}
+            self.touched.add(bound.node)
+
+    def _unbind(self, key: str) -> None:
+        bound = self.pods.pop(key, None)
+        if bound is not None:
+            left = self.by_node[bound.node] - {key}
+            self.by_node[bound.node] = left
+            if not left:
+                del self.by_node[bound.node]
+            self.touched.add(bound.node)
+
+    def _relist(self, kind: str, changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]) -> None:
+        for name in self._absent(kind, changes):
+            match kind:
+                case "nodes":
+                    self._drop(self.nodes, name)
+                case "topologies":
+                    self._drop(self.topologies, name)
+                case _:
+                    self._unbind(name)
+        for change in changes:
+            self.apply(change)
+        self.listed = self.listed | {kind}
+
+    def _absent(self, kind: str, changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]) -> list[str]:
+        present = {_name(change) for change in changes}
+        known = {"nodes": set(self.nodes), "topologies": set(self.topologies), "pods": set(self.pods)}[kind]
+        return sorted(known - present)
+
+    def done(self) -> Snapshot:
+        if not self.touched and self.listed == self.before.listed:
+            return self.before
+        views: dict[str, NodeView] = dict(self.before.views)
+        for name in self.touched:
+            node = self.nodes.get(name)
+            if node is None:
+                views.pop(name, None)
+            else:
+                held = tuple(self.pods[key] for key in self.by_node.get(name, ()))
+                views[name] = node_view(node, self.topologies.get(name), held, self.resource)
+        return Snapshot(self.nodes, self.pods, self.topologies, self.by_node, views, self.listed, self.before.revision + 1)
+
+
+def _name(change: NodeSeen | PodSeen | TopologySeen) -> str:
+    match change:
+        case NodeSeen(node):
+            return node.metadata.name
+        case PodSeen(pod):
+            return pod.key
+        case TopologySeen(name, _):
+            return name
+        case _:
+            assert_never(change)
+
+
+def bound_pod(pod: Pod, resource: str) -> BoundPod | None:
+    """The pod as load: None when it is not bound, has ended, or holds no GPU.
+
+    A bound pod whose request makes no sense got past the API server some other way; it holds nothing we can count.
+    """
+    ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
+    if not pod.spec.node_name or ended:
+        return None
+    demand = _held(pod, resource)
+    if demand is None:
+        return None
+    meta = pod.metadata
+    return BoundPod(pod.key, meta.namespace or "default", meta.name, pod.spec.node_name, demand, meta.creation_timestamp or "")
+
+
+def _held(pod: Pod, resource: str) -> Demand | None:
+    """What a bound pod holds: its GPUs, whatever its annotations say."""
+    demand = demand_of(Pod(metadata=Meta(name=pod.metadata.name), spec=pod.spec), resource)
+    return demand if isinstance(demand, Demand) and demand.total else None

@@ -1,0 +1,205 @@
+"""What is known of the cluster, and per node which GPUs are believed free.
+
+Kubernetes counts devices but does not say which. Where the agent's status names a pod's devices they are taken from
+there; for a bound pod it does not name yet, the devices are predicted, so that what is free is a *belief*: masks of
+positions with probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+
+from extender.decision.demand import Demand, quantity
+from extender.decision.objects import Node
+from topology.hardware import Machine
+from topology.placement import PlacementTable, table_for
+from topology.prediction import Steps
+from topology.products import same_product
+from topology.record import TopologyRecord, free_mask
+
+MOST_BELIEFS = 64
+"""Free sets kept per node; beyond, the unlikeliest are dropped."""
+
+MEMORY_TOLERANCE = 0.15
+"""The agent's and the label's memory may differ by this much: one reserves framebuffer, one does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundPod:
+    """A pod that holds GPUs on a node."""
+
+    key: str
+    namespace: str
+    name: str
+    node: str
+    demand: Demand
+    created: str
+
+
+@dataclass(frozen=True, eq=False)
+class NodeState:
+    """All that a verdict depends on. Equal nodes share one state object, and so their verdicts."""
+
+    allocatable: int
+    requested: int
+    product: str | None
+    gpu_memory_bytes: int | None
+    table: PlacementTable | None
+    """None: topology unknown; `note` says why."""
+    indices: tuple[int, ...]
+    """nvidia-smi index per position."""
+    healthy: int
+    """Usable GPUs: what the node offers, less what the agent calls unhealthy."""
+    beliefs: tuple[tuple[int, float], ...]
+    """(free mask, probability), likeliest first; empty where topology is unknown."""
+    note: str
+    """Where the topology is from, or why there is none."""
+
+    @property
+    def free_count(self) -> int:
+        """GPUs that both the API's count and the beliefs leave free."""
+        counted = max(0, self.allocatable - self.requested)
+        return counted if self.table is None else min(counted, max((mask.bit_count() for mask, _ in self.beliefs), default=0))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node: its name, its facts, its state."""
+
+    name: str
+    state: NodeState
+    pods: tuple[BoundPod, ...]
+    problem: str | None = None
+    """What is wrong with its GpuTopology, if anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The cluster at one moment. Immutable by convention: only `changes.fold` makes new ones."""
+
+    nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
+    pods: Mapping[str, BoundPod] = field(default_factory=lambda: MappingProxyType({}))
+    topologies: Mapping[str, TopologyRecord | str] = field(default_factory=lambda: MappingProxyType({}))
+    """By node name; a str says why the object could not be read."""
+    by_node: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    """Pod keys per node."""
+    views: Mapping[str, NodeView] = field(default_factory=lambda: MappingProxyType({}))
+    listed: frozenset[str] = frozenset()
+    """Kinds that have been listed in full."""
+    revision: int = 0
+
+    @property
+    def synced(self) -> bool:
+        """Whether every kind has been listed: before that, no answer is honest."""
+        return self.listed >= {"nodes", "pods", "topologies"}
+
+
+def node_view(node: Node, record: TopologyRecord | str | None, pods: tuple[BoundPod, ...], resource: str) -> NodeView:
+    """Derive a node's view from its three sources. A topology that contradicts its node is set aside, and said so."""
+    pods = tuple(sorted(pods, key=lambda pod: (pod.created, pod.key)))
+    problem = record if isinstance(record, str) else None
+    machine = record.machine if isinstance(record, TopologyRecord) else None
+    if machine is not None:
+        problem = contradiction(node, machine, resource)
+    allocatable = count_of(node, resource)
+    requested = sum(pod.demand.total for pod in pods)
+    labels = node.metadata.labels or {}
+    if machine is None or problem is not None or not machine.gpus:
+        note = f"topology unknown: {problem}" if problem else "topology unknown: no GpuTopology, using labels and counts"
+        state = _shared(allocatable, requested, _product(labels), _label_memory(labels), None, (), allocatable, (), note)
+        return NodeView(node.metadata.name, state, pods, problem)
+    assert isinstance(record, TopologyRecord)
+    table = table_for(machine)
+    memories = [gpu.memory_bytes for gpu in machine.gpus if gpu.memory_bytes is not None]
+    memory = min(memories) if len(memories) == len(machine.gpus) else _label_memory(labels)
+    sick = {index for index, _ in record.status.unhealthy} if record.status else set()
+    healthy = min(allocatable, len(machine.gpus) - len(sick))
+    note = "topology from GpuTopology" + ("" if record.status else " without status: device use predicted")
+    state = _shared(
+        allocatable, requested, machine.gpus[0].product or _product(labels), memory, table,
+        tuple(gpu.index for gpu in machine.gpus), healthy, _beliefs(record, table, pods), note,
+    )  # fmt: skip
+    return NodeView(node.metadata.name, state, pods)
+
+
+@lru_cache(maxsize=50_000)
+def _shared(
+    allocatable: int, requested: int, product: str | None, memory: int | None, table: PlacementTable | None,
+    indices: tuple[int, ...], healthy: int, beliefs: tuple[tuple[int, float], ...], note: str,
+) -> NodeState:  # fmt: skip
+    """One object per distinct state. A cache: dropping an entry costs time, never an answer."""
+    return NodeState(allocatable, requested, product, memory, table, indices, healthy, beliefs, note)
+
+
+def _beliefs(record: TopologyRecord, table: PlacementTable, pods: tuple[BoundPod, ...]) -> tuple[tuple[int, float], ...]:
+    """Free masks: what the status leaves, less the predicted devices of bound pods it does not name."""
+    named = {a.pod_uid for a in record.status.allocated} | {
+        f"{a.pod_namespace}/{a.pod_name}" for a in record.status.allocated
+    } if record.status else set()  # fmt: skip
+    beliefs = {free_mask(record.machine, record.status): 1.0}
+    for pod in pods:
+        if pod.key not in named and f"{pod.namespace}/{pod.name}" not in named and pod.demand.total:
+            beliefs = _take(beliefs, table, pod.demand.steps)
+    kept = sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
+    total = sum(chance for _, chance in kept)
+    return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
+
+
+def _take(beliefs: dict[int, float], table: PlacementTable, steps: Steps) -> dict[int, float]:
+    left: dict[int, float] = {}
+    for mask, chance in beliefs.items():
+        outcomes = table.predictor.predict(mask, steps).outcomes
+        if not outcomes:  # more is bound than the status leaves free: nothing is left here
+            left[0] = left.get(0, 0.0) + chance
+        for outcome in outcomes:
+            rest = mask & ~outcome.taken
+            left[rest] = left.get(rest, 0.0) + chance * outcome.probability
+    if len(left) > MOST_BELIEFS:
+        left = dict(sorted(left.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS])
+    return left
+
+
+def contradiction(node: Node, machine: Machine, resource: str) -> str | None:
+    """How a GpuTopology contradicts its node, or None. Fewer allocatable than GPUs is no contradiction: some may be sick."""
+    labels = node.metadata.labels or {}
+    have = len(machine.gpus)
+    capacity = node.status.capacity if node.status else None
+    offered = max(count_of(node, resource), _count((capacity or {}).get(resource)) or 0)
+    if offered > have:
+        return f"GpuTopology has {have} GPUs but the node offers {offered} {resource}"
+    counted = labels.get("nvidia.com/gpu.count", "")
+    if counted.isdigit() and int(counted) != have:
+        return f"GpuTopology has {have} GPUs but label nvidia.com/gpu.count says {counted}"
+    label, product = _product(labels), machine.gpus[0].product if machine.gpus else None
+    if label and product and not same_product(label, product):
+        return f"GpuTopology says {product} but label nvidia.com/gpu.product says {label}"
+    memory, labelled = machine.gpus[0].memory_bytes if machine.gpus else None, _label_memory(labels)
+    if memory and labelled and abs(memory - labelled) > MEMORY_TOLERANCE * max(memory, labelled):
+        return f"GpuTopology says {memory >> 20} MiB per GPU but label nvidia.com/gpu.memory says {labelled >> 20} MiB"
+    return None
+
+
+def count_of(node: Node, resource: str) -> int:
+    """Allocatable GPUs; a node that says nothing has none, one that says nonsense has none either."""
+    allocatable = node.status.allocatable if node.status else None
+    return _count((allocatable or {}).get(resource)) or 0
+
+
+def _count(value: object) -> int | None:
+    try:
+        return max(0, int(quantity(value))) if value is not None else None
+    except ValueError:
+        return None
+
+
+def _product(labels: Mapping[str, str]) -> str | None:
+    return labels.get("nvidia.com/gpu.product") or None
+
+
+def _label_memory(labels: Mapping[str, str]) -> int | None:
+    """GFD's nvidia.com/gpu.memory is in MiB."""
+    text = labels.get("nvidia.com/gpu.memory", "")
+    return int(text) << 20 if text.isdigit() else None

@@ -1,0 +1,59 @@
+"""FILTERS: may this pod go to this node? The first that refuses decides; order matters to what people read.
+
+Hard facts no eviction can change come first, so that an unresolvable node is never reported as curable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from extender.decision.cluster import NodeState
+from extender.decision.demand import Demand
+from extender.decision.reasons import Reason, Rejection
+
+Filter = Callable[[Demand, NodeState], Rejection | None]
+
+
+def enough_gpus(demand: Demand, state: NodeState) -> Rejection | None:
+    """The node offers as many GPUs as the pod asks for, free or not."""
+    if demand.total <= state.allocatable:
+        return None
+    return Rejection(Reason.TOO_FEW_GPUS, f"pod requests {demand.total}, node offers {state.allocatable}")
+
+
+def enough_healthy(demand: Demand, state: NodeState) -> Rejection | None:
+    """So many of them are healthy."""
+    if demand.total <= state.healthy:
+        return None
+    return Rejection(Reason.TOO_FEW_HEALTHY, f"pod requests {demand.total}, {state.healthy} of {state.allocatable} are healthy")
+
+
+def enough_memory(demand: Demand, state: NodeState) -> Rejection | None:
+    """Each GPU has the memory the pod demands. Unknown memory is not refused; the score says it is unknown."""
+    need, have = demand.min_gpu_memory_bytes, state.gpu_memory_bytes
+    if need is None or have is None or need <= have:
+        return None
+    return Rejection(
+        Reason.TOO_SMALL_MEMORY, f"pod demands {need / 2**30:.1f} GiB per GPU, {state.product or 'GPU'} has {have / 2**30:.1f}"
+    )
+
+
+def enough_free(demand: Demand, state: NodeState) -> Rejection | None:
+    """So many are free, by Kubernetes' count and by what the agent saw."""
+    if demand.total <= state.free_count:
+        return None
+    return Rejection(Reason.TOO_FEW_FREE, f"pod requests {demand.total}, {state.free_count} of {state.allocatable} are free")
+
+
+FILTERS: tuple[Filter, ...] = (enough_gpus, enough_healthy, enough_memory, enough_free)
+
+
+def refuse(demand: Demand, state: NodeState) -> Rejection | None:
+    """The first refusal, or None: the pod may go there. A pod without GPUs may go anywhere."""
+    if not demand.total:
+        return None
+    for check in FILTERS:
+        rejection = check(demand, state)
+        if rejection is not None:
+            return rejection
+    return None

@@ -1,0 +1,118 @@
+"""Demand and node state -> verdict, and the memory that makes a repeated question cheap.
+
+A verdict depends on nothing but its two arguments, so it is kept per demand and state: five thousand nodes of forty
+distinct states cost forty judgements the first time and five thousand look-ups after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from extender.decision.cluster import NodeState
+from extender.decision.demand import Demand
+from extender.decision.filters import refuse
+from extender.decision.reasons import Reason, Rejection
+from extender.decision.verdict import Evidence, Prospect, Verdict
+from topology.hardware import positions_of
+from topology.placement import PlacementTable
+from topology.prediction import Outcome
+
+MOST_PROSPECTS = 16
+"""Predicted sets kept per verdict, likeliest first."""
+
+_MOST_DEMANDS = 256
+_MOST_STATES = 50_000
+
+UNKNOWN_NODE = Verdict(Rejection(Reason.UNKNOWN_NODE, "no Node of that name has been seen on the watch"), Evidence())
+
+
+class Judge:
+    """Judges, and remembers. Holds no cluster state: forgetting changes no answer."""
+
+    def __init__(self, size_mix: Mapping[int, float]) -> None:
+        self._mix = size_mix
+        self._memory: dict[Demand, dict[NodeState, Verdict]] = {}
+
+    def remembered(self, demand: Demand) -> dict[NodeState, Verdict]:
+        """The verdicts on one demand so far; `judge` fills it."""
+        memory = self._memory.get(demand)
+        if memory is None:
+            if len(self._memory) >= _MOST_DEMANDS:
+                self._memory.pop(next(iter(self._memory)))
+            memory = self._memory[demand] = {}
+        elif len(memory) > _MOST_STATES:
+            memory.clear()
+        return memory
+
+    def judge(self, demand: Demand, state: NodeState) -> Verdict:
+        """The verdict on one node state, from memory where it is there."""
+        memory = self.remembered(demand)
+        verdict = memory.get(state)
+        if verdict is None:
+            verdict = memory[state] = judge(demand, state, self._mix)
+        return verdict
+
+
+def judge(demand: Demand, state: NodeState, mix: Mapping[int, float]) -> Verdict:
+    """The verdict on one node state. Pure; `mix` weights the sizes later pods will ask for."""
+    rejection = refuse(demand, state)
+    if rejection is not None:
+        return Verdict(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
+    if state.table is None or not demand.total:
+        return Verdict(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
+    return Verdict(None, _evidence(demand, state, state.table, mix))
+
+
+def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapping[int, float]) -> Evidence:
+    sets: dict[tuple[int, float | None], float] = {}
+    notes = [state.note]
+    loss = least = weight = 0.0
+    extremes: list[float] = []
+    for free, belief in state.beliefs:
+        prediction = table.predictor.predict(free, demand.steps)
+        if prediction.approximate and "prediction is approximate" not in notes:
+            notes.append("prediction is approximate")
+        if prediction.hazard and "hazard" not in notes[-1]:
+            notes.append("hazard: the device plugin may return a nil device for this request and crash")
+        before = table.capability(free, mix)
+        for outcome in prediction.outcomes:
+            chance = belief * outcome.probability
+            key = (outcome.taken, _slowest(table, outcome))
+            sets[key] = sets.get(key, 0.0) + chance
+            loss += chance * (before - table.capability(free & ~outcome.taken, mix))
+            weight += chance
+        least += belief * min((before - table.capability(free & ~o.taken, mix) for o in prediction.outcomes), default=0.0)
+        extremes += _extremes(demand, table, free)
+    total = weight or 1.0
+    ranked = sorted(sets.items(), key=lambda item: (-item[1], item[0][0]))
+    speeds = [(speed, chance / total) for (_, speed), chance in sets.items() if speed is not None]
+    extremes += [speed for speed, _ in speeds] if len(demand.groups) != 1 else []
+    expected = sum(speed * chance for speed, chance in speeds) if speeds else None
+    return Evidence(
+        best_gbps=max(extremes, default=None),
+        expected_gbps=round(expected, 6) if expected is not None else None,
+        worst_gbps=min(extremes, default=None),
+        prospects=tuple(
+            Prospect(tuple(sorted(state.indices[p] for p in positions_of(mask))), round(chance / total, 6), speed)
+            for (mask, speed), chance in ranked[:MOST_PROSPECTS]
+        ),
+        loss=max(0.0, loss / total),
+        least_loss=max(0.0, least),
+        gpu_memory_bytes=state.gpu_memory_bytes,
+        notes=tuple(notes),
+    )
+
+
+def _slowest(table: PlacementTable, outcome: Outcome) -> float | None:
+    """The pod's bandwidth: that of its slowest container of two or more GPUs; None if there is none."""
+    speeds = [table.busbw_gbps(mask) for mask in outcome.group_masks]
+    known = [speed for speed in speeds if speed is not None]
+    return min(known) if known else None
+
+
+def _extremes(demand: Demand, table: PlacementTable, free: int) -> list[float]:
+    """Best and worst bandwidth that one container's set could have here; for several containers see the prospects."""
+    if len(demand.groups) != 1:
+        return []
+    found = table.extremes(free, demand.groups[0])
+    return [place.busbw_gbps for place in found or () if place.busbw_gbps is not None]

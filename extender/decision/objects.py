@@ -1,0 +1,78 @@
+"""The parts of Node and Pod that a decision reads, decoded straight from the API's JSON; all else is skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+Quantities = dict[str, Any]
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel"):
+    """ObjectMeta."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    creation_timestamp: str | None = None
+
+
+class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """Node.status."""
+
+    allocatable: Quantities | None = None
+    capacity: Quantities | None = None
+
+
+class Node(msgspec.Struct, frozen=True, rename="camel"):
+    """v1 Node."""
+
+    metadata: Meta
+    status: NodeStatus | None = None
+
+
+class Resources(msgspec.Struct, frozen=True, rename="camel"):
+    """ResourceRequirements."""
+
+    requests: Quantities | None = None
+    limits: Quantities | None = None
+
+
+class Container(msgspec.Struct, frozen=True, rename="camel"):
+    """Container or init container; a sidecar is an init container with restartPolicy Always."""
+
+    name: str = ""
+    resources: Resources | None = None
+    restart_policy: str | None = None
+
+
+class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """Pod.spec."""
+
+    containers: list[Container] | None = None
+    init_containers: list[Container] | None = None
+    node_name: str | None = None
+    scheduler_name: str | None = None
+
+
+class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """Pod.status."""
+
+    phase: str | None = None
+    nominated_node_name: str | None = None
+
+
+class Pod(msgspec.Struct, frozen=True, rename="camel"):
+    """v1 Pod."""
+
+    metadata: Meta
+    spec: PodSpec
+    status: PodStatus | None = None
+
+    @property
+    def key(self) -> str:
+        """The uid, or namespace/name where an object from a file has none."""
+        return self.metadata.uid or f"{self.metadata.namespace or 'default'}/{self.metadata.name}"

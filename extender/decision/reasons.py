@@ -1,0 +1,40 @@
+"""Why a node was refused: a small closed vocabulary.
+
+kube-scheduler groups nodes by identical text in the FailedScheduling event, and a text that changed between
+attempts would wake the pod at once. So a reason has no numbers, names or times; those are in `Rejection.detail`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """The texts as people read them in events: "3 GPU memory class too small"."""
+
+    UNKNOWN_NODE = "node is not yet known to fabricwise"
+    BAD_GPU_REQUEST = "pod's GPU request is not a whole number"
+    BAD_MIN_GPU_MEMORY = "pod annotation fabricwise.dev/min-gpu-memory is malformed"
+    TOO_FEW_GPUS = "node has fewer GPUs than the pod requests"
+    TOO_FEW_HEALTHY = "too few healthy GPUs"
+    TOO_SMALL_MEMORY = "GPU memory class too small"
+    TOO_FEW_FREE = "too few free GPUs"
+
+    @property
+    def curable(self) -> bool:
+        """Whether evicting pods (or waiting) could cure it; if not, it is reported as unresolvable."""
+        return self in (Reason.TOO_FEW_FREE, Reason.UNKNOWN_NODE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A refusal: the stable reason, and the numbers behind it for people."""
+
+    reason: Reason
+    detail: str
+
+    @property
+    def curable(self) -> bool:
+        """See `Reason.curable`."""
+        return self.reason.curable

@@ -1,0 +1,46 @@
+"""A verdict: what one node would give a pod, or why not. The evidence depends on node state and demand alone, so
+identical nodes share one verdict object; scores over the candidates are made from it in `scores`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from extender.decision.reasons import Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """One set the pod may get. `gpus` are nvidia-smi indices."""
+
+    gpus: tuple[int, ...]
+    probability: float
+    busbw_gbps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The numbers behind a feasible verdict. None = unknown, or not meaningful (a single GPU has no bandwidth)."""
+
+    best_gbps: float | None = None
+    expected_gbps: float | None = None
+    worst_gbps: float | None = None
+    prospects: tuple[Prospect, ...] = ()
+    loss: float | None = None
+    """Capability (see `PlacementTable.capability`) the node is expected to lose, 0..1."""
+    least_loss: float | None = None
+    """The smallest loss any set of that size would cause here."""
+    gpu_memory_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Verdict:
+    """Either a rejection or evidence."""
+
+    rejection: Rejection | None
+    evidence: Evidence
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the pod may go there."""
+        return self.rejection is None

@@ -1,0 +1,76 @@
+"""Recent decisions, bounded by bytes. A verb only appends references; accounting happens later, rendering when read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from extender.decision.demand import Demand
+from extender.decision.reasons import Rejection
+from extender.decision.scores import Ranking
+from extender.decision.verdict import Verdict
+
+_PER_NODE_BYTES = 16  # two references
+_PER_VERDICT_BYTES = 4096  # a verdict with sixteen prospects, measured with sys.getsizeof over its parts: 3.6 KiB
+_PER_DECISION_BYTES = 1024
+_INBOX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One answer to kube-scheduler."""
+
+    at_seconds: float
+    """Unix time."""
+    verb: str
+    pod: str
+    namespace: str
+    uid: str
+    demand: Demand | Rejection
+    names: Sequence[str]
+    verdicts: Sequence[Verdict]
+    rankings: Mapping[Verdict, Ranking] | None
+    took_seconds: float
+    revision: int
+
+    def size_bytes(self) -> int:
+        """An upper estimate of the memory it keeps alive."""
+        distinct = len(set(self.verdicts))
+        names = sum(len(name) for name in self.names) + 49 * len(self.names)
+        return _PER_DECISION_BYTES + names + _PER_NODE_BYTES * len(self.names) + _PER_VERDICT_BYTES * distinct
+
+
+class DecisionLog:
+    """Newest first, oldest dropped, `limit_bytes` never exceeded once settled."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._inbox: deque[Decision] = deque(maxlen=_INBOX)
+        self._kept: deque[tuple[int, Decision]] = deque()
+        self._kept_bytes = 0
+
+    def add(self, decision: Decision) -> None:
+        """Remember a decision; on the verbs' path, so no more than an append."""
+        self._inbox.append(decision)
+
+    @property
+    def unsettled(self) -> int:
+        """Decisions that wait for `settle`."""
+        return len(self._inbox)
+
+    def settle(self) -> None:
+        """Account for what came in, and drop the oldest until all fits."""
+        while self._inbox:
+            decision = self._inbox.popleft()
+            size = decision.size_bytes()
+            self._kept.append((size, decision))
+            self._kept_bytes += size
+        while self._kept and self._kept_bytes > self._limit_bytes:
+            size, _ = self._kept.popleft()
+            self._kept_bytes -= size
+
+    def recent(self) -> Iterator[Decision]:
+        """Newest first."""
+        self.settle()
+        return (decision for _, decision in reversed(tuple(self._kept)))

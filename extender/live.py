@@ -1,0 +1,49 @@
+"""The current snapshot: one writer at a time, readers that never wait.
+
+A reader takes `snapshot` once and works on it; the writer folds changes beside it and swaps one reference.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+
+from extender.decision.changes import Change, fold_all
+from extender.decision.cluster import Snapshot
+from topology.placement import PlacementTable
+
+
+class LiveCluster:
+    """Holds the snapshot. Sources call `apply` from any thread; the web layer reads `snapshot`."""
+
+    def __init__(self, resource: str, warm_tables: bool = True) -> None:
+        self._resource = resource
+        self._lock = threading.Lock()
+        self._warm_tables = warm_tables
+        self._warmed: set[PlacementTable] = set()
+        self._snapshot = Snapshot()
+        self.changed_at_seconds: float | None = None
+        """Monotonic time of the last change that mattered."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot; it never changes under its reader."""
+        return self._snapshot
+
+    def apply(self, changes: Iterable[Change]) -> Snapshot:
+        """Fold changes and publish. New machine shapes are computed first, so that no filter call has to."""
+        with self._lock:
+            snapshot = fold_all(self._snapshot, changes, self._resource)
+            if snapshot is not self._snapshot:
+                if self._warm_tables:
+                    self._warm(snapshot)
+                self._snapshot = snapshot
+                self.changed_at_seconds = time.monotonic()
+            return snapshot
+
+    def _warm(self, snapshot: Snapshot) -> None:
+        tables = {view.state.table for view in snapshot.views.values() if view.state.table is not None}
+        for table in tables - self._warmed:
+            table.warm()
+            self._warmed.add(table)

@@ -1,0 +1,51 @@
+"""Puts state, judge and HTTP together, and runs the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+
+from extender.decision.judge import Judge
+from extender.decision_log import DecisionLog
+from extender.live import LiveCluster
+from extender.metrics import Metrics
+from extender.settings import Settings
+from extender.web.debug_api import DebugApi
+from extender.web.scheduler_api import SchedulerApi
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One extender: its state and its HTTP application."""
+
+    settings: Settings
+    live: LiveCluster
+    metrics: Metrics
+    app: FastAPI
+
+
+def build_service(settings: Settings, live: LiveCluster | None = None, metrics: Metrics | None = None) -> Service:
+    """An extender over a live cluster (an empty one unless given), not yet serving."""
+    live = live or LiveCluster(settings.resource)
+    metrics = metrics or Metrics()
+    judge, log = Judge(settings.scoring.size_mix), DecisionLog(settings.limits.decision_log_bytes)
+    app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
+    app.include_router(SchedulerApi(live, judge, settings, metrics, log).router())
+    app.include_router(DebugApi(live, judge, settings, metrics, log).router())
+    return Service(settings, live, metrics, app)
+
+
+def server_for(service: Service, host: str, port: int) -> uvicorn.Server:
+    """A uvicorn server for the service; `run()` blocks, `should_exit` stops it."""
+    config = uvicorn.Config(
+        service.app,
+        host=host,
+        port=port,
+        log_level=service.settings.server.log_level,
+        access_log=False,
+        timeout_keep_alive=service.settings.server.keep_alive_seconds,
+        timeout_graceful_shutdown=5,
+    )
+    return uvicorn.Server(config)

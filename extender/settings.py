@@ -1,0 +1,92 @@
+"""Every setting: its unit, its default, what it does. Read once, frozen; `config/extender.yaml` shows them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from extender.errors import SettingsError
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Weight = Annotated[float, Meta(ge=0, le=1000)]
+
+
+class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weight of each scorer; their ratio counts. Links lead by far: no packing wish may cost a tenth of bandwidth."""
+
+    link: Weight = 0.90
+    fragmentation: Weight = 0.07
+    memory: Weight = 0.03
+
+
+class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How nodes are scored."""
+
+    weights: Weights = Weights()
+    unknown_topology_value: Share = 0.02
+    """Value of link and fragmentation where topology is unknown: below any known link, above nothing."""
+    unknown_memory_value: Share = 0.5
+    """Value of memory where the pod states no need or the node no size."""
+    size_mix: dict[Annotated[int, Meta(ge=1, le=16)], Weight] = msgspec.field(default_factory=lambda: {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25})
+    """How often later pods ask for so many GPUs: what fragmentation is measured against."""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds on what a caller or history may cost."""
+
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 << 20
+    """A larger request body is answered with an error."""
+    decision_log_bytes: Annotated[int, Meta(ge=0)] = 16 << 20
+    """Memory for recent decisions on GET /v1/decisions; the oldest go first."""
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP server."""
+
+    keep_alive_seconds: Annotated[int, Meta(ge=1)] = 120
+    """Longer than the 90 s after which kube-scheduler's client drops an idle connection."""
+    log_level: str = "info"
+
+
+class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """List and watch of the API server."""
+
+    page_size: Annotated[int, Meta(ge=1)] = 500
+    """Objects per list request."""
+    watch_seconds: Annotated[int, Meta(ge=5)] = 300
+    """A watch is asked to end after so long, then resumed."""
+    connect_timeout_seconds: Annotated[float, Meta(gt=0)] = 5.0
+    read_timeout_seconds: Annotated[float, Meta(gt=0)] = 330.0
+    """Silence on a watch after which it is taken for dead; above watch_seconds."""
+    max_backoff_seconds: Annotated[float, Meta(gt=0)] = 10.0
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings."""
+
+    resource: Annotated[str, Meta(min_length=1)] = "nvidia.com/gpu"
+    """The extended resource that counts GPUs."""
+    scoring: Scoring = msgspec.field(default_factory=Scoring)
+    limits: Limits = Limits()
+    server: Server = Server()
+    kube: Kube = Kube()
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Defaults, overridden by a YAML file. Raises SettingsError naming the file and key."""
+    if path is None:
+        return Settings()
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"settings file {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return msgspec.convert(document or {}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings file {path}: {error}") from error

@@ -1,0 +1,101 @@
+"""Answers as tables for terminals. Data comes in as plain dicts, the same that `-o json` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+def gbps(value: float | None) -> str:
+    """GB/s for people; `-` where there is none."""
+    return "-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def gpu_set(indices: Sequence[int]) -> str:
+    """{0,1,2,3}"""
+    return "{" + ",".join(map(str, indices)) + "}"
+
+
+def explanation(answer: Mapping[str, Any]) -> RenderableType:
+    """`explain` as a table: candidates first, then refusals with their reasons."""
+    table = Table(title=_title(answer), title_justify="left", header_style="bold")
+    for name, justify in (
+        ("node", "left"),
+        ("score", "right"),
+        ("value", "right"),
+        ("GB/s expected", "right"),
+        ("best", "right"),
+        ("worst", "right"),
+    ):
+        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+    table.add_column("likely GPUs / reason")
+    for row in answer["nodes"]:
+        marked = Text(row["node"], style="bold green" if row["node"] == answer["chosen"] else "" if row["feasible"] else "dim")
+        table.add_row(
+            marked,
+            "-" if row["score"] is None else str(row["score"]),
+            "-" if row["value"] is None else f"{row['value']:.3f}",
+            gbps(row["expected_bandwidth_gbps"]),
+            gbps(row["best_bandwidth_gbps"]),
+            gbps(row["worst_bandwidth_gbps"]),
+            _why(row),
+        )
+    chosen = answer["chosen"] or "no node"
+    return Group(table, Text(f"chosen: {chosen}", style="bold"), *_scores(answer))
+
+
+def _title(answer: Mapping[str, Any]) -> str:
+    demand = answer["demand"]
+    if "problem" in demand:
+        return f"{answer['pod']}: {demand['problem']}"
+    return f"{answer['pod']} asks for {demand['gpus']} GPUs, per container {demand['gpus_per_container']}"
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    if row["rejection"]:
+        return f"{row['rejection']['reason']} ({row['rejection']['detail']})"
+    sets = [f"{gpu_set(p['gpus'])} {p['probability']:.0%}" for p in row["predicted"][:3]]
+    more = f" +{len(row['predicted']) - 3} more" if len(row["predicted"]) > 3 else ""
+    return " ".join(sets) + more if sets else "; ".join(row["notes"])
+
+
+def _scores(answer: Mapping[str, Any]) -> list[Text]:
+    top = next((row for row in answer["nodes"] if row["node"] == answer["chosen"]), None)
+    if top is None:
+        return []
+    return [Text(f"  {name} {s['value']:.2f} x {s['weight']:g}: {s['detail']}") for name, s in top["scores"].items()]
+
+
+def topology(answer: Mapping[str, Any]) -> RenderableType:
+    """`topo show` as tables: the matrix with GB/s, best and worst sets per size, one set if asked for."""
+    indices = answer["gpus"]
+    matrix = Table(title=f"{answer['name']}: {len(indices)} GPUs, {answer['fabric']}; GB/s per pair", title_justify="left")
+    matrix.add_column("")
+    for index in indices:
+        matrix.add_column(f"GPU{index}", justify="right", no_wrap=True)
+    for index, row in zip(indices, answer["pairs"], strict=True):
+        matrix.add_row(f"GPU{index}", *("X" if cell is None else f"{cell['link']} {gbps(cell['bandwidth_gbps'])}" for cell in row))
+    sizes = Table(title="all-reduce bus bandwidth per set size, GB/s", title_justify="left")
+    for name in ("GPUs", "best", "a best set", "expected", "worst", "a worst set"):
+        sizes.add_column(name, justify="left" if "set" in name else "right")
+    for row in answer["sizes"]:
+        sizes.add_row(
+            str(row["size"]), gbps(row["best"]["bandwidth_gbps"]), gpu_set(row["best"]["gpus"]), gbps(row["expected_bandwidth_gbps"]),
+            gbps(row["worst"]["bandwidth_gbps"]), gpu_set(row["worst"]["gpus"]),
+        )  # fmt: skip
+    parts: list[RenderableType] = [matrix, sizes]
+    chosen = answer.get("set")
+    if chosen:
+        latency = chosen["latency_seconds"]
+        figures = (
+            "a single GPU: no communication"
+            if latency is None
+            else f"{gbps(chosen['bandwidth_gbps'])} GB/s, latency {latency * 1e6:.1f} us"
+        )
+        parts.append(Text(f"{gpu_set(chosen['gpus'])}: {figures}", style="bold"))
+        parts += [Text(f"  full: {wire}") for wire in chosen["bottlenecks"]]
+    return Group(*parts)

@@ -1,0 +1,53 @@
+"""`--cluster kube|simulated|FILE` -> a source that feeds a LiveCluster."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from extender.adapters.dump_file import read_dump
+from extender.adapters.kube_watch import KubeWatch, api_client
+from extender.adapters.simulated import simulated
+from extender.errors import ClusterSourceError
+from extender.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A running source; `watch` is None where state does not move."""
+
+    name: str
+    watch: KubeWatch | None = None
+
+    def stop(self) -> None:
+        """End whatever runs."""
+        if self.watch is not None:
+            self.watch.stop()
+
+
+def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> Source:
+    """Start feeding the service. Raises ClusterSourceError; for `kube` only for a missing configuration."""
+    if cluster == "kube":
+        watch = KubeWatch(api_client(kubeconfig), service.live, service.settings.kube, service.metrics)
+        watch.start()
+        return Source("kube", watch)
+    if cluster == "simulated":
+        for listing in simulated(service.settings.resource).listing():
+            service.live.apply((listing,))
+        return Source("simulated")
+    path = Path(cluster)
+    if not path.exists():
+        raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file")
+    service.live.apply(read_dump(path))
+    return Source(str(path))
+
+
+def wait_synced(service: Service, timeout_seconds: float) -> None:
+    """Wait until all kinds are listed. Raises ClusterSourceError naming what is missing."""
+    deadline = time.monotonic() + timeout_seconds
+    while not service.live.snapshot.synced:
+        if time.monotonic() > deadline:
+            missing = sorted({"nodes", "pods", "topologies"} - service.live.snapshot.listed)
+            raise ClusterSourceError(f"the API server did not list {', '.join(missing)} within {timeout_seconds:g} s")
+        time.sleep(0.05)

@@ -1,0 +1,147 @@
+"""For people: why was this decided, what is known of that node. Reads the same snapshot as the verbs do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import yaml
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary
+from extender.decision.judge import Judge
+from extender.decision.objects import Pod
+from extender.decision_log import Decision, DecisionLog
+from extender.errors import RequestError
+from extender.live import LiveCluster
+from extender.metrics import Metrics
+from extender.settings import Settings
+from extender.web.body import read_body
+
+_encode = msgspec.json.Encoder().encode
+
+
+def pod_from(document: Any) -> Pod:
+    """A Pod manifest, or a workload with a pod template, as parsed YAML or JSON -> Pod. Raises RequestError."""
+    if not isinstance(document, dict):
+        raise RequestError("a Pod manifest is an object with metadata and spec")
+    kind = document.get("kind", "Pod")
+    template = (document.get("spec") or {}).get("template") if isinstance(document.get("spec"), dict) else None
+    if kind != "Pod" and isinstance(template, dict):
+        document = {"metadata": document.get("metadata") or {}, "spec": template.get("spec") or {}}
+    elif kind != "Pod":
+        raise RequestError(f"expected a Pod, got a {kind}")
+    try:
+        return msgspec.convert(document, Pod, strict=False)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"not a Pod manifest: {error}") from error
+
+
+class DebugApi:
+    """`/v1`, health and metrics."""
+
+    def __init__(self, live: LiveCluster, judge: Judge, settings: Settings, metrics: Metrics, log: DecisionLog) -> None:
+        self._live, self._judge, self._settings, self._metrics, self._log = live, judge, settings, metrics, log
+
+    def router(self) -> APIRouter:
+        """All routes."""
+        router = APIRouter()
+        router.add_api_route("/healthz", self.healthz, methods=["GET"], tags=["health"], response_class=PlainTextResponse)
+        router.add_api_route("/readyz", self.readyz, methods=["GET"], tags=["health"], response_class=PlainTextResponse)
+        router.add_api_route("/metrics", self.metrics, methods=["GET"], tags=["health"])
+        router.add_api_route("/v1/explain", self.explain, methods=["POST"], tags=["debug"], openapi_extra=_POD_BODY)
+        router.add_api_route("/v1/nodes", self.nodes, methods=["GET"], tags=["debug"])
+        router.add_api_route("/v1/nodes/{name}", self.node, methods=["GET"], tags=["debug"])
+        router.add_api_route("/v1/decisions", self.decisions, methods=["GET"], tags=["debug"])
+        return router
+
+    async def healthz(self) -> Response:
+        """Alive."""
+        return PlainTextResponse("ok")
+
+    async def readyz(self) -> Response:
+        """200 once nodes, pods and topologies have been listed; 503 names what is missing."""
+        missing = sorted({"nodes", "pods", "topologies"} - self._live.snapshot.listed)
+        return PlainTextResponse(f"not yet listed: {', '.join(missing)}", 503) if missing else PlainTextResponse("ok")
+
+    async def metrics(self) -> Response:
+        """Prometheus exposition."""
+        snapshot = self._live.snapshot
+        self._metrics.synced.set(snapshot.synced)
+        self._metrics.revision.set(snapshot.revision)
+        known = sum(view.state.table is not None for view in snapshot.views.values())
+        problems = sum(view.problem is not None for view in snapshot.views.values())
+        for topology, count in (("known", known), ("contradicted", problems), ("unknown", len(snapshot.views) - known - problems)):
+            self._metrics.known_nodes.labels(topology).set(count)
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
+
+    async def explain(self, request: Request) -> Response:
+        """What would be decided about this Pod (JSON or YAML), node by node, with the numbers."""
+        try:
+            body = await read_body(request, self._settings.limits.max_body_bytes)
+            pod = pod_from(_document(body))
+        except RequestError as error:
+            return _json({"error": str(error)}, 400)
+        snapshot = self._live.snapshot
+        if not snapshot.synced:
+            return _json({"error": "cluster state is not yet listed; try again"}, 503)
+        return _json(explain(self._judge, snapshot, pod, self._settings.scoring, self._settings.resource))
+
+    async def nodes(self) -> Response:
+        """All nodes, a summary each."""
+        views = self._live.snapshot.views
+        return _json({"nodes": [node_summary(views[name]) for name in sorted(views)]})
+
+    async def node(self, name: str) -> Response:
+        """One node: hardware, who holds what, what is believed free."""
+        snapshot = self._live.snapshot
+        view = snapshot.views.get(name)
+        if view is None:
+            return _json({"error": f"no node {name!r} is known"}, 404)
+        return _json(node_detail(view, snapshot.topologies.get(name)))
+
+    async def decisions(
+        self, limit: int = Query(20, ge=1, le=1000, description="decisions, newest first"), pod: str | None = None
+    ) -> Response:
+        """Recent filter and prioritize decisions, newest first, with every node's verdict."""
+        rows: list[dict[str, Any]] = []
+        for decision in self._log.recent():
+            if pod is None or pod in (decision.pod, f"{decision.namespace}/{decision.pod}", decision.uid):
+                rows.append(_decision(decision))
+            if len(rows) >= limit:
+                break
+        return _json({"decisions": rows})
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    rankings = decision.rankings or {}
+    pairs = zip(decision.names, decision.verdicts, strict=True)
+    return {
+        "at_seconds": decision.at_seconds,
+        "verb": decision.verb,
+        "pod": f"{decision.namespace}/{decision.pod}",
+        "uid": decision.uid,
+        "demand": demand_answer(decision.demand),
+        "took_seconds": decision.took_seconds,
+        "revision": decision.revision,
+        "nodes": [node_answer(name, verdict, rankings.get(verdict)) for name, verdict in pairs],
+    }
+
+
+def _document(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        return yaml.safe_load(body)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise RequestError(f"request body is neither JSON nor YAML: {' '.join(str(error).split())[:300]}") from error
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(_encode(content), status, media_type="application/json")
+
+
+_POD_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object", "title": "Pod"}}}}}
