@@ -210,10 +210,14 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="Another stream.")] = 7,
     pause_seconds: Annotated[float, typer.Option("--pause", min=0, help="Seconds between pods.")] = 0.25,
 ) -> None:
-    """Watch GPU pods being placed by link quality: the real HTTP service on a simulated cluster."""
+    """Watch GPU pods being placed by link quality: the real HTTP service on a simulated cluster.
+
+    Without a terminal to watch it on, it prints a line per pod and ends by itself.
+    """
     from extender.demo import run_demo
 
-    run_demo(console, pods=pods, seed=seed, pause_seconds=0.0 if once and not console.is_terminal else pause_seconds, once=once)
+    watched = console.is_terminal
+    run_demo(console, pods=pods, seed=seed, pause_seconds=pause_seconds if watched else 0.0, once=once or not watched)
 
 
 def _print(answer: dict[str, Any], output: Output, table: Any) -> None:

@@ -1,0 +1,55 @@
+"""One real control plane for all cluster tests; where it cannot be had, a loud skip or, if required, a failure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
+from tests.cluster.control_plane import ControlPlane, required, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def base_objects(folder: Path = ROOT / "manifests/base") -> Iterator[dict[str, Any]]:
+    """Every object the kustomize base installs, in its order."""
+    for entry in yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]:
+        path = (folder / entry).resolve()
+        if path.is_dir():
+            yield from base_objects(path)
+        else:
+            yield from yaml.safe_load_all(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """etcd and kube-apiserver with manifests/base applied and the CRD served."""
+    try:
+        etcd_binary()
+        for name in BINARIES:
+            kubernetes_binary(name)
+    except MissingAssetError as error:
+        if required():
+            pytest.fail(f"FABRICWISE_REQUIRE_CLUSTER=1, but {error}")
+        message = f"NOT TESTED against a real kube-apiserver and kube-scheduler: {error}"
+        print(f"\n{'!' * 80}\n{message}\n{'!' * 80}", file=sys.__stderr__)
+        pytest.skip(message)
+    plane = ControlPlane(tmp_path_factory.mktemp("plane"))
+    try:
+        plane.installed = [plane.apply(manifest) for manifest in base_objects()]
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gputopologies.fabricwise.dev"
+
+        def established() -> bool:
+            conditions = plane.client.get(path).json()["status"].get("conditions") or []
+            return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+        wait_for("the CRD established", established)
+        wait_for("the CRD served", lambda: plane.client.get("/apis/fabricwise.dev/v1alpha1/gputopologies").status_code == 200)
+        yield plane
+    finally:
+        plane.close()

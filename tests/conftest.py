@@ -1,0 +1,63 @@
+"""Fixtures for all tests: a served extender, and the folder of real-world data where it lies beside the checkout."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from extender.adapters.simulated import SimulatedCluster, simulated
+from extender.service import Service, build_service, server_for
+from extender.settings import Server, Settings
+
+hypothesis_settings.register_profile("fabricwise", deadline=None, max_examples=40, derandomize=True)
+hypothesis_settings.load_profile("fabricwise")
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Served:
+    """An extender listening on loopback."""
+
+    service: Service
+    cluster: SimulatedCluster
+    client: httpx.Client
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real captures beside the checkout; the tests that read them say so when they are not there."""
+    if not SHARED.is_dir():
+        pytest.skip(f"NOT TESTED against real captures: {SHARED} is not there")
+    return SHARED
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """The simulated cluster behind a real HTTP server; decisions start empty."""
+    settings = Settings(server=Server(log_level="error"))
+    service, cluster = build_service(settings), simulated(settings.resource)
+    service.live.apply(cluster.listing())
+    yield from serve(service, cluster)
+
+
+def serve(service: Service, cluster: SimulatedCluster) -> Iterator[Served]:
+    """Listen on a free port until the generator is closed."""
+    server = server_for(service, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        yield Served(service, cluster, client)
+    server.should_exit = True
+    thread.join(10)

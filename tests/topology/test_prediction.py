@@ -1,0 +1,132 @@
+"""Which GPUs a pod will really get: NVIDIA's policy, and the distribution the kubelet makes of it."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.machines import machines
+from topology.fabric import build_fabric
+from topology.hardware import mask_of, positions_of
+from topology.placement import table_for
+from topology.platforms import machine_of
+from topology.prediction import Prediction, best_effort, pair_scores, partition_count
+
+
+def distribution(platform: str, free: int, *steps: tuple[int, bool]) -> dict[tuple[int, ...], float]:
+    outcomes = table_for(machine_of(platform)).predictor.predict(free, tuple(steps)).outcomes
+    return {positions_of(outcome.taken): round(outcome.probability, 6) for outcome in outcomes}
+
+
+FLAT = [[0 if i == j else 10 for j in range(8)] for i in range(8)]
+
+# (score, available, required, size, result), each a consequence of the policy's rules.
+POLICY = {
+    "size one is the first in input order": (FLAT, [5, 2, 7], [], 1, [5]),
+    "all of it is returned as it came": (FLAT, [3, 1, 2], [], 3, [3, 1, 2]),
+    "too few": (FLAT, [3, 1], [], 3, []),
+    "required but not available": (FLAT, [3, 1], [2], 1, []),
+    "more required than asked for": (FLAT, [3, 1, 2], [1, 2], 1, []),
+    "ties go to the first enumerated": (FLAT, [2, 0, 1, 3], [], 2, [2, 0]),
+    "a required device picks its set of the winning partition": (FLAT, [0, 1, 2, 3], [3], 2, [2, 3]),
+}
+
+
+@pytest.mark.parametrize("case", POLICY)
+def test_policy(case: str) -> None:
+    score, available, required, size, result = POLICY[case]
+    assert best_effort(score, available, required, size) == result
+
+
+def test_all_vectors_of_the_real_policy(shared_data: Path) -> None:
+    lines = (shared_data / "plugin-allocation-vectors.jsonl").read_text().splitlines()
+    assert len(lines) >= 1500
+    for line in lines:
+        vector = json.loads(line)
+        expected = [None if device in (-1, None) else device for device in vector["res"]]
+        assert best_effort(vector["score"], vector["avail"], vector["req"], vector["size"]) == expected, line
+
+
+# Source: measured on a real kubelet with NVIDIA's plugin, 20,000 draws.
+def test_hgx_pairs_are_eight_adjacent_ones() -> None:
+    found = distribution("hgx-h100", 255, (2, False))
+    assert set(found.values()) == {0.125}
+    assert all(a // 4 == b // 4 for a, b in found)
+
+
+def test_hgx_fours_are_one_socket_or_the_other() -> None:
+    assert distribution("hgx-h100", 255, (4, False)) == {(0, 1, 2, 3): 0.5, (4, 5, 6, 7): 0.5}
+
+
+def test_dgx1_pairs() -> None:
+    expected = {(0, 3): 0.25, (4, 7): 0.25, (1, 2): 0.125, (2, 3): 0.125, (5, 6): 0.125, (6, 7): 0.125}
+    assert distribution("dgx-1v", 255, (2, False)) == expected
+
+
+def test_bridged_pairs_are_chosen() -> None:
+    assert set(distribution("a100-pcie-bridge-pairs", 255, (2, False))) == {(0, 1), (2, 3), (4, 5), (6, 7)}
+
+
+def test_a_state_that_can_crash_the_plugin_is_a_hazard() -> None:
+    table = table_for(machine_of("a100-pcie-bridge-pairs"))
+    states = [mask_of(part) for count in (5, 6, 7) for part in combinations(range(8), count)]
+    hazards = [state for state in states if table.predictor.predict(state, ((3, False),)).hazard]
+    assert 0 < len(hazards) < len(states), "some states with five to seven free devices, not all"
+    assert not table.predictor.predict(255, ((4, False),)).hazard
+
+
+def test_containers_are_served_in_order_from_what_is_left() -> None:
+    found = distribution("hgx-h100", 255, (4, False), (4, False))
+    assert found == {tuple(range(8)): 1.0}
+
+
+def test_an_init_containers_devices_are_reused() -> None:
+    prediction = table_for(machine_of("hgx-h100")).predictor.predict(255, ((4, True), (2, False)))
+    for outcome in prediction.outcomes:
+        assert outcome.taken.bit_count() == 4, "they stay with the pod"
+        assert outcome.group_masks[0] & ~outcome.taken == 0
+
+
+def test_an_init_container_smaller_than_its_successor_is_added_to() -> None:
+    prediction = table_for(machine_of("hgx-h100")).predictor.predict(255, ((1, True), (4, False)))
+    assert {outcome.taken.bit_count() for outcome in prediction.outcomes} == {4}
+
+
+def test_nvswitch_is_invisible_to_the_plugin() -> None:
+    machine = machine_of("hgx-h100")
+    assert max(map(max, pair_scores(machine, build_fabric(machine)))) < 100
+
+
+@pytest.mark.parametrize(("available", "size", "count"), [(8, 2, 105), (8, 4, 35), (4, 2, 3), (16, 2, 2027025)])
+def test_partition_count(available: int, size: int, count: int) -> None:
+    assert partition_count(available, size) == count
+
+
+def test_sixteen_gpus_are_answered_approximately_and_say_so() -> None:
+    prediction = table_for(machine_of("dgx-2")).predictor.predict((1 << 16) - 1, ((3, False),))
+    assert prediction.approximate
+    check(prediction, (1 << 16) - 1, 3)
+
+
+@given(machines(), st.data())
+def test_every_prediction_is_a_distribution_over_free_sets(machine: object, data: st.DataObject) -> None:
+    table = table_for(machine)  # type: ignore[arg-type]
+    free = data.draw(st.integers(1, (1 << table.size) - 1))
+    size = data.draw(st.integers(1, free.bit_count()))
+    check(table.predictor.predict(free, ((size, False),)), free, size)
+
+
+def check(prediction: Prediction, free: int, size: int) -> None:
+    assert sum(outcome.probability for outcome in prediction.outcomes) == pytest.approx(1.0)
+    for outcome in prediction.outcomes:
+        assert outcome.taken & ~free == 0
+        assert outcome.taken.bit_count() == size
+
+
+def test_what_does_not_fit_has_no_outcome() -> None:
+    assert table_for(machine_of("t4")).predictor.predict(0b11, ((3, False),)).outcomes == ()

@@ -1,0 +1,110 @@
+"""GpuTopology: what goes in comes out; what contradicts itself is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.machines import machines
+from topology import record as codec
+from topology.hardware import Machine, TopologyError
+from topology.platforms import machine_of, platforms
+from topology.record import Allocation, DeviceStatus, TopologyRecord, decode, encode, free_mask
+
+
+@given(machines(nics=True), st.data())
+def test_round_trip(machine: Machine, data: st.DataObject) -> None:
+    indices = [gpu.index for gpu in machine.gpus]
+    held = data.draw(st.sets(st.sampled_from(indices)))
+    status = DeviceStatus(
+        free=tuple(i for i in indices if i not in held),
+        allocated=tuple(Allocation(i, "uid", "team", "pod") for i in sorted(held)),
+        unhealthy=((indices[0], "Xid 79"),),
+        observed_at_seconds=data.draw(st.integers(0, 2**32)) / 8,
+    )
+    for record in (TopologyRecord("node", machine), TopologyRecord("node", machine, status)):
+        assert decode(encode(record)) == record
+        assert decode(yaml.safe_load(yaml.safe_dump(encode(record)))) == record
+
+
+@pytest.mark.parametrize("platform", list(platforms()))
+def test_platforms_round_trip(platform: str) -> None:
+    record = TopologyRecord(platform, machine_of(platform, "x"))
+    assert decode(encode(record)) == record
+
+
+def test_summary_fields_for_the_printer_columns() -> None:
+    manifest = encode(TopologyRecord("n", machine_of("a100-pcie-bridge-pairs"), DeviceStatus(free=(0, 2, 3))))
+    assert manifest["spec"]["gpuCount"] == 8
+    assert manifest["spec"]["fabric"] == "NV12 pairs"
+    assert manifest["status"]["freeCount"] == 3
+    assert manifest["status"]["best2Gbps"] == 240.0
+    assert "best4Gbps" not in manifest["status"], "four are not free"
+
+
+def test_free_is_all_but_held_and_unhealthy_unless_the_status_says() -> None:
+    machine = machine_of("t4")
+    assert free_mask(machine, None) == 0b1111
+    assert free_mask(machine, DeviceStatus(None, (Allocation(1),), ((3, "Xid 48"),))) == 0b0101
+    assert free_mask(machine, DeviceStatus((0, 3), (), ((3, "Xid 48"),))) == 0b0001
+
+
+def change(path: str, value: Any) -> dict[str, Any]:
+    """A valid manifest with one field replaced."""
+    manifest = encode(TopologyRecord("n", machine_of("t4"), DeviceStatus(free=(0, 1))))
+    *way, last = path.split(".")
+    place: Any = manifest
+    for step in way:
+        place = place[int(step)] if step.isdigit() else place[step]
+    place[last] = value
+    return manifest
+
+
+WRONG = {
+    "spec.gpuCount": (9, "spec.gpuCount is 9 but spec.gpus lists 4"),
+    "spec.pciePaths": (["X PIX"], "pciePaths must be 4 x 4"),
+    "spec.nvlinks": (["0 1 0 0", "0 0 0 0", "0 0 0 0", "0 0 0 0"], "nvlinks is not symmetric"),
+    "spec.gpus": (None, "spec.gpus"),
+    "spec.gpus.1": ({"index": 0}, "GPU indices repeat"),
+    "status.free": ([0, 7], "status.free names GPU 7"),
+    "status.allocated": ([{"index": 0}], "GPU 0 is both in status.free and in status.allocated"),
+    "status.observedAt": ("yesterday", "'yesterday' is not an RFC 3339 time"),
+    "status.unhealthy": ([{"index": 5}], "status.unhealthy names GPU 5"),
+    "metadata": ({}, "name"),
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_contradictions_are_named(path: str) -> None:
+    value, message = WRONG[path]
+    with pytest.raises(TopologyError) as error:
+        decode(change(path, value))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("row", ["X PIG PIX PIX", "? ? ? ? ?"])
+def test_wrong_path_cells(row: str) -> None:
+    with pytest.raises(TopologyError, match="pciePaths"):
+        decode(change("spec.pciePaths", [row] * 4))
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+)
+def test_anything_is_decoded_or_refused(manifest: object) -> None:
+    with pytest.raises(TopologyError):
+        decode(manifest)
+
+
+def test_the_crd_has_just_the_fields_the_codec_knows() -> None:
+    path = Path(__file__).parents[2] / "manifests/crd/gputopologies.yaml"
+    version = yaml.safe_load(path.read_text())["spec"]["versions"][0]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]
+    for part, struct in (("spec", codec._WireSpec), ("status", codec._WireStatus)):
+        assert set(schema[part]["properties"]) == set(struct.__struct_encode_fields__)
+    assert set(schema["spec"]["properties"]["gpus"]["items"]["properties"]) == set(codec._WireGpu.__struct_encode_fields__)
