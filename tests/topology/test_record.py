@@ -61,7 +61,7 @@ def change(path: str, value: Any) -> dict[str, Any]:
     place: Any = manifest
     for step in way:
         place = place[int(step)] if step.isdigit() else place[step]
-    place[last] = value
+    place[int(last) if last.isdigit() else last] = value
     return manifest
 
 
