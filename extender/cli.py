@@ -22,6 +22,7 @@ from extender.decision.demand import quantity
 from extender.decision.judge import Judge
 from extender.errors import ClusterSourceError, FabricwiseError, RequestError
 from extender.inspection import machine_answer
+from extender.live import LiveCluster
 from extender.service import Service, build_service, server_for
 from extender.settings import Settings, load_settings
 from extender.sources import connect, wait_synced
@@ -35,6 +36,8 @@ app = typer.Typer(help="GPU-aware scheduler extender: places pods by link bandwi
 topo = typer.Typer(help="Look at one machine's links, or import them.", no_args_is_help=True)
 app.add_typer(topo, name="topo")
 console = Console()
+if not console.is_terminal:
+    console.width = 160  # nobody looks at a pipe: do not fold what a script reads
 
 
 class Output(StrEnum):
@@ -103,7 +106,7 @@ def explain(
 
 
 def _loaded(cluster: str, settings: Settings, kubeconfig: str | None) -> Service:
-    service = build_service(settings)
+    service = build_service(settings, LiveCluster(settings.resource, warm_tables=False))  # one question: compute only its answer
     source = connect(cluster, service, kubeconfig)
     try:
         wait_synced(service, timeout_seconds=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import Any
 
@@ -59,11 +60,18 @@ def _placement(machine: Machine, placement: Placement) -> dict[str, Any]:
     return {"gpus": list(machine.indices(placement.mask)), "bandwidth_gbps": placement.busbw_gbps}
 
 
+def _by_index(machine: Machine, wire: str) -> str:
+    """A wire's name with nvidia-smi indices for positions; they differ where a GPU is missing."""
+    if not wire.startswith("NVLink") and "GPU" not in wire:
+        return wire
+    return re.sub(r"\d+", lambda place: str(machine.gpus[int(place[0])].index), wire)
+
+
 def _set(machine: Machine, table: PlacementTable, mask: int) -> dict[str, Any]:
     found = table.all_reduce(mask)
     return {
         "gpus": [machine.gpus[p].index for p in positions_of(mask)],
         "bandwidth_gbps": found.busbw_gbps if found else None,
         "latency_seconds": found.latency_seconds if found else None,
-        "bottlenecks": list(found.bottlenecks) if found else [],
+        "bottlenecks": [_by_index(machine, wire) for wire in found.bottlenecks] if found else [],
     }

@@ -74,11 +74,11 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
     """`topo show` as tables: the matrix with GB/s, best and worst sets per size, one set if asked for."""
     indices = answer["gpus"]
     matrix = Table(title=f"{answer['name']}: {len(indices)} GPUs, {answer['fabric']}; GB/s per pair", title_justify="left")
-    matrix.add_column("")
+    matrix.add_column("", no_wrap=True)
     for index in indices:
         matrix.add_column(f"GPU{index}", justify="right", no_wrap=True)
     for index, row in zip(indices, answer["pairs"], strict=True):
-        matrix.add_row(f"GPU{index}", *("X" if cell is None else f"{cell['link']} {gbps(cell['bandwidth_gbps'])}" for cell in row))
+        matrix.add_row(f"GPU{index}", *("X" if cell is None else f"{cell['link']}\n{gbps(cell['bandwidth_gbps'])}" for cell in row))
     sizes = Table(title="all-reduce bus bandwidth per set size, GB/s", title_justify="left")
     for name in ("GPUs", "best", "a best set", "expected", "worst", "a worst set"):
         sizes.add_column(name, justify="left" if "set" in name else "right")

@@ -103,11 +103,13 @@ class Machine:
         return min(known) if known else None
 
     def positions(self, indices: tuple[int, ...] | list[int]) -> tuple[int, ...]:
-        """nvidia-smi indices -> positions. Raises TopologyError naming the unknown index."""
+        """nvidia-smi indices -> positions. Raises TopologyError naming an unknown or repeated index."""
         place = {gpu.index: position for position, gpu in enumerate(self.gpus)}
-        for index in indices:
+        for at, index in enumerate(indices):
             if index not in place:
                 raise TopologyError(f"no GPU {index}: this machine has {sorted(place)}")
+            if index in indices[:at]:
+                raise TopologyError(f"GPU {index} is named twice")
         return tuple(place[index] for index in indices)
 
     def indices(self, mask: int) -> tuple[int, ...]:

@@ -97,8 +97,8 @@ def api_client(kubeconfig: str | None = None) -> kubernetes.client.ApiClient:
                 pass
         kubernetes.config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
         return kubernetes.client.ApiClient(configuration)
-    except (kubernetes.config.ConfigException, OSError, ValueError) as error:
-        raise ClusterSourceError(f"no Kubernetes configuration: {error}") from error
+    except Exception as error:  # the loader also lets YAML, type and key errors of a broken file through
+        raise ClusterSourceError(f"no Kubernetes configuration: {' '.join(str(error).split())}") from error
 
 
 class KubeWatch:

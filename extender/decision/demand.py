@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from extender.decision.objects import Container, Pod
@@ -26,6 +27,7 @@ _SUFFIXES: dict[str, int | Decimal] = {
     "E": 10**18,
 }
 _SUFFIXES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+_QUANTITY = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)(?P<suffix>[KMGTPE]i|[mkMGTPE]|)$", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,13 @@ class Demand:
 def quantity(text: Any) -> Decimal:
     """A Kubernetes quantity ("80Gi", "1e3", 4) as a number. Raises ValueError saying what is wrong with it."""
     value = str(text).strip()
-    number = value.rstrip("KMGTPEkmi")
-    suffix = value[len(number) :]
-    if suffix not in _SUFFIXES:
-        number, suffix = value, ""
+    parts = _QUANTITY.match(value)
+    if parts is None:
+        raise ValueError(f"{value[:40]!r} is not a quantity such as 80Gi or 4")
     try:
-        amount = Decimal(number) * _SUFFIXES[suffix]
-    except InvalidOperation as error:
-        raise ValueError(f"{value[:40]!r} is not a quantity such as 80Gi or 4") from error
-    if not amount.is_finite():
-        raise ValueError(f"{value[:40]!r} is not a finite quantity")
-    return amount
+        return Decimal(parts["number"]) * _SUFFIXES[parts["suffix"]]
+    except ArithmeticError as error:
+        raise ValueError(f"{value[:40]!r} is not a finite quantity") from error
 
 
 def demand_of(pod: Pod, resource: str) -> Demand | Rejection:

@@ -132,7 +132,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
 def _document(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
         return yaml.safe_load(body)

@@ -66,7 +66,7 @@ def decode_args(body: bytes) -> ExtenderArgs:
     """Raises RequestError naming the field."""
     try:
         return _ARGS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"request body is not ExtenderArgs: {error}") from error
 
 
@@ -78,6 +78,6 @@ def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:
     for place, item in enumerate(args.nodes.items or [] if args.nodes else []):
         try:
             named.setdefault(_ITEM.decode(item).metadata.name, item)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise RequestError(f"request body: Nodes.items[{place}]: {error}") from error
     return named

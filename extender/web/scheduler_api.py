@@ -6,6 +6,7 @@ Nothing here waits: a verb reads the snapshot, judges from memory, answers. It c
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -27,7 +28,10 @@ from extender.web import protocol
 from extender.web.body import read_body
 
 NOT_SYNCED = "fabricwise has not yet listed nodes, pods and topologies; try again"
+INTERNAL = "fabricwise failed to judge this request; its log says why"
 LAGGING = "fabricwise does not yet see the GPUs free that were nominated to this pod; try again"
+
+log = logging.getLogger("fabricwise.verbs")
 
 _SETTLE_SECONDS = 0.05
 
@@ -61,6 +65,10 @@ class SchedulerApi:
             except RequestError as error:
                 self._metrics.verb_errors.labels(verb, "request").inc()
                 return refuse(str(error))
+            except Exception:  # a bug of ours: kube-scheduler still gets an answer it understands, once per attempt
+                self._metrics.verb_errors.labels(verb, "internal").inc()
+                log.exception("%s failed", verb)
+                return refuse(INTERNAL)
             if self._log.unsettled == 1:
                 asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._log.settle)
             return Response(content, media_type="application/json")

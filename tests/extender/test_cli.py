@@ -1,0 +1,189 @@
+"""The command line as a person meets it: every command as a process, every mistake one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from extender.adapters.simulated import simulated
+from tests.conftest import Served
+from tests.machines import matrix_text
+from tests.objects import node, pod
+from topology.platforms import machine_of
+from topology.record import decode
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    """Standard output of `fabricwise ...`; standard error where a failure is expected."""
+    done = subprocess.run([sys.executable, "-m", "extender.cli", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+@pytest.fixture
+def pod_file(tmp_path: Path) -> Path:
+    path = tmp_path / "pod.yaml"
+    path.write_text(yaml.safe_dump(pod(2)))
+    return path
+
+
+@pytest.fixture
+def matrix_file(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.txt"
+    path.write_text(matrix_text(machine_of("a100-pcie-bridge-pairs")))
+    return path
+
+
+def as_list(manifests: list[dict[str, Any]]) -> str:
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": manifests})
+
+
+def typed_lists(manifests: list[dict[str, Any]]) -> str:
+    nodes = [{k: v for k, v in m.items() if k != "kind"} for m in manifests if m["kind"] == "Node"]
+    rest = [m for m in manifests if m["kind"] != "Node"]
+    return yaml.safe_dump_all([{"apiVersion": "v1", "kind": "NodeList", "items": nodes}, *rest])
+
+
+FORMS = {
+    "one List": as_list,
+    "several documents": yaml.safe_dump_all,
+    "JSON": lambda manifests: json.dumps({"kind": "List", "items": manifests}),
+    "typed lists": typed_lists,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_explain_on_a_dump_of_any_form(tmp_path: Path, pod_file: Path, form: str) -> None:
+    dump = tmp_path / "dump"
+    text = FORMS[form](list(simulated("nvidia.com/gpu").manifests()))
+    dump.write_text(
+        text.replace("kind: Node", "kind: Node\nunknownField: 2026-01-01T00:00:00Z", 1) if form == "several documents" else text
+    )
+    answer = json.loads(run("explain", str(pod_file), "--cluster", str(dump), "-o", "json"))
+    assert answer["chosen"] == "hgx-b200-0"
+    assert len(answer["nodes"]) == 14
+
+
+def test_explain_prints_a_table_with_the_reasons(pod_file: Path) -> None:
+    text = run("explain", str(pod_file), "--cluster", "simulated")
+    assert "chosen: hgx-b200-0" in text
+    assert "GB/s expected" in text
+
+
+def test_explain_asks_a_server(served: Served, pod_file: Path) -> None:
+    answer = json.loads(run("explain", str(pod_file), "--server", str(served.client.base_url), "-o", "json"))
+    assert answer["chosen"] == "hgx-b200-0"
+
+
+def test_import_prints_a_manifest_that_reads_back(matrix_file: Path) -> None:
+    text = run("topo", "import", str(matrix_file), "--node", "gpu-7", "--product", "NVIDIA A100 80GB PCIe", "--memory", "80Gi")
+    record = decode(yaml.safe_load(text))
+    assert record.node == "gpu-7"
+    assert record.machine.gpus[3].memory_bytes == 80 << 30
+    assert record.machine.nvlinks[2][3] == 12
+
+
+def test_import_takes_cpu_pcie_and_peer_to_peer(matrix_file: Path) -> None:
+    text = run("topo", "import", str(matrix_file), "--node", "n", "--cpu", "AMD EPYC Rome", "--pcie-gen", "5", "--no-p2p")
+    machine = decode(yaml.safe_load(text)).machine
+    assert (machine.cpu_model, machine.gpus[0].pcie_generation, machine.peer_to_peer) == ("AMD EPYC Rome", 5, False)
+
+
+def test_show_a_matrix(matrix_file: Path) -> None:
+    text = run("topo", "show", str(matrix_file))
+    assert "NV12" in text
+    assert "240 │ {0,1}" in " ".join(text.split())
+    answer = json.loads(run("topo", "show", str(matrix_file), "--gpus", "0,1,2", "-o", "json"))
+    assert answer["set"]["gpus"] == [0, 1, 2]
+    assert answer["set"]["bandwidth_gbps"] == pytest.approx(20, rel=0.05)
+    assert answer["sizes"][0]["best"]["bandwidth_gbps"] == pytest.approx(240)
+
+
+def test_show_a_node_of_a_cluster() -> None:
+    answer = json.loads(run("topo", "show", "dgx-1v-0", "--cluster", "simulated", "-o", "json"))
+    assert answer["fabric"] == "NV2 mesh"
+
+
+def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
+    (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod(2)))
+    (tmp_path / "notpod.yaml").write_text("kind: Service\nmetadata: {name: x}\nspec: {}\n")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    (tmp_path / "matrix.txt").write_text("\tGPU0\tGPU1\nGPU0\tX\tPIX\n")
+    (tmp_path / "nocluster.yaml").write_text("kind: ConfigMap\nmetadata: {name: x}\n")
+    (tmp_path / "scalar.yaml").write_text("just text\n")
+    (tmp_path / "badnode.yaml").write_text(yaml.safe_dump(node("n") | {"status": {"allocatable": 7}}))
+    (tmp_path / "settings.yaml").write_text("scoring: {wieghts: {}}\n")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00\x01")
+    p = {name.name: str(name) for name in tmp_path.iterdir()}
+    return {
+        "no such pod file": (["explain", "nowhere.yaml"], 1, "nowhere.yaml: No such file"),
+        "a pod file that is no pod": (["explain", p["notpod.yaml"]], 1, "expected a Pod, got a Service"),
+        "a pod file that is no YAML": (["explain", p["broken.yaml"]], 1, "neither JSON nor YAML"),
+        "a pod file that is no text": (["explain", p["bytes"]], 1, "is not text"),
+        "a dump that is no cluster": (["explain", p["pod.yaml"], "--cluster", p["nocluster.yaml"]], 1, "holds no Node"),
+        "a dump that is a sentence": (["explain", p["pod.yaml"], "--cluster", p["scalar.yaml"]], 1, "item 0 is str"),
+        "a dump with a broken node": (["explain", p["pod.yaml"], "--cluster", p["badnode.yaml"]], 1, "Node n: Expected `object | null`"),
+        "a cluster that is nothing": (["explain", p["pod.yaml"], "--cluster", "nothing"], 1, "neither `kube` nor `simulated` nor a file"),
+        "a server that is not there": (["explain", p["pod.yaml"], "--server", "http://127.0.0.1:9"], 1, "http://127.0.0.1:9"),
+        "a server that is no address": (["explain", p["pod.yaml"], "--server", "::"], 1, "error: ::"),
+        "both": (["explain", p["pod.yaml"], "--server", "http://x", "--cluster", "simulated"], 2, "not both"),
+        "a matrix with a missing row": (["topo", "import", p["matrix.txt"], "--node", "n"], 1, "names GPU1, but no row GPU1"),
+        "memory that is none": (["topo", "import", p["matrix.txt"], "--node", "n", "--memory", "big"], 2, "'big' is not a quantity"),
+        "GPUs that are no list": (["topo", "show", "t4", "--gpus", "a"], 2, "not a list such as 0,1,2"),
+        "a GPU that is not there": (["topo", "show", "t4", "--gpus", "9"], 1, "no GPU 9"),
+        "a GPU twice": (["topo", "show", "t4", "--gpus", "1,1"], 1, "GPU 1 is named twice"),
+        "a platform that is none": (["topo", "show", "tpu"], 1, "'tpu' is no file and no bundled platform"),
+        "a node that is none": (["topo", "show", "n", "--cluster", "simulated"], 1, "node 'n' is not known"),
+        "a bad setting": (["serve", "--config", p["settings.yaml"]], 1, "wieghts"),
+        "serving nothing": (["serve", "--cluster", p["nocluster.yaml"]], 1, "holds no Node"),
+        "no kubeconfig": (["serve", "--cluster", "kube", "--kubeconfig", "nowhere"], 1, "no Kubernetes configuration"),
+        "an unknown option": (["serve", "--prot", "1"], 2, "No such option"),
+    }
+
+
+def test_every_mistake_is_answered_in_a_line(tmp_path: Path) -> None:
+    for name, (arguments, status, message) in mistakes(tmp_path).items():
+        text = " ".join(run(*arguments, status=status).replace("│", " ").split())
+        assert message in text, name
+
+
+def test_the_demo_ends_by_itself() -> None:
+    text = run("demo", "--once", "--pods", "6")
+    assert text.count("predicted") >= 6
+    assert "placed 6 of 6 pods" in text
+
+
+def test_all_real_captures_import_and_rank(shared_data: Path, tmp_path: Path) -> None:
+    """The 22 captures as a cluster: bridged pairs above unbridged for two, NVSwitch boxes above both for four."""
+    from topology.matrix import parse_matrix
+    from topology.record import TopologyRecord, encode
+
+    manifests: list[dict[str, Any]] = []
+    for file in sorted((shared_data / "topologies").glob("*.txt")):
+        name = file.stem.lower().replace(".", "-")
+        machine = parse_matrix(file.read_text())
+        manifests += [node(name, len(machine.gpus)), encode(TopologyRecord(name, machine))]
+    dump = tmp_path / "all.yaml"
+    dump.write_text(as_list(manifests))
+    for size in (2, 4):
+        (tmp_path / f"{size}.yaml").write_text(yaml.safe_dump(pod(size)))
+    ranked = {
+        size: {
+            row["node"]: row
+            for row in json.loads(run("explain", str(tmp_path / f"{size}.yaml"), "--cluster", str(dump), "-o", "json"))["nodes"]
+        }
+        for size in (2, 4)
+    }
+    bridged = ["8xa100-pcie-nvlink-bridge-pairs", "4xgpu-nv12-pairs-4numa"]
+    unbridged = ["4xl40s-node-sys", "8xgpu-node-sys-vm", "8xgpu-pix-pxb-sys-2018", "8xrtx4090-pix-2numa", "2x1080ti-phb", "4xk80-node"]
+    switched = ["dgx-a100-12nic", "hgx-8xh100-no-nic-cols", "aws-p4d-24xlarge-8xa100-40gb", "gke-a4-8xb200-8nic", "gb200-tray-4gpu"]
+    assert min(ranked[2][n]["value"] for n in bridged) > max(ranked[2][n]["value"] for n in unbridged)
+    rest = [n for n in bridged + unbridged if ranked[4][n]["feasible"]]
+    assert min(ranked[4][n]["value"] for n in switched) > max(ranked[4][n]["value"] for n in rest)

@@ -1,0 +1,232 @@
+"""Verdicts and scores on named situations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from extender.decision.answers import explain
+from extender.decision.cluster import Snapshot
+from extender.decision.judge import Judge
+from extender.settings import Scoring
+from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
+from topology.record import Allocation, DeviceStatus
+
+
+def ask(state: Snapshot, manifest: dict[str, Any], scoring: Scoring | None = None) -> dict[str, Any]:
+    scoring = scoring or Scoring()
+    return explain(Judge(scoring.size_mix), state, pod_struct(manifest), scoring, GPU)
+
+
+def row(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(r for r in answer["nodes"] if r["node"] == name)
+    return found
+
+
+def machine(name: str, platform: str, gpus: int = 8, status: DeviceStatus | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    return node(name, gpus), topology(name, platform, status)
+
+
+def test_bridged_pairs_over_unbridged_and_switches_over_both() -> None:
+    state = snapshot(*machine("bridged", "a100-pcie-bridge-pairs"), *machine("pcie", "l40s", 4), *machine("switched", "dgx-a100"))
+    pairs = ask(state, pod(2))
+    assert row(pairs, "bridged")["value"] > row(pairs, "pcie")["value"]
+    fours = ask(state, pod(4))
+    assert fours["chosen"] == "switched"
+    assert row(fours, "switched")["best_bandwidth_gbps"] == pytest.approx(240)
+
+
+def test_free_but_badly_joined_is_seen() -> None:
+    good = DeviceStatus(free=(0, 1, 2, 3))
+    bad = DeviceStatus(free=(1, 2, 4, 7))
+    state = snapshot(*machine("joined", "dgx-1v", status=good), *machine("torn", "dgx-1v", status=bad))
+    answer = ask(state, pod(4))
+    assert answer["chosen"] == "joined"
+    assert row(answer, "joined")["expected_bandwidth_gbps"] == pytest.approx(80)
+    assert row(answer, "torn")["expected_bandwidth_gbps"] < 30
+    assert row(answer, "joined")["predicted"] == [{"gpus": [0, 1, 2, 3], "probability": 1.0, "bandwidth_gbps": pytest.approx(80)}]
+
+
+def test_one_gpu_per_container_needs_no_links() -> None:
+    state = snapshot(*machine("torn", "dgx-1v", status=DeviceStatus(free=(1, 2, 4, 7))), *machine("whole", "dgx-1v"))
+    answer = ask(state, pod(1, 1, 1, 1))
+    assert {r["scores"]["link"]["value"] for r in answer["nodes"]} == {1.0}
+    assert row(answer, "whole")["expected_bandwidth_gbps"] is None
+    assert answer["chosen"] == "torn", "nothing but fragmentation is left to decide"
+
+
+def test_two_containers_are_judged_by_the_slower() -> None:
+    state = snapshot(*machine("n", "a100-pcie-bridge-pairs", status=DeviceStatus(free=(0, 1, 2, 4))))
+    found = row(ask(state, pod(2, 2)), "n")
+    assert found["expected_bandwidth_gbps"] == pytest.approx(10), "the second container gets GPUs of two sockets"
+
+
+def test_a_single_gpu_goes_where_it_breaks_least() -> None:
+    state = snapshot(*machine("whole", "hgx-h100"), *machine("broken", "hgx-h100", status=DeviceStatus(free=(0, 4, 5))))
+    assert ask(state, pod(1))["chosen"] == "broken"
+
+
+def test_just_enough_free_is_preferred_to_breaking_a_whole_board() -> None:
+    state = snapshot(*machine("a-whole", "hgx-h100"), *machine("z-half", "hgx-h100", status=DeviceStatus(free=(4, 5, 6, 7))))
+    assert ask(state, pod(4))["chosen"] == "z-half"
+
+
+def test_right_sized_memory_decides_between_equal_links() -> None:
+    demand = {"fabricwise.dev/min-gpu-memory": "70Gi"}
+    state = snapshot(*machine("h200", "hgx-h200"), *machine("h100", "hgx-h100"))
+    assert ask(state, pod(8, annotations=demand))["chosen"] == "h100"
+
+
+def test_bandwidth_outweighs_memory_and_packing() -> None:
+    state = snapshot(*machine("b200", "hgx-b200"), *machine("h100", "hgx-h100", status=DeviceStatus(free=(0, 1, 2, 3))))
+    assert ask(state, pod(4, annotations={"fabricwise.dev/min-gpu-memory": "80Gi"}))["chosen"] == "b200"
+
+
+def test_scores_are_integers_and_the_best_value_alone_is_ten() -> None:
+    state = snapshot(*machine("a", "hgx-h100"), *machine("b", "hgx-h100", status=DeviceStatus(free=(0, 1, 2, 3))), *machine("c", "t4", 4))
+    rows = ask(state, pod(4))["nodes"]
+    assert rows[0]["score"] == 10
+    assert all(isinstance(r["score"], int) and 0 <= r["score"] <= 10 for r in rows)
+    assert [r["score"] for r in rows].count(10) == 1
+    assert rows[0]["value"] > rows[1]["value"] > rows[2]["value"]
+
+
+def test_true_equals_share_the_top() -> None:
+    state = snapshot(*machine("b", "t4", 4), *machine("a", "t4", 4))
+    answer = ask(state, pod(2))
+    assert [(r["node"], r["score"]) for r in answer["nodes"]] == [("a", 10), ("b", 10)]
+    assert answer["chosen"] == "a"
+
+
+REJECTED: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any], str, bool]] = {
+    "more than the node has": (machine("n", "t4", 4), pod(5), "node has fewer GPUs than the pod requests", False),
+    "no GPUs at all": ((node("n", 0),), pod(1), "node has fewer GPUs than the pod requests", False),
+    "an absurd count": (machine("n", "t4", 4), pod(10**15), "node has fewer GPUs than the pod requests", False),
+    "held by an unknown pod": (
+        machine("n", "t4", 4, DeviceStatus(allocated=(Allocation(0), Allocation(1), Allocation(2)))),
+        pod(2),
+        "too few free GPUs",
+        True,
+    ),
+    "held by a bound pod": ((*machine("n", "t4", 4), pod(3, name="other", node="n")), pod(2), "too few free GPUs", True),
+    "held by a bound pod, topology unknown": ((node("n", 4), pod(3, name="other", node="n")), pod(2), "too few free GPUs", True),
+    "unhealthy": (
+        machine("n", "t4", 4, DeviceStatus(unhealthy=((0, "Xid 79"), (1, "Xid 79"), (2, "Xid 79")))),
+        pod(2),
+        "too few healthy GPUs",
+        False,
+    ),
+    "memory by the agent": (
+        machine("n", "t4", 4),
+        pod(1, annotations={"fabricwise.dev/min-gpu-memory": "40Gi"}),
+        "GPU memory class too small",
+        False,
+    ),
+    "memory by the label": (
+        (node("n", 4, "Tesla-T4", 15360),),
+        pod(1, annotations={"fabricwise.dev/min-gpu-memory": "40Gi"}),
+        "GPU memory class too small",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REJECTED)
+def test_rejections(case: str) -> None:
+    objects, manifest, reason, curable = REJECTED[case]
+    answer = ask(snapshot(*objects), manifest)
+    found = row(answer, "n")
+    assert answer["chosen"] is None
+    assert found["rejection"]["reason"] == reason
+    assert found["rejection"]["curable"] is curable
+    assert (found["score"], found["value"], found["scores"]) == (None, None, {})
+
+
+def test_a_bound_pod_the_status_names_is_not_counted_twice() -> None:
+    held = DeviceStatus(allocated=(Allocation(0, "uid-other", "team", "other"), Allocation(1, "uid-other", "team", "other")))
+    state = snapshot(*machine("n", "t4", 4, held), pod(2, name="other", node="n"))
+    assert row(ask(state, pod(2)), "n")["predicted"][0]["gpus"] == [2, 3]
+
+
+def test_devices_of_a_bound_pod_the_status_does_not_name_are_predicted() -> None:
+    state = snapshot(*machine("n", "a100-pcie-bridge-pairs"), pod(2, name="other", node="n"))
+    beliefs = state.views["n"].state.beliefs
+    assert [probability for _, probability in beliefs] == [0.25] * 4, "one of the four bridged pairs is gone"
+    assert row(ask(state, pod(2)), "n")["expected_bandwidth_gbps"] == pytest.approx(240)
+
+
+ENDED = [{"status": {"phase": "Succeeded"}}, {"status": {"phase": "Failed"}}, {"spec": {"nodeName": ""}}]
+
+
+@pytest.mark.parametrize("change", ENDED)
+def test_ended_and_unbound_pods_hold_nothing(change: dict[str, Any]) -> None:
+    other = pod(4, name="other", node="n")
+    other = other | change | {"spec": other["spec"] | change.get("spec", {})}
+    assert ask(snapshot(*machine("n", "t4", 4), other), pod(4))["chosen"] == "n"
+
+
+def test_a_bound_pod_with_a_malformed_annotation_still_holds_its_gpus() -> None:
+    other = pod(4, name="other", node="n", annotations={"fabricwise.dev/min-gpu-memory": "lots"})
+    assert ask(snapshot(*machine("n", "t4", 4), other), pod(1))["chosen"] is None
+
+
+def test_a_node_without_topology_stays_schedulable_and_says_so() -> None:
+    state = snapshot(node("unknown", 8, "NVIDIA-H100-80GB-HBM3", 81559), *machine("known", "t4", 4))
+    answer = ask(state, pod(2))
+    found = row(answer, "unknown")
+    assert found["feasible"]
+    assert found["expected_bandwidth_gbps"] is None
+    assert any("topology unknown" in note for note in found["notes"])
+    assert found["scores"]["link"]["detail"] == "topology unknown"
+    assert answer["chosen"] == "known", "a known link beats an unknown one"
+
+
+CONTRADICTIONS = {
+    "more on offer than GPUs": (node("n", 9), "GpuTopology has 8 GPUs but the node offers 9 nvidia.com/gpu"),
+    "another count": (node("n", 8, **{"nvidia.com/gpu.count": "4"}), "label nvidia.com/gpu.count says 4"),
+    "another product": (node("n", 8, "Tesla-T4"), "label nvidia.com/gpu.product says Tesla-T4"),
+    "another memory": (node("n", 8, "NVIDIA-H100-80GB-HBM3", 40960), "label nvidia.com/gpu.memory says 40960 MiB"),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_a_topology_that_contradicts_its_node_is_set_aside_and_said_so(case: str) -> None:
+    manifest, message = CONTRADICTIONS[case]
+    state = snapshot(manifest, topology("n", "hgx-h100"))
+    assert message in (state.views["n"].problem or "")
+    found = row(ask(state, pod(2)), "n")
+    assert found["feasible"], "the node is not lost"
+    assert message in found["notes"][0]
+
+
+def test_gfd_spelling_of_the_same_product_is_no_contradiction() -> None:
+    state = snapshot(node("n", 8, "NVIDIA-H100-80GB-HBM3", 81559), topology("n", "hgx-h100"))
+    assert state.views["n"].problem is None
+
+
+def test_fewer_allocatable_than_gpus_is_no_contradiction() -> None:
+    state = snapshot(node("n", 7), topology("n", "hgx-h100"))
+    assert state.views["n"].problem is None
+    assert row(ask(state, pod(8)), "n")["rejection"]["reason"] == "node has fewer GPUs than the pod requests"
+
+
+def test_an_unreadable_topology_leaves_the_node_schedulable_with_the_reason() -> None:
+    broken = topology("n", "hgx-h100")
+    broken["spec"]["gpuCount"] = 3
+    state = snapshot(node("n", 8), broken)
+    assert "spec.gpuCount is 3" in (state.views["n"].problem or "")
+    assert row(ask(state, pod(2)), "n")["feasible"]
+
+
+def test_weights_decide() -> None:
+    from extender.settings import Weights
+
+    state = snapshot(*machine("fast", "hgx-b200"), *machine("spare", "hgx-h100", status=DeviceStatus(free=(0, 1))))
+    assert ask(state, pod(2))["chosen"] == "fast"
+    assert ask(state, pod(2), Scoring(weights=Weights(link=0, fragmentation=1, memory=0)))["chosen"] == "spare"
+
+
+def test_input_order_never_changes_a_verdict() -> None:
+    objects = [*machine("a", "hgx-h100"), *machine("b", "t4", 4), node("c", 8), pod(2, name="x", node="a"), pod(1, name="y", node="a")]
+    assert ask(snapshot(*objects), pod(4)) == ask(snapshot(*reversed(objects)), pod(4))

@@ -1,0 +1,43 @@
+"""The decision log is bounded by bytes, newest first."""
+
+from __future__ import annotations
+
+from extender.decision.demand import Demand
+from extender.decision.reasons import Reason, Rejection
+from extender.decision.verdict import Evidence, Verdict
+from extender.decision_log import Decision, DecisionLog
+
+
+def decision(number: int, nodes: int = 10) -> Decision:
+    names = [f"node-{n}" for n in range(nodes)]
+    verdict = Verdict(Rejection(Reason.TOO_FEW_FREE, ""), Evidence())
+    return Decision(float(number), "filter", f"pod-{number}", "default", "", Demand((), 0), names, [verdict] * nodes, None, 0.001, 1)
+
+
+def test_newest_first_and_the_oldest_go() -> None:
+    one = decision(0).size_bytes()
+    log = DecisionLog(3 * one + one // 2)
+    for number in range(10):
+        log.add(decision(number))
+    assert [found.pod for found in log.recent()] == ["pod-9", "pod-8", "pod-7"]
+
+
+def test_a_large_decision_counts_for_what_it_holds() -> None:
+    log = DecisionLog(200_000)
+    for number in range(20):
+        log.add(decision(number, nodes=5000))
+    assert len(list(log.recent())) == 0, "one alone is larger than the log"
+    assert decision(0, 5000).size_bytes() > 200_000
+
+
+def test_zero_bytes_keep_nothing() -> None:
+    log = DecisionLog(0)
+    log.add(decision(1))
+    assert list(log.recent()) == []
+
+
+def test_what_is_not_settled_is_bounded_too() -> None:
+    log = DecisionLog(1 << 30)
+    for number in range(5000):
+        log.add(decision(number))
+    assert log.unsettled <= 1024

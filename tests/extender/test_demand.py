@@ -1,0 +1,93 @@
+"""What a pod asks for, counted as the kubelet counts."""
+
+from __future__ import annotations
+
+import contextlib
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extender.decision.demand import MIN_GPU_MEMORY, Demand, demand_of, quantity
+from extender.decision.reasons import Reason, Rejection
+from tests.objects import GPU, container, pod, pod_struct
+
+SIDECAR = {"restartPolicy": "Always"}
+
+# name -> (pod, total, groups, steps)
+COUNTED: dict[str, tuple[dict[str, Any], int, tuple[int, ...]]] = {
+    "one container": (pod(4), 4, (4,)),
+    "a container each": (pod(1, 1, 1, 1), 4, (1, 1, 1, 1)),
+    "no GPU": (pod(), 0, ()),
+    "zero": (pod("0"), 0, ()),
+    "written as a quantity": (pod("4k"), 4000, (4000,)),
+    "written as 4.0": (pod("4.0"), 4, (4,)),
+    "requests only": (
+        pod(spec={"containers": [{"name": "c", "resources": {"requests": {GPU: 2}}}]}),
+        2,
+        (2,),
+    ),
+    "init smaller than the app": (pod(4, spec={"initContainers": [container(2)]}), 4, (4,)),
+    "init larger than the app": (pod(2, spec={"initContainers": [container(4)]}), 4, (2,)),
+    "sidecar adds": (pod(2, spec={"initContainers": [container(1, **SIDECAR)]}), 3, (1, 2)),
+    "init beside an earlier sidecar": (pod(1, spec={"initContainers": [container(1, **SIDECAR), container(4)]}), 5, (1, 1)),
+    "init before a later sidecar": (pod(1, spec={"initContainers": [container(4), container(1, **SIDECAR)]}), 4, (1, 1)),
+    "another resource": (pod(spec={"containers": [{"name": "c", "resources": {"limits": {"amd.com/gpu": 4}}}]}), 0, ()),
+    "only resource claims": (pod(spec={"containers": [{"name": "c", "resources": {"claims": [{"name": "gpu"}]}}]}), 0, ()),
+    "an absurd count is just a large one": (pod(10**15), 10**15, (10**15,)),
+}
+
+
+@pytest.mark.parametrize("case", COUNTED)
+def test_counting(case: str) -> None:
+    manifest, total, groups = COUNTED[case]
+    demand = demand_of(pod_struct(manifest), GPU)
+    assert isinstance(demand, Demand)
+    assert (demand.total, demand.groups) == (total, groups)
+    assert demand.needs_links is any(size > 1 for size in groups)
+
+
+REFUSED = ["-1", "1.5", "four", "500m", "", None, True, [], {}, "1e30", "9" * 30, "NaN", "Infinity", "1e999999999"]
+
+
+@pytest.mark.parametrize("count", REFUSED)
+def test_a_count_that_makes_no_sense_is_a_refusal(count: object) -> None:
+    manifest = pod(spec={"containers": [{"name": "c", "resources": {"limits": {GPU: count}}}]})
+    refused = demand_of(pod_struct(manifest), GPU)
+    assert isinstance(refused, Rejection)
+    assert refused.reason is Reason.BAD_GPU_REQUEST
+    assert "container c, nvidia.com/gpu" in refused.detail
+    assert not refused.curable
+
+
+MEMORY = {"80Gi": 80 << 30, "40G": 40 * 10**9, "81559Mi": 81559 << 20, "1Ti": 1 << 40, "85899345920": 80 << 30}
+
+
+@pytest.mark.parametrize("text", MEMORY)
+def test_memory_annotation(text: str) -> None:
+    demand = demand_of(pod_struct(pod(1, annotations={MIN_GPU_MEMORY: text})), GPU)
+    assert isinstance(demand, Demand)
+    assert demand.min_gpu_memory_bytes == MEMORY[text]
+
+
+@pytest.mark.parametrize("text", ["lots", "80 GB", "80gb", "-80Gi", "0", "", "NaN", "Gi"])
+def test_a_malformed_memory_annotation_is_a_refusal_that_names_it(text: str) -> None:
+    refused = demand_of(pod_struct(pod(1, annotations={MIN_GPU_MEMORY: text})), GPU)
+    assert isinstance(refused, Rejection)
+    assert refused.reason is Reason.BAD_MIN_GPU_MEMORY
+    assert MIN_GPU_MEMORY in refused.reason
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_quantity_or_a_value_error(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert isinstance(quantity(text), Decimal)
+
+
+def test_reasons_are_stable_texts() -> None:
+    """kube-scheduler wakes a pod whose message changed: no digits, no names, no times in a reason."""
+    for reason in Reason:
+        assert not any(character.isdigit() for character in reason.value)
+    assert len({reason.value for reason in Reason}) == len(Reason)

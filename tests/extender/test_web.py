@@ -1,0 +1,309 @@
+"""The HTTP surface, over a real server: wire format, bad input, debugging."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from extender.adapters.simulated import simulated
+from extender.service import build_service
+from extender.settings import Limits, Server, Settings
+from extender.web.scheduler_api import LAGGING, NOT_SYNCED
+from tests.conftest import Served, serve
+from tests.objects import GPU, node, pod, topology
+
+
+def filter_(served: Served, manifest: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    answer: dict[str, Any] = served.client.post("/scheduler/filter", json={"Pod": manifest, "NodeNames": names}).json()
+    return answer
+
+
+def prioritize(served: Served, manifest: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+    answer: list[dict[str, Any]] = served.client.post("/scheduler/prioritize", json={"Pod": manifest, "NodeNames": names}).json()
+    return answer
+
+
+@pytest.fixture
+def names(served: Served) -> list[str]:
+    return list(served.cluster.machines)
+
+
+KEYS = ["Nodes", "NodeNames", "FailedNodes", "FailedAndUnresolvableNodes", "Error"]
+
+
+def test_filter_has_every_key_capitalised_with_explicit_nulls(served: Served, names: list[str]) -> None:
+    response = served.client.post("/scheduler/filter", json={"Pod": pod(8), "Nodes": None, "NodeNames": names})
+    answer = response.json()
+    assert list(answer) == KEYS
+    assert answer["Nodes"] is None
+    assert answer["Error"] == ""
+    assert response.headers["content-type"] == "application/json"
+    assert int(response.headers["content-length"]) == len(response.content)
+
+
+def test_every_dropped_node_is_explained_once(served: Served, names: list[str]) -> None:
+    answer = filter_(served, pod(8), [*names, *names])
+    parts = [answer["NodeNames"], answer["FailedNodes"], answer["FailedAndUnresolvableNodes"]]
+    assert sorted(name for part in parts for name in part) == sorted(names), "in, out, no duplicates"
+    assert answer["FailedAndUnresolvableNodes"]["t4-0"] == "node has fewer GPUs than the pod requests"
+
+
+def test_what_an_eviction_could_cure_is_in_failed_nodes(served: Served) -> None:
+    served.cluster.bind(pod(3, name="first"), "t4-0", served.service.live)
+    answer = filter_(served, pod(2), ["t4-0"])
+    assert answer["FailedNodes"] == {"t4-0": "too few free GPUs"}
+    assert answer["NodeNames"] == []
+
+
+def test_messages_are_stable_between_attempts(served: Served, names: list[str]) -> None:
+    body = json.dumps({"Pod": pod(8), "NodeNames": names})
+    first = served.client.post("/scheduler/filter", content=body).content
+    assert all(served.client.post("/scheduler/filter", content=body).content == first for _ in range(3))
+
+
+def test_prioritize_is_a_bare_array_of_integers_every_host_once(served: Served, names: list[str]) -> None:
+    answer = prioritize(served, pod(2), [*names, names[0]])
+    assert [entry["Host"] for entry in answer] == names
+    assert all(list(entry) == ["Host", "Score"] and type(entry["Score"]) is int and 0 <= entry["Score"] <= 10 for entry in answer)
+    assert max(answer, key=lambda entry: entry["Score"])["Host"] == "hgx-b200-0"
+
+
+def test_whole_nodes_are_echoed_as_they_came(served: Served) -> None:
+    given = [node("t4-0", 4) | {"spec": {"odd": [1, {"x": None}]}}, node("hgx-h100-0", 8)]
+    args = {"Pod": pod(8), "Nodes": {"metadata": {"resourceVersion": "7"}, "items": given}, "NodeNames": None}
+    answer = served.client.post("/scheduler/filter", json=args).json()
+    assert answer["NodeNames"] is None
+    assert answer["Nodes"]["items"] == [given[1]]
+    assert list(answer["FailedAndUnresolvableNodes"]) == ["t4-0"]
+
+
+@pytest.mark.parametrize("candidates", [None, []])
+def test_no_candidates_no_survivors(served: Served, candidates: list[str] | None) -> None:
+    answer = served.client.post("/scheduler/filter", json={"Pod": pod(1), "NodeNames": candidates}).json()
+    assert (answer["NodeNames"], answer["FailedNodes"], answer["Error"]) == ([], {}, "")
+    assert served.client.post("/scheduler/prioritize", json={"Pod": pod(1), "NodeNames": candidates}).json() == []
+
+
+def test_unknown_json_fields_are_accepted(served: Served) -> None:
+    args = {"Pod": pod(1) | {"new": {"field": 1}}, "NodeNames": ["t4-0"], "Future": [1, 2]}
+    assert served.client.post("/scheduler/filter", json=args).json()["NodeNames"] == ["t4-0"]
+
+
+def test_an_unknown_node_is_refused_with_a_reason_and_can_be_cured(served: Served) -> None:
+    answer = filter_(served, pod(1), ["t4-0", "nowhere"])
+    assert answer["NodeNames"] == ["t4-0"]
+    assert answer["FailedNodes"] == {"nowhere": "node is not yet known to fabricwise"}
+
+
+def test_a_pod_without_gpus_may_go_anywhere(served: Served, names: list[str]) -> None:
+    assert filter_(served, pod(), names)["NodeNames"] == names
+    assert {entry["Score"] for entry in prioritize(served, pod(), names)} == {0}
+
+
+def test_five_thousand_names(served: Served) -> None:
+    many = [f"ghost-{i}" for i in range(5000)]
+    assert len(filter_(served, pod(1), many)["FailedNodes"]) == 5000
+
+
+# body -> what the Error must name
+BAD_BODIES = {
+    b"": "truncated",
+    b"{": "truncated",
+    b"null": "Expected `object`, got `null`",
+    b"[1]": "Expected `object`, got `array`",
+    b"\xff\xfe": "request body is not ExtenderArgs",
+    b'{"NodeNames": ["a"]}': "missing required field `Pod`",
+    b'{"Pod": null, "NodeNames": ["a"]}': "$.Pod",
+    b'{"Pod": {"metadata": {}, "spec": {}}, "NodeNames": "a"}': "$.NodeNames",
+    b'{"Pod": {"metadata": {}, "spec": {}}, "NodeNames": [1]}': "$.NodeNames[0]",
+    b'{"Pod": {"metadata": {"name": 3}, "spec": {}}, "NodeNames": []}': "$.Pod.metadata.name",
+    b'{"Pod": {"metadata": {}, "spec": {"containers": {}}}, "NodeNames": []}': "$.Pod.spec.containers",
+    b'{"Pod": {"metadata": {}, "spec": {}}, "Nodes": {"items": [{"metadata": {}}]}}': "Nodes.items[0]",
+}
+
+
+@pytest.mark.parametrize("body", BAD_BODIES)
+def test_bad_bodies_are_answered_200_with_an_error_that_names_the_field(served: Served, body: bytes) -> None:
+    response = served.client.post("/scheduler/filter", content=body)
+    assert response.status_code == 200
+    assert list(response.json()) == KEYS
+    assert BAD_BODIES[body] in response.json()["Error"]
+    scored = served.client.post("/scheduler/prioritize", content=body)
+    assert (scored.status_code, scored.json()) == (200, [])
+    assert scored.headers["x-fabricwise-error"]
+
+
+def test_deeply_nested_json_is_an_error(served: Served) -> None:
+    body = b'{"Pod": ' + b"[" * 100_000
+    assert served.client.post("/scheduler/filter", content=body).json()["Error"]
+    assert served.client.post("/v1/explain", content=body).status_code == 400
+    assert served.client.get("/healthz").text == "ok"
+
+
+@pytest.mark.parametrize("count", ["-1", "many", "1.5", "1e999999999", 10**30])
+def test_an_impossible_count_rejects_every_node_and_no_eviction_is_tried(served: Served, names: list[str], count: object) -> None:
+    answer = filter_(served, pod(count), names)
+    assert set(answer["FailedAndUnresolvableNodes"]) == set(names)
+    assert set(answer["FailedAndUnresolvableNodes"].values()) == {"pod's GPU request is not a whole number"}
+    assert {entry["Score"] for entry in prioritize(served, pod(count), names)} == {0}
+
+
+def test_a_body_of_ten_megabytes_is_refused_by_name_and_the_connection_lives(served: Served) -> None:
+    body = json.dumps({"Pod": pod(1), "NodeNames": ["t4-0"], "Padding": "x" * (10 << 20)})
+    response = served.client.post("/scheduler/filter", content=body)
+    assert response.status_code == 200
+    assert "limits.max_body_bytes = 8388608" in response.json()["Error"]
+    assert served.client.post("/v1/explain", content=body).status_code == 400
+    assert filter_(served, pod(1), ["t4-0"])["NodeNames"] == ["t4-0"]
+
+
+def test_the_limit_is_a_setting() -> None:
+    settings = Settings(server=Server(log_level="error"), limits=Limits(max_body_bytes=32 << 20))
+    service, cluster = build_service(settings), simulated(GPU)
+    service.live.apply(cluster.listing())
+    for served in serve(service, cluster):
+        body = json.dumps({"Pod": pod(1), "NodeNames": ["t4-0"], "Padding": "x" * (10 << 20)})
+        assert served.client.post("/scheduler/filter", content=body).json()["NodeNames"] == ["t4-0"]
+
+
+def test_connections_are_kept_alive(served: Served) -> None:
+    url = served.client.base_url
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
+        for _ in range(3):
+            connection.sendall(request)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+    assert Settings().server.keep_alive_seconds > 90
+
+
+@pytest.fixture
+def unsynced() -> Iterator[Served]:
+    settings = Settings(server=Server(log_level="error"))
+    yield from serve(build_service(settings), simulated(GPU))
+
+
+def test_before_the_first_listing_filter_is_an_error_never_a_rejection(unsynced: Served) -> None:
+    answer = filter_(unsynced, pod(1), ["a"])
+    assert answer["Error"] == NOT_SYNCED
+    assert (answer["NodeNames"], answer["FailedNodes"], answer["FailedAndUnresolvableNodes"]) == (None, {}, {})
+    assert prioritize(unsynced, pod(1), ["a"]) == [{"Host": "a", "Score": 0}]
+    assert unsynced.client.get("/readyz").status_code == 503
+    assert "nodes, pods, topologies" in unsynced.client.get("/readyz").text
+    assert unsynced.client.get("/healthz").status_code == 200
+    assert unsynced.client.post("/v1/explain", json=pod(1)).status_code == 503
+
+
+def test_a_no_for_the_nominated_node_is_an_error_for_the_watch_lags(served: Served) -> None:
+    served.cluster.bind(pod(4, name="victim"), "t4-0", served.service.live)
+    nominated = pod(4) | {"status": {"nominatedNodeName": "t4-0"}}
+    assert filter_(served, nominated, ["t4-0"])["Error"] == LAGGING
+    assert filter_(served, nominated, ["t4-1"])["Error"] == "", "other nodes are judged as ever"
+    too_many = pod(5) | {"status": {"nominatedNodeName": "t4-0"}}
+    assert filter_(served, too_many, ["t4-0"])["Error"] == "", "what no eviction cures stays a rejection"
+
+
+def test_explain(served: Served, names: list[str]) -> None:
+    answer = served.client.post("/v1/explain", json=pod(4)).json()
+    assert list(answer) == ["pod", "demand", "chosen", "nodes"]
+    assert answer["chosen"] == "hgx-b200-0"
+    assert answer["demand"]["gpus"] == 4
+    assert {row["node"] for row in answer["nodes"]} == set(names)
+    row = answer["nodes"][0]
+    fields = ["node", "feasible", "score", "value", "rejection", "scores"]
+    fields += ["best_bandwidth_gbps", "expected_bandwidth_gbps", "worst_bandwidth_gbps", "predicted"]
+    assert list(row)[: len(fields)] == fields
+    assert set(row["scores"]) == {"link", "fragmentation", "memory"}
+    assert set(row["scores"]["link"]) == {"value", "weight", "detail"}
+    assert sum(outcome["probability"] for outcome in row["predicted"]) == pytest.approx(1)
+
+
+def test_explain_reads_yaml_and_pod_templates(served: Served) -> None:
+    text = yaml.safe_dump({"kind": "Deployment", "metadata": {"name": "d"}, "spec": {"template": {"spec": pod(2)["spec"]}}})
+    assert served.client.post("/v1/explain", content=text).json()["demand"]["gpus"] == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"- 1", b"a: [", b"kind: Service", b'{"metadata": 1, "spec": {}}', b"\xff", b"&a [*a]", b"1"])
+def test_explain_of_no_pod_is_a_400_with_a_reason(served: Served, body: bytes) -> None:
+    response = served.client.post("/v1/explain", content=body)
+    assert response.status_code == 400
+    assert response.json()["error"]
+
+
+def test_explain_of_a_pod_whose_request_makes_no_sense(served: Served) -> None:
+    answer = served.client.post("/v1/explain", json=pod("many")).json()
+    assert answer["chosen"] is None
+    assert "container c0, nvidia.com/gpu: 'many'" in answer["demand"]["problem"]
+
+
+def test_nodes(served: Served, names: list[str]) -> None:
+    served.cluster.bind(pod(2, name="first"), "t4-0", served.service.live)
+    listed = served.client.get("/v1/nodes").json()["nodes"]
+    assert [row["node"] for row in listed] == sorted(names)
+    detail = served.client.get("/v1/nodes/t4-0").json()
+    assert (detail["free"], len(detail["allocated"]), detail["pods"]) == (2, 2, [{"namespace": "team", "name": "first", "gpus": 2}])
+    assert served.client.get("/v1/nodes/nowhere").status_code == 404
+
+
+def test_a_contradicted_topology_is_shown(served: Served) -> None:
+    from extender.adapters.manifests import seen
+
+    wrong = topology("t4-0", "hgx-h100")
+    served.service.live.apply([seen("GpuTopology", wrong)])
+    assert "label nvidia.com/gpu.count says 4" in served.client.get("/v1/nodes/t4-0").json()["problem"]
+    assert 'fabricwise_nodes{topology="contradicted"} 1.0' in served.client.get("/metrics").text
+
+
+def test_decisions_newest_first_with_every_nodes_verdict(served: Served, names: list[str]) -> None:
+    filter_(served, pod(8, name="one"), names)
+    prioritize(served, pod(2, name="two"), names)
+    decisions = served.client.get("/v1/decisions").json()["decisions"]
+    assert [(d["verb"], d["pod"]) for d in decisions] == [("prioritize", "team/two"), ("filter", "team/one")]
+    assert [row["node"] for row in decisions[1]["nodes"]] == names
+    assert decisions[1]["nodes"][names.index("t4-0")]["rejection"]["reason"]
+    assert decisions[0]["nodes"][0]["score"] is not None
+    assert len(served.client.get("/v1/decisions", params={"pod": "one"}).json()["decisions"]) == 1
+    assert served.client.get("/v1/decisions", params={"limit": 0}).status_code == 422
+
+
+def test_metrics_count_verbs(served: Served, names: list[str]) -> None:
+    filter_(served, pod(8), names)
+    text = served.client.get("/metrics").text
+    assert 'fabricwise_verb_seconds_count{verb="filter"} 1.0' in text
+    assert 'fabricwise_filtered_nodes_total{outcome="passed"}' in text
+    assert "fabricwise_synced 1.0" in text
+
+
+def test_openapi_names_every_route(served: Served) -> None:
+    paths = served.client.get("/openapi.json").json()["paths"]
+    wanted = {"/scheduler/filter", "/scheduler/prioritize", "/v1/explain", "/v1/nodes", "/v1/nodes/{name}", "/v1/decisions"}
+    assert wanted | {"/healthz", "/readyz", "/metrics"} <= set(paths)
+    assert served.client.get("/docs").status_code == 200
+
+
+def test_answers_are_what_a_strict_decoder_accepts(served: Served, names: list[str]) -> None:
+    """Go's decoder takes a float or a string for no score at all."""
+
+    class Host(msgspec.Struct, forbid_unknown_fields=True):
+        Host: str
+        Score: int
+
+    content = served.client.post("/scheduler/prioritize", json={"Pod": pod(2), "NodeNames": names}).content
+    assert len(msgspec.json.decode(content, type=list[Host])) == len(names)
+
+
+def test_a_bug_of_ours_is_still_answered_200(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender.web import scheduler_api
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(scheduler_api, "judge_all", broken)
+    response = served.client.post("/scheduler/filter", json={"Pod": pod(1), "NodeNames": ["t4-0"]})
+    assert (response.status_code, response.json()["Error"]) == (200, scheduler_api.INTERNAL)
+    assert 'cause="internal"' in served.client.get("/metrics").text

@@ -1,0 +1,56 @@
+"""Kubernetes objects for tests, as parsed JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from extender.adapters.manifests import seen
+from extender.decision.changes import Change, Listed, fold_all
+from extender.decision.cluster import Snapshot
+from extender.decision.objects import Pod
+from topology.platforms import machine_of
+from topology.record import DeviceStatus, TopologyRecord, encode
+
+GPU = "nvidia.com/gpu"
+
+
+def container(gpus: object = None, name: str = "server", **more: Any) -> dict[str, Any]:
+    """A container, asking for GPUs by limit."""
+    return {"name": name, **({"resources": {"limits": {GPU: gpus}}} if gpus is not None else {}), **more}
+
+
+def pod(*gpus: object, name: str = "llm", node: str | None = None, **more: Any) -> dict[str, Any]:
+    """A pod with a container per number of GPUs."""
+    spec: dict[str, Any] = {"containers": [container(count, f"c{i}") for i, count in enumerate(gpus)] or [container()]}
+    if node:
+        spec["nodeName"] = node
+    meta = {"name": name, "namespace": "team", "uid": f"uid-{name}", "annotations": more.pop("annotations", None)}
+    return {"kind": "Pod", "apiVersion": "v1", "metadata": meta, "spec": spec | more.pop("spec", {}), **more}
+
+
+def pod_struct(manifest: dict[str, Any]) -> Pod:
+    """The pod as the decision sees it."""
+    change = seen("Pod", manifest)
+    found: Pod = change.pod  # type: ignore[union-attr]
+    return found
+
+
+def node(name: str, gpus: int = 8, product: str | None = None, memory_mib: int | None = None, **labels: str) -> dict[str, Any]:
+    """A node with GFD labels where product and memory are given."""
+    told = {"nvidia.com/gpu.product": product, "nvidia.com/gpu.memory": str(memory_mib) if memory_mib else None}
+    own = {key: value for key, value in told.items() if value} | labels
+    amounts = {"cpu": "64", GPU: str(gpus)}
+    status = {"capacity": amounts, "allocatable": amounts}
+    return {"kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "labels": own}, "status": status}
+
+
+def topology(name: str, platform: str, status: DeviceStatus | None = None) -> dict[str, Any]:
+    """A GpuTopology of a bundled platform."""
+    return encode(TopologyRecord(name, machine_of(platform), status))
+
+
+def snapshot(*manifests: dict[str, Any]) -> Snapshot:
+    """A synced snapshot of these objects."""
+    kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
+    changes: list[Change] = [Listed(listed, tuple(seen(kind, m) for m in manifests if m["kind"] == kind)) for kind, listed in kinds.items()]
+    return fold_all(Snapshot(), changes, GPU)
