@@ -23,7 +23,7 @@ from extender.decision.judge import Judge
 from extender.errors import ClusterSourceError, FabricwiseError, RequestError
 from extender.inspection import machine_answer
 from extender.live import LiveCluster
-from extender.service import Service, build_service, server_for
+from extender.service import Service, build_service, server_for, settle_memory
 from extender.settings import Settings, load_settings
 from extender.sources import connect, wait_synced
 from extender.web.debug_api import pod_from
@@ -71,6 +71,7 @@ def serve(
     logging.basicConfig(level=settings.server.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     service = build_service(settings)
     source = connect(cluster, service, kubeconfig)
+    settle_memory(service)
     try:
         server_for(service, host, port).run()
     finally:
@@ -101,7 +102,8 @@ def explain(
     else:
         service = _loaded(cluster or "simulated", load_settings(config), kubeconfig)
         scoring, resource = service.settings.scoring, service.settings.resource
-        answer = answers.explain(Judge(scoring.size_mix), service.live.snapshot, wanted, scoring, resource)
+        judge, ranker = Judge(scoring.size_mix), answers.ranker(scoring)
+        answer = answers.explain(judge, ranker, service.live.snapshot, wanted, resource)
     _print(answer, output, show.explanation)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from extender.decision.demand import Demand
 from extender.decision.reasons import Rejection
-from extender.decision.scores import Ranking
+from extender.decision.scores import Ranks
 from extender.decision.verdict import Verdict
 
 _PER_NODE_BYTES = 16  # two references
@@ -30,7 +30,7 @@ class Decision:
     demand: Demand | Rejection
     names: Sequence[str]
     verdicts: Sequence[Verdict]
-    rankings: Mapping[Verdict, Ranking] | None
+    ranks: Ranks
     took_seconds: float
     revision: int
 

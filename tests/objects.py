@@ -35,10 +35,12 @@ def pod_struct(manifest: dict[str, Any]) -> Pod:
     return found
 
 
-def node(name: str, gpus: int = 8, product: str | None = None, memory_mib: int | None = None, **labels: str) -> dict[str, Any]:
+def node(
+    name: str, gpus: int = 8, product: str | None = None, memory_mib: int | None = None, labels: dict[str, str] | None = None
+) -> dict[str, Any]:
     """A node with GFD labels where product and memory are given."""
     told = {"nvidia.com/gpu.product": product, "nvidia.com/gpu.memory": str(memory_mib) if memory_mib else None}
-    own = {key: value for key, value in told.items() if value} | labels
+    own = {key: value for key, value in told.items() if value} | (labels or {})
     amounts = {"cpu": "64", GPU: str(gpus)}
     status = {"capacity": amounts, "allocatable": amounts}
     return {"kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "labels": own}, "status": status}

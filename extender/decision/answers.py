@@ -10,7 +10,7 @@ from extender.decision.demand import Demand, demand_of
 from extender.decision.judge import UNKNOWN_NODE, Judge
 from extender.decision.objects import Pod
 from extender.decision.reasons import Rejection
-from extender.decision.scores import Ranking, rank
+from extender.decision.scores import NO_RANKS, Ranker, Ranking
 from extender.decision.verdict import Evidence, Verdict
 from extender.settings import Scoring
 from topology.fabric import fabric_name
@@ -33,21 +33,19 @@ def judge_all(judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, name
     return verdicts
 
 
-def rank_all(demand: Demand | Rejection, verdicts: Sequence[Verdict], scoring: Scoring) -> dict[Verdict, Ranking]:
-    """Rankings by the settings' weights; none for a demand that is a refusal."""
-    if isinstance(demand, Rejection):
-        return {}
+def ranker(scoring: Scoring) -> Ranker:
+    """A ranker by the settings' weights and neutral values."""
     weights = {"link": scoring.weights.link, "fragmentation": scoring.weights.fragmentation, "memory": scoring.weights.memory}
-    return rank(demand, verdicts, weights, scoring.unknown_topology_value, scoring.unknown_memory_value)
+    return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value)
 
 
-def explain(judge: Judge, snapshot: Snapshot, pod: Pod, scoring: Scoring, resource: str) -> dict[str, Any]:
+def explain(judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource: str) -> dict[str, Any]:
     """What would be decided about the pod over all nodes, and why."""
     demand = demand_of(pod, resource)
     names = sorted(snapshot.views)
     verdicts = judge_all(judge, snapshot, demand, names)
-    rankings = rank_all(demand, verdicts, scoring)
-    rows = [node_answer(name, verdict, rankings.get(verdict)) for name, verdict in zip(names, verdicts, strict=True)]
+    ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, verdicts)
+    rows = [node_answer(name, verdict, ranks.get(verdict)) for name, verdict in zip(names, verdicts, strict=True)]
     rows.sort(key=_order)
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
     return {"pod": pod_name(pod), "demand": demand_answer(demand), "chosen": chosen, "nodes": rows}

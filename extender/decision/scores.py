@@ -26,10 +26,16 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One scorer's opinion of one node."""
+    """One scorer's opinion of one node: a value, and the words for it, which are put together only when read."""
 
     value: float
-    detail: str
+    words: str
+    numbers: tuple[float, ...] = ()
+
+    @property
+    def detail(self) -> str:
+        """The numbers behind the value, for people."""
+        return self.words.format(*self.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +55,19 @@ def link(demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
     """Expected all-reduce bandwidth of the devices the pod would get, over the best candidate's."""
     if not demand.needs_links:
         return Score(1.0, "one GPU per container: no links needed")
-    if evidence.expected_gbps is None:
+    expected = evidence.expected_gbps
+    if expected is None:
         return Score(candidates.unknown_topology_value, "topology unknown")
-    best = candidates.best_expected_gbps or evidence.expected_gbps
-    share = evidence.expected_gbps / best if best else 0.0
-    return Score(min(1.0, share), f"{evidence.expected_gbps:.1f} GB/s expected, best candidate {best:.1f}")
+    best = candidates.best_expected_gbps or expected
+    return Score(min(1.0, expected / best) if best else 0.0, "{:.1f} GB/s expected, best candidate {:.1f}", (expected, best))
 
 
 def fragmentation(_demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
     """How little of what the node is good for is lost to later pods."""
     if evidence.loss is None:
         return Score(candidates.unknown_topology_value, "topology unknown")
-    return Score(
-        1.0 - min(1.0, evidence.loss), f"{evidence.loss:.3f} of an HGX H100's capability lost, {evidence.least_loss or 0:.3f} at least"
-    )
+    words = "{:.3f} of an HGX H100's capability lost, {:.3f} at least"
+    return Score(1.0 - min(1.0, evidence.loss), words, (evidence.loss, evidence.least_loss or 0.0))
 
 
 def memory(demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
@@ -71,28 +76,71 @@ def memory(demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
     if have is None:
         return Score(candidates.unknown_memory_value, "GPU memory unknown")
     if need is None:
-        return Score(candidates.unknown_memory_value, f"pod states no need, GPU has {have / 2**30:.0f} GiB")
-    return Score(min(1.0, need / have), f"{need / 2**30:.0f} of {have / 2**30:.0f} GiB needed")
+        return Score(candidates.unknown_memory_value, "pod states no need, GPU has {:.0f} GiB", (have / 2**30,))
+    return Score(min(1.0, need / have), "{:.0f} of {:.0f} GiB needed", (need / 2**30, have / 2**30))
 
 
 SCORERS: tuple[tuple[str, Scorer], ...] = (("link", link), ("fragmentation", fragmentation), ("memory", memory))
 
 
-def rank(
-    demand: Demand, verdicts: Sequence[Verdict], weights: Mapping[str, float], unknown_topology: float, unknown_memory: float
-) -> dict[Verdict, Ranking]:
-    """The ranking per distinct verdict (nodes in equal states share one). Infeasible verdicts have none."""
-    distinct = list(dict.fromkeys(verdict for verdict in verdicts if verdict.feasible))
-    speeds = [v.evidence.expected_gbps for v in distinct if v.evidence.expected_gbps is not None]
-    candidates = Candidates(max(speeds, default=None), unknown_topology, unknown_memory)
-    total = sum(weights.get(name, 0.0) for name, _ in SCORERS) or 1.0
-    valued: dict[Verdict, tuple[float, dict[str, Score]]] = {}
-    for verdict in distinct:
+_Valued = dict[Verdict, tuple[float, dict[str, Score]]]
+_MOST_COMPANIES = 256
+_MOST_VERDICTS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Scores per distinct feasible verdict; a full `Ranking` is put together only for who asks."""
+
+    scores: Mapping[Verdict, int]
+    valued: _Valued
+    weights: Mapping[str, float]
+
+    def get(self, verdict: Verdict) -> Ranking | None:
+        """The verdict's rank with all its numbers; None where it is infeasible."""
+        if verdict not in self.scores:
+            return None
+        return Ranking(self.scores[verdict], *self.valued[verdict], self.weights)
+
+
+NO_RANKS = Ranks({}, {}, {})
+
+
+class Ranker:
+    """Ranks candidates by weights, and remembers: a verdict's value depends on the demand and the best candidate alone."""
+
+    def __init__(self, weights: Mapping[str, float], unknown_topology_value: float, unknown_memory_value: float) -> None:
+        self._weights = {name: weights.get(name, 0.0) for name, _ in SCORERS}
+        self._total = sum(self._weights.values()) or 1.0
+        self._unknown = (unknown_topology_value, unknown_memory_value)
+        self._memory: dict[tuple[Demand, float | None], _Valued] = {}
+
+    def rank(self, demand: Demand, verdicts: Sequence[Verdict]) -> Ranks:
+        """The candidates in relation to each other. Nodes in equal states share a verdict, and so a rank."""
+        distinct = [verdict for verdict in dict.fromkeys(verdicts) if verdict.feasible]
+        best = max((v.evidence.expected_gbps for v in distinct if v.evidence.expected_gbps is not None), default=None)
+        known = self._remembered(demand, best)
+        for verdict in distinct:
+            if verdict not in known:
+                known[verdict] = self._value(demand, verdict, best)
+        top = max((known[verdict][0] for verdict in distinct), default=0.0)
+        return Ranks({verdict: _integer(known[verdict][0], top) for verdict in distinct}, known, self._weights)
+
+    def _remembered(self, demand: Demand, best: float | None) -> _Valued:
+        """A full memory is left to whoever still reads it and begun anew, never emptied."""
+        key = (demand, best)
+        known = self._memory.get(key)
+        if known is None or len(known) > _MOST_VERDICTS:
+            if len(self._memory) >= _MOST_COMPANIES:
+                self._memory.pop(next(iter(self._memory)))
+            known = self._memory[key] = {}
+        return known
+
+    def _value(self, demand: Demand, verdict: Verdict, best: float | None) -> tuple[float, dict[str, Score]]:
+        candidates = Candidates(best, *self._unknown)
         scores = {name: scorer(demand, verdict.evidence, candidates) for name, scorer in SCORERS}
-        value = sum(weights.get(name, 0.0) * score.value for name, score in scores.items()) / total
-        valued[verdict] = (round(value, 9), scores)
-    top = max((value for value, _ in valued.values()), default=0.0)
-    return {verdict: Ranking(_integer(value, top), value, scores, weights) for verdict, (value, scores) in valued.items()}
+        value = sum(self._weights[name] * score.value for name, score in scores.items()) / self._total
+        return round(value, 9), scores
 
 
 def _integer(value: float, top: float) -> int:

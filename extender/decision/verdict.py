@@ -3,7 +3,7 @@ identical nodes share one verdict object; scores over the candidates are made fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from extender.decision.reasons import Rejection
 
@@ -35,12 +35,17 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Verdict:
-    """Either a rejection or evidence."""
+    """Either a rejection or evidence. What the verbs read thousands of times is spelt out once."""
 
     rejection: Rejection | None
     evidence: Evidence
+    feasible: bool = field(init=False)
+    reason: str | None = field(init=False)
+    """The rejection's stable text."""
+    curable: bool = field(init=False)
 
-    @property
-    def feasible(self) -> bool:
-        """Whether the pod may go there."""
-        return self.rejection is None
+    def __post_init__(self) -> None:
+        """Derive the plain fields from the rejection."""
+        object.__setattr__(self, "feasible", self.rejection is None)
+        object.__setattr__(self, "reason", self.rejection.reason.value if self.rejection else None)
+        object.__setattr__(self, "curable", self.rejection is not None and self.rejection.curable)

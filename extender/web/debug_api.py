@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse
 from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary
 from extender.decision.judge import Judge
 from extender.decision.objects import Pod
+from extender.decision.scores import Ranker
 from extender.decision_log import Decision, DecisionLog
 from extender.errors import RequestError
 from extender.live import LiveCluster
@@ -41,8 +42,8 @@ def pod_from(document: Any) -> Pod:
 class DebugApi:
     """`/v1`, health and metrics."""
 
-    def __init__(self, live: LiveCluster, judge: Judge, settings: Settings, metrics: Metrics, log: DecisionLog) -> None:
-        self._live, self._judge, self._settings, self._metrics, self._log = live, judge, settings, metrics, log
+    def __init__(self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog) -> None:
+        self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, judge, ranker, settings, metrics, log
 
     def router(self) -> APIRouter:
         """All routes."""
@@ -86,7 +87,7 @@ class DebugApi:
         snapshot = self._live.snapshot
         if not snapshot.synced:
             return _json({"error": "cluster state is not yet listed; try again"}, 503)
-        return _json(explain(self._judge, snapshot, pod, self._settings.scoring, self._settings.resource))
+        return _json(explain(self._judge, self._ranker, snapshot, pod, self._settings.resource))
 
     async def nodes(self) -> Response:
         """All nodes, a summary each."""
@@ -115,7 +116,6 @@ class DebugApi:
 
 
 def _decision(decision: Decision) -> dict[str, Any]:
-    rankings = decision.rankings or {}
     pairs = zip(decision.names, decision.verdicts, strict=True)
     return {
         "at_seconds": decision.at_seconds,
@@ -125,7 +125,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
         "demand": demand_answer(decision.demand),
         "took_seconds": decision.took_seconds,
         "revision": decision.revision,
-        "nodes": [node_answer(name, verdict, rankings.get(verdict)) for name, verdict in pairs],
+        "nodes": [node_answer(name, verdict, decision.ranks.get(verdict)) for name, verdict in pairs],
     }
 
 

@@ -13,11 +13,12 @@ from collections.abc import Callable
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from extender.decision.answers import judge_all, rank_all
+from extender.decision.answers import judge_all
 from extender.decision.cluster import Snapshot
 from extender.decision.demand import Demand, demand_of
 from extender.decision.judge import Judge
 from extender.decision.reasons import Reason, Rejection
+from extender.decision.scores import NO_RANKS, Ranker, Ranks
 from extender.decision.verdict import Verdict
 from extender.decision_log import Decision, DecisionLog
 from extender.errors import RequestError
@@ -39,8 +40,8 @@ _SETTLE_SECONDS = 0.05
 class SchedulerApi:
     """filter and prioritize, over one live cluster."""
 
-    def __init__(self, live: LiveCluster, judge: Judge, settings: Settings, metrics: Metrics, log: DecisionLog) -> None:
-        self._live, self._judge, self._settings, self._metrics, self._log = live, judge, settings, metrics, log
+    def __init__(self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog) -> None:
+        self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, judge, ranker, settings, metrics, log
         self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize")}
         self._passed, self._failed = metrics.nodes.labels("passed"), metrics.nodes.labels("failed")
 
@@ -101,11 +102,13 @@ class SchedulerApi:
         failed: dict[str, str] = {}
         unresolvable: dict[str, str] = {}
         for name, verdict in zip(named, verdicts, strict=True):
-            rejection = verdict.rejection
-            if rejection is None:
+            reason = verdict.reason
+            if reason is None:
                 passed.append(name)
+            elif verdict.curable:
+                failed[name] = reason
             else:
-                (failed if rejection.curable else unresolvable)[name] = rejection.reason.value
+                unresolvable[name] = reason
         self._passed.inc(len(passed))
         self._failed.inc(len(named) - len(passed))
         if args.node_names is None and args.nodes is not None:
@@ -134,15 +137,14 @@ class SchedulerApi:
         if not snapshot.synced or isinstance(demand, Rejection) or not demand.total:
             return protocol.encode([protocol.HostPriority(name, 0) for name in names])
         verdicts = judge_all(self._judge, snapshot, demand, names)
-        rankings = rank_all(demand, verdicts, self._settings.scoring)
-        scores = {verdict: ranking.score for verdict, ranking in rankings.items()}
-        self._remember("prioritize", args, demand, names, verdicts, snapshot, started, rankings)
-        pairs = zip(names, verdicts, strict=True)
+        ranks = self._ranker.rank(demand, verdicts)
+        self._remember("prioritize", args, demand, names, verdicts, snapshot, started, ranks)
+        scores, pairs = ranks.scores, zip(names, verdicts, strict=True)
         return protocol.encode([protocol.HostPriority(name, scores.get(verdict, 0)) for name, verdict in pairs])
 
     def _remember(
         self, verb: str, args: protocol.ExtenderArgs, demand: Demand | Rejection, names: list[str],
-        verdicts: list[Verdict], snapshot: Snapshot, started: float, rankings: object = None,
+        verdicts: list[Verdict], snapshot: Snapshot, started: float, ranks: Ranks = NO_RANKS,
     ) -> None:  # fmt: skip
         meta = args.pod.metadata
         self._log.add(
@@ -155,7 +157,7 @@ class SchedulerApi:
                 demand,
                 names,
                 verdicts,
-                rankings if isinstance(rankings, dict) else None,
+                ranks,
                 time.perf_counter() - started,
                 snapshot.revision,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def typed_lists(manifests: list[dict[str, Any]]) -> str:
     return yaml.safe_dump_all([{"apiVersion": "v1", "kind": "NodeList", "items": nodes}, *rest])
 
 
-FORMS = {
+FORMS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     "one List": as_list,
     "several documents": yaml.safe_dump_all,
     "JSON": lambda manifests: json.dumps({"kind": "List", "items": manifests}),

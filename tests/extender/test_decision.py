@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extender.decision.answers import explain
+from extender.decision.answers import explain, ranker
 from extender.decision.cluster import Snapshot
 from extender.decision.judge import Judge
 from extender.settings import Scoring
@@ -16,7 +16,7 @@ from topology.record import Allocation, DeviceStatus
 
 def ask(state: Snapshot, manifest: dict[str, Any], scoring: Scoring | None = None) -> dict[str, Any]:
     scoring = scoring or Scoring()
-    return explain(Judge(scoring.size_mix), state, pod_struct(manifest), scoring, GPU)
+    return explain(Judge(scoring.size_mix), ranker(scoring), state, pod_struct(manifest), GPU)
 
 
 def row(answer: dict[str, Any], name: str) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def test_a_node_without_topology_stays_schedulable_and_says_so() -> None:
 
 CONTRADICTIONS = {
     "more on offer than GPUs": (node("n", 9), "GpuTopology has 8 GPUs but the node offers 9 nvidia.com/gpu"),
-    "another count": (node("n", 8, **{"nvidia.com/gpu.count": "4"}), "label nvidia.com/gpu.count says 4"),
+    "another count": (node("n", 8, labels={"nvidia.com/gpu.count": "4"}), "label nvidia.com/gpu.count says 4"),
     "another product": (node("n", 8, "Tesla-T4"), "label nvidia.com/gpu.product says Tesla-T4"),
     "another memory": (node("n", 8, "NVIDIA-H100-80GB-HBM3", 40960), "label nvidia.com/gpu.memory says 40960 MiB"),
 }

@@ -49,7 +49,7 @@ def test_counting(case: str) -> None:
     assert demand.needs_links is any(size > 1 for size in groups)
 
 
-REFUSED = ["-1", "1.5", "four", "500m", "", None, True, [], {}, "1e30", "9" * 30, "NaN", "Infinity", "1e999999999"]
+REFUSED: list[object] = ["-1", "1.5", "four", "500m", "", None, True, [], {}, "1e30", "9" * 30, "NaN", "Infinity", "1e999999999"]
 
 
 @pytest.mark.parametrize("count", REFUSED)

@@ -1,0 +1,167 @@
+"""Filter and prioritize over keep-alive HTTP, beside the same server answering without deciding; and table building.
+
+The two servers are processes of their own and are asked in turn, so that a noisy machine slows both alike. Nodes are of
+ten platforms with random GPUs held: thousands of distinct states, more than any real cluster has.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from extender.adapters.simulated import node_manifest
+from extender.decision.demand import Demand, demand_of
+from extender.decision.judge import Judge
+from extender.settings import Scoring
+from tests.cluster.control_plane import free_port
+from tests.objects import pod, pod_struct, snapshot
+from topology.bandwidth import all_reduce
+from topology.hardware import positions_of
+from topology.placement import PlacementTable
+from topology.platforms import machine_of, platforms
+from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
+
+NODES = 5000
+ROUNDS = {100: 400, 500: 300, 5000: 60}
+console = Console(width=110)
+
+
+def cluster(count: int) -> Iterator[dict[str, Any]]:
+    """Nodes and topologies, with random GPUs held."""
+    chance = random.Random(3)
+    names = list(platforms())
+    for number in range(count):
+        machine = machine_of(names[number % len(names)])
+        held = chance.sample(range(len(machine.gpus)), chance.randrange(len(machine.gpus)))
+        name = f"gpu-node-{number:05d}.cluster.local"
+        yield node_manifest(name, machine)
+        yield encode(TopologyRecord(name, machine, DeviceStatus(allocated=tuple(Allocation(i) for i in sorted(held)))))
+
+
+@contextmanager
+def server(*command: str) -> Iterator[http.client.HTTPConnection]:
+    """A server process and a keep-alive connection to it."""
+    port = free_port()
+    child = subprocess.Popen([sys.executable, "-m", *(part.replace("PORT", str(port)) for part in command)])
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                connection.request("GET", "/healthz")
+                connection.getresponse().read()
+                break
+            except OSError as error:
+                connection.close()
+                if child.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"the server did not start: {command}") from error
+                time.sleep(0.2)
+        yield connection
+        connection.close()
+    finally:
+        child.terminate()
+        child.wait(timeout=20)
+
+
+def ask(connection: http.client.HTTPConnection, verb: str, body: bytes) -> float:
+    """Seconds for one request."""
+    started = time.perf_counter()
+    connection.request("POST", f"/scheduler/{verb}", body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    content = response.read()
+    took = time.perf_counter() - started
+    if response.status != 200 or not content:
+        raise SystemExit(f"{verb} answered {response.status}: {content[:200]!r}")
+    return took
+
+
+def verbs(ours: http.client.HTTPConnection, floor: http.client.HTTPConnection, names: list[str]) -> Table:
+    """Latency of each verb at 100, 500 and 5,000 names."""
+    table = Table(title=f"verbs over keep-alive HTTP, {NODES} nodes known, ms", title_justify="left")
+    for column in ("verb", "names", "p50", "p99", "floor p50", "floor p99", "p50 ratio", "p99 ratio"):
+        table.add_column(column, justify="right")
+    for verb in ("filter", "prioritize"):
+        for count, rounds in ROUNDS.items():
+            chosen = random.Random(count).sample(names, count)
+            bodies = [json.dumps({"Pod": pod(size), "Nodes": None, "NodeNames": chosen}).encode() for size in (1, 2, 4, 8)]
+            for body in bodies:  # judged once; what follows is the steady state
+                ask(ours, verb, body)
+                ask(floor, verb, body)
+            pairs = [(ask(ours, verb, bodies[n % 4]), ask(floor, verb, bodies[n % 4])) for n in range(rounds)]
+            mine, bare = (quantiles([1000 * pair[side] for pair in pairs], n=100) for side in (0, 1))
+            figures = [mine[49], mine[98], bare[49], bare[98]]
+            table.add_row(verb, str(count), *(f"{f:.2f}" for f in figures), f"{mine[49] / bare[49]:.2f}", f"{mine[98] / bare[98]:.2f}")
+    return table
+
+
+def first_judgements() -> str:
+    """What a state costs the first time it is judged, against the look-up after."""
+    state = snapshot(*cluster(800))
+    judge = Judge(Scoring().size_mix)
+    demand = demand_of(pod_struct(pod(4)), "nvidia.com/gpu")
+    assert isinstance(demand, Demand)
+    states = list({view.state for view in state.views.values()})
+    spent = []
+    for _ in range(2):
+        started = time.perf_counter()
+        for one in states:
+            judge.judge(demand, one)
+        spent.append((time.perf_counter() - started) / len(states))
+    first, again = (1e6 * seconds for seconds in spent)
+    return f"{len(states)} distinct states: first judgement {first:.0f} us, again {again:.2f} us ({first / again:.0f}x)"
+
+
+def tables() -> Table:
+    """Building every answer of a machine shape, beside one set's."""
+    table = Table(title="tables per machine shape", title_justify="left")
+    for column in ("platform", "GPUs", "sets", "table s", "whole set alone s", "look-up us"):
+        table.add_column(column, justify="right")
+    for name in ("dgx-1v", "a100-pcie-bridge-pairs", "hgx-h100", "rtx4090"):
+        started = time.perf_counter()
+        built = PlacementTable(machine_of(name))
+        built.warm()
+        took = time.perf_counter() - started
+        whole = (1 << built.size) - 1
+        started = time.perf_counter()
+        all_reduce(built.fabric, positions_of(whole))
+        alone = time.perf_counter() - started
+        started = time.perf_counter()
+        for mask in range(whole + 1):
+            built.busbw_gbps(mask)
+        look_up = (time.perf_counter() - started) / (whole + 1)
+        table.add_row(name, str(built.size), str(whole), f"{took:.2f}", f"{alone:.4f}", f"{1e6 * look_up:.2f}")
+    return table
+
+
+def main() -> None:
+    """Run all and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        dump = Path(folder) / "cluster.json"
+        objects = list(cluster(NODES))
+        dump.write_text(json.dumps({"kind": "List", "items": objects}))
+        config = Path(folder) / "extender.yaml"
+        config.write_text("server: {log_level: warning}\n")
+        names = [thing["metadata"]["name"] for thing in objects if thing["kind"] == "Node"]
+        console.print(f"starting two servers, {NODES} nodes ...")
+        serve = ("extender.cli", "serve", "--cluster", str(dump), "--config", str(config), "--port", "PORT")
+        with server(*serve) as ours, server("tests.bench.floor", "PORT") as floor:
+            console.print(verbs(ours, floor, names))
+    console.print(first_judgements())
+    console.print(tables())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The floor: the same server answering the same requests without deciding anything."""
+
+from __future__ import annotations
+
+import sys
+
+from extender.service import build_service, server_for
+from extender.settings import Server, Settings
+from extender.web import protocol, scheduler_api
+
+
+class Undecided(scheduler_api.SchedulerApi):
+    """Decodes the arguments and sends the names back."""
+
+    def filter(self, body: bytes) -> bytes:
+        names = list(protocol.named_nodes(protocol.decode_args(body)))
+        return protocol.encode(protocol.ExtenderFilterResult(None, names))
+
+    def prioritize(self, body: bytes) -> bytes:
+        names = list(protocol.named_nodes(protocol.decode_args(body)))
+        return protocol.encode([protocol.HostPriority(name, 0) for name in names])
+
+
+def main() -> None:
+    """Serve on the port given as the only argument."""
+    service = build_service(Settings(server=Server(log_level="warning")), scheduler_api=Undecided)
+    server_for(service, "127.0.0.1", int(sys.argv[1])).run()
+
+
+if __name__ == "__main__":
+    main()
