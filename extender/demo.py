@@ -31,7 +31,6 @@ from topology.placement import table_for
 
 _SIZES, _CHANCES = (1, 2, 4, 8), (0.25, 0.35, 0.30, 0.10)
 _START_SECONDS = 20.0
-_ROWS = 14
 
 
 @dataclass(slots=True)
@@ -56,6 +55,8 @@ class Stage:
     ours: SimulatedCluster
     url: str
     total: int
+    rows: int
+    """Pods that fit on the screen below the cluster."""
     placed: list[Placed] = field(default_factory=list)
 
 
@@ -67,7 +68,7 @@ def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once:
     console.print("Computing what every set of GPUs of ten platforms is worth ...", style="dim")
     service.live.apply(ours.listing())
     with _serving(service) as url, httpx.Client(base_url=url, timeout=10) as client:
-        stage = Stage(ours, url, pods)
+        stage = Stage(ours, url, pods, rows=max(3, console.height - len(ours.machines) - 10))
         view = Live(_screen(stage), console=console, refresh_per_second=8) if console.is_terminal else nullcontext()
         try:
             with view as live:
@@ -160,8 +161,15 @@ def _speed(cluster: SimulatedCluster, node: str, gpus: tuple[int, ...]) -> float
 
 def _line(placed: Placed) -> str:
     where = f"{placed.node} {gpu_set(placed.gpus)}" if placed.node else "pending: too few free GPUs anywhere"
-    counted = f"count-only {placed.counted_node or 'pending'} {gbps(placed.counted_gbps)}"
-    return f"{placed.pod:<13} {where:<36} predicted {gbps(placed.predicted_gbps):>5} got {gbps(placed.actual_gbps):>5} GB/s   {counted}"
+    figures = f"predicted {gbps(placed.predicted_gbps):>5} got {gbps(placed.actual_gbps):>5} GB/s"
+    return f"{placed.pod:<13} {where:<45} {figures}   count-only: {_counted(placed)}"
+
+
+def _counted(placed: Placed) -> str:
+    """What the count-only scheduler would have given the pod."""
+    if placed.counted_node is None:
+        return "pending"
+    return placed.counted_node if placed.counted_gbps is None else f"{gbps(placed.counted_gbps)} on {placed.counted_node}"
 
 
 def _screen(stage: Stage) -> RenderableType:
@@ -175,7 +183,7 @@ def _screen(stage: Stage) -> RenderableType:
         ("count-only would get", "right"),
     ):
         pods.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
-    for placed in stage.placed[-_ROWS:]:
+    for placed in stage.placed[-stage.rows :]:
         ahead = (placed.actual_gbps or 0) > (placed.counted_gbps or 0)
         pods.add_row(
             placed.pod,
@@ -183,7 +191,7 @@ def _screen(stage: Stage) -> RenderableType:
             gpu_set(placed.gpus) if placed.gpus else "-",
             gbps(placed.predicted_gbps),
             Text(gbps(placed.actual_gbps), style="green" if ahead else ""),
-            f"{gbps(placed.counted_gbps)} on {placed.counted_node or '-'}",
+            _counted(placed),
         )
     return Group(_cluster(stage), pods)
 
