@@ -16,10 +16,11 @@ import yaml
 from rich.console import Console
 
 from extender import show
-from extender.adapters.dump_file import load_documents, read_text
+from extender.adapters.dump_file import read_text
 from extender.decision import answers
 from extender.decision.demand import quantity
 from extender.decision.judge import Judge
+from extender.documents import load_documents
 from extender.errors import ClusterSourceError, FabricwiseError, RequestError
 from extender.inspection import machine_answer
 from extender.live import LiveCluster

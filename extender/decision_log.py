@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class DecisionLog:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        """Readers and the settling timer live in different threads; a verb takes no lock."""
         self._inbox: deque[Decision] = deque(maxlen=_INBOX)
         self._kept: deque[tuple[int, Decision]] = deque()
         self._kept_bytes = 0
@@ -61,16 +64,19 @@ class DecisionLog:
 
     def settle(self) -> None:
         """Account for what came in, and drop the oldest until all fits."""
-        while self._inbox:
-            decision = self._inbox.popleft()
-            size = decision.size_bytes()
-            self._kept.append((size, decision))
-            self._kept_bytes += size
-        while self._kept and self._kept_bytes > self._limit_bytes:
-            size, _ = self._kept.popleft()
-            self._kept_bytes -= size
+        with self._lock:
+            while self._inbox:
+                decision = self._inbox.popleft()
+                size = decision.size_bytes()
+                self._kept.append((size, decision))
+                self._kept_bytes += size
+            while self._kept and self._kept_bytes > self._limit_bytes:
+                size, _ = self._kept.popleft()
+                self._kept_bytes -= size
 
     def recent(self) -> Iterator[Decision]:
         """Newest first."""
         self.settle()
-        return (decision for _, decision in reversed(tuple(self._kept)))
+        with self._lock:
+            kept = tuple(self._kept)
+        return (decision for _, decision in reversed(kept))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import yaml
 from msgspec import Meta
 
+from extender.documents import load_documents
 from extender.errors import SettingsError
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -77,16 +77,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_settings(path: Path | None) -> Settings:
-    """Defaults, overridden by a YAML file. Raises SettingsError naming the file and key."""
+    """Defaults, overridden by a YAML file. Raises SettingsError or DocumentError naming the file and key."""
     if path is None:
         return Settings()
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        documents = load_documents(path.read_bytes(), f"settings file {path}")
     except OSError as error:
         raise SettingsError(f"settings file {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {path} is not YAML: {' '.join(str(error).split())}") from error
+    if len(documents) > 1:
+        raise SettingsError(f"settings file {path}: expected one document, found {len(documents)}")
     try:
-        return msgspec.convert(document or {}, Settings, strict=False)
+        return msgspec.convert(documents[0] if documents else {}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"settings file {path}: {error}") from error

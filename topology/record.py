@@ -238,6 +238,6 @@ def free_mask(machine: Machine, status: DeviceStatus | None) -> int:
     whole = mask_of(range(len(machine.gpus)))
     if status is None:
         return whole
-    gone = [index for index, _ in status.unhealthy] + [a.index for a in status.allocated]
-    free = whole if status.free is None else mask_of(machine.positions(list(status.free)))
-    return free & ~mask_of(machine.positions(gone))
+    gone = {index for index, _ in status.unhealthy} | {a.index for a in status.allocated}
+    free = whole if status.free is None else mask_of(machine.positions(sorted(set(status.free))))
+    return free & ~mask_of(machine.positions(sorted(gone)))

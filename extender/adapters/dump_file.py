@@ -6,35 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import yaml
-
 from extender.adapters.manifests import KINDS, Seen, seen
 from extender.decision.changes import Listed
+from extender.documents import load_documents
 from extender.errors import ClusterSourceError
-
-
-class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML that leaves times as text, as JSON does: kubectl prints them unquoted."""
-
-
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def load_documents(text: str, where: str) -> list[Any]:
-    """JSON or YAML text -> documents. Raises ClusterSourceError with line and column."""
-    if text.lstrip()[:1] in ("{", "["):
-        try:
-            return [msgspec.json.decode(text)]
-        except msgspec.DecodeError:
-            pass  # YAML flow style and several JSON documents are tried below
-    try:
-        return [document for document in yaml.load_all(text, Loader=_PlainLoader) if document is not None]
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ClusterSourceError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())}") from error
 
 
 def read_text(path: Path) -> str:

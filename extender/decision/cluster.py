@@ -183,9 +183,11 @@ def contradiction(node: Node, machine: Machine, resource: str) -> str | None:
 
 
 def count_of(node: Node, resource: str) -> int:
-    """Allocatable GPUs; a node that says nothing has none, one that says nonsense has none either."""
-    allocatable = node.status.allocatable if node.status else None
-    return _count((allocatable or {}).get(resource)) or 0
+    """Allocatable GPUs, which default to the capacity as in the API server. Nothing said, or nonsense, is none."""
+    if node.status is None:
+        return 0
+    amounts = node.status.allocatable if node.status.allocatable is not None else node.status.capacity
+    return _count((amounts or {}).get(resource)) or 0
 
 
 def _count(value: object) -> int | None:

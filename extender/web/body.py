@@ -23,5 +23,5 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
             if size > _DRAIN_BYTES:
                 break
     if size > limit_bytes:
-        raise RequestError(f"request body is larger than limits.max_body_bytes = {limit_bytes} bytes")
+        raise RequestError(f"request body is larger than the limit of {limit_bytes} bytes")
     return b"".join(parts)

@@ -1,12 +1,15 @@
-"""For people: why was this decided, what is known of that node. Reads the same snapshot as the verbs do."""
+"""For people: why was this decided, what is known of that node. Reads the same snapshot as the verbs do.
+
+Long answers are made in worker threads, so that a person's question never holds up kube-scheduler's.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-import yaml
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
 from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary
@@ -14,11 +17,18 @@ from extender.decision.judge import Judge
 from extender.decision.objects import Pod
 from extender.decision.scores import Ranker
 from extender.decision_log import Decision, DecisionLog
+from extender.documents import DocumentError, load_documents
 from extender.errors import RequestError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.settings import Settings
 from extender.web.body import read_body
+
+MOST_POD_BYTES = 3 << 20
+"""A larger manifest cannot be a pod's: etcd takes 1.5 MiB."""
+
+MOST_VERDICTS = 50_000
+"""Verdicts in one answer of /v1/decisions: some 50 MB of JSON."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -66,7 +76,7 @@ class DebugApi:
         missing = sorted({"nodes", "pods", "topologies"} - self._live.snapshot.listed)
         return PlainTextResponse(f"not yet listed: {', '.join(missing)}", 503) if missing else PlainTextResponse("ok")
 
-    async def metrics(self) -> Response:
+    def metrics(self) -> Response:
         """Prometheus exposition."""
         snapshot = self._live.snapshot
         self._metrics.synced.set(snapshot.synced)
@@ -80,21 +90,23 @@ class DebugApi:
     async def explain(self, request: Request) -> Response:
         """What would be decided about this Pod (JSON or YAML), node by node, with the numbers."""
         try:
-            body = await read_body(request, self._settings.limits.max_body_bytes)
-            pod = pod_from(_document(body))
+            body = await read_body(request, MOST_POD_BYTES)
+            return await run_in_threadpool(self._explain, body)
         except RequestError as error:
             return _json({"error": str(error)}, 400)
-        snapshot = self._live.snapshot
+
+    def _explain(self, body: bytes) -> Response:
+        pod, snapshot = _one_pod(body), self._live.snapshot
         if not snapshot.synced:
             return _json({"error": "cluster state is not yet listed; try again"}, 503)
         return _json(explain(self._judge, self._ranker, snapshot, pod, self._settings.resource))
 
-    async def nodes(self) -> Response:
+    def nodes(self) -> Response:
         """All nodes, a summary each."""
         views = self._live.snapshot.views
         return _json({"nodes": [node_summary(views[name]) for name in sorted(views)]})
 
-    async def node(self, name: str) -> Response:
+    def node(self, name: str) -> Response:
         """One node: hardware, who holds what, what is believed free."""
         snapshot = self._live.snapshot
         view = snapshot.views.get(name)
@@ -102,17 +114,22 @@ class DebugApi:
             return _json({"error": f"no node {name!r} is known"}, 404)
         return _json(node_detail(view, snapshot.topologies.get(name)))
 
-    async def decisions(
-        self, limit: int = Query(20, ge=1, le=1000, description="decisions, newest first"), pod: str | None = None
-    ) -> Response:
-        """Recent filter and prioritize decisions, newest first, with every node's verdict."""
+    def decisions(self, limit: int = Query(20, ge=1, le=1000, description="decisions, newest first"), pod: str | None = None) -> Response:
+        """Recent filter and prioritize decisions, newest first, with every node's verdict.
+
+        `truncated` says that older ones were left out because the answer grew too long.
+        """
         rows: list[dict[str, Any]] = []
+        verdicts, truncated = 0, False
         for decision in self._log.recent():
-            if pod is None or pod in (decision.pod, f"{decision.namespace}/{decision.pod}", decision.uid):
-                rows.append(_decision(decision))
-            if len(rows) >= limit:
+            if pod is not None and pod not in (decision.pod, f"{decision.namespace}/{decision.pod}", decision.uid):
+                continue
+            truncated = bool(rows) and verdicts + len(decision.names) > MOST_VERDICTS
+            if truncated or len(rows) >= limit:
                 break
-        return _json({"decisions": rows})
+            verdicts += len(decision.names)
+            rows.append(_decision(decision))
+        return _json({"decisions": rows, "truncated": truncated})
 
 
 def _decision(decision: Decision) -> dict[str, Any]:
@@ -129,15 +146,15 @@ def _decision(decision: Decision) -> dict[str, Any]:
     }
 
 
-def _document(body: bytes) -> Any:
+def _one_pod(body: bytes) -> Pod:
+    """The body as one pod. Raises RequestError."""
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        return yaml.safe_load(body)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise RequestError(f"request body is neither JSON nor YAML: {' '.join(str(error).split())[:300]}") from error
+        documents = load_documents(body, "request body")
+    except DocumentError as error:
+        raise RequestError(str(error)) from error
+    if len(documents) != 1:
+        raise RequestError(f"request body: expected one Pod, found {len(documents)} documents")
+    return pod_from(documents[0])
 
 
 def _json(content: object, status: int = 200) -> Response:

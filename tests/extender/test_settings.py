@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from extender.errors import SettingsError
+from extender.errors import FabricwiseError, SettingsError
 from extender.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +48,8 @@ WRONG = {
     "server: 7": "$.server",
     "resource: ''": "$.resource",
     "- a list": "object",
-    "a: [": "is not YAML",
-    "a: \x00": "is not YAML",
+    "a: [": "neither JSON nor YAML",
+    "a: \x00": "neither JSON nor YAML",
 }
 
 
@@ -57,7 +57,7 @@ WRONG = {
 def test_a_bad_setting_is_named_with_its_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
-    with pytest.raises(SettingsError) as error:
+    with pytest.raises(FabricwiseError) as error:
         load_settings(path)
     assert WRONG[text] in str(error.value)
     assert str(path) in str(error.value)

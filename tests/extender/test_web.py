@@ -158,7 +158,7 @@ def test_a_body_of_ten_megabytes_is_refused_by_name_and_the_connection_lives(ser
     body = json.dumps({"Pod": pod(1), "NodeNames": ["t4-0"], "Padding": "x" * (10 << 20)})
     response = served.client.post("/scheduler/filter", content=body)
     assert response.status_code == 200
-    assert "limits.max_body_bytes = 8388608" in response.json()["Error"]
+    assert "larger than the limit of 8388608 bytes" in response.json()["Error"]
     assert served.client.post("/v1/explain", content=body).status_code == 400
     assert filter_(served, pod(1), ["t4-0"])["NodeNames"] == ["t4-0"]
 

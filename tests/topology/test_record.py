@@ -52,6 +52,8 @@ def test_free_is_all_but_held_and_unhealthy_unless_the_status_says() -> None:
     assert free_mask(machine, None) == 0b1111
     assert free_mask(machine, DeviceStatus(None, (Allocation(1),), ((3, "Xid 48"),))) == 0b0101
     assert free_mask(machine, DeviceStatus((0, 3), (), ((3, "Xid 48"),))) == 0b0001
+    assert free_mask(machine, DeviceStatus(None, (Allocation(1), Allocation(1)), ((1, "Xid 48"),))) == 0b1101, "held and sick at once"
+    assert free_mask(machine, DeviceStatus((0, 0))) == 0b0001
 
 
 def change(path: str, value: Any) -> dict[str, Any]:
