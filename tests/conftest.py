@@ -22,6 +22,13 @@ hypothesis_settings.load_profile("fabricwise")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A check that could not run says so, loudly, where nobody overlooks it."""
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)]
+    for reason in sorted(set(reasons)):
+        terminalreporter.write_line(f"!!! {reasons.count(reason)} skipped: {reason.removeprefix('Skipped: ')}", red=True, bold=True)
+
+
 @dataclass(frozen=True)
 class Served:
     """An extender listening on loopback."""

@@ -18,7 +18,7 @@ from topology.hardware import Machine
 from topology.placement import PlacementTable, table_for
 from topology.prediction import Steps
 from topology.products import same_product
-from topology.record import TopologyRecord, free_mask
+from topology.record import Allocation, TopologyRecord, free_mask
 
 MOST_BELIEFS = 64
 """Free sets kept per node; beyond, the unlikeliest are dropped."""
@@ -136,16 +136,21 @@ def _shared(
 
 def _beliefs(record: TopologyRecord, table: PlacementTable, pods: tuple[BoundPod, ...]) -> tuple[tuple[int, float], ...]:
     """Free masks: what the status leaves, less the predicted devices of bound pods it does not name."""
-    named = {a.pod_uid for a in record.status.allocated} | {
-        f"{a.pod_namespace}/{a.pod_name}" for a in record.status.allocated
-    } if record.status else set()  # fmt: skip
+    named = {holder for held in (record.status.allocated if record.status else ()) for holder in _holders(held)}
     beliefs = {free_mask(record.machine, record.status): 1.0}
     for pod in pods:
-        if pod.key not in named and f"{pod.namespace}/{pod.name}" not in named and pod.demand.total:
+        if not named & {pod.key, f"{pod.namespace}/{pod.name}"}:
             beliefs = _take(beliefs, table, pod.demand.steps)
     kept = sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
     total = sum(chance for _, chance in kept)
     return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
+
+
+def _holders(held: Allocation) -> tuple[str, ...]:
+    """How a pod may be called that holds a device: by uid where the status has one, for names come back."""
+    if held.pod_uid:
+        return (held.pod_uid,)
+    return (f"{held.pod_namespace or 'default'}/{held.pod_name}",) if held.pod_name else ()
 
 
 def _take(beliefs: dict[int, float], table: PlacementTable, steps: Steps) -> dict[int, float]:

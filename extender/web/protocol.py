@@ -42,8 +42,8 @@ class ExtenderFilterResult(msgspec.Struct, frozen=True, rename="pascal"):
     error: str = ""
 
 
-class HostPriority(msgspec.Struct, frozen=True, rename="pascal"):
-    """One entry of prioritize's bare array; the score is an integer 0..10."""
+class HostPriority(msgspec.Struct, frozen=True, rename="pascal", gc=False):
+    """One entry of prioritize's bare array; the score is an integer 0..10. Thousands per answer, none in a cycle: no GC."""
 
     host: str
     score: int

@@ -32,7 +32,7 @@ NOT_SYNCED = "fabricwise has not yet listed nodes, pods and topologies; try agai
 INTERNAL = "fabricwise failed to judge this request; its log says why"
 LAGGING = "fabricwise does not yet see the GPUs free that were nominated to this pod; try again"
 
-log = logging.getLogger("fabricwise.verbs")
+logger = logging.getLogger("fabricwise.verbs")
 
 _SETTLE_SECONDS = 0.05
 
@@ -68,7 +68,7 @@ class SchedulerApi:
                 return refuse(str(error))
             except Exception:  # a bug of ours: kube-scheduler still gets an answer it understands, once per attempt
                 self._metrics.verb_errors.labels(verb, "internal").inc()
-                log.exception("%s failed", verb)
+                logger.exception("%s failed", verb)
                 return refuse(INTERNAL)
             if self._log.unsettled == 1:
                 asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._log.settle)
@@ -117,12 +117,12 @@ class SchedulerApi:
         return protocol.ExtenderFilterResult(None, passed, failed, unresolvable)
 
     def _lags(self, args: protocol.ExtenderArgs, names: list[str], verdicts: list[Verdict]) -> bool:
-        """A "no" for the node nominated to this very pod: its victims are gone by kube-scheduler's count, so we lag.
+        """Nothing fits but, by kube-scheduler's count, the node nominated to this very pod: its victims are gone, we lag.
 
         A rejection here would make it evict from a second node too; an error costs one retry.
         """
         nominated = args.pod.status.nominated_node_name if args.pod.status else None
-        if not nominated or nominated not in names:
+        if not nominated or nominated not in names or any(verdict.feasible for verdict in verdicts):
             return False
         rejection = verdicts[names.index(nominated)].rejection
         return rejection is not None and rejection.reason is Reason.TOO_FEW_FREE
@@ -149,17 +149,17 @@ class SchedulerApi:
         meta = args.pod.metadata
         self._log.add(
             Decision(
-                time.time(),
-                verb,
-                meta.name,
-                meta.namespace or "default",
-                meta.uid,
-                demand,
-                names,
-                verdicts,
-                ranks,
-                time.perf_counter() - started,
-                snapshot.revision,
+                at_seconds=time.time(),
+                verb=verb,
+                pod=meta.name,
+                namespace=meta.namespace or "default",
+                uid=meta.uid,
+                demand=demand,
+                names=names,
+                verdicts=verdicts,
+                ranks=ranks,
+                took_seconds=time.perf_counter() - started,
+                revision=snapshot.revision,
             )
         )
 

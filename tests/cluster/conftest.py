@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     except MissingAssetError as error:
         if required():
             pytest.fail(f"FABRICWISE_REQUIRE_CLUSTER=1, but {error}")
-        message = f"NOT TESTED against a real kube-apiserver and kube-scheduler: {error}"
-        print(f"\n{'!' * 80}\n{message}\n{'!' * 80}", file=sys.__stderr__)
-        pytest.skip(message)
+        pytest.skip(f"NOT TESTED against a real kube-apiserver and kube-scheduler: {error}")
     plane = ControlPlane(tmp_path_factory.mktemp("plane"))
     try:
         plane.installed = [plane.apply(manifest) for manifest in base_objects()]

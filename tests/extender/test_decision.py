@@ -149,6 +149,18 @@ def test_a_bound_pod_the_status_names_is_not_counted_twice() -> None:
     assert row(ask(state, pod(2)), "n")["predicted"][0]["gpus"] == [2, 3]
 
 
+def test_a_pod_recreated_under_the_same_name_is_another_pod() -> None:
+    held = DeviceStatus(allocated=(Allocation(0, "uid-before", "team", "other"), Allocation(1, "uid-before", "team", "other")))
+    state = snapshot(*machine("n", "t4", 4, held), pod(2, name="other", node="n"))
+    assert row(ask(state, pod(1)), "n")["rejection"]["reason"] == "too few free GPUs", "two devices held, two more on their way"
+
+
+def test_a_holder_without_uid_is_known_by_its_name() -> None:
+    held = DeviceStatus(allocated=(Allocation(0, None, "team", "other"), Allocation(3, None, "team", "other")))
+    state = snapshot(*machine("n", "t4", 4, held), pod(2, name="other", node="n"))
+    assert row(ask(state, pod(2)), "n")["predicted"][0]["gpus"] == [1, 2]
+
+
 def test_devices_of_a_bound_pod_the_status_does_not_name_are_predicted() -> None:
     state = snapshot(*machine("n", "a100-pcie-bridge-pairs"), pod(2, name="other", node="n"))
     beliefs = state.views["n"].state.beliefs
