@@ -197,21 +197,37 @@ class KubeWatch:
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         with closing(self._get(resource, query)) as response:
             yield version
-            for line in _lines(response):
+            for lines in _line_batches(response):
                 if self._stop.is_set():
                     return
-                try:
-                    event = _EVENT.decode(line)
-                except msgspec.DecodeError as error:
-                    raise _RefusedError(0, f"watch of {resource.listed_as}: not an event: {error}") from error
-                if event.type == "ERROR":
-                    code = event.object.get("code")
-                    raise _GoneError if code == 410 else _RefusedError(int(code or 0), str(event.object.get("message")))
+                version = self._fold(resource, lines, version)
+                yield version
+
+    def _fold(self, resource: Resource, lines: list[bytes], version: str) -> str:
+        """Fold the events that arrived together, in one step; the newest resource version. Raises after what was good."""
+        changes: list[Change] = []
+        try:
+            for line in lines:
+                event = self._event(resource, line)
                 change = self._change(resource, event)
                 if change is not None:
-                    self._live.apply((change,))
+                    changes.append(change)
                 self._metrics.watch_events.labels(resource.listed_as, event.type).inc()
-                yield str(event.object.get("metadata", {}).get("resourceVersion") or version)
+                version = str(event.object.get("metadata", {}).get("resourceVersion") or version)
+        finally:
+            if changes:
+                self._live.apply(changes)
+        return version
+
+    def _event(self, resource: Resource, line: bytes) -> _Event:
+        try:
+            event = _EVENT.decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _RefusedError(0, f"watch of {resource.listed_as}: not an event: {error}") from error
+        if event.type == "ERROR":
+            code = event.object.get("code")
+            raise _GoneError if code == 410 else _RefusedError(int(code or 0), str(event.object.get("message")))
+        return event
 
     def _change(self, resource: Resource, event: _Event) -> Change | None:
         try:
@@ -257,12 +273,13 @@ def _credentials(configuration: Any) -> dict[str, str]:
     return {auth["key"]: auth["value"] for auth in settings if auth["in"] == "header" and auth["value"]}
 
 
-def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """Non-empty lines as they arrive. Raises _RefusedError when the stream breaks."""
+def _line_batches(response: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
+    """Non-empty lines, those together that arrived together. Raises _RefusedError when the stream breaks."""
     rest = b""
     try:
         while chunk := response.read1():
             *lines, rest = (rest + chunk).split(b"\n")
-            yield from (line for line in lines if line.strip())
+            if whole := [line for line in lines if line.strip()]:
+                yield whole
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise _RefusedError(0, f"the watch broke: {error}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,6 +195,25 @@ def test_a_pod_without_gpus_never_reaches_us(plane: ControlPlane, extender: Exte
     plane.apply(pod("no-gpu", 0))
     wait_for("the pod bound", lambda: plane.node_of("no-gpu"))
     assert not extender.decisions("default/no-gpu")
+
+
+def test_a_burst_is_bound_without_a_loss(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
+    """Forty pods at once, nobody playing kubelet: what they hold is predicted. The fast nodes fill up first."""
+    count, started = 40, time.monotonic()
+    for number in range(count):
+        plane.apply(pod(f"burst-{number}", 2))
+
+    def bound() -> dict[str, str] | None:
+        nodes = {name: p["spec"].get("nodeName") for name, p in plane.pods().items() if name.startswith("burst")}
+        return nodes if len(nodes) == count and all(nodes.values()) else None
+
+    nodes: dict[str, str] = wait_for("all forty bound", bound)
+    print(f"{count} pods bound in {time.monotonic() - started:.1f} s, creation included")
+    held = Counter(nodes.values())
+    for name, machine in fleet.machines.items():
+        assert 2 * held[name] + len(HELD.get(name, ())) <= len(machine.gpus), f"{name} is overcommitted"
+    fast = ("hgx-h100-0", "dgx-a100-0", "a100-pcie-bridge-pairs-0", "a100-pcie-bridge-pairs-2")
+    assert all(len(fleet.machines[n].gpus) - 2 * held[n] - len(HELD.get(n, ())) < 2 for n in fast), held
 
 
 def test_extender_killed_mid_run_recovers(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
