@@ -35,3 +35,10 @@ bench: .venv/.ready ## speed, as ratios within one run
 
 clean: ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: constraints
+constraints: .venv/.ready ## pin dependencies anew (needs uv on PATH)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --upgrade --extra dev pyproject.toml --output-file constraints.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  pyproject.toml --constraint constraints.txt --output-file constraints-runtime.txt
