@@ -48,9 +48,17 @@ def normalise(product: str) -> str:
 
 
 def same_product(a: str, b: str) -> bool:
-    """Whether a GFD label and an NVML name speak of one product ("Tesla-T4" and "Tesla T4 ")."""
-    left, right = normalise(a), normalise(b)
-    return left == right or left.startswith(right) or right.startswith(left)
+    """Whether two names may speak of one product: "Tesla-T4" and "Tesla T4", "A100-PCIE-80GB" and "NVIDIA A100 80GB PCIe".
+
+    One may say less than the other, in any order; what both say must agree.
+    """
+    left, right = _words(a), _words(b)
+    return left <= right or right <= left
+
+
+def _words(product: str) -> frozenset[str]:
+    words = re.findall(r"[A-Z0-9]+", product.upper())
+    return frozenset(re.sub(r"^SXM\d$", "SXM", word) for word in words) - {"NVIDIA", "TESLA", "GEFORCE", "SHARED"}
 
 
 def facts(product: str | None) -> ProductFacts | None:

@@ -1,0 +1,80 @@
+"""What product names tell, however they are spelt."""
+
+from __future__ import annotations
+
+import pytest
+
+from topology.platforms import platforms
+from topology.products import facts, normalise, same_product
+
+# name -> (NVLink generation, NVLinks, PCIe generation, peer-to-peer). Source: NVIDIA data sheets.
+KNOWN = {
+    "NVIDIA H100 80GB HBM3": (4, 18, 5, True),
+    "NVIDIA-H100-80GB-HBM3-SHARED": (4, 18, 5, True),
+    "NVIDIA H100 PCIe": (4, 18, 5, True),
+    "NVIDIA H200": (4, 18, 5, True),
+    "NVIDIA H20": (4, 18, 5, True),
+    "NVIDIA GB200": (5, 18, 5, True),
+    "NVIDIA B200": (5, 18, 5, True),
+    "NVIDIA A100-SXM4-40GB": (3, 12, 4, True),
+    "NVIDIA A100 80GB PCIe": (3, 12, 4, True),
+    "NVIDIA A30": (3, 12, 4, True),
+    "NVIDIA A40": (3, 4, 4, True),
+    "NVIDIA RTX A6000": (3, 4, 4, True),
+    "NVIDIA GeForce RTX 3090": (3, 4, 4, True),
+    "NVIDIA GeForce RTX 4090": (None, 0, 4, False),
+    "NVIDIA L40S": (None, 0, 4, True),
+    "NVIDIA L4": (None, 0, 4, True),
+    "NVIDIA A10": (None, 0, 4, True),
+    "NVIDIA A10G": (None, 0, 4, True),
+    "NVIDIA RTX 6000 Ada Generation": (None, 0, 4, True),
+    "Tesla T4": (None, 0, 3, True),
+    "Tesla V100-SXM2-16GB-N": (2, 6, 3, True),
+    "Tesla P100-SXM2-16GB": (1, 4, 3, True),
+    "Tesla K80": (None, 0, 3, True),
+    "NVIDIA GeForce GTX 1080 Ti": (None, 0, 3, True),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_facts(name: str) -> None:
+    found = facts(name)
+    assert found is not None
+    assert (found.nvlink_generation, found.nvlinks, found.pcie_generation, found.peer_to_peer) == KNOWN[name]
+
+
+@pytest.mark.parametrize("name", [None, "", "Tensor Processing Unit", "AMD Instinct MI300X"])
+def test_an_unknown_product_tells_nothing(name: str | None) -> None:
+    assert facts(name) is None
+
+
+@pytest.mark.parametrize("platform", list(platforms()))
+def test_every_bundled_platform_is_a_known_product(platform: str) -> None:
+    assert facts(platforms()[platform].product) is not None
+
+
+ALIKE = [
+    ("Tesla-T4", "Tesla T4"),
+    ("NVIDIA-H100-80GB-HBM3", "NVIDIA H100 80GB HBM3"),
+    ("Tesla-V100-SXM2-16GB-N", "Tesla V100-SXM2-16GB"),
+    ("A100-PCIE-80GB", "NVIDIA A100 80GB PCIe"),
+    ("NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", "NVIDIA A100-SXM4-40GB"),
+    ("H100", "NVIDIA-H100-80GB-HBM3"),
+    ("Tesla-T4-SHARED", "Tesla T4"),
+]
+DIFFERENT = [("Tesla-T4", "NVIDIA L4"), ("NVIDIA-A100-SXM4-40GB", "NVIDIA A100 80GB PCIe"), ("NVIDIA H200", "NVIDIA H20")]
+
+
+@pytest.mark.parametrize(("a", "b"), ALIKE)
+def test_spellings_of_one_product(a: str, b: str) -> None:
+    assert same_product(a, b)
+    assert same_product(b, a)
+
+
+@pytest.mark.parametrize(("a", "b"), DIFFERENT)
+def test_different_products(a: str, b: str) -> None:
+    assert not same_product(a, b)
+
+
+def test_normalise() -> None:
+    assert normalise("NVIDIA-GeForce-RTX-4090-SHARED") == "RTX4090"
