@@ -10,6 +10,9 @@ from topology.fabric import fabric_name
 from topology.hardware import Machine, mask_of, positions_of
 from topology.placement import Placement, PlacementTable, table_for
 
+MESSAGE_BYTES = {"32KiB": 32 << 10, "256KiB": 256 << 10, "1MiB": 1 << 20, "16MiB": 16 << 20, "256MiB": 256 << 20}
+"""Decode messages are the first three, prefill messages the last two."""
+
 
 def machine_answer(name: str, machine: Machine, free: int | None = None, gpus: tuple[int, ...] | None = None) -> dict[str, Any]:
     """Matrix, best/expected/worst per size over `free` (default: all), and the set `gpus` (indices) if given.
@@ -72,6 +75,7 @@ def _set(machine: Machine, table: PlacementTable, mask: int) -> dict[str, Any]:
     return {
         "gpus": [machine.gpus[p].index for p in positions_of(mask)],
         "bandwidth_gbps": found.busbw_gbps if found else None,
+        "busbw_gbps": {name: round(found.busbw(size), 3) for name, size in MESSAGE_BYTES.items()} if found else {},
         "latency_seconds": found.latency_seconds if found else None,
         "bottlenecks": [_by_index(machine, wire) for wire in found.bottlenecks] if found else [],
     }

@@ -97,5 +97,7 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
             else f"{gbps(chosen['bandwidth_gbps'])} GB/s, latency {latency * 1e6:.1f} us"
         )
         parts.append(Text(f"{gpu_set(chosen['gpus'])}: {figures}", style="bold"))
+        if chosen["busbw_gbps"]:
+            parts.append(Text("  by message size: " + ", ".join(f"{size} {gbps(speed)}" for size, speed in chosen["busbw_gbps"].items())))
         parts += [Text(f"  full: {wire}") for wire in chosen["bottlenecks"]]
     return Group(*parts)

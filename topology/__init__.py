@@ -10,7 +10,8 @@ Modules, from the ground up (imports point down this list only):
     products    what a product name alone tells
     matrix      `nvidia-smi topo -m` text -> Machine
     fabric      Machine -> networkx graph; which links a pair's traffic crosses
-    bandwidth   set of GPUs -> all-reduce bus bandwidth and latency
+    rings       the best packing of rings through a set
+    bandwidth   set of GPUs -> all-reduce performance at any message size
     prediction  free GPUs, sizes -> the sets the kubelet would hand out
     placement   best, expected and worst set; what remains after it; one table per machine shape
     record      Machine <-> the GpuTopology custom resource

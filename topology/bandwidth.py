@@ -1,175 +1,110 @@
-"""Set of GPUs -> all-reduce bus bandwidth and latency.
+"""Set of GPUs -> the all-reduce performance a tensor-parallel group on it would see, at any message size.
 
-The model: an all-reduce runs on rings. A ring through a set loads every wire it crosses, in both
-directions; rings may run side by side until some wire is full. The bus bandwidth is the most that any mix
-of rings can carry:
+An alpha-beta model per algorithm and protocol, of which the fastest counts, as in NCCL's tuning:
 
-    maximise   busbw = 2 sum(rate[r])         over rings r, rate[r] >= 0
-    subject to sum(uses[r, w] rate[r]) <= capacity[w]     for every wire w, per direction
+    time(bytes)  = launch + base + hops x hop + bytes x 2(n-1)/n / bandwidth
+    busbw(bytes) = bytes x 2(n-1)/n / time(bytes)
 
-a linear programme, solved exactly (HiGHS). `uses` counts ring edges, each of which loads a wire once per
-direction; hence the 2, and hence a pair, whose ring runs out and back over one link, gets that link's
-GB/s. A wire shared by several edges is counted once as capacity and as often as it is used as load, which is
-what makes eight GPUs behind one uplink slow. bus bandwidth as nccl-tests defines it:
-algorithm bandwidth x 2(n-1)/n, doc/PERFORMANCE.md of NVIDIA/nccl-tests.
-
-A pair without a link of its own may also be joined through the NVLinks of a third GPU of the set, as NCCL does: every
-ring is on offer over PCIe and over such detours.
-
-Limits, kept honest: no NVSwitch multicast (NVLS) yet; the rings of nine GPUs and more are drawn from the
-machine's hierarchy instead of from all (n-1)!/2.
+with bandwidth from `rings` (the best packing of rings into the machine's wires) or from NVSwitch multicast (NVLS). Bus
+bandwidth is as nccl-tests defines it (doc/PERFORMANCE.md of NVIDIA/nccl-tests): the speed of the wires, comparable
+between set sizes. Small messages (decode, 16 KiB to 1 MiB) are bound by hops, large ones (prefill, 16 MiB and up) by wires:
+two different answers to "how good is this set".
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from itertools import combinations, permutations
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from topology import constants
+from topology.constants import Protocol
 from topology.fabric import Fabric
-
-_ALL_RINGS_UP_TO = 8
-"""Sets up to here see every ring: 2,520 for eight GPUs. Nine would be 20,160."""
+from topology.rings import pack_rings
 
 
 @dataclass(frozen=True, slots=True)
 class AllReduce:
-    """What a set's links sustain. `busbw_gbps` in GB/s, `latency_seconds` without kernel launch."""
+    """What a set's links sustain."""
 
+    size: int
+    """GPUs in the set."""
     busbw_gbps: float
-    latency_seconds: float
+    """Bus bandwidth of very large messages, rings or multicast, GB/s."""
+    ring_gbps: float
+    nvls_gbps: float | None
+    """Bus bandwidth of NVSwitch multicast; None where the set has none."""
+    over_nvlink: bool
+    nvlink_generation: int | None
     bottlenecks: tuple[str, ...]
-    """The wires that are full, by name."""
+    """The wires that the best rings fill, by name."""
+
+    @property
+    def latency_seconds(self) -> float:
+        """What the smallest message takes, kernel launch not included."""
+        return self._time_seconds(0.0)
+
+    def time_seconds(self, message_bytes: float, launch_seconds: float = 0.0) -> float:
+        """Seconds for an all-reduce of `message_bytes` per GPU; add `launch_seconds` where kernels are launched one by one."""
+        return launch_seconds + self._time_seconds(message_bytes)
+
+    def busbw(self, message_bytes: float, launch_seconds: float = 0.0) -> float:
+        """Bus bandwidth in GB/s at a message size in bytes. Raises ValueError for a size that is not positive."""
+        if message_bytes <= 0:
+            raise ValueError(f"a message has more than {message_bytes} bytes")
+        return message_bytes * self._share / self.time_seconds(message_bytes, launch_seconds) / 1e9
+
+    @property
+    def _share(self) -> float:
+        return 2 * (self.size - 1) / self.size
+
+    def _time_seconds(self, message_bytes: float) -> float:
+        moved = message_bytes * self._share
+        times = [
+            protocol.base_seconds
+            + 2 * (self.size - 1) * (protocol.nvlink_hop_seconds if self.over_nvlink else protocol.pcie_hop_seconds)
+            + moved / (1e9 * self._protocol_gbps(protocol))
+            for protocol in constants.PROTOCOLS
+            if self.over_nvlink or not protocol.nvlink_only
+        ]
+        if self.nvls_gbps is not None:
+            times.append(constants.NVLS_LATENCY_SECONDS + moved / (1e9 * self.nvls_gbps))
+        return min(times)
+
+    def _protocol_gbps(self, protocol: Protocol) -> float:
+        most = protocol.most_gbps.get(self.nvlink_generation or constants.UNKNOWN_GENERATION)
+        efficient = self.ring_gbps * protocol.efficiency
+        return min(efficient, most) if most is not None else efficient
 
 
 def all_reduce(fabric: Fabric, members: tuple[int, ...]) -> AllReduce | None:
-    """Bandwidth and latency of the positions `members`; None for fewer than two, which exchange nothing."""
+    """The performance of the positions `members`; None for fewer than two, which exchange nothing."""
     if len(members) < 2:
         return None
-    best = max((_pack(rings) for rings in _offers(fabric, members)), key=lambda packed: packed[0])
-    rate, full = best
-    kind = "pcie" if any(wire.startswith(("PCIe", "uplink", "socket")) for wire in full) else "nvlink"
-    hops = 2 * (len(members) - 1) * constants.HOP_SECONDS[kind]
-    return AllReduce(round(2 * rate, 6), constants.LATENCY_BASE_SECONDS + hops, full)
+    packed = pack_rings(fabric, members)
+    nvls = _nvls_gbps(fabric, members)
+    generations = [generation for member in members if (generation := fabric.generation[member]) is not None]
+    return AllReduce(
+        size=len(members),
+        busbw_gbps=max(packed.busbw_gbps, nvls or 0.0),
+        ring_gbps=packed.busbw_gbps,
+        nvls_gbps=nvls,
+        over_nvlink=packed.over_nvlink,
+        nvlink_generation=min(generations) if len(generations) == len(members) else None,
+        bottlenecks=packed.full,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Rings:
-    """Rings on offer: `uses` is (distinct rings x wires), rings that load the same wires alike being one."""
+def _nvls_gbps(fabric: Fabric, members: tuple[int, ...]) -> float | None:
+    """Bus bandwidth of NVSwitch multicast: the switch adds up, so a GPU sends its data once, whatever n is.
 
-    uses: NDArray[np.float64]
-    wires: tuple[str, ...]
-    capacity_gbps: NDArray[np.float64]
-
-
-def _pack(rings: _Rings) -> tuple[float, tuple[str, ...]]:
-    """Most total ring rate, and the wires that are then full. One distinct ring needs no solver."""
-    if len(rings.uses) == 1:
-        load = rings.uses[0]
-        share = np.divide(rings.capacity_gbps, load, out=np.full_like(load, np.inf), where=load > 0)
-        best = float(share.min())
-        return best, tuple(w for w, s in zip(rings.wires, share, strict=True) if s <= best * (1 + 1e-9))
-    solved = linprog(-np.ones(len(rings.uses)), A_ub=rings.uses.T, b_ub=rings.capacity_gbps, method="highs")
-    if solved.status != 0 or solved.fun is None:
-        raise ArithmeticError(f"ring packing found no optimum: {solved.message}")
-    prices = solved.ineqlin.marginals
-    return float(-solved.fun), tuple(w for w, p in zip(rings.wires, prices, strict=True) if p < -1e-9)
-
-
-Route = tuple[tuple[str, float], ...]
-
-
-def _offers(fabric: Fabric, members: tuple[int, ...]) -> list[_Rings]:
-    """The ways to ring a set: each pair by its own best wires; and NVLink all the way, detours included.
-
-    Two offers, not one mix: NCCL too runs all its rings over one class of link.
+    Only from five GPUs on: below, NCCL runs rings (measured on H200 and B200; stas00/ml-engineering network/README.md).
     """
-    size = len(members)
-    plain = {(i, j): fabric.routes[members[i], members[j]] for i, j in combinations(range(size), 2)}
-    nvlink = {(i, j): _nvlink_route(fabric, members, i, j) for i, j in plain}
-    order = _drawn_rings(fabric, members) if _drawn_suffice(fabric, members) else _every_ring(size)
-    offers = [_offer(fabric, order, plain)]
-    joined = {pair: route for pair, route in nvlink.items() if route}
-    linked = np.zeros((size, size), dtype=bool)
-    for i, j in joined:
-        linked[i, j] = linked[j, i] = True
-    whole = order[linked[order, np.roll(order, -1, axis=1)].all(axis=1)]
-    if len(whole) and (joined != plain):
-        offers.append(_offer(fabric, whole, joined))
-    return offers
-
-
-def _offer(fabric: Fabric, order: NDArray[np.intp], routes: dict[tuple[int, int], Route]) -> _Rings:
-    size = order.shape[1]
-    wires = tuple(sorted({wire for route in routes.values() for wire, _ in route}))
-    place = {wire: column for column, wire in enumerate(wires)}
-    table = np.zeros((size, size, len(wires)))  # what one ring edge i-j puts on each wire
-    for (i, j), route in routes.items():
-        for wire, times in route:
-            table[i, j, place[wire]] += times
-            table[j, i, place[wire]] += times
-    loads = table[order, np.roll(order, -1, axis=1)].sum(axis=1)
-    return _Rings(np.unique(loads, axis=0), wires, np.array([fabric.capacity_gbps[wire] for wire in wires]))
-
-
-def _nvlink_route(fabric: Fabric, members: tuple[int, ...], i: int, j: int) -> Route | None:
-    """A pair's own NVLinks, else the widest way over those of one other GPU of the set, else None."""
-    a, b = members[i], members[j]
-    if not _over_pcie(fabric, a, b):
-        return fabric.routes[a, b]
-    ways: list[Route] = []
-    for middle in members:
-        legs = [(min(end, middle), max(end, middle)) for end in (a, b) if end != middle]
-        if len(legs) == 2 and all(fabric.link_class[leg].startswith("NV") for leg in legs):
-            ways.append(tuple(use for leg in legs for use in fabric.routes[leg]))
-    return max(ways, key=lambda way: min(fabric.capacity_gbps[wire] for wire, _ in way), default=None)
-
-
-def _over_pcie(fabric: Fabric, a: int, b: int) -> bool:
-    return not fabric.link_class[min(a, b), max(a, b)].startswith("NV")
-
-
-@cache
-def _every_ring(size: int) -> NDArray[np.intp]:
-    """All (size-1)!/2 undirected rings over 0..size-1 as rows; a pair's ring goes out and back."""
-    rows = [(0, *rest) for rest in permutations(range(1, size)) if size < 4 or rest[0] < rest[-1]]
-    return np.array(rows, dtype=np.intp)
-
-
-def _drawn_suffice(fabric: Fabric, members: tuple[int, ...]) -> bool:
-    """Whether drawn rings are the best there are: on a PCIe tree of at most two sockets; or all that is affordable."""
-    if len(members) > _ALL_RINGS_UP_TO:
-        return True
-    routes = [fabric.routes[pair] for pair in combinations(members, 2)]
-    sockets = {wire for route in routes for wire, _ in route if wire.startswith("socket")}
-    return len(sockets) <= 1 and all(_over_pcie(fabric, a, b) for a, b in combinations(members, 2))
-
-
-def _drawn_rings(fabric: Fabric, members: tuple[int, ...]) -> NDArray[np.intp]:
-    """Rings for large sets: walk the hierarchy so that each switch and socket is entered and left once.
-
-    On a tree of PCIe switches that walk is optimal: a ring must cross every cut twice, and it does so
-    exactly twice. One ring starts at each member, preferring NVLink, then the nearest, so that
-    several NVLink routes are on offer too.
-    """
-    rings = []
-    for start in range(len(members)):
-        ring, left = [start], set(range(len(members))) - {start}
-        while left:
-            here = members[ring[-1]]
-            following = min(left, key=lambda p: (*_nearness(fabric, here, members[p]), (p - ring[-1]) % len(members)))
-            ring.append(following)
-            left.remove(following)
-        rings.append(ring)
-    return np.array(rings, dtype=np.intp)
-
-
-def _nearness(fabric: Fabric, a: int, b: int) -> tuple[int, float, int]:
-    pair = (min(a, b), max(a, b))
-    slow = min(fabric.capacity_gbps[wire] for wire, _ in fabric.routes[pair])
-    return (int(_over_pcie(fabric, a, b)), -slow if not _over_pcie(fabric, a, b) else 0.0, fabric.distance[a][b])
+    if len(members) < constants.NVLS_FROM_GPUS:
+        return None
+    rates = []
+    for member in members:
+        generation, links = fabric.generation[member], fabric.switch_links[member]
+        if generation not in constants.NVLS_EFFICIENCY or not links:
+            return None
+        port = constants.NVLS_CHANNEL_SHARE * fabric.capacity_gbps[f"nvswitch port of GPU {member}"]
+        rates.append(constants.NVLS_EFFICIENCY[generation] * port)
+    return round(min(rates) * 2 * (len(members) - 1) / len(members), 6)

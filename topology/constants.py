@@ -8,6 +8,7 @@ marketing sum of both directions.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 NVLINK_GBPS = {1: 18.0, 2: 20.0, 3: 20.0, 4: 20.6, 5: 40.1}
 """One NVLink of generation 1 (P100), 2 (V100), 3 (A100), 4 (H100), 5 (B200)."""
@@ -59,8 +60,38 @@ def host_bridge_penalty(cpu_model: str | None) -> float:
     return 1.0 if not_intel else HOST_BRIDGE_PENALTY
 
 
-LATENCY_BASE_SECONDS = 6.6e-6
-"""Launch-free cost of a ring all-reduce with the low-latency protocol."""
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """One of NCCL's ring protocols."""
 
-HOP_SECONDS = {"nvlink": 0.6e-6, "pcie": 1.0e-6}
-"""Each of the 2(n-1) hops of a ring, low-latency protocol."""
+    name: str
+    base_seconds: float
+    nvlink_hop_seconds: float
+    pcie_hop_seconds: float
+    efficiency: float
+    """Share of the ring bandwidth that carries payload."""
+    most_gbps: dict[int, float]
+    """What the protocol can do at most, by NVLink generation (which stands for the GPU's generation)."""
+    nvlink_only: bool = False
+
+
+PROTOCOLS = (
+    Protocol("LL", 6.6e-6, 0.6e-6, 1.0e-6, 0.5, {1: 39.0, 2: 39.0, 3: 87.7, 4: 141.0, 5: 282.0}),
+    Protocol("LL128", 14e-6, 1.9e-6, 2.5e-6, 0.92, {}, nvlink_only=True),
+    Protocol("Simple", 8.4e-6, 3.4e-6, 5.7e-6, 1.0, {}),
+)
+"""Low latency, 128-byte and simple. Base and per-hop seconds, shares and ceilings: NCCL tuning.cc."""
+
+UNKNOWN_GENERATION = 3
+"""Stands in for a GPU of unknown generation where only protocol ceilings depend on it."""
+
+NVLS_LATENCY_SECONDS = 25e-6
+NVLS_EFFICIENCY = {4: 0.85, 5: 0.74}
+"""Hopper and Blackwell; older NVSwitches have no multicast. Source: NCCL tuning.cc."""
+NVLS_CHANNEL_SHARE = 16 / 18
+"""Multicast runs on sixteen channels of a GPU's eighteen links. Source: NCCL, as seen on H100."""
+NVLS_FROM_GPUS = 5
+
+LAUNCH_SECONDS = {4: 25e-6, 5: 30e-6}
+"""Kernel launch as nccl-tests sees it, which NCCL's model leaves out: H200 and B200 at 32 KiB less the model's time.
+Source of the measurements: stas00/ml-engineering network/README.md."""

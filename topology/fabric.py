@@ -36,6 +36,10 @@ class Fabric:
     distance: tuple[tuple[int, ...], ...]
     """PCIe distance per pair, 1 (PIX) .. 5 (SYS), 0 on the diagonal; inferred where hidden."""
     graph: nx.Graph[str]
+    generation: tuple[int | None, ...]
+    """NVLink generation per GPU, from the product where it was not reported; None = unknown or none."""
+    switch_links: tuple[int, ...]
+    """NVLinks into NVSwitches per GPU; unknown counts as none."""
 
 
 def build_fabric(machine: Machine) -> Fabric:
@@ -55,7 +59,14 @@ def build_fabric(machine: Machine) -> Fabric:
             classes[a, b] = list(PciePath)[distance[a][b] - 1].value
     capacity = tree.capacity_gbps | _nvlink_capacity(machine)
     square = tuple(tuple(row[:count]) for row in distance[:count])
-    return Fabric(count, capacity, routes, classes, square, _graph(machine, tree, capacity))
+    generation = tuple(gpu.nvlink_generation or _product_generation(gpu.product) for gpu in machine.gpus)
+    switch_links = tuple(gpu.switch_links or 0 for gpu in machine.gpus)
+    return Fabric(count, capacity, routes, classes, square, _graph(machine, tree, capacity), generation, switch_links)
+
+
+def _product_generation(product: str | None) -> int | None:
+    known = facts(product)
+    return known.nvlink_generation if known else None
 
 
 def pcie_distances(machine: Machine) -> list[list[int]]:

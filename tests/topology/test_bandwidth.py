@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.machines import machines, relabelled
-from topology import bandwidth
+from topology import constants, rings
 from topology.bandwidth import all_reduce
 from topology.fabric import build_fabric, fabric_name, islands
 from topology.hardware import Gpu, Machine, PciePath
@@ -33,7 +33,7 @@ NCCL = [
     ("dgx-1v", (0, 1, 2, 3), 80.0),
     ("dgx-1v", tuple(range(8)), 120.0),
     ("hgx-h100", (0, 5), 360.0),
-    ("hgx-h100", tuple(range(8)), 360.0),
+    ("hgx-h100", tuple(range(8)), 476.0),
     ("a100-pcie-bridge-pairs", (0, 1), 240.0),
     ("a100-pcie-bridge-pairs", (0, 2), 20.0),
     ("a100-pcie-bridge-pairs", (0, 4), 10.0),
@@ -52,6 +52,54 @@ NCCL = [
 @pytest.mark.parametrize(("platform", "members", "gbps"), NCCL)
 def test_agrees_with_nccls_search(platform: str, members: tuple[int, ...], gbps: float) -> None:
     assert busbw(machine_of(platform), members) == pytest.approx(gbps, rel=0.07)
+
+
+# 8x H200 and 8x B200, 8 GiB, first n GPUs. Source: stas00/ml-engineering network/README.md, nccl-tests on real machines.
+MEASURED = {
+    "hgx-h200": {4: 363.3, 5: 414.2, 6: 435.6, 7: 460.0, 8: 473.1},
+    "hgx-b200": {4: 673.2, 5: 677.8, 6: 778.2, 7: 811.2, 8: 838.0},
+}
+
+
+@pytest.mark.parametrize(("platform", "size"), [(p, n) for p, sizes in MEASURED.items() for n in sizes])
+def test_switched_boards_as_measured(platform: str, size: int) -> None:
+    found = all_reduce(build_fabric(machine_of(platform)), tuple(range(size)))
+    assert found is not None
+    launch = constants.LAUNCH_SECONDS[found.nvlink_generation or 0]
+    assert found.busbw(8 << 30, launch) == pytest.approx(MEASURED[platform][size], rel=0.15)
+
+
+# 8x H200, KiB -> GB/s. Same source.
+H200_CURVE = {32: 1.44, 64: 2.93, 128: 5.73, 256: 11.74, 512: 23.94, 1024: 39.93, 2048: 64.53, 4096: 107.16}
+H200_CURVE |= {1 << 14: 219.89, 1 << 16: 346.51, 1 << 18: 436.15, 1 << 20: 463.58, 1 << 24: 482.26}
+
+
+@pytest.mark.parametrize("kib", H200_CURVE)
+def test_message_sizes_as_measured(kib: int) -> None:
+    found = all_reduce(build_fabric(machine_of("hgx-h200")), tuple(range(8)))
+    assert found is not None
+    assert found.busbw(kib << 10, constants.LAUNCH_SECONDS[4]) == pytest.approx(H200_CURVE[kib], rel=0.25)
+
+
+@pytest.mark.parametrize("platform", list(platforms()))
+def test_larger_messages_never_get_less_bus_bandwidth(platform: str) -> None:
+    found = all_reduce(build_fabric(machine_of(platform)), (0, 1, 2))
+    assert found is not None
+    speeds = [found.busbw(1 << power) for power in range(10, 34)]
+    assert speeds == sorted(speeds)
+    assert speeds[-1] <= found.busbw_gbps
+    with pytest.raises(ValueError, match="more than 0 bytes"):
+        found.busbw(0)
+
+
+def test_small_messages_care_less_about_the_link() -> None:
+    """Source: NCCL 2.30.7's model: 240 against 10 GB/s is 20x at 16 MiB and 1.9x at 32 KiB."""
+    fabric = build_fabric(machine_of("a100-pcie-bridge-pairs"))
+    pair, apart = all_reduce(fabric, (0, 1)), all_reduce(fabric, (0, 4))
+    assert pair is not None
+    assert apart is not None
+    assert pair.busbw(16 << 20) / apart.busbw(16 << 20) == pytest.approx(20, rel=0.05)
+    assert pair.busbw(32 << 10) / apart.busbw(32 << 10) == pytest.approx(1.9, rel=0.05)
 
 
 def test_the_best_five_of_a_dgx1_are_not_what_its_best_four_promise() -> None:
@@ -133,7 +181,7 @@ def test_on_pcie_trees_the_drawn_rings_are_the_best_rings(machine: Machine) -> N
     )
     fabric, whole = build_fabric(bare), tuple(range(len(bare.gpus)))
     routes = {(i, j): fabric.routes[i, j] for i, j in combinations(whole, 2)}
-    every, _ = bandwidth._pack(bandwidth._offer(fabric, bandwidth._every_ring(len(whole)), routes))
+    every, _ = rings._pack(rings._offer(fabric, rings._every_ring(len(whole)), routes, False))
     assert busbw(bare, whole) == pytest.approx(2 * every, rel=1e-6)
 
 
