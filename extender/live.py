@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from extender.decision.changes import Change, fold_all
-from extender.decision.cluster import Snapshot
+from extender.decision.cluster import NodeState, Snapshot
 from topology.placement import PlacementTable
 
 
 class LiveCluster:
     """Holds the snapshot. Sources call `apply` from any thread; the web layer reads `snapshot`."""
 
-    def __init__(self, resource: str, warm_tables: bool = True) -> None:
-        self._resource = resource
+    def __init__(self, resource: str, warm_tables: bool = True, prepare: Callable[[Iterable[NodeState]], None] | None = None) -> None:
+        """`prepare` is given the states of changed nodes before they are published, off the request path."""
+        self._resource, self._prepare = resource, prepare
         self._lock = threading.Lock()
         self._warm_tables = warm_tables
         self._warmed: set[PlacementTable] = set()
@@ -38,6 +39,9 @@ class LiveCluster:
             if snapshot is not self._snapshot:
                 if self._warm_tables:
                     self._warm(snapshot)
+                if self._prepare is not None:
+                    before = self._snapshot.views
+                    self._prepare({view.state for name, view in snapshot.views.items() if before.get(name) is not view})
                 self._snapshot = snapshot
                 self.changed_at_seconds = time.monotonic()
             return snapshot

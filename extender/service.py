@@ -34,10 +34,10 @@ def build_service(
     settings: Settings, live: LiveCluster | None = None, metrics: Metrics | None = None, scheduler_api: type[SchedulerApi] = SchedulerApi
 ) -> Service:
     """An extender over a live cluster (an empty one unless given), not yet serving."""
-    live = live or LiveCluster(settings.resource)
     metrics = metrics or Metrics()
     log = DecisionLog(settings.limits.decision_log_bytes)
     judge, by_weight = Judge(settings.scoring.size_mix), ranker(settings.scoring)
+    live = live or LiveCluster(settings.resource, prepare=judge.prepare)
     app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
     app.include_router(scheduler_api(live, judge, by_weight, settings, metrics, log).router())
     app.include_router(DebugApi(live, judge, by_weight, settings, metrics, log).router())

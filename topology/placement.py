@@ -47,6 +47,7 @@ class PlacementTable:
         self._sets: dict[int, AllReduce | None] = {}
         self._alike: dict[object, AllReduce | None] = {}
         self._extremes: dict[tuple[int, int], tuple[Placement, Placement] | None] = {}
+        self._capability_of_size: dict[tuple[int, int], float] = {}
         self._capability: dict[tuple[int, tuple[tuple[int, float], ...]], float] = {}
 
     def all_reduce(self, mask: int) -> AllReduce | None:
@@ -84,6 +85,12 @@ class PlacementTable:
         return fingerprints
 
     @cached_property
+    def _uniform(self) -> bool:
+        """Whether any set is as good as any other of its size: one switched board, every GPU with the same port."""
+        ports = {self.fabric.capacity_gbps.get(f"nvswitch port of GPU {i}") for i in range(self.size)}
+        return len(ports) == 1 and None not in ports
+
+    @cached_property
     def _pair_looks(self) -> NDArray[np.uint64]:
         """A number per pair that says all its route does: link class, capacities, uses."""
         looks: dict[object, int] = {}
@@ -106,7 +113,7 @@ class PlacementTable:
         if size < 1 or size > len(members):
             return None
         best = worst = Placement(mask_of(members[:size]), self.busbw_gbps(mask_of(members[:size])))
-        if best.busbw_gbps is None:
+        if best.busbw_gbps is None or self._uniform:
             return best, worst
         for mask in self._candidates(members, size):
             found = self.busbw_gbps(mask) or 0.0
@@ -138,14 +145,19 @@ class PlacementTable:
         return self._capability[key]
 
     def _capability_for(self, free: int, size: int) -> float:
-        if size == 1:
-            return 0.5 * free.bit_count() / self.size if self.size else 0.0
-        found, left = 0.0, free
-        while (extremes := self.extremes(left, size)) is not None:
-            best = extremes[0]
-            found += size / self.size * min(1.0, (best.busbw_gbps or 0.0) / REFERENCE_GBPS)
-            left &= ~best.mask
-        return found
+        """One size's part: the best set there is, and what is then left."""
+        key = (free, size)
+        if key not in self._capability_of_size:
+            extremes = self.extremes(free, size)
+            if extremes is None:
+                self._capability_of_size[key] = 0.0
+            elif size == 1:
+                self._capability_of_size[key] = 0.5 * free.bit_count() / self.size
+            else:
+                best = extremes[0]
+                quality = min(1.0, (best.busbw_gbps or 0.0) / REFERENCE_GBPS)
+                self._capability_of_size[key] = size / self.size * quality + self._capability_for(free & ~best.mask, size)
+        return self._capability_of_size[key]
 
     def warm(self) -> None:
         """Fill the table for every set of a machine of up to eight GPUs: off the request path, half a second."""
@@ -155,6 +167,7 @@ class PlacementTable:
                 for size in range(1, mask.bit_count() + 1):
                     self.predictor.predict(mask, ((size, False),))
                     self.extremes(mask, size)
+                    self._capability_for(mask, size)
 
 
 def _scramble(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

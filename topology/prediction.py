@@ -22,8 +22,8 @@ PCIE_SCORES = {5: 10, 4: 20, 3: 30, 2: 40, 1: 50}
 NVLINK_SCORE = 100
 """For each direct NVLink between two GPUs; links into an NVSwitch do not count."""
 
-MOST_PARTITIONS = 2_000
-"""Above this an enumeration takes too long (16 GPUs by threes: 22 million partitions, 17.8 s in Go)."""
+MOST_PARTITIONS = 300
+"""All that eight GPUs need. Beyond, an enumeration soon takes too long (16 GPUs by threes: 22 million, 17.8 s in Go)."""
 
 Device = int | None
 

@@ -6,7 +6,7 @@ distinct states cost forty judgements the first time and five thousand look-ups 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from extender.decision.cluster import NodeState
 from extender.decision.demand import Demand
@@ -21,6 +21,7 @@ MOST_PROSPECTS = 16
 """Predicted sets kept per verdict, likeliest first."""
 
 _MOST_DEMANDS = 256
+_PREPARED_DEMANDS = 8
 _MOST_STATES = 50_000
 
 UNKNOWN_NODE = Verdict(Rejection(Reason.UNKNOWN_NODE, "no Node of that name has been seen on the watch"), Evidence())
@@ -31,18 +32,28 @@ class Judge:
 
     def __init__(self, size_mix: Mapping[int, float]) -> None:
         self._mix = size_mix
-        self._memory: dict[Demand, dict[NodeState, Verdict]] = {}
+        self._memory: dict[Demand, dict[NodeState, Verdict]] = {
+            Demand(((size, False),), size): {}
+            for size in size_mix  # the commonest first questions
+        }
 
     def remembered(self, demand: Demand) -> dict[NodeState, Verdict]:
         """The verdicts on one demand so far; `judge` fills it."""
-        memory = self._memory.get(demand)
-        if memory is None:
-            if len(self._memory) >= _MOST_DEMANDS:
-                self._memory.pop(next(iter(self._memory)))
-            memory = self._memory[demand] = {}
-        elif len(memory) > _MOST_STATES:
-            memory.clear()
+        memory = self._memory.pop(demand, None)
+        if memory is None or len(memory) > _MOST_STATES:
+            memory = {}
+        if len(self._memory) >= _MOST_DEMANDS:
+            self._memory.pop(next(iter(self._memory)), None)
+        self._memory[demand] = memory  # last asked, last in order
         return memory
+
+    def prepare(self, states: Iterable[NodeState]) -> None:
+        """Judge new states for the demands asked last, before anybody waits for the answer."""
+        recent = list(self._memory.items())[-_PREPARED_DEMANDS:]
+        for state in states:
+            for demand, memory in recent:
+                if state not in memory:
+                    memory[state] = judge(demand, state, self._mix)
 
     def judge(self, demand: Demand, state: NodeState) -> Verdict:
         """The verdict on one node state, from memory where it is there."""

@@ -89,7 +89,7 @@ class SchedulerApi:
         demand = demand_of(args.pod, self._settings.resource)
         names = list(named)
         verdicts = judge_all(self._judge, snapshot, demand, names)
-        self._remember("filter", args, demand, names, verdicts, snapshot, started)
+        self._remember("filter", args, demand, names, verdicts, snapshot, (started, len(body)))
         if self._lags(args, names, verdicts):
             self._metrics.verb_errors.labels("filter", "lagging").inc()
             return protocol.encode(protocol.ExtenderFilterResult(error=LAGGING))
@@ -138,15 +138,16 @@ class SchedulerApi:
             return protocol.encode([protocol.HostPriority(name, 0) for name in names])
         verdicts = judge_all(self._judge, snapshot, demand, names)
         ranks = self._ranker.rank(demand, verdicts)
-        self._remember("prioritize", args, demand, names, verdicts, snapshot, started, ranks)
+        self._remember("prioritize", args, demand, names, verdicts, snapshot, (started, len(body)), ranks)
         scores, pairs = ranks.scores, zip(names, verdicts, strict=True)
         return protocol.encode([protocol.HostPriority(name, scores.get(verdict, 0)) for name, verdict in pairs])
 
     def _remember(
         self, verb: str, args: protocol.ExtenderArgs, demand: Demand | Rejection, names: list[str],
-        verdicts: list[Verdict], snapshot: Snapshot, started: float, ranks: Ranks = NO_RANKS,
+        verdicts: list[Verdict], snapshot: Snapshot, request: tuple[float, int], ranks: Ranks = NO_RANKS,
     ) -> None:  # fmt: skip
-        meta = args.pod.metadata
+        """Keep the decision; `request` is when it came (monotonic seconds) and its length in bytes."""
+        meta, (started, body_bytes) = args.pod.metadata, request
         self._log.add(
             Decision(
                 at_seconds=time.time(),
@@ -158,6 +159,7 @@ class SchedulerApi:
                 names=names,
                 verdicts=verdicts,
                 ranks=ranks,
+                body_bytes=body_bytes,
                 took_seconds=time.perf_counter() - started,
                 revision=snapshot.revision,
             )

@@ -242,3 +242,30 @@ def test_weights_decide() -> None:
 def test_input_order_never_changes_a_verdict() -> None:
     objects = [*machine("a", "hgx-h100"), *machine("b", "t4", 4), node("c", 8), pod(2, name="x", node="a"), pod(1, name="y", node="a")]
     assert ask(snapshot(*objects), pod(4)) == ask(snapshot(*reversed(objects)), pod(4))
+
+
+def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender.decision import judge as module
+    from extender.decision.demand import Demand
+
+    state = snapshot(*machine("n", "t4", 4)).views["n"].state
+    judge = Judge({1: 1.0, 2: 1.0})
+    judge.prepare([state])
+    monkeypatch.setattr(module, "judge", None)
+    assert judge.judge(Demand(((2, False),), 2), state).feasible, "found in memory: calling the judge would fail"
+
+
+def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender.decision import judge as module
+    from extender.decision.demand import Demand
+
+    monkeypatch.setattr(module, "_MOST_DEMANDS", 3)
+    judge = Judge({})
+    demands = [Demand(((size, False),), size) for size in range(1, 5)]
+    kept = judge.remembered(demands[0])
+    for demand in demands[1:3]:
+        judge.remembered(demand)
+    assert judge.remembered(demands[0]) is kept
+    judge.remembered(demands[3])
+    assert judge.remembered(demands[0]) is kept, "asked for lately"
+    assert list(judge._memory) == [demands[2], demands[3], demands[0]]

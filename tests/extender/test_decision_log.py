@@ -12,7 +12,9 @@ from extender.decision_log import Decision, DecisionLog
 def decision(number: int, nodes: int = 10) -> Decision:
     names = [f"node-{n}" for n in range(nodes)]
     verdict = Verdict(Rejection(Reason.TOO_FEW_FREE, ""), Evidence())
-    return Decision(float(number), "filter", f"pod-{number}", "default", "", Demand((), 0), names, [verdict] * nodes, NO_RANKS, 0.001, 1)
+    return Decision(
+        float(number), "filter", f"pod-{number}", "default", "", Demand((), 0), names, [verdict] * nodes, NO_RANKS, 12 * nodes, 0.001, 1
+    )
 
 
 def test_newest_first_and_the_oldest_go() -> None:
