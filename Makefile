@@ -1,6 +1,8 @@
 # Needs only Python >= 3.11 with pip, and make. Everything else goes into .venv, pinned by hash.
 PYTHON ?= python3
 BIN := .venv/bin
+# The caller's own pip fills .venv: distributions often ship venv without the ensurepip it would need.
+INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 
 .PHONY: help demo test lint format bench clean
 help: ## what can be made
@@ -9,9 +11,9 @@ help: ## what can be made
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("fabricwise needs Python 3.11 or newer, $(PYTHON) is %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@echo "setting up .venv (once, about a minute)"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PYTHON) -m venv --without-pip --clear .venv
+	@$(INSTALL) --require-hashes -r constraints.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: .venv/.ready ## watch GPU pods being placed by link quality
