@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ RESOURCES = (
 )
 
 _ABSENT_RETRY_SECONDS = 5.0
+_SHORT_WATCH_SECONDS = 1.0
+"""A watch that ends sooner is not asked for again at once: something between us and the server cuts it off."""
 
 
 class _GoneError(Exception):
@@ -121,36 +124,37 @@ class KubeWatch:
         version: str | None = None
         failures = 0
         while not self._stop.is_set():
+            failures += 1  # until an event proves otherwise
             try:
                 if version is None:
                     version = self._list(resource)
+                started = time.monotonic()
                 for newest in self._stream(resource, version):
                     version, failures = newest, 0
+                if time.monotonic() - started > _SHORT_WATCH_SECONDS:
+                    continue  # a quiet watch that ran its time: resume at once
             except _GoneError:
                 version = None
                 self._failed(resource, "gone")
             except _RefusedError as refusal:
-                failures += 1
                 if refusal.status == 404 and resource.optional:
                     self._live.apply((Listed(resource.listed_as, ()),))
-                    version, wait = None, _ABSENT_RETRY_SECONDS
-                else:
-                    self._failed(resource, str(refusal.status or "connection"))
-                    log.warning("%s: %s", resource.listed_as, refusal)
-                    wait = self._backoff(failures)
-                self._stop.wait(wait)
+                    version, failures = None, 0
+                    self._stop.wait(_ABSENT_RETRY_SECONDS)
+                    continue
+                self._failed(resource, str(refusal.status or "connection"))
+                log.warning("%s: %s", resource.listed_as, refusal)
             except Exception:  # a bug must not silently end a watch: say it, start afresh
-                failures += 1
                 version = None
                 self._failed(resource, "internal")
                 log.exception("%s: unexpected; listing again", resource.listed_as)
-                self._stop.wait(self._backoff(failures))
+            self._stop.wait(self._backoff(failures))
 
     def _failed(self, resource: Resource, cause: str) -> None:
         self._metrics.watch_failures.labels(resource.listed_as, cause).inc()
 
     def _backoff(self, failures: int) -> float:
-        longest = min(self._settings.max_backoff_seconds, 0.1 * 2 ** min(failures, 10))
+        longest = min(self._settings.max_backoff_seconds, 0.05 * 2 ** min(failures, 10))
         return float(longest * random.uniform(0.5, 1.0))
 
     def _list(self, resource: Resource) -> str:
@@ -196,7 +200,6 @@ class KubeWatch:
         seconds = self._settings.watch_seconds
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         with closing(self._get(resource, query)) as response:
-            yield version
             for lines in _line_batches(response):
                 if self._stop.is_set():
                     return

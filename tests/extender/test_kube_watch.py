@@ -155,6 +155,16 @@ def test_lost_history_lists_again(rig: Rig, gone: Reply) -> None:
     rig.wait(lambda: rig.nodes() == {"b"})
 
 
+def test_a_server_that_keeps_losing_history_is_not_hammered(rig: Rig) -> None:
+    rig.script.replies[NODES, "list"] = [page(node("a")) for _ in range(500)]
+    rig.script.replies[NODES, "watch"] = [events(GONE) for _ in range(500)]
+    rig.start()
+    rig.wait(lambda: rig.live.snapshot.synced)
+    before = rig.script.count(NODES, "list")
+    time.sleep(1.0)
+    assert rig.script.count(NODES, "list") - before < 60, "at the tests' backoff of 25 to 50 ms; a second without one gives hundreds"
+
+
 BROKEN = {
     "connection cut mid-line": events(("ADDED", node("b")), then=b'{"type": "ADD', status=0),
     "a line that is no event": events(("ADDED", node("b")), then=b"<html>\n"),
