@@ -6,7 +6,7 @@ import re
 from itertools import combinations
 from typing import Any
 
-from topology.fabric import fabric_name
+from topology.fabric import assumptions, fabric_name
 from topology.hardware import Machine, mask_of, positions_of
 from topology.placement import Placement, PlacementTable, table_for
 
@@ -28,6 +28,7 @@ def machine_answer(name: str, machine: Machine, free: int | None = None, gpus: t
         "product": machine.gpus[0].product if machine.gpus else None,
         "fabric": fabric_name(machine),
         "cpu_model": machine.cpu_model,
+        "assumed": list(assumptions(machine)),
         "free": list(machine.indices(free)),
         "pairs": _pairs(machine, table),
         "sizes": [_size(machine, table, free, size) for size in range(2, free.bit_count() + 1)],

@@ -88,6 +88,8 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
             gbps(row["worst"]["bandwidth_gbps"]), gpu_set(row["worst"]["gpus"]),
         )  # fmt: skip
     parts: list[RenderableType] = [matrix, sizes]
+    if answer["assumed"]:
+        parts.append(Text(f"assumed, for nothing told: {'; '.join(answer['assumed'])}", style="yellow"))
     chosen = answer.get("set")
     if chosen:
         latency = chosen["latency_seconds"]

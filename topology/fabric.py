@@ -225,6 +225,23 @@ def _graph(machine: Machine, tree: _Tree, capacity: dict[str, float]) -> nx.Grap
     return graph
 
 
+def assumptions(machine: Machine) -> tuple[str, ...]:
+    """What the machine did not tell and the fabric had to assume, in words; bandwidths rest on it."""
+    said: list[str] = []
+    known = [facts(gpu.product) for gpu in machine.gpus]
+    linked = [bool(gpu.switch_links) or any(machine.nvlinks[i]) for i, gpu in enumerate(machine.gpus)]
+    hosted = any(not name.startswith("NV") for name in build_fabric(machine).link_class.values())
+    if any(on and gpu.nvlink_generation is None and not fact for on, gpu, fact in zip(linked, machine.gpus, known, strict=True)):
+        said.append(f"NVLink generation unknown: {constants.UNKNOWN_NVLINK_GBPS:g} GB/s per link")
+    if hosted and any(gpu.pcie_generation is None and not fact for gpu, fact in zip(machine.gpus, known, strict=True)):
+        said.append(f"PCIe generation unknown: gen {constants.DEFAULT_PCIE_GENERATION} x16")
+    if hosted and machine.cpu_model is None:
+        said.append(f"CPU model unknown: Intel, {constants.UNKNOWN_SOCKET_GBPS:g} GB/s between sockets")
+    if hosted and machine.peer_to_peer is None and any(fact is None or fact.peer_to_peer is None for fact in known):
+        said.append("PCIe peer-to-peer unknown: works")
+    return tuple(said)
+
+
 def islands(machine: Machine) -> list[tuple[int, ...]]:
     """Groups of GPU positions joined by NVLink, directly or through switches; singletons included."""
     count = len(machine.gpus)

@@ -13,7 +13,7 @@ from extender.decision.reasons import Rejection
 from extender.decision.scores import NO_RANKS, Ranker, Ranking
 from extender.decision.verdict import Evidence, Verdict
 from extender.settings import Scoring
-from topology.fabric import fabric_name
+from topology.fabric import assumptions, fabric_name
 from topology.record import TopologyRecord
 
 
@@ -122,6 +122,7 @@ def node_detail(view: NodeView, record: TopologyRecord | str | None) -> dict[str
     if state.table is not None and isinstance(record, TopologyRecord):
         machine = record.machine
         detail["fabric"] = fabric_name(machine)
+        detail["assumed"] = list(assumptions(machine))
         detail["believed_free"] = [{"gpus": list(machine.indices(mask)), "probability": chance} for mask, chance in state.beliefs]
         status = record.status
         detail["allocated"] = [

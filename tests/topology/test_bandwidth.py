@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.machines import machines, relabelled
 from topology import constants, rings
 from topology.bandwidth import all_reduce
-from topology.fabric import build_fabric, fabric_name, islands
+from topology.fabric import assumptions, build_fabric, fabric_name, islands
 from topology.hardware import Gpu, Machine, PciePath
 from topology.platforms import machine_of, platforms
 
@@ -132,6 +132,16 @@ def test_the_graph_has_all_vertices_and_gbps() -> None:
     assert kinds == {"gpu", "switch", "socket"}
     assert graph.edges["GPU 0", "GPU 3"] == {"kind": "nvlink", "gbps": 40.0}
     assert "NVSwitch" in build_fabric(machine_of("hgx-h100")).graph
+
+
+def test_what_is_assumed_is_said() -> None:
+    told = machine_of("a100-pcie-bridge-pairs")
+    assert assumptions(told) == ()
+    bare = replace(told, cpu_model=None, gpus=tuple(Gpu(index=g.index, numa_node=g.numa_node) for g in told.gpus))
+    said = " ".join(assumptions(bare))
+    assert all(word in said for word in ("NVLink generation", "PCIe generation", "CPU model", "peer-to-peer"))
+    switched = machine_of("hgx-h100")
+    assert assumptions(replace(switched, cpu_model=None)) == (), "no pair crosses the host"
 
 
 @given(machines(), st.randoms(use_true_random=False))
