@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from extender.decision.changes import Change, fold_all
 from extender.decision.cluster import NodeState, Snapshot
 from topology.placement import PlacementTable
 
+Prepare = Callable[[Iterable[NodeState], Collection[NodeState]], None]
+
 
 class LiveCluster:
     """Holds the snapshot. Sources call `apply` from any thread; the web layer reads `snapshot`."""
 
-    def __init__(self, resource: str, warm_tables: bool = True, prepare: Callable[[Iterable[NodeState]], None] | None = None) -> None:
-        """`prepare` is given the states of changed nodes before they are published, off the request path."""
+    def __init__(self, resource: str, warm_tables: bool = True, prepare: Prepare | None = None) -> None:
+        """`prepare` is given the states of changed nodes, and all live ones, before they are published."""
         self._resource, self._prepare = resource, prepare
         self._lock = threading.Lock()
         self._warm_tables = warm_tables
@@ -40,8 +42,9 @@ class LiveCluster:
                 if self._warm_tables:
                     self._warm(snapshot)
                 if self._prepare is not None:
-                    before = self._snapshot.views
-                    self._prepare({view.state for name, view in snapshot.views.items() if before.get(name) is not view})
+                    before, views = self._snapshot.views, snapshot.views
+                    changed = {view.state for name, view in views.items() if before.get(name) is not view}
+                    self._prepare(changed, {view.state for view in views.values()})
                 self._snapshot = snapshot
                 self.changed_at_seconds = time.monotonic()
             return snapshot

@@ -125,7 +125,7 @@ def node_view(node: Node, record: TopologyRecord | str | None, pods: tuple[Bound
     return NodeView(node.metadata.name, state, pods)
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=16_384)
 def _shared(
     allocatable: int, requested: int, product: str | None, memory: int | None, table: PlacementTable | None,
     indices: tuple[int, ...], healthy: int, beliefs: tuple[tuple[int, float], ...], note: str,

@@ -6,7 +6,7 @@ distinct states cost forty judgements the first time and five thousand look-ups 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from extender.decision.cluster import NodeState
 from extender.decision.demand import Demand
@@ -20,9 +20,11 @@ from topology.prediction import Outcome
 MOST_PROSPECTS = 16
 """Predicted sets kept per verdict, likeliest first."""
 
-_MOST_DEMANDS = 256
+_MOST_DEMANDS = 32
 _PREPARED_DEMANDS = 8
-_MOST_STATES = 50_000
+_SPARE_STATES = 1_000
+_MOST_VERDICTS = 100_000
+"""Over all demands; some 2 KB each."""
 
 UNKNOWN_NODE = Verdict(Rejection(Reason.UNKNOWN_NODE, "no Node of that name has been seen on the watch"), Evidence())
 
@@ -40,20 +42,32 @@ class Judge:
     def remembered(self, demand: Demand) -> dict[NodeState, Verdict]:
         """The verdicts on one demand so far; `judge` fills it."""
         memory = self._memory.pop(demand, None)
-        if memory is None or len(memory) > _MOST_STATES:
+        if memory is None:
             memory = {}
         if len(self._memory) >= _MOST_DEMANDS:
             self._memory.pop(next(iter(self._memory)), None)
         self._memory[demand] = memory  # last asked, last in order
         return memory
 
-    def prepare(self, states: Iterable[NodeState]) -> None:
-        """Judge new states for the demands asked last, before anybody waits for the answer."""
+    def prepare(self, states: Iterable[NodeState], live: Collection[NodeState]) -> None:
+        """Judge new states for the demands asked last, before anybody waits for the answer; forget states long gone.
+
+        `live` are the states some node is in. Verdicts on others are kept until they outnumber these: a node often
+        comes back to a state it was in.
+        """
+        self._forget(live)
         recent = list(self._memory.items())[-_PREPARED_DEMANDS:]
         for state in states:
             for demand, memory in recent:
                 if state not in memory:
                     memory[state] = judge(demand, state, self._mix)
+
+    def _forget(self, live: Collection[NodeState]) -> None:
+        for demand, memory in list(self._memory.items()):
+            if len(memory) > 2 * len(live) + _SPARE_STATES:
+                self._memory[demand] = {state: verdict for state in live if (verdict := memory.get(state)) is not None}
+        while len(self._memory) > 1 and sum(map(len, list(self._memory.values()))) > _MOST_VERDICTS:
+            self._memory.pop(next(iter(self._memory)), None)
 
     def judge(self, demand: Demand, state: NodeState) -> Verdict:
         """The verdict on one node state, from memory where it is there."""

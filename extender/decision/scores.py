@@ -84,8 +84,8 @@ SCORERS: tuple[tuple[str, Scorer], ...] = (("link", link), ("fragmentation", fra
 
 
 _Valued = dict[Verdict, tuple[float, dict[str, Score]]]
-_MOST_COMPANIES = 256
-_MOST_VERDICTS = 50_000
+_MOST_COMPANIES = 16
+_MOST_VERDICTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -
 
     state = snapshot(*machine("n", "t4", 4)).views["n"].state
     judge = Judge({1: 1.0, 2: 1.0})
-    judge.prepare([state])
+    judge.prepare([state], [state])
     monkeypatch.setattr(module, "judge", None)
     assert judge.judge(Demand(((2, False),), 2), state).feasible, "found in memory: calling the judge would fail"
 
@@ -269,3 +269,32 @@ def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.Mon
     judge.remembered(demands[3])
     assert judge.remembered(demands[0]) is kept, "asked for lately"
     assert list(judge._memory) == [demands[2], demands[3], demands[0]]
+
+
+def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender.decision import judge as module
+    from extender.decision.demand import Demand
+
+    monkeypatch.setattr(module, "_SPARE_STATES", 2)
+    judge, demand = Judge({}), Demand(((1, False),), 1)
+    states = [snapshot(node("n", gpus)).views["n"].state for gpus in range(1, 9)]
+    for state in states:
+        judge.judge(demand, state)
+    judge.prepare([], states)
+    assert len(judge.remembered(demand)) == 8, "all live"
+    judge.prepare([], states[:2])
+    assert set(judge.remembered(demand)) == set(states[:2])
+
+
+def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender.decision import judge as module
+    from extender.decision.demand import Demand
+
+    monkeypatch.setattr(module, "_MOST_VERDICTS", 10)
+    judge = Judge({})
+    states = [snapshot(node("n", gpus)).views["n"].state for gpus in range(1, 9)]
+    for size in range(1, 4):
+        for state in states:
+            judge.judge(Demand(((size, False),), size), state)
+    judge.prepare([], states)
+    assert list(judge._memory) == [Demand(((3, False),), 3)], "the demand asked last stays"
