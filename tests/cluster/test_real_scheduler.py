@@ -216,6 +216,20 @@ def test_a_burst_is_bound_without_a_loss(plane: ControlPlane, extender: Extender
     assert all(len(fleet.machines[n].gpus) - 2 * held[n] - len(HELD.get(n, ())) < 2 for n in fast), held
 
 
+def test_a_scheduler_that_sends_whole_nodes_is_answered_with_whole_nodes(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
+    """nodeCacheCapable: false is not how we want to be used; Go must be able to decode what we echo all the same."""
+    configuration = yaml.safe_load((ROOT / "config/kube-scheduler.yaml").read_text())
+    configuration["extenders"][0] |= {"urlPrefix": f"{extender.url}/scheduler", "nodeCacheCapable": False}
+    configuration |= {"leaderElection": {"leaderElect": False}, "profiles": [{"schedulerName": "whole-nodes"}]}
+    scheduler = plane.start_scheduler("whole-nodes", configuration, "admin")
+    try:
+        best = fleet.best_left(4)
+        _, bandwidth = bind_and_allocate(plane, fleet, extender, pod("whole", 4, "whole-nodes"), 4)
+        assert bandwidth == pytest.approx(best)
+    finally:
+        scheduler.stop()
+
+
 def test_extender_killed_mid_run_recovers(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
     plane.apply(pod("before", 4))
     wait_for("a pod bound before", lambda: plane.node_of("before"))
