@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from dataclasses import replace
 from enum import StrEnum
@@ -242,6 +243,11 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(141)
+    except Exception as error:  # a bug of ours: say so in a line; the traceback is for whoever asks for it
+        if os.environ.get("FABRICWISE_TRACEBACK"):
+            raise
+        print(f"error: internal, {type(error).__name__}: {error}. FABRICWISE_TRACEBACK=1 shows where.", file=sys.stderr)
+        sys.exit(70)
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ def _place(pod: dict[str, Any], client: httpx.Client, service: Service, ours: Si
         placed.counted_node, placed.counted_gbps = counted, _speed(counting, counted, gpus)
     fits = [name for name in ours.machines if ours.free(name).bit_count() >= size]
     if not fits:
+        placed.reasons = ("kube-scheduler counts too few free GPUs on every node",)
         return placed
     answer = client.post("/scheduler/filter", json={"Pod": pod, "NodeNames": fits}).json()
     if answer["Error"]:
@@ -160,7 +161,7 @@ def _speed(cluster: SimulatedCluster, node: str, gpus: tuple[int, ...]) -> float
 
 
 def _line(placed: Placed) -> str:
-    where = f"{placed.node} {gpu_set(placed.gpus)}" if placed.node else "pending: too few free GPUs anywhere"
+    where = f"{placed.node} {gpu_set(placed.gpus)}" if placed.node else f"pending: {'; '.join(placed.reasons)}"
     figures = f"predicted {gbps(placed.predicted_gbps):>5} got {gbps(placed.actual_gbps):>5} GB/s"
     return f"{placed.pod:<13} {where:<45} {figures}   count-only: {_counted(placed)}"
 

@@ -28,7 +28,7 @@ def machine_answer(name: str, machine: Machine, free: int | None = None, gpus: t
         "product": machine.gpus[0].product if machine.gpus else None,
         "fabric": fabric_name(machine),
         "cpu_model": machine.cpu_model,
-        "assumed": list(assumptions(machine)),
+        "assumed": list(assumptions(machine, table.fabric)),
         "free": list(machine.indices(free)),
         "pairs": _pairs(machine, table),
         "sizes": [_size(machine, table, free, size) for size in range(2, free.bit_count() + 1)],

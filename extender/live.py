@@ -6,28 +6,25 @@ A reader takes `snapshot` once and works on it; the writer folds changes beside 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable
 
 from extender.decision.changes import Change, fold_all
-from extender.decision.cluster import NodeState, Snapshot
+from extender.decision.cluster import NodeState, NodeView, Snapshot
 from topology.placement import PlacementTable
 
-Prepare = Callable[[Iterable[NodeState], Collection[NodeState]], None]
+Prepare = Callable[[Iterable[NodeState], Collection[NodeView]], None]
 
 
 class LiveCluster:
     """Holds the snapshot. Sources call `apply` from any thread; the web layer reads `snapshot`."""
 
     def __init__(self, resource: str, warm_tables: bool = True, prepare: Prepare | None = None) -> None:
-        """`prepare` is given the states of changed nodes, and all live ones, before they are published."""
+        """`prepare` is given the states of changed nodes, and all views, before they are published."""
         self._resource, self._prepare = resource, prepare
         self._lock = threading.Lock()
         self._warm_tables = warm_tables
         self._warmed: set[PlacementTable] = set()
         self._snapshot = Snapshot()
-        self.changed_at_seconds: float | None = None
-        """Monotonic time of the last change that mattered."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -39,18 +36,16 @@ class LiveCluster:
         with self._lock:
             snapshot = fold_all(self._snapshot, changes, self._resource)
             if snapshot is not self._snapshot:
+                before, views = self._snapshot.views, snapshot.views
+                changed = {view.state for name, view in views.items() if before.get(name) is not view}
                 if self._warm_tables:
-                    self._warm(snapshot)
+                    self._warm(changed)
                 if self._prepare is not None:
-                    before, views = self._snapshot.views, snapshot.views
-                    changed = {view.state for name, view in views.items() if before.get(name) is not view}
-                    self._prepare(changed, {view.state for view in views.values()})
+                    self._prepare(changed, views.values())
                 self._snapshot = snapshot
-                self.changed_at_seconds = time.monotonic()
             return snapshot
 
-    def _warm(self, snapshot: Snapshot) -> None:
-        tables = {view.state.table for view in snapshot.views.values() if view.state.table is not None}
-        for table in tables - self._warmed:
+    def _warm(self, states: Iterable[NodeState]) -> None:
+        for table in {state.table for state in states if state.table is not None} - self._warmed:
             table.warm()
             self._warmed.add(table)

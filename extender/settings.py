@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -49,7 +49,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     keep_alive_seconds: Annotated[int, Meta(ge=1)] = 120
     """Longer than the 90 s after which kube-scheduler's client drops an idle connection."""
-    log_level: str = "info"
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
 
 
 class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,7 +17,6 @@ from extender.service import Service
 class Source:
     """A running source; `watch` is None where state does not move."""
 
-    name: str
     watch: KubeWatch | None = None
 
     def stop(self) -> None:
@@ -31,16 +30,16 @@ def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> So
     if cluster == "kube":
         watch = KubeWatch(api_client(kubeconfig), service.live, service.settings.kube, service.metrics)
         watch.start()
-        return Source("kube", watch)
+        return Source(watch)
     if cluster == "simulated":
         for listing in simulated(service.settings.resource).listing():
             service.live.apply((listing,))
-        return Source("simulated")
+        return Source()
     path = Path(cluster)
     if not path.exists():
         raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file")
     service.live.apply(read_dump(path))
-    return Source(str(path))
+    return Source()
 
 
 def wait_synced(service: Service, timeout_seconds: float) -> None:
@@ -48,6 +47,6 @@ def wait_synced(service: Service, timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not service.live.snapshot.synced:
         if time.monotonic() > deadline:
-            missing = sorted({"nodes", "pods", "topologies"} - service.live.snapshot.listed)
-            raise ClusterSourceError(f"the API server did not list {', '.join(missing)} within {timeout_seconds:g} s")
+            missing = ", ".join(service.live.snapshot.missing)
+            raise ClusterSourceError(f"the API server did not list {missing} within {timeout_seconds:g} s")
         time.sleep(0.05)

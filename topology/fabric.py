@@ -163,9 +163,7 @@ class _Tree:
         shared = set(above_a) & set(above_b)
         direct = bool(shared) and self.peer_to_peer
         if direct:
-            crossed = [s for s in above_a + above_b if s not in shared]
-            if self.distance[a][b] == PciePath.PXB.distance:  # stops below the first switch both hang under
-                crossed = [s for s in crossed if not s.startswith("upper")]
+            crossed = [switch for switch in above_a + above_b if switch not in shared]
         else:
             crossed = above_a + above_b
         price = 1.0 if direct else self.penalty
@@ -225,12 +223,12 @@ def _graph(machine: Machine, tree: _Tree, capacity: dict[str, float]) -> nx.Grap
     return graph
 
 
-def assumptions(machine: Machine) -> tuple[str, ...]:
-    """What the machine did not tell and the fabric had to assume, in words; bandwidths rest on it."""
+def assumptions(machine: Machine, fabric: Fabric) -> tuple[str, ...]:
+    """What the machine did not tell and its fabric had to assume, in words; bandwidths rest on it."""
     said: list[str] = []
     known = [facts(gpu.product) for gpu in machine.gpus]
     linked = [bool(gpu.switch_links) or any(machine.nvlinks[i]) for i, gpu in enumerate(machine.gpus)]
-    hosted = any(not name.startswith("NV") for name in build_fabric(machine).link_class.values())
+    hosted = any(not name.startswith("NV") for name in fabric.link_class.values())
     if any(on and gpu.nvlink_generation is None and not fact for on, gpu, fact in zip(linked, machine.gpus, known, strict=True)):
         said.append(f"NVLink generation unknown: {constants.UNKNOWN_NVLINK_GBPS:g} GB/s per link")
     if hosted and any(gpu.pcie_generation is None and not fact for gpu, fact in zip(machine.gpus, known, strict=True)):

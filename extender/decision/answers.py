@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from extender.decision.cluster import NodeView, Snapshot
 from extender.decision.demand import Demand, demand_of
 from extender.decision.judge import UNKNOWN_NODE, Judge
@@ -35,8 +37,7 @@ def judge_all(judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, name
 
 def ranker(scoring: Scoring) -> Ranker:
     """A ranker by the settings' weights and neutral values."""
-    weights = {"link": scoring.weights.link, "fragmentation": scoring.weights.fragmentation, "memory": scoring.weights.memory}
-    return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value)
+    return Ranker(msgspec.structs.asdict(scoring.weights), scoring.unknown_topology_value, scoring.unknown_memory_value)
 
 
 def explain(judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource: str) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def node_detail(view: NodeView, record: TopologyRecord | str | None) -> dict[str
     if state.table is not None and isinstance(record, TopologyRecord):
         machine = record.machine
         detail["fabric"] = fabric_name(machine)
-        detail["assumed"] = list(assumptions(machine))
+        detail["assumed"] = list(assumptions(machine, state.table.fabric))
         detail["believed_free"] = [{"gpus": list(machine.indices(mask)), "probability": chance} for mask, chance in state.beliefs]
         status = record.status
         detail["allocated"] = [

@@ -20,6 +20,9 @@ from topology.prediction import Steps
 from topology.products import same_product
 from topology.record import Allocation, TopologyRecord, free_mask
 
+KINDS = ("nodes", "pods", "topologies")
+"""What the state is made of, as listings call it."""
+
 MOST_BELIEFS = 64
 """Free sets kept per node; beyond, the unlikeliest are dropped."""
 
@@ -92,9 +95,14 @@ class Snapshot:
     revision: int = 0
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """Kinds that have not been listed yet."""
+        return tuple(kind for kind in KINDS if kind not in self.listed)
+
+    @property
     def synced(self) -> bool:
         """Whether every kind has been listed: before that, no answer is honest."""
-        return self.listed >= {"nodes", "pods", "topologies"}
+        return not self.missing
 
 
 def node_view(node: Node, record: TopologyRecord | str | None, pods: tuple[BoundPod, ...], resource: str) -> NodeView:

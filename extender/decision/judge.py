@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from extender.decision.cluster import NodeState
+from extender.decision.cluster import NodeState, NodeView
 from extender.decision.demand import Demand
 from extender.decision.filters import refuse
 from extender.decision.reasons import Reason, Rejection
@@ -19,6 +19,9 @@ from topology.prediction import Outcome
 
 MOST_PROSPECTS = 16
 """Predicted sets kept per verdict, likeliest first."""
+
+APPROXIMATE = "prediction is approximate"
+HAZARD = "hazard: the device plugin may return a nil device for this request and crash"
 
 _MOST_DEMANDS = 32
 _PREPARED_DEMANDS = 8
@@ -49,22 +52,23 @@ class Judge:
         self._memory[demand] = memory  # last asked, last in order
         return memory
 
-    def prepare(self, states: Iterable[NodeState], live: Collection[NodeState]) -> None:
+    def prepare(self, states: Iterable[NodeState], views: Collection[NodeView]) -> None:
         """Judge new states for the demands asked last, before anybody waits for the answer; forget states long gone.
 
-        `live` are the states some node is in. Verdicts on others are kept until they outnumber these: a node often
+        `views` are all nodes. Verdicts on states no node is in are kept until they outnumber the nodes: a node often
         comes back to a state it was in.
         """
-        self._forget(live)
+        self._forget(views)
         recent = list(self._memory.items())[-_PREPARED_DEMANDS:]
         for state in states:
             for demand, memory in recent:
                 if state not in memory:
                     memory[state] = judge(demand, state, self._mix)
 
-    def _forget(self, live: Collection[NodeState]) -> None:
+    def _forget(self, views: Collection[NodeView]) -> None:
         for demand, memory in list(self._memory.items()):
-            if len(memory) > 2 * len(live) + _SPARE_STATES:
+            if len(memory) > 2 * len(views) + _SPARE_STATES:
+                live = {view.state for view in views}
                 self._memory[demand] = {state: verdict for state in live if (verdict := memory.get(state)) is not None}
         while len(self._memory) > 1 and sum(map(len, list(self._memory.values()))) > _MOST_VERDICTS:
             self._memory.pop(next(iter(self._memory)), None)
@@ -90,15 +94,12 @@ def judge(demand: Demand, state: NodeState, mix: Mapping[int, float]) -> Verdict
 
 def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapping[int, float]) -> Evidence:
     sets: dict[tuple[int, float | None], float] = {}
-    notes = [state.note]
+    approximate = hazard = False
     loss = least = weight = 0.0
     extremes: list[float] = []
     for free, belief in state.beliefs:
         prediction = table.predictor.predict(free, demand.steps)
-        if prediction.approximate and "prediction is approximate" not in notes:
-            notes.append("prediction is approximate")
-        if prediction.hazard and "hazard" not in notes[-1]:
-            notes.append("hazard: the device plugin may return a nil device for this request and crash")
+        approximate, hazard = approximate or prediction.approximate, hazard or prediction.hazard
         before = table.capability(free, mix)
         for outcome in prediction.outcomes:
             chance = belief * outcome.probability
@@ -124,7 +125,7 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
         loss=max(0.0, loss / total),
         least_loss=max(0.0, least),
         gpu_memory_bytes=state.gpu_memory_bytes,
-        notes=tuple(notes),
+        notes=(state.note, *((APPROXIMATE,) if approximate else ()), *((HAZARD,) if hazard else ())),
     )
 
 

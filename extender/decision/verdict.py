@@ -28,7 +28,7 @@ class Evidence:
     loss: float | None = None
     """Capability (see `PlacementTable.capability`) the node is expected to lose, 0..1."""
     least_loss: float | None = None
-    """The smallest loss any set of that size would cause here."""
+    """The smallest loss among the sets it may get."""
     gpu_memory_bytes: int | None = None
     notes: tuple[str, ...] = ()
 

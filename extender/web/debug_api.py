@@ -73,7 +73,7 @@ class DebugApi:
 
     async def readyz(self) -> Response:
         """200 once nodes, pods and topologies have been listed; 503 names what is missing."""
-        missing = sorted({"nodes", "pods", "topologies"} - self._live.snapshot.listed)
+        missing = self._live.snapshot.missing
         return PlainTextResponse(f"not yet listed: {', '.join(missing)}", 503) if missing else PlainTextResponse("ok")
 
     def metrics(self) -> Response:

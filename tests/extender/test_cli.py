@@ -120,6 +120,7 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
     (tmp_path / "nocluster.yaml").write_text("kind: ConfigMap\nmetadata: {name: x}\n")
     (tmp_path / "scalar.yaml").write_text("just text\n")
     (tmp_path / "badnode.yaml").write_text(yaml.safe_dump(node("n") | {"status": {"allocatable": 7}}))
+    (tmp_path / "loud.yaml").write_text("server: {log_level: loud}\n")
     (tmp_path / "settings.yaml").write_text("scoring: {wieghts: {}}\n")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00\x01")
     p = {name.name: str(name) for name in tmp_path.iterdir()}
@@ -143,6 +144,7 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "a platform that is none": (["topo", "show", "tpu"], 1, "'tpu' is no file and no bundled platform"),
         "a node that is none": (["topo", "show", "n", "--cluster", "simulated"], 1, "node 'n' is not known"),
         "a bad setting": (["serve", "--config", p["settings.yaml"]], 1, "wieghts"),
+        "a log level that is none": (["serve", "--config", p["loud.yaml"]], 1, "$.server.log_level"),
         "serving nothing": (["serve", "--cluster", p["nocluster.yaml"]], 1, "holds no Node"),
         "no kubeconfig": (["serve", "--cluster", "kube", "--kubeconfig", "nowhere"], 1, "no Kubernetes configuration"),
         "an unknown option": (["serve", "--prot", "1"], 2, "No such option"),
@@ -188,3 +190,23 @@ def test_all_real_captures_import_and_rank(shared_data: Path, tmp_path: Path) ->
     assert min(ranked[2][n]["value"] for n in bridged) > max(ranked[2][n]["value"] for n in unbridged)
     rest = [n for n in bridged + unbridged if ranked[4][n]["feasible"]]
     assert min(ranked[4][n]["value"] for n in switched) > max(ranked[4][n]["value"] for n in rest)
+
+
+def test_a_bug_of_ours_is_one_line_and_shows_its_trace_on_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from extender import cli
+
+    def broken() -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 70
+    text = capsys.readouterr().err
+    assert text.startswith("error: internal, ZeroDivisionError: ours")
+    assert text.count("\n") == 1
+    monkeypatch.setenv("FABRICWISE_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main()

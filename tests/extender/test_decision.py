@@ -248,9 +248,9 @@ def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -
     from extender.decision import judge as module
     from extender.decision.demand import Demand
 
-    state = snapshot(*machine("n", "t4", 4)).views["n"].state
-    judge = Judge({1: 1.0, 2: 1.0})
-    judge.prepare([state], [state])
+    view = snapshot(*machine("n", "t4", 4)).views["n"]
+    state, judge = view.state, Judge({1: 1.0, 2: 1.0})
+    judge.prepare([state], [view])
     monkeypatch.setattr(module, "judge", None)
     assert judge.judge(Demand(((2, False),), 2), state).feasible, "found in memory: calling the judge would fail"
 
@@ -277,13 +277,13 @@ def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(module, "_SPARE_STATES", 2)
     judge, demand = Judge({}), Demand(((1, False),), 1)
-    states = [snapshot(node("n", gpus)).views["n"].state for gpus in range(1, 9)]
-    for state in states:
-        judge.judge(demand, state)
-    judge.prepare([], states)
+    views = [snapshot(node("n", gpus)).views["n"] for gpus in range(1, 9)]
+    for view in views:
+        judge.judge(demand, view.state)
+    judge.prepare([], views)
     assert len(judge.remembered(demand)) == 8, "all live"
-    judge.prepare([], states[:2])
-    assert set(judge.remembered(demand)) == set(states[:2])
+    judge.prepare([], views[:2])
+    assert set(judge.remembered(demand)) == {view.state for view in views[:2]}
 
 
 def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,9 +292,30 @@ def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(module, "_MOST_VERDICTS", 10)
     judge = Judge({})
-    states = [snapshot(node("n", gpus)).views["n"].state for gpus in range(1, 9)]
+    views = [snapshot(node("n", gpus)).views["n"] for gpus in range(1, 9)]
     for size in range(1, 4):
-        for state in states:
-            judge.judge(Demand(((size, False),), size), state)
-    judge.prepare([], states)
+        for view in views:
+            judge.judge(Demand(((size, False),), size), view.state)
+    judge.prepare([], views)
     assert list(judge._memory) == [Demand(((3, False),), 3)], "the demand asked last stays"
+
+
+def test_a_hazard_and_an_approximation_are_noted_once() -> None:
+    pairs = topology("n", "a100-pcie-bridge-pairs", DeviceStatus(free=(0, 1, 2, 4, 6)))
+    pairs["spec"]["pciePaths"] = [" ".join("X" if i == j else "SYS" for j in range(8)) for i in range(8)]
+    notes = row(ask(snapshot(node("n"), pairs), pod(3)), "n")["notes"]
+    assert [note for note in notes if note.startswith("hazard")] == notes[1:]
+    assert len(notes) == 2
+    notes = row(ask(snapshot(*machine("n", "dgx-2", 16)), pod(3)), "n")["notes"]
+    assert notes[1:] == ["prediction is approximate"]
+
+
+def test_the_readme_lists_every_reason_and_whether_eviction_cures_it() -> None:
+    from pathlib import Path
+
+    from extender.decision.reasons import Reason
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for reason in Reason:
+        line = next(line for line in readme.splitlines() if line.startswith(f"| {reason.value} |"))
+        assert line.endswith("| no |") is not reason.curable, line

@@ -46,6 +46,7 @@ WRONG = {
     "scoring: {weights: {link: -1}}": "$.scoring.weights.link",
     "limits: {max_body_bytes: 1}": "$.limits.max_body_bytes",
     "server: 7": "$.server",
+    "server: {log_level: loud}": "$.server.log_level",
     "resource: ''": "$.resource",
     "- a list": "object",
     "a: [": "neither JSON nor YAML",

@@ -136,12 +136,12 @@ def test_the_graph_has_all_vertices_and_gbps() -> None:
 
 def test_what_is_assumed_is_said() -> None:
     told = machine_of("a100-pcie-bridge-pairs")
-    assert assumptions(told) == ()
+    assert assumptions(told, build_fabric(told)) == ()
     bare = replace(told, cpu_model=None, gpus=tuple(Gpu(index=g.index, numa_node=g.numa_node) for g in told.gpus))
-    said = " ".join(assumptions(bare))
+    said = " ".join(assumptions(bare, build_fabric(bare)))
     assert all(word in said for word in ("NVLink generation", "PCIe generation", "CPU model", "peer-to-peer"))
-    switched = machine_of("hgx-h100")
-    assert assumptions(replace(switched, cpu_model=None)) == (), "no pair crosses the host"
+    switched = replace(machine_of("hgx-h100"), cpu_model=None)
+    assert assumptions(switched, build_fabric(switched)) == (), "no pair crosses the host"
 
 
 @given(machines(), st.randoms(use_true_random=False))
