@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from itertools import combinations
 from typing import Any
 
+from topology.bandwidth import MESSAGE_MIXES, AllReduce
+from topology.bottleneck import why
 from topology.fabric import assumptions, fabric_name
-from topology.hardware import Machine, mask_of, positions_of
+from topology.hardware import Machine, TopologyError, mask_of, positions_of
 from topology.placement import Placement, PlacementTable, table_for
 
 MESSAGE_BYTES = {"32KiB": 32 << 10, "256KiB": 256 << 10, "1MiB": 1 << 20, "16MiB": 16 << 20, "256MiB": 256 << 20}
 """Decode messages are the first three, prefill messages the last two."""
+
+MOST_LISTED = 1 << 16
+"""Sets that `all_sets` lists: all of sixteen GPUs."""
 
 
 def machine_answer(name: str, machine: Machine, free: int | None = None, gpus: tuple[int, ...] | None = None) -> dict[str, Any]:
@@ -64,19 +68,35 @@ def _placement(machine: Machine, placement: Placement) -> dict[str, Any]:
     return {"gpus": list(machine.indices(placement.mask)), "bandwidth_gbps": placement.busbw_gbps}
 
 
-def _by_index(machine: Machine, wire: str) -> str:
-    """A wire's name with nvidia-smi indices for positions; they differ where a GPU is missing."""
-    if not wire.startswith("NVLink") and "GPU" not in wire:
-        return wire
-    return re.sub(r"\d+", lambda place: str(machine.gpus[int(place[0])].index), wire)
-
-
 def _set(machine: Machine, table: PlacementTable, mask: int) -> dict[str, Any]:
     found = table.all_reduce(mask)
     return {
         "gpus": [machine.gpus[p].index for p in positions_of(mask)],
         "bandwidth_gbps": found.busbw_gbps if found else None,
-        "busbw_gbps": {name: round(found.busbw(size), 3) for name, size in MESSAGE_BYTES.items()} if found else {},
+        "busbw_gbps": sizes_gbps(found) if found else {},
+        "effective_gbps": {name: round(found.effective_gbps(mix), 2) for name, mix in MESSAGE_MIXES.items()} if found else {},
         "latency_seconds": found.latency_seconds if found else None,
-        "bottlenecks": [_by_index(machine, wire) for wire in found.bottlenecks] if found else [],
+        "why": list(why(machine, table.fabric, positions_of(mask))),
     }
+
+
+def sizes_gbps(found: AllReduce) -> dict[str, float]:
+    """Bus bandwidth per message size, to 10 MB/s."""
+    return {name: round(found.busbw(size), 2) for name, size in MESSAGE_BYTES.items()}
+
+
+def all_sets(machine: Machine, most: int = MOST_LISTED) -> list[dict[str, Any]]:
+    """Every set of two or more GPUs, by size then indices, with its bus bandwidth per message size.
+
+    Raises TopologyError for a machine that has more than `most` sets.
+    """
+    table, count = table_for(machine), len(machine.gpus)
+    if 1 << count > most:
+        raise TopologyError(f"{count} GPUs have {(1 << count) - count - 1} sets, more than the {most} that are listed")
+    found = []
+    for size in range(2, count + 1):
+        for members in combinations(range(count), size):
+            speed = table.all_reduce(mask_of(members))
+            assert speed is not None
+            found.append({"gpus": sorted(machine.gpus[p].index for p in members), "busbw_gbps": sizes_gbps(speed)})
+    return found

@@ -101,5 +101,5 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
         parts.append(Text(f"{gpu_set(chosen['gpus'])}: {figures}", style="bold"))
         if chosen["busbw_gbps"]:
             parts.append(Text("  by message size: " + ", ".join(f"{size} {gbps(speed)}" for size, speed in chosen["busbw_gbps"].items())))
-        parts += [Text(f"  full: {wire}") for wire in chosen["bottlenecks"]]
+        parts += [Text(f"  {sentence}") for sentence in chosen["why"]]
     return Group(*parts)

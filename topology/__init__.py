@@ -5,15 +5,22 @@ Time and text enter as arguments; a refusal is a `TopologyError` that says what 
 
 Modules, from the ground up (imports point down this list only):
 
-    hardware    the frozen facts: Gpu, Nic, Machine
-    constants   GB/s of every kind of link, each with its source
-    products    what a product name alone tells
-    matrix      `nvidia-smi topo -m` text -> Machine
-    fabric      Machine -> networkx graph; which links a pair's traffic crosses
-    rings       the best packing of rings through a set
-    bandwidth   set of GPUs -> all-reduce performance at any message size
-    prediction  free GPUs, sizes -> the sets the kubelet would hand out
-    placement   best, expected and worst set; what remains after it; one table per machine shape
-    record      Machine <-> the GpuTopology custom resource
-    platforms   known machines, as data
+    hardware        the frozen facts: Gpu, Nic, Machine
+    constants       GB/s of every kind of link, speeds and latencies, each with its source
+    products        what a product name alone tells
+    matrix          `nvidia-smi topo -m` text -> Machine
+    fabric          Machine -> networkx graph; which links a pair's traffic crosses
+    channels        what NCCL's channels make of a wire
+    rings           the best packing of rings through a set
+    trees           what trees make of a slow cut
+    bandwidth       set of GPUs -> all-reduce performance at any message size
+    bottleneck      why a set is slow, in words
+    device_plugin   NVIDIA's best-effort policy
+    numa_alignment  the kubelet's Topology Manager
+    sharing         replicas of shared GPUs
+    prediction      free GPUs, sizes -> the sets the kubelet would hand out
+    symmetry        pairs, GPUs, sets and machines that are alike
+    placement       best, expected and worst set; what remains after it; one table per machine shape
+    record          Machine <-> the GpuTopology custom resource
+    platforms       known machines, as data
 """

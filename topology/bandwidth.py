@@ -1,50 +1,92 @@
 """Set of GPUs -> the all-reduce performance a tensor-parallel group on it would see, at any message size.
 
-An alpha-beta model per algorithm and protocol, of which the fastest counts, as in NCCL's tuning:
+An alpha-beta model per way (rings over NVLink, over PCIe, trees, multicast) and protocol, of which the fastest counts, as
+in NCCL's tuning:
 
     time(bytes)  = launch + base + hops x hop + bytes x 2(n-1)/n / bandwidth
     busbw(bytes) = bytes x 2(n-1)/n / time(bytes)
 
-with bandwidth from `rings` (the best packing of rings into the machine's wires) or from NVSwitch multicast (NVLS). Bus
+with bandwidth from `rings` and `trees` (what packs into the machine's wires) or from NVSwitch multicast (NVLS). Bus
 bandwidth is as nccl-tests defines it (doc/PERFORMANCE.md of NVIDIA/nccl-tests): the speed of the wires, comparable
 between set sizes. Small messages (decode, 16 KiB to 1 MiB) are bound by hops, large ones (prefill, 16 MiB and up) by wires:
-two different answers to "how good is this set".
+two different answers to "how good is this set"; a `MESSAGE_MIXES` entry says which of them a workload cares about.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from math import exp, log
 
 from topology import constants
+from topology.channels import channelled_gbps
 from topology.constants import Protocol
 from topology.fabric import Fabric
-from topology.rings import pack_rings
+from topology.rings import Packing, Path, pack_rings
+from topology.trees import TREE_CHANNELS, second_channel, tree_gbps
+
+KIB, MIB = 1 << 10, 1 << 20
+
+MESSAGE_MIXES: Mapping[str, Mapping[int, float]] = {
+    "decode": {32 * KIB: 0.25, 128 * KIB: 0.25, 256 * KIB: 0.25, MIB: 0.25},
+    "prefill": {16 * MIB: 0.25, 64 * MIB: 0.5, 256 * MIB: 0.25},
+    "mixed": {64 * KIB: 0.25, 512 * KIB: 0.25, 16 * MIB: 0.25, 64 * MIB: 0.25},
+}
+"""Bytes of an all-reduce -> its weight. A tensor-parallel all-reduce moves tokens x hidden size x bytes per value: 16 KiB
+(one token, hidden 8192, 16 bit) to 1 MiB for a decode batch of 64, 64 MiB for a prefill chunk of 4,096 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """One way a set can all-reduce."""
+
+    path: Path
+    ring_gbps: float
+    tree_gbps: float | None = None
+    """Both channels together; None where there is no tree."""
+    tree_chance: float = 0.0
+    """Probability that NCCL finds both channels."""
+
+
+@dataclass(frozen=True)
 class AllReduce:
     """What a set's links sustain."""
 
     size: int
     """GPUs in the set."""
-    busbw_gbps: float
-    """Bus bandwidth of very large messages, rings or multicast, GB/s."""
-    ring_gbps: float
+    ways: tuple[Way, ...]
     nvls_gbps: float | None
     """Bus bandwidth of NVSwitch multicast; None where the set has none."""
-    over_nvlink: bool
-    nvlink_generation: int | None
-    bottlenecks: tuple[str, ...]
-    """The wires that the best rings fill, by name."""
+    architecture: int
+    """GPU architecture, or what stands in for an unknown one."""
+
+    @property
+    def ring_gbps(self) -> float:
+        """Bus bandwidth of the best rings."""
+        return max(way.ring_gbps for way in self.ways)
+
+    @cached_property
+    def busbw_gbps(self) -> float:
+        """Bus bandwidth in GB/s of very large messages: rings or multicast."""
+        return max(self.ring_gbps, self.nvls_gbps or 0.0)
+
+    @property
+    def over_nvlink(self) -> bool:
+        """Whether the best rings keep to NVLink all the way."""
+        return max(self.ways, key=lambda way: way.ring_gbps).path is not Path.HOST
 
     @property
     def latency_seconds(self) -> float:
         """What the smallest message takes, kernel launch not included."""
-        return self._time_seconds(0.0)
+        return self.time_seconds(0.0)
 
     def time_seconds(self, message_bytes: float, launch_seconds: float = 0.0) -> float:
         """Seconds for an all-reduce of `message_bytes` per GPU; add `launch_seconds` where kernels are launched one by one."""
-        return launch_seconds + self._time_seconds(message_bytes)
+        times = [self._way_seconds(way, message_bytes) for way in self.ways]
+        if self.nvls_gbps is not None:
+            times.append(constants.NVLS_LATENCY_SECONDS + message_bytes * self._share / (1e9 * self.nvls_gbps))
+        return launch_seconds + min(times)
 
     def busbw(self, message_bytes: float, launch_seconds: float = 0.0) -> float:
         """Bus bandwidth in GB/s at a message size in bytes. Raises ValueError for a size that is not positive."""
@@ -52,52 +94,81 @@ class AllReduce:
             raise ValueError(f"a message has more than {message_bytes} bytes")
         return message_bytes * self._share / self.time_seconds(message_bytes, launch_seconds) / 1e9
 
+    def effective_gbps(self, mix: Mapping[int, float]) -> float:
+        """Bus bandwidth over a mix of message sizes (bytes -> weight): the weighted geometric mean, so that a set twice as
+        fast at one of two equally weighted sizes is worth as much as one twice as fast at the other."""
+        total = sum(mix.values())
+        return exp(sum(weight * log(self.busbw(size)) for size, weight in mix.items()) / total)
+
     @property
     def _share(self) -> float:
         return 2 * (self.size - 1) / self.size
 
-    def _time_seconds(self, message_bytes: float) -> float:
-        moved = message_bytes * self._share
-        times = [
-            protocol.base_seconds
-            + 2 * (self.size - 1) * (protocol.nvlink_hop_seconds if self.over_nvlink else protocol.pcie_hop_seconds)
-            + moved / (1e9 * self._protocol_gbps(protocol))
-            for protocol in constants.PROTOCOLS
-            if self.over_nvlink or not protocol.nvlink_only
-        ]
-        if self.nvls_gbps is not None:
-            times.append(constants.NVLS_LATENCY_SECONDS + moved / (1e9 * self.nvls_gbps))
-        return min(times)
+    def _way_seconds(self, way: Way, message_bytes: float) -> float:
+        moved = message_bytes * self._share / 1e9
+        linked = way.path is Path.NVLINK  # a detour's hop costs what one over PCIe does (NCCL tuning.cc: typeIntra)
+        ring = min(
+            _latency_seconds(protocol, self.size, linked)
+            + moved / min(way.ring_gbps * protocol.efficiency, protocol.ceiling_gbps(self.architecture))
+            for protocol in constants.RING_PROTOCOLS
+            if protocol.nvlink_from_architecture is None
+            or (way.path is not Path.HOST and self.architecture >= protocol.nvlink_from_architecture)
+        )
+        if way.tree_gbps is None:
+            return ring
+        return (1 - way.tree_chance) * ring + way.tree_chance * min(ring, self._tree_seconds(way.tree_gbps, message_bytes, linked))
 
-    def _protocol_gbps(self, protocol: Protocol) -> float:
-        most = protocol.most_gbps.get(self.nvlink_generation or constants.UNKNOWN_GENERATION)
-        efficient = self.ring_gbps * protocol.efficiency
-        return min(efficient, most) if most is not None else efficient
+    def _tree_seconds(self, gbps: float, message_bytes: float, linked: bool) -> float:
+        """Up and down: the data cross every wire twice, whatever n is. Source: NCCL tuning.cc."""
+        protocol = constants.TREE_PROTOCOL
+        step = min(max(int(message_bytes / 64).bit_length() - 1, 0), len(constants.TREE_SHARE) - 1)
+        carried = min(gbps * protocol.efficiency, TREE_CHANNELS * constants.TREE_CHANNEL_GBPS) * constants.TREE_SHARE[step]
+        return _latency_seconds(protocol, self.size, linked) + 2 * message_bytes / 1e9 / carried
+
+
+def _latency_seconds(protocol: Protocol, size: int, linked: bool) -> float:
+    return protocol.base_seconds + 2 * (size - 1) * (protocol.nvlink_hop_seconds if linked else protocol.pcie_hop_seconds)
 
 
 def all_reduce(fabric: Fabric, members: tuple[int, ...]) -> AllReduce | None:
     """The performance of the positions `members`; None for fewer than two, which exchange nothing."""
-    if len(members) < 2:
-        return None
-    packed = pack_rings(fabric, members)
-    nvls = _nvls_gbps(fabric, members)
-    generations = [generation for member in members if (generation := fabric.generation[member]) is not None]
+    return reduced(fabric, members, packings(fabric, members)) if len(members) > 1 else None
+
+
+def packings(fabric: Fabric, members: tuple[int, ...]) -> tuple[Packing, ...]:
+    """The ring packings of two or more positions, which also say what is full."""
+    return pack_rings(fabric, members, constants.channel_gbps(_architecture(fabric, members)))
+
+
+def reduced(fabric: Fabric, members: tuple[int, ...], packed: tuple[Packing, ...]) -> AllReduce:
+    """The performance that given packings come to."""
+    architecture = _architecture(fabric, members)
     return AllReduce(
         size=len(members),
-        busbw_gbps=max(packed.busbw_gbps, nvls or 0.0),
-        ring_gbps=packed.busbw_gbps,
-        nvls_gbps=nvls,
-        over_nvlink=packed.over_nvlink,
-        nvlink_generation=min(generations) if len(generations) == len(members) else None,
-        bottlenecks=packed.full,
+        ways=tuple(_way(fabric, members, packing, architecture) for packing in packed),
+        nvls_gbps=_nvls_gbps(fabric, members),
+        architecture=constants.UNKNOWN_ARCHITECTURE if architecture is None else architecture,
     )
 
 
-def _nvls_gbps(fabric: Fabric, members: tuple[int, ...]) -> float | None:
-    """Bus bandwidth of NVSwitch multicast: the switch adds up, so a GPU sends its data once, whatever n is.
+def _way(fabric: Fabric, members: tuple[int, ...], packing: Packing, architecture: int | None) -> Way:
+    chance, speeds = second_channel(fabric, members, packing.path), constants.channel_gbps(architecture)
+    if not chance:
+        return Way(packing.path, packing.ring_gbps)
+    ring = packing.ring_gbps
+    if packing.path is Path.HOST:  # a split makes NCCL look for two channels from the start
+        ring = max(ring, chance * channelled_gbps(packing.wire_gbps, speeds, TREE_CHANNELS))
+    return Way(packing.path, ring, tree_gbps(fabric, members, packing.path, speeds), chance)
 
-    Only from five GPUs on: below, NCCL runs rings (measured on H200 and B200; stas00/ml-engineering network/README.md).
-    """
+
+def _architecture(fabric: Fabric, members: tuple[int, ...]) -> int | None:
+    """The oldest of the set, as NCCL reckons; None unless all are known."""
+    known = [fabric.architecture[member] for member in members]
+    return min((one for one in known if one is not None), default=None) if None not in known else None
+
+
+def _nvls_gbps(fabric: Fabric, members: tuple[int, ...]) -> float | None:
+    """Bus bandwidth of NVSwitch multicast: the switch adds up, so a GPU sends its data once, whatever n is."""
     if len(members) < constants.NVLS_FROM_GPUS:
         return None
     rates = []

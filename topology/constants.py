@@ -36,7 +36,7 @@ _SOCKET_GBPS: tuple[tuple[str, float], ...] = (
     (r"SAPPHIRE|PLATINUM 84|GOLD 64|SILVER 44|CPU MAX", 22.0),
     (r"ICE ?LAKE|PLATINUM 83|GOLD [56]3|SKYLAKE|CASCADE|PLATINUM 8[12]|GOLD [56][12]", 10.0),
     (r"BROADWELL|HASWELL|E[57]-\d+ ?V[34]", 6.0),
-    (r"AMD|EPYC|GENOA|MILAN|ROME|TURIN", 16.0),
+    (r"AMD|EPYC|GENOA|MILAN|ROME|TURIN|NAPLES|BERGAMO|THREADRIPPER", 16.0),
     (r"POWER ?9", 32.0),
     (r"ARM|GRACE|NEOVERSE|AMPERE ALTRA|GRAVITON", 6.0),
 )
@@ -54,15 +54,40 @@ def socket_gbps(cpu_model: str | None) -> float:
     return UNKNOWN_SOCKET_GBPS
 
 
+def is_amd(cpu_model: str | None) -> bool:
+    """Whether the CPU is told to be an AMD one."""
+    return re.search(r"AMD|EPYC|GENOA|MILAN|ROME|TURIN|NAPLES|BERGAMO|THREADRIPPER", (cpu_model or "").upper()) is not None
+
+
 def host_bridge_penalty(cpu_model: str | None) -> float:
     """Bytes on the wire per byte sent through the host bridge; an unknown CPU counts as Intel."""
-    not_intel = re.search(r"AMD|EPYC|GENOA|MILAN|ROME|TURIN|POWER|ARM|GRACE|NEOVERSE|GRAVITON|AMPERE", (cpu_model or "").upper())
-    return 1.0 if not_intel else HOST_BRIDGE_PENALTY
+    others = re.search(r"POWER|ARM|GRACE|NEOVERSE|GRAVITON|AMPERE", (cpu_model or "").upper())
+    return 1.0 if others or is_amd(cpu_model) else HOST_BRIDGE_PENALTY
+
+
+CHANNEL_GBPS: dict[int, tuple[float, ...]] = {
+    0: (40, 30, 20, 18, 15, 12, 10, 9, 7, 6, 5, 4, 3),
+    9: (60, 50, 40, 30, 24, 20, 15, 12, 11, 6, 3),
+    10: (90, 80, 70, 60, 50, 45, 40, 30, 24, 20, 19, 18),
+}
+"""The speeds NCCL tries for a channel inside one node, by the least GPU architecture they are for. Source: NCCL search.cc."""
+
+SLOWEST_CHANNEL_SHARE = 0.49
+"""NCCL gives up on slower, more numerous channels below this share of the speed it has found to work. Source: search.cc."""
+
+UNKNOWN_ARCHITECTURE = 8
+"""Stands in for a GPU of unknown architecture where only channel speeds and protocol ceilings depend on it: Ampere, Ada."""
+
+
+def channel_gbps(architecture: int | None) -> tuple[float, ...]:
+    """The channel speeds for a GPU architecture, fastest first. Consumer Blackwell (12) hangs on PCIe: it keeps the common list."""
+    known = UNKNOWN_ARCHITECTURE if architecture is None else architecture
+    return CHANNEL_GBPS[max(least for least in CHANNEL_GBPS if least <= known)] if known < 12 else CHANNEL_GBPS[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """One of NCCL's ring protocols."""
+    """One of NCCL's protocols."""
 
     name: str
     base_seconds: float
@@ -71,19 +96,35 @@ class Protocol:
     efficiency: float
     """Share of the ring bandwidth that carries payload."""
     most_gbps: dict[int, float]
-    """What the protocol can do at most, by NVLink generation (which stands for the GPU's generation)."""
-    nvlink_only: bool = False
+    """What the protocol can do at most, by the least GPU architecture."""
+    nvlink_from_architecture: int | None = None
+    """For protocols that need NVLink all the way: from which architecture on."""
+
+    def ceiling_gbps(self, architecture: int) -> float:
+        """The most it can carry on an architecture; infinite where nothing limits it."""
+        fitting = [least for least in self.most_gbps if least <= architecture]
+        return self.most_gbps[max(fitting)] if fitting else float("inf")
 
 
-PROTOCOLS = (
-    Protocol("LL", 6.6e-6, 0.6e-6, 1.0e-6, 0.5, {1: 39.0, 2: 39.0, 3: 87.7, 4: 141.0, 5: 282.0}),
-    Protocol("LL128", 14e-6, 1.9e-6, 2.5e-6, 0.92, {}, nvlink_only=True),
+RING_PROTOCOLS = (
+    Protocol("LL", 6.6e-6, 0.6e-6, 1.0e-6, 0.5, {0: 39.0, 8: 87.7, 9: 141.0, 10: 282.0}),
+    Protocol("LL128", 14e-6, 1.9e-6, 2.5e-6, 0.92, {}, nvlink_from_architecture=7),
     Protocol("Simple", 8.4e-6, 3.4e-6, 5.7e-6, 1.0, {}),
 )
 """Low latency, 128-byte and simple. Base and per-hop seconds, shares and ceilings: NCCL tuning.cc."""
 
-UNKNOWN_GENERATION = 3
-"""Stands in for a GPU of unknown generation where only protocol ceilings depend on it."""
+TREE_PROTOCOL = Protocol("Simple", 8.4e-6, 4.0e-6, 4.0e-6, 0.92, {})
+"""Of the trees only the simple protocol ever wins inside a node. Source: NCCL tuning.cc."""
+
+TREE_CHANNEL_GBPS = 26.5
+"""Most that one tree channel carries, of 0.92 efficiency. Source: NCCL tuning.cc (Volta; later ones 24 to 38.7)."""
+
+TREE_SHARE = (0.9,) * 7 + (0.8, 0.7, 0.6, 0.6, 0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.7, 0.7, 0.8, 0.9, 0.9)
+"""What NCCL takes off trees by message size, one step per doubling from 64 bytes on. Source: tuning.cc, simple protocol."""
+
+TREE_CHANCE = 0.5
+"""Whether NCCL gives an NVLink chain across two sockets its second channel depends on the order in which the GPUs are
+listed, which a set does not have: over all orders of DGX-1's sets about half do. Source: NCCL's search on DGX-1P and DGX-1V."""
 
 NVLS_LATENCY_SECONDS = 25e-6
 NVLS_EFFICIENCY = {4: 0.85, 5: 0.74}
@@ -91,7 +132,8 @@ NVLS_EFFICIENCY = {4: 0.85, 5: 0.74}
 NVLS_CHANNEL_SHARE = 16 / 18
 """Multicast runs on sixteen channels of a GPU's eighteen links. Source: NCCL, as seen on H100."""
 NVLS_FROM_GPUS = 5
+"""Below, rings are faster. Source: measured on H200 and B200, stas00/ml-engineering network/README.md."""
 
-LAUNCH_SECONDS = {4: 25e-6, 5: 30e-6}
-"""Kernel launch as nccl-tests sees it, which NCCL's model leaves out: H200 and B200 at 32 KiB less the model's time.
+LAUNCH_SECONDS = {9: 25e-6, 10: 30e-6}
+"""Kernel launch as nccl-tests sees it, by GPU architecture, which NCCL's model leaves out: H200 and B200 at 32 KiB less the model's time.
 Source of the measurements: stas00/ml-engineering network/README.md."""

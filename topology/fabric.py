@@ -19,6 +19,9 @@ from topology.products import facts
 
 _UNKNOWN = 9
 
+Route = tuple[tuple[str, float], ...]
+"""Wires that the traffic of a pair crosses, each with how often one direction of it is used."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fabric:
@@ -30,7 +33,9 @@ class Fabric:
 
     size: int
     capacity_gbps: dict[str, float]
-    routes: dict[tuple[int, int], tuple[tuple[str, float], ...]]
+    routes: dict[tuple[int, int], Route]
+    """By a pair's best class of link: NVLink where it has some, else PCIe."""
+    pcie_routes: dict[tuple[int, int], Route]
     link_class: dict[tuple[int, int], str]
     """Per pair: `NVSwitch`, `NV#`, or the PCIe class (known or inferred)."""
     distance: tuple[tuple[int, ...], ...]
@@ -38,8 +43,21 @@ class Fabric:
     graph: nx.Graph[str]
     generation: tuple[int | None, ...]
     """NVLink generation per GPU, from the product where it was not reported; None = unknown or none."""
+    architecture: tuple[int | None, ...]
+    """GPU architecture (major compute capability) per GPU, from the product; None = unknown."""
+    zone: tuple[str, ...]
+    """NUMA zone per GPU."""
+    ordered_channels: bool
+    """Whether NCCL keeps every channel across the sockets in one order of GPUs: it does on AMD. Source: NCCL search.cc."""
     switch_links: tuple[int, ...]
     """NVLinks into NVSwitches per GPU; unknown counts as none."""
+
+    def host_route(self, a: int, b: int) -> Route:
+        """What positions a < b use where a ring as a whole cannot keep to NVLink: their NVLinks unless PCIe is wider."""
+        return max(self.routes[a, b], self.pcie_routes[a, b], key=self._alone_gbps)
+
+    def _alone_gbps(self, route: Route) -> float:
+        return min(self.capacity_gbps[wire] / times for wire, times in route)
 
 
 def build_fabric(machine: Machine) -> Fabric:
@@ -47,7 +65,8 @@ def build_fabric(machine: Machine) -> Fabric:
     distance = pcie_distances(machine)
     count = len(machine.gpus)
     tree = _Tree(machine, distance)
-    routes: dict[tuple[int, int], tuple[tuple[str, float], ...]] = {}
+    pcie_routes = {(a, b): tree.route(a, b) for a, b in combinations(range(count), 2)}
+    routes: dict[tuple[int, int], Route] = {}
     classes: dict[tuple[int, int], str] = {}
     for a, b in combinations(range(count), 2):
         if machine.gpus[a].switch_links and machine.gpus[b].switch_links:
@@ -55,18 +74,27 @@ def build_fabric(machine: Machine) -> Fabric:
         elif machine.nvlinks[a][b]:
             routes[a, b], classes[a, b] = ((f"NVLink {a}-{b}", 1.0),), f"NV{machine.nvlinks[a][b]}"
         else:
-            routes[a, b] = tree.route(a, b)
+            routes[a, b] = pcie_routes[a, b]
             classes[a, b] = list(PciePath)[distance[a][b] - 1].value
     capacity = tree.capacity_gbps | _nvlink_capacity(machine)
     square = tuple(tuple(row[:count]) for row in distance[:count])
-    generation = tuple(gpu.nvlink_generation or _product_generation(gpu.product) for gpu in machine.gpus)
-    switch_links = tuple(gpu.switch_links or 0 for gpu in machine.gpus)
-    return Fabric(count, capacity, routes, classes, square, _graph(machine, tree, capacity), generation, switch_links)
-
-
-def _product_generation(product: str | None) -> int | None:
-    known = facts(product)
-    return known.nvlink_generation if known else None
+    known = [facts(gpu.product) for gpu in machine.gpus]
+    return Fabric(
+        size=count,
+        capacity_gbps=capacity,
+        routes=routes,
+        pcie_routes=pcie_routes,
+        link_class=classes,
+        distance=square,
+        graph=_graph(machine, tree, capacity),
+        generation=tuple(
+            gpu.nvlink_generation or (fact.nvlink_generation if fact else None) for gpu, fact in zip(machine.gpus, known, strict=True)
+        ),
+        architecture=tuple(fact.architecture if fact else None for fact in known),
+        zone=tuple(tree.zone[i] for i in range(count)),
+        ordered_channels=constants.is_amd(machine.cpu_model),
+        switch_links=tuple(gpu.switch_links or 0 for gpu in machine.gpus),
+    )
 
 
 def pcie_distances(machine: Machine) -> list[list[int]]:
@@ -157,8 +185,11 @@ class _Tree:
             capacity[f"socket link {a} - {b}"] = constants.socket_gbps(self.machine.cpu_model)
         return capacity
 
-    def route(self, a: int, b: int) -> tuple[tuple[str, float], ...]:
-        """What a<->b crosses over PCIe. Without peer-to-peer, everything goes up to host memory and back."""
+    def route(self, a: int, b: int) -> Route:
+        """What a<->b crosses over PCIe. Without peer-to-peer, everything goes up to host memory and back.
+
+        The host bridge's price is paid inside a socket only. Source: NCCL search.cc, followPath.
+        """
         above_a, above_b = self.uplinks(a), self.uplinks(b)
         shared = set(above_a) & set(above_b)
         direct = bool(shared) and self.peer_to_peer
@@ -166,11 +197,12 @@ class _Tree:
             crossed = [switch for switch in above_a + above_b if switch not in shared]
         else:
             crossed = above_a + above_b
-        price = 1.0 if direct else self.penalty
+        across = self.zone[a] != self.zone[b]
+        price = 1.0 if direct or across else self.penalty
         uses: dict[str, float] = {f"PCIe lanes of GPU {a}": price, f"PCIe lanes of GPU {b}": price}
         for switch in crossed:
             uses[f"uplink of {switch}"] = uses.get(f"uplink of {switch}", 0.0) + price
-        if self.zone[a] != self.zone[b]:
+        if across:
             first, second = sorted((self.zone[a], self.zone[b]))
             uses[f"socket link {first} - {second}"] = 1.0
         return tuple(uses.items())

@@ -1,32 +1,35 @@
 """Best, expected and worst set of a machine; what remains after one is taken. One table per machine shape.
 
-Two machines have one shape when nothing that decides bandwidth or prediction differs; names, uuids and memory do not.
-Ten thousand identical nodes then share one `PlacementTable`.
+Two machines have one shape when nothing that decides bandwidth differs but the numbering of their GPUs; names, uuids and
+memory do not count. All of them share one `SetTable`, through their renumbering. What the device plugin will hand out
+depends on the numbering too, so a `PlacementTable` adds a predictor to that: identical nodes share both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import combinations
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import lru_cache
+from itertools import combinations, product
+from math import prod
 
 from topology.bandwidth import AllReduce, all_reduce
 from topology.fabric import Fabric, build_fabric
 from topology.hardware import Gpu, Machine, Nic, mask_of, positions_of
-from topology.prediction import Predictor, pair_scores
+from topology.prediction import Predictor, numa_nodes, pair_scores
+from topology.symmetry import Looks, Square, canonical_order, fingerprint, looks_of, renumber, twin_classes
 
 REFERENCE_GBPS = 360.0
 """Quality 1.0 of a set: what a ring gives on HGX H100. Source: NCCL 2.30.7 search on that machine."""
 
-DEFAULT_SIZE_MIX: Mapping[int, float] = {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25}
+SIZES = (1, 2, 4, 8)
+"""Set sizes that fragmentation is measured by."""
+
+DEFAULT_SIZE_MIX: Mapping[int, float] = dict.fromkeys(SIZES, 0.25)
 """How often later pods ask for 1, 2, 4, 8 GPUs, until told otherwise."""
 
-_SYMMETRY_FROM = 9
-"""From this many GPUs on, sets that look alike share a bandwidth; below, each set is computed."""
+_MOST_KINDS = 2_000
+"""Kinds of sets that a table computes beforehand. Machines of eight GPUs have at most 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,155 +40,209 @@ class Placement:
     busbw_gbps: float | None
 
 
-class PlacementTable:
-    """Every answer about one machine shape, computed once and kept. Safe to share: answers never change."""
+class SetTable:
+    """How good every set of a machine shape is, and what remains without it. Immutable to who asks: an answer that was
+    not computed beforehand is computed once, and never changes. Sets are masks of the positions of one such machine."""
 
-    def __init__(self, machine: Machine) -> None:
-        self.size = len(machine.gpus)
-        self.fabric: Fabric = build_fabric(machine)
-        self.predictor = Predictor(pair_scores(machine, self.fabric))
-        self._sets: dict[int, AllReduce | None] = {}
-        self._alike: dict[object, AllReduce | None] = {}
+    def __init__(self, fabric: Fabric, looks: Looks) -> None:
+        self.size, self._fabric, self._matrix = fabric.size, fabric, looks.matrix
+        self._twins = twin_classes(looks.matrix)
+        self._class_masks = tuple(mask_of(members) for members in self._twins)
+        self._by_kind: dict[tuple[int, ...], AllReduce | None] = {}
+        self._by_look: dict[int, AllReduce | None] = {}
+        self._by_mask: dict[int, AllReduce | None] = {}
         self._extremes: dict[tuple[int, int], tuple[Placement, Placement] | None] = {}
-        self._capability_of_size: dict[tuple[int, int], float] = {}
-        self._capability: dict[tuple[int, tuple[tuple[int, float], ...]], float] = {}
+        self._capability: dict[tuple[int, int], float] = {}
 
     def all_reduce(self, mask: int) -> AllReduce | None:
-        """Bandwidth and latency of a set; None for fewer than two GPUs."""
-        if mask not in self._sets:
-            members = positions_of(mask)
-            if self.size < _SYMMETRY_FROM:
-                self._sets[mask] = all_reduce(self.fabric, members)
-            else:
-                look = self._look(members)
-                if look not in self._alike:
-                    self._alike[look] = all_reduce(self.fabric, members)
-                self._sets[mask] = self._alike[look]
-        return self._sets[mask]
+        """Performance of a set; None for fewer than two GPUs."""
+        try:
+            return self._by_mask[mask]
+        except KeyError:
+            found = self._by_mask[mask] = self._of_kind(self._kind(mask))
+            return found
 
-    def busbw_gbps(self, mask: int) -> float | None:
-        """All-reduce bus bandwidth of a set in GB/s; None for fewer than two GPUs."""
-        found = self.all_reduce(mask)
-        return found.busbw_gbps if found else None
+    def _kind(self, mask: int) -> tuple[int, ...]:
+        """How many GPUs of each class of twins: sets of one kind are alike."""
+        return tuple((mask & members).bit_count() for members in self._class_masks)
 
-    def _look(self, members: tuple[int, ...]) -> int:
-        return int(self._looks(np.array([members], dtype=np.intp))[0])
+    def _of_kind(self, kind: tuple[int, ...]) -> AllReduce | None:
+        """Sets of different kinds can still be alike, for instance the two halves of a board; they are computed once too."""
+        if sum(kind) < 2:
+            return None
+        if kind not in self._by_kind:
+            members = positions_of(self._first_of(kind, (1 << self.size) - 1))
+            look = fingerprint(self._matrix, members)
+            if look not in self._by_look:
+                self._by_look[look] = all_reduce(self._fabric, members)
+            self._by_kind[kind] = self._by_look[look]
+        return self._by_kind[kind]
 
-    def _looks(self, sets: NDArray[np.intp]) -> NDArray[np.uint64]:
-        """(sets x members) -> one fingerprint per set, which renumbering the GPUs does not change.
-
-        Two rounds of colour refinement over the pairs' links, hashed to 64 bits: on the PCIe trees and
-        switched boards that machines of more than eight GPUs are, equal fingerprints mean equal sets.
-        """
-        pairs = self._pair_looks[sets[:, :, None], sets[:, None, :]]
-        colour = _scramble(pairs).sum(axis=2, dtype=np.uint64)
-        for _ in range(2):
-            colour = _scramble(pairs ^ _scramble(colour)[:, None, :]).sum(axis=2, dtype=np.uint64) ^ colour
-        fingerprints: NDArray[np.uint64] = _scramble(colour).sum(axis=1, dtype=np.uint64)
-        return fingerprints
-
-    @cached_property
-    def _uniform(self) -> bool:
-        """Whether any set is as good as any other of its size: one switched board, every GPU with the same port."""
-        ports = {self.fabric.capacity_gbps.get(f"nvswitch port of GPU {i}") for i in range(self.size)}
-        return len(ports) == 1 and None not in ports
-
-    @cached_property
-    def _pair_looks(self) -> NDArray[np.uint64]:
-        """A number per pair that says all its route does: link class, capacities, uses."""
-        looks: dict[object, int] = {}
-        table = np.zeros((self.size, self.size), dtype=np.uint64)
-        for (a, b), route in self.fabric.routes.items():
-            crossed = tuple(sorted((round(self.fabric.capacity_gbps[wire], 3), times) for wire, times in route))
-            look = (self.fabric.link_class[a, b], crossed)
-            table[a, b] = table[b, a] = looks.setdefault(look, len(looks) + 1)
-        return table
+    def _first_of(self, kind: tuple[int, ...], free: int) -> int:
+        """The set of a kind with the lowest positions out of `free`."""
+        mask = 0
+        for count, members in zip(kind, self._class_masks, strict=True):
+            mask |= mask_of(positions_of(members & free)[:count])
+        return mask
 
     def extremes(self, free: int, size: int) -> tuple[Placement, Placement] | None:
-        """Best and worst set of `size` GPUs out of `free`; None where it does not fit. Exact."""
+        """Best and worst set of `size` GPUs out of `free`; None where it does not fit. Exact, but for machines of more than
+        eight GPUs with hardly two alike: there, of every set that grows from one GPU by the nearest or the farthest."""
         key = (free, size)
         if key not in self._extremes:
             self._extremes[key] = self._search(free, size)
         return self._extremes[key]
 
     def _search(self, free: int, size: int) -> tuple[Placement, Placement] | None:
-        members = positions_of(free)
-        if size < 1 or size > len(members):
+        if not 1 <= size <= free.bit_count():
             return None
-        best = worst = Placement(mask_of(members[:size]), self.busbw_gbps(mask_of(members[:size])))
-        if best.busbw_gbps is None or self._uniform:
-            return best, worst
-        for mask in self._candidates(members, size):
-            found = self.busbw_gbps(mask) or 0.0
-            if found > (best.busbw_gbps or 0.0):
-                best = Placement(mask, found)
-            if found < (worst.busbw_gbps or 0.0):
-                worst = Placement(mask, found)
+        best = worst = None
+        for mask in self._candidates(free, size):
+            found = self.all_reduce(mask)
+            place = Placement(mask, found.busbw_gbps if found else None)
+            if best is None or worst is None:
+                best = worst = place
+            elif (place.busbw_gbps or 0.0) > (best.busbw_gbps or 0.0):
+                best = place
+            elif (place.busbw_gbps or 0.0) < (worst.busbw_gbps or 0.0):
+                worst = place
+        assert best is not None
+        assert worst is not None
         return best, worst
 
-    def _candidates(self, members: tuple[int, ...], size: int) -> Iterator[int]:
-        """Every set, or on large machines the first of every kind of set that looks alike."""
-        sets = list(combinations(members, size))
-        if self.size < _SYMMETRY_FROM:
-            return (mask_of(part) for part in sets)
-        _, first = np.unique(self._looks(np.array(sets, dtype=np.intp)), return_index=True)
-        return (mask_of(sets[place]) for place in sorted(first))
+    def _candidates(self, free: int, size: int) -> Iterator[int]:
+        """One set of every kind there is, lowest positions first."""
+        held = self._kind(free)
+        if prod(count + 1 for count in held) > _MOST_KINDS:
+            yield from self._grown(positions_of(free), size)
+            return
+        if max(held) == 1:  # no twins: every set is a kind of its own
+            yield from map(mask_of, combinations(positions_of(free), size))
+            return
+        ranges = [range(min(count, size), -1, -1) for count in held]
+        for kind in product(*ranges):
+            if sum(kind) == size:
+                yield self._first_of(kind, free)
+
+    def _grown(self, free: tuple[int, ...], size: int) -> Iterator[int]:
+        for start in free:
+            for sign in (1, -1):
+                chosen = [start]
+                while len(chosen) < size:
+                    left = [p for p in free if p not in chosen]
+                    chosen.append(max(left, key=lambda p: sign * sum(self._pair_gbps(p, c) for c in chosen)))
+                yield mask_of(chosen)
+
+    def _pair_gbps(self, a: int, b: int) -> float:
+        found = self.all_reduce(1 << a | 1 << b)
+        return found.busbw_gbps if found else 0.0
 
     def capability(self, free: int, mix: Mapping[int, float]) -> float:
-        """What `free` GPUs are still good for, 0 (nothing) to 1 (a whole HGX H100, untouched).
+        """What `free` GPUs are still good for, 0 (nothing) to 1 (a whole HGX H100, untouched); `mix` weights the sizes."""
+        total = sum(mix.values()) or 1.0
+        return sum(weight * self.capability_of(free, size) for size, weight in mix.items()) / total
 
-        For each size k of the mix: disjoint k-sets are taken greedily, best first; each counts k/n of the
-        machine, times its quality min(1, busbw / REFERENCE_GBPS) (a single GPU has quality 1/2: it serves, but has no
-        links). The mix weights the sizes. Losing capability is what fragmentation means here.
+    def capability_of(self, free: int, size: int) -> float:
+        """What `free` GPUs are still good for to pods of `size` GPUs, 0..1.
+
+        Disjoint sets of that size are taken one after another, best first; each counts for its share `size`/n of the machine's n
+        GPUs, times its quality min(1, busbw / REFERENCE_GBPS). A single GPU has no links to judge: its quality is 1/2,
+        so that a half-broken board is the cheaper place for it.
         """
-        key = (free, tuple(sorted(mix.items())))
+        key = (free, size)
         if key not in self._capability:
-            total = sum(mix.values()) or 1.0
-            self._capability[key] = sum(weight * self._capability_for(free, k) for k, weight in mix.items()) / total
+            found = self.extremes(free, size)
+            if found is None:
+                self._capability[key] = 0.0
+            elif size == 1:
+                self._capability[key] = 0.5 * free.bit_count() / self.size
+            else:
+                quality = min(1.0, (found[0].busbw_gbps or 0.0) / REFERENCE_GBPS)
+                self._capability[key] = size / self.size * quality + self.capability_of(free & ~found[0].mask, size)
         return self._capability[key]
 
-    def _capability_for(self, free: int, size: int) -> float:
-        """One size's part: the best set there is, and what is then left."""
-        key = (free, size)
-        if key not in self._capability_of_size:
-            extremes = self.extremes(free, size)
-            if extremes is None:
-                self._capability_of_size[key] = 0.0
-            elif size == 1:
-                self._capability_of_size[key] = 0.5 * free.bit_count() / self.size
-            else:
-                best = extremes[0]
-                quality = min(1.0, (best.busbw_gbps or 0.0) / REFERENCE_GBPS)
-                self._capability_of_size[key] = size / self.size * quality + self._capability_for(free & ~best.mask, size)
-        return self._capability_of_size[key]
+    def warm(self) -> None:
+        """Compute beforehand: all of a machine of up to eight GPUs; every kind of set of a larger one."""
+        if self.size <= 8:
+            for mask in range(1 << self.size):
+                for size in range(1, mask.bit_count() + 1):
+                    self.extremes(mask, size)
+                for size in SIZES:
+                    self.capability_of(mask, size)
+        elif prod(len(members) + 1 for members in self._twins) <= _MOST_KINDS:
+            for kind in product(*(range(len(members) + 1) for members in self._twins)):
+                self._of_kind(kind)
+
+
+class PlacementTable:
+    """Every answer about one machine: its shape's sets, in its own numbering, and what its device plugin would do."""
+
+    def __init__(self, machine: Machine, fabric: Fabric, sets: SetTable, renumbered: tuple[int, ...]) -> None:
+        """`renumbered[position]` is the position's place in the shared table."""
+        self.size, self.fabric, self.sets = len(machine.gpus), fabric, sets
+        self.predictor = Predictor(pair_scores(machine, fabric), numa_nodes(machine), any(gpu.mig_enabled for gpu in machine.gpus))
+        same = renumbered == tuple(range(self.size))
+        self._there = None if same else _translation(renumbered)
+        self._back = None if same else _translation(tuple(renumbered.index(place) for place in range(self.size)))
+
+    def all_reduce(self, mask: int) -> AllReduce | None:
+        """Performance of a set; None for fewer than two GPUs."""
+        return self.sets.all_reduce(mask if self._there is None else _translated(self._there, mask))
+
+    def busbw_gbps(self, mask: int) -> float | None:
+        """All-reduce bus bandwidth of a set in GB/s, of large messages; None for fewer than two GPUs."""
+        found = self.all_reduce(mask)
+        return found.busbw_gbps if found else None
+
+    def extremes(self, free: int, size: int) -> tuple[Placement, Placement] | None:
+        """Best and worst set of `size` GPUs out of `free`; None where it does not fit. See `SetTable.extremes`."""
+        if self._there is None or self._back is None:
+            return self.sets.extremes(free, size)
+        found = self.sets.extremes(_translated(self._there, free), size)
+        if found is None:
+            return None
+        best, worst = (Placement(_translated(self._back, place.mask), place.busbw_gbps) for place in found)
+        return best, worst
+
+    def capability(self, free: int, mix: Mapping[int, float]) -> float:
+        """What `free` GPUs are still good for, 0..1. See `SetTable.capability_of`; losing it is what fragmentation means here."""
+        return self.sets.capability(free if self._there is None else _translated(self._there, free), mix)
 
     def warm(self) -> None:
-        """Fill the table for every set of a machine of up to eight GPUs: off the request path, half a second."""
-        if self.size < _SYMMETRY_FROM:
+        """Compute beforehand, off the request path: see `SetTable.warm`; and what the plugin does on up to eight GPUs."""
+        self.sets.warm()
+        if self.size <= 8:
             for mask in range(1 << self.size):
-                self.all_reduce(mask)
                 for size in range(1, mask.bit_count() + 1):
                     self.predictor.predict(mask, ((size, False),))
-                    self.extremes(mask, size)
-                    self._capability_for(mask, size)
 
 
-def _scramble(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A 64-bit mixing step (the finaliser of splitmix64, Steele et al., OOPSLA 2014)."""
-    mixed = values + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+_Translation = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def _translation(places: tuple[int, ...]) -> _Translation:
+    """Mask -> mask as two look-ups, one for each eight positions."""
+
+    def half(first: int) -> tuple[int, ...]:
+        own = places[first : first + 8]
+        return tuple(sum(1 << place for bit, place in enumerate(own) if mask >> bit & 1) for mask in range(256))
+
+    return half(0), half(8)
+
+
+def _translated(table: _Translation, mask: int) -> int:
+    return table[0][mask & 255] | table[1][mask >> 8]
 
 
 def shape(machine: Machine) -> Machine:
-    """The machine with all taken out that decides neither bandwidth nor prediction: the key of its table."""
+    """The machine with all taken out that decides neither bandwidth nor prediction."""
     gpus = tuple(
         Gpu(
             index=position,
             product=gpu.product,
             numa_node=gpu.numa_node,
             cpu_affinity=gpu.cpu_affinity,
+            mig_enabled=gpu.mig_enabled or None,
             pcie_generation=gpu.pcie_generation,
             pcie_width=gpu.pcie_width,
             nvlink_generation=gpu.nvlink_generation,
@@ -197,11 +254,31 @@ def shape(machine: Machine) -> Machine:
     return Machine(gpus, nics, machine.pcie_paths, machine.nvlinks, machine.cpu_model, machine.peer_to_peer)
 
 
+_Shape = tuple[tuple[str, ...], Square]
+_SHAPES: dict[_Shape, tuple[SetTable, tuple[int, ...]]] = {}
+"""Shape -> its table and the canonical order of the machine that was first of it. A cache: dropping it costs time only."""
+_MOST_SHAPES = 512
+
+
 @lru_cache(maxsize=1024)
-def _table_of_shape(key: Machine) -> PlacementTable:
-    return PlacementTable(key)
+def _table_of(key: Machine) -> PlacementTable:
+    fabric = build_fabric(key)
+    looks = looks_of(fabric)
+    order = canonical_order(looks.matrix)
+    if len(_SHAPES) >= _MOST_SHAPES:
+        _SHAPES.clear()
+    sets, first = _SHAPES.setdefault((looks.vocabulary, renumber(looks.matrix, order)), (SetTable(fabric, looks), order))
+    places = dict(zip(order, first, strict=True))
+    return PlacementTable(key, fabric, sets, tuple(places[position] for position in range(fabric.size)))
+
+
+def fresh_table(machine: Machine) -> PlacementTable:
+    """A table that shares nothing and remembers nothing yet: for benchmarks and tests."""
+    key = shape(machine)
+    fabric = build_fabric(key)
+    return PlacementTable(key, fabric, SetTable(fabric, looks_of(fabric)), tuple(range(fabric.size)))
 
 
 def table_for(machine: Machine) -> PlacementTable:
     """The shared table of the machine's shape."""
-    return _table_of_shape(shape(machine))
+    return _table_of(shape(machine))

@@ -20,22 +20,27 @@ class ProductFacts:
     """PCIe peer-to-peer. GeForce drivers since Ada switch it off."""
     nvlink_gbps: float | None = None
     """Per link and direction, where it differs from the generation's usual figure."""
+    architecture: int | None = None
+    """Major number of the CUDA compute capability: 6 Pascal, 7 Volta and Turing, 8 Ampere and Ada, 9 Hopper, 10 and 12 Blackwell."""
 
 
-# First match wins. Sources: NVIDIA data sheets (links, PCIe); NCCL 2.30.7 topo.h (GA10x links).
+# First match wins. Sources: NVIDIA data sheets (links, PCIe); NVIDIA's list of CUDA GPUs (compute capability); NCCL 2.30.7
+# topo.h (GA10x links).
 _PRODUCTS: tuple[tuple[str, ProductFacts], ...] = (
-    (r"GB[23]00|B[23]00", ProductFacts(5, 18, 5, True)),
-    (r"H100NVL|H[128]00PCIE|H100$|H200NVL", ProductFacts(4, 18, 5, True)),
-    (r"H100|H200|H800|H20|GH200", ProductFacts(4, 18, 5, True)),
-    (r"A100|A800|A30", ProductFacts(3, 12, 4, True)),
-    (r"A40$|A6000(?!ADA)|A5500|A5000|A4500|RTX3090", ProductFacts(3, 4, 4, True, 12.0)),
-    (r"V100", ProductFacts(2, 6, 3, True)),
-    (r"P100", ProductFacts(1, 4, 3, True)),
-    (r"RTX50[5-9]0", ProductFacts(None, 0, 5, False)),
-    (r"RTX40[5-9]0", ProductFacts(None, 0, 4, False)),
-    (r"L40S?|L4\b|L4$|L20|L2$|A10|A16|A2$|A2\b|RTX6000ADA|6000ADA", ProductFacts(None, 0, 4, True)),
+    (r"RTXPRO\d*00", ProductFacts(None, 0, 5, True, None, 12)),
+    (r"RTX50[5-9]0", ProductFacts(None, 0, 5, False, None, 12)),
+    (r"GB[23]00|B[23]00", ProductFacts(5, 18, 5, True, None, 10)),
+    (r"H100NVL|H[128]00PCIE|H100$|H200NVL", ProductFacts(4, 18, 5, True, None, 9)),
+    (r"H100|H200|H800|H20|GH200", ProductFacts(4, 18, 5, True, None, 9)),
+    (r"A100|A800|A30", ProductFacts(3, 12, 4, True, None, 8)),
+    (r"A40$|A6000(?!ADA)|A5500|A5000|A4500|RTX3090", ProductFacts(3, 4, 4, True, 12.0, 8)),
+    (r"V100", ProductFacts(2, 6, 3, True, None, 7)),
+    (r"P100", ProductFacts(1, 4, 3, True, None, 6)),
+    (r"RTX40[5-9]0", ProductFacts(None, 0, 4, False, None, 8)),
+    (r"L40S?|L4\b|L4$|L20|L2$|A10|A16|A2$|A2\b|RTX6000ADA|6000ADA", ProductFacts(None, 0, 4, True, None, 8)),
+    (r"T4$", ProductFacts(None, 0, 3, True, None, 7)),
     (r"T4|P4|P40|K80|M60|K520|GTX10|TITANXP", ProductFacts(None, 0, 3, True)),
-    (r"RTX20[678]0|QUADRORTX|TITANRTX", ProductFacts(2, 2, 3, None)),
+    (r"RTX20[678]0|QUADRORTX|TITANRTX", ProductFacts(2, 2, 3, None, None, 7)),
 )
 
 

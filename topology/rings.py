@@ -10,8 +10,11 @@ direction; hence the 2, and hence a pair, whose ring runs out and back over one 
 GB/s. A wire shared by several edges is counted once as capacity and as often as it is used as load, which is
 what makes eight GPUs behind one uplink slow.
 
-A pair without a link of its own may also be joined through the NVLinks of a third GPU of the set, as NCCL does: a set
-is tried with each pair on its own best wires, and with NVLink all the way, detours included; the better counts.
+There are up to three ways to ring a set, packed apart because NCCL too runs all its rings over one class of path:
+
+    NVLink   over the pairs' own NVLinks, or their NVSwitch ports
+    detour   NVLink all the way, a pair without a link of its own crossing those of one other GPU of the set
+    host     each pair over its NVLinks where it has some, else over PCIe
 
 Limit: the rings of nine GPUs and more are drawn from the machine's hierarchy instead of from all (n-1)!/2.
 """
@@ -19,6 +22,7 @@ Limit: the rings of nine GPUs and more are drawn from the machine's hierarchy in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from itertools import combinations, permutations
 
@@ -26,128 +30,198 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from topology.fabric import Fabric
+from topology.channels import channelled_gbps
+from topology.fabric import Fabric, Route
 
 _ALL_RINGS_UP_TO = 8
 """Sets up to here see every ring: 2,520 for eight GPUs. Nine would be 20,160."""
 
 
+class Path(StrEnum):
+    """The class of path that all edges of a way keep to."""
+
+    NVLINK = "NVLink"
+    DETOUR = "NVLink through a third GPU"
+    HOST = "PCIe and host"
+
+
+@dataclass(frozen=True, slots=True)
+class FullWire:
+    """A wire that the best rings fill."""
+
+    name: str
+    capacity_gbps: float
+    crossings: float
+    """How often a ring crosses it, in either direction; 1.2 for each time that the host bridge takes its price."""
+
+
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """The best mix of rings through a set."""
+    """The best mix of rings through a set, keeping to one class of path."""
 
-    busbw_gbps: float
-    full: tuple[str, ...]
-    """The wires that are full, by name."""
-    over_nvlink: bool
-    """Whether every edge of every ring runs over NVLink."""
+    path: Path
+    ring_gbps: float
+    """What NCCL's channels make of the packing."""
+    wire_gbps: float
+    """What the wires could carry: never less than `ring_gbps`."""
+    full: tuple[FullWire, ...]
 
 
-def pack_rings(fabric: Fabric, members: tuple[int, ...]) -> Packing:
-    """The best packing for two or more positions; of equals, the one over NVLink."""
-    packed = [(*_pack(rings), rings.over_nvlink) for rings in _offers(fabric, members)]
-    rate, full, over_nvlink = max(packed, key=lambda found: (round(found[0], 9), found[2]))
-    return Packing(round(2 * rate, 6), full, over_nvlink)
+def pack_rings(fabric: Fabric, members: tuple[int, ...], speeds_gbps: tuple[float, ...]) -> tuple[Packing, ...]:
+    """The best packing of each way there is, for two or more positions; `speeds_gbps` are NCCL's channel speeds.
+
+    A detour that gains nothing over the pairs' own links is left out.
+    """
+    found: dict[Path, Packing] = {}
+    most = _most_nvlink_gbps(fabric, members)
+    for path, rings in ways(fabric, members).items():
+        if path is Path.DETOUR and Path.NVLINK in found and found[Path.NVLINK].wire_gbps >= most - 1e-6:
+            continue  # nothing to gain: some GPU has no NVLink left
+        rate, full = pack(rings)
+        wire = round(2 * rate, 6)
+        found[path] = Packing(path, round(_channelled(path, rings, wire, speeds_gbps), 6), wire, full)
+    own, detour = found.get(Path.NVLINK), found.get(Path.DETOUR)
+    if own is not None and detour is not None and detour.wire_gbps <= own.wire_gbps + 1e-6:
+        del found[Path.DETOUR]
+    return tuple(found.values())
+
+
+def _most_nvlink_gbps(fabric: Fabric, members: tuple[int, ...]) -> float:
+    """No packing exceeds what enters any one GPU over the NVLinks of the set."""
+
+    def entering(a: int) -> float:
+        wires = {wire for b in members if b != a and over_nvlink(fabric, a, b) for wire, _ in fabric.routes[min(a, b), max(a, b)]}
+        return sum(fabric.capacity_gbps[wire] for wire in wires)
+
+    return min(map(entering, members))
 
 
 @dataclass(frozen=True, slots=True)
-class _Rings:
+class Rings:
     """Rings on offer: `uses` is (distinct rings x wires), rings that load the same wires alike being one."""
 
     uses: NDArray[np.float64]
     wires: tuple[str, ...]
     capacity_gbps: NDArray[np.float64]
-    over_nvlink: bool
 
 
-def _pack(rings: _Rings) -> tuple[float, tuple[str, ...]]:
-    """Most total ring rate, and the wires that are then full. One distinct ring needs no solver."""
+def pack(rings: Rings) -> tuple[float, tuple[FullWire, ...]]:
+    """Most total ring rate in GB/s, and the wires that are then full. One distinct ring needs no solver."""
     if len(rings.uses) == 1:
         load = rings.uses[0]
         share = np.divide(rings.capacity_gbps, load, out=np.full_like(load, np.inf), where=load > 0)
         best = float(share.min())
-        return best, tuple(w for w, s in zip(rings.wires, share, strict=True) if s <= best * (1 + 1e-9))
+        return best, _full(rings, share <= best * (1 + 1e-9), load)
     solved = linprog(-np.ones(len(rings.uses)), A_ub=rings.uses.T, b_ub=rings.capacity_gbps, method="highs")
-    if solved.status != 0 or solved.fun is None:
+    if solved.status != 0 or solved.fun is None or solved.x is None:
         raise ArithmeticError(f"ring packing found no optimum: {solved.message}")
-    prices = solved.ineqlin.marginals
-    return float(-solved.fun), tuple(w for w, p in zip(rings.wires, prices, strict=True) if p < -1e-9)
+    total = float(-solved.fun)
+    return total, _full(rings, np.asarray(solved.ineqlin.marginals) < -1e-9, rings.uses.T @ solved.x / total)
 
 
-Route = tuple[tuple[str, float], ...]
+def _full(rings: Rings, which: NDArray[np.bool_], crossings: NDArray[np.float64]) -> tuple[FullWire, ...]:
+    return tuple(
+        FullWire(rings.wires[place], float(rings.capacity_gbps[place]), round(float(crossings[place]), 6))
+        for place in np.flatnonzero(which)
+    )
 
 
-def _offers(fabric: Fabric, members: tuple[int, ...]) -> list[_Rings]:
-    """The ways to ring a set: each pair by its own best wires; and NVLink all the way, detours included.
+def _channelled(path: Path, rings: Rings, wire_gbps: float, speeds_gbps: tuple[float, ...]) -> float:
+    """What channels of equal speed make of a packing.
 
-    Two offers, not one mix: NCCL too runs all its rings over one class of link.
+    Over the host some wire is common to all rings, and channels are cut out of that one. So they are where all rings load
+    the wires alike; a ring that crosses its wire just once leaves it free in the other direction, for as many channels
+    again. In meshes of several kinds of ring the channels are whole NVLinks already.
     """
+    if path is not Path.HOST and len(rings.uses) > 1:
+        return wire_gbps
+    once = path is not Path.HOST and float(rings.uses[0].max()) <= 1.0
+    return 2 * channelled_gbps(wire_gbps / 2, speeds_gbps) if once else channelled_gbps(wire_gbps, speeds_gbps)
+
+
+def ways(fabric: Fabric, members: tuple[int, ...]) -> dict[Path, Rings]:
+    """The rings on offer, by class of path."""
     size = len(members)
     plain = {(i, j): fabric.routes[members[i], members[j]] for i, j in combinations(range(size), 2)}
-    nvlink = {(i, j): _nvlink_route(fabric, members, i, j) for i, j in plain}
-    order = _drawn_rings(fabric, members) if _drawn_suffice(fabric, members) else _every_ring(size)
-    linked, own = np.zeros((size, size), dtype=bool), np.zeros((size, size), dtype=bool)
-    for (i, j), route in nvlink.items():
-        linked[i, j] = linked[j, i] = route is not None
-        own[i, j] = own[j, i] = route is not None and route == plain[i, j]
-    following = np.roll(order, -1, axis=1)
-    nvlink_rings = order[linked[order, following].all(axis=1)]
-    pcie_rings = order[~own[order, following].all(axis=1)]
-    offers = []
-    if len(nvlink_rings):
-        offers.append(_offer(fabric, nvlink_rings, {pair: route for pair, route in nvlink.items() if route}, True))
-    if len(pcie_rings):
-        offers.append(_offer(fabric, pcie_rings, plain, False))
+    own = {(i, j): route for (i, j), route in plain.items() if over_nvlink(fabric, members[i], members[j])}
+    order = drawn_rings(fabric, members) if drawn_suffice(fabric, members) else every_ring(size)
+    offers: dict[Path, Rings] = {}
+    direct = order[_all_edges(order, own)] if own else order[:0]
+    if len(direct):
+        offers[Path.NVLINK] = offer(fabric, direct, own)
+    if own and len(own) < len(plain):
+        detours = {pair: route for pair in plain if (route := own.get(pair) or _detour(fabric, members, *pair))}
+        reached = order[_all_edges(order, detours)]
+        if len(reached) > len(direct):
+            offers[Path.DETOUR] = offer(fabric, reached, detours)
+    host = {(i, j): fabric.host_route(members[i], members[j]) for i, j in plain}
+    others = order[~_all_edges(order, {pair: route for pair, route in own.items() if host[pair] == route})]
+    if len(others):
+        offers[Path.HOST] = offer(fabric, others, host)
     return offers
 
 
-def _offer(fabric: Fabric, order: NDArray[np.intp], routes: dict[tuple[int, int], Route], over_nvlink: bool) -> _Rings:
+def _all_edges(order: NDArray[np.intp], routes: dict[tuple[int, int], Route]) -> NDArray[np.bool_]:
+    """Which rings keep to the pairs that have a route."""
     size = order.shape[1]
+    linked = np.zeros((size, size), dtype=bool)
+    for i, j in routes:
+        linked[i, j] = linked[j, i] = True
+    passed: NDArray[np.bool_] = linked[order, np.roll(order, -1, axis=1)]
+    kept: NDArray[np.bool_] = np.logical_and.reduce(passed, axis=1)
+    return kept
+
+
+def edge_loads(routes: dict[tuple[int, int], Route], size: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """What one edge i-j puts on each wire, (size x size x wires); and the wires' names."""
     wires = tuple(sorted({wire for route in routes.values() for wire, _ in route}))
     place = {wire: column for column, wire in enumerate(wires)}
-    table = np.zeros((size, size, len(wires)))  # what one ring edge i-j puts on each wire
+    table = np.zeros((size, size, len(wires)))
     for (i, j), route in routes.items():
         for wire, times in route:
             table[i, j, place[wire]] += times
             table[j, i, place[wire]] += times
+    return table, wires
+
+
+def offer(fabric: Fabric, order: NDArray[np.intp], routes: dict[tuple[int, int], Route]) -> Rings:
+    """Rings as rows of positions, over given routes, as loads."""
+    table, wires = edge_loads(routes, order.shape[1])
     loads = table[order, np.roll(order, -1, axis=1)].sum(axis=1)
-    return _Rings(np.unique(loads, axis=0), wires, np.array([fabric.capacity_gbps[wire] for wire in wires]), over_nvlink)
+    return Rings(np.unique(loads, axis=0), wires, np.array([fabric.capacity_gbps[wire] for wire in wires]))
 
 
-def _nvlink_route(fabric: Fabric, members: tuple[int, ...], i: int, j: int) -> Route | None:
-    """A pair's own NVLinks, else the widest way over those of one other GPU of the set, else None."""
+def _detour(fabric: Fabric, members: tuple[int, ...], i: int, j: int) -> Route | None:
+    """The widest way over the NVLinks of one other GPU of the set, or None."""
     a, b = members[i], members[j]
-    if not _over_pcie(fabric, a, b):
-        return fabric.routes[a, b]
-    ways: list[Route] = []
+    found: list[Route] = []
     for middle in members:
         legs = [(min(end, middle), max(end, middle)) for end in (a, b) if end != middle]
         if len(legs) == 2 and all(fabric.link_class[leg].startswith("NV") for leg in legs):
-            ways.append(tuple(use for leg in legs for use in fabric.routes[leg]))
-    return max(ways, key=lambda way: min(fabric.capacity_gbps[wire] for wire, _ in way), default=None)
+            found.append(tuple(use for leg in legs for use in fabric.routes[leg]))
+    return max(found, key=lambda way: min(fabric.capacity_gbps[wire] for wire, _ in way), default=None)
 
 
-def _over_pcie(fabric: Fabric, a: int, b: int) -> bool:
-    return not fabric.link_class[min(a, b), max(a, b)].startswith("NV")
+def over_nvlink(fabric: Fabric, a: int, b: int) -> bool:
+    """Whether two positions are joined by NVLink, directly or through NVSwitches."""
+    return fabric.link_class[min(a, b), max(a, b)].startswith("NV")
 
 
 @cache
-def _every_ring(size: int) -> NDArray[np.intp]:
+def every_ring(size: int) -> NDArray[np.intp]:
     """All (size-1)!/2 undirected rings over 0..size-1 as rows; a pair's ring goes out and back."""
     rows = [(0, *rest) for rest in permutations(range(1, size)) if size < 4 or rest[0] < rest[-1]]
     return np.array(rows, dtype=np.intp)
 
 
-def _drawn_suffice(fabric: Fabric, members: tuple[int, ...]) -> bool:
-    """Whether drawn rings are the best there are: on a PCIe tree of at most two sockets; or all that is affordable."""
+def drawn_suffice(fabric: Fabric, members: tuple[int, ...]) -> bool:
+    """Whether drawn rings are the best there are, as on one switched board; or all that is affordable."""
     if len(members) > _ALL_RINGS_UP_TO:
         return True
-    routes = [fabric.routes[pair] for pair in combinations(members, 2)]
-    sockets = {wire for route in routes for wire, _ in route if wire.startswith("socket")}
-    return len(sockets) <= 1 and all(_over_pcie(fabric, a, b) for a, b in combinations(members, 2))
+    return all(fabric.link_class[pair] == "NVSwitch" for pair in combinations(members, 2))
 
 
-def _drawn_rings(fabric: Fabric, members: tuple[int, ...]) -> NDArray[np.intp]:
+def drawn_rings(fabric: Fabric, members: tuple[int, ...]) -> NDArray[np.intp]:
     """Rings for large sets: walk the hierarchy so that each switch and socket is entered and left once.
 
     On a tree of PCIe switches that walk is optimal: a ring must cross every cut twice, and it does so
@@ -166,7 +240,8 @@ def _drawn_rings(fabric: Fabric, members: tuple[int, ...]) -> NDArray[np.intp]:
     return np.array(rings, dtype=np.intp)
 
 
-def _nearness(fabric: Fabric, a: int, b: int) -> tuple[int, float, int]:
+def _nearness(fabric: Fabric, a: int, b: int) -> tuple[bool, float, int]:
     pair = (min(a, b), max(a, b))
+    linked = over_nvlink(fabric, a, b)
     slow = min(fabric.capacity_gbps[wire] for wire, _ in fabric.routes[pair])
-    return (int(_over_pcie(fabric, a, b)), -slow if not _over_pcie(fabric, a, b) else 0.0, fabric.distance[a][b])
+    return (not linked, -slow if linked else 0.0, fabric.distance[a][b])

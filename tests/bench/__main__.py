@@ -30,7 +30,7 @@ from tests.cluster.control_plane import free_port
 from tests.objects import pod, pod_struct, snapshot
 from topology.bandwidth import all_reduce
 from topology.hardware import positions_of
-from topology.placement import PlacementTable
+from topology.placement import fresh_table
 from topology.platforms import machine_of, platforms
 from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
@@ -131,7 +131,7 @@ def tables() -> Table:
         table.add_column(column, justify="right")
     for name in ("dgx-1v", "a100-pcie-bridge-pairs", "hgx-h100", "rtx4090"):
         started = time.perf_counter()
-        built = PlacementTable(machine_of(name))
+        built = fresh_table(machine_of(name))
         built.warm()
         took = time.perf_counter() - started
         whole = (1 << built.size) - 1

@@ -6,11 +6,8 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.machines import machines, relabelled
-from topology import constants, rings
+from topology import constants
 from topology.bandwidth import all_reduce
 from topology.fabric import assumptions, build_fabric, fabric_name, islands
 from topology.hardware import Gpu, Machine, PciePath
@@ -65,7 +62,7 @@ MEASURED = {
 def test_switched_boards_as_measured(platform: str, size: int) -> None:
     found = all_reduce(build_fabric(machine_of(platform)), tuple(range(size)))
     assert found is not None
-    launch = constants.LAUNCH_SECONDS[found.nvlink_generation or 0]
+    launch = constants.LAUNCH_SECONDS[found.architecture]
     assert found.busbw(8 << 30, launch) == pytest.approx(MEASURED[platform][size], rel=0.15)
 
 
@@ -78,7 +75,7 @@ H200_CURVE |= {1 << 14: 219.89, 1 << 16: 346.51, 1 << 18: 436.15, 1 << 20: 463.5
 def test_message_sizes_as_measured(kib: int) -> None:
     found = all_reduce(build_fabric(machine_of("hgx-h200")), tuple(range(8)))
     assert found is not None
-    assert found.busbw(kib << 10, constants.LAUNCH_SECONDS[4]) == pytest.approx(H200_CURVE[kib], rel=0.25)
+    assert found.busbw(kib << 10, constants.LAUNCH_SECONDS[9]) == pytest.approx(H200_CURVE[kib], rel=0.25)
 
 
 @pytest.mark.parametrize("platform", list(platforms()))
@@ -112,12 +109,6 @@ def test_a_single_gpu_has_nothing_to_exchange() -> None:
     assert all_reduce(build_fabric(machine_of("t4")), (2,)) is None
 
 
-def test_bottlenecks_are_named() -> None:
-    found = all_reduce(build_fabric(machine_of("a100-pcie-bridge-pairs")), (0, 1, 4, 5))
-    assert found is not None
-    assert any("socket link" in wire for wire in found.bottlenecks)
-
-
 @pytest.mark.parametrize("platform", list(platforms()))
 def test_islands_and_names(platform: str) -> None:
     machine = machine_of(platform)
@@ -142,57 +133,6 @@ def test_what_is_assumed_is_said() -> None:
     assert all(word in said for word in ("NVLink generation", "PCIe generation", "CPU model", "peer-to-peer"))
     switched = replace(machine_of("hgx-h100"), cpu_model=None)
     assert assumptions(switched, build_fabric(switched)) == (), "no pair crosses the host"
-
-
-@given(machines(), st.randoms(use_true_random=False))
-def test_relabelling_changes_nothing(machine: Machine, random: object) -> None:
-    order = list(range(len(machine.gpus)))
-    random.shuffle(order)  # type: ignore[attr-defined]
-    other = relabelled(machine, order)
-    for size in range(2, len(order) + 1):
-        ours = sorted(busbw(machine, part) for part in combinations(range(len(order)), size))
-        theirs = sorted(busbw(other, part) for part in combinations(range(len(order)), size))
-        assert ours == pytest.approx(theirs)
-
-
-@given(machines(), st.data())
-def test_widening_a_link_never_lowers_a_set(machine: Machine, data: st.DataObject) -> None:
-    count = len(machine.gpus)
-    linked = [pair for pair in combinations(range(count), 2) if machine.nvlinks[pair[0]][pair[1]]]
-    if not linked:
-        return
-    a, b = data.draw(st.sampled_from(linked))
-    links = [list(row) for row in machine.nvlinks]
-    links[a][b] = links[b][a] = links[a][b] + 2
-    wider = replace(machine, nvlinks=tuple(map(tuple, links)))
-    for size in range(2, count + 1):
-        for part in combinations(range(count), size):
-            assert busbw(wider, part) >= busbw(machine, part) - 1e-6
-
-
-@given(machines())
-def test_no_set_exceeds_what_enters_any_of_its_gpus(machine: Machine) -> None:
-    fabric = build_fabric(machine)
-    whole = tuple(range(fabric.size))
-    for member in whole:
-        wires = {wire for pair, route in fabric.routes.items() if member in pair for wire, _ in route if _ends_at(wire, member)}
-        assert busbw(machine, whole) <= sum(fabric.capacity_gbps[wire] for wire in wires) + 1e-6
-
-
-def _ends_at(wire: str, member: int) -> bool:
-    return wire.endswith(f"GPU {member}") or (wire.startswith("NVLink") and str(member) in wire.removeprefix("NVLink ").split("-"))
-
-
-@given(machines())
-def test_on_pcie_trees_the_drawn_rings_are_the_best_rings(machine: Machine) -> None:
-    """The short cut for trees must give what the search over every ring gives."""
-    bare = replace(
-        machine, nvlinks=tuple((0,) * len(machine.gpus) for _ in machine.gpus), gpus=tuple(replace(g, switch_links=0) for g in machine.gpus)
-    )
-    fabric, whole = build_fabric(bare), tuple(range(len(bare.gpus)))
-    routes = {(i, j): fabric.routes[i, j] for i, j in combinations(whole, 2)}
-    every, _ = rings._pack(rings._offer(fabric, rings._every_ring(len(whole)), routes, False))
-    assert busbw(bare, whole) == pytest.approx(2 * every, rel=1e-6)
 
 
 def test_without_peer_to_peer_packing_behind_one_switch_hurts() -> None:

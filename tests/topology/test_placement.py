@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.machines import machines
 from topology.bandwidth import all_reduce
 from topology.hardware import Gpu, Machine, PciePath, mask_of
-from topology.placement import DEFAULT_SIZE_MIX, PlacementTable, table_for
+from topology.placement import DEFAULT_SIZE_MIX, table_for
 from topology.platforms import machine_of, platforms
 
 
@@ -45,7 +45,7 @@ def test_extremes_are_exact(machine: Machine, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_sixteen_gpus_are_exact_too(size: int) -> None:
-    table = PlacementTable(sixteen())
+    table = table_for(sixteen())
     found = table.extremes((1 << 16) - 1, size)
     speeds = [all_reduce(table.fabric, part) for part in combinations(range(16), size)]
     assert found is not None
