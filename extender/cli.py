@@ -25,7 +25,7 @@ from extender.documents import load_documents
 from extender.errors import ClusterSourceError, FabricwiseError, RequestError
 from extender.inspection import machine_answer
 from extender.live import LiveCluster
-from extender.service import Service, build_service, server_for, settle_memory
+from extender.service import Service, build_service, node_defaults, server_for, settle_memory
 from extender.settings import Settings, load_settings
 from extender.sources import connect, wait_synced
 from extender.web.debug_api import pod_from
@@ -103,14 +103,16 @@ def explain(
         answer = _ask(server, documents[0])
     else:
         service = _loaded(cluster or "simulated", load_settings(config), kubeconfig)
-        scoring, resource = service.settings.scoring, service.settings.resource
-        judge, ranker = Judge(scoring.size_mix), answers.ranker(scoring)
+        resource, judge = service.settings.resource, Judge(answers.rules(service.settings))
+        ranker = answers.ranker(service.settings.scoring)
+        judge.learn(service.live.snapshot)
         answer = answers.explain(judge, ranker, service.live.snapshot, wanted, resource)
     _print(answer, output, show.explanation)
 
 
 def _loaded(cluster: str, settings: Settings, kubeconfig: str | None) -> Service:
-    service = build_service(settings, LiveCluster(settings.resource, warm_tables=False))  # one question: compute only its answer
+    once = LiveCluster(settings.resource, warm_tables=False, defaults=node_defaults(settings))  # one question: compute only its answer
+    service = build_service(settings, once)
     source = connect(cluster, service, kubeconfig)
     try:
         wait_synced(service, timeout_seconds=30)

@@ -6,21 +6,23 @@ A reader takes `snapshot` once and works on it; the writer folds changes beside 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 
 from extender.decision.changes import Change, fold_all
-from extender.decision.cluster import NodeState, NodeView, Snapshot
+from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeState, Snapshot
 from topology.placement import PlacementTable
 
-Prepare = Callable[[Iterable[NodeState], Collection[NodeView]], None]
+Prepare = Callable[[Iterable[NodeState], Snapshot], None]
 
 
 class LiveCluster:
     """Holds the snapshot. Sources call `apply` from any thread; the web layer reads `snapshot`."""
 
-    def __init__(self, resource: str, warm_tables: bool = True, prepare: Prepare | None = None) -> None:
-        """`prepare` is given the states of changed nodes, and all views, before they are published."""
-        self._resource, self._prepare = resource, prepare
+    def __init__(
+        self, resource: str, warm_tables: bool = True, prepare: Prepare | None = None, defaults: NodeDefaults = NODE_DEFAULTS
+    ) -> None:
+        """`prepare` is given the states of changed nodes, and the snapshot, before they are published."""
+        self._resource, self._prepare, self._defaults = resource, prepare, defaults
         self._lock = threading.Lock()
         self._warm_tables = warm_tables
         self._warmed: set[PlacementTable] = set()
@@ -34,14 +36,14 @@ class LiveCluster:
     def apply(self, changes: Iterable[Change]) -> Snapshot:
         """Fold changes and publish. New machine shapes are computed first, so that no filter call has to."""
         with self._lock:
-            snapshot = fold_all(self._snapshot, changes, self._resource)
+            snapshot = fold_all(self._snapshot, changes, self._resource, self._defaults)
             if snapshot is not self._snapshot:
                 before, views = self._snapshot.views, snapshot.views
                 changed = {view.state for name, view in views.items() if before.get(name) is not view}
                 if self._warm_tables:
                     self._warm(changed)
                 if self._prepare is not None:
-                    self._prepare(changed, views.values())
+                    self._prepare(changed, snapshot)
                 self._snapshot = snapshot
             return snapshot
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import uvicorn
 from fastapi import FastAPI
 
-from extender.decision.answers import ranker
+from extender.decision.answers import ranker, rules
+from extender.decision.cluster import NodeDefaults
 from extender.decision.judge import Judge
 from extender.decision_log import DecisionLog
 from extender.live import LiveCluster
@@ -18,6 +19,8 @@ from extender.metrics import Metrics
 from extender.settings import Settings
 from extender.web.debug_api import DebugApi
 from extender.web.scheduler_api import SchedulerApi
+from topology.numa_alignment import TopologyManager
+from topology.prediction import DevicePlugin, Kubelet
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,20 @@ class Service:
     app: FastAPI
 
 
+def node_defaults(settings: Settings) -> NodeDefaults:
+    """What the settings take for granted of nodes."""
+    nodes = settings.nodes
+    return NodeDefaults(Kubelet(TopologyManager(nodes.topology_manager), DevicePlugin(nodes.device_plugin)), nodes.assume_from_product)
+
+
 def build_service(
     settings: Settings, live: LiveCluster | None = None, metrics: Metrics | None = None, scheduler_api: type[SchedulerApi] = SchedulerApi
 ) -> Service:
     """An extender over a live cluster (an empty one unless given), not yet serving."""
     metrics = metrics or Metrics()
     log = DecisionLog(settings.limits.decision_log_bytes)
-    judge, by_weight = Judge(settings.scoring.size_mix), ranker(settings.scoring)
-    live = live or LiveCluster(settings.resource, prepare=judge.prepare)
+    judge, by_weight = Judge(rules(settings)), ranker(settings.scoring)
+    live = live or LiveCluster(settings.resource, prepare=judge.prepare, defaults=node_defaults(settings))
     app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
     app.include_router(scheduler_api(live, judge, by_weight, settings, metrics, log).router())
     app.include_router(DebugApi(live, judge, by_weight, settings, metrics, log).router())

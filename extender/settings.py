@@ -31,8 +31,28 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Value of link and fragmentation where topology is unknown: below any known link, above nothing."""
     unknown_memory_value: Share = 0.5
     """Value of memory where the pod states no need or the node no size."""
-    size_mix: dict[Annotated[int, Meta(ge=1, le=16)], Weight] = msgspec.field(default_factory=lambda: {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25})
-    """How often later pods ask for so many GPUs: what fragmentation is measured against."""
+    messages: Literal["decode", "prefill", "mixed"] = "mixed"
+    """Which all-reduce sizes count for a pod that does not say (annotation fabricwise.dev/message-size)."""
+    size_mix: dict[Annotated[int, Meta(ge=1, le=16)], Weight] | None = None
+    """How often later pods ask for so many GPUs: what fragmentation is measured against. None: learnt from the pods there are."""
+
+
+class Filtering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is refused beyond what cannot fit."""
+
+    refuse_hazards: bool = False
+    """Refuse a node on which the device plugin may crash over the pod's request; else such a node only carries a note."""
+
+
+class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is taken for granted of nodes that do not say otherwise by label."""
+
+    topology_manager: Literal["none", "best-effort", "restricted", "single-numa-node"] = "none"
+    """The kubelets' topologyManagerPolicy; label fabricwise.dev/topology-manager-policy."""
+    device_plugin: Literal["nvidia", "uniform"] = "nvidia"
+    """NVIDIA's device plugin, or one that is unknown; label fabricwise.dev/device-plugin."""
+    assume_from_product: bool = True
+    """Judge a node without GpuTopology as the known platform of its product and GPU count, where there is just one."""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resource: Annotated[str, Meta(min_length=1)] = "nvidia.com/gpu"
     """The extended resource that counts GPUs."""
     scoring: Scoring = msgspec.field(default_factory=Scoring)
+    filtering: Filtering = Filtering()
+    nodes: Nodes = Nodes()
     limits: Limits = Limits()
     server: Server = Server()
     kube: Kube = Kube()

@@ -38,15 +38,24 @@ MESSAGE_MIXES: Mapping[str, Mapping[int, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """What a set can do where NCCL finds a second channel for it; see `trees`."""
+
+    chance: float
+    """Probability that it does."""
+    ring_gbps: float
+    """Bus bandwidth of rings in two channels."""
+    tree_gbps: float | None
+    """Both tree channels together; None where there is no tree."""
+
+
+@dataclass(frozen=True, slots=True)
 class Way:
     """One way a set can all-reduce."""
 
     path: Path
     ring_gbps: float
-    tree_gbps: float | None = None
-    """Both channels together; None where there is no tree."""
-    tree_chance: float = 0.0
-    """Probability that NCCL finds both channels."""
+    split: Split | None = None
 
 
 @dataclass(frozen=True)
@@ -105,18 +114,24 @@ class AllReduce:
         return 2 * (self.size - 1) / self.size
 
     def _way_seconds(self, way: Way, message_bytes: float) -> float:
+        ring = self._ring_seconds(way.path, way.ring_gbps, message_bytes)
+        if way.split is None:
+            return ring
+        best = min(ring, self._ring_seconds(way.path, way.split.ring_gbps, message_bytes))
+        if way.split.tree_gbps is not None:
+            best = min(best, self._tree_seconds(way.split.tree_gbps, message_bytes, way.path is Path.NVLINK))
+        return (1 - way.split.chance) * ring + way.split.chance * best
+
+    def _ring_seconds(self, path: Path, gbps: float, message_bytes: float) -> float:
+        linked = path is Path.NVLINK  # a detour's hop costs what one over PCIe does (NCCL tuning.cc: typeIntra)
         moved = message_bytes * self._share / 1e9
-        linked = way.path is Path.NVLINK  # a detour's hop costs what one over PCIe does (NCCL tuning.cc: typeIntra)
-        ring = min(
+        return min(
             _latency_seconds(protocol, self.size, linked)
-            + moved / min(way.ring_gbps * protocol.efficiency, protocol.ceiling_gbps(self.architecture))
+            + moved / min(gbps * protocol.efficiency, protocol.ceiling_gbps(self.architecture))
             for protocol in constants.RING_PROTOCOLS
             if protocol.nvlink_from_architecture is None
-            or (way.path is not Path.HOST and self.architecture >= protocol.nvlink_from_architecture)
+            or (path is not Path.HOST and self.architecture >= protocol.nvlink_from_architecture)
         )
-        if way.tree_gbps is None:
-            return ring
-        return (1 - way.tree_chance) * ring + way.tree_chance * min(ring, self._tree_seconds(way.tree_gbps, message_bytes, linked))
 
     def _tree_seconds(self, gbps: float, message_bytes: float, linked: bool) -> float:
         """Up and down: the data cross every wire twice, whatever n is. Source: NCCL tuning.cc."""
@@ -156,9 +171,9 @@ def _way(fabric: Fabric, members: tuple[int, ...], packing: Packing, architectur
     if not chance:
         return Way(packing.path, packing.ring_gbps)
     ring = packing.ring_gbps
-    if packing.path is Path.HOST:  # a split makes NCCL look for two channels from the start
-        ring = max(ring, chance * channelled_gbps(packing.wire_gbps, speeds, TREE_CHANNELS))
-    return Way(packing.path, ring, tree_gbps(fabric, members, packing.path, speeds), chance)
+    if packing.path is Path.HOST:
+        ring = max(ring, channelled_gbps(packing.wire_gbps, speeds, TREE_CHANNELS))
+    return Way(packing.path, packing.ring_gbps, Split(chance, ring, tree_gbps(fabric, members, packing.path, speeds)))
 
 
 def _architecture(fabric: Fabric, members: tuple[int, ...]) -> int | None:

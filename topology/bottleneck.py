@@ -24,7 +24,7 @@ def why(machine: Machine, fabric: Fabric, members: tuple[int, ...]) -> tuple[str
     said = [*_links(fabric, members, best), *(_crossing(wire) for wire in best.full)]
     if best.wire_gbps > best.ring_gbps * 1.005:
         said.append(f"the wires could carry {best.wire_gbps:g} GB/s; channels of equal speed make {best.ring_gbps:g} of them")
-    tree = max((way.tree_gbps or 0.0 for way in found.ways if way.path is best.path), default=0.0)
+    tree = max((way.split.tree_gbps or 0.0 for way in found.ways if way.path is best.path and way.split), default=0.0)
     if tree > 1.5 * best.ring_gbps:
         said.append("a tree crosses the slow cut once only, and is faster than the ring for large messages")
     if found.nvls_gbps is not None:

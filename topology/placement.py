@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import combinations, product
 from math import prod
 
-from topology.bandwidth import AllReduce, all_reduce
+from topology.bandwidth import MESSAGE_MIXES, AllReduce, all_reduce
 from topology.fabric import Fabric, build_fabric
 from topology.hardware import Gpu, Machine, Nic, mask_of, positions_of
 from topology.prediction import Predictor, numa_nodes, pair_scores
@@ -51,6 +51,7 @@ class SetTable:
         self._by_kind: dict[tuple[int, ...], AllReduce | None] = {}
         self._by_look: dict[int, AllReduce | None] = {}
         self._by_mask: dict[int, AllReduce | None] = {}
+        self._effective: dict[tuple[int, str], float | None] = {}
         self._extremes: dict[tuple[int, int], tuple[Placement, Placement] | None] = {}
         self._capability: dict[tuple[int, int], float] = {}
 
@@ -61,6 +62,14 @@ class SetTable:
         except KeyError:
             found = self._by_mask[mask] = self._of_kind(self._kind(mask))
             return found
+
+    def effective_gbps(self, mask: int, messages: str) -> float | None:
+        """Bus bandwidth over a mix of message sizes, by its name in MESSAGE_MIXES; None for fewer than two GPUs."""
+        key = (mask, messages)
+        if key not in self._effective:
+            found = self.all_reduce(mask)
+            self._effective[key] = found.effective_gbps(MESSAGE_MIXES[messages]) if found else None
+        return self._effective[key]
 
     def _kind(self, mask: int) -> tuple[int, ...]:
         """How many GPUs of each class of twins: sets of one kind are alike."""
@@ -193,6 +202,10 @@ class PlacementTable:
         """All-reduce bus bandwidth of a set in GB/s, of large messages; None for fewer than two GPUs."""
         found = self.all_reduce(mask)
         return found.busbw_gbps if found else None
+
+    def effective_gbps(self, mask: int, messages: str) -> float | None:
+        """Bus bandwidth over a mix of message sizes; see `SetTable.effective_gbps`."""
+        return self.sets.effective_gbps(mask if self._there is None else _translated(self._there, mask), messages)
 
     def extremes(self, free: int, size: int) -> tuple[Placement, Placement] | None:
         """Best and worst set of `size` GPUs out of `free`; None where it does not fit. See `SetTable.extremes`."""

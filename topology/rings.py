@@ -13,7 +13,7 @@ what makes eight GPUs behind one uplink slow.
 There are up to three ways to ring a set, packed apart because NCCL too runs all its rings over one class of path:
 
     NVLink   over the pairs' own NVLinks, or their NVSwitch ports
-    detour   NVLink all the way, a pair without a link of its own crossing those of one other GPU of the set
+    detour   NVLink all the way, pairs also crossing the links of one other GPU of the set
     host     each pair over its NVLinks where it has some, else over PCIe
 
 Limit: the rings of nine GPUs and more are drawn from the machine's hierarchy instead of from all (n-1)!/2.
@@ -73,16 +73,16 @@ def pack_rings(fabric: Fabric, members: tuple[int, ...], speeds_gbps: tuple[floa
     A detour that gains nothing over the pairs' own links is left out.
     """
     found: dict[Path, Packing] = {}
-    most = _most_nvlink_gbps(fabric, members)
     for path, rings in ways(fabric, members).items():
-        if path is Path.DETOUR and Path.NVLINK in found and found[Path.NVLINK].wire_gbps >= most - 1e-6:
-            continue  # nothing to gain: some GPU has no NVLink left
         rate, full = pack(rings)
         wire = round(2 * rate, 6)
         found[path] = Packing(path, round(_channelled(path, rings, wire, speeds_gbps), 6), wire, full)
-    own, detour = found.get(Path.NVLINK), found.get(Path.DETOUR)
-    if own is not None and detour is not None and detour.wire_gbps <= own.wire_gbps + 1e-6:
-        del found[Path.DETOUR]
+    own = found[Path.NVLINK].wire_gbps if Path.NVLINK in found else 0.0
+    switched = all(fabric.switch_links[member] for member in members)
+    detours = None if switched or own >= _most_nvlink_gbps(fabric, members) - 1e-6 else pack_detours(fabric, members)
+    if detours is not None and 2 * detours[0] > own + 1e-6:
+        wire = round(2 * detours[0], 6)
+        found[Path.DETOUR] = Packing(Path.DETOUR, wire, wire, detours[1])
     return tuple(found.values())
 
 
@@ -140,7 +140,7 @@ def _channelled(path: Path, rings: Rings, wire_gbps: float, speeds_gbps: tuple[f
 
 
 def ways(fabric: Fabric, members: tuple[int, ...]) -> dict[Path, Rings]:
-    """The rings on offer, by class of path."""
+    """The rings on offer, by class of path; detours see to themselves, in `pack_detours`."""
     size = len(members)
     plain = {(i, j): fabric.routes[members[i], members[j]] for i, j in combinations(range(size), 2)}
     own = {(i, j): route for (i, j), route in plain.items() if over_nvlink(fabric, members[i], members[j])}
@@ -149,16 +149,47 @@ def ways(fabric: Fabric, members: tuple[int, ...]) -> dict[Path, Rings]:
     direct = order[_all_edges(order, own)] if own else order[:0]
     if len(direct):
         offers[Path.NVLINK] = offer(fabric, direct, own)
-    if own and len(own) < len(plain):
-        detours = {pair: route for pair in plain if (route := own.get(pair) or _detour(fabric, members, *pair))}
-        reached = order[_all_edges(order, detours)]
-        if len(reached) > len(direct):
-            offers[Path.DETOUR] = offer(fabric, reached, detours)
     host = {(i, j): fabric.host_route(members[i], members[j]) for i, j in plain}
     others = order[~_all_edges(order, {pair: route for pair, route in own.items() if host[pair] == route})]
     if len(others):
         offers[Path.HOST] = offer(fabric, others, host)
     return offers
+
+
+def pack_detours(fabric: Fabric, members: tuple[int, ...]) -> tuple[float, tuple[FullWire, ...]] | None:
+    """Most total rate of rings that keep to NVLink, each edge spread over the pair's own links and those of any one third
+    GPU of the set; None where no ring does. With `flow[p, d]` for what pair p sends along its way d,
+
+        maximise sum(rate[r])   subject to   sum over rings r with edge p of rate[r] = sum over d of flow[p, d]
+                                             sum(uses[p, d, w] flow[p, d]) <= capacity[w]
+    """
+    roads = {pair: found for pair in combinations(range(len(members)), 2) if (found := _nvlink_roads(fabric, members, *pair))}
+    order = drawn_rings(fabric, members) if drawn_suffice(fabric, members) else every_ring(len(members))
+    order = order[_all_edges(order, {pair: found[0] for pair, found in roads.items()})]
+    if not len(order):
+        return None
+    pairs = {pair: row for row, pair in enumerate(roads)}
+    flows = [(pair, road) for pair, found in roads.items() for road in found]
+    wires = sorted({wire for _, road in flows for wire, _ in road})
+    place = {wire: row for row, wire in enumerate(wires)}
+    sent = np.zeros((len(pairs), len(order) + len(flows)))
+    following = np.roll(order, -1, axis=1)
+    for ring, (tails, heads) in enumerate(zip(order, following, strict=True)):
+        for tail, head in zip(tails, heads, strict=True):
+            sent[pairs[min(tail, head), max(tail, head)], ring] += 1
+    load = np.zeros((len(wires), len(order) + len(flows)))
+    for column, (pair, road) in enumerate(flows, start=len(order)):
+        sent[pairs[pair], column] = -1
+        for wire, times in road:
+            load[place[wire], column] += times
+    capacity = np.array([fabric.capacity_gbps[wire] for wire in wires])
+    aim = np.concatenate([-np.ones(len(order)), np.zeros(len(flows))])
+    solved = linprog(aim, A_ub=load, b_ub=capacity, A_eq=sent, b_eq=np.zeros(len(pairs)), method="highs")
+    if solved.status != 0 or solved.fun is None or solved.x is None:
+        raise ArithmeticError(f"ring packing found no optimum: {solved.message}")
+    total = float(-solved.fun)
+    rings = Rings(load.T, tuple(wires), capacity)
+    return total, _full(rings, np.asarray(solved.ineqlin.marginals) < -1e-9, load @ solved.x / (total or 1.0))
 
 
 def _all_edges(order: NDArray[np.intp], routes: dict[tuple[int, int], Route]) -> NDArray[np.bool_]:
@@ -191,15 +222,15 @@ def offer(fabric: Fabric, order: NDArray[np.intp], routes: dict[tuple[int, int],
     return Rings(np.unique(loads, axis=0), wires, np.array([fabric.capacity_gbps[wire] for wire in wires]))
 
 
-def _detour(fabric: Fabric, members: tuple[int, ...], i: int, j: int) -> Route | None:
-    """The widest way over the NVLinks of one other GPU of the set, or None."""
+def _nvlink_roads(fabric: Fabric, members: tuple[int, ...], i: int, j: int) -> list[Route]:
+    """A pair's own NVLinks, and the ways over those of one other GPU of the set."""
     a, b = members[i], members[j]
-    found: list[Route] = []
+    found = [fabric.routes[a, b]] if over_nvlink(fabric, a, b) else []
     for middle in members:
         legs = [(min(end, middle), max(end, middle)) for end in (a, b) if end != middle]
         if len(legs) == 2 and all(fabric.link_class[leg].startswith("NV") for leg in legs):
             found.append(tuple(use for leg in legs for use in fabric.routes[leg]))
-    return max(found, key=lambda way: min(fabric.capacity_gbps[wire] for wire, _ in way), default=None)
+    return found
 
 
 def over_nvlink(fabric: Fabric, a: int, b: int) -> bool:

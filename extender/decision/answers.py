@@ -12,9 +12,10 @@ from extender.decision.demand import Demand, demand_of
 from extender.decision.judge import UNKNOWN_NODE, Judge
 from extender.decision.objects import Pod
 from extender.decision.reasons import Rejection
+from extender.decision.rules import Rules
 from extender.decision.scores import NO_RANKS, Ranker, Ranking
 from extender.decision.verdict import Evidence, Verdict
-from extender.settings import Scoring
+from extender.settings import Scoring, Settings
 from topology.fabric import assumptions, fabric_name
 from topology.record import TopologyRecord
 
@@ -33,6 +34,12 @@ def judge_all(judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, name
             state = view.state
             verdicts.append(memory.get(state) or judged(demand, state))
     return verdicts
+
+
+def rules(settings: Settings) -> Rules:
+    """What verdicts depend on, out of the settings."""
+    scoring = settings.scoring
+    return Rules(scoring.size_mix, scoring.messages, settings.filtering.refuse_hazards)
 
 
 def ranker(scoring: Scoring) -> Ranker:
@@ -70,6 +77,7 @@ def demand_answer(demand: Demand | Rejection) -> dict[str, Any]:
         "gpus_per_container": list(demand.groups),
         "gpus_per_init_container": [size for size, init in demand.steps if init],
         "min_gpu_memory_bytes": demand.min_gpu_memory_bytes,
+        "messages": demand.messages,
     }
 
 
@@ -88,6 +96,7 @@ def node_answer(name: str, verdict: Verdict, ranking: Ranking | None) -> dict[st
         "worst_bandwidth_gbps": evidence.worst_gbps,
         "predicted": [{"gpus": list(p.gpus), "probability": p.probability, "bandwidth_gbps": p.busbw_gbps} for p in evidence.prospects],
         "notes": list(evidence.notes),
+        "effective_bandwidth_gbps": evidence.effective_gbps,
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
-from extender.decision.cluster import BoundPod, NodeView, Snapshot, node_view
+from extender.decision.cluster import NODE_DEFAULTS, BoundPod, NodeDefaults, NodeView, Snapshot, node_view
 from extender.decision.demand import Demand, demand_of
 from extender.decision.objects import Meta, Node, Pod
 from topology.record import TopologyRecord
@@ -72,14 +72,14 @@ T = TypeVar("T")
 Change = NodeSeen | NodeGone | PodSeen | PodGone | TopologySeen | TopologyGone | Listed
 
 
-def fold(snapshot: Snapshot, change: Change, resource: str) -> Snapshot:
+def fold(snapshot: Snapshot, change: Change, resource: str, defaults: NodeDefaults = NODE_DEFAULTS) -> Snapshot:
     """The snapshot after one change."""
-    return fold_all(snapshot, (change,), resource)
+    return fold_all(snapshot, (change,), resource, defaults)
 
 
-def fold_all(snapshot: Snapshot, changes: Iterable[Change], resource: str) -> Snapshot:
+def fold_all(snapshot: Snapshot, changes: Iterable[Change], resource: str, defaults: NodeDefaults = NODE_DEFAULTS) -> Snapshot:
     """The snapshot after some changes, in order; cheaper than one by one, and the same."""
-    draft = _Draft(snapshot, resource)
+    draft = _Draft(snapshot, resource, defaults)
     for change in changes:
         draft.apply(change)
     return draft.done()
@@ -88,8 +88,9 @@ def fold_all(snapshot: Snapshot, changes: Iterable[Change], resource: str) -> Sn
 class _Draft:
     """Private copies while a batch is folded; nobody else sees them before `done`."""
 
-    def __init__(self, snapshot: Snapshot, resource: str) -> None:
-        self.before, self.resource = snapshot, resource
+    def __init__(self, snapshot: Snapshot, resource: str, defaults: NodeDefaults) -> None:
+        self.before, self.resource, self.defaults = snapshot, resource, defaults
+        self.sizes, self.asked = dict(snapshot.sizes), dict(snapshot.asked)
         self.nodes, self.pods = dict(snapshot.nodes), dict(snapshot.pods)
         self.topologies, self.by_node = dict(snapshot.topologies), dict(snapshot.by_node)
         self.listed = snapshot.listed
@@ -106,8 +107,10 @@ class _Draft:
             case TopologyGone(name):
                 self._drop(self.topologies, name)
             case PodSeen(pod):
+                self._ask(pod.key, _asked(pod, self.resource))
                 self._pod_seen(pod)
             case PodGone(key):
+                self._ask(key, ())
                 self._unbind(key)
             case Listed(kind, changes):
                 self._relist(kind, changes)
@@ -133,6 +136,22 @@ class _Draft:
             self.by_node[bound.node] = self.by_node.get(bound.node, frozenset()) | {bound.key}
             self.touched.add(bound.node)
 
+    def _ask(self, key: str, groups: tuple[int, ...]) -> None:
+        """Keep count of what sizes pods ask for."""
+        known = self.asked.get(key, ())
+        if known == groups:
+            return
+        for size in known:
+            self.sizes[size] -= 1
+            if not self.sizes[size]:
+                del self.sizes[size]
+        for size in groups:
+            self.sizes[size] = self.sizes.get(size, 0) + 1
+        if groups:
+            self.asked[key] = groups
+        else:
+            del self.asked[key]
+
     def _unbind(self, key: str) -> None:
         bound = self.pods.pop(key, None)
         if bound is not None:
@@ -150,6 +169,7 @@ class _Draft:
                 case "topologies":
                     self._drop(self.topologies, name)
                 case _:
+                    self._ask(name, ())
                     self._unbind(name)
         for change in changes:
             self.apply(change)
@@ -157,11 +177,11 @@ class _Draft:
 
     def _absent(self, kind: str, changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]) -> list[str]:
         present = {_name(change) for change in changes}
-        known = {"nodes": set(self.nodes), "topologies": set(self.topologies), "pods": set(self.pods)}[kind]
+        known = {"nodes": set(self.nodes), "topologies": set(self.topologies), "pods": set(self.pods) | set(self.asked)}[kind]
         return sorted(known - present)
 
     def done(self) -> Snapshot:
-        if not self.touched and self.listed == self.before.listed:
+        if not self.touched and self.listed == self.before.listed and self.asked == self.before.asked:
             return self.before
         views: dict[str, NodeView] = dict(self.before.views)
         for name in self.touched:
@@ -170,8 +190,10 @@ class _Draft:
                 views.pop(name, None)
             else:
                 held = tuple(self.pods[key] for key in self.by_node.get(name, ()))
-                views[name] = node_view(node, self.topologies.get(name), held, self.resource)
-        return Snapshot(self.nodes, self.pods, self.topologies, self.by_node, views, self.listed, self.before.revision + 1)
+                views[name] = node_view(node, self.topologies.get(name), held, self.resource, self.defaults)
+        return Snapshot(
+            self.nodes, self.pods, self.topologies, self.by_node, views, self.listed, self.sizes, self.asked, self.before.revision + 1
+        )
 
 
 def _name(change: NodeSeen | PodSeen | TopologySeen) -> str:
@@ -199,6 +221,12 @@ def bound_pod(pod: Pod, resource: str) -> BoundPod | None:
         return None
     meta = pod.metadata
     return BoundPod(pod.key, meta.namespace or "default", meta.name, pod.spec.node_name, demand, meta.creation_timestamp or "")
+
+
+def _asked(pod: Pod, resource: str) -> tuple[int, ...]:
+    """GPUs of each container that stays and asks for some; nothing of a pod whose request makes no sense."""
+    demand = _held(pod, resource)
+    return tuple(size for size in demand.groups if size) if demand else ()
 
 
 def _held(pod: Pod, resource: str) -> Demand | None:

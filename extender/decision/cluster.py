@@ -14,9 +14,11 @@ from types import MappingProxyType
 
 from extender.decision.demand import Demand, quantity
 from extender.decision.objects import Node
-from topology.hardware import Machine
+from topology.hardware import Machine, with_gpus
+from topology.numa_alignment import TopologyManager
 from topology.placement import PlacementTable, table_for
-from topology.prediction import Steps
+from topology.platforms import fallback_platform, machine_of
+from topology.prediction import USUAL, DevicePlugin, Kubelet, Steps
 from topology.products import same_product
 from topology.record import Allocation, TopologyRecord, free_mask
 
@@ -30,6 +32,10 @@ MEMORY_TOLERANCE = 0.15
 """The agent's and the label's memory may differ by this much: one reserves framebuffer, one does not."""
 
 
+TOPOLOGY_MANAGER, DEVICE_PLUGIN = "fabricwise.dev/topology-manager-policy", "fabricwise.dev/device-plugin"
+"""Node labels that say what the API does not."""
+
+
 @dataclass(frozen=True, slots=True)
 class BoundPod:
     """A pod that holds GPUs on a node."""
@@ -40,6 +46,17 @@ class BoundPod:
     node: str
     demand: Demand
     created: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDefaults:
+    """What is taken for granted of nodes that do not say otherwise."""
+
+    kubelet: Kubelet = USUAL
+    assume_from_product: bool = True
+
+
+NODE_DEFAULTS = NodeDefaults()
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +77,8 @@ class NodeState:
     """(free mask, probability), likeliest first; empty where topology is unknown."""
     note: str
     """Where the topology is from, or why there is none."""
+    kubelet: Kubelet = USUAL
+    """How the node hands out devices."""
 
     @property
     def free_count(self) -> int:
@@ -92,6 +111,10 @@ class Snapshot:
     views: Mapping[str, NodeView] = field(default_factory=lambda: MappingProxyType({}))
     listed: frozenset[str] = frozenset()
     """Kinds that have been listed in full."""
+    sizes: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    """GPUs per container -> how many containers of the known pods, waiting, running or ended, ask for so many."""
+    asked: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """The same per pod key, for pods that ask for GPUs."""
     revision: int = 0
 
     @property
@@ -105,8 +128,13 @@ class Snapshot:
         return not self.missing
 
 
-def node_view(node: Node, record: TopologyRecord | str | None, pods: tuple[BoundPod, ...], resource: str) -> NodeView:
-    """Derive a node's view from its three sources. A topology that contradicts its node is set aside, and said so."""
+def node_view(
+    node: Node, record: TopologyRecord | str | None, pods: tuple[BoundPod, ...], resource: str, defaults: NodeDefaults = NODE_DEFAULTS
+) -> NodeView:
+    """Derive a node's view from its three sources. A topology that contradicts its node is set aside, and said so.
+
+    A node without any is judged as the known platform of its product and GPU count, where there is just one.
+    """
     pods = tuple(sorted(pods, key=lambda pod: (pod.created, pod.key)))
     problem = record if isinstance(record, str) else None
     machine = record.machine if isinstance(record, TopologyRecord) else None
@@ -115,9 +143,14 @@ def node_view(node: Node, record: TopologyRecord | str | None, pods: tuple[Bound
     allocatable = count_of(node, resource)
     requested = sum(pod.demand.total for pod in pods)
     labels = node.metadata.labels or {}
+    kubelet = _kubelet(labels, defaults.kubelet)
+    assumed = _assumed(labels, allocatable) if record is None and defaults.assume_from_product else None
+    if assumed is not None:
+        platform, machine = assumed
+        record = TopologyRecord(node.metadata.name, machine)
     if machine is None or problem is not None or not machine.gpus:
         note = f"topology unknown: {problem}" if problem else "topology unknown: no GpuTopology, using labels and counts"
-        state = _shared(allocatable, requested, _product(labels), _label_memory(labels), None, (), allocatable, (), note)
+        state = _shared(allocatable, requested, _product(labels), _label_memory(labels), None, (), allocatable, (), note, kubelet)
         return NodeView(node.metadata.name, state, pods, problem)
     assert isinstance(record, TopologyRecord)
     table = table_for(machine)
@@ -126,9 +159,11 @@ def node_view(node: Node, record: TopologyRecord | str | None, pods: tuple[Bound
     sick = {index for index, _ in record.status.unhealthy} if record.status else set()
     healthy = min(allocatable, len(machine.gpus) - len(sick))
     note = "topology from GpuTopology" + ("" if record.status else " without status: device use predicted")
+    if assumed is not None:
+        note = f"topology assumed from product: {platform}; device use predicted"
     state = _shared(
         allocatable, requested, machine.gpus[0].product or _product(labels), memory, table,
-        tuple(gpu.index for gpu in machine.gpus), healthy, _beliefs(record, table, pods), note,
+        tuple(gpu.index for gpu in machine.gpus), healthy, _beliefs(record, table, pods, kubelet), note, kubelet,
     )  # fmt: skip
     return NodeView(node.metadata.name, state, pods)
 
@@ -136,19 +171,40 @@ def node_view(node: Node, record: TopologyRecord | str | None, pods: tuple[Bound
 @lru_cache(maxsize=16_384)
 def _shared(
     allocatable: int, requested: int, product: str | None, memory: int | None, table: PlacementTable | None,
-    indices: tuple[int, ...], healthy: int, beliefs: tuple[tuple[int, float], ...], note: str,
+    indices: tuple[int, ...], healthy: int, beliefs: tuple[tuple[int, float], ...], note: str, kubelet: Kubelet,
 ) -> NodeState:  # fmt: skip
     """One object per distinct state. A cache: dropping an entry costs time, never an answer."""
-    return NodeState(allocatable, requested, product, memory, table, indices, healthy, beliefs, note)
+    return NodeState(allocatable, requested, product, memory, table, indices, healthy, beliefs, note, kubelet)
 
 
-def _beliefs(record: TopologyRecord, table: PlacementTable, pods: tuple[BoundPod, ...]) -> tuple[tuple[int, float], ...]:
+def _kubelet(labels: Mapping[str, str], usual: Kubelet) -> Kubelet:
+    """The node's own word, where it makes sense."""
+    manager, plugin = labels.get(TOPOLOGY_MANAGER), labels.get(DEVICE_PLUGIN)
+    return Kubelet(
+        TopologyManager(manager) if manager in set(TopologyManager) else usual.topology_manager,
+        DevicePlugin(plugin) if plugin in set(DevicePlugin) else usual.device_plugin,
+    )
+
+
+def _assumed(labels: Mapping[str, str], allocatable: int) -> tuple[str, Machine] | None:
+    """The platform that GFD's labels describe, with its name; None where they fit none, or the node shares or splits GPUs."""
+    product, counted = _product(labels), labels.get("nvidia.com/gpu.count", "")
+    whole = labels.get("nvidia.com/mig.strategy", "none") in ("none", "") and not (product or "").endswith("-SHARED")
+    if product is None or not whole or not counted.isdigit() or int(counted) < allocatable:
+        return None
+    name = fallback_platform(product, int(counted))
+    if name is None:
+        return None
+    return name, with_gpus(machine_of(name), product=product, memory_bytes=_label_memory(labels))
+
+
+def _beliefs(record: TopologyRecord, table: PlacementTable, pods: tuple[BoundPod, ...], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
     """Free masks: what the status leaves, less the predicted devices of bound pods it does not name."""
     named = {holder for held in (record.status.allocated if record.status else ()) for holder in _holders(held)}
     beliefs = {free_mask(record.machine, record.status): 1.0}
     for pod in pods:
         if not named & {pod.key, f"{pod.namespace}/{pod.name}"}:
-            beliefs = _take(beliefs, table, pod.demand.steps)
+            beliefs = _take(beliefs, table, pod.demand.steps, kubelet)
     kept = sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
     total = sum(chance for _, chance in kept)
     return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
@@ -161,10 +217,10 @@ def _holders(held: Allocation) -> tuple[str, ...]:
     return (f"{held.pod_namespace or 'default'}/{held.pod_name}",) if held.pod_name else ()
 
 
-def _take(beliefs: dict[int, float], table: PlacementTable, steps: Steps) -> dict[int, float]:
+def _take(beliefs: dict[int, float], table: PlacementTable, steps: Steps, kubelet: Kubelet) -> dict[int, float]:
     left: dict[int, float] = {}
     for mask, chance in beliefs.items():
-        outcomes = table.predictor.predict(mask, steps).outcomes
+        outcomes = table.predictor.predict(mask, steps, kubelet).outcomes
         if not outcomes:  # more is bound than the status leaves free: nothing is left here
             left[0] = left.get(0, 0.0) + chance
         for outcome in outcomes:

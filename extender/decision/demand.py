@@ -9,9 +9,13 @@ from typing import Any
 
 from extender.decision.objects import Container, Pod
 from extender.decision.reasons import Reason, Rejection
+from topology.bandwidth import MESSAGE_MIXES
 
 MIN_GPU_MEMORY = "fabricwise.dev/min-gpu-memory"
 """Annotation: memory every GPU of the pod must have, as a quantity such as `80Gi` or `80G`."""
+
+MESSAGE_SIZE = "fabricwise.dev/message-size"
+"""Annotation: which all-reduces the pod cares about: `decode`, `prefill` or `mixed`."""
 
 MOST_GPUS = (1 << 63) - 1
 """The largest quantity Kubernetes keeps exactly (int64). Absurd counts below it are just more than any node has."""
@@ -39,6 +43,8 @@ class Demand:
     total: int
     """GPUs the pod holds at its peak: what the scheduler counts."""
     min_gpu_memory_bytes: int | None = None
+    messages: str | None = None
+    """A name of `topology.bandwidth.MESSAGE_MIXES`; None = the pod does not say."""
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -96,7 +102,11 @@ def demand_of(pod: Pod, resource: str) -> Demand | Rejection:
             memory = int(amount)
         except ValueError as error:
             return Rejection(Reason.BAD_MIN_GPU_MEMORY, f"annotation {MIN_GPU_MEMORY}: {error}")
-    return Demand(tuple(step for step in steps if step[0]), total, memory)
+    messages = (pod.metadata.annotations or {}).get(MESSAGE_SIZE)
+    if messages is not None and messages not in MESSAGE_MIXES:
+        said = f"annotation {MESSAGE_SIZE}: {messages[:40]!r} is none of {', '.join(MESSAGE_MIXES)}"
+        return Rejection(Reason.BAD_MESSAGE_SIZE, said)
+    return Demand(tuple(step for step in steps if step[0]), total, memory, messages)
 
 
 def _gpus(container: Container, resource: str) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from extender.decision.cluster import NodeState, NodeView
+from extender.decision.cluster import NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
 from extender.decision.filters import refuse
 from extender.decision.reasons import Reason, Rejection
+from extender.decision.rules import RULES, Rules, learnt_mix
 from extender.decision.verdict import Evidence, Prospect, Verdict
 from topology.hardware import positions_of
-from topology.placement import PlacementTable
+from topology.placement import DEFAULT_SIZE_MIX, PlacementTable
 from topology.prediction import Outcome
 
 MOST_PROSPECTS = 16
@@ -35,12 +36,19 @@ UNKNOWN_NODE = Verdict(Rejection(Reason.UNKNOWN_NODE, "no Node of that name has 
 class Judge:
     """Judges, and remembers. Holds no cluster state: forgetting changes no answer."""
 
-    def __init__(self, size_mix: Mapping[int, float]) -> None:
-        self._mix = size_mix
+    def __init__(self, rules: Rules) -> None:
+        """Where the rules name no mix of sizes it is learnt: see `prepare`."""
+        self._rules, self._learns = rules, rules.size_mix is None
+        self._mix: Mapping[int, float] = rules.size_mix or DEFAULT_SIZE_MIX
         self._memory: dict[Demand, dict[NodeState, Verdict]] = {
             Demand(((size, False),), size): {}
-            for size in size_mix  # the commonest first questions
+            for size in self._mix  # the commonest first questions
         }
+
+    @property
+    def size_mix(self) -> Mapping[int, float]:
+        """The mix of sizes that fragmentation is measured against now."""
+        return self._mix
 
     def remembered(self, demand: Demand) -> dict[NodeState, Verdict]:
         """The verdicts on one demand so far; `judge` fills it."""
@@ -52,18 +60,30 @@ class Judge:
         self._memory[demand] = memory  # last asked, last in order
         return memory
 
-    def prepare(self, states: Iterable[NodeState], views: Collection[NodeView]) -> None:
+    def learn(self, snapshot: Snapshot) -> bool:
+        """Take over the mix of sizes that the cluster's pods ask for, unless the rules name one. True where that changes it:
+        what was judged by the old one is forgotten."""
+        mix = learnt_mix(snapshot.sizes) if self._learns else self._mix
+        if mix == self._mix:
+            return False
+        self._mix, self._memory = mix, {demand: {} for demand in self._memory}
+        return True
+
+    def prepare(self, states: Iterable[NodeState], snapshot: Snapshot) -> None:
         """Judge new states for the demands asked last, before anybody waits for the answer; forget states long gone.
 
-        `views` are all nodes. Verdicts on states no node is in are kept until they outnumber the nodes: a node often
-        comes back to a state it was in.
+        Verdicts on states no node is in are kept until they outnumber the nodes: a node often comes back to a state it
+        was in. When what pods ask for has shifted, all is judged anew by the new mix of sizes.
         """
+        views = snapshot.views.values()
+        if self.learn(snapshot):
+            states = {view.state for view in views}
         self._forget(views)
         recent = list(self._memory.items())[-_PREPARED_DEMANDS:]
         for state in states:
             for demand, memory in recent:
                 if state not in memory:
-                    memory[state] = judge(demand, state, self._mix)
+                    memory[state] = judge(demand, state, self._mix, self._rules)
 
     def _forget(self, views: Collection[NodeView]) -> None:
         for demand, memory in list(self._memory.items()):
@@ -78,33 +98,35 @@ class Judge:
         memory = self.remembered(demand)
         verdict = memory.get(state)
         if verdict is None:
-            verdict = memory[state] = judge(demand, state, self._mix)
+            verdict = memory[state] = judge(demand, state, self._mix, self._rules)
         return verdict
 
 
-def judge(demand: Demand, state: NodeState, mix: Mapping[int, float]) -> Verdict:
+def judge(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rules = RULES) -> Verdict:
     """The verdict on one node state. Pure; `mix` weights the sizes later pods will ask for."""
-    rejection = refuse(demand, state)
+    rejection = refuse(demand, state, rules)
     if rejection is not None:
         return Verdict(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
     if state.table is None or not demand.total:
         return Verdict(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
-    return Verdict(None, _evidence(demand, state, state.table, mix))
+    return Verdict(None, _evidence(demand, state, state.table, mix, demand.messages or rules.messages))
 
 
-def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapping[int, float]) -> Evidence:
+def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapping[int, float], messages: str) -> Evidence:
     sets: dict[tuple[int, float | None], float] = {}
+    effective = 0.0
     approximate = hazard = False
     loss = least = weight = 0.0
     extremes: list[float] = []
     for free, belief in state.beliefs:
-        prediction = table.predictor.predict(free, demand.steps)
+        prediction = table.predictor.predict(free, demand.steps, state.kubelet)
         approximate, hazard = approximate or prediction.approximate, hazard or prediction.hazard
         before = table.capability(free, mix)
         for outcome in prediction.outcomes:
             chance = belief * outcome.probability
             key = (outcome.taken, _slowest(table, outcome))
             sets[key] = sets.get(key, 0.0) + chance
+            effective += chance * (_least_effective(table, outcome, messages) or 0.0)
             loss += chance * (before - table.capability(free & ~outcome.taken, mix))
             weight += chance
         least += belief * min((before - table.capability(free & ~o.taken, mix) for o in prediction.outcomes), default=0.0)
@@ -118,6 +140,7 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
         best_gbps=max(extremes, default=None),
         expected_gbps=round(expected, 6) if expected is not None else None,
         worst_gbps=min(extremes, default=None),
+        effective_gbps=round(effective / total, 6) if speeds else None,
         prospects=tuple(
             Prospect(tuple(sorted(state.indices[p] for p in positions_of(mask))), round(chance / total, 6), speed)
             for (mask, speed), chance in ranked[:MOST_PROSPECTS]
@@ -134,6 +157,12 @@ def _slowest(table: PlacementTable, outcome: Outcome) -> float | None:
     speeds = [table.busbw_gbps(mask) for mask in outcome.group_masks]
     known = [speed for speed in speeds if speed is not None]
     return min(known) if known else None
+
+
+def _least_effective(table: PlacementTable, outcome: Outcome, messages: str) -> float | None:
+    """The same over the messages the pod cares about."""
+    speeds = [table.effective_gbps(mask, messages) for mask in outcome.group_masks]
+    return min((speed for speed in speeds if speed is not None), default=None)
 
 
 def _extremes(demand: Demand, table: PlacementTable, free: int) -> list[float]:

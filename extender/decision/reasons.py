@@ -20,11 +20,14 @@ class Reason(StrEnum):
     TOO_FEW_HEALTHY = "too few healthy GPUs"
     TOO_SMALL_MEMORY = "GPU memory class too small"
     TOO_FEW_FREE = "too few free GPUs"
+    BAD_MESSAGE_SIZE = "pod annotation fabricwise.dev/message-size is malformed"
+    NUMA_ALIGNMENT = "kubelet would reject: GPUs cannot be aligned to NUMA nodes"
+    HAZARD = "device plugin could crash on this request"
 
     @property
     def curable(self) -> bool:
         """Whether evicting pods (or waiting) could cure it; if not, it is reported as unresolvable."""
-        return self in (Reason.TOO_FEW_FREE, Reason.UNKNOWN_NODE)
+        return self in (Reason.TOO_FEW_FREE, Reason.UNKNOWN_NODE, Reason.NUMA_ALIGNMENT, Reason.HAZARD)
 
 
 @dataclass(frozen=True, slots=True)

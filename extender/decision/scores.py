@@ -19,7 +19,7 @@ TOP_SCORE = 10
 class Candidates:
     """What a scorer may know of the other candidates, and the operator's neutral values."""
 
-    best_expected_gbps: float | None
+    best_effective_gbps: float | None
     unknown_topology_value: float
     unknown_memory_value: float
 
@@ -52,14 +52,16 @@ Scorer = Callable[[Demand, Evidence, Candidates], Score]
 
 
 def link(demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
-    """Expected all-reduce bandwidth of the devices the pod would get, over the best candidate's."""
+    """Expected all-reduce bandwidth of the devices the pod would get, at the message sizes it cares about, over the best
+    candidate's."""
     if not demand.needs_links:
         return Score(1.0, "one GPU per container: no links needed")
-    expected = evidence.expected_gbps
-    if expected is None:
+    effective, large = evidence.effective_gbps, evidence.expected_gbps
+    if effective is None or large is None:
         return Score(candidates.unknown_topology_value, "topology unknown")
-    best = candidates.best_expected_gbps or expected
-    return Score(min(1.0, expected / best) if best else 0.0, "{:.1f} GB/s expected, best candidate {:.1f}", (expected, best))
+    best = candidates.best_effective_gbps or effective
+    words = "{:.1f} GB/s expected of large messages, {:.1f} over the mix, best candidate's mix {:.1f}"
+    return Score(min(1.0, effective / best) if best else 0.0, words, (large, effective, best))
 
 
 def fragmentation(_demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
@@ -118,7 +120,7 @@ class Ranker:
     def rank(self, demand: Demand, verdicts: Sequence[Verdict]) -> Ranks:
         """The candidates in relation to each other. Nodes in equal states share a verdict, and so a rank."""
         distinct = [verdict for verdict in dict.fromkeys(verdicts) if verdict.feasible]
-        best = max((v.evidence.expected_gbps for v in distinct if v.evidence.expected_gbps is not None), default=None)
+        best = max((v.evidence.effective_gbps for v in distinct if v.evidence.effective_gbps is not None), default=None)
         known = self._remembered(demand, best)
         for verdict in distinct:
             if verdict not in known:

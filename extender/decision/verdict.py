@@ -24,6 +24,8 @@ class Evidence:
     best_gbps: float | None = None
     expected_gbps: float | None = None
     worst_gbps: float | None = None
+    effective_gbps: float | None = None
+    """Expected bus bandwidth over the message sizes the pod cares about (`topology.bandwidth.MESSAGE_MIXES`)."""
     prospects: tuple[Prospect, ...] = ()
     loss: float | None = None
     """Capability (see `PlacementTable.capability`) the node is expected to lose, 0..1."""

@@ -25,7 +25,7 @@ from rich.table import Table
 from extender.adapters.simulated import node_manifest
 from extender.decision.demand import Demand, demand_of
 from extender.decision.judge import Judge
-from extender.settings import Scoring
+from extender.decision.rules import RULES
 from tests.cluster.control_plane import free_port
 from tests.objects import pod, pod_struct, snapshot
 from topology.bandwidth import all_reduce
@@ -110,7 +110,7 @@ def verbs(ours: http.client.HTTPConnection, floor: http.client.HTTPConnection, n
 def first_judgements() -> str:
     """What a state costs the first time it is judged, against the look-up after."""
     state = snapshot(*cluster(800))
-    judge = Judge(Scoring().size_mix)
+    judge = Judge(RULES)
     demand = demand_of(pod_struct(pod(4)), "nvidia.com/gpu")
     assert isinstance(demand, Demand)
     states = list({view.state for view in state.views.values()})

@@ -9,14 +9,16 @@ import pytest
 from extender.decision.answers import explain, ranker
 from extender.decision.cluster import Snapshot
 from extender.decision.judge import Judge
+from extender.decision.rules import Rules
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
+from topology.placement import DEFAULT_SIZE_MIX
 from topology.record import Allocation, DeviceStatus
 
 
 def ask(state: Snapshot, manifest: dict[str, Any], scoring: Scoring | None = None) -> dict[str, Any]:
     scoring = scoring or Scoring()
-    return explain(Judge(scoring.size_mix), ranker(scoring), state, pod_struct(manifest), GPU)
+    return explain(Judge(Rules(DEFAULT_SIZE_MIX)), ranker(scoring), state, pod_struct(manifest), GPU)
 
 
 def row(answer: dict[str, Any], name: str) -> dict[str, Any]:
@@ -248,9 +250,9 @@ def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -
     from extender.decision import judge as module
     from extender.decision.demand import Demand
 
-    view = snapshot(*machine("n", "t4", 4)).views["n"]
-    state, judge = view.state, Judge({1: 1.0, 2: 1.0})
-    judge.prepare([state], [view])
+    known = snapshot(*machine("n", "t4", 4))
+    state, judge = known.views["n"].state, Judge(Rules({1: 1.0, 2: 1.0}))
+    judge.prepare([state], known)
     monkeypatch.setattr(module, "judge", None)
     assert judge.judge(Demand(((2, False),), 2), state).feasible, "found in memory: calling the judge would fail"
 
@@ -260,7 +262,7 @@ def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.Mon
     from extender.decision.demand import Demand
 
     monkeypatch.setattr(module, "_MOST_DEMANDS", 3)
-    judge = Judge({})
+    judge = Judge(Rules({}))
     demands = [Demand(((size, False),), size) for size in range(1, 5)]
     kept = judge.remembered(demands[0])
     for demand in demands[1:3]:
@@ -276,14 +278,15 @@ def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPa
     from extender.decision.demand import Demand
 
     monkeypatch.setattr(module, "_SPARE_STATES", 2)
-    judge, demand = Judge({}), Demand(((1, False),), 1)
-    views = [snapshot(node("n", gpus)).views["n"] for gpus in range(1, 9)]
-    for view in views:
+    judge, demand = Judge(Rules({1: 1.0})), Demand(((1, False),), 1)
+    known = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(1, 9)))
+    for view in known.views.values():
         judge.judge(demand, view.state)
-    judge.prepare([], views)
+    judge.prepare([], known)
     assert len(judge.remembered(demand)) == 8, "all live"
-    judge.prepare([], views[:2])
-    assert set(judge.remembered(demand)) == {view.state for view in views[:2]}
+    left = snapshot(node("n1", 1), node("n2", 2))
+    judge.prepare([], left)
+    assert set(judge.remembered(demand)) == {view.state for view in left.views.values()}
 
 
 def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,12 +294,12 @@ def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) 
     from extender.decision.demand import Demand
 
     monkeypatch.setattr(module, "_MOST_VERDICTS", 10)
-    judge = Judge({})
-    views = [snapshot(node("n", gpus)).views["n"] for gpus in range(1, 9)]
+    judge = Judge(Rules({}))
+    known = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(1, 9)))
     for size in range(1, 4):
-        for view in views:
+        for view in known.views.values():
             judge.judge(Demand(((size, False),), size), view.state)
-    judge.prepare([], views)
+    judge.prepare([], known)
     assert list(judge._memory) == [Demand(((3, False),), 3)], "the demand asked last stays"
 
 

@@ -13,7 +13,7 @@ from tests.machines import machines, relabelled
 from topology import rings
 from topology.bandwidth import AllReduce, all_reduce
 from topology.channels import channelled_gbps
-from topology.constants import CHANNEL_GBPS, channel_gbps
+from topology.constants import CHANNEL_GBPS
 from topology.fabric import Fabric, build_fabric
 from topology.hardware import Machine, mask_of
 from topology.placement import table_for

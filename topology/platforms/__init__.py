@@ -12,10 +12,12 @@ A platform file is not a list of pairs but a description people can check agains
     nvswitch             NVLinks from each GPU into NVSwitches
     nvlinks              direct links: "0-1": 12
     peer_to_peer         whether PCIe peer-to-peer works
+    fallback             whether product and count alone make a machine this one (boards do; cards may be bridged or not)
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -24,7 +26,7 @@ import msgspec
 import yaml
 
 from topology.hardware import Gpu, Machine, PciePath, TopologyError
-from topology.products import facts
+from topology.products import facts, same_product
 
 
 class Platform(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -44,6 +46,7 @@ class Platform(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     nvswitch: int = 0
     nvlinks: dict[str, int] = {}
     peer_to_peer: bool | None = None
+    fallback: bool = False
 
 
 @cache
@@ -91,6 +94,22 @@ def machine_of(name: str, uuid_prefix: str | None = None) -> Machine:
     paths = tuple(tuple(_path(platform, i, j) for j in range(platform.gpus)) for i in range(platform.gpus))
     links = tuple(tuple(_links(platform, i, j) for j in range(platform.gpus)) for i in range(platform.gpus))
     return Machine(gpus, (), paths, links, platform.cpu, platform.peer_to_peer)
+
+
+@cache
+def fallback_platform(product: str, count: int) -> str | None:
+    """The platform that a product and a count of GPUs stand for, or None: for nodes that only GFD's labels describe.
+
+    How much memory a board's GPUs have changes none of its links.
+    """
+    for name, platform in platforms().items():
+        if platform.fallback and platform.gpus == count and same_product(_links_of(product), _links_of(platform.product)):
+            return name
+    return None
+
+
+def _links_of(product: str) -> str:
+    return re.sub(r"\d+ ?GB", "", product)
 
 
 def _path(platform: Platform, i: int, j: int) -> PciePath | None:
