@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The caller's own pip fills .venv: distributions often ship venv without the ensurepip it would need.
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench accuracy clean
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -34,6 +34,9 @@ format: .venv/.ready ## put the code in shape
 
 bench: .venv/.ready ## speed, as ratios within one run
 	@$(BIN)/python -m tests.bench
+
+accuracy: .venv/.ready ## the model against NCCL's search, measurements and NVIDIA's policy
+	@$(BIN)/python -m tests.accuracy
 
 clean: ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -22,14 +22,15 @@ from extender.decision import answers
 from extender.decision.demand import quantity
 from extender.decision.judge import Judge
 from extender.documents import load_documents
+from extender.drawing import draw
 from extender.errors import ClusterSourceError, FabricwiseError, RequestError
-from extender.inspection import machine_answer
+from extender.inspection import all_sets, machine_answer
 from extender.live import LiveCluster
 from extender.service import Service, build_service, node_defaults, server_for, settle_memory
 from extender.settings import Settings, load_settings
 from extender.sources import connect, wait_synced
 from extender.web.debug_api import pod_from
-from topology.hardware import Machine, TopologyError, with_gpus
+from topology.hardware import Machine, TopologyError, mask_of, with_gpus
 from topology.matrix import parse_matrix
 from topology.platforms import machine_of, platforms
 from topology.record import TopologyRecord, encode, free_mask
@@ -47,6 +48,14 @@ class Output(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+
+
+class Drawn(StrEnum):
+    """How to print what can also be drawn."""
+
+    TABLE = "table"
+    JSON = "json"
+    SVG = "svg"
 
 
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
@@ -145,22 +154,37 @@ def topo_show(
     cpu: CpuOption = None,
     pcie_gen: PcieOption = None,
     p2p: P2pOption = None,
-    output: OutputOption = Output.TABLE,
+    every_set: Annotated[bool, typer.Option("--all-sets", help="Every set of two or more GPUs, per message size.")] = False,
+    output: Annotated[Drawn, typer.Option("-o", "--output", help="How to print; svg draws the machine.")] = Drawn.TABLE,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
     """A machine's links in GB/s, and its best, expected and worst sets."""
     chosen = _indices(gpus)
+    if every_set and (output is Drawn.SVG or chosen is not None):
+        raise typer.BadParameter("--all-sets lists every set: it goes with neither --gpus nor -o svg")
     free: int | None = None
     if cluster is not None:
         machine, free = _node_machine(what, cluster, kubeconfig)
     elif Path(what).is_file():
         machine = _matrix(Path(what), product, memory, cpu, pcie_gen, p2p)
     elif what in platforms():
-        machine = machine_of(what)
+        machine = _told(machine_of(what), product, memory, cpu, pcie_gen, p2p)
     else:
         raise ClusterSourceError(f"{what!r} is no file and no bundled platform ({', '.join(platforms())}); for a node give --cluster")
     name = Path(what).name
-    _print(machine_answer(name, machine, free, chosen), output, show.topology)
+    if output is Drawn.SVG:
+        typer.echo(draw(name, machine, mask_of(range(len(machine.gpus))) if free is None else free), nl=False)
+    elif every_set:
+        _print_sets(all_sets(machine), output)
+    else:
+        _print(machine_answer(name, machine, free, chosen), Output(output.value), show.topology)
+
+
+def _print_sets(sets: list[dict[str, Any]], output: Drawn) -> None:
+    if output is Drawn.JSON:
+        typer.echo(json.dumps(sets))
+    else:
+        console.print(show.sets(sets))
 
 
 def _node_machine(node: str, cluster: str, kubeconfig: str | None) -> tuple[Machine, int]:
@@ -199,17 +223,26 @@ def topo_import(
 
 
 def _matrix(path: Path, product: str | None, memory: str | None, cpu: str | None, pcie_gen: int | None, p2p: bool | None) -> Machine:
-    try:
-        memory_bytes = int(quantity(memory)) if memory is not None else None
-    except ValueError as error:
-        raise typer.BadParameter(f"--memory: {error}") from error
+    memory_bytes = _memory_bytes(memory)
     try:
         machine = parse_matrix(read_text(path), product, memory_bytes)
     except TopologyError as error:
         raise TopologyError(f"{path}: {error}") from error
-    if pcie_gen is not None:
-        machine = with_gpus(machine, pcie_generation=pcie_gen)
-    return replace(machine, cpu_model=cpu, peer_to_peer=p2p)
+    return _told(machine, None, None, cpu, pcie_gen, p2p)
+
+
+def _told(machine: Machine, product: str | None, memory: str | None, cpu: str | None, pcie_gen: int | None, p2p: bool | None) -> Machine:
+    """The machine with what the caller knows better."""
+    facts = {"product": product, "memory_bytes": _memory_bytes(memory), "pcie_generation": pcie_gen}
+    machine = with_gpus(machine, **{name: fact for name, fact in facts.items() if fact is not None})
+    return replace(machine, cpu_model=cpu or machine.cpu_model, peer_to_peer=machine.peer_to_peer if p2p is None else p2p)
+
+
+def _memory_bytes(memory: str | None) -> int | None:
+    try:
+        return int(quantity(memory)) if memory is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(f"--memory: {error}") from error
 
 
 @app.command()

@@ -70,6 +70,17 @@ def _scores(answer: Mapping[str, Any]) -> list[Text]:
     return [Text(f"  {name} {s['value']:.2f} x {s['weight']:g}: {s['detail']}") for name, s in top["scores"].items()]
 
 
+def sets(found: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """`topo show --all-sets` as a table."""
+    table = Table(title="all-reduce bus bandwidth of every set, GB/s by message size", title_justify="left")
+    table.add_column("GPUs", no_wrap=True)
+    for size in found[0]["busbw_gbps"] if found else ():
+        table.add_column(size, justify="right", no_wrap=True)
+    for row in found:
+        table.add_row(gpu_set(row["gpus"]), *(f"{speed:.2f}" for speed in row["busbw_gbps"].values()))
+    return table
+
+
 def topology(answer: Mapping[str, Any]) -> RenderableType:
     """`topo show` as tables: the matrix with GB/s, best and worst sets per size, one set if asked for."""
     indices = answer["gpus"]

@@ -21,7 +21,10 @@ def why(machine: Machine, fabric: Fabric, members: tuple[int, ...]) -> tuple[str
     packed = packings(fabric, members)
     best = max(packed, key=lambda packing: packing.ring_gbps)
     found = reduced(fabric, members, packed)
-    said = [*_links(fabric, members, best), *(_crossing(wire) for wire in best.full)]
+    ports = [wire for wire in best.full if wire.name.startswith("nvswitch port")]
+    said = [*_links(fabric, members, best), *(_crossing(wire) for wire in best.full if len(ports) < 2 or wire not in ports)]
+    if len(ports) > 1:
+        said.append(f"full: the NVSwitch ports of {len(ports)} GPUs, {ports[0].capacity_gbps:g} GB/s per direction")
     if best.wire_gbps > best.ring_gbps * 1.005:
         said.append(f"the wires could carry {best.wire_gbps:g} GB/s; channels of equal speed make {best.ring_gbps:g} of them")
     tree = max((way.split.tree_gbps or 0.0 for way in found.ways if way.path is best.path and way.split), default=0.0)
@@ -59,6 +62,8 @@ def _crossing(wire: FullWire) -> str:
     if not wire.name.startswith(("socket", "uplink")):
         return f"full: {wire.name}, {wire.capacity_gbps:g} GB/s per direction"
     often = _WORDS.get(round(times), f"{times:.3g} times") if abs(times - round(times)) < 0.01 else f"{times:.1f} times on average"
+    if wire.name.startswith("socket"):
+        return f"ring crosses the socket link {often} ({wire.name.removeprefix('socket link ')}): {wire.capacity_gbps:g} GB/s per direction"
     return f"ring crosses the {wire.name} {often}: {wire.capacity_gbps:g} GB/s per direction"
 
 

@@ -36,6 +36,10 @@ from topology.fabric import Fabric, Route
 _ALL_RINGS_UP_TO = 8
 """Sets up to here see every ring: 2,520 for eight GPUs. Nine would be 20,160."""
 
+_MOST_BOUND = 4_000
+"""Rings of own NVLinks, times edges, that are also tried with one edge over another road. Only boards on which every GPU
+is joined to every other have more, and they never gain by it."""
+
 
 class Path(StrEnum):
     """The class of path that all edges of a way keep to."""
@@ -70,20 +74,48 @@ class Packing:
 def pack_rings(fabric: Fabric, members: tuple[int, ...], speeds_gbps: tuple[float, ...]) -> tuple[Packing, ...]:
     """The best packing of each way there is, for two or more positions; `speeds_gbps` are NCCL's channel speeds.
 
-    A detour that gains nothing over the pairs' own links is left out.
+    Detours that gain nothing over the pairs' own links are left out, and so is the host where NVSwitches join all.
     """
-    found: dict[Path, Packing] = {}
-    for path, rings in ways(fabric, members).items():
-        rate, full = pack(rings)
-        wire = round(2 * rate, 6)
-        found[path] = Packing(path, round(_channelled(path, rings, wire, speeds_gbps), 6), wire, full)
-    own = found[Path.NVLINK].wire_gbps if Path.NVLINK in found else 0.0
-    switched = all(fabric.switch_links[member] for member in members)
-    detours = None if switched or own >= _most_nvlink_gbps(fabric, members) - 1e-6 else pack_detours(fabric, members)
-    if detours is not None and 2 * detours[0] > own + 1e-6:
-        wire = round(2 * detours[0], 6)
-        found[Path.DETOUR] = Packing(Path.DETOUR, wire, wire, detours[1])
-    return tuple(found.values())
+    places = list(combinations(range(len(members)), 2))
+    linked = {(i, j): fabric.routes[members[i], members[j]] for i, j in places if over_nvlink(fabric, members[i], members[j])}
+    pcie = {(i, j): fabric.pcie_routes[members[i], members[j]] for i, j in places}
+    order = drawn_rings(fabric, members) if drawn_suffice(fabric, members) else every_ring(len(members))
+    found: list[Packing] = []
+    direct = order[_all_edges(order, linked)] if linked else order[:0]
+    own = 0.0
+    if len(direct):
+        found.append(_packing(Path.NVLINK, offer(fabric, direct, linked), speeds_gbps))
+        own = found[0].wire_gbps
+    if linked and not all(fabric.switch_links[member] for member in members):
+        if own < _most_nvlink_gbps(fabric, members) - 1e-6:
+            found += _detours(fabric, members, order, own)
+        host = {(i, j): fabric.host_route(members[i], members[j]) for i, j in places}
+        others = order[~_all_edges(order, {pair: route for pair, route in linked.items() if host[pair] == route})]
+        if len(others):
+            found.append(_packing(Path.HOST, offer(fabric, others, host), speeds_gbps))
+    elif not linked:
+        found.append(_packing(Path.HOST, offer(fabric, order, pcie), speeds_gbps))
+    return tuple(found)
+
+
+def _packing(path: Path, rings: Rings, speeds_gbps: tuple[float, ...]) -> Packing:
+    rate, full = pack(rings)
+    wire = round(2 * rate, 6)
+    return Packing(path, round(_channelled(path, rings, wire, speeds_gbps), 6), wire, full)
+
+
+def _spread(path: Path, rate: float, full: tuple[FullWire, ...], speeds_gbps: tuple[float, ...] | None = None) -> Packing:
+    wire = round(2 * rate, 6)
+    return Packing(path, round(channelled_gbps(wire, speeds_gbps), 6) if speeds_gbps else wire, wire, full)
+
+
+def _detours(fabric: Fabric, members: tuple[int, ...], order: NDArray[np.intp], own_gbps: float) -> list[Packing]:
+    """Rings that keep to NVLink by way of third GPUs, where they gain something over `own_gbps`."""
+    roads = {pair: there for pair in combinations(range(len(members)), 2) if (there := _nvlink_roads(fabric, members, *pair))}
+    packed = pack_spread(fabric, order[_all_edges(order, {pair: there[0][0] for pair, there in roads.items()})], roads)
+    if packed is None or 2 * packed[0] <= own_gbps + 1e-6:
+        return []
+    return [_spread(Path.DETOUR, *packed)]
 
 
 def _most_nvlink_gbps(fabric: Fabric, members: tuple[int, ...]) -> float:
@@ -139,57 +171,62 @@ def _channelled(path: Path, rings: Rings, wire_gbps: float, speeds_gbps: tuple[f
     return 2 * channelled_gbps(wire_gbps / 2, speeds_gbps) if once else channelled_gbps(wire_gbps, speeds_gbps)
 
 
-def ways(fabric: Fabric, members: tuple[int, ...]) -> dict[Path, Rings]:
-    """The rings on offer, by class of path; detours see to themselves, in `pack_detours`."""
-    size = len(members)
-    plain = {(i, j): fabric.routes[members[i], members[j]] for i, j in combinations(range(size), 2)}
-    own = {(i, j): route for (i, j), route in plain.items() if over_nvlink(fabric, members[i], members[j])}
-    order = drawn_rings(fabric, members) if drawn_suffice(fabric, members) else every_ring(size)
-    offers: dict[Path, Rings] = {}
-    direct = order[_all_edges(order, own)] if own else order[:0]
-    if len(direct):
-        offers[Path.NVLINK] = offer(fabric, direct, own)
-    host = {(i, j): fabric.host_route(members[i], members[j]) for i, j in plain}
-    others = order[~_all_edges(order, {pair: route for pair, route in own.items() if host[pair] == route})]
-    if len(others):
-        offers[Path.HOST] = offer(fabric, others, host)
-    return offers
-
-
-def pack_detours(fabric: Fabric, members: tuple[int, ...]) -> tuple[float, tuple[FullWire, ...]] | None:
-    """Most total rate of rings that keep to NVLink, each edge spread over the pair's own links and those of any one third
-    GPU of the set; None where no ring does. With `flow[p, d]` for what pair p sends along its way d,
+def pack_spread(fabric: Fabric, order: NDArray[np.intp], roads: Roads) -> tuple[float, tuple[FullWire, ...]] | None:
+    """Most total rate of rings that leave the pairs' own NVLinks on at least one edge, each edge spread over its roads; None
+    where there is no such ring. With `flow[p, d]` for what pair p sends along road d,
 
         maximise sum(rate[r])   subject to   sum over rings r with edge p of rate[r] = sum over d of flow[p, d]
                                              sum(uses[p, d, w] flow[p, d]) <= capacity[w]
+
+    A ring that could keep to own links counts once for each of its edges, which then has to take another road.
     """
-    roads = {pair: found for pair in combinations(range(len(members)), 2) if (found := _nvlink_roads(fabric, members, *pair))}
-    order = drawn_rings(fabric, members) if drawn_suffice(fabric, members) else every_ring(len(members))
-    order = order[_all_edges(order, {pair: found[0] for pair, found in roads.items()})]
-    if not len(order):
+    rings = _leaving(order, roads)
+    if not len(rings):
         return None
-    pairs = {pair: row for row, pair in enumerate(roads)}
-    flows = [(pair, road) for pair, found in roads.items() for road in found]
-    wires = sorted({wire for _, road in flows for wire, _ in road})
-    place = {wire: row for row, wire in enumerate(wires)}
-    sent = np.zeros((len(pairs), len(order) + len(flows)))
-    following = np.roll(order, -1, axis=1)
-    for ring, (tails, heads) in enumerate(zip(order, following, strict=True)):
-        for tail, head in zip(tails, heads, strict=True):
-            sent[pairs[min(tail, head), max(tail, head)], ring] += 1
-    load = np.zeros((len(wires), len(order) + len(flows)))
-    for column, (pair, road) in enumerate(flows, start=len(order)):
-        sent[pairs[pair], column] = -1
+    flows = [(pair, leaves, road) for pair, found in roads.items() for leaves in (0, 1) for road, own in found if not (own and leaves)]
+    demands = sorted({(pair, leaves) for pair, leaves, _ in flows})
+    wires = sorted({wire for _, _, road in flows for wire, _ in road})
+    row, place = {demand: number for number, demand in enumerate(demands)}, {wire: number for number, wire in enumerate(wires)}
+    size = order.shape[1]
+    number = np.zeros((size, size, 2), dtype=np.intp)
+    for ((a, b), leaves), which in row.items():
+        number[a, b, leaves] = number[b, a, leaves] = which
+    sent, load = np.zeros((len(demands), len(rings) + len(flows))), np.zeros((len(wires), len(rings) + len(flows)))
+    ends = np.roll(rings[:, :size], -1, axis=1)
+    leaves_here = np.arange(size) == rings[:, size:]
+    np.add.at(sent, (number[rings[:, :size], ends, leaves_here.astype(np.intp)].ravel(), np.repeat(np.arange(len(rings)), size)), 1.0)
+    for column, (pair, leaves, road) in enumerate(flows, start=len(rings)):
+        sent[row[pair, leaves], column] = -1.0
         for wire, times in road:
             load[place[wire], column] += times
     capacity = np.array([fabric.capacity_gbps[wire] for wire in wires])
-    aim = np.concatenate([-np.ones(len(order)), np.zeros(len(flows))])
-    solved = linprog(aim, A_ub=load, b_ub=capacity, A_eq=sent, b_eq=np.zeros(len(pairs)), method="highs")
+    aim = np.concatenate([-np.ones(len(rings)), np.zeros(len(flows))])
+    solved = linprog(aim, A_ub=load, b_ub=capacity, A_eq=sent, b_eq=np.zeros(len(demands)), method="highs")
     if solved.status != 0 or solved.fun is None or solved.x is None:
         raise ArithmeticError(f"ring packing found no optimum: {solved.message}")
     total = float(-solved.fun)
-    rings = Rings(load.T, tuple(wires), capacity)
-    return total, _full(rings, np.asarray(solved.ineqlin.marginals) < -1e-9, load @ solved.x / (total or 1.0))
+    carried = load @ solved.x / (total or 1.0)
+    return total, _full(Rings(load.T, tuple(wires), capacity), np.asarray(solved.ineqlin.marginals) < -1e-9, carried)
+
+
+def _leaving(order: NDArray[np.intp], roads: Roads) -> NDArray[np.intp]:
+    """Rings, and in a last column the edge that has to leave the pair's own NVLinks; -1 where some edge does anyway."""
+    size = order.shape[1]
+    own = _all_edges(order, {pair: found[0][0] for pair, found in roads.items() if found[0][1]})
+    other = np.zeros((size, size), dtype=bool)
+    for a, b in (pair for pair, found in roads.items() if not all(is_own for _, is_own in found)):
+        other[a, b] = other[b, a] = True
+    free = np.column_stack([order[~own], np.full(int((~own).sum()), -1)])
+    bound = order[own][: _MOST_BOUND // size]
+    variants = [
+        np.column_stack([bound, np.full(len(bound), edge)])[other[bound[:, edge], np.roll(bound, -1, axis=1)[:, edge]]]
+        for edge in range(size)
+    ]
+    return np.concatenate([free, *variants])
+
+
+Roads = dict[tuple[int, int], list[tuple[Route, bool]]]
+"""Per pair of places in a set: the ways its traffic can take, and whether that is over its own NVLinks."""
 
 
 def _all_edges(order: NDArray[np.intp], routes: dict[tuple[int, int], Route]) -> NDArray[np.bool_]:
@@ -222,14 +259,14 @@ def offer(fabric: Fabric, order: NDArray[np.intp], routes: dict[tuple[int, int],
     return Rings(np.unique(loads, axis=0), wires, np.array([fabric.capacity_gbps[wire] for wire in wires]))
 
 
-def _nvlink_roads(fabric: Fabric, members: tuple[int, ...], i: int, j: int) -> list[Route]:
+def _nvlink_roads(fabric: Fabric, members: tuple[int, ...], i: int, j: int) -> list[tuple[Route, bool]]:
     """A pair's own NVLinks, and the ways over those of one other GPU of the set."""
     a, b = members[i], members[j]
-    found = [fabric.routes[a, b]] if over_nvlink(fabric, a, b) else []
+    found = [(fabric.routes[a, b], True)] if over_nvlink(fabric, a, b) else []
     for middle in members:
         legs = [(min(end, middle), max(end, middle)) for end in (a, b) if end != middle]
         if len(legs) == 2 and all(fabric.link_class[leg].startswith("NV") for leg in legs):
-            found.append(tuple(use for leg in legs for use in fabric.routes[leg]))
+            found.append((tuple(use for leg in legs for use in fabric.routes[leg]), False))
     return found
 
 

@@ -8,15 +8,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
 from extender.adapters.simulated import simulated
+from extender.drawing import FREE, TAKEN, draw
 from tests.conftest import Served
 from tests.machines import matrix_text
 from tests.objects import node, pod
-from topology.platforms import machine_of
+from topology.platforms import machine_of, platforms
 from topology.record import decode
 
 
@@ -140,6 +142,8 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "memory that is none": (["topo", "import", p["matrix.txt"], "--node", "n", "--memory", "big"], 2, "'big' is not a quantity"),
         "GPUs that are no list": (["topo", "show", "t4", "--gpus", "a"], 2, "not a list such as 0,1,2"),
         "a GPU that is not there": (["topo", "show", "t4", "--gpus", "9"], 1, "no GPU 9"),
+        "all sets and one": (["topo", "show", "t4", "--all-sets", "--gpus", "0,1"], 2, "--all-sets lists every set"),
+        "all sets drawn": (["topo", "show", "t4", "--all-sets", "-o", "svg"], 2, "--all-sets lists every set"),
         "a GPU twice": (["topo", "show", "t4", "--gpus", "1,1"], 1, "GPU 1 is named twice"),
         "a platform that is none": (["topo", "show", "tpu"], 1, "'tpu' is no file and no bundled platform"),
         "a node that is none": (["topo", "show", "n", "--cluster", "simulated"], 1, "node 'n' is not known"),
@@ -155,6 +159,41 @@ def test_every_mistake_is_answered_in_a_line(tmp_path: Path) -> None:
     for name, (arguments, status, message) in mistakes(tmp_path).items():
         text = " ".join(run(*arguments, status=status).replace("│", " ").split())
         assert message in text, name
+
+
+def test_all_sets_lists_every_set_of_two_or_more_at_five_sizes() -> None:
+    sets = json.loads(run("topo", "show", "dgx-1v", "--all-sets", "-o", "json"))
+    assert len(sets) == 247
+    assert sets[0]["gpus"] == [0, 1]
+    assert list(sets[0]["busbw_gbps"]) == ["32KiB", "256KiB", "1MiB", "16MiB", "256MiB"]
+    assert len({tuple(row["gpus"]) for row in sets}) == 247
+    table = run("topo", "show", "l40s", "--all-sets")
+    assert "{0,1,2,3}" in table
+
+
+def test_a_set_says_why_it_is_slow() -> None:
+    text = run("topo", "show", "a100-pcie-bridge-pairs", "--gpus", "0,1,4,5")
+    assert "ring crosses the socket link twice (NUMA zone 0 - NUMA zone 1): 10 GB/s per direction" in text
+    assert "NVLink joins only parts of the set" in text
+    assert "ring crosses the uplink of switch 0 8 times" in run("topo", "show", "rtx4090", "--gpus", "0,1,2,3")
+
+
+@pytest.mark.parametrize("platform", list(platforms()))
+def test_every_platform_can_be_drawn(platform: str) -> None:
+    machine = machine_of(platform)
+    drawing = ElementTree.fromstring(draw("<node> & co", machine, 0b1))
+    texts = [element.text or "" for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert sum(text.startswith("GPU ") for text in texts) == len(machine.gpus)
+    fills = [element.get("fill") for element in drawing.iter("{http://www.w3.org/2000/svg}rect")]
+    assert fills.count(FREE) == 2, "one free GPU, and the legend"
+    assert fills.count(TAKEN) == len(machine.gpus)
+    for element in drawing.iter():
+        for name in ("x", "y", "x1", "x2", "cx"):
+            assert 0 <= float(element.get(name, "0")) <= 2000
+
+
+def test_a_drawing_is_printed() -> None:
+    assert run("topo", "show", "hgx-h100", "-o", "svg").startswith("<svg ")
 
 
 def test_the_demo_ends_by_itself() -> None:

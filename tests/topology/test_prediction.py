@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,10 +11,11 @@ from hypothesis import strategies as st
 
 from tests.machines import machines
 from topology.fabric import build_fabric
-from topology.hardware import PciePath, mask_of, positions_of
+from topology.hardware import Machine, PciePath, mask_of, positions_of
+from topology.numa_alignment import TopologyManager
 from topology.placement import table_for
 from topology.platforms import machine_of
-from topology.prediction import Prediction, best_effort, pair_scores, partition_count
+from topology.prediction import DevicePlugin, Kubelet, Prediction, best_effort, pair_scores, partition_count
 
 
 def distribution(platform: str, free: int, *steps: tuple[int, bool]) -> dict[tuple[int, ...], float]:
@@ -45,15 +44,6 @@ POLICY = {
 def test_policy(case: str) -> None:
     score, available, required, size, result = POLICY[case]
     assert best_effort(score, available, required, size) == result
-
-
-def test_all_vectors_of_the_real_policy(shared_data: Path) -> None:
-    lines = (shared_data / "plugin-allocation-vectors.jsonl").read_text().splitlines()
-    assert len(lines) >= 1500
-    for line in lines:
-        vector = json.loads(line)
-        expected = [None if device in (-1, None) else device for device in vector["res"]]
-        assert best_effort(vector["score"], vector["avail"], vector["req"], vector["size"]) == expected, line
 
 
 # Source: measured on a real kubelet with NVIDIA's plugin, 20,000 draws.
@@ -137,3 +127,78 @@ def check(prediction: Prediction, free: int, size: int) -> None:
 
 def test_what_does_not_fit_has_no_outcome() -> None:
     assert table_for(machine_of("t4")).predictor.predict(0b11, ((3, False),)).outcomes == ()
+
+
+def predicted(platform: str, free: int, *steps: tuple[int, bool], kubelet: Kubelet) -> Prediction:
+    return table_for(machine_of(platform)).predictor.predict(free, tuple(steps), kubelet)
+
+
+def aligned(policy: TopologyManager) -> Kubelet:
+    return Kubelet(policy)
+
+
+def test_alignment_keeps_a_pod_on_one_socket() -> None:
+    for outcome in predicted("hgx-h100", 255, (3, False), kubelet=aligned(TopologyManager.BEST_EFFORT)).outcomes:
+        assert outcome.taken & 0xF0 == 0, "the lowest NUMA node that has enough"
+
+
+def test_alignment_that_takes_all_of_a_socket_asks_no_plugin() -> None:
+    found = predicted("hgx-h100", 0b1111_0011, (4, False), kubelet=aligned(TopologyManager.RESTRICTED))
+    assert [outcome.taken for outcome in found.outcomes] == [0b1111_0000]
+    assert found.rejected == 0
+
+
+def test_the_rest_is_chosen_with_what_was_aligned() -> None:
+    """Six of eight: neither socket has them, so all aligned to both are on offer; of five free plus three, see the mask."""
+    found = predicted("hgx-h100", 0b0011_1111, (5, False), kubelet=aligned(TopologyManager.BEST_EFFORT))
+    assert all(outcome.taken.bit_count() == 5 and outcome.taken & ~0b0011_1111 == 0 for outcome in found.outcomes)
+
+
+@pytest.mark.parametrize("policy", [TopologyManager.RESTRICTED, TopologyManager.SINGLE_NUMA_NODE])
+def test_a_pod_that_cannot_be_aligned_is_rejected(policy: TopologyManager) -> None:
+    found = predicted("hgx-h100", 0b0011_0011, (4, False), kubelet=aligned(policy))
+    assert (found.outcomes, found.rejected) == ((), 1.0)
+
+
+def test_a_second_container_can_be_what_is_rejected() -> None:
+    found = predicted("hgx-h100", 255, (2, False), (4, False), (2, False), kubelet=aligned(TopologyManager.SINGLE_NUMA_NODE))
+    assert found.rejected == 0.0
+    assert {outcome.group_masks[1] for outcome in found.outcomes} == {0xF0}
+
+
+def test_an_unknown_plugin_hands_out_anything() -> None:
+    found = predicted("a100-pcie-bridge-pairs", 0b1111, (2, False), kubelet=Kubelet(device_plugin=DevicePlugin.UNIFORM))
+    assert {outcome.taken for outcome in found.outcomes} == {mask_of(part) for part in combinations(range(4), 2)}
+    assert {round(outcome.probability, 9) for outcome in found.outcomes} == {round(1 / 6, 9)}
+
+
+def test_mig_mode_switches_best_effort_off() -> None:
+    machine = machine_of("a100-pcie-bridge-pairs")
+    split = replace(machine, gpus=(replace(machine.gpus[0], mig_enabled=True), *machine.gpus[1:]))
+    found = table_for(split).predictor.predict(0b1111, ((2, False),))
+    assert len(found.outcomes) == 6, "links are not looked at"
+
+
+def test_the_plugin_must_include_what_is_reused() -> None:
+    """An init container's pair, then four: the plugin completes the pair as it would have with it required."""
+    prediction = table_for(machine_of("a100-pcie-bridge-pairs")).predictor.predict(255, ((2, True), (4, False)))
+    assert not prediction.approximate
+    for outcome in prediction.outcomes:
+        assert outcome.taken in (0x0F, 0xF0), "two bridged pairs of one socket"
+
+
+@pytest.mark.parametrize("size", range(1, 17))
+def test_sixteen_gpus_answer_for_every_size(size: int) -> None:
+    whole = (1 << 16) - 1
+    check(table_for(machine_of("dgx-2")).predictor.predict(whole, ((size, False),)), whole, size)
+
+
+@given(machines(), st.sampled_from(list(TopologyManager)), st.data())
+def test_aligned_predictions_are_distributions_or_rejections(machine: Machine, policy: TopologyManager, data: st.DataObject) -> None:
+    table = table_for(machine)
+    free = data.draw(st.integers(1, (1 << table.size) - 1))
+    size = data.draw(st.integers(1, free.bit_count()))
+    found = table.predictor.predict(free, ((size, False),), Kubelet(policy))
+    assert bool(found.outcomes) != (found.rejected == 1.0)
+    if found.outcomes:
+        check(found, free, size)

@@ -1,0 +1,165 @@
+"""How nodes hand out devices, what pods ask for, and nodes that only their labels describe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from extender.decision.answers import explain, ranker
+from extender.decision.changes import Listed, PodGone, fold_all
+from extender.decision.cluster import NodeDefaults, Snapshot
+from extender.decision.judge import Judge
+from extender.decision.rules import Rules, learnt_mix
+from extender.settings import Scoring
+from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
+from topology.numa_alignment import TopologyManager
+from topology.prediction import Kubelet
+from topology.record import DeviceStatus
+
+FREE_ACROSS = DeviceStatus(free=(0, 1, 4, 5))
+
+
+def ask(state: Snapshot, manifest: dict[str, Any], rules: Rules | None = None) -> dict[str, dict[str, Any]]:
+    answer = explain(Judge(rules or Rules()), ranker(Scoring()), state, pod_struct(manifest), GPU)
+    return {row["node"]: row for row in answer["nodes"]}
+
+
+def labelled(policy: str) -> dict[str, Any]:
+    return node("n", labels={"fabricwise.dev/topology-manager-policy": policy})
+
+
+@pytest.mark.parametrize(
+    ("policy", "feasible"), [("none", True), ("best-effort", True), ("restricted", False), ("single-numa-node", False)]
+)
+def test_a_node_that_aligns_refuses_what_it_cannot_align(policy: str, feasible: bool) -> None:
+    found = ask(snapshot(labelled(policy), topology("n", "hgx-h100", FREE_ACROSS)), pod(4))["n"]
+    assert found["feasible"] is feasible
+    if not feasible:
+        assert found["rejection"]["reason"] == "kubelet would reject: GPUs cannot be aligned to NUMA nodes"
+        assert policy in found["rejection"]["detail"]
+        assert found["rejection"]["curable"]
+
+
+def test_the_operators_word_counts_where_the_node_says_nothing_that_makes_sense() -> None:
+    objects = [node("n", labels={"fabricwise.dev/topology-manager-policy": "strict"}), topology("n", "hgx-h100", FREE_ACROSS)]
+    from extender.adapters.manifests import seen
+
+    changes = [
+        Listed("nodes", (seen("Node", objects[0]),)),
+        Listed("pods", ()),
+        Listed("topologies", (seen("GpuTopology", objects[1]),)),
+    ]
+    state = fold_all(Snapshot(), changes, GPU, NodeDefaults(Kubelet(TopologyManager.SINGLE_NUMA_NODE)))
+    assert not ask(state, pod(4))["n"]["feasible"]
+    assert ask(state, pod(2))["n"]["feasible"]
+
+
+def test_an_unknown_plugin_may_hand_out_any_pair() -> None:
+    labels = {"fabricwise.dev/device-plugin": "uniform"}
+    state = snapshot(node("n", 8, labels=labels), topology("n", "a100-pcie-bridge-pairs"))
+    found = ask(state, pod(2))["n"]
+    assert found["expected_bandwidth_gbps"] < 60, "four bridged pairs of twenty-eight"
+
+
+def test_hazards_are_refused_only_if_the_operator_wants_it() -> None:
+    pairs = topology("n", "a100-pcie-bridge-pairs", DeviceStatus(free=(0, 1, 2, 4, 6)))
+    pairs["spec"]["pciePaths"] = [" ".join("X" if i == j else "SYS" for j in range(8)) for i in range(8)]
+    state = snapshot(node("n"), pairs)
+    assert ask(state, pod(3))["n"]["feasible"]
+    refused = ask(state, pod(3), Rules(refuse_hazards=True))["n"]
+    assert refused["rejection"]["reason"] == "device plugin could crash on this request"
+    assert ask(state, pod(2), Rules(refuse_hazards=True))["n"]["feasible"]
+
+
+def test_small_and_large_messages_are_two_different_answers() -> None:
+    """Four GPUs of DGX-1V reach 80 GB/s but pay six hops; what they are worth to decode and prefill differs."""
+    state = snapshot(node("n"), topology("n", "dgx-1v"))
+    kinds = {kind: ask(state, pod(4, annotations={"fabricwise.dev/message-size": kind}))["n"] for kind in ("decode", "mixed", "prefill")}
+    effective = [row["effective_bandwidth_gbps"] for row in kinds.values()]
+    assert effective == sorted(effective)
+    assert effective[0] < effective[2] / 3
+    assert len({row["expected_bandwidth_gbps"] for row in kinds.values()}) == 1
+    assert ask(state, pod(4))["n"]["effective_bandwidth_gbps"] == effective[1], "the default is a mix"
+
+
+def test_a_message_size_that_is_none_is_named() -> None:
+    found = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/message-size": "huge"}))["n"]
+    assert found["rejection"]["reason"] == "pod annotation fabricwise.dev/message-size is malformed"
+    assert "'huge' is none of decode, prefill, mixed" in found["rejection"]["detail"]
+
+
+def gfd(product: str, count: int, offered: int | None = None, mig: str = "none") -> dict[str, Any]:
+    labels = {"nvidia.com/gpu.count": str(count), "nvidia.com/mig.strategy": mig}
+    return node("n", offered or count, product, labels=labels)
+
+
+# name -> (node, the platform assumed, or None)
+ASSUMED: dict[str, tuple[dict[str, Any], str | None]] = {
+    "a board": (gfd("NVIDIA-H100-80GB-HBM3", 8), "hgx-h100"),
+    "a board with other memory": (gfd("Tesla-V100-SXM2-16GB", 8), "dgx-1v"),
+    "cards without links": (gfd("Tesla-T4", 4), "t4"),
+    "half a board": (gfd("NVIDIA-H100-80GB-HBM3", 4), None),
+    "cards that may be bridged or not": (gfd("NVIDIA-A100-80GB-PCIe", 8), None),
+    "shared GPUs": (gfd("Tesla-T4-SHARED", 4), None),
+    "more offered than there are": (gfd("Tesla-T4", 4, 16), None),
+    "split GPUs": (gfd("NVIDIA-H100-80GB-HBM3", 8, mig="mixed"), None),
+    "an unknown product": (gfd("NVIDIA-Z900", 8), None),
+    "no count": (node("n", 8, "NVIDIA-H100-80GB-HBM3"), None),
+}
+
+
+@pytest.mark.parametrize("case", ASSUMED)
+def test_a_node_with_labels_only_is_assumed_to_be_its_products_board(case: str) -> None:
+    manifest, platform = ASSUMED[case]
+    found = ask(snapshot(manifest), pod(2))["n"]
+    note = found["notes"][0]
+    if platform:
+        assert note == f"topology assumed from product: {platform}; device use predicted"
+        assert found["expected_bandwidth_gbps"] is not None
+    else:
+        assert note.startswith("topology unknown")
+
+
+def test_the_operator_may_forbid_assuming() -> None:
+    from extender.adapters.manifests import seen
+
+    board = gfd("NVIDIA-H100-80GB-HBM3", 8)
+    state = fold_all(Snapshot(), [seen("Node", board)], GPU, NodeDefaults(assume_from_product=False))
+    assert state.views["n"].state.table is None
+
+
+def test_what_an_agent_says_beats_what_a_product_suggests() -> None:
+    found = ask(snapshot(gfd("Tesla-T4", 4), topology("n", "t4")), pod(2))["n"]
+    assert found["notes"][0].startswith("topology from GpuTopology")
+
+
+def test_the_mix_of_sizes_is_learnt_from_the_pods_there_are() -> None:
+    assert learnt_mix({}) == {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25}
+    assert learnt_mix({1: 1000}) == {1: 1.0, 2: 0.0, 4: 0.0, 8: 0.0}
+    assert learnt_mix({3: 500, 16: 500}) == {1: 0.0, 2: 0.0, 4: 0.5, 8: 0.5}, "three need four, sixteen count as eight"
+    pods = [pod(8, name=f"p{number}") for number in range(40)]
+    state = snapshot(node("n"), topology("n", "hgx-h100"), *pods)
+    assert state.sizes == {8: 40}
+    judge = Judge(Rules())
+    judge.prepare([], state)
+    assert judge.size_mix[8] > 0.8
+    gone = fold_all(state, [PodGone(f"uid-p{number}") for number in range(40)], GPU)
+    assert gone.sizes == {}
+    judge.prepare([], gone)
+    assert judge.size_mix[8] == 0.25
+    assert Judge(Rules({1: 1.0})).learn(state) is False, "what the operator set stays"
+
+
+def test_a_learnt_mix_changes_what_fragmentation_costs() -> None:
+    """Where pods of eight come, breaking a whole board for one GPU costs more than where pods of one come."""
+    board = (node("n"), topology("n", "hgx-h100"))
+
+    def loss(asked: int) -> float:
+        state = snapshot(*board, *(pod(asked, name=f"p{number}") for number in range(60)))
+        judge = Judge(Rules())
+        judge.learn(state)
+        answer = explain(judge, ranker(Scoring()), state, pod_struct(pod(1)), GPU)
+        return 1 - float(answer["nodes"][0]["scores"]["fragmentation"]["value"])
+
+    assert loss(8) > 3 * loss(1)
