@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The caller's own pip fills .venv: distributions often ship venv without the ensurepip it would need.
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench accuracy clean
+.PHONY: help demo test lint format bench accuracy plots clean
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -37,6 +37,9 @@ bench: .venv/.ready ## speed, as ratios within one run
 
 accuracy: .venv/.ready ## the model against NCCL's search, measurements and NVIDIA's policy
 	@$(BIN)/python -m tests.accuracy
+
+plots: .venv/.ready ## the plots in docs/ anew
+	@$(BIN)/python -m tests.accuracy.plots docs
 
 clean: ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,6 +6,7 @@ Source: NVIDIA/go-gpuallocator v0.6.0 `gpuallocator/besteffort_policy.go`, `devi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import combinations
 from math import comb, prod
 
@@ -41,40 +42,63 @@ def best_effort(score: Sequence[Sequence[int]], available: Sequence[int], requir
         return [required[0]] if required else [available[0]]
     if len(available) == size:
         return list(available)
-    padding = -len(available) % size
-    devices: list[Device] = [*available, *[None] * padding]
-    best_partition: list[tuple[Device, ...]] | None = None
+    count, padding, must = len(available), -len(available) % size, set(required)
+    scores: dict[_Part, int] = {}
+
+    def total(part: _Part) -> int:
+        if part not in scores:
+            real = [available[place] for place in part if place < count]
+            scores[part] = sum(score[a][b] for a, b in combinations(real, 2))
+        return scores[part]
+
+    def fits(part: _Part) -> bool:
+        return must <= {available[place] for place in part if place < count}
+
+    best_partition: tuple[_Part, ...] | None = None
     best_total = 0
-    for partition in _partitions(devices, size, padding):
-        if not any(None not in part and set(required) <= set(part) for part in partition):
+    for partition in _partitions(count, padding, size):
+        if must and not any(part[-1] < count and fits(part) for part in partition):
             continue
-        total = sum(_set_score(score, part) for part in partition)
-        if best_partition is None or total > best_total:
-            best_partition, best_total = partition, total
+        reached = sum(map(total, partition))
+        if best_partition is None or reached > best_total:
+            best_partition, best_total = partition, reached
     if best_partition is None:
         return []
-    fitting = [part for part in best_partition if set(required) <= set(part)]
-    return list(max(fitting, key=lambda part: _set_score(score, part)))  # max keeps the first of equals
+    chosen = max((part for part in best_partition if fits(part)), key=total)  # max keeps the first of equals
+    return [available[place] if place < count else None for place in chosen]
 
 
-def _set_score(score: Sequence[Sequence[int]], part: Iterable[Device]) -> int:
-    return sum(score[a][b] for a, b in combinations(part, 2) if a is not None and b is not None)
+_Part = tuple[int, ...]
+"""Places in the ordered list of devices, ascending; those past its end are nil."""
+
+_KEPT_PARTITIONS = 1_000
+"""Partitions that are listed once and kept; more are made anew each time."""
 
 
-def _partitions(devices: list[Device], size: int, padding: int) -> Iterator[list[tuple[Device, ...]]]:
+def _partitions(count: int, padding: int, size: int) -> Iterable[tuple[_Part, ...]]:
+    if partition_count(count, size) <= _KEPT_PARTITIONS:
+        return _listed(count, padding, size)
+    return _enumerated(tuple(range(count + padding)), count, padding, size)
+
+
+@cache
+def _listed(count: int, padding: int, size: int) -> tuple[tuple[_Part, ...], ...]:
+    return tuple(_enumerated(tuple(range(count + padding)), count, padding, size))
+
+
+def _enumerated(places: _Part, count: int, padding: int, size: int) -> Iterator[tuple[_Part, ...]]:
     """All partitions into sets of `size`, lexicographic; a set holds all of the padding or none."""
-    if not devices:
-        yield []
+    if not places:
+        yield ()
         return
-    first, rest = devices[0], devices[1:]
-    for places in combinations(range(len(rest)), size - 1):
-        part = (first, *(rest[place] for place in places))
-        if part.count(None) not in (0, padding):
+    first, rest = places[0], places[1:]
+    for others in combinations(rest, size - 1):
+        part = (first, *others)
+        if sum(place >= count for place in part) not in (0, padding):
             continue
-        taken = set(places)
-        left = [device for place, device in enumerate(rest) if place not in taken]
-        for others in _partitions(left, size, padding):
-            yield [part, *others]
+        left = tuple(place for place in rest if place not in others)
+        for following in _enumerated(left, count, padding, size):
+            yield (part, *following)
 
 
 def partition_count(available: int, size: int) -> int:

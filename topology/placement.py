@@ -63,6 +63,11 @@ class SetTable:
             found = self._by_mask[mask] = self._of_kind(self._kind(mask))
             return found
 
+    @property
+    def distinct(self) -> tuple[AllReduce | None, ...]:
+        """The performances computed so far: one per kind of set that looks different."""
+        return tuple(self._by_look.values())
+
     def effective_gbps(self, mask: int, messages: str) -> float | None:
         """Bus bandwidth over a mix of message sizes, by its name in MESSAGE_MIXES; None for fewer than two GPUs."""
         key = (mask, messages)

@@ -6,6 +6,7 @@ ten platforms with random GPUs held: thousands of distinct states, more than any
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import random
@@ -13,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -125,25 +128,39 @@ def first_judgements() -> str:
 
 
 def tables() -> Table:
-    """Building every answer of a machine shape, beside one set's."""
+    """Building every answer of a machine shape, beside one set's; and what sixteen GPUs cost, of which not all is built."""
     table = Table(title="tables per machine shape", title_justify="left")
-    for column in ("platform", "GPUs", "sets", "table s", "whole set alone s", "look-up us"):
-        table.add_column(column, justify="right")
-    for name in ("dgx-1v", "a100-pcie-bridge-pairs", "hgx-h100", "rtx4090"):
-        started = time.perf_counter()
-        built = fresh_table(machine_of(name))
-        built.warm()
-        took = time.perf_counter() - started
-        whole = (1 << built.size) - 1
-        started = time.perf_counter()
-        all_reduce(built.fabric, positions_of(whole))
-        alone = time.perf_counter() - started
-        started = time.perf_counter()
-        for mask in range(whole + 1):
-            built.busbw_gbps(mask)
-        look_up = (time.perf_counter() - started) / (whole + 1)
-        table.add_row(name, str(built.size), str(whole), f"{took:.2f}", f"{alone:.4f}", f"{1e6 * look_up:.2f}")
+    columns = ("platform", "GPUs", "kinds of set", "table s", "MB", "whole set alone s", "look-up us", "first answer s", "prediction ms")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=column == "platform")
+    for name in ("dgx-1v", "dgx-1p", "a100-pcie-bridge-pairs", "hgx-h100", "rtx4090", "dgx-2"):
+        table.add_row(name, *(f"{figure:.3g}" for figure in _figures(name)))
     return table
+
+
+def _figures(name: str) -> tuple[float, ...]:
+    machine = machine_of(name)
+    whole = (1 << len(machine.gpus)) - 1
+    _, first = _timed(lambda: fresh_table(machine).extremes(whole, 4))
+    built = fresh_table(machine)
+    _, took = _timed(built.warm)
+    tracemalloc.start()
+    kept = fresh_table(machine)
+    kept.warm()
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    _, alone = _timed(lambda: all_reduce(built.fabric, positions_of(whole)))
+    masks = list(range(min(whole, 4095) + 1))
+    _, looked = _timed(lambda: [built.busbw_gbps(mask) for mask in masks])
+    slowest = max(_timed(partial(fresh_table(machine).predictor.predict, whole, ((k, False),)))[1] for k in range(1, 1 + built.size))
+    return kept.size, len(built.sets.distinct), took, held / 1e6, alone, 1e6 * looked / len(masks), first, 1e3 * slowest
+
+
+def _timed(work: Callable[[], object]) -> tuple[object, float]:
+    started = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - started
 
 
 def main() -> None:
