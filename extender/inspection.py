@@ -93,10 +93,13 @@ def all_sets(machine: Machine, most: int = MOST_LISTED) -> list[dict[str, Any]]:
     table, count = table_for(machine), len(machine.gpus)
     if 1 << count > most:
         raise TopologyError(f"{count} GPUs have {(1 << count) - count - 1} sets, more than the {most} that are listed")
+    known: dict[int, dict[str, float]] = {}  # sets that look alike share one performance
     found = []
     for size in range(2, count + 1):
         for members in combinations(range(count), size):
             speed = table.all_reduce(mask_of(members))
             assert speed is not None
-            found.append({"gpus": sorted(machine.gpus[p].index for p in members), "busbw_gbps": sizes_gbps(speed)})
+            if id(speed) not in known:
+                known[id(speed)] = sizes_gbps(speed)
+            found.append({"gpus": sorted(machine.gpus[p].index for p in members), "busbw_gbps": known[id(speed)]})
     return found

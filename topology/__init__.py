@@ -11,7 +11,9 @@ Modules, from the ground up (imports point down this list only):
     matrix          `nvidia-smi topo -m` text -> Machine
     fabric          Machine -> networkx graph; which links a pair's traffic crosses
     channels        what NCCL's channels make of a wire
+    ring_orders     which rings through a set there are
     rings           the best packing of rings through a set
+    detours         rings by way of third GPUs
     trees           what trees make of a slow cut
     bandwidth       set of GPUs -> all-reduce performance at any message size
     bottleneck      why a set is slow, in words

@@ -22,8 +22,10 @@ from math import exp, log
 from topology import constants
 from topology.channels import channelled_gbps
 from topology.constants import Protocol
+from topology.detours import pack_detours
 from topology.fabric import Fabric
-from topology.rings import Packing, Path, pack_rings
+from topology.ring_orders import rings_through
+from topology.rings import Packing, Path, pack_host, pack_own
 from topology.trees import TREE_CHANNELS, second_channel, tree_gbps
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -152,7 +154,10 @@ def all_reduce(fabric: Fabric, members: tuple[int, ...]) -> AllReduce | None:
 
 def packings(fabric: Fabric, members: tuple[int, ...]) -> tuple[Packing, ...]:
     """The ring packings of two or more positions, which also say what is full."""
-    return pack_rings(fabric, members, constants.channel_gbps(_architecture(fabric, members)))
+    speeds, order = constants.channel_gbps(_architecture(fabric, members)), rings_through(fabric, members)
+    own = pack_own(fabric, members, order, speeds)
+    detour = pack_detours(fabric, members, order, own.wire_gbps if own else 0.0)
+    return tuple(found for found in (own, detour, pack_host(fabric, members, order, speeds)) if found)
 
 
 def reduced(fabric: Fabric, members: tuple[int, ...], packed: tuple[Packing, ...]) -> AllReduce:

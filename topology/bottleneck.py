@@ -9,7 +9,8 @@ from topology.bandwidth import packings, reduced
 from topology.constants import HOST_BRIDGE_PENALTY
 from topology.fabric import Fabric
 from topology.hardware import Machine
-from topology.rings import FullWire, Packing, Path, over_nvlink
+from topology.ring_orders import over_nvlink
+from topology.rings import FullWire, Packing, Path
 
 _WORDS = {1: "once", 2: "twice"}
 

@@ -23,8 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from itertools import combinations, permutations
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +31,7 @@ from scipy.optimize import linprog
 
 from topology.channels import channelled_gbps
 from topology.fabric import Fabric, Route
-
-_ALL_RINGS_UP_TO = 8
-"""Sets up to here see every ring: 2,520 for eight GPUs. Nine would be 20,160."""
-
-_MOST_BOUND = 4_000
-"""Rings of own NVLinks, times edges, that are also tried with one edge over another road. Only boards on which every GPU
-is joined to every other have more, and they never gain by it."""
+from topology.ring_orders import Orders, keeping_to, over_nvlink
 
 
 class Path(StrEnum):
@@ -71,61 +64,32 @@ class Packing:
     full: tuple[FullWire, ...]
 
 
-def pack_rings(fabric: Fabric, members: tuple[int, ...], speeds_gbps: tuple[float, ...]) -> tuple[Packing, ...]:
-    """The best packing of each way there is, for two or more positions; `speeds_gbps` are NCCL's channel speeds.
+def pack_own(fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gbps: tuple[float, ...]) -> Packing | None:
+    """The best packing of rings over the pairs' own NVLinks or NVSwitch ports; None where none keeps to them."""
+    linked = _linked(fabric, members)
+    direct = order[keeping_to(order, linked)]
+    return _packing(Path.NVLINK, offer(fabric, direct, linked), speeds_gbps) if len(direct) else None
 
-    Detours that gain nothing over the pairs' own links are left out, and so is the host where NVSwitches join all.
-    """
-    places = list(combinations(range(len(members)), 2))
-    linked = {(i, j): fabric.routes[members[i], members[j]] for i, j in places if over_nvlink(fabric, members[i], members[j])}
-    pcie = {(i, j): fabric.pcie_routes[members[i], members[j]] for i, j in places}
-    order = drawn_rings(fabric, members) if drawn_suffice(fabric, members) else every_ring(len(members))
-    found: list[Packing] = []
-    direct = order[_all_edges(order, linked)] if linked else order[:0]
-    own = 0.0
-    if len(direct):
-        found.append(_packing(Path.NVLINK, offer(fabric, direct, linked), speeds_gbps))
-        own = found[0].wire_gbps
-    if linked and not all(fabric.switch_links[member] for member in members):
-        if own < _most_nvlink_gbps(fabric, members) - 1e-6:
-            found += _detours(fabric, members, order, own)
-        host = {(i, j): fabric.host_route(members[i], members[j]) for i, j in places}
-        others = order[~_all_edges(order, {pair: route for pair, route in linked.items() if host[pair] == route})]
-        if len(others):
-            found.append(_packing(Path.HOST, offer(fabric, others, host), speeds_gbps))
-    elif not linked:
-        found.append(_packing(Path.HOST, offer(fabric, order, pcie), speeds_gbps))
-    return tuple(found)
+
+def pack_host(fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gbps: tuple[float, ...]) -> Packing | None:
+    """The best packing of rings that cross PCIe somewhere; None where NVSwitches join all, for nobody would take it."""
+    linked = _linked(fabric, members)
+    if linked and all(fabric.switch_links[member] for member in members):
+        return None
+    host = {(i, j): fabric.host_route(members[i], members[j]) for i, j in combinations(range(len(members)), 2)}
+    others = order[~keeping_to(order, [pair for pair, route in linked.items() if host[pair] == route])]
+    return _packing(Path.HOST, offer(fabric, others, host), speeds_gbps) if len(others) else None
+
+
+def _linked(fabric: Fabric, members: tuple[int, ...]) -> dict[tuple[int, int], Route]:
+    places = combinations(range(len(members)), 2)
+    return {(i, j): fabric.routes[members[i], members[j]] for i, j in places if over_nvlink(fabric, members[i], members[j])}
 
 
 def _packing(path: Path, rings: Rings, speeds_gbps: tuple[float, ...]) -> Packing:
     rate, full = pack(rings)
     wire = round(2 * rate, 6)
     return Packing(path, round(_channelled(path, rings, wire, speeds_gbps), 6), wire, full)
-
-
-def _spread(path: Path, rate: float, full: tuple[FullWire, ...], speeds_gbps: tuple[float, ...] | None = None) -> Packing:
-    wire = round(2 * rate, 6)
-    return Packing(path, round(channelled_gbps(wire, speeds_gbps), 6) if speeds_gbps else wire, wire, full)
-
-
-def _detours(fabric: Fabric, members: tuple[int, ...], order: NDArray[np.intp], own_gbps: float) -> list[Packing]:
-    """Rings that keep to NVLink by way of third GPUs, where they gain something over `own_gbps`."""
-    roads = {pair: there for pair in combinations(range(len(members)), 2) if (there := _nvlink_roads(fabric, members, *pair))}
-    packed = pack_spread(fabric, order[_all_edges(order, {pair: there[0][0] for pair, there in roads.items()})], roads)
-    if packed is None or 2 * packed[0] <= own_gbps + 1e-6:
-        return []
-    return [_spread(Path.DETOUR, *packed)]
-
-
-def _most_nvlink_gbps(fabric: Fabric, members: tuple[int, ...]) -> float:
-    """No packing exceeds what enters any one GPU over the NVLinks of the set."""
-
-    def entering(a: int) -> float:
-        wires = {wire for b in members if b != a and over_nvlink(fabric, a, b) for wire, _ in fabric.routes[min(a, b), max(a, b)]}
-        return sum(fabric.capacity_gbps[wire] for wire in wires)
-
-    return min(map(entering, members))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +107,16 @@ def pack(rings: Rings) -> tuple[float, tuple[FullWire, ...]]:
         load = rings.uses[0]
         share = np.divide(rings.capacity_gbps, load, out=np.full_like(load, np.inf), where=load > 0)
         best = float(share.min())
-        return best, _full(rings, share <= best * (1 + 1e-9), load)
+        return best, full_wires(rings, share <= best * (1 + 1e-9), load)
     solved = linprog(-np.ones(len(rings.uses)), A_ub=rings.uses.T, b_ub=rings.capacity_gbps, method="highs")
     if solved.status != 0 or solved.fun is None or solved.x is None:
         raise ArithmeticError(f"ring packing found no optimum: {solved.message}")
     total = float(-solved.fun)
-    return total, _full(rings, np.asarray(solved.ineqlin.marginals) < -1e-9, rings.uses.T @ solved.x / total)
+    return total, full_wires(rings, np.asarray(solved.ineqlin.marginals) < -1e-9, rings.uses.T @ solved.x / total)
 
 
-def _full(rings: Rings, which: NDArray[np.bool_], crossings: NDArray[np.float64]) -> tuple[FullWire, ...]:
+def full_wires(rings: Rings, which: NDArray[np.bool_], crossings: NDArray[np.float64]) -> tuple[FullWire, ...]:
+    """The wires marked in `which`, with how often a ring crosses each."""
     return tuple(
         FullWire(rings.wires[place], float(rings.capacity_gbps[place]), round(float(crossings[place]), 6))
         for place in np.flatnonzero(which)
@@ -171,75 +136,6 @@ def _channelled(path: Path, rings: Rings, wire_gbps: float, speeds_gbps: tuple[f
     return 2 * channelled_gbps(wire_gbps / 2, speeds_gbps) if once else channelled_gbps(wire_gbps, speeds_gbps)
 
 
-def pack_spread(fabric: Fabric, order: NDArray[np.intp], roads: Roads) -> tuple[float, tuple[FullWire, ...]] | None:
-    """Most total rate of rings that leave the pairs' own NVLinks on at least one edge, each edge spread over its roads; None
-    where there is no such ring. With `flow[p, d]` for what pair p sends along road d,
-
-        maximise sum(rate[r])   subject to   sum over rings r with edge p of rate[r] = sum over d of flow[p, d]
-                                             sum(uses[p, d, w] flow[p, d]) <= capacity[w]
-
-    A ring that could keep to own links counts once for each of its edges, which then has to take another road.
-    """
-    rings = _leaving(order, roads)
-    if not len(rings):
-        return None
-    flows = [(pair, leaves, road) for pair, found in roads.items() for leaves in (0, 1) for road, own in found if not (own and leaves)]
-    demands = sorted({(pair, leaves) for pair, leaves, _ in flows})
-    wires = sorted({wire for _, _, road in flows for wire, _ in road})
-    row, place = {demand: number for number, demand in enumerate(demands)}, {wire: number for number, wire in enumerate(wires)}
-    size = order.shape[1]
-    number = np.zeros((size, size, 2), dtype=np.intp)
-    for ((a, b), leaves), which in row.items():
-        number[a, b, leaves] = number[b, a, leaves] = which
-    sent, load = np.zeros((len(demands), len(rings) + len(flows))), np.zeros((len(wires), len(rings) + len(flows)))
-    ends = np.roll(rings[:, :size], -1, axis=1)
-    leaves_here = np.arange(size) == rings[:, size:]
-    np.add.at(sent, (number[rings[:, :size], ends, leaves_here.astype(np.intp)].ravel(), np.repeat(np.arange(len(rings)), size)), 1.0)
-    for column, (pair, leaves, road) in enumerate(flows, start=len(rings)):
-        sent[row[pair, leaves], column] = -1.0
-        for wire, times in road:
-            load[place[wire], column] += times
-    capacity = np.array([fabric.capacity_gbps[wire] for wire in wires])
-    aim = np.concatenate([-np.ones(len(rings)), np.zeros(len(flows))])
-    solved = linprog(aim, A_ub=load, b_ub=capacity, A_eq=sent, b_eq=np.zeros(len(demands)), method="highs")
-    if solved.status != 0 or solved.fun is None or solved.x is None:
-        raise ArithmeticError(f"ring packing found no optimum: {solved.message}")
-    total = float(-solved.fun)
-    carried = load @ solved.x / (total or 1.0)
-    return total, _full(Rings(load.T, tuple(wires), capacity), np.asarray(solved.ineqlin.marginals) < -1e-9, carried)
-
-
-def _leaving(order: NDArray[np.intp], roads: Roads) -> NDArray[np.intp]:
-    """Rings, and in a last column the edge that has to leave the pair's own NVLinks; -1 where some edge does anyway."""
-    size = order.shape[1]
-    own = _all_edges(order, {pair: found[0][0] for pair, found in roads.items() if found[0][1]})
-    other = np.zeros((size, size), dtype=bool)
-    for a, b in (pair for pair, found in roads.items() if not all(is_own for _, is_own in found)):
-        other[a, b] = other[b, a] = True
-    free = np.column_stack([order[~own], np.full(int((~own).sum()), -1)])
-    bound = order[own][: _MOST_BOUND // size]
-    variants = [
-        np.column_stack([bound, np.full(len(bound), edge)])[other[bound[:, edge], np.roll(bound, -1, axis=1)[:, edge]]]
-        for edge in range(size)
-    ]
-    return np.concatenate([free, *variants])
-
-
-Roads = dict[tuple[int, int], list[tuple[Route, bool]]]
-"""Per pair of places in a set: the ways its traffic can take, and whether that is over its own NVLinks."""
-
-
-def _all_edges(order: NDArray[np.intp], routes: dict[tuple[int, int], Route]) -> NDArray[np.bool_]:
-    """Which rings keep to the pairs that have a route."""
-    size = order.shape[1]
-    linked = np.zeros((size, size), dtype=bool)
-    for i, j in routes:
-        linked[i, j] = linked[j, i] = True
-    passed: NDArray[np.bool_] = linked[order, np.roll(order, -1, axis=1)]
-    kept: NDArray[np.bool_] = np.logical_and.reduce(passed, axis=1)
-    return kept
-
-
 def edge_loads(routes: dict[tuple[int, int], Route], size: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """What one edge i-j puts on each wire, (size x size x wires); and the wires' names."""
     wires = tuple(sorted({wire for route in routes.values() for wire, _ in route}))
@@ -252,64 +148,8 @@ def edge_loads(routes: dict[tuple[int, int], Route], size: int) -> tuple[NDArray
     return table, wires
 
 
-def offer(fabric: Fabric, order: NDArray[np.intp], routes: dict[tuple[int, int], Route]) -> Rings:
+def offer(fabric: Fabric, order: Orders, routes: dict[tuple[int, int], Route]) -> Rings:
     """Rings as rows of positions, over given routes, as loads."""
     table, wires = edge_loads(routes, order.shape[1])
     loads = table[order, np.roll(order, -1, axis=1)].sum(axis=1)
     return Rings(np.unique(loads, axis=0), wires, np.array([fabric.capacity_gbps[wire] for wire in wires]))
-
-
-def _nvlink_roads(fabric: Fabric, members: tuple[int, ...], i: int, j: int) -> list[tuple[Route, bool]]:
-    """A pair's own NVLinks, and the ways over those of one other GPU of the set."""
-    a, b = members[i], members[j]
-    found = [(fabric.routes[a, b], True)] if over_nvlink(fabric, a, b) else []
-    for middle in members:
-        legs = [(min(end, middle), max(end, middle)) for end in (a, b) if end != middle]
-        if len(legs) == 2 and all(fabric.link_class[leg].startswith("NV") for leg in legs):
-            found.append((tuple(use for leg in legs for use in fabric.routes[leg]), False))
-    return found
-
-
-def over_nvlink(fabric: Fabric, a: int, b: int) -> bool:
-    """Whether two positions are joined by NVLink, directly or through NVSwitches."""
-    return fabric.link_class[min(a, b), max(a, b)].startswith("NV")
-
-
-@cache
-def every_ring(size: int) -> NDArray[np.intp]:
-    """All (size-1)!/2 undirected rings over 0..size-1 as rows; a pair's ring goes out and back."""
-    rows = [(0, *rest) for rest in permutations(range(1, size)) if size < 4 or rest[0] < rest[-1]]
-    return np.array(rows, dtype=np.intp)
-
-
-def drawn_suffice(fabric: Fabric, members: tuple[int, ...]) -> bool:
-    """Whether drawn rings are the best there are, as on one switched board; or all that is affordable."""
-    if len(members) > _ALL_RINGS_UP_TO:
-        return True
-    return all(fabric.link_class[pair] == "NVSwitch" for pair in combinations(members, 2))
-
-
-def drawn_rings(fabric: Fabric, members: tuple[int, ...]) -> NDArray[np.intp]:
-    """Rings for large sets: walk the hierarchy so that each switch and socket is entered and left once.
-
-    On a tree of PCIe switches that walk is optimal: a ring must cross every cut twice, and it does so
-    exactly twice. One ring starts at each member, preferring NVLink, then the nearest, so that
-    several NVLink routes are on offer too.
-    """
-    rings = []
-    for start in range(len(members)):
-        ring, left = [start], set(range(len(members))) - {start}
-        while left:
-            here = members[ring[-1]]
-            following = min(left, key=lambda p: (*_nearness(fabric, here, members[p]), (p - ring[-1]) % len(members)))
-            ring.append(following)
-            left.remove(following)
-        rings.append(ring)
-    return np.array(rings, dtype=np.intp)
-
-
-def _nearness(fabric: Fabric, a: int, b: int) -> tuple[bool, float, int]:
-    pair = (min(a, b), max(a, b))
-    linked = over_nvlink(fabric, a, b)
-    slow = min(fabric.capacity_gbps[wire] for wire, _ in fabric.routes[pair])
-    return (not linked, -slow if linked else 0.0, fabric.distance[a][b])

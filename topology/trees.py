@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from topology.channels import channelled_gbps
 from topology.constants import TREE_CHANCE
 from topology.fabric import Fabric
-from topology.rings import Path, Rings, drawn_rings, drawn_suffice, edge_loads, every_ring, over_nvlink
+from topology.ring_orders import over_nvlink, rings_through
+from topology.rings import Path, Rings, edge_loads
 
 TREE_CHANNELS = 2
 """Channels of a set that NCCL sees as split: at least so many, and where a slow cut binds no more."""
@@ -71,7 +72,7 @@ def _chains(fabric: Fabric, members: tuple[int, ...], path: Path) -> Rings | Non
     else:
         linked_pairs = [(i, j) for i, j in combinations(range(size), 2) if over_nvlink(fabric, members[i], members[j])]
         routes = {(i, j): fabric.routes[members[i], members[j]] for i, j in linked_pairs}
-    order = drawn_rings(fabric, members) if drawn_suffice(fabric, members) else every_ring(size)
+    order = rings_through(fabric, members)
     table, wires = edge_loads(routes, size)
     linked = np.zeros((size, size), dtype=bool)
     for i, j in routes:
