@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extender.adapters.dump_file import read_dump
-from extender.adapters.kube_watch import KubeWatch, api_client
+from extender.adapters.kube_client import api_client
+from extender.adapters.kube_watch import KubeWatch
 from extender.adapters.simulated import simulated
 from extender.errors import ClusterSourceError
 from extender.service import Service

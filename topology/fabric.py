@@ -14,8 +14,8 @@ from itertools import combinations
 import networkx as nx
 
 from topology import constants
-from topology.hardware import Machine, PciePath
-from topology.products import facts
+from topology.hardware import Gpu, Machine, PciePath
+from topology.products import ProductFacts, facts
 
 _UNKNOWN = 9
 
@@ -90,11 +90,16 @@ def build_fabric(machine: Machine) -> Fabric:
         generation=tuple(
             gpu.nvlink_generation or (fact.nvlink_generation if fact else None) for gpu, fact in zip(machine.gpus, known, strict=True)
         ),
-        architecture=tuple(fact.architecture if fact else None for fact in known),
+        architecture=tuple(_architecture(gpu, fact) for gpu, fact in zip(machine.gpus, known, strict=True)),
         zone=tuple(tree.zone[i] for i in range(count)),
         ordered_channels=constants.is_amd(machine.cpu_model),
         switch_links=tuple(gpu.switch_links or 0 for gpu in machine.gpus),
     )
+
+
+def _architecture(gpu: Gpu, known: ProductFacts | None) -> int | None:
+    major = (gpu.compute_capability or "").partition(".")[0]
+    return int(major) if major.isdigit() else known.architecture if known else None
 
 
 def pcie_distances(machine: Machine) -> list[list[int]]:

@@ -54,6 +54,34 @@ class Gpu:
     nvlink_generation: int | None = None
     switch_links: int | None = None
     """NVLinks that end in an NVSwitch; 0 = none does."""
+    dead_links: int | None = None
+    """NVLinks that the GPU has but that are not up."""
+    compute_capability: str | None = None
+    """Such as `9.0`."""
+    ecc_enabled: bool | None = None
+    persistence_mode: bool | None = None
+    mig_instances: tuple[MigInstance, ...] = ()
+    fabric_domain: FabricDomain | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MigInstance:
+    """One MIG device of a GPU."""
+
+    uuid: str
+    profile: str | None = None
+    """As the driver names it, such as `1g.10gb`."""
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FabricDomain:
+    """Where a GPU is in a multi-node NVLink fabric (GB200 and later)."""
+
+    cluster_uuid: str
+    clique_id: int
+    state: str
+    """`completed` once the fabric manager has joined it; else `not_started` or `in_progress`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +91,7 @@ class Nic:
     name: str
     device: str | None = None
     """The RDMA device behind a `NICn` name, from the legend."""
+    numa_node: int | None = None
 
 
 Matrix = tuple[tuple[PciePath | None, ...], ...]
@@ -81,6 +110,9 @@ class Machine:
     cpu_model: str | None = None
     peer_to_peer: bool | None = None
     """Whether GPUs may read each other's memory over PCIe."""
+    driver_version: str | None = None
+    cuda_version: str | None = None
+    """The newest CUDA the driver serves, such as `12.8`."""
 
     def __post_init__(self) -> None:
         """Raises TopologyError when shapes or symmetry do not hold."""

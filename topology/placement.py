@@ -265,6 +265,7 @@ def shape(machine: Machine) -> Machine:
             pcie_width=gpu.pcie_width,
             nvlink_generation=gpu.nvlink_generation,
             switch_links=gpu.switch_links,
+            compute_capability=gpu.compute_capability,
         )
         for position, gpu in enumerate(machine.gpus)
     )

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import kubernetes.client
-import kubernetes.config
 import msgspec
 import urllib3
 
+from extender.adapters.kube_client import credentials
 from extender.adapters.manifests import Seen, gone, seen
 from extender.decision.changes import Change, Listed
 from extender.errors import ClusterSourceError
@@ -86,22 +86,6 @@ class _Event(msgspec.Struct):
 
 
 _PAGE, _EVENT = msgspec.json.Decoder(_ListPage), msgspec.json.Decoder(_Event)
-
-
-def api_client(kubeconfig: str | None = None) -> kubernetes.client.ApiClient:
-    """A configured client: in the cluster if we run in one, else from a kubeconfig. Raises ClusterSourceError."""
-    configuration = kubernetes.client.Configuration()
-    try:
-        if kubeconfig is None:
-            try:
-                kubernetes.config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
-                return kubernetes.client.ApiClient(configuration)
-            except kubernetes.config.ConfigException:
-                pass
-        kubernetes.config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        return kubernetes.client.ApiClient(configuration)
-    except Exception as error:  # the loader also lets YAML, type and key errors of a broken file through
-        raise ClusterSourceError(f"no Kubernetes configuration: {' '.join(str(error).split())}") from error
 
 
 class KubeWatch:
@@ -251,7 +235,7 @@ class KubeWatch:
         headers = {"Accept": "application/json"}
         timeout = urllib3.Timeout(connect=self._settings.connect_timeout_seconds, read=self._settings.read_timeout_seconds)
         try:
-            headers |= _credentials(self._client.configuration)
+            headers |= credentials(self._client.configuration)
             response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
                 "GET", self._client.configuration.host + resource.path, fields=query, headers=headers,
                 preload_content=False, timeout=timeout, retries=False,
@@ -268,12 +252,6 @@ class KubeWatch:
         if response.status == 410:
             raise _GoneError
         raise _RefusedError(response.status, f"API server answered {response.status} to {resource.path}: {text}")
-
-
-def _credentials(configuration: Any) -> dict[str, str]:
-    """Authentication headers; asked for each time, for tokens are rotated and the client refreshes them then."""
-    settings = configuration.auth_settings().values()
-    return {auth["key"]: auth["value"] for auth in settings if auth["in"] == "header" and auth["value"]}
 
 
 def _line_batches(response: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:

@@ -18,7 +18,8 @@ import urllib3
 import yaml
 
 from extender.adapters import kube_watch
-from extender.adapters.kube_watch import KubeWatch, api_client
+from extender.adapters.kube_client import api_client
+from extender.adapters.kube_watch import KubeWatch
 from extender.errors import ClusterSourceError
 from extender.live import LiveCluster
 from extender.metrics import Metrics

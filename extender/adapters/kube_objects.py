@@ -1,0 +1,61 @@
+"""Reading and applying single objects on the API server, for the agent. No exception of the client leaves this module."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import kubernetes.client
+import urllib3
+
+from extender.adapters.kube_client import credentials
+from topology.agent.publisher import ApiError
+
+Query = tuple[tuple[str, str], ...]
+
+
+class KubeObjects:
+    """`topology.agent.publisher.Api` over a configured client."""
+
+    def __init__(self, client: kubernetes.client.ApiClient, timeout_seconds: float = 15.0) -> None:
+        self._client, self._timeout_seconds = client, timeout_seconds
+
+    def get(self, path: str) -> dict[str, Any]:
+        """An object. Raises ApiError."""
+        return self._send("GET", path)
+
+    def apply(self, path: str, manifest: dict[str, Any], field_manager: str) -> dict[str, Any]:
+        """Server-side apply, taking over fields that others set. Raises ApiError."""
+        query = (("fieldManager", field_manager), ("force", "true"))
+        return self._send("PATCH", path, query, {"Content-Type": "application/apply-patch+yaml"}, json.dumps(manifest))
+
+    def _send(
+        self, method: str, path: str, query: Query = (), headers: dict[str, str] | None = None, body: str | None = None
+    ) -> dict[str, Any]:
+        client = self._client
+        url = client.configuration.host + path + ("?" + "&".join(f"{name}={value}" for name, value in query) if query else "")
+        try:
+            response = client.rest_client.pool_manager.request(
+                method,
+                url,
+                body=body,
+                headers={"Accept": "application/json", **(headers or {}), **credentials(client.configuration)},
+                timeout=urllib3.Timeout(self._timeout_seconds),
+                retries=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(0, f"{method} {path}: {error}") from error
+        if response.status >= 300:
+            raise ApiError(response.status, f"{method} {path}: {response.status} {_message(response.data)}")
+        try:
+            answer = json.loads(response.data)
+        except ValueError as error:
+            raise ApiError(0, f"{method} {path}: the answer is not JSON") from error
+        return answer if isinstance(answer, dict) else {}
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")

@@ -1,0 +1,1 @@
+"""The node agent: readers against fakes that speak the real interfaces."""

@@ -1,0 +1,56 @@
+"""The kubelet's PodResources service, played by a real gRPC server on a unix socket."""
+
+from __future__ import annotations
+
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from topology.agent.pod_resources import MESSAGES, SERVICE
+
+Held = dict[tuple[str, str, str], dict[str, list[str]]]
+"""(namespace, pod, container) -> resource -> device ids."""
+
+
+class Kubelet:
+    """Answers List and GetAllocatableResources from what the test says; `failing` makes it refuse."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket, self.held, self.offered = socket, Held(), dict[str, list[str]]()
+        self.failing = False
+        self._server = grpc.server(futures.ThreadPoolExecutor(2))
+        handlers = {
+            "List": self._handler(self._list, "ListPodResourcesRequest"),
+            "GetAllocatableResources": self._handler(self._allocatable, "AllocatableResourcesRequest"),
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self._server.add_insecure_port(f"unix://{socket}")
+        self._server.start()
+
+    def _handler(self, method: Any, request: str) -> Any:
+        return grpc.unary_unary_rpc_method_handler(
+            method, request_deserializer=MESSAGES[request].FromString, response_serializer=lambda answer: answer.SerializeToString()
+        )
+
+    def _list(self, _request: Any, context: grpc.ServicerContext) -> Any:
+        if self.failing:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the device manager is not ready")
+        answer = MESSAGES["ListPodResourcesResponse"]()
+        for (namespace, pod, container), resources in self.held.items():
+            made = answer.pod_resources.add(name=pod, namespace=namespace).containers.add(name=container)
+            for resource, devices in resources.items():
+                held = made.devices.add(resource_name=resource, device_ids=devices)
+                held.topology.nodes.add(ID=1)
+        return answer
+
+    def _allocatable(self, _request: Any, _context: grpc.ServicerContext) -> Any:
+        answer = MESSAGES["AllocatableResourcesResponse"]()
+        for resource, devices in self.offered.items():
+            answer.devices.add(resource_name=resource, device_ids=devices)
+        return answer
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.stop(None).wait()

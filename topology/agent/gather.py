@@ -1,0 +1,124 @@
+"""The driver's word and the kernel's put together: a Machine, and how well its GPUs are. Pure but for its two readers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+from topology.agent.nvml import DriverReading, GpuReading
+from topology.agent.sysfs import Adapter, Sysfs, path_between
+from topology.hardware import Gpu, Machine, Matrix, PciePath
+from topology.record import Health
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A node's hardware as it is now."""
+
+    machine: Machine
+    health: tuple[Health, ...] = ()
+    unhealthy: tuple[tuple[int, str], ...] = ()
+    """(index, reason) per GPU that must not be used."""
+
+
+def gather(driver: DriverReading, kernel: Sysfs) -> Gathered:
+    """One node. A GPU that is lost stays in the machine, without links, and is reported unhealthy."""
+    adapters = kernel.adapters()
+    machine = Machine(
+        gpus=tuple(_gpu(driver, gpu, kernel) for gpu in driver.gpus),
+        nics=tuple(adapter.nic for adapter in adapters),
+        pcie_paths=_paths(driver, kernel, adapters),
+        nvlinks=_nvlinks(driver),
+        cpu_model=kernel.cpu_model(),
+        peer_to_peer=_peer_to_peer(driver),
+        driver_version=driver.driver_version,
+        cuda_version=driver.cuda_version,
+    )
+    reached = [gpu for gpu in driver.gpus if gpu.lost is None]
+    return Gathered(machine, tuple(map(_health, reached)), tuple((gpu.index, why) for gpu in driver.gpus if (why := _unfit(gpu))))
+
+
+def _gpu(driver: DriverReading, gpu: GpuReading, kernel: Sysfs) -> Gpu:
+    up = [link for link in gpu.links if link.up]
+    numa = gpu.numa_node if gpu.numa_node is not None else kernel.numa_node(gpu.pci_bus_id)
+    return Gpu(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        product=gpu.product,
+        memory_bytes=gpu.memory_bytes,
+        pci_bus_id=gpu.pci_bus_id,
+        numa_node=numa,
+        cpu_affinity=gpu.cpu_affinity,
+        mig_enabled=gpu.mig_enabled,
+        pcie_generation=gpu.pcie_generation,
+        pcie_width=gpu.pcie_width,
+        nvlink_generation=driver.nvlink_generation(gpu),
+        switch_links=sum(_ends_in_switch(driver, link.to_switch, link.remote_bus_id) for link in up) if gpu.lost is None else None,
+        dead_links=len(gpu.links) - len(up) if gpu.links else None,
+        compute_capability=gpu.compute_capability,
+        ecc_enabled=gpu.ecc_enabled,
+        persistence_mode=gpu.persistence_mode,
+        mig_instances=gpu.mig_instances,
+        fabric_domain=gpu.fabric_domain,
+    )
+
+
+def _ends_in_switch(driver: DriverReading, told: bool | None, remote_bus_id: str | None) -> bool:
+    """By the driver's word; where it is too old for that, a link that ends in none of the GPUs ends in a switch."""
+    if told is not None:
+        return told
+    return remote_bus_id is not None and remote_bus_id not in {gpu.pci_bus_id for gpu in driver.gpus}
+
+
+def _nvlinks(driver: DriverReading) -> tuple[tuple[int, ...], ...]:
+    """Direct links per pair: what both ends see, where they disagree what the more careful one does."""
+
+    def seen(gpu: GpuReading, other: GpuReading) -> int:
+        if other.pci_bus_id is None or gpu is other:
+            return 0
+        return sum(link.up and not link.to_switch and link.remote_bus_id == other.pci_bus_id for link in gpu.links)
+
+    return tuple(tuple(min(seen(gpu, other), seen(other, gpu)) for other in driver.gpus) for gpu in driver.gpus)
+
+
+def _paths(driver: DriverReading, kernel: Sysfs, adapters: tuple[Adapter, ...]) -> Matrix:
+    """PCIe classes over GPUs then NICs: NVML's between GPUs, the kernel's where a NIC is an end or NVML does not say."""
+    count = len(driver.gpus)
+    chains = [kernel.chain(gpu.pci_bus_id) for gpu in driver.gpus] + [adapter.chain for adapter in adapters]
+    numa = [_numa(gpu, kernel) for gpu in driver.gpus] + [adapter.nic.numa_node for adapter in adapters]
+    cells: list[list[PciePath | None]] = [[None] * len(chains) for _ in chains]
+    for i, j in combinations(range(len(chains)), 2):
+        told = driver.paths.get((driver.gpus[i].index, driver.gpus[j].index)) if j < count else None
+        cells[i][j] = cells[j][i] = told or path_between(chains[i], chains[j], numa[i], numa[j])
+    return tuple(map(tuple, cells))
+
+
+def _numa(gpu: GpuReading, kernel: Sysfs) -> int | None:
+    return gpu.numa_node if gpu.numa_node is not None else kernel.numa_node(gpu.pci_bus_id)
+
+
+def _peer_to_peer(driver: DriverReading) -> bool | None:
+    """Over PCIe: of pairs without NVLink. None where there is no such pair, or the driver does not say."""
+    links, place = _nvlinks(driver), {gpu.index: at for at, gpu in enumerate(driver.gpus)}
+    told = [works for (a, b), works in driver.peer_to_peer.items() if not links[place[a]][place[b]] and not _switched(driver, a, b)]
+    return all(told) if told else None
+
+
+def _switched(driver: DriverReading, a: int, b: int) -> bool:
+    ends = [gpu for gpu in driver.gpus if gpu.index in (a, b)]
+    return all(any(link.up and _ends_in_switch(driver, link.to_switch, link.remote_bus_id) for link in gpu.links) for gpu in ends)
+
+
+def _health(gpu: GpuReading) -> Health:
+    return Health(gpu.index, gpu.ecc_volatile, gpu.ecc_aggregate, gpu.retirement_pending, gpu.remap_failed, gpu.throttle_reasons)
+
+
+def _unfit(gpu: GpuReading) -> str | None:
+    """Why a GPU must not be used. Pending retirements are no reason: the memory is still good until the reset they wait for."""
+    if gpu.lost is not None:
+        return gpu.lost
+    if gpu.remap_failed:
+        return "memory row could not be remapped"
+    if gpu.ecc_volatile:
+        return f"{gpu.ecc_volatile} double-bit memory errors"
+    return None

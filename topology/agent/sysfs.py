@@ -1,0 +1,98 @@
+"""What the kernel says: where PCI devices hang, their NUMA nodes, the network adapters, the CPU."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from topology.hardware import Nic, PciePath
+
+_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A network adapter with RDMA, and its place in the PCIe tree."""
+
+    nic: Nic
+    chain: tuple[str, ...]
+    """See `chain_of`."""
+
+
+def chain_of(device: Path) -> tuple[str, ...]:
+    """What stands above a PCI device, host bridge first, the device last: pci0000:00, 0000:00:01.0, 0000:01:00.0.
+
+    Empty where there is no such device.
+    """
+    try:
+        parts = device.resolve(strict=True).parts
+    except OSError:
+        return ()
+    return tuple(part for part in parts if part.startswith("pci") or _ADDRESS.match(part))
+
+
+def path_between(a: tuple[str, ...], b: tuple[str, ...], a_numa: int | None, b_numa: int | None) -> PciePath | None:
+    """The class of a path, as nvidia-smi counts: through one switch PIX, several PXB, the host bridge PHB, several of them on one
+    NUMA node NODE, across nodes SYS. None where a chain is unknown."""
+    if not a or not b:
+        return None
+    shared = 0
+    while shared < min(len(a), len(b)) and a[shared] == b[shared]:
+        shared += 1
+    if shared == 0:
+        if a_numa is None or b_numa is None:
+            return None
+        return PciePath.NODE if a_numa == b_numa else PciePath.SYS
+    if shared == 1:
+        return PciePath.PHB
+    # below what they share each has its own downstream port and itself; more means further switches
+    return PciePath.PIX if max(len(a), len(b)) - shared <= 2 else PciePath.PXB
+
+
+class Sysfs:
+    """The kernel's view under a root, `/` unless it is mounted elsewhere."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def chain(self, bus_id: str | None) -> tuple[str, ...]:
+        """The chain above the PCI device of that bus id."""
+        return chain_of(self._root / "sys/bus/pci/devices" / bus_id) if bus_id else ()
+
+    def numa_node(self, bus_id: str | None) -> int | None:
+        """The device's NUMA node; None where the kernel does not say (-1)."""
+        return self._number(self._root / "sys/bus/pci/devices" / bus_id / "numa_node") if bus_id else None
+
+    def adapters(self) -> tuple[Adapter, ...]:
+        """Network adapters with an RDMA device, by name."""
+        try:
+            found = sorted((self._root / "sys/class/infiniband").iterdir())
+        except OSError:
+            return ()
+        return tuple(
+            Adapter(Nic(f"NIC{number}", entry.name, self._number(entry / "device/numa_node")), chain_of(entry / "device"))
+            for number, entry in enumerate(found)
+        )
+
+    def cpu_model(self) -> str | None:
+        """Vendor and model, such as `Intel Xeon Platinum 8480C`."""
+        try:
+            text = (self._root / "proc/cpuinfo").read_text(errors="replace")
+        except OSError:
+            return None
+        facts = dict(re.findall(r"^([^:\n]+?)\s*:\s*(.*)$", text, re.MULTILINE))
+        model = facts.get("model name") or facts.get("cpu")
+        vendor = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD"}.get(facts.get("vendor_id", ""), "")
+        if model is None:  # Arm names implementer and part only
+            return f"ARM implementer {facts['CPU implementer']} part {facts.get('CPU part', '?')}" if "CPU implementer" in facts else None
+        plain = " ".join(re.sub(r"\((R|TM)\)|CPU @.*$|\bProcessor\b|\d+-Core", " ", model).split())
+        return plain if vendor.lower() in plain.lower() else f"{vendor} {plain}"
+
+    @staticmethod
+    def _number(path: Path) -> int | None:
+        try:
+            value = int(path.read_text())
+        except (OSError, ValueError):
+            return None
+        return value if value >= 0 else None
