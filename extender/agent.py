@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import random
 import socket
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -26,6 +29,22 @@ STALLED_ROUNDS = 5
 """Intervals without a round after which the agent is no longer healthy."""
 
 
+TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+def node_uid(token: Path, node: str) -> str | None:
+    """The Node's uid out of the claims of the pod's own token (Kubernetes 1.32 and later); None where it has none, or of another node.
+
+    The token is not verified here: whoever could forge the file could as well forge what we publish, and the server checks it.
+    """
+    try:
+        body = token.read_text().split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["kubernetes.io"]["node"]
+        return str(claims["uid"]) if claims["name"] == node else None
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None
+
+
 def node_name(given: str | None) -> str:
     """The node this runs on: as given, from the downward API (NODE_NAME), else the host's name."""
     return given or os.environ.get("NODE_NAME") or socket.gethostname()
@@ -39,6 +58,7 @@ class AgentOptions:
     pod_resources: Path
     root: Path = Path("/")
     interval_seconds: float = 5.0
+    hardware_seconds: float = 30.0
     heartbeat_seconds: float = 60.0
     allow_no_gpu: bool = False
     kubeconfig: str | None = None
@@ -50,9 +70,11 @@ def build_agent(options: AgentOptions, publish: bool) -> Agent:
     publisher = None
     if publish:
         api = KubeObjects(api_client(options.kubeconfig))
-        publisher = Publisher(api, options.node, options.heartbeat_seconds, time.time, random.Random())
+        uid = node_uid(TOKEN, options.node) if options.kubeconfig is None else None
+        publisher = Publisher(api, options.node, options.heartbeat_seconds, time.time, random.Random(), uid)
     kubelet = PodResources(options.pod_resources)
-    return Agent(options.node, lambda: read_hardware(kernel, options.allow_no_gpu), kubelet, publisher, options.interval_seconds)
+    hardware = partial(read_hardware, kernel, options.allow_no_gpu)
+    return Agent(options.node, hardware, kubelet, publisher, options.interval_seconds, options.hardware_seconds)
 
 
 class StateCollector(Collector):

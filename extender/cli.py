@@ -160,6 +160,7 @@ def agent(
     output: Annotated[Printed, typer.Option("-o", "--output", help="With --once.")] = Printed.YAML,
     interval_seconds: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between looks at the node.")] = 5.0,
     heartbeat_seconds: Annotated[float, typer.Option("--heartbeat", min=1, help="Seconds after which status is sent unchanged.")] = 60.0,
+    hardware_seconds: Annotated[float, typer.Option("--hardware-interval", min=0.2, help="Seconds between readings of NVML.")] = 30.0,
     allow_no_gpu: Annotated[bool, typer.Option("--allow-no-gpu", help="Publish an empty machine where there is no NVML.")] = False,
     pod_resources: Annotated[Path, typer.Option("--pod-resources", help="The kubelet's PodResources socket.")] = DEFAULT_SOCKET,
     root: Annotated[Path, typer.Option("--host-root", help="Where the node's /sys and /proc are.")] = Path("/"),
@@ -170,7 +171,9 @@ def agent(
     """Read this node's GPUs and who holds them, and publish both as its GpuTopology."""
     from extender.agent import AgentOptions, build_agent, node_name, serve_state
 
-    options = AgentOptions(node_name(node), pod_resources, root, interval_seconds, heartbeat_seconds, allow_no_gpu, kubeconfig)
+    options = AgentOptions(
+        node_name(node), pod_resources, root, interval_seconds, hardware_seconds, heartbeat_seconds, allow_no_gpu, kubeconfig
+    )
     running = build_agent(options, publish=not once)
     if once:
         manifest = encode(running.round())

@@ -39,6 +39,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane = ControlPlane(tmp_path_factory.mktemp("plane"))
     try:
         plane.installed = [plane.apply(manifest) for manifest in base_objects()]
+        plane.installed += [plane.apply(manifest) for manifest in base_objects(ROOT / "manifests/agent")]
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gputopologies.fabricwise.dev"
 
         def established() -> bool:

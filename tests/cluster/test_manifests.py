@@ -13,7 +13,7 @@ pytestmark = pytest.mark.cluster
 
 def test_every_object_is_accepted(plane: ControlPlane) -> None:
     kinds = [manifest["kind"] for manifest in plane.installed]
-    assert {"CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ConfigMap", "NetworkPolicy"} <= set(kinds)
+    assert {"CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ConfigMap", "NetworkPolicy", "DaemonSet"} <= set(kinds)
     assert kinds.count("Deployment") == 2
 
 

@@ -46,8 +46,11 @@ class Wanted:
 class Publisher:
     """One node's object. Not safe for several threads: the agent's loop owns it."""
 
-    def __init__(self, api: Api, node: str, heartbeat_seconds: float, clock: Callable[[], float], chance: random.Random) -> None:
-        self._api, self._node, self._heartbeat_seconds = api, node, heartbeat_seconds
+    def __init__(
+        self, api: Api, node: str, heartbeat_seconds: float, clock: Callable[[], float], chance: random.Random, node_uid: str | None = None
+    ) -> None:
+        """`node_uid` is the Node's, where it is known from elsewhere; else the Node is read for it."""
+        self._api, self._node, self._heartbeat_seconds, self._told_uid = api, node, heartbeat_seconds, node_uid
         self._clock, self._random = clock, chance
         self._path = f"/apis/{GROUP}/{VERSION}/{PLURAL}/{node}"
         self._owner_uid: str | None = None
@@ -90,7 +93,7 @@ class Publisher:
         head = {"apiVersion": API_VERSION, "kind": KIND}
         if self._written is None or wanted.spec != self._written.spec:
             if self._owner_uid is None:
-                self._owner_uid = str(self._api.get(f"/api/v1/nodes/{self._node}")["metadata"]["uid"])
+                self._owner_uid = self._told_uid or str(self._api.get(f"/api/v1/nodes/{self._node}")["metadata"]["uid"])
             owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._owner_uid}
             metadata = {"name": self._node, "ownerReferences": [owner]}
             self._api.apply(self._path, {**head, "metadata": metadata, "spec": manifest["spec"]}, FIELD_MANAGER)

@@ -1,0 +1,159 @@
+"""The agent against a real API server: what it publishes, what it may not, and what it survives."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.kubelet import Kubelet
+from tests.cluster.control_plane import ControlPlane, Process, free_port, wait_for
+
+pytestmark = pytest.mark.cluster
+NAMESPACE = ACCOUNT = "fabricwise-agent"
+PATH = "/apis/fabricwise.dev/v1alpha1/gputopologies"
+
+
+def token_on(plane: ControlPlane, node: str) -> str:
+    """A token as the kubelet of `node` mounts it into the agent's pod: bound to the pod, hence to the node."""
+    plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"agent-{node}", "namespace": NAMESPACE}}
+    pod["spec"] = {"nodeName": node, "serviceAccountName": ACCOUNT, "containers": [{"name": "agent", "image": "none"}]}
+    made = plane.apply(pod)["metadata"]
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": made["name"], "uid": made["uid"]}},
+    }
+    answer = plane.client.post(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token", json=request).json()
+    token: str = answer["status"]["token"]
+    return token
+
+
+def write(plane: ControlPlane, token: str, node: str, subresource: str = "") -> Any:
+    manifest: dict[str, Any] = {"apiVersion": "fabricwise.dev/v1alpha1", "kind": "GpuTopology", "metadata": {"name": node}}
+    manifest |= {"status": {"free": []}} if subresource else {"spec": {"gpus": []}}
+    headers = {"Content-Type": "application/apply-patch+yaml", "Authorization": f"Bearer {token}"}
+    params = {"fieldManager": "fabricwise-agent", "force": "true"}
+    import json
+
+    return plane.client.patch(f"{PATH}/{node}{subresource}", params=params, headers=headers, content=json.dumps(manifest))
+
+
+def test_a_forged_write_to_another_nodes_object_is_refused(plane: ControlPlane) -> None:
+    own, other = token_on(plane, "own-node"), token_on(plane, "other-node")
+    wait_for("the policy in force", lambda: write(plane, own, "other-node").status_code == 403)
+    assert write(plane, own, "own-node").status_code in (200, 201)
+    assert write(plane, own, "own-node", "/status").status_code == 200
+    assert write(plane, other, "other-node").status_code in (200, 201)
+    for subresource in ("", "/status"):
+        refused = write(plane, own, "other-node", subresource)
+        assert refused.status_code == 403
+        assert "an agent may write only the GpuTopology of its own node own-node, not of other-node" in refused.text
+    unbound = plane.client.post(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token", json={"spec": {}}).json()
+    assert "its token names none" in write(plane, unbound["status"]["token"], "own-node").text
+
+
+ALLOWED = [("patch", "fabricwise.dev", "gputopologies"), ("create", "fabricwise.dev", "gputopologies")]
+FORBIDDEN = [("delete", "fabricwise.dev", "gputopologies")]
+FORBIDDEN += [("list", "", "pods"), ("get", "", "nodes"), ("get", "", "secrets"), ("patch", "", "nodes")]
+
+
+@pytest.mark.parametrize(("verb", "group", "resource"), ALLOWED + FORBIDDEN)
+def test_the_agents_account_may_touch_gputopologies_only(plane: ControlPlane, verb: str, group: str, resource: str) -> None:
+    attributes = {"verb": verb, "group": group, "resource": resource}
+    user = {"user": f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}", "resourceAttributes": attributes}
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": user}
+    answer = plane.client.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", json=review).json()
+    assert answer["status"]["allowed"] is ((verb, group, resource) in ALLOWED)
+
+
+class Node:
+    """One node: a kubelet's socket, the agent's process, its object on the server."""
+
+    def __init__(self, plane: ControlPlane, name: str, platform: str, folder: Path) -> None:
+        self.plane, self.name, self.lost = plane, name, folder / "lost"
+        plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        self.kubelet = Kubelet(folder / "kubelet.sock")
+        self.port = free_port()
+        os.environ["FAKE_LOST"] = str(self.lost)
+        command = [sys.executable, "-m", "tests.agent.process", platform, "agent", "--node-name", name, "--interval", "0.3"]
+        command += [
+            "--pod-resources",
+            str(self.kubelet.socket),
+            "--host-root",
+            str(folder),
+            "--port",
+            str(self.port),
+            "--hardware-interval",
+            "1",
+        ]
+        self.agent: Process = plane.run(f"agent-{name}", [*command, "--kubeconfig", str(plane.kubeconfig("admin"))])
+
+    def published(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.plane.client.get(f"{PATH}/{self.name}").json()
+        return found
+
+    def until(self, what: str, check: Any, seconds: float = 30.0) -> dict[str, Any]:
+        def fits() -> dict[str, Any] | None:
+            found = self.published()
+            return found if found["kind"] == "GpuTopology" and check(found.get("status") or {}) else None
+
+        found: dict[str, Any] = wait_for(what, fits, seconds)
+        return found
+
+
+@pytest.fixture
+def node(plane: ControlPlane, tmp_path: Path) -> Iterator[Node]:
+    node = Node(plane, f"gpu-{tmp_path.name[-20:].strip('_').replace('_', '-')}".lower(), "dgx-1v", tmp_path)
+    yield node
+    node.agent.stop()
+    node.kubelet.close()
+
+
+def test_an_agents_life(plane: ControlPlane, node: Node) -> None:
+    """Published, held, killed, the server away, the socket away, a GPU lost: each ends in the right published state."""
+    found = node.until("the first publication", lambda status: status.get("freeCount") == 8)
+    uid = plane.client.get(f"/api/v1/nodes/{node.name}").json()["metadata"]["uid"]
+    assert found["metadata"]["ownerReferences"] == [{"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": uid}]
+    assert found["spec"]["fabric"] == "NV2 mesh"
+    assert found["spec"]["driverVersion"] == "570.86.15"
+    accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    cells = plane.client.get(f"{PATH}/{node.name}", headers=accept).json()["rows"][0]["cells"]
+    assert cells[:6] == [node.name, 8, "Tesla V100-SXM2-32GB", "NV2 mesh", 8, 40]
+
+    node.kubelet.held = {("team", "llm", "c"): {"nvidia.com/gpu": ["GPU-00000000", "GPU-00000003"]}}
+    held = node.until("the holder", lambda status: status.get("freeCount") == 6)
+    assert [entry["index"] for entry in held["status"]["allocated"]] == [0, 3]
+
+    node.agent.kill()
+    node.kubelet.held = {}
+    time.sleep(1)
+    assert node.published()["status"]["freeCount"] == 6, "what was last seen stays"
+    node.agent.start()
+    node.until("the state after kill -9", lambda status: status.get("freeCount") == 8)
+
+    plane.api_server.kill()
+    node.kubelet.held = {("team", "other", "c"): {"nvidia.com/gpu": ["GPU-00000005"]}}
+    time.sleep(3)
+    plane.api_server.start()
+    plane.wait_ready()
+    node.until("what happened during the outage", lambda status: status.get("freeCount") == 7, 70)
+
+    node.kubelet.failing = True
+    silent = node.until("no claims without the kubelet", lambda status: "free" not in status)
+    assert "allocated" not in silent["status"]
+    node.kubelet.failing = False
+    node.until("claims again", lambda status: status.get("freeCount") == 7)
+
+    node.lost.write_text("6")
+    sick = node.until("the lost GPU", lambda status: status.get("unhealthy"))
+    assert sick["status"]["unhealthy"] == [{"index": 6, "reason": "GPU is lost"}]
+    assert sick["status"]["freeCount"] == 6
+    node.lost.unlink()
+    node.until("the GPU back", lambda status: "unhealthy" not in status)
