@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from extender.decision.demand import Demand
+from extender.decision.outcomes import Outcome
 from extender.decision.reasons import Rejection
 from extender.decision.scores import Ranks
-from extender.decision.verdict import Verdict
+from extender.decision.verdict import Evidence, Verdict
 
 _PER_NODE_BYTES = 16  # two references
 _PER_NAME_BYTES = 49  # a str beside its characters
 _PER_VERDICT_BYTES = 4096  # a verdict with sixteen prospects, measured with sys.getsizeof over its parts: 3.6 KiB
 _PER_DECISION_BYTES = 1024
 _INBOX = 1024
+_MOST_OUTCOMES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,28 @@ class DecisionLog:
         self._inbox: deque[Decision] = deque(maxlen=_INBOX)
         self._kept: deque[tuple[int, Decision]] = deque()
         self._kept_bytes = 0
+        self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Remember what came of a prediction; the last `_MOST_OUTCOMES` are kept."""
+        with self._lock:
+            self._outcomes[outcome.known.key] = outcome
+            while len(self._outcomes) > _MOST_OUTCOMES:
+                self._outcomes.popitem(last=False)
+
+    def outcome(self, uid: str) -> Outcome | None:
+        """What a pod really got, where it is known and was predicted."""
+        with self._lock:
+            return self._outcomes.get(uid)
+
+    def evidence(self, uid: str, node: str) -> Evidence | None:
+        """What was predicted for a pod on the node it went to, by the last decision that judged it there."""
+        for decision in self.recent():
+            if decision.uid == uid:
+                for name, verdict in zip(decision.names, decision.verdicts, strict=True):
+                    if name == node:
+                        return verdict.evidence
+        return None
 
     def add(self, decision: Decision) -> None:
         """Remember a decision; on the verbs' path, so no more than an append."""

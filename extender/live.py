@@ -13,6 +13,7 @@ from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeState, Sn
 from topology.placement import PlacementTable
 
 Prepare = Callable[[Iterable[NodeState], Snapshot], None]
+Observe = Callable[[Snapshot, Snapshot], None]
 
 
 class LiveCluster:
@@ -27,6 +28,8 @@ class LiveCluster:
         self._warm_tables = warm_tables
         self._warmed: set[PlacementTable] = set()
         self._snapshot = Snapshot()
+        self.observe: Observe | None = None
+        """Given the snapshots before and after, once the latter is published."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -44,7 +47,9 @@ class LiveCluster:
                     self._warm(changed)
                 if self._prepare is not None:
                     self._prepare(changed, snapshot)
-                self._snapshot = snapshot
+                before_all, self._snapshot = self._snapshot, snapshot
+                if self.observe is not None:
+                    self.observe(before_all, snapshot)
             return snapshot
 
     def _warm(self, states: Iterable[NodeState]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from extender.decision.outcomes import Outcome
+
+_GBPS = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 180.0, 240.0, 360.0, 500.0, 720.0, 900.0)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -27,6 +30,29 @@ class Metrics:
         self.synced = Gauge("fabricwise_synced", "1 once nodes, pods and topologies are listed", registry=self.registry)
         self.revision = Gauge("fabricwise_snapshot_revision", "Changes folded so far", registry=self.registry)
         self.known_nodes = Gauge("fabricwise_nodes", "Nodes by what is known of their topology", ["topology"], registry=self.registry)
+
+        self.predicted_gbps = Histogram(
+            "fabricwise_predicted_gbps", "Bandwidth predicted for pods whose devices have become known, GB/s",
+            buckets=_GBPS, registry=self.registry,
+        )  # fmt: skip
+        self.actual_gbps = Histogram(
+            "fabricwise_actual_gbps", "Bandwidth of the devices those pods really got, GB/s", buckets=_GBPS, registry=self.registry
+        )
+        self.predictions = Counter(
+            "fabricwise_predictions", "Predictions whose outcome is known, by whether the set was among those predicted",
+            ["in_support"], registry=self.registry,
+        )  # fmt: skip
+        self.disagreements = Gauge(
+            "fabricwise_allocation_disagreements", "Pods whose own status and the agent's name different devices", registry=self.registry
+        )
+        self.stale = Gauge("fabricwise_stale_topologies", "Nodes whose GpuTopology status is too old", registry=self.registry)
+
+    def observe_outcome(self, outcome: Outcome) -> None:
+        """Count what came of a prediction."""
+        self.predictions.labels({True: "yes", False: "no", None: "unknown"}[outcome.in_support]).inc()
+        if outcome.expected_gbps is not None and outcome.known.busbw_gbps is not None:
+            self.predicted_gbps.observe(outcome.expected_gbps)
+            self.actual_gbps.observe(outcome.known.busbw_gbps)
 
     def render(self) -> bytes:
         """The exposition text."""

@@ -6,13 +6,15 @@ import gc
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from extender.decision.answers import ranker, rules
-from extender.decision.cluster import NodeDefaults
+from extender.decision.cluster import NodeDefaults, Snapshot
 from extender.decision.judge import Judge
+from extender.decision.outcomes import became_known, compare
 from extender.decision_log import DecisionLog
 from extender.live import LiveCluster
 from extender.metrics import Metrics
@@ -36,7 +38,21 @@ class Service:
 def node_defaults(settings: Settings) -> NodeDefaults:
     """What the settings take for granted of nodes."""
     nodes = settings.nodes
-    return NodeDefaults(Kubelet(TopologyManager(nodes.topology_manager), DevicePlugin(nodes.device_plugin)), nodes.assume_from_product)
+    return NodeDefaults(
+        Kubelet(TopologyManager(nodes.topology_manager), DevicePlugin(nodes.device_plugin)),
+        nodes.assume_from_product,
+        nodes.max_status_age_seconds,
+    )
+
+
+def observe_outcomes(log: DecisionLog, metrics: Metrics, before: Snapshot, after: Snapshot) -> None:
+    """Compare what pods really got with what was predicted, for those that we decided about."""
+    for known in became_known(before, after):
+        evidence = log.evidence(known.key, known.node)
+        if evidence is not None:
+            outcome = compare(known, evidence)
+            log.add_outcome(outcome)
+            metrics.observe_outcome(outcome)
 
 
 def build_service(
@@ -47,6 +63,7 @@ def build_service(
     log = DecisionLog(settings.limits.decision_log_bytes)
     judge, by_weight = Judge(rules(settings)), ranker(settings.scoring)
     live = live or LiveCluster(settings.resource, prepare=judge.prepare, defaults=node_defaults(settings))
+    live.observe = partial(observe_outcomes, log, metrics)
     app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
     app.include_router(scheduler_api(live, judge, by_weight, settings, metrics, log).router())
     app.include_router(DebugApi(live, judge, by_weight, settings, metrics, log).router())

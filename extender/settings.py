@@ -51,6 +51,8 @@ class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The kubelets' topologyManagerPolicy; label fabricwise.dev/topology-manager-policy."""
     device_plugin: Literal["nvidia", "uniform"] = "nvidia"
     """NVIDIA's device plugin, or one that is unknown; label fabricwise.dev/device-plugin."""
+    max_status_age_seconds: Annotated[float, Meta(gt=0)] = 300.0
+    """Age from which a GpuTopology's status no longer says who holds what; its hardware still counts."""
     assume_from_product: bool = True
     """Judge a node without GpuTopology as the known platform of its product and GPU count, where there is just one."""
 

@@ -25,7 +25,7 @@ import urllib3
 
 from extender.adapters.kube_client import credentials
 from extender.adapters.manifests import Seen, gone, seen
-from extender.decision.changes import Change, Listed
+from extender.decision.changes import Change, ClockTicked, Listed
 from extender.errors import ClusterSourceError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
@@ -54,6 +54,7 @@ RESOURCES = (
 )
 
 _ABSENT_RETRY_SECONDS = 5.0
+_TICK_SECONDS = 5.0
 _SHORT_WATCH_SECONDS = 1.0
 """A watch that ends sooner is not asked for again at once: something between us and the server cuts it off."""
 
@@ -99,6 +100,13 @@ class KubeWatch:
         """Begin to follow; returns at once."""
         for resource in RESOURCES:
             threading.Thread(target=self._follow, args=(resource,), name=f"watch-{resource.listed_as}", daemon=True).start()
+        threading.Thread(target=self._tick, name="tick", daemon=True).start()
+
+    def _tick(self) -> None:
+        """Let the state know that time passes, for what grows stale."""
+        while not self._stop.is_set():
+            self._live.apply((ClockTicked(time.time()),))
+            self._stop.wait(_TICK_SECONDS)
 
     def stop(self) -> None:
         """Ask the threads to end; a stream in flight ends at its next event or timeout."""

@@ -11,12 +11,14 @@ from extender.decision.cluster import NodeView, Snapshot
 from extender.decision.demand import Demand, demand_of
 from extender.decision.judge import UNKNOWN_NODE, Judge
 from extender.decision.objects import Pod
+from extender.decision.outcomes import Outcome
 from extender.decision.reasons import Rejection
 from extender.decision.rules import Rules
 from extender.decision.scores import NO_RANKS, Ranker, Ranking
 from extender.decision.verdict import Evidence, Verdict
 from extender.settings import Scoring, Settings
 from topology.fabric import assumptions, fabric_name
+from topology.hardware import positions_of
 from topology.record import TopologyRecord
 
 
@@ -109,6 +111,18 @@ def _scores(ranking: Ranking | None) -> dict[str, Any]:
     }
 
 
+def outcome_answer(outcome: Outcome) -> dict[str, Any]:
+    """What a pod really got, beside what was predicted."""
+    known = outcome.known
+    return {
+        "node": known.node,
+        "gpus": list(known.gpus),
+        "bandwidth_gbps": known.busbw_gbps,
+        "expected_bandwidth_gbps": outcome.expected_gbps,
+        "in_support": outcome.in_support,
+    }
+
+
 def node_summary(view: NodeView) -> dict[str, Any]:
     """One line about a node."""
     state = view.state
@@ -121,6 +135,8 @@ def node_summary(view: NodeView) -> dict[str, Any]:
         "free": state.free_count,
         "topology": state.note,
         "problem": view.problem,
+        "stale_since_seconds": view.stale_since_seconds,
+        "disagreements": list(view.disagreements),
     }
 
 
@@ -134,6 +150,11 @@ def node_detail(view: NodeView, record: TopologyRecord | str | None) -> dict[str
         detail["fabric"] = fabric_name(machine)
         detail["assumed"] = list(assumptions(machine, state.table.fabric))
         detail["believed_free"] = [{"gpus": list(machine.indices(mask)), "probability": chance} for mask, chance in state.beliefs]
+        detail["held"] = {
+            pod.full_name: sorted(state.indices[p] for mask in view.known[pod.key] for p in positions_of(mask))
+            for pod in view.pods
+            if pod.key in view.known
+        }
         status = record.status
         detail["allocated"] = [
             {"gpu": a.index, "namespace": a.pod_namespace, "name": a.pod_name} for a in (status.allocated if status else ())

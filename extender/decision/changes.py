@@ -6,12 +6,15 @@ views are recomputed for those alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TypeVar, assert_never
 
-from extender.decision.cluster import NODE_DEFAULTS, BoundPod, NodeDefaults, NodeView, Snapshot, node_view
+from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot, node_view, stale_since
 from extender.decision.demand import Demand, demand_of
+from extender.decision.holdings import BoundPod
 from extender.decision.objects import Meta, Node, Pod
 from topology.record import TopologyRecord
 
@@ -60,6 +63,14 @@ class TopologyGone:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockTicked:
+    """Time has passed: what was fresh may now be stale."""
+
+    now_seconds: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A kind was listed in full: what is not in `changes` no longer exists."""
 
@@ -69,7 +80,7 @@ class Listed:
 
 T = TypeVar("T")
 
-Change = NodeSeen | NodeGone | PodSeen | PodGone | TopologySeen | TopologyGone | Listed
+Change = NodeSeen | NodeGone | PodSeen | PodGone | TopologySeen | TopologyGone | ClockTicked | Listed
 
 
 def fold(snapshot: Snapshot, change: Change, resource: str, defaults: NodeDefaults = NODE_DEFAULTS) -> Snapshot:
@@ -93,7 +104,7 @@ class _Draft:
         self.sizes, self.asked = dict(snapshot.sizes), dict(snapshot.asked)
         self.nodes, self.pods = dict(snapshot.nodes), dict(snapshot.pods)
         self.topologies, self.by_node = dict(snapshot.topologies), dict(snapshot.by_node)
-        self.listed = snapshot.listed
+        self.listed, self.now_seconds = snapshot.listed, snapshot.now_seconds
         self.touched: set[str] = set()
 
     def apply(self, change: Change) -> None:
@@ -112,10 +123,21 @@ class _Draft:
             case PodGone(key):
                 self._ask(key, ())
                 self._unbind(key)
+            case ClockTicked(now_seconds):
+                self._tick(now_seconds)
             case Listed(kind, changes):
                 self._relist(kind, changes)
             case _:
                 assert_never(change)
+
+    def _tick(self, now_seconds: float) -> None:
+        """Nodes whose status has become stale are looked at anew. A fresh status comes as a change of its own."""
+        age = self.defaults.most_status_age_seconds
+        for name, record in self.topologies.items():
+            before = stale_since(record, self.now_seconds, age) is not None
+            if before is not (stale_since(record, now_seconds, age) is not None):
+                self.touched.add(name)
+        self.now_seconds = now_seconds
 
     def _put(self, table: dict[str, T], name: str, value: T) -> None:
         if table.get(name) != value:
@@ -182,7 +204,7 @@ class _Draft:
 
     def done(self) -> Snapshot:
         if not self.touched and self.listed == self.before.listed and self.asked == self.before.asked:
-            return self.before
+            return self.before if self.now_seconds == self.before.now_seconds else replace(self.before, now_seconds=self.now_seconds)
         views: dict[str, NodeView] = dict(self.before.views)
         for name in self.touched:
             node = self.nodes.get(name)
@@ -190,10 +212,11 @@ class _Draft:
                 views.pop(name, None)
             else:
                 held = tuple(self.pods[key] for key in self.by_node.get(name, ()))
-                views[name] = node_view(node, self.topologies.get(name), held, self.resource, self.defaults)
+                views[name] = node_view(node, self.topologies.get(name), held, self.resource, self.defaults, self.now_seconds)
         return Snapshot(
-            self.nodes, self.pods, self.topologies, self.by_node, views, self.listed, self.sizes, self.asked, self.before.revision + 1
-        )
+            self.nodes, self.pods, self.topologies, self.by_node, views, self.listed, self.sizes, self.asked,
+            self.before.revision + 1, self.now_seconds,
+        )  # fmt: skip
 
 
 def _name(change: NodeSeen | PodSeen | TopologySeen) -> str:
@@ -220,7 +243,34 @@ def bound_pod(pod: Pod, resource: str) -> BoundPod | None:
     if demand is None:
         return None
     meta = pod.metadata
-    return BoundPod(pod.key, meta.namespace or "default", meta.name, pod.spec.node_name, demand, meta.creation_timestamp or "")
+    devices = _devices(pod)
+    return BoundPod(
+        pod.key, meta.namespace or "default", meta.name, pod.spec.node_name, demand, meta.creation_timestamp or "",
+        devices, _seen_seconds(pod) if devices else None,
+    )  # fmt: skip
+
+
+def _devices(pod: Pod) -> tuple[tuple[str, ...], ...]:
+    """Device ids per container, init containers' that have ended included no more; of NVIDIA's resources only."""
+    status = pod.status
+    sidecars = {container.name for container in pod.spec.init_containers or () if container.restart_policy == "Always"}
+    running = [entry for entry in (status.init_container_statuses or () if status else ()) if entry.name in sidecars]
+    running += (status.container_statuses or []) if status else []
+    groups = []
+    for container in running:
+        held = [resource for resource in container.allocated_resources_status or () if resource.name.startswith("nvidia.com/")]
+        groups.append(tuple(device.resource_id for resource in held for device in resource.resources or ()))
+    return tuple(group for group in groups if group)
+
+
+def _seen_seconds(pod: Pod) -> float | None:
+    """When the pod's status last moved, by its conditions: the API has no better time for it."""
+    times = [condition.last_transition_time for condition in (pod.status.conditions or () if pod.status else ())]
+    seconds = [datetime.fromisoformat(time).timestamp() for time in times if time and _TIME.match(time)]
+    return max(seconds, default=None)
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 
 
 def _asked(pod: Pod, resource: str) -> tuple[int, ...]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
 
-from extender.decision.demand import Demand, quantity
+from extender.decision.demand import quantity
+from extender.decision.holdings import BoundPod, Holdings, holdings
 from extender.decision.objects import Node
 from topology.hardware import Machine, with_gpus
 from topology.numa_alignment import TopologyManager
@@ -20,7 +22,7 @@ from topology.placement import PlacementTable, table_for
 from topology.platforms import fallback_platform, machine_of
 from topology.prediction import USUAL, DevicePlugin, Kubelet, Steps
 from topology.products import same_product
-from topology.record import Allocation, TopologyRecord, free_mask
+from topology.record import TopologyRecord
 
 KINDS = ("nodes", "pods", "topologies")
 """What the state is made of, as listings call it."""
@@ -37,23 +39,13 @@ TOPOLOGY_MANAGER, DEVICE_PLUGIN = "fabricwise.dev/topology-manager-policy", "fab
 
 
 @dataclass(frozen=True, slots=True)
-class BoundPod:
-    """A pod that holds GPUs on a node."""
-
-    key: str
-    namespace: str
-    name: str
-    node: str
-    demand: Demand
-    created: str
-
-
-@dataclass(frozen=True, slots=True)
 class NodeDefaults:
     """What is taken for granted of nodes that do not say otherwise."""
 
     kubelet: Kubelet = USUAL
     assume_from_product: bool = True
+    most_status_age_seconds: float | None = 300.0
+    """Age from which an agent's word on who holds what is not taken any more."""
 
 
 NODE_DEFAULTS = NodeDefaults()
@@ -96,6 +88,12 @@ class NodeView:
     pods: tuple[BoundPod, ...]
     problem: str | None = None
     """What is wrong with its GpuTopology, if anything."""
+    known: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Pod key -> masks of the positions it holds, where that is known."""
+    disagreements: tuple[str, ...] = ()
+    """Where the pods' own status and the agent's name different devices."""
+    stale_since_seconds: float | None = None
+    """Since when the agent's status is too old (Unix time); None while it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +114,8 @@ class Snapshot:
     asked: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """The same per pod key, for pods that ask for GPUs."""
     revision: int = 0
+    now_seconds: float | None = None
+    """Unix time of the last tick; None where time does not pass, as in a dump."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -129,7 +129,12 @@ class Snapshot:
 
 
 def node_view(
-    node: Node, record: TopologyRecord | str | None, pods: tuple[BoundPod, ...], resource: str, defaults: NodeDefaults = NODE_DEFAULTS
+    node: Node,
+    record: TopologyRecord | str | None,
+    pods: tuple[BoundPod, ...],
+    resource: str,
+    defaults: NodeDefaults = NODE_DEFAULTS,
+    now_seconds: float | None = None,
 ) -> NodeView:
     """Derive a node's view from its three sources. A topology that contradicts its node is set aside, and said so.
 
@@ -159,13 +164,17 @@ def node_view(
     sick = {index for index, _ in record.status.unhealthy} if record.status else set()
     healthy = min(allocatable, len(machine.gpus) - len(sick))
     note = "topology from GpuTopology" + ("" if record.status else " without status: device use predicted")
+    stale = stale_since(record, now_seconds, defaults.most_status_age_seconds)
+    if stale is not None:
+        note += f"; status stale since {datetime.fromtimestamp(stale, UTC):%Y-%m-%dT%H:%M:%SZ}: device use predicted"
+    held = holdings(record, pods, stale is not None)
     if assumed is not None:
         note = f"topology assumed from product: {platform}; device use predicted"
     state = _shared(
         allocatable, requested, machine.gpus[0].product or _product(labels), memory, table,
-        tuple(gpu.index for gpu in machine.gpus), healthy, _beliefs(record, table, pods, kubelet), note, kubelet,
+        tuple(gpu.index for gpu in machine.gpus), healthy, _beliefs(held, table, kubelet), note, kubelet,
     )  # fmt: skip
-    return NodeView(node.metadata.name, state, pods)
+    return NodeView(node.metadata.name, state, pods, None, held.known, held.disagreements, stale)
 
 
 @lru_cache(maxsize=16_384)
@@ -198,23 +207,23 @@ def _assumed(labels: Mapping[str, str], allocatable: int) -> tuple[str, Machine]
     return name, with_gpus(machine_of(name), product=product, memory_bytes=_label_memory(labels))
 
 
-def _beliefs(record: TopologyRecord, table: PlacementTable, pods: tuple[BoundPod, ...], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
-    """Free masks: what the status leaves, less the predicted devices of bound pods it does not name."""
-    named = {holder for held in (record.status.allocated if record.status else ()) for holder in _holders(held)}
-    beliefs = {free_mask(record.machine, record.status): 1.0}
-    for pod in pods:
-        if not named & {pod.key, f"{pod.namespace}/{pod.name}"}:
-            beliefs = _take(beliefs, table, pod.demand.steps, kubelet)
+def _beliefs(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
+    """Free masks: what nobody is known to hold, less the predicted devices of pods whose devices nobody names."""
+    beliefs = {held.free: 1.0}
+    for pod in held.predicted:
+        beliefs = _take(beliefs, table, pod.demand.steps, kubelet)
     kept = sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
     total = sum(chance for _, chance in kept)
     return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
 
 
-def _holders(held: Allocation) -> tuple[str, ...]:
-    """How a pod may be called that holds a device: by uid where the status has one, for names come back."""
-    if held.pod_uid:
-        return (held.pod_uid,)
-    return (f"{held.pod_namespace or 'default'}/{held.pod_name}",) if held.pod_name else ()
+def stale_since(record: TopologyRecord | str | None, now_seconds: float | None, most_age_seconds: float | None) -> float | None:
+    """Since when the record's status is too old to say who holds what (Unix time); None while it is fresh, or says no time."""
+    status = record.status if isinstance(record, TopologyRecord) else None
+    if status is None or status.observed_at_seconds is None or now_seconds is None or most_age_seconds is None:
+        return None
+    limit = status.observed_at_seconds + most_age_seconds
+    return limit if now_seconds > limit else None
 
 
 def _take(beliefs: dict[int, float], table: PlacementTable, steps: Steps, kubelet: Kubelet) -> dict[int, float]:

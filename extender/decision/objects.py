@@ -58,11 +58,41 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     scheduler_name: str | None = None
 
 
+class DeviceHealth(msgspec.Struct, frozen=True):
+    """ResourceHealth: one device that a container holds."""
+
+    resource_id: str = msgspec.field(default="", name="resourceID")
+    health: str | None = None
+
+
+class ResourceStatus(msgspec.Struct, frozen=True):
+    """The devices of one resource that a container holds."""
+
+    name: str = ""
+    resources: list[DeviceHealth] | None = None
+
+
+class ContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """ContainerStatus; the devices are there from Kubernetes 1.34 on behind a gate, from 1.36 on by default."""
+
+    name: str = ""
+    allocated_resources_status: list[ResourceStatus] | None = None
+
+
+class PodCondition(msgspec.Struct, frozen=True, rename="camel"):
+    """PodCondition."""
+
+    last_transition_time: str | None = None
+
+
 class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
     """Pod.status."""
 
     phase: str | None = None
     nominated_node_name: str | None = None
+    container_statuses: list[ContainerStatus] | None = None
+    init_container_statuses: list[ContainerStatus] | None = None
+    conditions: list[PodCondition] | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, rename="camel"):

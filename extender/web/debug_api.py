@@ -12,9 +12,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
-from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary
+from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary, outcome_answer
 from extender.decision.judge import Judge
 from extender.decision.objects import Pod
+from extender.decision.outcomes import Outcome
 from extender.decision.scores import Ranker
 from extender.decision_log import Decision, DecisionLog
 from extender.documents import DocumentError, load_documents
@@ -83,6 +84,8 @@ class DebugApi:
         self._metrics.revision.set(snapshot.revision)
         known = sum(view.state.table is not None for view in snapshot.views.values())
         problems = sum(view.problem is not None for view in snapshot.views.values())
+        self._metrics.disagreements.set(sum(len(view.disagreements) for view in snapshot.views.values()))
+        self._metrics.stale.set(sum(view.stale_since_seconds is not None for view in snapshot.views.values()))
         for topology, count in (("known", known), ("contradicted", problems), ("unknown", len(snapshot.views) - known - problems)):
             self._metrics.known_nodes.labels(topology).set(count)
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
@@ -128,11 +131,11 @@ class DebugApi:
             if truncated or len(rows) >= limit:
                 break
             verdicts += len(decision.names)
-            rows.append(_decision(decision))
+            rows.append(_decision(decision, self._log.outcome(decision.uid)))
         return _json({"decisions": rows, "truncated": truncated})
 
 
-def _decision(decision: Decision) -> dict[str, Any]:
+def _decision(decision: Decision, outcome: Outcome | None) -> dict[str, Any]:
     pairs = zip(decision.names, decision.verdicts, strict=True)
     return {
         "at_seconds": decision.at_seconds,
@@ -143,6 +146,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
         "took_seconds": decision.took_seconds,
         "revision": decision.revision,
         "nodes": [node_answer(name, verdict, decision.ranks.get(verdict)) for name, verdict in pairs],
+        "outcome": outcome_answer(outcome) if outcome else None,
     }
 
 

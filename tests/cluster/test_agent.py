@@ -45,6 +45,15 @@ def write(plane: ControlPlane, token: str, node: str, subresource: str = "") -> 
     return plane.client.patch(f"{PATH}/{node}{subresource}", params=params, headers=headers, content=json.dumps(manifest))
 
 
+@pytest.fixture(autouse=True)
+def _clean(plane: ControlPlane) -> Iterator[None]:
+    """Nodes, pods and topologies made here are gone afterwards: other tests count what there is."""
+    yield
+    for path in ("/api/v1/nodes", PATH, f"/api/v1/namespaces/{NAMESPACE}/pods"):
+        for item in plane.client.get(path).json()["items"]:
+            plane.client.delete(f"{path}/{item['metadata']['name']}", params={"gracePeriodSeconds": "0"})
+
+
 def test_a_forged_write_to_another_nodes_object_is_refused(plane: ControlPlane) -> None:
     own, other = token_on(plane, "own-node"), token_on(plane, "other-node")
     wait_for("the policy in force", lambda: write(plane, own, "other-node").status_code == 403)

@@ -56,7 +56,7 @@ class Fleet:
             node = node_manifest(name, machine)
             self.plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": node["metadata"]})
             self.plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": node["status"]}, "status")
-            self.status[name] = DeviceStatus(None, self._hold(name, HELD.get(name, ())), (), 1.7e9)
+            self.status[name] = DeviceStatus(None, self._hold(name, HELD.get(name, ())), (), time.time())
             self.publish(name)
 
     def _hold(self, node: str, indices: tuple[int, ...]) -> tuple[Allocation, ...]:
@@ -84,7 +84,7 @@ class Fleet:
         meta = bound["metadata"]
         held = tuple(Allocation(i, meta["uid"], meta["namespace"], meta["name"]) for i in self.machines[name].indices(taken))
         before = self.status[name]
-        self.status[name] = DeviceStatus(None, before.allocated + held, (), 1.7e9)
+        self.status[name] = DeviceStatus(None, before.allocated + held, (), time.time())
         self.publish(name)
         return table.busbw_gbps(taken) or 0.0
 
@@ -170,10 +170,10 @@ def test_failed_scheduling_event_shows_our_reasons_grouped(plane: ControlPlane, 
     assert "30 GPU memory class too small" in text
 
     # 80 GiB: on the H100 kube-scheduler itself counts too few; of the bridged A100s one is sick, two are taken.
-    fleet.status["a100-pcie-bridge-pairs-0"] = DeviceStatus(None, (), tuple((i, "Xid 79") for i in range(5)), 1.7e9)
+    fleet.status["a100-pcie-bridge-pairs-0"] = DeviceStatus(None, (), tuple((i, "Xid 79") for i in range(5)), time.time())
     for name in ("a100-pcie-bridge-pairs-1", "a100-pcie-bridge-pairs-2"):
         held = {a.index: a for a in fleet.status[name].allocated}
-        fleet.status[name] = DeviceStatus(None, tuple(held.get(i, Allocation(i)) for i in (0, 1, 2, 4, 6)), (), 1.7e9)
+        fleet.status[name] = DeviceStatus(None, tuple(held.get(i, Allocation(i)) for i in (0, 1, 2, 4, 6)), (), time.time())
     for name in ("a100-pcie-bridge-pairs-0", "a100-pcie-bridge-pairs-1", "a100-pcie-bridge-pairs-2"):
         fleet.publish(name)
         wait_for("the change seen", lambda name=name: extender.client.get(f"/v1/nodes/{name}").json()["free"] == 3)  # type: ignore[misc]
@@ -256,7 +256,7 @@ def test_api_server_restart_is_survived(plane: ControlPlane, extender: Extender,
     plane.api_server.start()
     plane.wait_ready()
     machine = fleet.machines["t4-0"]
-    fleet.status["t4-0"] = DeviceStatus(None, (Allocation(0), Allocation(1)), (), 1.7e9)
+    fleet.status["t4-0"] = DeviceStatus(None, (Allocation(0), Allocation(1)), (), time.time())
     fleet.publish("t4-0")
     wait_for("the change seen after the restart", lambda: extender.client.get("/v1/nodes/t4-0").json()["free"] == 2)
     assert free_mask(machine, fleet.status["t4-0"]) == mask_of((2, 3))
