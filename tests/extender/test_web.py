@@ -308,3 +308,22 @@ def test_a_bug_of_ours_is_still_answered_200(served: Served, monkeypatch: pytest
     response = served.client.post("/scheduler/filter", json={"Pod": pod(1), "NodeNames": ["t4-0"]})
     assert (response.status_code, response.json()["Error"]) == (200, scheduler_api.INTERNAL)
     assert 'cause="internal"' in served.client.get("/metrics").text
+
+
+def test_a_decision_shows_what_came_of_it(served: Served, names: list[str]) -> None:
+    manifest = pod(2, name="judged")
+    body = {"Pod": manifest, "Nodes": None, "NodeNames": names}
+    served.client.post("/scheduler/filter", json=body)
+    (waiting,) = served.client.get("/v1/decisions", params={"pod": "team/judged"}).json()["decisions"]
+    assert waiting["outcome"] is None
+    gpus = served.cluster.bind(manifest, "dgx-1v-0", served.service.live)
+    (decision,) = served.client.get("/v1/decisions", params={"pod": "team/judged"}).json()["decisions"]
+    assert decision["outcome"]["gpus"] == list(gpus)
+    assert decision["outcome"]["in_support"] is True
+    assert decision["outcome"]["bandwidth_gbps"] == decision["outcome"]["expected_bandwidth_gbps"] == 40.0
+    metrics = served.client.get("/metrics").text
+    assert 'fabricwise_predictions_total{in_support="yes"} 1.0' in metrics
+    assert "fabricwise_actual_gbps_sum 40.0" in metrics
+    assert "fabricwise_allocation_disagreements 0.0" in metrics
+    held = served.client.get("/v1/nodes/dgx-1v-0").json()["held"]
+    assert held == {"team/judged": list(gpus)}
