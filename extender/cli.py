@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
-import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,25 +16,26 @@ from rich.console import Console
 
 from extender import show
 from extender.adapters.dump_file import read_text
+from extender.agent_command import agent
 from extender.decision import answers
 from extender.decision.demand import quantity
 from extender.decision.judge import Judge
 from extender.documents import load_documents
 from extender.drawing import draw
-from extender.errors import ClusterSourceError, FabricwiseError, RequestError
+from extender.errors import ClusterSourceError, RequestError, run_command
 from extender.inspection import all_sets, machine_answer
 from extender.live import LiveCluster
 from extender.service import Service, build_service, node_defaults, server_for, settle_memory
 from extender.settings import Settings, load_settings
 from extender.sources import connect, wait_synced
 from extender.web.debug_api import pod_from
-from topology.agent.pod_resources import DEFAULT_SOCKET
 from topology.hardware import Machine, TopologyError, mask_of, with_gpus
 from topology.matrix import parse_matrix
 from topology.platforms import machine_of, platforms
 from topology.record import TopologyRecord, encode, free_mask
 
 app = typer.Typer(help="GPU-aware scheduler extender: places pods by link bandwidth and says why.", no_args_is_help=True)
+app.command(name="agent")(agent)
 topo = typer.Typer(help="Look at one machine's links, or import them.", no_args_is_help=True)
 app.add_typer(topo, name="topo")
 console = Console()
@@ -49,13 +47,6 @@ class Output(StrEnum):
     """How to print."""
 
     TABLE = "table"
-    JSON = "json"
-
-
-class Printed(StrEnum):
-    """How to print an object."""
-
-    YAML = "yaml"
     JSON = "json"
 
 
@@ -151,41 +142,6 @@ def _ask(server: str, document: Any) -> dict[str, Any]:
         detail = answer.get("error", answer) if isinstance(answer, dict) else answer
         raise ClusterSourceError(f"{server} answered {response.status_code}: {detail}")
     return answer
-
-
-@app.command()
-def agent(
-    node: Annotated[str | None, typer.Option("--node-name", help="The node; else $NODE_NAME, else the host's name.")] = None,
-    once: Annotated[bool, typer.Option("--once", help="Print what would be published, and end.")] = False,
-    output: Annotated[Printed, typer.Option("-o", "--output", help="With --once.")] = Printed.YAML,
-    interval_seconds: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between looks at the node.")] = 5.0,
-    heartbeat_seconds: Annotated[float, typer.Option("--heartbeat", min=1, help="Seconds after which status is sent unchanged.")] = 60.0,
-    hardware_seconds: Annotated[float, typer.Option("--hardware-interval", min=0.2, help="Seconds between readings of NVML.")] = 30.0,
-    allow_no_gpu: Annotated[bool, typer.Option("--allow-no-gpu", help="Publish an empty machine where there is no NVML.")] = False,
-    pod_resources: Annotated[Path, typer.Option("--pod-resources", help="The kubelet's PodResources socket.")] = DEFAULT_SOCKET,
-    root: Annotated[Path, typer.Option("--host-root", help="Where the node's /sys and /proc are.")] = Path("/"),
-    host: Annotated[str, typer.Option("--host")] = "0.0.0.0",  # noqa: S104 - probes come from the kubelet
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Health and metrics.")] = 9478,
-    kubeconfig: KubeconfigOption = None,
-) -> None:
-    """Read this node's GPUs and who holds them, and publish both as its GpuTopology."""
-    from extender.agent import AgentOptions, build_agent, node_name, serve_state
-
-    options = AgentOptions(
-        node_name(node), pod_resources, root, interval_seconds, hardware_seconds, heartbeat_seconds, allow_no_gpu, kubeconfig
-    )
-    running = build_agent(options, publish=not once)
-    if once:
-        manifest = encode(running.round())
-        typer.echo(json.dumps(manifest, indent=2) if output is Printed.JSON else yaml.safe_dump(manifest, sort_keys=False, width=200))
-        return
-    logging.basicConfig(level="INFO", format="%(levelname)s %(name)s: %(message)s")
-    server = serve_state(running.state, interval_seconds, host, port)
-    signal.signal(signal.SIGTERM, lambda *_: running.state.stop.set())
-    try:
-        running.run()
-    finally:
-        server.shutdown()
 
 
 @topo.command("show")
@@ -314,19 +270,8 @@ def _print(answer: dict[str, Any], output: Output, table: Any) -> None:
 
 
 def main() -> None:
-    """Entry point of the `fabricwise` command."""
-    try:
-        app()
-    except (FabricwiseError, TopologyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:
-        sys.exit(141)
-    except Exception as error:  # a bug of ours: say so in a line; the traceback is for whoever asks for it
-        if os.environ.get("FABRICWISE_TRACEBACK"):
-            raise
-        print(f"error: internal, {type(error).__name__}: {error}. FABRICWISE_TRACEBACK=1 shows where.", file=sys.stderr)
-        sys.exit(70)
+    """Entry point of the `fabricwise` command, but for `fabricwise agent`: see `extender.main`."""
+    run_command(lambda: app())  # noqa: PLW0108 - looked up when called
 
 
 if __name__ == "__main__":

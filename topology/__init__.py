@@ -12,6 +12,7 @@ Modules, from the ground up (imports point down this list only):
     fabric          Machine -> networkx graph; which links a pair's traffic crosses
     channels        what NCCL's channels make of a wire
     ring_orders     which rings through a set there are
+    linear_programme  the packings' optimum
     rings           the best packing of rings through a set
     detours         rings by way of third GPUs
     trees           what trees make of a slow cut

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
-from scipy.optimize import linprog
 
 from topology.fabric import Fabric, Route
+from topology.linear_programme import maximise
 from topology.ring_orders import Orders, keeping_to, over_nvlink
 from topology.rings import FullWire, Packing, Path, Rings, full_wires
 
@@ -81,13 +81,9 @@ def _pack_spread(fabric: Fabric, order: Orders, roads: Roads) -> tuple[float, tu
         for wire, times in road:
             load[place[wire], column] += times
     capacity = np.array([fabric.capacity_gbps[wire] for wire in wires])
-    aim = np.concatenate([-np.ones(len(rings)), np.zeros(len(flows))])
-    solved = linprog(aim, A_ub=load, b_ub=capacity, A_eq=sent, b_eq=np.zeros(len(demands)), method="highs")
-    if solved.status != 0 or solved.fun is None or solved.x is None:
-        raise ArithmeticError(f"ring packing found no optimum: {solved.message}")
-    total = float(-solved.fun)
-    carried = load @ solved.x / (total or 1.0)
-    return total, full_wires(Rings(load.T, tuple(wires), capacity), np.asarray(solved.ineqlin.marginals) < -1e-9, carried)
+    found = maximise(np.concatenate([np.ones(len(rings)), np.zeros(len(flows))]), load, capacity, sent)
+    carried = load @ found.solution / (found.value or 1.0)
+    return found.value, full_wires(Rings(load.T, tuple(wires), capacity), found.binding, carried)
 
 
 def _leaving(order: Orders, roads: Roads) -> Orders:

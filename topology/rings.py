@@ -27,10 +27,10 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from topology.channels import channelled_gbps
 from topology.fabric import Fabric, Route
+from topology.linear_programme import maximise
 from topology.ring_orders import Orders, keeping_to, over_nvlink
 
 
@@ -108,11 +108,8 @@ def pack(rings: Rings) -> tuple[float, tuple[FullWire, ...]]:
         share = np.divide(rings.capacity_gbps, load, out=np.full_like(load, np.inf), where=load > 0)
         best = float(share.min())
         return best, full_wires(rings, share <= best * (1 + 1e-9), load)
-    solved = linprog(-np.ones(len(rings.uses)), A_ub=rings.uses.T, b_ub=rings.capacity_gbps, method="highs")
-    if solved.status != 0 or solved.fun is None or solved.x is None:
-        raise ArithmeticError(f"ring packing found no optimum: {solved.message}")
-    total = float(-solved.fun)
-    return total, full_wires(rings, np.asarray(solved.ineqlin.marginals) < -1e-9, rings.uses.T @ solved.x / total)
+    found = maximise(np.ones(len(rings.uses)), rings.uses.T, rings.capacity_gbps)
+    return found.value, full_wires(rings, found.binding, rings.uses.T @ found.solution / found.value)
 
 
 def full_wires(rings: Rings, which: NDArray[np.bool_], crossings: NDArray[np.float64]) -> tuple[FullWire, ...]:

@@ -1,0 +1,20 @@
+"""The `fabricwise` command: loads just what the command at hand needs, for an agent on every node must be small."""
+
+from __future__ import annotations
+
+import sys
+
+from extender.errors import run_command
+
+
+def main() -> None:
+    """Entry point."""
+    if sys.argv[1:2] != ["agent"]:
+        from extender.cli import main as others
+
+        others()
+        return
+    from extender.agent_command import app
+
+    del sys.argv[1]
+    run_command(lambda: app(prog_name="fabricwise agent"))
