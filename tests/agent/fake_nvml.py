@@ -45,6 +45,10 @@ class FakeNvml:
     absent: bool = False
     peers_work: bool = True
 
+    fabric: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    """GPU -> cluster uuid as hex digits, clique, state."""
+
+    c_nvmlGpuFabricInfo_t = pynvml.c_nvmlGpuFabricInfo_t
     NVMLError = pynvml.NVMLError
     NVML_ERROR_GPU_IS_LOST = pynvml.NVML_ERROR_GPU_IS_LOST
 
@@ -149,6 +153,16 @@ class FakeNvml:
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
         self._alive(handle)
         return 0x1 | 0x40
+
+    def nvmlDeviceGetGpuFabricInfo(self, handle: int, reference: Any) -> int:
+        self._alive(handle)
+        if handle not in self.fabric:
+            raise error(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        cluster, clique, state = self.fabric[handle]
+        info = reference._obj
+        info.clusterUuid[:] = bytes.fromhex(cluster)
+        info.cliqueId, info.state = clique, state
+        return 0
 
     def nvmlDeviceGetTopologyCommonAncestor(self, a: int, b: int) -> int:
         self._alive(a), self._alive(b)

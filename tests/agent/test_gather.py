@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from tests.agent.fake_nvml import FakeNvml, pci
@@ -13,7 +15,7 @@ from topology.agent.gather import Gathered, gather
 from topology.agent.nvml import LOST, NvmlUnavailableError, read_driver
 from topology.agent.sysfs import Sysfs, path_between
 from topology.fabric import build_fabric
-from topology.hardware import MigInstance, PciePath
+from topology.hardware import FabricDomain, MigInstance, PciePath
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms
 
@@ -123,6 +125,25 @@ def test_no_nvml_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(nvml, "pynvml", FakeNvml(machine_of("t4"), absent=True))
     with pytest.raises(NvmlUnavailableError, match="NVML cannot be started"):
         read_driver()
+
+
+def test_the_place_in_a_multi_node_fabric(monkeypatch: pytest.MonkeyPatch, kernel: Sysfs) -> None:
+    cluster = "0123456789abcdef0123456789abcdef"
+    fake = FakeNvml(machine_of("gb200-tray"), fabric={0: (cluster, 7, 3), 1: (cluster, 7, 2), 2: ("00" * 16, 0, 3)})
+    gpus = read(monkeypatch, fake, kernel).machine.gpus
+    assert gpus[0].fabric_domain == FabricDomain("01234567-89ab-cdef-0123-456789abcdef", 7, "completed")
+    assert gpus[1].fabric_domain is not None
+    assert gpus[1].fabric_domain.state == "in_progress"
+    assert gpus[2].fabric_domain is None, "no cluster at all"
+    assert gpus[3].fabric_domain is None, "not supported"
+
+
+@pytest.mark.parametrize("question", [name for name in vars(FakeNvml) if name.startswith("nvml")])
+def test_the_fake_asks_as_the_real_module_does(question: str) -> None:
+    """A question that the real module has not, or with other arguments, would be a test of nothing."""
+    real = inspect.signature(getattr(pynvml, question))
+    fake = [name for name in inspect.signature(getattr(FakeNvml, question)).parameters if name != "self"]
+    real.bind(*fake)
 
 
 # chains as the kernel shows them: host bridge, root port, switch ports, device

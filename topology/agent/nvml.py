@@ -7,6 +7,7 @@ answer for a GPU that fell off the bus, is None. Only NVML itself being absent i
 from __future__ import annotations
 
 from collections.abc import Callable
+from ctypes import byref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,7 +225,7 @@ def _fabric_domain(handle: Any) -> FabricDomain | None:
     if not hasattr(pynvml, "c_nvmlGpuFabricInfo_t"):
         return None
     info = pynvml.c_nvmlGpuFabricInfo_t()
-    if _call("nvmlDeviceGetGpuFabricInfo", handle, info) is None and not getattr(info, "state", 0):
+    if _call("nvmlDeviceGetGpuFabricInfo", handle, byref(info)) is None:
         return None
     digits = bytes(info.clusterUuid).hex()
     if not digits.strip("0") or info.state not in _FABRIC_STATES:
