@@ -70,13 +70,13 @@ class DecisionLog:
         with self._lock:
             return self._outcomes.get(uid)
 
-    def evidence(self, uid: str, node: str) -> Evidence | None:
-        """What was predicted for a pod on the node it went to, by the last decision that judged it there."""
+    def predicted(self, uid: str, node: str) -> tuple[Demand, Evidence] | None:
+        """What a pod asked for, and what was predicted for it on a node, by the last decision that judged it there."""
         for decision in self.recent():
-            if decision.uid == uid:
+            if decision.uid == uid and isinstance(decision.demand, Demand):
                 for name, verdict in zip(decision.names, decision.verdicts, strict=True):
                     if name == node:
-                        return verdict.evidence
+                        return decision.demand, verdict.evidence
         return None
 
     def add(self, decision: Decision) -> None:

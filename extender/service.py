@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +15,7 @@ from fastapi import FastAPI
 from extender.decision.answers import ranker, rules
 from extender.decision.cluster import NodeDefaults, Snapshot
 from extender.decision.judge import Judge
-from extender.decision.outcomes import became_known, compare
+from extender.decision.outcomes import Known, became_known, compare
 from extender.decision_log import DecisionLog
 from extender.live import LiveCluster
 from extender.metrics import Metrics
@@ -23,6 +24,15 @@ from extender.web.debug_api import DebugApi
 from extender.web.scheduler_api import SchedulerApi
 from topology.numa_alignment import TopologyManager
 from topology.prediction import DevicePlugin, Kubelet
+
+FloorMissed = Callable[[Known, float], None]
+
+
+@dataclass(slots=True)
+class Reports:
+    """Who is told what must not stay unseen; a source that can tell somebody sets it. Called under the state's lock: return at once."""
+
+    floor_missed: FloorMissed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,7 @@ class Service:
     live: LiveCluster
     metrics: Metrics
     app: FastAPI
+    reports: Reports
 
 
 def node_defaults(settings: Settings) -> NodeDefaults:
@@ -45,14 +56,19 @@ def node_defaults(settings: Settings) -> NodeDefaults:
     )
 
 
-def observe_outcomes(log: DecisionLog, metrics: Metrics, before: Snapshot, after: Snapshot) -> None:
+def observe_outcomes(log: DecisionLog, metrics: Metrics, reports: Reports, before: Snapshot, after: Snapshot) -> None:
     """Compare what pods really got with what was predicted, for those that we decided about."""
     for known in became_known(before, after):
-        evidence = log.evidence(known.key, known.node)
-        if evidence is not None:
-            outcome = compare(known, evidence)
-            log.add_outcome(outcome)
-            metrics.observe_outcome(outcome)
+        predicted = log.predicted(known.key, known.node)
+        if predicted is None:
+            continue
+        demand, evidence = predicted
+        outcome = compare(known, evidence)
+        log.add_outcome(outcome)
+        metrics.observe_outcome(outcome)
+        floor = demand.min_busbw_gbps
+        if floor is not None and known.busbw_gbps is not None and known.busbw_gbps < floor and reports.floor_missed is not None:
+            reports.floor_missed(known, floor)
 
 
 def build_service(
@@ -63,11 +79,12 @@ def build_service(
     log = DecisionLog(settings.limits.decision_log_bytes)
     judge, by_weight = Judge(rules(settings)), ranker(settings.scoring)
     live = live or LiveCluster(settings.resource, prepare=judge.prepare, defaults=node_defaults(settings))
-    live.observe = partial(observe_outcomes, log, metrics)
+    reports = Reports()
+    live.observe = partial(observe_outcomes, log, metrics, reports)
     app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
     app.include_router(scheduler_api(live, judge, by_weight, settings, metrics, log).router())
     app.include_router(DebugApi(live, judge, by_weight, settings, metrics, log).router())
-    return Service(settings, live, metrics, app)
+    return Service(settings, live, metrics, app, reports)
 
 
 def server_for(service: Service, host: str, port: int) -> uvicorn.Server:

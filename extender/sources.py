@@ -8,6 +8,8 @@ from pathlib import Path
 
 from extender.adapters.dump_file import read_dump
 from extender.adapters.kube_client import api_client
+from extender.adapters.kube_events import PodEvents
+from extender.adapters.kube_objects import KubeObjects
 from extender.adapters.kube_watch import KubeWatch
 from extender.adapters.simulated import simulated
 from extender.errors import ClusterSourceError
@@ -29,7 +31,9 @@ class Source:
 def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> Source:
     """Start feeding the service. Raises ClusterSourceError; for `kube` only for a missing configuration."""
     if cluster == "kube":
-        watch = KubeWatch(api_client(kubeconfig), service.live, service.settings.kube, service.metrics)
+        client = api_client(kubeconfig)
+        service.reports.floor_missed = PodEvents(KubeObjects(client)).floor_missed
+        watch = KubeWatch(client, service.live, service.settings.kube, service.metrics)
         watch.start()
         return Source(watch)
     if cluster == "simulated":

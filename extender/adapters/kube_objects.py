@@ -29,6 +29,10 @@ class KubeObjects:
         query = (("fieldManager", field_manager), ("force", "true"))
         return self._send("PATCH", path, query, {"Content-Type": "application/apply-patch+yaml"}, json.dumps(manifest))
 
+    def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """A new object. Raises ApiError; 409 where it is there already."""
+        return self._send("POST", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))
+
     def _send(
         self, method: str, path: str, query: Query = (), headers: dict[str, str] | None = None, body: str | None = None
     ) -> dict[str, Any]:

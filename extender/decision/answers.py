@@ -80,6 +80,7 @@ def demand_answer(demand: Demand | Rejection) -> dict[str, Any]:
         "gpus_per_init_container": [size for size, init in demand.steps if init],
         "min_gpu_memory_bytes": demand.min_gpu_memory_bytes,
         "messages": demand.messages,
+        "min_busbw_gbps": demand.min_busbw_gbps,
     }
 
 

@@ -17,6 +17,9 @@ MIN_GPU_MEMORY = "fabricwise.dev/min-gpu-memory"
 MESSAGE_SIZE = "fabricwise.dev/message-size"
 """Annotation: which all-reduces the pod cares about: `decode`, `prefill` or `mixed`."""
 
+MIN_BUSBW = "fabricwise.dev/min-busbw"
+"""Annotation: all-reduce bus bandwidth in GB/s, of large messages, below which the pod must not land."""
+
 MOST_GPUS = (1 << 63) - 1
 """The largest quantity Kubernetes keeps exactly (int64). Absurd counts below it are just more than any node has."""
 
@@ -45,6 +48,8 @@ class Demand:
     min_gpu_memory_bytes: int | None = None
     messages: str | None = None
     """A name of `topology.bandwidth.MESSAGE_MIXES`; None = the pod does not say."""
+    min_busbw_gbps: float | None = None
+    """Hard floor of the bandwidth of each container with two GPUs or more."""
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -106,7 +111,20 @@ def demand_of(pod: Pod, resource: str) -> Demand | Rejection:
     if messages is not None and messages not in MESSAGE_MIXES:
         said = f"annotation {MESSAGE_SIZE}: {messages[:40]!r} is none of {', '.join(MESSAGE_MIXES)}"
         return Rejection(Reason.BAD_MESSAGE_SIZE, said)
-    return Demand(tuple(step for step in steps if step[0]), total, memory, messages)
+    try:
+        floor = _floor_gbps((pod.metadata.annotations or {}).get(MIN_BUSBW))
+    except ValueError as error:
+        return Rejection(Reason.BAD_MIN_BUSBW, f"annotation {MIN_BUSBW}: {error}")
+    return Demand(tuple(step for step in steps if step[0]), total, memory, messages, floor)
+
+
+def _floor_gbps(text: str | None) -> float | None:
+    if text is None:
+        return None
+    amount = quantity(text)
+    if not 0 < amount <= 1_000_000:
+        raise ValueError(f"{text[:40]!r} is not a bandwidth in GB/s")
+    return float(amount)
 
 
 def _gpus(container: Container, resource: str) -> int:

@@ -66,7 +66,44 @@ def no_hazard(demand: Demand, state: NodeState, rules: Rules) -> Rejection | Non
     return None
 
 
-FILTERS: tuple[Filter, ...] = (enough_gpus, enough_healthy, enough_memory, enough_free, admitted, no_hazard)
+def reaches_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """With all its GPUs free the node has sets that reach the pod's bandwidth floor. An unknown topology promises nothing."""
+    floor = demand.min_busbw_gbps
+    if floor is None or not demand.needs_links:
+        return None
+    if state.table is None:
+        return Rejection(Reason.LINK_TOO_SLOW, f"pod demands {floor:g} GB/s, topology unknown")
+    for size in {size for size in demand.groups if size > 1}:
+        found = state.table.extremes((1 << state.table.size) - 1, size)
+        best = found[0].busbw_gbps if found else None
+        if best is None or best < floor:
+            return Rejection(Reason.LINK_TOO_SLOW, f"pod demands {floor:g} GB/s, the best {size} GPUs here give {best or 0:g}")
+    return None
+
+
+def keeps_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """Every set the pod may get reaches its bandwidth floor: a floor that holds by luck is none."""
+    floor, table = demand.min_busbw_gbps, state.table
+    if floor is None or table is None or not demand.needs_links:
+        return None
+    for free, _ in state.beliefs:
+        for outcome in table.predictor.predict(free, demand.steps, state.kubelet).outcomes:
+            speeds = [speed for mask in outcome.group_masks if (speed := table.busbw_gbps(mask)) is not None]
+            if speeds and min(speeds) < floor:
+                return Rejection(Reason.LINK_TAKEN, f"pod demands {floor:g} GB/s, it may get {min(speeds):g}")
+    return None
+
+
+FILTERS: tuple[Filter, ...] = (
+    enough_gpus,
+    enough_healthy,
+    enough_memory,
+    reaches_floor,
+    enough_free,
+    admitted,
+    keeps_floor,
+    no_hazard,
+)
 
 
 def refuse(demand: Demand, state: NodeState, rules: Rules = RULES) -> Rejection | None:

@@ -22,12 +22,15 @@ class Reason(StrEnum):
     TOO_FEW_FREE = "too few free GPUs"
     BAD_MESSAGE_SIZE = "pod annotation fabricwise.dev/message-size is malformed"
     NUMA_ALIGNMENT = "kubelet would reject: GPUs cannot be aligned to NUMA nodes"
+    BAD_MIN_BUSBW = "pod annotation fabricwise.dev/min-busbw is malformed"
+    LINK_TOO_SLOW = "bandwidth floor out of reach"
+    LINK_TAKEN = "free GPUs do not reach the bandwidth floor"
     HAZARD = "device plugin could crash on this request"
 
     @property
     def curable(self) -> bool:
         """Whether evicting pods (or waiting) could cure it; if not, it is reported as unresolvable."""
-        return self in (Reason.TOO_FEW_FREE, Reason.UNKNOWN_NODE, Reason.NUMA_ALIGNMENT, Reason.HAZARD)
+        return self in (Reason.TOO_FEW_FREE, Reason.UNKNOWN_NODE, Reason.NUMA_ALIGNMENT, Reason.HAZARD, Reason.LINK_TAKEN)
 
 
 @dataclass(frozen=True, slots=True)

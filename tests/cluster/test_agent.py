@@ -82,6 +82,23 @@ def test_the_agents_account_may_touch_gputopologies_only(plane: ControlPlane, ve
     assert answer["status"]["allowed"] is ((verb, group, resource) in ALLOWED)
 
 
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_an_event_is_posted_once_with_the_extenders_rights(plane: ControlPlane) -> None:
+    from extender.adapters.kube_client import api_client
+    from extender.adapters.kube_events import PodEvents
+    from extender.adapters.kube_objects import KubeObjects
+    from extender.decision.outcomes import Known
+
+    known = Known("0123456789", "default", "slow", "gpu-node", (0, 2), 20.0)
+    for _ in range(2):  # as two replicas would
+        events = PodEvents(KubeObjects(api_client(str(plane.kubeconfig("fabricwise")))))
+        events.floor_missed(known, 200.0)
+        events._posting.shutdown(wait=True)
+    found = [e for e in plane.client.get("/api/v1/namespaces/default/events").json()["items"] if e["involvedObject"]["name"] == "slow"]
+    assert [event["reason"] for event in found] == ["BandwidthBelowFloor"]
+    assert found[0]["message"] == "asked for 200 GB/s all-reduce bandwidth, got GPUs 0,2 of gpu-node, which give 20"
+
+
 class Node:
     """One node: a kubelet's socket, the agent's process, its object on the server."""
 

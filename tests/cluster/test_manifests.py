@@ -17,7 +17,7 @@ def test_every_object_is_accepted(plane: ControlPlane) -> None:
     assert kinds.count("Deployment") == 2
 
 
-ALLOWED = [("list", "", "nodes"), ("watch", "", "pods"), ("watch", "fabricwise.dev", "gputopologies")]
+ALLOWED = [("list", "", "nodes"), ("watch", "", "pods"), ("watch", "fabricwise.dev", "gputopologies"), ("create", "", "events")]
 FORBIDDEN = [
     ("get", "", "secrets"),
     ("create", "", "pods"),
@@ -28,7 +28,7 @@ FORBIDDEN = [
 
 
 @pytest.mark.parametrize(("verb", "group", "resource"), ALLOWED + FORBIDDEN)
-def test_the_extenders_account_may_only_read(plane: ControlPlane, verb: str, group: str, resource: str) -> None:
+def test_the_extenders_account_may_only_read_and_post_events(plane: ControlPlane, verb: str, group: str, resource: str) -> None:
     name, _, subresource = resource.partition("/")
     review = {
         "apiVersion": "authorization.k8s.io/v1",

@@ -163,3 +163,31 @@ def test_a_learnt_mix_changes_what_fragmentation_costs() -> None:
         return 1 - float(answer["nodes"][0]["scores"]["fragmentation"]["value"])
 
     assert loss(8) > 3 * loss(1)
+
+
+# name -> (platform, status, GPUs, floor, the refusal or None)
+FLOORS: dict[str, tuple[str, DeviceStatus | None, int, str, str | None]] = {
+    "a bridged pair": ("a100-pcie-bridge-pairs", None, 2, "200", None),
+    "more than any pair gives": ("a100-pcie-bridge-pairs", None, 2, "300", "bandwidth floor out of reach"),
+    "four where only pairs are bridged": ("a100-pcie-bridge-pairs", None, 4, "100", "bandwidth floor out of reach"),
+    "no bridged pair left": (
+        "a100-pcie-bridge-pairs", DeviceStatus(free=(0, 2, 4, 6)), 2, "200", "free GPUs do not reach the bandwidth floor",
+    ),
+    "one GPU needs no links": ("t4", None, 1, "500", None),
+    "nonsense": ("t4", None, 2, "fast", "pod annotation fabricwise.dev/min-busbw is malformed"),
+    "nothing": ("t4", None, 2, "0", "pod annotation fabricwise.dev/min-busbw is malformed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FLOORS)
+def test_a_bandwidth_floor(case: str) -> None:
+    platform, status, gpus, floor, refusal = FLOORS[case]
+    state = snapshot(node("n"), topology("n", platform, status))
+    found = ask(state, pod(gpus, annotations={"fabricwise.dev/min-busbw": floor}))["n"]
+    assert (found["rejection"]["reason"] if found["rejection"] else None) == refusal
+
+
+def test_an_unknown_topology_promises_no_bandwidth() -> None:
+    found = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/min-busbw": "5"}))["n"]
+    assert found["rejection"]["reason"] == "bandwidth floor out of reach"
+    assert "topology unknown" in found["rejection"]["detail"]

@@ -327,3 +327,23 @@ def test_a_decision_shows_what_came_of_it(served: Served, names: list[str]) -> N
     assert "fabricwise_allocation_disagreements 0.0" in metrics
     held = served.client.get("/v1/nodes/dgx-1v-0").json()["held"]
     assert held == {"team/judged": list(gpus)}
+
+
+def test_a_floor_that_was_missed_is_reported(served: Served, names: list[str]) -> None:
+    """The plugin is predicted to honour the bridge; this one does not, as if it were not NVIDIA's."""
+    from extender.adapters.manifests import seen
+    from extender.decision.changes import TopologySeen
+    from extender.decision.outcomes import Known
+    from topology.record import Allocation, DeviceStatus, TopologyRecord
+
+    told: list[tuple[Known, float]] = []
+    served.service.reports.floor_missed = lambda known, floor: told.append((known, floor))
+    manifest = pod(2, name="floored", annotations={"fabricwise.dev/min-busbw": "200"})
+    served.client.post("/scheduler/filter", json={"Pod": manifest, "Nodes": None, "NodeNames": names})
+    node = "a100-pcie-bridge-pairs-0"
+    status = DeviceStatus(allocated=(Allocation(0, "uid-floored"), Allocation(2, "uid-floored")))
+    bound = {**manifest, "spec": {**manifest["spec"], "nodeName": node}}
+    record = TopologyRecord(node, served.cluster.machines[node], status)
+    served.service.live.apply((seen("Pod", bound), TopologySeen(node, record)))
+    ((known, floor),) = told
+    assert (known.gpus, known.busbw_gbps, floor) == ((0, 2), 20.0, 200.0)
