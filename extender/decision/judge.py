@@ -13,13 +13,10 @@ from extender.decision.demand import Demand
 from extender.decision.filters import refuse
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.rules import RULES, Rules, learnt_mix
-from extender.decision.verdict import Evidence, Prospect, Verdict
+from extender.decision.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict
 from topology.hardware import positions_of
 from topology.placement import DEFAULT_SIZE_MIX, PlacementTable
 from topology.prediction import Outcome
-
-MOST_PROSPECTS = 16
-"""Predicted sets kept per verdict, likeliest first."""
 
 APPROXIMATE = "prediction is approximate"
 HAZARD = "hazard: the device plugin may return a nil device for this request and crash"

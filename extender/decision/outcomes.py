@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from extender.decision.cluster import NodeView, Snapshot
-from extender.decision.verdict import Evidence
+from extender.decision.verdict import MOST_PROSPECTS, Evidence
 from topology.hardware import positions_of
-
-_MOST_PROSPECTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +62,5 @@ def _of_node(view: NodeView, old: NodeView | None) -> list[Known]:
 def compare(known: Known, evidence: Evidence) -> Outcome:
     """What a pod got against what was predicted when its node was judged."""
     predicted = {prospect.gpus for prospect in evidence.prospects}
-    in_support = known.gpus in predicted or (None if len(evidence.prospects) >= _MOST_PROSPECTS else False)
+    in_support = known.gpus in predicted or (None if len(evidence.prospects) >= MOST_PROSPECTS else False)
     return Outcome(known, evidence.expected_gbps, in_support)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from extender.decision.reasons import Rejection
 
+MOST_PROSPECTS = 16
+"""Predicted sets kept per verdict, likeliest first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prospect:

@@ -111,3 +111,22 @@ def test_four_free_are_the_cheaper_place_for_four() -> None:
 
 def test_nothing_free_is_worth_nothing() -> None:
     assert table_for(machine_of("hgx-h100")).capability(0, DEFAULT_SIZE_MIX) == 0
+
+
+def test_a_large_machine_without_symmetry_is_answered_from_grown_sets() -> None:
+    """Twelve GPUs, no two alike (each has lanes of its own width): far too many kinds of set to try them all."""
+    paths = tuple(tuple(None if i == j else PciePath.NODE if i // 6 == j // 6 else PciePath.SYS for j in range(12)) for i in range(12))
+    gpus = tuple(Gpu(index=i, numa_node=i // 6, pcie_generation=4, pcie_width=i + 4) for i in range(12))
+    machine = Machine(gpus, (), paths, tuple((0,) * 12 for _ in range(12)), "AMD EPYC", True)
+    table = table_for(machine)
+    for size in (2, 5, 12):
+        found = table.extremes((1 << 12) - 1, size)
+        assert found is not None
+        assert all(place.mask.bit_count() == size for place in found)
+        assert (found[0].busbw_gbps or 0) >= (found[1].busbw_gbps or 0)
+    pair = table.extremes((1 << 12) - 1, 2)
+    assert pair is not None
+    assert pair[0].busbw_gbps == 20.0, "fourteen lanes of generation 4, of which NCCL makes one channel"
+    assert pair[1].busbw_gbps == 6.0, "four lanes"
+    assert table.capability((1 << 12) - 1, DEFAULT_SIZE_MIX) > 0
+    table.warm()
