@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from extender.adapters.kube_client import api_client
 from extender.adapters.kube_objects import KubeObjects
+from extender.errors import SettingsError
 from topology.agent.loop import Agent, State, read_hardware
 from topology.agent.pod_resources import PodResources
 from topology.agent.publisher import Publisher
@@ -100,7 +101,7 @@ class StateCollector(Collector):
 
 
 def serve_state(state: State, interval_seconds: float, host: str, port: int) -> ThreadingHTTPServer:
-    """/healthz, /readyz and /metrics in a thread of their own; port 0 takes a free one."""
+    """/healthz, /readyz and /metrics in a thread of their own; port 0 takes a free one. Raises SettingsError for a port in use."""
     registry = CollectorRegistry()
     registry.register(StateCollector(state))
 
@@ -130,6 +131,9 @@ def serve_state(state: State, interval_seconds: float, host: str, port: int) -> 
         def log_message(self, format: str, *args: object) -> None:
             """Probes are not news."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise SettingsError(f"cannot serve health and metrics on {host}:{port}: {error.strerror or error}") from error
     threading.Thread(target=server.serve_forever, name="agent-http", daemon=True).start()
     return server

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from extender.agent import serve_state
+from extender.errors import SettingsError
 from tests.agent.fake_nvml import FakeNvml
 from tests.agent.kubelet import Kubelet
 from topology.agent import nvml
@@ -296,6 +297,16 @@ def test_health_and_metrics_of_the_agent_itself() -> None:
         assert "fabricwise_agent_gpus 8.0" in metrics
         assert 'fabricwise_agent_failing{part="publish"} 1.0' in metrics
         assert httpx.get(f"{url}/else").status_code == 404
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_port_in_use_is_named() -> None:
+    server = serve_state(State(), 5.0, "127.0.0.1", 0)
+    try:
+        with pytest.raises(SettingsError, match="cannot serve health and metrics on"):
+            serve_state(State(), 5.0, "127.0.0.1", server.server_address[1])
     finally:
         server.shutdown()
         server.server_close()
