@@ -34,7 +34,7 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     messages: Literal["decode", "prefill", "mixed"] = "mixed"
     """Which all-reduce sizes count for a pod that does not say (annotation fabricwise.dev/message-size)."""
     size_mix: dict[Annotated[int, Meta(ge=1, le=16)], Weight] | None = None
-    """How often later pods ask for so many GPUs: what fragmentation is measured against. None: learnt from the pods there are."""
+    """How often later pods ask for so many GPUs: what fragmentation is measured against. None: learnt from the pods that run."""
 
 
 class Filtering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

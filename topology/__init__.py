@@ -1,6 +1,6 @@
 """What a machine is, and what its links are worth.
 
-Pure, but for `topology.agent` (a later step): no I/O, clock, thread, log or randomness in here.
+Pure, but for `topology.agent`: no I/O, clock, thread, log or randomness in here.
 Time and text enter as arguments; a refusal is a `TopologyError` that says what and where.
 
 Modules, from the ground up (imports point down this list only):

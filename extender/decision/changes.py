@@ -118,8 +118,9 @@ class _Draft:
             case TopologyGone(name):
                 self._drop(self.topologies, name)
             case PodSeen(pod):
-                self._ask(pod.key, _asked(pod, self.resource))
-                self._pod_seen(pod)
+                demand = _held(pod, self.resource)
+                self._ask(pod.key, demand.groups if demand else ())
+                self._pod_seen(pod, demand)
             case PodGone(key):
                 self._ask(key, ())
                 self._unbind(key)
@@ -148,8 +149,8 @@ class _Draft:
         if table.pop(name, None) is not None:
             self.touched.add(name)
 
-    def _pod_seen(self, pod: Pod) -> None:
-        bound = bound_pod(pod, self.resource)
+    def _pod_seen(self, pod: Pod, demand: Demand | None) -> None:
+        bound = bound_pod(pod, demand)
         if bound is None:
             self._unbind(pod.key)
         elif self.pods.get(bound.key) != bound:
@@ -231,16 +232,10 @@ def _name(change: NodeSeen | PodSeen | TopologySeen) -> str:
             assert_never(change)
 
 
-def bound_pod(pod: Pod, resource: str) -> BoundPod | None:
-    """The pod as load: None when it is not bound, has ended, or holds no GPU.
-
-    A bound pod whose request makes no sense got past the API server some other way; it holds nothing we can count.
-    """
+def bound_pod(pod: Pod, demand: Demand | None) -> BoundPod | None:
+    """The pod as load, of what it asks for: None when it is not bound, has ended, or holds no GPU."""
     ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
-    if not pod.spec.node_name or ended:
-        return None
-    demand = _held(pod, resource)
-    if demand is None:
+    if not pod.spec.node_name or ended or demand is None:
         return None
     meta = pod.metadata
     devices = _devices(pod)
@@ -273,13 +268,10 @@ def _seen_seconds(pod: Pod) -> float | None:
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 
 
-def _asked(pod: Pod, resource: str) -> tuple[int, ...]:
-    """GPUs of each container that stays and asks for some; nothing of a pod whose request makes no sense."""
-    demand = _held(pod, resource)
-    return tuple(size for size in demand.groups if size) if demand else ()
-
-
 def _held(pod: Pod, resource: str) -> Demand | None:
-    """What a bound pod holds: its GPUs, whatever its annotations say."""
+    """What a pod holds once it is bound: its GPUs, whatever its annotations say; None where it asks for none.
+
+    A request that makes no sense got past the API server some other way: nothing we can count.
+    """
     demand = demand_of(Pod(metadata=Meta(name=pod.metadata.name), spec=pod.spec), resource)
     return demand if isinstance(demand, Demand) and demand.total else None

@@ -110,7 +110,8 @@ class Snapshot:
     listed: frozenset[str] = frozenset()
     """Kinds that have been listed in full."""
     sizes: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
-    """GPUs per container -> how many containers of the known pods, waiting, running or ended, ask for so many."""
+    """GPUs per container -> how many containers of the known pods ask for so many. An API server is asked for bound pods that
+    have not ended; a dump may hold others."""
     asked: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """The same per pod key, for pods that ask for GPUs."""
     revision: int = 0

@@ -40,14 +40,13 @@ def gather(driver: DriverReading, kernel: Sysfs) -> Gathered:
 
 def _gpu(driver: DriverReading, gpu: GpuReading, kernel: Sysfs) -> Gpu:
     up = [link for link in gpu.links if link.up]
-    numa = gpu.numa_node if gpu.numa_node is not None else kernel.numa_node(gpu.pci_bus_id)
     return Gpu(
         index=gpu.index,
         uuid=gpu.uuid,
         product=gpu.product,
         memory_bytes=gpu.memory_bytes,
         pci_bus_id=gpu.pci_bus_id,
-        numa_node=numa,
+        numa_node=_numa(gpu, kernel),
         cpu_affinity=gpu.cpu_affinity,
         mig_enabled=gpu.mig_enabled,
         pcie_generation=gpu.pcie_generation,

@@ -59,11 +59,6 @@ class Publisher:
         self._retry_at, self._failures = 0.0, 0
         self.last_error: str | None = None
 
-    @property
-    def in_step(self) -> bool:
-        """Whether the server has what was last wanted."""
-        return self._written is not None and self.last_error is None
-
     def publish(self, record: TopologyRecord) -> bool:
         """Bring the server up to `record` where it is behind, or a heartbeat is due. True where something was written.
 
