@@ -12,7 +12,7 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
-from extender.decision.answers import ranker, rules
+from extender.decision.answers import ranker, rules, tuning
 from extender.decision.cluster import NodeDefaults, Snapshot
 from extender.decision.judge import Judge
 from extender.decision.outcomes import Known, became_known, compare
@@ -53,6 +53,7 @@ def node_defaults(settings: Settings) -> NodeDefaults:
         Kubelet(TopologyManager(nodes.topology_manager), DevicePlugin(nodes.device_plugin)),
         nodes.assume_from_product,
         nodes.max_status_age_seconds,
+        tuning(settings),
     )
 
 

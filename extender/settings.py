@@ -10,9 +10,11 @@ from msgspec import Meta
 
 from extender.documents import load_documents
 from extender.errors import SettingsError
+from extender.telemetry.xids import DEFAULT_FATAL
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1000)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,6 +23,7 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     link: Weight = 0.90
     fragmentation: Weight = 0.07
     memory: Weight = 0.03
+    pressure: Weight = 0.10
 
 
 class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,6 +34,8 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Value of link and fragmentation where topology is unknown: below any known link, above nothing."""
     unknown_memory_value: Share = 0.5
     """Value of memory where the pod states no need or the node no size."""
+    unknown_telemetry_value: Share = 0.5
+    """Value of pressure where nothing fresh is known of the devices: neither calm nor pressed."""
     messages: Literal["decode", "prefill", "mixed"] = "mixed"
     """Which all-reduce sizes count for a pod that does not say (annotation fabricwise.dev/message-size)."""
     size_mix: dict[Annotated[int, Meta(ge=1, le=16)], Weight] | None = None
@@ -42,6 +47,12 @@ class Filtering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     refuse_hazards: bool = False
     """Refuse a node on which the device plugin may crash over the pod's request; else such a node only carries a note."""
+    tolerated_chance: Share = 0.0
+    """Chance of getting a fenced or occupied device up to which a node is still taken: the device plugin chooses, not we."""
+    usable_memory_share: Share = 0.85
+    """Of a GPU's memory, what must be free on it for a pod that states no lower need (serving engines take most of a card)."""
+    telemetry_required_for: tuple[str, ...] = ()
+    """Workload classes (annotation fabricwise.dev/workload-class) whose pods go only where telemetry knows the devices; "*": all."""
 
 
 class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +98,80 @@ class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_backoff_seconds: Annotated[float, Meta(gt=0)] = 10.0
 
 
+class Dcgm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """dcgm-exporter pods, scraped directly."""
+
+    selectors: tuple[str, ...] = ("app=nvidia-dcgm-exporter", "app.kubernetes.io/name=dcgm-exporter")
+    """Label selectors (key=value, comma = and); a pod that fits one is scraped. The GPU Operator's labels, and the Helm chart's."""
+    port: Port = 9400
+    path: str = "/metrics"
+
+
+class Prometheus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One Prometheus server that scrapes the exporters, asked by instant queries."""
+
+    url: str = ""
+    """Such as http://prometheus.monitoring:9090."""
+    bearer_token_file: str = ""
+    """Read anew for each round; empty: no token."""
+    selector: str = ""
+    """Further label matchers of every query, such as cluster="a"."""
+
+
+class Engines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Serving engines in GPU pods."""
+
+    enabled: bool = True
+    """Scrape GPU pods that carry prometheus.io/scrape: "true" (with prometheus.io/port, path and scheme)."""
+    selectors: tuple[str, ...] = ()
+    """Label selectors of further GPU pods to scrape, at `port` and `path`."""
+    port: Port = 8000
+    path: str = "/metrics"
+
+
+class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Live pressure and health of devices."""
+
+    source: Literal["auto", "off", "dcgm-exporter", "prometheus"] = "auto"
+    """auto: dcgm-exporter with --cluster kube, else off."""
+    interval_seconds: Annotated[float, Meta(ge=0.2)] = 15.0
+    timeout_seconds: Annotated[float, Meta(gt=0)] = 5.0
+    """For one target, from connecting to the last byte."""
+    concurrency: Annotated[int, Meta(ge=1, le=1000)] = 64
+    """Targets asked at the same time."""
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 16 << 20
+    """A longer exposition is not read."""
+    max_age_seconds: Annotated[float, Meta(gt=0)] = 60.0
+    """An older value is unknown."""
+    half_life_seconds: Annotated[float, Meta(gt=0)] = 30.0
+    """Of the running mean of a gauge."""
+    jump_share: Share = 0.10
+    """A change of free memory by so much of the card is taken at once; less is smoothed."""
+    hold_share: Share = 0.05
+    """Free memory as decisions see it moves only when its mean has moved by so much of the card."""
+    restless_seconds: Annotated[float, Meta(ge=0)] = 300.0
+    """A device whose memory jumped to and fro three times within so long is taken at its fullest."""
+    quiet_seconds: Annotated[float, Meta(ge=0)] = 600.0
+    """A fenced device is free again when no reading has shown an error for so long."""
+    fatal_xids: tuple[Annotated[int, Meta(ge=1)], ...] = DEFAULT_FATAL
+    """XIDs after which a device is fenced."""
+    dcgm: Dcgm = Dcgm()
+    prometheus: Prometheus = Prometheus()
+    engines: Engines = Engines()
+
+
+class Waking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Waking pending pods when telemetry or topology has cured their rejection, of which kube-scheduler does not hear."""
+
+    enabled: bool = True
+    max_per_second: Annotated[float, Meta(gt=0, le=1000)] = 5.0
+    """Pods patched, over all."""
+    pod_pause_seconds: Annotated[float, Meta(ge=0)] = 5.0
+    """Between two patches of the same pod."""
+    max_pods: Annotated[int, Meta(ge=1)] = 5000
+    """Rejected pods remembered; the oldest are forgotten first."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
@@ -98,6 +183,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     server: Server = Server()
     kube: Kube = Kube()
+    telemetry: Telemetry = Telemetry()
+    waking: Waking = Waking()
 
 
 def load_settings(path: Path | None) -> Settings:

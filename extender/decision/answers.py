@@ -12,11 +12,14 @@ from extender.decision.demand import Demand, demand_of
 from extender.decision.judge import UNKNOWN_NODE, Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
+from extender.decision.pressure import Pressure
 from extender.decision.reasons import Rejection
 from extender.decision.rules import Rules
 from extender.decision.scores import NO_RANKS, Ranker, Ranking
 from extender.decision.verdict import Evidence, Verdict
 from extender.settings import Scoring, Settings
+from extender.telemetry.answers import telemetry_answer
+from extender.telemetry.conditions import TUNING, Tuning
 from topology.fabric import assumptions, fabric_name
 from topology.hardware import positions_of
 from topology.record import TopologyRecord
@@ -40,13 +43,31 @@ def judge_all(judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, name
 
 def rules(settings: Settings) -> Rules:
     """What verdicts depend on, out of the settings."""
-    scoring = settings.scoring
-    return Rules(scoring.size_mix, scoring.messages, settings.filtering.refuse_hazards)
+    scoring, filtering = settings.scoring, settings.filtering
+    return Rules(
+        scoring.size_mix,
+        scoring.messages,
+        filtering.refuse_hazards,
+        filtering.tolerated_chance,
+        filtering.usable_memory_share,
+        1.0 - scoring.unknown_telemetry_value,
+        frozenset(filtering.telemetry_required_for),
+    )
+
+
+def tuning(settings: Settings) -> Tuning:
+    """How telemetry is smoothed and when it is too old, out of the settings."""
+    said = settings.telemetry
+    return Tuning(
+        said.half_life_seconds, said.jump_share, said.hold_share, said.restless_seconds, said.quiet_seconds, said.max_age_seconds,
+        said.fatal_xids,
+    )  # fmt: skip
 
 
 def ranker(scoring: Scoring) -> Ranker:
     """A ranker by the settings' weights and neutral values."""
-    return Ranker(msgspec.structs.asdict(scoring.weights), scoring.unknown_topology_value, scoring.unknown_memory_value)
+    weights = msgspec.structs.asdict(scoring.weights)
+    return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value)
 
 
 def explain(judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource: str) -> dict[str, Any]:
@@ -81,6 +102,7 @@ def demand_answer(demand: Demand | Rejection) -> dict[str, Any]:
         "min_gpu_memory_bytes": demand.min_gpu_memory_bytes,
         "messages": demand.messages,
         "min_busbw_gbps": demand.min_busbw_gbps,
+        "workload_class": demand.workload_class,
     }
 
 
@@ -100,7 +122,14 @@ def node_answer(name: str, verdict: Verdict, ranking: Ranking | None) -> dict[st
         "predicted": [{"gpus": list(p.gpus), "probability": p.probability, "bandwidth_gbps": p.busbw_gbps} for p in evidence.prospects],
         "notes": list(evidence.notes),
         "effective_bandwidth_gbps": evidence.effective_gbps,
+        "pressure": _pressure(evidence.pressure),
     }
+
+
+def _pressure(found: Pressure | None) -> dict[str, float] | None:
+    if found is None:
+        return None
+    return {"own": found.own, "neighbours": found.neighbours, "unknown_share": found.unknown_share}
 
 
 def _scores(ranking: Ranking | None) -> dict[str, Any]:
@@ -138,11 +167,15 @@ def node_summary(view: NodeView) -> dict[str, Any]:
         "problem": view.problem,
         "stale_since_seconds": view.stale_since_seconds,
         "disagreements": list(view.disagreements),
+        "fenced": [{"gpu": index, "why": why} for index, why, _ in state.faults],
+        "telemetry_problems": list(view.telemetry_problems),
     }
 
 
-def node_detail(view: NodeView, record: TopologyRecord | str | None) -> dict[str, Any]:
-    """All that is known of a node: hardware, who holds what, what is believed free."""
+def node_detail(
+    view: NodeView, record: TopologyRecord | str | None, snapshot: Snapshot | None = None, tuning: Tuning = TUNING
+) -> dict[str, Any]:
+    """All that is known of a node: hardware, who holds what, what is believed free, what telemetry says and how old that is."""
     detail = node_summary(view)
     detail["pods"] = [{"namespace": p.namespace, "name": p.name, "gpus": p.demand.total} for p in view.pods]
     state = view.state
@@ -162,4 +195,7 @@ def node_detail(view: NodeView, record: TopologyRecord | str | None) -> dict[str
         ]
         detail["unhealthy"] = [{"gpu": index, "reason": reason} for index, reason in (status.unhealthy if status else ())]
         detail["observed_at_seconds"] = status.observed_at_seconds if status else None
+    if snapshot is not None:
+        names = {pod.key: pod.full_name for pod in view.pods}
+        detail["telemetry"] = telemetry_answer(snapshot.telemetry.get(view.name), snapshot.steady_seconds, names, tuning)
     return detail

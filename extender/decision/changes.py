@@ -7,15 +7,18 @@ views are recomputed for those alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar, assert_never
+from typing import Any, assert_never
 
-from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot, node_view, stale_since
+from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot
 from extender.decision.demand import Demand, demand_of
 from extender.decision.holdings import BoundPod
 from extender.decision.objects import Meta, Node, Pod
+from extender.decision.views import Times, node_view, stale_since, with_telemetry
+from extender.telemetry.conditions import NodeTelemetry, observe
+from extender.telemetry.readings import DeviceReading, EngineReading
 from topology.record import TopologyRecord
 
 
@@ -68,6 +71,22 @@ class ClockTicked:
 
     now_seconds: float
     """Unix time."""
+    steady_seconds: float | None = None
+    """The same moment on a clock that never goes back; None: the Unix time will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySeen:
+    """A look at some devices or engines of a node. What it does not name is left to grow old."""
+
+    node: str
+    steady_seconds: float
+    """When it was taken."""
+    devices: tuple[DeviceReading, ...] = ()
+    engines: tuple[tuple[str, tuple[EngineReading, ...]], ...] = ()
+    """(pod key, its engines)."""
+    problems: tuple[str, ...] = ()
+    """Why there is less than there should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +97,7 @@ class Listed:
     changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]
 
 
-T = TypeVar("T")
-
-Change = NodeSeen | NodeGone | PodSeen | PodGone | TopologySeen | TopologyGone | ClockTicked | Listed
+Change = NodeSeen | NodeGone | PodSeen | PodGone | TopologySeen | TopologyGone | ClockTicked | TelemetrySeen | Listed
 
 
 def fold(snapshot: Snapshot, change: Change, resource: str, defaults: NodeDefaults = NODE_DEFAULTS) -> Snapshot:
@@ -97,26 +114,39 @@ def fold_all(snapshot: Snapshot, changes: Iterable[Change], resource: str, defau
 
 
 class _Draft:
-    """Private copies while a batch is folded; nobody else sees them before `done`."""
+    """Private copies of what a batch writes to; nobody else sees them before `done`."""
 
     def __init__(self, snapshot: Snapshot, resource: str, defaults: NodeDefaults) -> None:
         self.before, self.resource, self.defaults = snapshot, resource, defaults
-        self.sizes, self.asked = dict(snapshot.sizes), dict(snapshot.asked)
-        self.nodes, self.pods = dict(snapshot.nodes), dict(snapshot.pods)
-        self.topologies, self.by_node = dict(snapshot.topologies), dict(snapshot.by_node)
-        self.listed, self.now_seconds = snapshot.listed, snapshot.now_seconds
+        self._copies: dict[str, Any] = {}
+        self.listed = snapshot.listed
+        self.times = Times(snapshot.now_seconds, snapshot.steady_seconds)
         self.touched: set[str] = set()
+        """Nodes to be derived anew."""
+        self.measured: set[str] = set()
+        """Nodes of which there is newer telemetry only."""
+
+    def _read(self, table: str) -> Mapping[Any, Any]:
+        found: Mapping[Any, Any] = self._copies[table] if table in self._copies else getattr(self.before, table)
+        return found
+
+    def _write(self, table: str) -> dict[Any, Any]:
+        if table not in self._copies:
+            self._copies[table] = dict(getattr(self.before, table))
+        written: dict[Any, Any] = self._copies[table]
+        return written
 
     def apply(self, change: Change) -> None:
         match change:
             case NodeSeen(node):
-                self._put(self.nodes, node.metadata.name, node)
+                self._put("nodes", node.metadata.name, node)
             case NodeGone(name):
-                self._drop(self.nodes, name)
+                self._drop("nodes", name)
+                self._drop("telemetry", name)
             case TopologySeen(name, record):
-                self._put(self.topologies, name, record)
+                self._put("topologies", name, record)
             case TopologyGone(name):
-                self._drop(self.topologies, name)
+                self._drop("topologies", name)
             case PodSeen(pod):
                 demand = _held(pod, self.resource)
                 self._ask(pod.key, demand.groups if demand else ())
@@ -124,100 +154,134 @@ class _Draft:
             case PodGone(key):
                 self._ask(key, ())
                 self._unbind(key)
-            case ClockTicked(now_seconds):
-                self._tick(now_seconds)
+            case ClockTicked(now_seconds, steady_seconds):
+                self._tick(now_seconds, now_seconds if steady_seconds is None else steady_seconds)
+            case TelemetrySeen(name):
+                self._measure(name, change)
             case Listed(kind, changes):
                 self._relist(kind, changes)
             case _:
                 assert_never(change)
 
-    def _tick(self, now_seconds: float) -> None:
-        """Nodes whose status has become stale are looked at anew. A fresh status comes as a change of its own."""
+    def _tick(self, now_seconds: float, steady_seconds: float) -> None:
+        """Nodes whose status or telemetry has become stale are looked at anew. What is fresh comes as a change of its own."""
+        before, now = self.times, Times(now_seconds, max(steady_seconds, self.times.steady_seconds or steady_seconds))
+        self.times = now
         age = self.defaults.most_status_age_seconds
-        for name, record in self.topologies.items():
-            before = stale_since(record, self.now_seconds, age) is not None
-            if before is not (stale_since(record, now_seconds, age) is not None):
+        for name, record in self._read("topologies").items():
+            was = stale_since(record, before.now_seconds, age) is not None
+            if was is not (stale_since(record, now_seconds, age) is not None):
                 self.touched.add(name)
-        self.now_seconds = now_seconds
+        limit = self.defaults.tuning.max_age_seconds
+        for name, telemetry in self._read("telemetry").items():
+            if telemetry.ages_between(before.steady_seconds, now.steady_seconds, limit):
+                self.measured.add(name)
 
-    def _put(self, table: dict[str, T], name: str, value: T) -> None:
-        if table.get(name) != value:
-            table[name] = value
+    def _measure(self, name: str, change: TelemetrySeen) -> None:
+        """Telemetry of a node nobody knows is of no use."""
+        if name not in self._read("nodes"):
+            return
+        steady = self.times.steady_seconds
+        self.times = Times(self.times.now_seconds, change.steady_seconds if steady is None else max(steady, change.steady_seconds))
+        before = self._read("telemetry").get(name) or NodeTelemetry()
+        after = observe(before, change.devices, change.engines, change.problems, change.steady_seconds, self.defaults.tuning)
+        if after != before:
+            self._write("telemetry")[name] = after
+            self.measured.add(name)
+
+    def _put(self, table: str, name: str, value: object) -> None:
+        if self._read(table).get(name) != value:
+            self._write(table)[name] = value
             self.touched.add(name)
 
-    def _drop(self, table: dict[str, T], name: str) -> None:
-        if table.pop(name, None) is not None:
+    def _drop(self, table: str, name: str) -> None:
+        if name in self._read(table):
+            del self._write(table)[name]
             self.touched.add(name)
 
     def _pod_seen(self, pod: Pod, demand: Demand | None) -> None:
         bound = bound_pod(pod, demand)
         if bound is None:
             self._unbind(pod.key)
-        elif self.pods.get(bound.key) != bound:
+        elif self._read("pods").get(bound.key) != bound:
             self._unbind(bound.key)
-            self.pods[bound.key] = bound
-            self.by_node[bound.node] = self.by_node.get(bound.node, frozenset()) | {bound.key}
+            self._write("pods")[bound.key] = bound
+            by_node = self._write("by_node")
+            by_node[bound.node] = by_node.get(bound.node, frozenset()) | {bound.key}
             self.touched.add(bound.node)
 
     def _ask(self, key: str, groups: tuple[int, ...]) -> None:
         """Keep count of what sizes pods ask for."""
-        known = self.asked.get(key, ())
+        known = self._read("asked").get(key, ())
         if known == groups:
             return
+        sizes, asked = self._write("sizes"), self._write("asked")
         for size in known:
-            self.sizes[size] -= 1
-            if not self.sizes[size]:
-                del self.sizes[size]
+            sizes[size] -= 1
+            if not sizes[size]:
+                del sizes[size]
         for size in groups:
-            self.sizes[size] = self.sizes.get(size, 0) + 1
+            sizes[size] = sizes.get(size, 0) + 1
         if groups:
-            self.asked[key] = groups
+            asked[key] = groups
         else:
-            del self.asked[key]
+            del asked[key]
 
     def _unbind(self, key: str) -> None:
-        bound = self.pods.pop(key, None)
-        if bound is not None:
-            left = self.by_node[bound.node] - {key}
-            self.by_node[bound.node] = left
-            if not left:
-                del self.by_node[bound.node]
-            self.touched.add(bound.node)
+        if key not in self._read("pods"):
+            return
+        bound = self._write("pods").pop(key)
+        by_node = self._write("by_node")
+        left = by_node[bound.node] - {key}
+        by_node[bound.node] = left
+        if not left:
+            del by_node[bound.node]
+        self.touched.add(bound.node)
 
     def _relist(self, kind: str, changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]) -> None:
         for name in self._absent(kind, changes):
             match kind:
                 case "nodes":
-                    self._drop(self.nodes, name)
+                    self.apply(NodeGone(name))
                 case "topologies":
-                    self._drop(self.topologies, name)
+                    self.apply(TopologyGone(name))
                 case _:
-                    self._ask(name, ())
-                    self._unbind(name)
+                    self.apply(PodGone(name))
         for change in changes:
             self.apply(change)
         self.listed = self.listed | {kind}
 
     def _absent(self, kind: str, changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]) -> list[str]:
         present = {_name(change) for change in changes}
-        known = {"nodes": set(self.nodes), "topologies": set(self.topologies), "pods": set(self.pods) | set(self.asked)}[kind]
+        known = set(self._read("pods")) | set(self._read("asked")) if kind == "pods" else set(self._read(kind))
         return sorted(known - present)
 
     def done(self) -> Snapshot:
-        if not self.touched and self.listed == self.before.listed and self.asked == self.before.asked:
-            return self.before if self.now_seconds == self.before.now_seconds else replace(self.before, now_seconds=self.now_seconds)
-        views: dict[str, NodeView] = dict(self.before.views)
+        before = self.before
+        now: dict[str, Any] = {"now_seconds": self.times.now_seconds, "steady_seconds": self.times.steady_seconds}
+        if not self.touched and not self._copies and not self.measured and self.listed == before.listed:
+            return before if self.times == Times(before.now_seconds, before.steady_seconds) else replace(before, **now)
+        views: dict[str, NodeView] = dict(before.views)
+        for name in self.measured - self.touched:
+            old = views.get(name)
+            new = with_telemetry(old, self._read("telemetry").get(name), self.times, self.defaults) if old else None
+            if new is None:
+                self.touched.add(name)
+            else:
+                views[name] = new
         for name in self.touched:
-            node = self.nodes.get(name)
+            node = self._read("nodes").get(name)
             if node is None:
                 views.pop(name, None)
             else:
-                held = tuple(self.pods[key] for key in self.by_node.get(name, ()))
-                views[name] = node_view(node, self.topologies.get(name), held, self.resource, self.defaults, self.now_seconds)
-        return Snapshot(
-            self.nodes, self.pods, self.topologies, self.by_node, views, self.listed, self.sizes, self.asked,
-            self.before.revision + 1, self.now_seconds,
-        )  # fmt: skip
+                views[name] = self._view(node)
+        return replace(before, **self._copies, views=views, listed=self.listed, revision=before.revision + 1, **now)
+
+    def _view(self, node: Node) -> NodeView:
+        name, pods = node.metadata.name, self._read("pods")
+        held = tuple(pods[key] for key in self._read("by_node").get(name, ()))
+        telemetry = self._read("telemetry").get(name)
+        return node_view(node, self._read("topologies").get(name), held, self.resource, self.defaults, self.times, telemetry)
 
 
 def _name(change: NodeSeen | PodSeen | TopologySeen) -> str:

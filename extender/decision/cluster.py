@@ -1,41 +1,22 @@
-"""What is known of the cluster, and per node which GPUs are believed free.
-
-Kubernetes counts devices but does not say which. Where the agent's status names a pod's devices they are taken from
-there; for a bound pod it does not name yet, the devices are predicted, so that what is free is a *belief*: masks of
-positions with probabilities.
-"""
+"""What is known of the cluster: the snapshot, its nodes' views, and the state that a verdict depends on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
 from types import MappingProxyType
 
-from extender.decision.demand import quantity
-from extender.decision.holdings import BoundPod, Holdings, holdings
+from extender.decision.holdings import BoundPod
 from extender.decision.objects import Node
-from topology.hardware import Machine, with_gpus
-from topology.numa_alignment import TopologyManager
-from topology.placement import PlacementTable, table_for
-from topology.platforms import fallback_platform, machine_of
-from topology.prediction import USUAL, DevicePlugin, Kubelet, Steps
-from topology.products import same_product
+from extender.decision.standing import NOTHING, Live
+from extender.telemetry.conditions import TUNING, NodeTelemetry, Tuning
+from topology.hardware import Machine
+from topology.placement import PlacementTable
+from topology.prediction import USUAL, Kubelet
 from topology.record import TopologyRecord
 
 KINDS = ("nodes", "pods", "topologies")
 """What the state is made of, as listings call it."""
-
-MOST_BELIEFS = 64
-"""Free sets kept per node; beyond, the unlikeliest are dropped."""
-
-MEMORY_TOLERANCE = 0.15
-"""The agent's and the label's memory may differ by this much: one reserves framebuffer, one does not."""
-
-
-TOPOLOGY_MANAGER, DEVICE_PLUGIN = "fabricwise.dev/topology-manager-policy", "fabricwise.dev/device-plugin"
-"""Node labels that say what the API does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +27,8 @@ class NodeDefaults:
     assume_from_product: bool = True
     most_status_age_seconds: float | None = 300.0
     """Age from which an agent's word on who holds what is not taken any more."""
+    tuning: Tuning = TUNING
+    """How telemetry is smoothed, and when it is too old."""
 
 
 NODE_DEFAULTS = NodeDefaults()
@@ -71,6 +54,11 @@ class NodeState:
     """Where the topology is from, or why there is none."""
     kubelet: Kubelet = USUAL
     """How the node hands out devices."""
+    faults: tuple[tuple[int, str, bool], ...] = ()
+    """(nvidia-smi index, why, whether an XID says so) of devices that telemetry has fenced."""
+    live: Live = NOTHING
+    bare: NodeState | None = None
+    """The same state without telemetry, which many nodes share; None where this is it."""
 
     @property
     def free_count(self) -> int:
@@ -94,6 +82,13 @@ class NodeView:
     """Where the pods' own status and the agent's name different devices."""
     stale_since_seconds: float | None = None
     """Since when the agent's status is too old (Unix time); None while it is not."""
+    machine: Machine | None = None
+    """Where its topology is known."""
+    fenced: int = 0
+    """Mask of positions that telemetry has fenced."""
+    shunned: int = 0
+    """Those of them that the device plugin may still hand out."""
+    telemetry_problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +112,10 @@ class Snapshot:
     revision: int = 0
     now_seconds: float | None = None
     """Unix time of the last tick; None where time does not pass, as in a dump."""
+    telemetry: Mapping[str, NodeTelemetry] = field(default_factory=lambda: MappingProxyType({}))
+    """By node name."""
+    steady_seconds: float | None = None
+    """The same tick on a clock that never goes back: what telemetry's ages are measured by."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -127,160 +126,3 @@ class Snapshot:
     def synced(self) -> bool:
         """Whether every kind has been listed: before that, no answer is honest."""
         return not self.missing
-
-
-def node_view(
-    node: Node,
-    record: TopologyRecord | str | None,
-    pods: tuple[BoundPod, ...],
-    resource: str,
-    defaults: NodeDefaults = NODE_DEFAULTS,
-    now_seconds: float | None = None,
-) -> NodeView:
-    """Derive a node's view from its three sources. A topology that contradicts its node is set aside, and said so.
-
-    A node without any is judged as the known platform of its product and GPU count, where there is just one.
-    """
-    pods = tuple(sorted(pods, key=lambda pod: (pod.created, pod.key)))
-    problem = record if isinstance(record, str) else None
-    machine = record.machine if isinstance(record, TopologyRecord) else None
-    if machine is not None:
-        problem = contradiction(node, machine, resource)
-    allocatable = count_of(node, resource)
-    requested = sum(pod.demand.total for pod in pods)
-    labels = node.metadata.labels or {}
-    kubelet = _kubelet(labels, defaults.kubelet)
-    assumed = _assumed(labels, allocatable) if record is None and defaults.assume_from_product else None
-    if assumed is not None:
-        platform, machine = assumed
-        record = TopologyRecord(node.metadata.name, machine)
-    if machine is None or problem is not None or not machine.gpus:
-        note = f"topology unknown: {problem}" if problem else "topology unknown: no GpuTopology, using labels and counts"
-        state = _shared(allocatable, requested, _product(labels), _label_memory(labels), None, (), allocatable, (), note, kubelet)
-        return NodeView(node.metadata.name, state, pods, problem)
-    assert isinstance(record, TopologyRecord)
-    table = table_for(machine)
-    memories = [gpu.memory_bytes for gpu in machine.gpus if gpu.memory_bytes is not None]
-    memory = min(memories) if len(memories) == len(machine.gpus) else _label_memory(labels)
-    sick = {index for index, _ in record.status.unhealthy} if record.status else set()
-    healthy = min(allocatable, len(machine.gpus) - len(sick))
-    note = "topology from GpuTopology" + ("" if record.status else " without status: device use predicted")
-    stale = stale_since(record, now_seconds, defaults.most_status_age_seconds)
-    if stale is not None:
-        note += f"; status stale since {datetime.fromtimestamp(stale, UTC):%Y-%m-%dT%H:%M:%SZ}: device use predicted"
-    held = holdings(record, pods, stale is not None)
-    if assumed is not None:
-        note = f"topology assumed from product: {platform}; device use predicted"
-    state = _shared(
-        allocatable, requested, machine.gpus[0].product or _product(labels), memory, table,
-        tuple(gpu.index for gpu in machine.gpus), healthy, _beliefs(held, table, kubelet), note, kubelet,
-    )  # fmt: skip
-    return NodeView(node.metadata.name, state, pods, None, held.known, held.disagreements, stale)
-
-
-@lru_cache(maxsize=16_384)
-def _shared(
-    allocatable: int, requested: int, product: str | None, memory: int | None, table: PlacementTable | None,
-    indices: tuple[int, ...], healthy: int, beliefs: tuple[tuple[int, float], ...], note: str, kubelet: Kubelet,
-) -> NodeState:  # fmt: skip
-    """One object per distinct state. A cache: dropping an entry costs time, never an answer."""
-    return NodeState(allocatable, requested, product, memory, table, indices, healthy, beliefs, note, kubelet)
-
-
-def _kubelet(labels: Mapping[str, str], usual: Kubelet) -> Kubelet:
-    """The node's own word, where it makes sense."""
-    manager, plugin = labels.get(TOPOLOGY_MANAGER), labels.get(DEVICE_PLUGIN)
-    return Kubelet(
-        TopologyManager(manager) if manager in set(TopologyManager) else usual.topology_manager,
-        DevicePlugin(plugin) if plugin in set(DevicePlugin) else usual.device_plugin,
-    )
-
-
-def _assumed(labels: Mapping[str, str], allocatable: int) -> tuple[str, Machine] | None:
-    """The platform that GFD's labels describe, with its name; None where they fit none, or the node shares or splits GPUs."""
-    product, counted = _product(labels), labels.get("nvidia.com/gpu.count", "")
-    whole = labels.get("nvidia.com/mig.strategy", "none") in ("none", "") and not (product or "").endswith("-SHARED")
-    if product is None or not whole or not counted.isdigit() or int(counted) < allocatable:
-        return None
-    name = fallback_platform(product, int(counted))
-    if name is None:
-        return None
-    return name, with_gpus(machine_of(name), product=product, memory_bytes=_label_memory(labels))
-
-
-def _beliefs(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
-    """Free masks: what nobody is known to hold, less the predicted devices of pods whose devices nobody names."""
-    beliefs = {held.free: 1.0}
-    for pod in held.predicted:
-        beliefs = _take(beliefs, table, pod.demand.steps, kubelet)
-    kept = sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
-    total = sum(chance for _, chance in kept)
-    return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
-
-
-def stale_since(record: TopologyRecord | str | None, now_seconds: float | None, most_age_seconds: float | None) -> float | None:
-    """Since when the record's status is too old to say who holds what (Unix time); None while it is fresh, or says no time."""
-    status = record.status if isinstance(record, TopologyRecord) else None
-    if status is None or status.observed_at_seconds is None or now_seconds is None or most_age_seconds is None:
-        return None
-    limit = status.observed_at_seconds + most_age_seconds
-    return limit if now_seconds > limit else None
-
-
-def _take(beliefs: dict[int, float], table: PlacementTable, steps: Steps, kubelet: Kubelet) -> dict[int, float]:
-    left: dict[int, float] = {}
-    for mask, chance in beliefs.items():
-        outcomes = table.predictor.predict(mask, steps, kubelet).outcomes
-        if not outcomes:  # more is bound than the status leaves free: nothing is left here
-            left[0] = left.get(0, 0.0) + chance
-        for outcome in outcomes:
-            rest = mask & ~outcome.taken
-            left[rest] = left.get(rest, 0.0) + chance * outcome.probability
-    if len(left) > MOST_BELIEFS:
-        left = dict(sorted(left.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS])
-    return left
-
-
-def contradiction(node: Node, machine: Machine, resource: str) -> str | None:
-    """How a GpuTopology contradicts its node, or None. Fewer allocatable than GPUs is no contradiction: some may be sick."""
-    labels = node.metadata.labels or {}
-    have = len(machine.gpus)
-    capacity = node.status.capacity if node.status else None
-    offered = max(count_of(node, resource), _count((capacity or {}).get(resource)) or 0)
-    if offered > have:
-        return f"GpuTopology has {have} GPUs but the node offers {offered} {resource}"
-    counted = labels.get("nvidia.com/gpu.count", "")
-    if counted.isdigit() and int(counted) != have:
-        return f"GpuTopology has {have} GPUs but label nvidia.com/gpu.count says {counted}"
-    label, product = _product(labels), machine.gpus[0].product if machine.gpus else None
-    if label and product and not same_product(label, product):
-        return f"GpuTopology says {product} but label nvidia.com/gpu.product says {label}"
-    memory, labelled = machine.gpus[0].memory_bytes if machine.gpus else None, _label_memory(labels)
-    if memory and labelled and abs(memory - labelled) > MEMORY_TOLERANCE * max(memory, labelled):
-        return f"GpuTopology says {memory >> 20} MiB per GPU but label nvidia.com/gpu.memory says {labelled >> 20} MiB"
-    return None
-
-
-def count_of(node: Node, resource: str) -> int:
-    """Allocatable GPUs, which default to the capacity as in the API server. Nothing said, or nonsense, is none."""
-    if node.status is None:
-        return 0
-    amounts = node.status.allocatable if node.status.allocatable is not None else node.status.capacity
-    return _count((amounts or {}).get(resource)) or 0
-
-
-def _count(value: object) -> int | None:
-    try:
-        return max(0, int(quantity(value))) if value is not None else None
-    except ValueError:
-        return None
-
-
-def _product(labels: Mapping[str, str]) -> str | None:
-    return labels.get("nvidia.com/gpu.product") or None
-
-
-def _label_memory(labels: Mapping[str, str]) -> int | None:
-    """GFD's nvidia.com/gpu.memory is in MiB."""
-    text = labels.get("nvidia.com/gpu.memory", "")
-    return int(text) << 20 if text.isdigit() else None

@@ -20,6 +20,9 @@ MESSAGE_SIZE = "fabricwise.dev/message-size"
 MIN_BUSBW = "fabricwise.dev/min-busbw"
 """Annotation: all-reduce bus bandwidth in GB/s, of large messages, below which the pod must not land."""
 
+WORKLOAD_CLASS = "fabricwise.dev/workload-class"
+"""Annotation: the class of work the pod is."""
+
 MOST_GPUS = (1 << 63) - 1
 """The largest quantity Kubernetes keeps exactly (int64). Absurd counts below it are just more than any node has."""
 
@@ -50,6 +53,7 @@ class Demand:
     """A name of `topology.bandwidth.MESSAGE_MIXES`; None = the pod does not say."""
     min_busbw_gbps: float | None = None
     """Hard floor of the bandwidth of each container with two GPUs or more."""
+    workload_class: str | None = None
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -115,7 +119,8 @@ def demand_of(pod: Pod, resource: str) -> Demand | Rejection:
         floor = _floor_gbps((pod.metadata.annotations or {}).get(MIN_BUSBW))
     except ValueError as error:
         return Rejection(Reason.BAD_MIN_BUSBW, f"annotation {MIN_BUSBW}: {error}")
-    return Demand(tuple(step for step in steps if step[0]), total, memory, messages, floor)
+    named = (pod.metadata.annotations or {}).get(WORKLOAD_CLASS) or None
+    return Demand(tuple(step for step in steps if step[0]), total, memory, messages, floor, named)
 
 
 def _floor_gbps(text: str | None) -> float | None:

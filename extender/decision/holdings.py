@@ -52,8 +52,11 @@ class Holdings:
     disagreements: tuple[str, ...] = ()
 
 
-def holdings(record: TopologyRecord, pods: tuple[BoundPod, ...], stale: bool) -> Holdings:
-    """What the node's pods hold. Of a stale status only the sick GPUs count: sick ones seldom get well by themselves."""
+def holdings(record: TopologyRecord, pods: tuple[BoundPod, ...], stale: bool, withheld: int = 0) -> Holdings:
+    """What the node's pods hold. Of a stale status only the sick GPUs count: sick ones seldom get well by themselves.
+
+    `withheld`: mask of further positions that the kubelet does not hand out.
+    """
     machine, status = record.machine, record.status
     place = {gpu.index: position for position, gpu in enumerate(machine.gpus)}
     allocated = status.allocated if status and not stale else ()
@@ -75,7 +78,7 @@ def holdings(record: TopologyRecord, pods: tuple[BoundPod, ...], stale: bool) ->
         for mask in masks:
             taken |= mask
     sick = mask_of([place[index] for index, _ in status.unhealthy]) if status else 0
-    free = mask_of(range(len(machine.gpus))) & ~taken & ~sick
+    free = mask_of(range(len(machine.gpus))) & ~taken & ~sick & ~withheld
     return Holdings(free, known, tuple(pod for pod in pods if pod.key not in known), tuple(disagreements))
 
 

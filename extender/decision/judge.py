@@ -7,17 +7,22 @@ distinct states cost forty judgements the first time and five thousand look-ups 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 from extender.decision.cluster import NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
-from extender.decision.filters import refuse
+from extender.decision.filters import refuse, refuse_live
+from extender.decision.pressure import pressure
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.rules import RULES, Rules, learnt_mix
+from extender.decision.standing import NOTHING
 from extender.decision.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict
 from topology.hardware import positions_of
 from topology.placement import DEFAULT_SIZE_MIX, PlacementTable
 from topology.prediction import Outcome
 
+STALE_TELEMETRY = "telemetry of some GPUs is stale and counts as unknown"
 APPROXIMATE = "prediction is approximate"
 HAZARD = "hazard: the device plugin may return a nil device for this request and crash"
 
@@ -79,8 +84,7 @@ class Judge:
         recent = list(self._memory.items())[-_PREPARED_DEMANDS:]
         for state in states:
             for demand, memory in recent:
-                if state not in memory:
-                    memory[state] = judge(demand, state, self._mix, self._rules)
+                self._judged(demand, state, memory)
 
     def _forget(self, views: Collection[NodeView]) -> None:
         for demand, memory in list(self._memory.items()):
@@ -93,14 +97,57 @@ class Judge:
     def judge(self, demand: Demand, state: NodeState) -> Verdict:
         """The verdict on one node state, from memory where it is there."""
         memory = self.remembered(demand)
+        return self._judged(demand, state, memory)
+
+    def _judged(self, demand: Demand, state: NodeState, memory: dict[NodeState, Verdict]) -> Verdict:
+        """Links are judged once for all states that differ by telemetry alone; telemetry is laid over that."""
         verdict = memory.get(state)
         if verdict is None:
-            verdict = memory[state] = judge(demand, state, self._mix, self._rules)
+            bare = state.bare or state
+            below = memory.get(bare) if bare is not state else None
+            if below is None:
+                below = judge_bare(demand, bare, self._mix, self._rules)
+            if bare is not state:
+                memory[bare] = below
+            verdict = memory[state] = overlaid(demand, state, below, self._rules)
         return verdict
 
 
 def judge(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rules = RULES) -> Verdict:
     """The verdict on one node state. Pure; `mix` weights the sizes later pods will ask for."""
+    return overlaid(demand, state, judge_bare(demand, state, mix, rules), rules)
+
+
+def overlaid(demand: Demand, state: NodeState, below: Verdict, rules: Rules) -> Verdict:
+    """A verdict without telemetry, and what telemetry makes of it."""
+    evidence, live = below.evidence, state.live
+    if not below.feasible or not demand.total:
+        return below
+    rejection = refuse_live(demand, state, evidence.marginals, rules)
+    if live is NOTHING and rejection is None:
+        return below
+    if live.stale:
+        evidence = replace(evidence, notes=(*evidence.notes, STALE_TELEMETRY))
+    if rejection is not None:
+        return Verdict(rejection, Evidence(gpu_memory_bytes=evidence.gpu_memory_bytes, notes=evidence.notes))
+    if state.table is None:
+        return Verdict(None, evidence)
+    found = pressure(state.table, evidence.marginals, held_chances(state), live.standings, rules.neutral_pressure)
+    return Verdict(None, replace(evidence, pressure=found))
+
+
+@lru_cache(maxsize=16_384)
+def _held(size: int, beliefs: tuple[tuple[int, float], ...]) -> tuple[float, ...]:
+    return tuple(sum(chance for free, chance in beliefs if not free >> position & 1) for position in range(size))
+
+
+def held_chances(state: NodeState) -> tuple[float, ...]:
+    """Per position the chance that somebody has it."""
+    return _held(len(state.indices), state.beliefs)
+
+
+def judge_bare(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rules = RULES) -> Verdict:
+    """The verdict but for telemetry."""
     rejection = refuse(demand, state, rules)
     if rejection is not None:
         return Verdict(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
@@ -142,11 +189,20 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
             Prospect(tuple(sorted(state.indices[p] for p in positions_of(mask))), round(chance / total, 6), speed)
             for (mask, speed), chance in ranked[:MOST_PROSPECTS]
         ),
+        marginals=_marginals(sets, table.size, total),
         loss=max(0.0, loss / total),
         least_loss=max(0.0, least),
         gpu_memory_bytes=state.gpu_memory_bytes,
         notes=(state.note, *((APPROXIMATE,) if approximate else ()), *((HAZARD,) if hazard else ())),
     )
+
+
+def _marginals(sets: Mapping[tuple[int, float | None], float], size: int, total: float) -> tuple[float, ...]:
+    chances = [0.0] * size
+    for (mask, _), chance in sets.items():
+        for position in positions_of(mask):
+            chances[position] += chance
+    return tuple(round(chance / total, 9) for chance in chances)
 
 
 def _slowest(table: PlacementTable, outcome: Outcome) -> float | None:

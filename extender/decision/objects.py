@@ -20,11 +20,19 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     creation_timestamp: str | None = None
 
 
+class NodeAddress(msgspec.Struct, frozen=True):
+    """NodeAddress."""
+
+    type: str = ""
+    address: str = ""
+
+
 class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
     """Node.status."""
 
     allocatable: Quantities | None = None
     capacity: Quantities | None = None
+    addresses: list[NodeAddress] | None = None
 
 
 class Node(msgspec.Struct, frozen=True, rename="camel"):
@@ -90,6 +98,7 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
 
     phase: str | None = None
     nominated_node_name: str | None = None
+    pod_ip: str | None = msgspec.field(default=None, name="podIP")
     container_statuses: list[ContainerStatus] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     conditions: list[PodCondition] | None = None

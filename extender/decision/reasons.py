@@ -26,6 +26,10 @@ class Reason(StrEnum):
     LINK_TOO_SLOW = "bandwidth floor out of reach"
     LINK_TAKEN = "free GPUs do not reach the bandwidth floor"
     HAZARD = "device plugin could crash on this request"
+    FATAL_XID = "GPU reports a fatal XID error"
+    GPU_MEMORY_ERRORS = "GPU reports uncorrectable memory errors"
+    MEMORY_IN_USE = "GPU memory is in use by processes unknown to Kubernetes"
+    TELEMETRY_UNKNOWN = "GPU telemetry is unknown and the pod's class requires it"
 
     @property
     def curable(self) -> bool:

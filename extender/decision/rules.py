@@ -18,6 +18,14 @@ class Rules:
     """A name of `topology.bandwidth.MESSAGE_MIXES`, for pods that do not say."""
     refuse_hazards: bool = False
     """Whether a node on which the device plugin may crash is refused."""
+    tolerated_chance: float = 0.0
+    """Chance, 0..1, of getting a fenced or occupied device up to which a node is still taken."""
+    usable_memory_share: float = 0.85
+    """Of a card's memory, what must be free for a pod that states no lower need."""
+    neutral_pressure: float = 0.5
+    """What a device presses of which nothing is known, 0..1."""
+    telemetry_required_for: frozenset[str] = frozenset()
+    """Workload classes whose pods go only where telemetry knows the devices; `*` = all pods."""
 
 
 RULES = Rules()

@@ -22,6 +22,7 @@ class Candidates:
     best_effective_gbps: float | None
     unknown_topology_value: float
     unknown_memory_value: float
+    unknown_telemetry_value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,21 @@ def memory(demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
     return Score(min(1.0, need / have), "{:.0f} of {:.0f} GiB needed", (need / 2**30, have / 2**30))
 
 
-SCORERS: tuple[tuple[str, Scorer], ...] = (("link", link), ("fragmentation", fragmentation), ("memory", memory))
+def pressure(_demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
+    """How calm it is where the pod would be: on its own devices, and beside them on the way to the host."""
+    found = evidence.pressure
+    if found is None:
+        return Score(candidates.unknown_telemetry_value, "telemetry unknown")
+    words = "{:.2f} on the GPUs it may get, {:.2f} beside them" + (", {:.0%} of them unknown" if found.unknown_share else "")
+    return Score(max(0.0, 1.0 - found.whole), words, (found.own, found.neighbours, found.unknown_share))
+
+
+SCORERS: tuple[tuple[str, Scorer], ...] = (
+    ("link", link),
+    ("fragmentation", fragmentation),
+    ("memory", memory),
+    ("pressure", pressure),
+)
 
 
 _Valued = dict[Verdict, tuple[float, dict[str, Score]]]
@@ -111,10 +126,16 @@ NO_RANKS = Ranks({}, {}, {})
 class Ranker:
     """Ranks candidates by weights, and remembers: a verdict's value depends on the demand and the best candidate alone."""
 
-    def __init__(self, weights: Mapping[str, float], unknown_topology_value: float, unknown_memory_value: float) -> None:
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        unknown_topology_value: float,
+        unknown_memory_value: float,
+        unknown_telemetry_value: float = 0.5,
+    ) -> None:
         self._weights = {name: weights.get(name, 0.0) for name, _ in SCORERS}
         self._total = sum(self._weights.values()) or 1.0
-        self._unknown = (unknown_topology_value, unknown_memory_value)
+        self._unknown = (unknown_topology_value, unknown_memory_value, unknown_telemetry_value)
         self._memory: dict[tuple[Demand, float | None], _Valued] = {}
 
     def rank(self, demand: Demand, verdicts: Sequence[Verdict]) -> Ranks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from extender.decision.pressure import Pressure
 from extender.decision.reasons import Rejection
 
 MOST_PROSPECTS = 16
@@ -36,6 +37,10 @@ class Evidence:
     """The smallest loss among the sets it may get."""
     gpu_memory_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    marginals: tuple[float, ...] = ()
+    """Per position the chance that the pod gets it."""
+    pressure: Pressure | None = None
+    """What it would find there; None where telemetry was never seen."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
-from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary, outcome_answer
+from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary, outcome_answer, tuning
 from extender.decision.judge import Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
@@ -115,7 +115,7 @@ class DebugApi:
         view = snapshot.views.get(name)
         if view is None:
             return _json({"error": f"no node {name!r} is known"}, 404)
-        return _json(node_detail(view, snapshot.topologies.get(name)))
+        return _json(node_detail(view, snapshot.topologies.get(name), snapshot, tuning(self._settings)))
 
     def decisions(self, limit: int = Query(20, ge=1, le=1000, description="decisions, newest first"), pod: str | None = None) -> Response:
         """Recent filter and prioritize decisions, newest first, with every node's verdict.

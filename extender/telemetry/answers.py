@@ -1,0 +1,92 @@
+"""Readings and conditions as plain data: what `fabricwise telemetry` prints and `/v1/nodes/NAME` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from extender.telemetry import dcgm, engines
+from extender.telemetry.conditions import TUNING, DeviceCondition, EngineCondition, NodeTelemetry, Tuning, healthy
+from extender.telemetry.exposition import parse
+from extender.telemetry.readings import DeviceReading, EngineReading
+from extender.telemetry.signals import FIELDS
+
+_HEAD = ("uuid", "mig_instance", "mig_profile", "index", "product", "pci_bus_id")
+_ENGINE_VALUES = ("kv_cache_usage", "requests_waiting", "requests_running")
+
+
+def read(text: str, tuning: Tuning = TUNING) -> dict[str, Any]:
+    """What the extender reads from an exposition."""
+    found = parse(text, lambda metric: dcgm.wanted(metric) or engines.wanted(metric))
+    return {
+        "devices": [device_answer(reading, tuning) for reading in dcgm.devices(found.samples)],
+        "engines": [engine_answer(reading) for reading in engines.engines(found.samples)],
+        "problems": list(found.problems),
+    }
+
+
+def device_answer(reading: DeviceReading, tuning: Tuning = TUNING) -> dict[str, Any]:
+    """Every field of a reading, and the names of those that are unknown."""
+    answer: dict[str, Any] = {name: getattr(reading, name) for name in _HEAD + FIELDS}
+    answer["fb_total_bytes"] = reading.fb_total_bytes
+    answer["recent_xids"], answer["pods"] = list(reading.recent_xids), list(reading.pods)
+    answer["healthy"] = healthy(reading, tuning)
+    answer["unknown"] = [name for name in FIELDS if getattr(reading, name) is None]
+    return answer
+
+
+def engine_answer(reading: EngineReading) -> dict[str, Any]:
+    """The same of a serving engine."""
+    answer = {name: getattr(reading, name) for name in ("engine", "model", *_ENGINE_VALUES)}
+    return answer | {"unknown": [name for name in _ENGINE_VALUES if getattr(reading, name) is None]}
+
+
+def telemetry_answer(
+    telemetry: NodeTelemetry | None, steady_seconds: float | None, names: dict[str, str], tuning: Tuning = TUNING
+) -> dict[str, Any]:
+    """All that telemetry says of a node, every value with its age; `names` are the pods' full names by key."""
+    telemetry = telemetry or NodeTelemetry()
+    devices: Sequence[DeviceCondition] = sorted(telemetry.devices.values(), key=lambda c: (c.reading.uuid, c.reading.mig_instance or -1))
+    return {
+        "devices": [_condition(one, steady_seconds, tuning) for one in devices],
+        "engines": [_engines(names.get(key, key), one, steady_seconds, tuning) for key, one in sorted(telemetry.engines.items())],
+        "problems": list(telemetry.problems),
+    }
+
+
+def _condition(condition: DeviceCondition, steady_seconds: float | None, tuning: Tuning) -> dict[str, Any]:
+    fault = condition.fault
+    return device_answer(condition.reading, tuning) | {
+        **_age(condition.seen_seconds, steady_seconds, tuning),
+        "free_bytes_held": condition.free_bytes,
+        "strain": condition.strain.value if condition.strain else None,
+        "traffic": condition.traffic.value if condition.traffic else None,
+        "fenced": {
+            "why": fault.text,
+            "seconds_since_first_seen": _since(fault.first_seconds, steady_seconds),
+            "seconds_since_last_seen": _since(fault.last_seconds, steady_seconds),
+        }
+        if fault
+        else None,
+        "suspicions": list(condition.suspicions),
+    }
+
+
+def _engines(pod: str, condition: EngineCondition, steady_seconds: float | None, tuning: Tuning) -> dict[str, Any]:
+    return {
+        "pod": pod,
+        **_age(condition.seen_seconds, steady_seconds, tuning),
+        "pressure": condition.pressure.value if condition.pressure else None,
+        "engines": [msgspec.to_builtins(engine_answer(reading)) for reading in condition.readings],
+    }
+
+
+def _age(seen_seconds: float, steady_seconds: float | None, tuning: Tuning) -> dict[str, Any]:
+    age = _since(seen_seconds, steady_seconds)
+    return {"age_seconds": age, "stale": age is not None and age > tuning.max_age_seconds}
+
+
+def _since(then_seconds: float, steady_seconds: float | None) -> float | None:
+    return None if steady_seconds is None else round(max(0.0, steady_seconds - then_seconds), 3)
