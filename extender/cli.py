@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import httpx
 import typer
 import yaml
-from rich.console import Console
 
 from extender import show
 from extender.adapters.dump_file import read_text
@@ -25,9 +24,11 @@ from extender.drawing import draw
 from extender.errors import ClusterSourceError, RequestError, run_command
 from extender.inspection import all_sets, machine_answer
 from extender.live import LiveCluster
+from extender.printing import ConfigOption, Output, OutputOption, console, print_answer
 from extender.service import Service, build_service, node_defaults, server_for, settle_memory
 from extender.settings import Settings, load_settings
 from extender.sources import connect, wait_synced
+from extender.telemetry_command import telemetry
 from extender.web.debug_api import pod_from
 from topology.hardware import Machine, TopologyError, mask_of, with_gpus
 from topology.matrix import parse_matrix
@@ -36,18 +37,9 @@ from topology.record import TopologyRecord, encode, free_mask
 
 app = typer.Typer(help="GPU-aware scheduler extender: places pods by link bandwidth and says why.", no_args_is_help=True)
 app.command(name="agent")(agent)
+app.command(name="telemetry")(telemetry)
 topo = typer.Typer(help="Look at one machine's links, or import them.", no_args_is_help=True)
 app.add_typer(topo, name="topo")
-console = Console()
-if not console.is_terminal:
-    console.width = 160  # nobody looks at a pipe: do not fold what a script reads
-
-
-class Output(StrEnum):
-    """How to print."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 class Drawn(StrEnum):
@@ -58,8 +50,6 @@ class Drawn(StrEnum):
     SVG = "svg"
 
 
-OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; see config/extender.yaml.")]
 ClusterOption = Annotated[str | None, typer.Option("--cluster", help="kube, simulated, or a dump file.")]
 KubeconfigOption = Annotated[str | None, typer.Option("--kubeconfig", help="For --cluster kube outside a cluster.")]
 ProductOption = Annotated[str | None, typer.Option("--product", help="Product name, such as 'NVIDIA H100 80GB HBM3'.")]
@@ -116,13 +106,13 @@ def explain(
         ranker = answers.ranker(service.settings.scoring)
         judge.learn(service.live.snapshot)
         answer = answers.explain(judge, ranker, service.live.snapshot, wanted, resource)
-    _print(answer, output, show.explanation)
+    print_answer(answer, output, show.explanation)
 
 
 def _loaded(cluster: str, settings: Settings, kubeconfig: str | None) -> Service:
     once = LiveCluster(settings.resource, warm_tables=False, defaults=node_defaults(settings))  # one question: compute only its answer
     service = build_service(settings, once)
-    source = connect(cluster, service, kubeconfig)
+    source = connect(cluster, service, kubeconfig, telemetry=False)
     try:
         wait_synced(service, timeout_seconds=30)
     finally:
@@ -177,7 +167,7 @@ def topo_show(
     elif every_set:
         _print_sets(all_sets(machine), output)
     else:
-        _print(machine_answer(name, machine, free, chosen), Output(output.value), show.topology)
+        print_answer(machine_answer(name, machine, free, chosen), Output(output.value), show.topology)
 
 
 def _print_sets(sets: list[dict[str, Any]], output: Drawn) -> None:
@@ -260,13 +250,6 @@ def demo(
 
     watched = console.is_terminal
     run_demo(console, pods=pods, seed=seed, pause_seconds=pause_seconds if watched else 0.0, once=once or not watched)
-
-
-def _print(answer: dict[str, Any], output: Output, table: Any) -> None:
-    if output is Output.JSON:
-        typer.echo(json.dumps(answer, indent=2))
-    else:
-        console.print(table(answer))
 
 
 def main() -> None:

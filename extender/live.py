@@ -41,8 +41,7 @@ class LiveCluster:
         with self._lock:
             snapshot = fold_all(self._snapshot, changes, self._resource, self._defaults)
             if snapshot is not self._snapshot:
-                before, views = self._snapshot.views, snapshot.views
-                changed = {view.state for name, view in views.items() if before.get(name) is not view}
+                changed = {view.state for name in snapshot.changed if (view := snapshot.views.get(name)) is not None}
                 if self._warm_tables:
                     self._warm(changed)
                 if self._prepare is not None:

@@ -45,6 +45,16 @@ class Metrics:
         self.disagreements = Gauge(
             "fabricwise_allocation_disagreements", "Pods whose own status and the agent's name different devices", registry=self.registry
         )
+        self.scrapes = Counter("fabricwise_scrapes", "Looks at telemetry targets", ["kind", "outcome"], registry=self.registry)
+        self.scrape_seconds = Histogram(
+            "fabricwise_scrape_seconds", "Time a telemetry target took to answer", ["kind"], buckets=_SECONDS, registry=self.registry
+        )
+        self.collector_starts = Counter("fabricwise_collector_restarts", "Telemetry collectors that ended", registry=self.registry)
+        self.telemetry_nodes = Gauge(
+            "fabricwise_telemetry_nodes", "Nodes by what telemetry knows of them", ["telemetry"], registry=self.registry
+        )
+        self.fenced = Gauge("fabricwise_fenced_gpus", "GPUs fenced for a fatal error", registry=self.registry)
+        self.woken = Counter("fabricwise_woken_pods", "Pending pods woken, a rejection being cured", ["outcome"], registry=self.registry)
         self.stale = Gauge("fabricwise_stale_topologies", "Nodes whose GpuTopology status is too old", registry=self.registry)
 
     def observe_outcome(self, outcome: Outcome) -> None:

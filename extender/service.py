@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,24 +13,19 @@ from fastapi import FastAPI
 from extender.decision.answers import ranker, rules, tuning
 from extender.decision.cluster import NodeDefaults, Snapshot
 from extender.decision.judge import Judge
-from extender.decision.outcomes import Known, became_known, compare
+from extender.decision.outcomes import became_known, compare
+from extender.decision.targets import NO_TARGETS, TargetRules, selector
 from extender.decision_log import DecisionLog
+from extender.errors import SettingsError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
+from extender.reports import Reports
 from extender.settings import Settings
+from extender.waking import Waker
 from extender.web.debug_api import DebugApi
 from extender.web.scheduler_api import SchedulerApi
 from topology.numa_alignment import TopologyManager
 from topology.prediction import DevicePlugin, Kubelet
-
-FloorMissed = Callable[[Known, float], None]
-
-
-@dataclass(slots=True)
-class Reports:
-    """Who is told what must not stay unseen; a source that can tell somebody sets it. Called under the state's lock: return at once."""
-
-    floor_missed: FloorMissed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +47,22 @@ def node_defaults(settings: Settings) -> NodeDefaults:
         nodes.assume_from_product,
         nodes.max_status_age_seconds,
         tuning(settings),
+        target_rules(settings),
     )
+
+
+def target_rules(settings: Settings) -> TargetRules:
+    """What is scraped, out of the settings. Raises SettingsError naming a selector that is none."""
+    said = settings.telemetry
+    if said.source == "off":
+        return NO_TARGETS
+    try:
+        dcgm = tuple(selector(text) for text in said.dcgm.selectors)
+        engines = tuple(selector(text) for text in said.engines.selectors)
+    except ValueError as error:
+        raise SettingsError(f"settings: telemetry: {error}") from error
+    own = said.engines
+    return TargetRules(dcgm, said.dcgm.port, said.dcgm.path, own.enabled, engines if own.enabled else (), own.port, own.path)
 
 
 def observe_outcomes(log: DecisionLog, metrics: Metrics, reports: Reports, before: Snapshot, after: Snapshot) -> None:
@@ -81,10 +89,16 @@ def build_service(
     judge, by_weight = Judge(rules(settings)), ranker(settings.scoring)
     live = live or LiveCluster(settings.resource, prepare=judge.prepare, defaults=node_defaults(settings))
     reports = Reports()
-    live.observe = partial(observe_outcomes, log, metrics, reports)
+    waker = Waker(live, judge, settings.waking, metrics, reports)
+
+    def observe(before: Snapshot, after: Snapshot) -> None:
+        observe_outcomes(log, metrics, reports, before, after)
+        waker.observe(before, after)
+
+    live.observe = observe
     app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
-    app.include_router(scheduler_api(live, judge, by_weight, settings, metrics, log).router())
-    app.include_router(DebugApi(live, judge, by_weight, settings, metrics, log).router())
+    app.include_router(scheduler_api(live, judge, by_weight, settings, metrics, log, waker).router())
+    app.include_router(DebugApi(live, judge, by_weight, settings, metrics, log, reports).router())
     return Service(settings, live, metrics, app, reports)
 
 

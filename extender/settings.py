@@ -147,7 +147,7 @@ class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the running mean of a gauge."""
     jump_share: Share = 0.10
     """A change of free memory by so much of the card is taken at once; less is smoothed."""
-    hold_share: Share = 0.05
+    hold_share: Share = 0.08
     """Free memory as decisions see it moves only when its mean has moved by so much of the card."""
     restless_seconds: Annotated[float, Meta(ge=0)] = 300.0
     """A device whose memory jumped to and fro three times within so long is taken at its fullest."""

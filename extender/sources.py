@@ -6,13 +6,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from extender.adapters.dump_file import read_dump
 from extender.adapters.kube_client import api_client
 from extender.adapters.kube_events import PodEvents
 from extender.adapters.kube_objects import KubeObjects
+from extender.adapters.kube_waking import PodWaking
 from extender.adapters.kube_watch import KubeWatch
 from extender.adapters.simulated import simulated
-from extender.errors import ClusterSourceError
+from extender.adapters.telemetry_feed import TelemetryFeed
+from extender.errors import ClusterSourceError, SettingsError
 from extender.service import Service
 
 
@@ -21,30 +25,51 @@ class Source:
     """A running source; `watch` is None where state does not move."""
 
     watch: KubeWatch | None = None
+    feed: TelemetryFeed | None = None
 
     def stop(self) -> None:
         """End whatever runs."""
+        if self.feed is not None:
+            self.feed.stop()
         if self.watch is not None:
             self.watch.stop()
 
 
-def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> Source:
-    """Start feeding the service. Raises ClusterSourceError; for `kube` only for a missing configuration."""
+def connect(cluster: str, service: Service, kubeconfig: str | None = None, telemetry: bool = True) -> Source:
+    """Start feeding the service; without `telemetry` where a single question would not wait for it.
+
+    Raises ClusterSourceError; for `kube` only for a missing configuration.
+    """
     if cluster == "kube":
         client = api_client(kubeconfig)
         service.reports.floor_missed = PodEvents(KubeObjects(client)).floor_missed
+        service.reports.wake = PodWaking(KubeObjects(client)).wake
         watch = KubeWatch(client, service.live, service.settings.kube, service.metrics)
         watch.start()
-        return Source(watch)
+        return Source(watch, measured(service, "dcgm-exporter") if telemetry else None)
     if cluster == "simulated":
         for listing in simulated(service.settings.resource).listing():
             service.live.apply((listing,))
-        return Source()
+        return Source(None, measured(service, "off") if telemetry else None)
     path = Path(cluster)
     if not path.exists():
         raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file")
     service.live.apply(read_dump(path))
-    return Source()
+    return Source(None, measured(service, "off") if telemetry else None)
+
+
+def measured(service: Service, usual: str) -> TelemetryFeed | None:
+    """Telemetry as the settings have it; `usual` is what `auto` means here. Raises SettingsError."""
+    said = service.settings.telemetry
+    source = usual if said.source == "auto" else said.source
+    if source == "off":
+        return None
+    if source == "prometheus" and not said.prometheus.url:
+        raise SettingsError("settings: telemetry.source is prometheus but telemetry.prometheus.url is empty")
+    feed = TelemetryFeed(service.live, msgspec.structs.replace(said, source=source), service.metrics)
+    service.reports.telemetry = feed.status
+    feed.start()
+    return feed
 
 
 def wait_synced(service: Service, timeout_seconds: float) -> None:

@@ -29,6 +29,10 @@ class KubeObjects:
         query = (("fieldManager", field_manager), ("force", "true"))
         return self._send("PATCH", path, query, {"Content-Type": "application/apply-patch+yaml"}, json.dumps(manifest))
 
+    def merge(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
+        """A JSON merge patch. Raises ApiError; 404 and 409 where the object is gone or another one of that name."""
+        return self._send("PATCH", path, (), {"Content-Type": "application/merge-patch+json"}, json.dumps(patch))
+
     def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
         """A new object. Raises ApiError; 409 where it is there already."""
         return self._send("POST", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))

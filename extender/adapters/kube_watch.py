@@ -105,7 +105,7 @@ class KubeWatch:
     def _tick(self) -> None:
         """Let the state know that time passes, for what grows stale."""
         while not self._stop.is_set():
-            self._live.apply((ClockTicked(time.time()),))
+            self._live.apply((ClockTicked(time.time(), time.monotonic()),))
             self._stop.wait(_TICK_SECONDS)
 
     def stop(self) -> None:

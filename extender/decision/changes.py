@@ -16,6 +16,7 @@ from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Sna
 from extender.decision.demand import Demand, demand_of
 from extender.decision.holdings import BoundPod
 from extender.decision.objects import Meta, Node, Pod
+from extender.decision.targets import Target, target_of
 from extender.decision.views import Times, node_view, stale_since, with_telemetry
 from extender.telemetry.conditions import NodeTelemetry, observe
 from extender.telemetry.readings import DeviceReading, EngineReading
@@ -87,6 +88,8 @@ class TelemetrySeen:
     """(pod key, its engines)."""
     problems: tuple[str, ...] = ()
     """Why there is less than there should be."""
+    source: str = ""
+    """Who says so; his problems replace those he had before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +153,11 @@ class _Draft:
             case PodSeen(pod):
                 demand = _held(pod, self.resource)
                 self._ask(pod.key, demand.groups if demand else ())
+                self._aim(pod.key, target_of(pod, demand is not None, self.defaults.targets))
                 self._pod_seen(pod, demand)
             case PodGone(key):
                 self._ask(key, ())
+                self._aim(key, None)
                 self._unbind(key)
             case ClockTicked(now_seconds, steady_seconds):
                 self._tick(now_seconds, now_seconds if steady_seconds is None else steady_seconds)
@@ -184,7 +189,8 @@ class _Draft:
         steady = self.times.steady_seconds
         self.times = Times(self.times.now_seconds, change.steady_seconds if steady is None else max(steady, change.steady_seconds))
         before = self._read("telemetry").get(name) or NodeTelemetry()
-        after = observe(before, change.devices, change.engines, change.problems, change.steady_seconds, self.defaults.tuning)
+        told = (change.source, change.problems)
+        after = observe(before, change.devices, change.engines, told, change.steady_seconds, self.defaults.tuning)
         if after != before:
             self._write("telemetry")[name] = after
             self.measured.add(name)
@@ -227,6 +233,14 @@ class _Draft:
         else:
             del asked[key]
 
+    def _aim(self, key: str, target: Target | None) -> None:
+        if self._read("targets").get(key) == target:
+            return
+        if target is None:
+            del self._write("targets")[key]
+        else:
+            self._write("targets")[key] = target
+
     def _unbind(self, key: str) -> None:
         if key not in self._read("pods"):
             return
@@ -253,7 +267,8 @@ class _Draft:
 
     def _absent(self, kind: str, changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]) -> list[str]:
         present = {_name(change) for change in changes}
-        known = set(self._read("pods")) | set(self._read("asked")) if kind == "pods" else set(self._read(kind))
+        tables = ("pods", "asked", "targets") if kind == "pods" else (kind,)
+        known = {name for table in tables for name in self._read(table)}
         return sorted(known - present)
 
     def done(self) -> Snapshot:
@@ -261,21 +276,26 @@ class _Draft:
         now: dict[str, Any] = {"now_seconds": self.times.now_seconds, "steady_seconds": self.times.steady_seconds}
         if not self.touched and not self._copies and not self.measured and self.listed == before.listed:
             return before if self.times == Times(before.now_seconds, before.steady_seconds) else replace(before, **now)
-        views: dict[str, NodeView] = dict(before.views)
+        changed: dict[str, NodeView | None] = {}
         for name in self.measured - self.touched:
-            old = views.get(name)
+            old = before.views.get(name)
             new = with_telemetry(old, self._read("telemetry").get(name), self.times, self.defaults) if old else None
             if new is None:
                 self.touched.add(name)
-            else:
-                views[name] = new
+            elif new is not old:
+                changed[name] = new
         for name in self.touched:
             node = self._read("nodes").get(name)
-            if node is None:
-                views.pop(name, None)
-            else:
-                views[name] = self._view(node)
-        return replace(before, **self._copies, views=views, listed=self.listed, revision=before.revision + 1, **now)
+            changed[name] = self._view(node) if node is not None else None
+        if changed:
+            views: dict[str, NodeView] = dict(before.views)
+            for name, view in changed.items():
+                if view is None:
+                    views.pop(name, None)
+                else:
+                    views[name] = view
+            now["views"] = views
+        return replace(before, **self._copies, listed=self.listed, revision=before.revision + 1, changed=frozenset(changed), **now)
 
     def _view(self, node: Node) -> NodeView:
         name, pods = node.metadata.name, self._read("pods")

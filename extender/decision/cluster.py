@@ -9,6 +9,7 @@ from types import MappingProxyType
 from extender.decision.holdings import BoundPod
 from extender.decision.objects import Node
 from extender.decision.standing import NOTHING, Live
+from extender.decision.targets import NO_TARGETS, Target, TargetRules
 from extender.telemetry.conditions import TUNING, NodeTelemetry, Tuning
 from topology.hardware import Machine
 from topology.placement import PlacementTable
@@ -29,6 +30,8 @@ class NodeDefaults:
     """Age from which an agent's word on who holds what is not taken any more."""
     tuning: Tuning = TUNING
     """How telemetry is smoothed, and when it is too old."""
+    targets: TargetRules = NO_TARGETS
+    """What is scraped."""
 
 
 NODE_DEFAULTS = NodeDefaults()
@@ -110,10 +113,14 @@ class Snapshot:
     asked: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """The same per pod key, for pods that ask for GPUs."""
     revision: int = 0
+    changed: frozenset[str] = frozenset()
+    """Nodes whose view the last change made, altered or removed."""
     now_seconds: float | None = None
     """Unix time of the last tick; None where time does not pass, as in a dump."""
     telemetry: Mapping[str, NodeTelemetry] = field(default_factory=lambda: MappingProxyType({}))
     """By node name."""
+    targets: Mapping[str, Target] = field(default_factory=lambda: MappingProxyType({}))
+    """What can be asked for telemetry, by pod key."""
     steady_seconds: float | None = None
     """The same tick on a clock that never goes back: what telemetry's ages are measured by."""
 

@@ -89,7 +89,7 @@ class Judge:
     def _forget(self, views: Collection[NodeView]) -> None:
         for demand, memory in list(self._memory.items()):
             if len(memory) > 2 * len(views) + _SPARE_STATES:
-                live = {view.state for view in views}
+                live = {state for view in views for state in (view.state, view.state.bare) if state is not None}
                 self._memory[demand] = {state: verdict for state in live if (verdict := memory.get(state)) is not None}
         while len(self._memory) > 1 and sum(map(len, list(self._memory.values()))) > _MOST_VERDICTS:
             self._memory.pop(next(iter(self._memory)), None)

@@ -33,11 +33,11 @@ class Outcome:
 
 
 def became_known(before: Snapshot, after: Snapshot) -> tuple[Known, ...]:
-    """Pods whose devices `after` knows and `before` did not, on nodes whose topology is known."""
+    """Pods whose devices `after` knows and `before`, the snapshot before it, did not; on nodes whose topology is known."""
     found: list[Known] = []
-    for name, view in after.views.items():
-        old = before.views.get(name)
-        if old is not view and view.known:
+    for name in after.changed:
+        old, view = before.views.get(name), after.views.get(name)
+        if view is not None and view.known:
             found += _of_node(view, old)
     return tuple(found)
 

@@ -35,7 +35,7 @@ class Tuning:
 
     half_life_seconds: float = 30.0
     jump_share: float = 0.10
-    hold_share: float = 0.05
+    hold_share: float = 0.08
     restless_seconds: float = 300.0
     quiet_seconds: float = 600.0
     max_age_seconds: float = 60.0
@@ -131,10 +131,15 @@ class NodeTelemetry:
     devices: Mapping[DeviceKey, DeviceCondition] = field(default_factory=lambda: _NO_DEVICES)
     engines: Mapping[str, EngineCondition] = field(default_factory=lambda: _NO_ENGINES)
     """By pod key."""
-    problems: tuple[str, ...] = ()
-    """What was wrong with the last look."""
+    troubles: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(source, what was wrong with its last look), by source."""
     seen_seconds: frozenset[float] = frozenset()
     """When its parts were seen: mostly one moment."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was wrong with the last look of any source."""
+        return tuple(text for _, texts in self.troubles for text in texts)
 
     def ages_between(self, before_seconds: float | None, now_seconds: float | None, max_age_seconds: float) -> bool:
         """Whether a part has become too old in that time."""
@@ -179,11 +184,14 @@ def observe(
     before: NodeTelemetry,
     devices: tuple[DeviceReading, ...],
     engines: tuple[tuple[str, tuple[EngineReading, ...]], ...],
-    problems: tuple[str, ...],
+    problems: tuple[str, tuple[str, ...]],
     now_seconds: float,
     tuning: Tuning = TUNING,
 ) -> NodeTelemetry:
-    """A node's telemetry after one more look at some of it. A look that found nothing keeps what is known: it grows old."""
+    """A node's telemetry after one more look at some of it. A look that found nothing keeps what is known: it grows old.
+
+    `problems`: the source, and what was wrong with this look.
+    """
     known, running = dict(before.devices), dict(before.engines)
     for reading in devices:
         key = (reading.uuid, reading.mig_instance)
@@ -195,7 +203,9 @@ def observe(
     known = {key: one for key, one in known.items() if one.seen_seconds > limit or one.fault is not None}
     running = {key: one for key, one in running.items() if one.seen_seconds > limit}
     seen_seconds = frozenset([one.seen_seconds for one in known.values()] + [one.seen_seconds for one in running.values()])
-    return NodeTelemetry(known, running, problems, seen_seconds)
+    source, words = problems
+    troubles = {name: told for name, told in before.troubles if name != source} | ({source: words} if words else {})
+    return NodeTelemetry(known, running, tuple(sorted(troubles.items())), seen_seconds)
 
 
 def engine_pressure(reading: EngineReading) -> float | None:

@@ -5,6 +5,7 @@ Long answers are made in worker threads, so that a person's question never holds
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
 from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary, outcome_answer, tuning
+from extender.decision.cluster import NodeView
 from extender.decision.judge import Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
@@ -22,6 +24,7 @@ from extender.documents import DocumentError, load_documents
 from extender.errors import RequestError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
+from extender.reports import Reports
 from extender.settings import Settings
 from extender.web.body import read_body
 
@@ -53,7 +56,10 @@ def pod_from(document: Any) -> Pod:
 class DebugApi:
     """`/v1`, health and metrics."""
 
-    def __init__(self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog) -> None:
+    def __init__(
+        self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog, reports: Reports
+    ) -> None:
+        self._reports = reports
         self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, judge, ranker, settings, metrics, log
 
     def router(self) -> APIRouter:
@@ -65,6 +71,7 @@ class DebugApi:
         router.add_api_route("/v1/explain", self.explain, methods=["POST"], tags=["debug"], openapi_extra=_POD_BODY)
         router.add_api_route("/v1/nodes", self.nodes, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/nodes/{name}", self.node, methods=["GET"], tags=["debug"])
+        router.add_api_route("/v1/telemetry", self.telemetry, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/decisions", self.decisions, methods=["GET"], tags=["debug"])
         return router
 
@@ -88,7 +95,15 @@ class DebugApi:
         self._metrics.stale.set(sum(view.stale_since_seconds is not None for view in snapshot.views.values()))
         for topology, count in (("known", known), ("contradicted", problems), ("unknown", len(snapshot.views) - known - problems)):
             self._metrics.known_nodes.labels(topology).set(count)
+        self._metrics.fenced.set(sum(len(view.state.faults) for view in snapshot.views.values()))
+        standing = Counter(_telemetry_state(view) for view in snapshot.views.values())
+        for state in ("fresh", "stale", "none"):
+            self._metrics.telemetry_nodes.labels(state).set(standing[state])
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
+
+    def telemetry(self) -> Response:
+        """What is asked for telemetry, and who does not answer."""
+        return _json(self._reports.telemetry() if self._reports.telemetry else {"source": "off", "targets": 0, "looks": []})
 
     async def explain(self, request: Request) -> Response:
         """What would be decided about this Pod (JSON or YAML), node by node, with the numbers."""
@@ -133,6 +148,11 @@ class DebugApi:
             verdicts += len(decision.names)
             rows.append(_decision(decision, self._log.outcome(decision.uid)))
         return _json({"decisions": rows, "truncated": truncated})
+
+
+def _telemetry_state(view: NodeView) -> str:
+    live = view.state.live
+    return "none" if not any(live.standings) and not live.stale else "stale" if live.stale else "fresh"
 
 
 def _decision(decision: Decision, outcome: Outcome | None) -> dict[str, Any]:

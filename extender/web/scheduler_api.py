@@ -25,6 +25,7 @@ from extender.errors import RequestError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.settings import Settings
+from extender.waking import Waker
 from extender.web import protocol
 from extender.web.body import read_body
 
@@ -40,7 +41,10 @@ _SETTLE_SECONDS = 0.05
 class SchedulerApi:
     """filter and prioritize, over one live cluster."""
 
-    def __init__(self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog) -> None:
+    def __init__(
+        self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog, waker: Waker
+    ) -> None:
+        self._waker = waker
         self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, judge, ranker, settings, metrics, log
         self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize")}
         self._passed, self._failed = metrics.nodes.labels("passed"), metrics.nodes.labels("failed")
@@ -93,7 +97,16 @@ class SchedulerApi:
         if self._lags(args, names, verdicts):
             self._metrics.verb_errors.labels("filter", "lagging").inc()
             return protocol.encode(protocol.ExtenderFilterResult(error=LAGGING))
+        self._tell_waker(args, demand, names, verdicts)
         return protocol.encode(self._filter_result(args, named, verdicts))
+
+    def _tell_waker(self, args: protocol.ExtenderArgs, demand: Demand | Rejection, names: list[str], verdicts: list[Verdict]) -> None:
+        """A pod that nobody can take now may be helped later; one whose request makes no sense cannot."""
+        meta = args.pod.metadata
+        if any(verdict.feasible for verdict in verdicts):
+            self._waker.accepted(meta.uid)
+        elif isinstance(demand, Demand):
+            self._waker.rejected(meta.namespace or "default", meta.name, meta.uid, demand, names)
 
     def _filter_result(
         self, args: protocol.ExtenderArgs, named: dict[str, msgspec.Raw | None], verdicts: list[Verdict]

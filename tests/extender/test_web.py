@@ -219,7 +219,7 @@ def test_explain(served: Served, names: list[str]) -> None:
     fields = ["node", "feasible", "score", "value", "rejection", "scores"]
     fields += ["best_bandwidth_gbps", "expected_bandwidth_gbps", "worst_bandwidth_gbps", "predicted"]
     assert list(row)[: len(fields)] == fields
-    assert set(row["scores"]) == {"link", "fragmentation", "memory"}
+    assert set(row["scores"]) == {"link", "fragmentation", "memory", "pressure"}
     assert set(row["scores"]["link"]) == {"value", "weight", "detail"}
     assert sum(outcome["probability"] for outcome in row["predicted"]) == pytest.approx(1)
 
