@@ -25,7 +25,7 @@ from extender.errors import ClusterSourceError, RequestError, run_command
 from extender.inspection import all_sets, machine_answer
 from extender.live import LiveCluster
 from extender.printing import ConfigOption, Output, OutputOption, console, print_answer
-from extender.service import Service, build_service, node_defaults, server_for, settle_memory
+from extender.service import Service, build_service, node_defaults, server_for, settle_process
 from extender.settings import Settings, load_settings
 from extender.sources import connect, wait_synced
 from extender.telemetry_command import telemetry
@@ -72,7 +72,7 @@ def serve(
     logging.basicConfig(level=settings.server.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     service = build_service(settings)
     source = connect(cluster, service, kubeconfig)
-    settle_memory(service)
+    settle_process(service)
     try:
         server_for(service, host, port).run()
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def used(mib: int) -> Values:
 class Exporter:
     """One target. `text` is what it says; `mode` how: ok, gzip, slow, hang, cut, midline, 500, empty, html."""
 
-    def __init__(self, text: Callable[[], str]) -> None:
+    def __init__(self, text: Callable[[], str], host: str = "127.0.0.1", port: int = 0) -> None:
         self.text, self.mode, self.asked = text, "ok", 0
         exporter = self
 
@@ -50,15 +51,18 @@ class Exporter:
 
             def do_GET(self) -> None:
                 exporter.asked += 1
-                exporter._answer(self)
+                try:
+                    exporter._answer(self)
+                except ConnectionError:
+                    self.close_connection = True  # whoever asked did not wait
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
-        self.url = f"http://127.0.0.1:{self.port}/metrics"
+        self.url = f"http://{host}:{self.port}/metrics"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
@@ -83,7 +87,8 @@ class Exporter:
         if self.mode == "cut":
             request.wfile.write(body[: len(body) // 2])
             request.wfile.flush()
-            request.connection.close()
+            request.connection.shutdown(socket.SHUT_RDWR)
+            request.close_connection = True
         elif self.mode == "slow":
             for start in range(0, len(body), 200):
                 request.wfile.write(body[start : start + 200])
@@ -109,9 +114,9 @@ class Exporter:
 
 
 @contextmanager
-def exporter(text: Callable[[], str]) -> Iterator[Exporter]:
+def exporter(text: Callable[[], str], host: str = "127.0.0.1", port: int = 0) -> Iterator[Exporter]:
     """An exporter until the block ends."""
-    running = Exporter(text)
+    running = Exporter(text, host, port)
     try:
         yield running
     finally:

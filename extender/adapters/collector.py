@@ -40,7 +40,7 @@ class Collector:
 
     async def assign(self, said: Assignment) -> None:
         """Follow a new assignment; the loops of targets that stay go on undisturbed."""
-        bare = msgspec.structs.replace(said, targets=[])
+        bare = msgspec.structs.replace(said, targets=())
         if self._client is None or bare != self._said:
             await self.close()
             limits = httpx.Limits(max_connections=said.concurrency, max_keepalive_connections=said.concurrency)

@@ -22,7 +22,7 @@ class Assignment(msgspec.Struct, frozen=True):
     timeout_seconds: float
     concurrency: int
     max_body_bytes: int
-    targets: list[Target] = []
+    targets: tuple[Target, ...] = ()
     prometheus_url: str = ""
     """Empty: targets are scraped directly."""
     bearer_token_file: str = ""

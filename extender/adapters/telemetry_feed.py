@@ -29,10 +29,10 @@ from topology.record import TopologyRecord
 
 log = logging.getLogger("fabricwise.telemetry")
 
-SLICE_NODES = 16
+SLICE_NODES = 4
 """So many nodes are folded at a time: a verb that comes meanwhile waits for no more."""
 
-FOLD_SECONDS = 0.03
+FOLD_SECONDS = 0.01
 MOST_LOOKS = 256
 
 _ASSIGN_SECONDS = 1.0
@@ -61,6 +61,10 @@ class TelemetryFeed:
         self._stop.set()
         if self._child is not None:
             self._child.terminate()
+
+    def command(self) -> list[str]:
+        """What runs as the collector."""
+        return [sys.executable, "-m", "extender.adapters.collector"]
 
     def status(self) -> dict[str, Any]:
         """For people: what is asked, and who does not answer."""
@@ -93,8 +97,7 @@ class TelemetryFeed:
 
     def _collect(self) -> None:
         """One life of a collector."""
-        command = [sys.executable, "-m", "extender.adapters.collector"]
-        child = self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - ourselves
+        child = self._child = subprocess.Popen(self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - ourselves
         done = threading.Event()
         teller = threading.Thread(target=self._tell, args=(child, done), name="telemetry-targets", daemon=True)
         teller.start()
@@ -108,9 +111,9 @@ class TelemetryFeed:
         finally:
             done.set()
             child.terminate()
-            child.wait(timeout=10)
             teller.join(timeout=5)
             folder.join(timeout=5)
+            child.communicate(timeout=10)
 
     def _tell(self, child: subprocess.Popen[bytes], done: threading.Event) -> None:
         assert child.stdin is not None
@@ -130,9 +133,9 @@ class TelemetryFeed:
         own = self._settings
         common = (own.interval_seconds, own.timeout_seconds, own.concurrency, own.max_body_bytes)
         if own.source == "prometheus":
-            return Assignment(*common, [], own.prometheus.url, own.prometheus.bearer_token_file, own.prometheus.selector)
+            return Assignment(*common, (), own.prometheus.url, own.prometheus.bearer_token_file, own.prometheus.selector)
         targets = self._live.snapshot.targets
-        return Assignment(*common, [targets[key] for key in sorted(targets)])
+        return Assignment(*common, tuple(targets[key] for key in sorted(targets)))
 
     def _fold(self, done: threading.Event) -> None:
         """What arrived together is folded together, in slices with a pause between: a verb that comes meanwhile waits for one."""

@@ -16,7 +16,7 @@ from extender.decision.pressure import Pressure
 from extender.decision.reasons import Rejection
 from extender.decision.rules import Rules
 from extender.decision.scores import NO_RANKS, Ranker, Ranking
-from extender.decision.verdict import Evidence, Verdict
+from extender.decision.verdict import Evidence, Verdict, verdict_of
 from extender.settings import Scoring, Settings
 from extender.telemetry.answers import telemetry_answer
 from extender.telemetry.conditions import TUNING, Tuning
@@ -28,7 +28,7 @@ from topology.record import TopologyRecord
 def judge_all(judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, names: Sequence[str]) -> list[Verdict]:
     """A verdict per name, in order. A demand that is itself a refusal refuses every node."""
     if isinstance(demand, Rejection):
-        return [Verdict(demand, Evidence())] * len(names)
+        return [verdict_of(demand, Evidence())] * len(names)
     views, memory, judged = snapshot.views, judge.remembered(demand), judge.judge
     verdicts: list[Verdict] = []
     for name in names:

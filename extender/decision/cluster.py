@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from extender.decision.holdings import BoundPod
 from extender.decision.objects import Node
+from extender.decision.pressure import NO_BURDEN, Burden
 from extender.decision.standing import NOTHING, Live
 from extender.decision.targets import NO_TARGETS, Target, TargetRules
 from extender.telemetry.conditions import TUNING, NodeTelemetry, Tuning
@@ -60,6 +61,8 @@ class NodeState:
     faults: tuple[tuple[int, str, bool], ...] = ()
     """(nvidia-smi index, why, whether an XID says so) of devices that telemetry has fenced."""
     live: Live = NOTHING
+    burden: Burden = NO_BURDEN
+    """What telemetry makes of each position, whoever asks."""
     bare: NodeState | None = None
     """The same state without telemetry, which many nodes share; None where this is it."""
 

@@ -7,8 +7,8 @@ distinct states cost forty judgements the first time and five thousand look-ups 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
-from functools import lru_cache
+
+from msgspec.structs import replace
 
 from extender.decision.cluster import NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
@@ -17,7 +17,7 @@ from extender.decision.pressure import pressure
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.rules import RULES, Rules, learnt_mix
 from extender.decision.standing import NOTHING
-from extender.decision.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict
+from extender.decision.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, verdict_of
 from topology.hardware import positions_of
 from topology.placement import DEFAULT_SIZE_MIX, PlacementTable
 from topology.prediction import Outcome
@@ -32,7 +32,7 @@ _SPARE_STATES = 1_000
 _MOST_VERDICTS = 100_000
 """Over all demands; some 2 KB each."""
 
-UNKNOWN_NODE = Verdict(Rejection(Reason.UNKNOWN_NODE, "no Node of that name has been seen on the watch"), Evidence())
+UNKNOWN_NODE = verdict_of(Rejection(Reason.UNKNOWN_NODE, "no Node of that name has been seen on the watch"), Evidence())
 
 
 class Judge:
@@ -91,6 +91,7 @@ class Judge:
             if len(memory) > 2 * len(views) + _SPARE_STATES:
                 live = {state for view in views for state in (view.state, view.state.bare) if state is not None}
                 self._memory[demand] = {state: verdict for state in live if (verdict := memory.get(state)) is not None}
+                break  # the others in their turn: nobody waits for all of them at once
         while len(self._memory) > 1 and sum(map(len, list(self._memory.values()))) > _MOST_VERDICTS:
             self._memory.pop(next(iter(self._memory)), None)
 
@@ -129,31 +130,20 @@ def overlaid(demand: Demand, state: NodeState, below: Verdict, rules: Rules) -> 
     if live.stale:
         evidence = replace(evidence, notes=(*evidence.notes, STALE_TELEMETRY))
     if rejection is not None:
-        return Verdict(rejection, Evidence(gpu_memory_bytes=evidence.gpu_memory_bytes, notes=evidence.notes))
+        return verdict_of(rejection, Evidence(gpu_memory_bytes=evidence.gpu_memory_bytes, notes=evidence.notes))
     if state.table is None:
-        return Verdict(None, evidence)
-    found = pressure(state.table, evidence.marginals, held_chances(state), live.standings, rules.neutral_pressure)
-    return Verdict(None, replace(evidence, pressure=found))
-
-
-@lru_cache(maxsize=16_384)
-def _held(size: int, beliefs: tuple[tuple[int, float], ...]) -> tuple[float, ...]:
-    return tuple(sum(chance for free, chance in beliefs if not free >> position & 1) for position in range(size))
-
-
-def held_chances(state: NodeState) -> tuple[float, ...]:
-    """Per position the chance that somebody has it."""
-    return _held(len(state.indices), state.beliefs)
+        return verdict_of(None, evidence)
+    return verdict_of(None, replace(evidence, pressure=pressure(state.burden, evidence.marginals, rules.neutral_pressure)))
 
 
 def judge_bare(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rules = RULES) -> Verdict:
     """The verdict but for telemetry."""
     rejection = refuse(demand, state, rules)
     if rejection is not None:
-        return Verdict(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
+        return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
     if state.table is None or not demand.total:
-        return Verdict(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
-    return Verdict(None, _evidence(demand, state, state.table, mix, demand.messages or rules.messages))
+        return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
+    return verdict_of(None, _evidence(demand, state, state.table, mix, demand.messages or rules.messages))
 
 
 def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapping[int, float], messages: str) -> Evidence:

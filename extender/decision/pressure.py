@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from extender.decision.standing import Standing
 from topology.placement import PlacementTable
@@ -16,8 +17,7 @@ NEIGHBOUR_WEIGHT = 0.5
 """A neighbour at its fullest takes half of what is left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pressure:
+class Pressure(msgspec.Struct, frozen=True, gc=False):
     """Over the devices a pod may get, weighted by their chance."""
 
     own: float
@@ -32,40 +32,51 @@ class Pressure:
         return self.own + (1.0 - self.own) * NEIGHBOUR_WEIGHT * self.neighbours
 
 
-def pressure(
-    table: PlacementTable, marginals: Sequence[float], held: Sequence[float], standings: Sequence[Standing | None], neutral: float
-) -> Pressure | None:
-    """`marginals[p]`: chance that the pod gets position p; `held[p]`: chance that somebody else has it. None: gets none.
+class Burden(msgspec.Struct, frozen=True, gc=False):
+    """Per position, whoever asks: what it has to bear itself (None = unknown), and what its neighbours make it wait."""
+
+    own: tuple[float | None, ...] = ()
+    beside: tuple[float, ...] = ()
+
+
+NO_BURDEN = Burden()
+
+
+def burden(table: PlacementTable, held: Sequence[float], standings: Sequence[Standing | None]) -> Burden:
+    """`held[p]`: chance that somebody has position p. Neighbours count by what they share of the way to the host."""
+    loud = [(p, held[p] * one.traffic) for p, one in enumerate(standings) if one is not None and one.traffic and held[p]]
+    distances = table.pcie_distances
+    beside = tuple(
+        max((SHARED_BY_DISTANCE.get(distances[p][other], 0.0) * traffic for other, traffic in loud if other != p), default=0.0)
+        for p in range(len(standings))
+    )
+    return Burden(tuple(own_pressure(one) for one in standings), beside)
+
+
+def pressure(found: Burden, marginals: Sequence[float], neutral: float) -> Pressure | None:
+    """`marginals[p]`: chance that the pod gets position p. None: it gets none.
 
     `neutral` is the pressure of a device of which nothing is known: its calm would be a guess, and so would its strain.
     """
-    total = sum(marginals)
-    if total <= 0.0:
+    total = own = neighbours = unknown = 0.0
+    for chance, mine, beside in zip(marginals, found.own, found.beside, strict=False):
+        if chance:
+            total += chance
+            neighbours += chance * beside
+            if mine is None:
+                unknown += chance
+            else:
+                own += chance * mine
+    if not total:
         return None
-    own = neighbours = unknown = 0.0
-    for position, chance in enumerate(marginals):
-        if chance <= 0.0:
-            continue
-        standing = standings[position] if position < len(standings) else None
-        known = own_pressure(standing)
-        unknown += chance if known is None else 0.0
-        own += chance * (neutral if known is None else known)
-        neighbours += chance * _beside(table, position, held, standings)
-    return Pressure(round(own / total, 6), round(neighbours / total, 6), round(unknown / total, 6))
+    return Pressure(round((own + unknown * neutral) / total, 6), round(neighbours / total, 6), round(unknown / total, 6))
 
 
 def own_pressure(standing: Standing | None) -> float | None:
     """Strain and memory already in use; None where both are unknown."""
     if standing is None:
         return None
-    parts = [part for part in (standing.strain, standing.used_share) if part is not None]
-    return max(parts) if parts else None
-
-
-def _beside(table: PlacementTable, position: int, held: Sequence[float], standings: Sequence[Standing | None]) -> float:
-    worst = 0.0
-    for other, standing in enumerate(standings):
-        if other != position and standing is not None and standing.traffic:
-            shared = SHARED_BY_DISTANCE.get(table.pcie_distances[position][other], 0.0)
-            worst = max(worst, shared * held[other] * standing.traffic)
-    return worst
+    used = standing.used_share
+    if standing.strain is None:
+        return used
+    return standing.strain if used is None else max(standing.strain, used)

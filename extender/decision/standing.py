@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from extender.telemetry.conditions import DeviceCondition, NodeTelemetry
 from topology.hardware import Machine, positions_of
 
@@ -16,8 +18,7 @@ MEMORY_STEP_BYTES = 256 << 20
 """Free memory is seen in so large steps, rounded down."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """One device. None = unknown: never exported, blank, or too old."""
 
     strain: float | None = None
@@ -37,8 +38,7 @@ class Standing:
         return None if self.free_bytes is None or not self.total_bytes else max(0.0, 1.0 - self.free_bytes / self.total_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(msgspec.Struct, frozen=True, gc=False):
     """What telemetry adds to a node's state."""
 
     standings: tuple[Standing | None, ...] = ()
@@ -50,11 +50,6 @@ class Live:
 
 
 NOTHING = Live()
-
-
-@lru_cache(maxsize=65_536)
-def _shared(standing: Standing) -> Standing:
-    return standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +105,18 @@ def _standing(
     if found is None or _old(found, steady, max_age):
         if fault is None and pressure is None:
             return None
-        return _shared(Standing(traffic=pressure, fault=fault, xid=xid))
+        return Standing(traffic=pressure, fault=fault, xid=xid)
     traffic = found.traffic.value if found.traffic else None
     if pressure is not None:
         traffic = max(traffic or 0.0, pressure)
     free = found.free_bytes
-    return _shared(
-        Standing(
-            found.strain.value if found.strain else None,
-            traffic,
-            None if free is None else free // MEMORY_STEP_BYTES * MEMORY_STEP_BYTES,
-            found.reading.fb_total_bytes,
-            fault,
-            xid,
-        )
+    return Standing(
+        found.strain.value if found.strain else None,
+        traffic,
+        None if free is None else free // MEMORY_STEP_BYTES * MEMORY_STEP_BYTES,
+        found.reading.fb_total_bytes,
+        fault,
+        xid,
     )
 
 

@@ -3,7 +3,7 @@ identical nodes share one verdict object; scores over the candidates are made fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from extender.decision.pressure import Pressure
 from extender.decision.reasons import Rejection
@@ -12,8 +12,7 @@ MOST_PROSPECTS = 16
 """Predicted sets kept per verdict, likeliest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prospect:
+class Prospect(msgspec.Struct, frozen=True, gc=False):
     """One set the pod may get. `gpus` are nvidia-smi indices."""
 
     gpus: tuple[int, ...]
@@ -21,8 +20,7 @@ class Prospect:
     busbw_gbps: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """The numbers behind a feasible verdict. None = unknown, or not meaningful (a single GPU has no bandwidth)."""
 
     best_gbps: float | None = None
@@ -43,19 +41,19 @@ class Evidence:
     """What it would find there; None where telemetry was never seen."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Verdict:
-    """Either a rejection or evidence. What the verbs read thousands of times is spelt out once."""
+class Verdict(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """Either a rejection or evidence. What the verbs read thousands of times is spelt out once: see `verdict_of`."""
 
     rejection: Rejection | None
     evidence: Evidence
-    feasible: bool = field(init=False)
-    reason: str | None = field(init=False)
+    feasible: bool
+    reason: str | None
     """The rejection's stable text."""
-    curable: bool = field(init=False)
+    curable: bool
 
-    def __post_init__(self) -> None:
-        """Derive the plain fields from the rejection."""
-        object.__setattr__(self, "feasible", self.rejection is None)
-        object.__setattr__(self, "reason", self.rejection.reason.value if self.rejection else None)
-        object.__setattr__(self, "curable", self.rejection is not None and self.rejection.curable)
+
+def verdict_of(rejection: Rejection | None, evidence: Evidence) -> Verdict:
+    """A verdict with the plain fields derived from the rejection."""
+    if rejection is None:
+        return Verdict(None, evidence, True, None, False)
+    return Verdict(rejection, evidence, False, rejection.reason.value, rejection.curable)

@@ -16,6 +16,7 @@ from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeState, No
 from extender.decision.demand import quantity
 from extender.decision.holdings import BoundPod, Holdings, holdings
 from extender.decision.objects import Node
+from extender.decision.pressure import NO_BURDEN, burden
 from extender.decision.standing import NOTHING, Joined, Live, join, live, unplaced_faults
 from extender.telemetry.conditions import NodeTelemetry
 from topology.hardware import Machine, mask_of, positions_of, with_gpus
@@ -152,7 +153,15 @@ def _healthy_without_topology(allocatable: int, telemetry: NodeTelemetry | None)
 @lru_cache(maxsize=65_536)
 def _lively(bare: NodeState, alive: Live) -> NodeState:
     """One object per distinct state, telemetry included."""
-    return bare if alive is NOTHING else replace(bare, live=alive, bare=bare)
+    if alive is NOTHING:
+        return bare
+    found = burden(bare.table, _held(bare), alive.standings) if bare.table is not None else NO_BURDEN
+    return replace(bare, live=alive, burden=found, bare=bare)
+
+
+def _held(state: NodeState) -> tuple[float, ...]:
+    """Per position the chance that somebody has it."""
+    return tuple(sum(chance for free, chance in state.beliefs if not free >> position & 1) for position in range(len(state.indices)))
 
 
 @lru_cache(maxsize=16_384)

@@ -4,13 +4,17 @@ All times here are steady seconds (a clock that never goes back), so that a corr
 
 Noise is met three times: a value is smoothed unless it jumps; what a decision sees is held until the smoothed value has left it
 by a margin; and a device whose memory keeps jumping to and fro is taken at its fullest until it has been quiet.
+
+There are tens of thousands of conditions, none in a cycle: structs that the garbage collector need not walk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import msgspec
 
 from extender.telemetry import xids
 from extender.telemetry.readings import DeviceReading, EngineReading
@@ -50,8 +54,7 @@ SLEW = 0.25
 """A smoothed pressure moves by so much per reading at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """Why a device is fenced."""
 
     text: str
@@ -62,8 +65,7 @@ class Fault:
     """Of the newest reading that showed it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Smoothed:
+class Smoothed(msgspec.Struct, frozen=True, gc=False):
     """A gauge: its running mean, and the step that decisions see."""
 
     mean: float
@@ -76,8 +78,7 @@ class Smoothed:
         return self.step / STEPS
 
 
-@dataclass(frozen=True, slots=True)
-class FreeMemory:
+class FreeMemory(msgspec.Struct, frozen=True, gc=False):
     """Free framebuffer as a share of the card's: its running mean, and what decisions see."""
 
     mean: float
@@ -88,8 +89,7 @@ class FreeMemory:
     """When jumps changed direction, newest last."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceCondition:
+class DeviceCondition(msgspec.Struct, frozen=True, gc=False):
     """A device as decisions see it. None = unknown."""
 
     reading: DeviceReading
@@ -110,8 +110,7 @@ class DeviceCondition:
         return int(self.memory.held * total) if self.memory is not None and total else None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineCondition:
+class EngineCondition(msgspec.Struct, frozen=True, gc=False):
     """The serving engines of one pod."""
 
     readings: tuple[EngineReading, ...]
@@ -259,7 +258,7 @@ def _memory(before: FreeMemory | None, reading: DeviceReading, share: float, now
         turns = tuple(turn for turn in before.turns_seconds if now_seconds - turn < tuning.restless_seconds)
         restless = len(turns) >= _MOST_TURNS and mean > before.held
         held = mean if abs(mean - before.held) > tuning.hold_share and not restless else before.held
-        return replace(before, mean=mean, held=held, turns_seconds=turns)
+        return FreeMemory(mean, held, before.rising, turns)
     rising = free > before.mean
     turns = before.turns_seconds + ((now_seconds,) if before.rising is not None and before.rising is not rising else ())
     turns = tuple(turn for turn in turns if now_seconds - turn < tuning.restless_seconds)[-2 * _MOST_TURNS :]

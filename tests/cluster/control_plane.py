@@ -203,10 +203,11 @@ class ControlPlane:
 class Extender:
     """`fabricwise serve --cluster kube` as a process."""
 
-    def __init__(self, plane: ControlPlane, name: str = "extender") -> None:
+    def __init__(self, plane: ControlPlane, name: str = "extender", config: Path | None = None) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "extender.cli", "serve", "--cluster", "kube", "--port", str(self.port)]
+        command += ["--config", str(config)] if config else []
         self.process = plane.run(name, [*command, "--kubeconfig", str(plane.kubeconfig("fabricwise"))])
         self.client = httpx.Client(base_url=self.url, timeout=20)
 

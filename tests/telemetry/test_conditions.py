@@ -16,7 +16,7 @@ GIB = 1 << 30
 TOTAL = 80 * GIB
 
 
-def reading(used_share: float = 0.0, **more: object) -> DeviceReading:
+def reading(used_share: float = 0.0, /, **more: object) -> DeviceReading:
     used = int(used_share * TOTAL)
     return DeviceReading("GPU-a", fb_used_bytes=used, fb_free_bytes=TOTAL - used, **{"xid": 0, "utilization": 0.0} | more)  # type: ignore[arg-type]
 

@@ -1,0 +1,80 @@
+"""An extender on a dump, with or without telemetry arriving for every node every fifteen seconds, every gauge noisy.
+
+The looks come from a process of their own, as from the collector, so that what is measured is what their arrival costs the verbs: decoding,
+folding, judging anew. What scraping and parsing cost is the collector's affair, in another process.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from extender.adapters.frames import Look, frame
+from extender.adapters.telemetry_feed import TelemetryFeed
+from extender.service import build_service, server_for, settle_process
+from extender.settings import Server, Settings, Telemetry
+from extender.sources import connect
+from extender.telemetry.readings import DeviceReading
+
+INTERVAL_SECONDS = 15.0
+GIB = 1 << 30
+
+
+class Arrivals(TelemetryFeed):
+    """A feed whose collector is this module's `emit`."""
+
+    dump: ClassVar[str] = ""
+    rounds: ClassVar[int] = 1_000_000
+
+    def command(self) -> list[str]:
+        """The generator in place of the collector."""
+        return [sys.executable, "-m", "tests.bench.arriving", "emit", self.dump, str(self.rounds)]
+
+
+def emit(dump: str, rounds: int) -> None:
+    """A look at every node, evenly over the interval, so many times; then silence."""
+    chance = random.Random(5)
+    objects = json.loads(Path(dump).read_text())["items"]
+    nodes = [(thing["metadata"]["name"], len(thing["spec"]["gpus"])) for thing in objects if thing["kind"] == "GpuTopology"]
+    started, sent = time.monotonic(), 0
+    while sent < rounds * len(nodes):
+        name, gpus = nodes[sent % len(nodes)]
+        devices = tuple(_reading(index, chance) for index in range(gpus))
+        sys.stdout.buffer.write(frame(Look(name, "dcgm-exporter", name, name, time.monotonic(), 0.01, devices)))
+        sys.stdout.buffer.flush()
+        sent += 1
+        time.sleep(max(0.0, started + sent * INTERVAL_SECONDS / len(nodes) - time.monotonic()))
+    time.sleep(3600)
+
+
+def _reading(index: int, chance: random.Random) -> DeviceReading:
+    used = chance.randrange(2 * GIB)
+    return DeviceReading(
+        f"GPU-{index}", index=index, fb_used_bytes=used, fb_free_bytes=80 * GIB - used, utilization=chance.random(), xid=0,
+        memory_utilization=chance.random(), temperature_celsius=chance.uniform(30, 90), power_watts=chance.uniform(100, 700),
+        row_remap_failed=False, pcie_replays=0, pcie_tx_bytes_per_second=chance.uniform(0, 2e10),
+    )  # fmt: skip
+
+
+def main() -> None:
+    """`emit DUMP ROUNDS`, or `calm|still|arriving DUMP PORT`: no telemetry, one look at every node, or one every interval."""
+    if sys.argv[1] == "emit":
+        emit(sys.argv[2], int(sys.argv[3]))
+        return
+    mode, dump, port = sys.argv[1:4]
+    telemetry = Telemetry(source="off", interval_seconds=INTERVAL_SECONDS)
+    service = build_service(Settings(server=Server(log_level="warning"), telemetry=telemetry))
+    connect(dump, service)
+    settle_process(service)
+    if mode != "calm":
+        Arrivals.dump, Arrivals.rounds = dump, 1 if mode == "still" else Arrivals.rounds
+        Arrivals(service.live, telemetry, service.metrics).start()
+    server_for(service, "127.0.0.1", int(port)).run()
+
+
+if __name__ == "__main__":
+    main()
