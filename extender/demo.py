@@ -58,6 +58,9 @@ class Stage:
     rows: int
     """Pods that fit on the screen below the cluster."""
     placed: list[Placed] = field(default_factory=list)
+    news: str = "telemetry: all GPUs well"
+    stray: tuple[str, int] = ("", 0)
+    """Where the stray process runs."""
 
 
 def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once: bool) -> None:
@@ -73,6 +76,10 @@ def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once:
         try:
             with view as live:
                 for pod in _stream(pods, seed):
+                    told = _happen(stage, len(stage.placed))
+                    service.live.apply(ours.looks(time.monotonic()))
+                    if told and live is None:
+                        console.print(f"-- {told}", highlight=False, soft_wrap=True)
                     stage.placed.append(_place(pod, client, service, ours, counting))
                     if live is not None:
                         live.update(_screen(stage))
@@ -145,6 +152,33 @@ def _place(pod: dict[str, Any], client: httpx.Client, service: Service, ours: Si
     return placed
 
 
+def _happen(stage: Stage, number: int) -> str | None:
+    """What befalls the cluster's GPUs meanwhile: a stray process on a free one, its end, and an error of another free one."""
+    ours = stage.ours
+    if number == stage.total // 4:
+        stage.stray = node, gpu = _free_gpu(ours)
+        ours.stray(node, gpu, 60 << 30)
+        stage.news = f"telemetry: on {node} a process unknown to Kubernetes takes 60 GiB of GPU {gpu}, which is free on paper"
+    elif number == stage.total // 2:
+        ours.stray(*stage.stray, 0)
+        stage.news = f"telemetry: the process on {stage.stray[0]} has ended"
+    elif number == 2 * stage.total // 3:
+        node, gpu = _free_gpu(ours)
+        ours.xid(node, gpu, 79)
+        stage.news = f"telemetry: {node} GPU {gpu} reports XID 79: it has fallen off the bus"
+    else:
+        return None
+    return stage.news
+
+
+def _free_gpu(ours: SimulatedCluster) -> tuple[str, int]:
+    """A free GPU on the node where most are, and the best-connected of those: where the next pod would go."""
+    worth = {name: (table_for(m).capability(ours.free(name), {4: 1.0}), ours.free(name).bit_count()) for name, m in ours.machines.items()}
+    node = max(worth, key=lambda name: worth[name])
+    free = ours.machines[node].indices(ours.free(node))
+    return node, free[-1] if free else 0
+
+
 def _count_only(cluster: SimulatedCluster, size: int) -> str | None:
     """The node with the largest share of free GPUs: NodeResourcesFit's LeastAllocated."""
     shares = {
@@ -198,7 +232,7 @@ def _screen(stage: Stage) -> RenderableType:
 
 
 def _cluster(stage: Stage) -> Table:
-    table = Table(title="cluster: ■ taken  □ free", title_justify="left", expand=True)
+    table = Table(title=f"cluster: ■ taken  □ free; {stage.news}", title_justify="left", expand=True)
     for name in ("node", "GPUs", "product", "best pair left", "best four left"):
         table.add_column(name, justify="right" if "left" in name else "left", no_wrap=True)
     for name, machine in stage.ours.machines.items():

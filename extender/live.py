@@ -28,6 +28,8 @@ class LiveCluster:
         self._warm_tables = warm_tables
         self._warmed: set[PlacementTable] = set()
         self._snapshot = Snapshot()
+        self.answering = False
+        """Whether a verb is being answered right now: who can wait a moment with his changes should."""
         self.observe: Observe | None = None
         """Given the snapshots before and after, once the latter is published."""
 

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from extender.adapters.manifests import seen
-from extender.decision.changes import Listed, TopologySeen
+from extender.decision.changes import Listed, TelemetrySeen, TopologySeen
 from extender.decision.demand import Demand, demand_of
 from extender.decision.objects import Pod
 from extender.errors import ClusterSourceError
 from extender.live import LiveCluster
+from extender.telemetry.readings import DeviceReading
 from topology.hardware import Machine, TopologyError
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms
@@ -66,8 +67,10 @@ class SimulatedCluster:
 
     def __init__(self, machines: dict[str, Machine], resource: str = "nvidia.com/gpu", seed: int = 7) -> None:
         self.machines, self._resource = machines, resource
-        self._random = random.Random(seed)
+        self._random, self._random_load = random.Random(seed), random.Random(seed)
         self._status = {name: DeviceStatus(free=tuple(g.index for g in m.gpus)) for name, m in machines.items()}
+        self._strays: dict[tuple[str, int], int] = {}
+        self._xids: dict[tuple[str, int], int] = {}
 
     def listing(self) -> Iterator[Listed]:
         """The whole cluster as listings of nodes, pods and topologies."""
@@ -108,6 +111,34 @@ class SimulatedCluster:
         if live is not None:
             live.apply((change, TopologySeen(node, self.record(node))))
         return indices
+
+    def stray(self, node: str, index: int, used_bytes: int) -> None:
+        """A process that Kubernetes does not know takes memory of a GPU; 0 ends it."""
+        self._strays[node, index] = used_bytes
+
+    def xid(self, node: str, index: int, code: int) -> None:
+        """The driver reports an error of a GPU."""
+        self._xids[node, index] = code
+
+    def looks(self, steady_seconds: float) -> list[TelemetrySeen]:
+        """What exporters on all nodes would say now: held GPUs work, free ones idle, but for strays and errors."""
+        return [TelemetrySeen(name, steady_seconds, self._readings(name), (), (), "simulated") for name in self.machines]
+
+    def _readings(self, node: str) -> tuple[DeviceReading, ...]:
+        machine, free = self.machines[node], self.free(node)
+        found = []
+        for position, gpu in enumerate(machine.gpus):
+            total, idle = gpu.memory_bytes or 0, bool(free >> position & 1)
+            used = min(total, self._strays.get((node, gpu.index), 0)) if idle else int(0.9 * total)
+            busy = 0.0 if idle else self._random_load.uniform(0.6, 1.0)
+            found.append(
+                DeviceReading(
+                    gpu.uuid or f"{node}-{gpu.index}", index=gpu.index, fb_used_bytes=used, fb_free_bytes=total - used,
+                    utilization=busy, memory_utilization=busy / 2, temperature_celsius=35.0 + 35.0 * busy,
+                    xid=self._xids.get((node, gpu.index), 0),
+                )
+            )  # fmt: skip
+        return tuple(found)
 
     def _draw(self, node: str, steps: Steps) -> int:
         outcomes = table_for(self.machines[node]).predictor.predict(self.free(node), steps).outcomes

@@ -34,6 +34,8 @@ SLICE_NODES = 4
 
 FOLD_SECONDS = 0.01
 MOST_LOOKS = 256
+GIVE_WAY_SECONDS = 0.05
+_GLANCE_SECONDS = 0.0005
 
 _ASSIGN_SECONDS = 1.0
 _MOST_BACKOFF_SECONDS = 30.0
@@ -147,10 +149,18 @@ class TelemetryFeed:
             try:
                 changes = [change for look in looks for change in self._index.changes(look, self._live.snapshot)]
                 for first in range(0, len(changes), SLICE_NODES):
+                    self._give_way()
                     self._live.apply(changes[first : first + SLICE_NODES])
-                    done.wait(0.002)
+                    done.wait(0.001)
             except Exception:  # a bug must not silently end telemetry
                 log.exception("telemetry: a look could not be folded")
+
+    def _give_way(self) -> None:
+        """Verbs come first; but telemetry is not put off for ever."""
+        patience = GIVE_WAY_SECONDS / _GLANCE_SECONDS
+        while self._live.answering and patience > 0:
+            time.sleep(_GLANCE_SECONDS)
+            patience -= 1
 
     def _note(self, look: Look) -> None:
         name = f"{look.kind} {look.target}"

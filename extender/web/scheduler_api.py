@@ -65,6 +65,7 @@ class SchedulerApi:
             try:
                 body = await read_body(request, self._settings.limits.max_body_bytes)
                 started = time.perf_counter()
+                self._live.answering = True
                 content = answer(body)
                 observe(time.perf_counter() - started)
             except RequestError as error:
@@ -74,6 +75,8 @@ class SchedulerApi:
                 self._metrics.verb_errors.labels(verb, "internal").inc()
                 logger.exception("%s failed", verb)
                 return refuse(INTERNAL)
+            finally:
+                self._live.answering = False
             if self._log.unsettled == 1:
                 asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._log.settle)
             return Response(content, media_type="application/json")

@@ -115,8 +115,8 @@ def verbs(ours: http.client.HTTPConnection, floor: http.client.HTTPConnection, n
 
 
 def arrivals(fed: http.client.HTTPConnection, others: dict[str, http.client.HTTPConnection], names: list[str]) -> Table:
-    """What telemetry of every node every 15 s costs filter: beside the same extender without any (hardly half of its states are distinct), and
-    beside one that knows as much but hears nothing new."""
+    """What telemetry of every node every 15 s costs filter: beside the same extender without any (hardly half of its states are
+    distinct), and beside one that knows as much but hears nothing new."""
     table = Table(title=f"filter while telemetry of {NODES} nodes arrives every 15 s, ms", title_justify="left")
     for column in ("names", "beside", "p50", "p99", "beside p50", "beside p99", "p50 ratio", "p99 ratio"):
         table.add_column(column, justify="left" if column == "beside" else "right")

@@ -10,6 +10,7 @@ import json
 import random
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -63,7 +64,8 @@ def _reading(index: int, chance: random.Random) -> DeviceReading:
 def main() -> None:
     """`emit DUMP ROUNDS`, or `calm|still|arriving DUMP PORT`: no telemetry, one look at every node, or one every interval."""
     if sys.argv[1] == "emit":
-        emit(sys.argv[2], int(sys.argv[3]))
+        with suppress(BrokenPipeError):  # the extender has ended
+            emit(sys.argv[2], int(sys.argv[3]))
         return
     mode, dump, port = sys.argv[1:4]
     telemetry = Telemetry(source="off", interval_seconds=INTERVAL_SECONDS)
