@@ -38,6 +38,7 @@ class Service:
     metrics: Metrics
     app: FastAPI
     reports: Reports
+    waker: Waker
 
 
 def node_defaults(settings: Settings) -> NodeDefaults:
@@ -100,7 +101,7 @@ def build_service(
     app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
     app.include_router(scheduler_api(live, judge, by_weight, settings, metrics, log, waker).router())
     app.include_router(DebugApi(live, judge, by_weight, settings, metrics, log, reports).router())
-    return Service(settings, live, metrics, app, reports)
+    return Service(settings, live, metrics, app, reports, waker)
 
 
 def server_for(service: Service, host: str, port: int) -> uvicorn.Server:

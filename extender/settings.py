@@ -167,7 +167,7 @@ class Waking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_per_second: Annotated[float, Meta(gt=0, le=1000)] = 5.0
     """Pods patched, over all."""
     pod_pause_seconds: Annotated[float, Meta(ge=0)] = 5.0
-    """Between two patches of the same pod."""
+    """Between two patches of the same pod; doubled each time it is rejected all the same."""
     max_pods: Annotated[int, Meta(ge=1)] = 5000
     """Rejected pods remembered; the oldest are forgotten first."""
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from extender.decision.cluster import Snapshot
 from extender.decision.demand import Demand
@@ -24,7 +24,11 @@ from extender.settings import Waking
 
 log = logging.getLogger("fabricwise.waking")
 
-_MOST_TRIES = 3
+MOST_NAMES = 64
+"""Of a pod that was refused on more nodes, the names are not kept: five thousand pods times five thousand names are gigabytes."""
+
+_MOST_FAILURES = 3
+_MOST_DOUBLINGS = 6
 
 
 @dataclass(slots=True)
@@ -35,10 +39,12 @@ class Waiting:
     name: str
     uid: str
     demand: Demand
-    nodes: frozenset[str]
-    """That were asked about and refused."""
+    nodes: frozenset[str] | None
+    """That were asked about and refused; None: many, any may help."""
     woken_seconds: float | None = None
-    tries: int = field(default=0)
+    wakes: int = 0
+    """Times it was woken and rejected again: each doubles the pause."""
+    failures: int = 0
 
 
 class Waker:
@@ -52,14 +58,21 @@ class Waker:
         self._due: OrderedDict[str, None] = OrderedDict()
         self._thread: threading.Thread | None = None
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The uids of the pods remembered, oldest first."""
+        with self._lock:
+            return tuple(self._waiting)
+
     def rejected(self, namespace: str, name: str, uid: str, demand: Demand, nodes: Sequence[str]) -> None:
         """A filter call left the pod without a node."""
         if not self._settings.enabled or self._reports.wake is None or not uid:
             return
         with self._lock:
             before = self._waiting.pop(uid, None)
-            woken = before.woken_seconds if before else None
-            self._waiting[uid] = Waiting(namespace, name, uid, demand, frozenset(nodes), woken)
+            named = frozenset(nodes) if len(nodes) <= MOST_NAMES else None
+            past = (before.woken_seconds, before.wakes) if before else (None, 0)
+            self._waiting[uid] = Waiting(namespace, name, uid, demand, named, *past)
             while len(self._waiting) > self._settings.max_pods:
                 self._waiting.popitem(last=False)
 
@@ -90,8 +103,9 @@ class Waker:
         pause = 1.0 / self._settings.max_per_second
         while True:
             try:
-                before, after, moved = self._cured.get(timeout=0.2 if self._due else 5.0)
-                self._note_cured(before, after, moved)
+                self._note_cured(*self._cured.get(timeout=0.2 if self._due else 5.0))
+                while True:  # all that waits: each keeps two snapshots alive
+                    self._note_cured(*self._cured.get_nowait())
             except queue.Empty:
                 pass
             except Exception:  # a bug must not silently end the waking
@@ -106,7 +120,7 @@ class Waker:
         for pod in waiting:
             if pod.demand not in cured:
                 cured[pod.demand] = frozenset(name for name in moved if self._cures(pod.demand, before, after, name))
-            if cured[pod.demand] & pod.nodes:
+            if cured[pod.demand] if pod.nodes is None else cured[pod.demand] & pod.nodes:
                 with self._lock:
                     if pod.uid in self._waiting:
                         self._due[pod.uid] = None
@@ -123,7 +137,8 @@ class Waker:
         with self._lock:
             due = [self._waiting[uid] for uid in self._due if uid in self._waiting]
         for pod in due:
-            if pod.woken_seconds is not None and now - pod.woken_seconds < self._settings.pod_pause_seconds:
+            pause = self._settings.pod_pause_seconds * 2.0 ** min(pod.wakes - 1, _MOST_DOUBLINGS)
+            if pod.woken_seconds is not None and now - pod.woken_seconds < pause:
                 continue
             with self._lock:
                 self._due.pop(pod.uid, None)
@@ -139,14 +154,19 @@ class Waker:
     def _fits(self, pod: Waiting) -> bool:
         """An earlier one may have taken the place meanwhile."""
         views = self._live.snapshot.views
-        return any(self._judge.judge(pod.demand, views[name].state).feasible for name in pod.nodes if name in views)
+        return any(
+            self._judge.judge(pod.demand, views[name].state).feasible
+            for name in (views if pod.nodes is None else pod.nodes)
+            if name in views
+        )
 
     def _wake(self, pod: Waiting, now: float) -> None:
-        pod.woken_seconds, pod.tries = now, pod.tries + 1
+        pod.woken_seconds, pod.wakes = now, pod.wakes + 1
         wake = self._reports.wake
         done = wake is not None and wake(pod.namespace, pod.name, pod.uid)
         self._metrics.woken.labels("ok" if done else "failed").inc()
-        if not done and pod.tries < _MOST_TRIES:
+        if not done and pod.failures < _MOST_FAILURES:
+            pod.failures += 1
             with self._lock:
                 self._due[pod.uid] = None
 

@@ -22,6 +22,7 @@ class Assignment(msgspec.Struct, frozen=True):
     timeout_seconds: float
     concurrency: int
     max_body_bytes: int
+    max_age_seconds: float
     targets: tuple[Target, ...] = ()
     prometheus_url: str = ""
     """Empty: targets are scraped directly."""

@@ -93,12 +93,8 @@ async def ask(client: httpx.AsyncClient, said: Assignment) -> Look:
     found = dict(zip(asked, answers, strict=True))
     ages = {_place(sample.labels): sample.value for sample in found["ages"]}
     devices = tuple(_dated(reading, ages) for reading in dcgm.devices([*found["memory"], *found["load"], *found["health"]]))
-    fresh = [s for s in found["engines"] if ages.get(_place(s.labels), 0.0) <= MOST_ENGINE_AGE_SECONDS]
+    fresh = [s for s in found["engines"] if ages.get(_place(s.labels), 0.0) <= said.max_age_seconds]
     return look(devices=devices, engines=engines.engines(fresh))
-
-
-MOST_ENGINE_AGE_SECONDS = 120.0
-"""An engine's sample that is older is not taken: two of the slowest usual scrape intervals."""
 
 
 def _place(labels: Mapping[str, str]) -> tuple[str, ...]:

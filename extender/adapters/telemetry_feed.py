@@ -18,7 +18,7 @@ import msgspec
 
 from extender.adapters.frames import Assignment, Look, frame, read_frame
 from extender.adapters.prometheus import SOURCE
-from extender.decision.changes import Change, TelemetrySeen
+from extender.decision.changes import Change, ClockTicked, TelemetrySeen
 from extender.decision.cluster import Snapshot
 from extender.decision.targets import ENGINE
 from extender.live import LiveCluster
@@ -38,6 +38,7 @@ GIVE_WAY_SECONDS = 0.05
 _GLANCE_SECONDS = 0.0005
 
 _ASSIGN_SECONDS = 1.0
+_TICK_SECONDS = 2.0
 _MOST_BACKOFF_SECONDS = 30.0
 _LOOK = msgspec.msgpack.Decoder(Look)
 _MOST_TARGETS_SHOWN = 10_000
@@ -53,10 +54,12 @@ class TelemetryFeed:
         self._index = _Index()
         self._arrived: queue.SimpleQueue[Look] = queue.SimpleQueue()
         self._last: OrderedDict[str, Look] = OrderedDict()
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Begin; returns at once."""
         threading.Thread(target=self._keep_collecting, name="telemetry", daemon=True).start()
+        threading.Thread(target=self._tick, name="telemetry-tick", daemon=True).start()
 
     def stop(self) -> None:
         """End the collector."""
@@ -66,11 +69,13 @@ class TelemetryFeed:
 
     def command(self) -> list[str]:
         """What runs as the collector."""
-        return [sys.executable, "-m", "extender.adapters.collector"]
+        return [sys.executable, "-P", "-m", "extender.adapters.collector"]
 
     def status(self) -> dict[str, Any]:
         """For people: what is asked, and who does not answer."""
-        now, last = time.monotonic(), dict(self._last)
+        now = time.monotonic()
+        with self._lock:
+            last = list(self._last.values())
         rows = [
             {
                 "target": look.target,
@@ -81,9 +86,14 @@ class TelemetryFeed:
                 "failed": look.failed or None,
                 "problems": list(look.problems),
             }
-            for look in last.values()
+            for look in last
         ]
         return {"source": self._settings.source, "targets": len(self._live.snapshot.targets), "looks": rows}
+
+    def _tick(self) -> None:
+        """What is heard no more must grow old also where nothing else tells the time."""
+        while not self._stop.wait(_TICK_SECONDS):
+            self._live.apply((ClockTicked(None, time.monotonic()),))
 
     def _keep_collecting(self) -> None:
         failures = 0
@@ -133,7 +143,7 @@ class TelemetryFeed:
 
     def _assignment(self) -> Assignment:
         own = self._settings
-        common = (own.interval_seconds, own.timeout_seconds, own.concurrency, own.max_body_bytes)
+        common = (own.interval_seconds, own.timeout_seconds, own.concurrency, own.max_body_bytes, own.max_age_seconds)
         if own.source == "prometheus":
             return Assignment(*common, (), own.prometheus.url, own.prometheus.bearer_token_file, own.prometheus.selector)
         targets = self._live.snapshot.targets
@@ -164,10 +174,11 @@ class TelemetryFeed:
 
     def _note(self, look: Look) -> None:
         name = f"{look.kind} {look.target}"
-        self._last[name] = msgspec.structs.replace(look, devices=(), engines=())
-        self._last.move_to_end(name)
-        while len(self._last) > _MOST_TARGETS_SHOWN:
-            self._last.popitem(last=False)
+        with self._lock:
+            self._last[name] = msgspec.structs.replace(look, devices=(), engines=())
+            self._last.move_to_end(name)
+            while len(self._last) > _MOST_TARGETS_SHOWN:
+                self._last.popitem(last=False)
         self._metrics.scrapes.labels(look.kind, "failed" if look.failed else "ok").inc()
         self._metrics.scrape_seconds.labels(look.kind).observe(look.took_seconds)
 

@@ -70,8 +70,8 @@ class TopologyGone:
 class ClockTicked:
     """Time has passed: what was fresh may now be stale."""
 
-    now_seconds: float
-    """Unix time."""
+    now_seconds: float | None
+    """Unix time; None where it does not pass, as on a dump."""
     steady_seconds: float | None = None
     """The same moment on a clock that never goes back; None: the Unix time will do."""
 
@@ -168,12 +168,13 @@ class _Draft:
             case _:
                 assert_never(change)
 
-    def _tick(self, now_seconds: float, steady_seconds: float) -> None:
+    def _tick(self, now_seconds: float | None, steady_seconds: float | None) -> None:
         """Nodes whose status or telemetry has become stale are looked at anew. What is fresh comes as a change of its own."""
-        before, now = self.times, Times(now_seconds, max(steady_seconds, self.times.steady_seconds or steady_seconds))
-        self.times = now
+        before = self.times
+        steady = max((one for one in (steady_seconds, before.steady_seconds) if one is not None), default=None)
+        now = self.times = Times(before.now_seconds if now_seconds is None else now_seconds, steady)
         age = self.defaults.most_status_age_seconds
-        for name, record in self._read("topologies").items():
+        for name, record in self._read("topologies").items() if now_seconds is not None else ():
             was = stale_since(record, before.now_seconds, age) is not None
             if was is not (stale_since(record, now_seconds, age) is not None):
                 self.touched.add(name)

@@ -1,0 +1,124 @@
+"""Which pending pods are woken, when, and how often."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from extender.adapters.manifests import seen
+from extender.decision.changes import Change, Listed, TopologySeen
+from extender.decision.demand import Demand
+from extender.service import Service, build_service
+from extender.settings import Settings, Waking
+from extender.waking import Waker
+from tests.extender.test_telemetry_decisions import looked, machine, reading
+from tests.extender.test_telemetry_feed import wait
+from tests.objects import node, pod
+from topology.record import DeviceStatus, TopologyRecord
+
+TWO = Demand(((2, False),), 2)
+
+
+@dataclass
+class Ward:
+    """Two nodes of eight GPUs, all sick, and a waker whose calls are recorded."""
+
+    service: Service
+    waker: Waker
+    woken: list[str] = field(default_factory=list)
+    works: bool = True
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wake(self, namespace: str, name: str, uid: str) -> bool:
+        with self.lock:
+            self.woken.append(uid)
+        return self.works
+
+    def apply(self, *changes: Change) -> None:
+        self.service.live.apply(changes)
+
+    def status(self, name: str, sick: int) -> None:
+        unhealthy = tuple((n, "Xid 79") for n in range(sick))
+        self.apply(TopologySeen(name, TopologyRecord(name, machine("hgx-h100", name), DeviceStatus(unhealthy=unhealthy))))
+
+
+@pytest.fixture
+def ward() -> Ward:
+    service = build_service(Settings(waking=Waking(max_per_second=50, pod_pause_seconds=0.2)))
+    waker = service.waker
+    ward = Ward(service, waker)
+    service.reports.wake = ward.wake
+    ward.apply(Listed("nodes", (seen("Node", node("a", 8)), seen("Node", node("b", 8)))), Listed("pods", ()), Listed("topologies", ()))
+    ward.status("a", 8)
+    ward.status("b", 8)
+    return ward
+
+
+def test_a_cure_wakes_whom_it_helps_and_nobody_else(ward: Ward) -> None:
+    ward.waker.rejected("team", "two", "uid-two", TWO, ["a", "b"])
+    ward.waker.rejected("team", "elsewhere", "uid-elsewhere", TWO, ["b"])
+    ward.waker.rejected("team", "eight", "uid-eight", Demand(((8, False),), 8), ["a", "b"])
+    ward.status("a", 4)
+    wait("woken", lambda: ward.woken == ["uid-two"])
+    time.sleep(0.5)
+    assert ward.woken == ["uid-two"], "once, and neither the pod of another pool nor the one that still does not fit"
+
+
+def test_telemetry_wakes_too_and_oldest_first(ward: Ward) -> None:
+    ward.apply(looked("a", 0, g1=reading("a", 1, 60)))
+    ward.status("a", 0)
+    for number in range(3):
+        ward.waker.rejected("team", f"p{number}", f"uid-{number}", TWO, ["a"])
+    ward.apply(looked("a", 15))
+    wait("woken", lambda: len(ward.woken) == 3)
+    assert ward.woken == ["uid-0", "uid-1", "uid-2"]
+
+
+def test_what_kube_scheduler_hears_of_is_left_to_it(ward: Ward) -> None:
+    ward.status("a", 0)
+    ward.apply(seen("Pod", pod(8, name="other", node="a")))
+    ward.waker.rejected("team", "two", "uid-two", TWO, ["a"])
+    from extender.decision.changes import PodGone
+
+    ward.apply(PodGone("uid-other"))
+    time.sleep(0.4)
+    assert ward.woken == []
+
+
+def test_a_bound_pod_and_one_that_found_a_node_are_not_woken(ward: Ward) -> None:
+    ward.waker.rejected("team", "two", "uid-two", TWO, ["a"])
+    ward.waker.accepted("uid-two")
+    ward.waker.rejected("team", "bound", "uid-bound", TWO, ["a"])
+    ward.apply(seen("Pod", pod(2, name="bound", node="b")))
+    ward.status("a", 0)
+    time.sleep(0.4)
+    assert ward.woken == []
+
+
+def test_each_futile_wake_doubles_the_pause(ward: Ward) -> None:
+    started = time.monotonic()
+    for _ in range(3):
+        before = len(ward.woken)
+        ward.waker.rejected("team", "two", "uid-two", TWO, ["a"])
+        ward.status("a", 8)
+        ward.status("a", 0)
+        wait("woken", lambda before=before: len(ward.woken) > before)  # type: ignore[misc]
+    assert time.monotonic() - started >= 0.2 + 0.4
+
+
+def test_a_failing_patch_is_tried_again_a_few_times(ward: Ward) -> None:
+    ward.works = False
+    ward.waker.rejected("team", "two", "uid-two", TWO, ["a"])
+    ward.status("a", 0)
+    wait("tried", lambda: len(ward.woken) == 4, 30)
+    time.sleep(0.5)
+    assert len(ward.woken) == 4
+
+
+def test_without_anybody_to_wake_them_nothing_is_kept() -> None:
+    service = build_service(Settings())
+    service.waker.rejected("team", "two", "uid-two", TWO, ["a"])
+    assert not service.waker.waiting
