@@ -154,11 +154,8 @@ class Waker:
     def _fits(self, pod: Waiting) -> bool:
         """An earlier one may have taken the place meanwhile."""
         views = self._live.snapshot.views
-        return any(
-            self._judge.judge(pod.demand, views[name].state).feasible
-            for name in (views if pod.nodes is None else pod.nodes)
-            if name in views
-        )
+        names = views if pod.nodes is None else [name for name in pod.nodes if name in views]
+        return any(self._judge.judge(pod.demand, views[name].state).feasible for name in names)
 
     def _wake(self, pod: Waiting, now: float) -> None:
         pod.woken_seconds, pod.wakes = now, pod.wakes + 1

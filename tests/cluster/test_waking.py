@@ -84,6 +84,13 @@ def _devices(extender: Extender) -> list[dict[str, Any]]:
     return found
 
 
+def waiting(name: str, gpus: int) -> dict[str, Any]:
+    """A pod for our node alone: other tests leave nodes behind."""
+    manifest = pod(name, gpus, "waking-scheduler")
+    manifest["spec"]["nodeSelector"] = {"kubernetes.io/hostname": NODE}
+    return manifest
+
+
 def unschedulable(plane: ControlPlane, name: str, reason: str) -> bool:
     conditions = plane.pods()[name]["status"].get("conditions") or []
     return any(c["type"] == "PodScheduled" and c["status"] == "False" and reason in c.get("message", "") for c in conditions)
@@ -98,7 +105,7 @@ def seconds_to_bound(plane: ControlPlane, name: str) -> float:
 def test_memory_that_is_freed_binds_the_pod_within_seconds(rig: ControlPlane, extender: Extender, values: dict[str, Values]) -> None:
     values.update({uuid: used(60_000) for uuid in values})
     wait_for("memory seen", lambda: all(d["fb_used_bytes"] == 60_000 << 20 for d in _devices(extender)))
-    rig.apply(pod("starved", 2, "waking-scheduler"))
+    rig.apply(waiting("starved", 2))
     wait_for("rejected", lambda: unschedulable(rig, "starved", "GPU memory is in use by processes unknown to Kubernetes"))
     time.sleep(12)  # past kube-scheduler's backoff: it has stopped trying
     values.update({uuid: {} for uuid in values})
@@ -111,7 +118,7 @@ def test_memory_that_is_freed_binds_the_pod_within_seconds(rig: ControlPlane, ex
 def test_a_fence_that_is_lifted_binds_the_pod_within_seconds(rig: ControlPlane, extender: Extender, values: dict[str, Values]) -> None:
     values[f"GPU-{NODE}-1"] = {"DCGM_FI_DEV_XID_ERRORS": 79}
     wait_for("fenced", lambda: any(d["fenced"] for d in _devices(extender)))
-    rig.apply(pod("fenced", 4, "waking-scheduler"))
+    rig.apply(waiting("fenced", 4))
     wait_for("rejected", lambda: unschedulable(rig, "fenced", "GPU reports a fatal XID error"))
     values[f"GPU-{NODE}-1"] = {}
     assert seconds_to_bound(rig, "fenced") < 15
@@ -120,7 +127,7 @@ def test_a_fence_that_is_lifted_binds_the_pod_within_seconds(rig: ControlPlane, 
 def test_a_topology_that_improves_binds_the_pod_within_seconds(rig: ControlPlane) -> None:
     publish(rig, DeviceStatus(None, (), tuple((n, "Xid 79") for n in range(4)), time.time()))
     time.sleep(1)
-    rig.apply(pod("sick", 2, "waking-scheduler"))
+    rig.apply(waiting("sick", 2))
     wait_for("rejected", lambda: unschedulable(rig, "sick", "too few healthy GPUs"))
     publish(rig, DeviceStatus(None, (), (), time.time()))
     assert seconds_to_bound(rig, "sick") < 15
