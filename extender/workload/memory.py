@@ -1,0 +1,111 @@
+"""How much each GPU must hold to serve a model: weights, KV cache, activations, and what the runtime takes for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from extender.workload.model import SCALES_SHARE, ModelError, ModelShape
+
+CLASSES_GIB = (16, 24, 32, 40, 48, 80, 96, 141, 180, 192, 288)
+"""Memory classes as the products are called: decimal or binary, the vendor does as he likes."""
+
+USABLE_CLASS_BYTES: dict[int, int] = {
+    16: 15360 << 20, 24: 23028 << 20, 32: 32510 << 20, 40: 40536 << 20, 48: 46068 << 20, 80: 81559 << 20,
+    96: 95830 << 20, 141: 143771 << 20, 180: 183359 << 20, 192: 196288 << 20, 288: 294912 << 20,
+}  # fmt: skip
+"""What the smallest product of a class reports to nvidia-smi: T4, L4, V100 32GB, A100 40GB, L40S (ECC on), H100, H20, H200, B200;
+B300 and 192 GB are nominal less 0.2 %."""
+
+RUNTIME_BYTES = int(1.25 * 2**30)
+"""CUDA context, cuBLAS and attention workspaces, captured graphs: 1 to 1.5 GiB in vLLM's own log lines ("model weights take ...;
+non_torch_memory ...; PyTorch activation peak ...")."""
+
+NCCL_BYTES = int(0.5 * 2**30)
+"""Channels and custom all-reduce buffers of a tensor-parallel rank."""
+
+PREFILL_TOKENS = 8192
+"""Tokens computed at once: vLLM's and TensorRT-LLM's default max_num_batched_tokens."""
+
+DEFAULT_UTILIZATION = 0.9
+"""vLLM's --gpu-memory-utilization."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How a model is served."""
+
+    context: int
+    """Tokens of prompt and answer per sequence."""
+    concurrency: int
+    """Sequences at the same time, each as long as `context`."""
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    weight_bytes: float | None = None
+    """Bytes per weight; None: as published."""
+    kv_bytes: float | None = None
+    """Bytes per number of the KV cache; None: the model's dtype."""
+    utilization: float = DEFAULT_UTILIZATION
+    """Share of a GPU's memory that the engine may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes per GPU."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    activations_bytes: int
+    runtime_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.weights_bytes + self.kv_cache_bytes + self.activations_bytes + self.runtime_bytes
+
+
+def weights_bytes(model: ModelShape, bytes_per_weight: float | None = None) -> int:
+    """All weights, on however many GPUs. Quantisation leaves embeddings and the output layer at the model's dtype."""
+    size = model.weight_bytes if bytes_per_weight is None else bytes_per_weight
+    if size >= model.dtype_bytes:
+        return int(model.parameters * size)
+    plain = model.embedding_parameters
+    return int((model.parameters - plain) * size * (1 + SCALES_SHARE.get(size, 0.0)) + plain * model.dtype_bytes)
+
+
+def footprint(model: ModelShape, serving: Serving) -> Footprint:
+    """What each GPU holds; of unequal pipeline stages the larger.
+
+    Raises ModelError where the parallelism does not divide the model.
+    """
+    tensor, pipeline = serving.tensor_parallel, serving.pipeline_parallel
+    if model.attention_heads % tensor:
+        raise ModelError(f"tensor parallelism {tensor} does not divide {model.attention_heads} attention heads")
+    if pipeline > model.layers:
+        raise ModelError(f"pipeline parallelism {pipeline} is more than {model.layers} layers")
+    stage = -(-model.layers // pipeline) / model.layers
+    weights = weights_bytes(model, serving.weight_bytes)
+    per_token = model.kv_bytes_per_token(serving.kv_bytes) * stage
+    if model.latent_size is None:  # key-value heads are divided, and repeated where there are fewer than ranks
+        per_token *= max(1, -(-model.kv_heads // tensor)) / model.kv_heads
+    tokens = min(PREFILL_TOKENS, serving.context * serving.concurrency)
+    wide = 4 * model.hidden_size + 2 * max(model.intermediate_size, model.hidden_size) / tensor
+    logits = serving.concurrency * model.vocabulary * 4 / tensor
+    return Footprint(
+        int(weights * stage / tensor),
+        int(per_token * serving.context * serving.concurrency),
+        int(tokens * wide * model.dtype_bytes + logits),
+        RUNTIME_BYTES + (NCCL_BYTES if tensor * pipeline > 1 else 0),
+    )
+
+
+def fitting_classes(need_bytes: int, utilization: float = DEFAULT_UTILIZATION) -> tuple[int, ...]:
+    """The memory classes (GB, as products are called) of which the usable share is enough."""
+    return tuple(size for size in CLASSES_GIB if USABLE_CLASS_BYTES[size] * utilization >= need_bytes)
+
+
+def memory_class(reported_bytes: int) -> int:
+    """The class of a card by what it reports: nearest by ratio, for some report ECC's share and some not.
+
+    An L40S with ECC reports 46068 MiB (48), an H200 143771 (141), an H100 81559 (80).
+    """
+    return min(CLASSES_GIB, key=lambda size: abs(USABLE_CLASS_BYTES[size] / reported_bytes - 1.0))
