@@ -22,12 +22,12 @@ from extender.decision.judge import Judge
 from extender.documents import load_documents
 from extender.drawing import draw
 from extender.errors import ClusterSourceError, RequestError, run_command
+from extender.fit_command import fit
 from extender.inspection import all_sets, machine_answer
-from extender.live import LiveCluster
 from extender.printing import ConfigOption, Output, OutputOption, console, print_answer
-from extender.service import Service, build_service, node_defaults, server_for, settle_process
+from extender.service import build_service, server_for, settle_process
 from extender.settings import Settings, load_settings
-from extender.sources import connect, wait_synced
+from extender.sources import connect, loaded
 from extender.telemetry_command import telemetry
 from extender.web.debug_api import pod_from
 from topology.hardware import Machine, TopologyError, mask_of, with_gpus
@@ -38,6 +38,7 @@ from topology.record import TopologyRecord, encode, free_mask
 app = typer.Typer(help="GPU-aware scheduler extender: places pods by link bandwidth and says why.", no_args_is_help=True)
 app.command(name="agent")(agent)
 app.command(name="telemetry")(telemetry)
+app.command(name="fit")(fit)
 topo = typer.Typer(help="Look at one machine's links, or import them.", no_args_is_help=True)
 app.add_typer(topo, name="topo")
 
@@ -101,23 +102,12 @@ def explain(
     if server:
         answer = _ask(server, documents[0])
     else:
-        service = _loaded(cluster or "simulated", load_settings(config), kubeconfig)
+        service = loaded(cluster or "simulated", load_settings(config), kubeconfig)
         resource, judge = service.settings.resource, Judge(answers.rules(service.settings))
         ranker = answers.ranker(service.settings.scoring)
         judge.learn(service.live.snapshot)
         answer = answers.explain(judge, ranker, service.live.snapshot, wanted, resource)
     print_answer(answer, output, show.explanation)
-
-
-def _loaded(cluster: str, settings: Settings, kubeconfig: str | None) -> Service:
-    once = LiveCluster(settings.resource, warm_tables=False, defaults=node_defaults(settings))  # one question: compute only its answer
-    service = build_service(settings, once)
-    source = connect(cluster, service, kubeconfig, telemetry=False)
-    try:
-        wait_synced(service, timeout_seconds=30)
-    finally:
-        source.stop()
-    return service
 
 
 def _ask(server: str, document: Any) -> dict[str, Any]:
@@ -178,7 +168,7 @@ def _print_sets(sets: list[dict[str, Any]], output: Drawn) -> None:
 
 
 def _node_machine(node: str, cluster: str, kubeconfig: str | None) -> tuple[Machine, int]:
-    snapshot = _loaded(cluster, Settings(), kubeconfig).live.snapshot
+    snapshot = loaded(cluster, Settings(), kubeconfig).live.snapshot
     record = snapshot.topologies.get(node)
     if isinstance(record, str):
         raise ClusterSourceError(record)

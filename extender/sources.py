@@ -17,7 +17,9 @@ from extender.adapters.kube_watch import KubeWatch
 from extender.adapters.simulated import simulated
 from extender.adapters.telemetry_feed import TelemetryFeed
 from extender.errors import ClusterSourceError, SettingsError
-from extender.service import Service
+from extender.live import LiveCluster
+from extender.service import Service, build_service, node_defaults
+from extender.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +82,15 @@ def wait_synced(service: Service, timeout_seconds: float) -> None:
             missing = ", ".join(service.live.snapshot.missing)
             raise ClusterSourceError(f"the API server did not list {missing} within {timeout_seconds:g} s")
         time.sleep(0.05)
+
+
+def loaded(cluster: str, settings: Settings, kubeconfig: str | None) -> Service:
+    """A service that has listed the cluster once, for one question. Raises ClusterSourceError."""
+    once = LiveCluster(settings.resource, warm_tables=False, defaults=node_defaults(settings))  # compute only its answer
+    service = build_service(settings, once)
+    source = connect(cluster, service, kubeconfig, telemetry=False)
+    try:
+        wait_synced(service, timeout_seconds=30)
+    finally:
+        source.stop()
+    return service

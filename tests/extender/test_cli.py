@@ -249,3 +249,62 @@ def test_a_bug_of_ours_is_one_line_and_shows_its_trace_on_request(
     monkeypatch.setenv("FABRICWISE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def test_telemetry_prints_what_is_read_as_a_table_and_as_json(tmp_path: Path) -> None:
+    from tests.exposition import dcgm_text, exporter, used
+
+    text = dcgm_text({"GPU-a": used(60_000), "GPU-b": {"DCGM_FI_DEV_XID_ERRORS": 79}})
+    path = tmp_path / "metrics.txt"
+    path.write_text(text)
+    found = json.loads(run("telemetry", str(path), "-o", "json"))["devices"]
+    assert [(d["uuid"], d["fb_used_bytes"], d["xid"], d["healthy"]) for d in found] == [
+        ("GPU-a", 60_000 << 20, 0, True),
+        ("GPU-b", 0, 79, False),
+    ]
+    assert "ecc_double_bit" in found[0]["unknown"]
+    table = run("telemetry", str(path))
+    assert "GPU-a" in table
+    assert "NO" in table
+    with exporter(lambda: text) as target:
+        assert json.loads(run("telemetry", target.url, "-o", "json"))["devices"] == found
+        target.mode = "500"
+        assert "answered 500" in run("telemetry", target.url, status=1)
+
+
+def test_telemetry_of_something_else_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "other.txt"
+    path.write_text("go_goroutines 7\n")
+    assert "holds no DCGM device and no serving engine's metric" in run("telemetry", str(path), status=1)
+    assert "nowhere" in run("telemetry", str(tmp_path / "nowhere"), status=1)
+
+
+def test_fit_says_need_classes_and_nodes(tmp_path: Path) -> None:
+    from tests.workload.models import CONFIGS
+
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CONFIGS["Llama-3.1-70B"]))
+    asked = ("fit", "--config", str(path), "--dtype", "fp8", "--context", "8192", "--concurrency", "8", "--tp", "2")
+    answer = json.loads(run(*asked, "--cluster", "simulated", "-o", "json"))
+    assert answer["memory_classes_gb"][0] == 80
+    fits = {node["node"] for node in answer["nodes"] if node["fits"]}
+    assert {"hgx-h100-0", "hgx-b200-0", "a100-pcie-bridge-pairs-0"} <= fits
+    assert "dgx-a100-0" not in fits
+    assert "80 GB and larger" in run(*asked)
+
+
+FIT_WRONG = {
+    ("--tp", "3"): (1, "tensor parallelism 3 does not divide"),
+    ("--dtype", "fp12"): (2, "fp12"),
+    ("--model", "{}"): (2, "one of them"),
+}
+
+
+@pytest.mark.parametrize("more", FIT_WRONG)
+def test_fit_names_what_is_wrong(tmp_path: Path, more: tuple[str, str]) -> None:
+    from tests.workload.models import CONFIGS
+
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CONFIGS["Llama-3.1-8B"]))
+    status, words = FIT_WRONG[more]
+    assert words in run("fit", "--config", str(path), *more, status=status)
