@@ -17,8 +17,8 @@ from extender import show
 from extender.adapters.dump_file import read_text
 from extender.agent_command import agent
 from extender.decision import answers
-from extender.decision.demand import quantity
 from extender.decision.judge import Judge
+from extender.decision.quantities import quantity
 from extender.documents import load_documents
 from extender.drawing import draw
 from extender.errors import ClusterSourceError, RequestError, run_command

@@ -77,7 +77,7 @@ def observe_outcomes(log: DecisionLog, metrics: Metrics, reports: Reports, befor
         outcome = compare(known, evidence)
         log.add_outcome(outcome)
         metrics.observe_outcome(outcome)
-        floor = demand.min_busbw_gbps
+        floor = demand.wishes.min_busbw_gbps
         if floor is not None and known.busbw_gbps is not None and known.busbw_gbps < floor and reports.floor_missed is not None:
             reports.floor_missed(known, floor)
 

@@ -45,7 +45,15 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
             _why(row),
         )
     chosen = answer["chosen"] or "no node"
-    return Group(table, Text(f"chosen: {chosen}", style="bold"), *_scores(answer))
+    return Group(table, Text(f"chosen: {chosen}", style="bold"), *_scores(answer), *_inferred(answer.get("inferred")))
+
+
+def _inferred(told: Mapping[str, Any] | None) -> list[Text]:
+    """What its command lines tell, and what looks wrong."""
+    if not told:
+        return []
+    facts = [Text(f"  inferred: {fact['fact']} {fact['value']} ({fact['from']})") for fact in told["facts"]]
+    return facts + [Text(f"  warning: {warning}", style="yellow") for warning in told["warnings"]]
 
 
 def _title(answer: Mapping[str, Any]) -> str:

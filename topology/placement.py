@@ -14,7 +14,7 @@ from itertools import combinations, product
 from math import prod
 
 from topology.bandwidth import MESSAGE_MIXES, AllReduce, all_reduce
-from topology.fabric import Fabric, build_fabric, pcie_distances
+from topology.fabric import Fabric, build_fabric
 from topology.hardware import Gpu, Machine, Nic, mask_of, positions_of
 from topology.prediction import Predictor, numa_nodes, pair_scores
 from topology.symmetry import Looks, Square, canonical_order, fingerprint, looks_of, renumber, twin_classes
@@ -195,8 +195,6 @@ class PlacementTable:
         """`renumbered[position]` is the position's place in the shared table."""
         self.size, self.fabric, self.sets = len(machine.gpus), fabric, sets
         self.predictor = Predictor(pair_scores(machine, fabric), numa_nodes(machine), any(gpu.mig_enabled for gpu in machine.gpus))
-        self.pcie_distances = tuple(tuple(row[: self.size]) for row in pcie_distances(machine)[: self.size])
-        """Per pair what their PCIe path crosses, 1 (PIX) .. 5 (SYS); 0 on the diagonal."""
         same = renumbered == tuple(range(self.size))
         self._there = None if same else _translation(renumbered)
         self._back = None if same else _translation(tuple(renumbered.index(place) for place in range(self.size)))

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 
+from extender.decision.annotations import LINKS, Wishes
 from extender.decision.cluster import NodeView, Snapshot
 from extender.decision.demand import Demand, demand_of
+from extender.decision.inferred import NOTHING_INFERRED, inferred, inferred_answer
 from extender.decision.judge import UNKNOWN_NODE, Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
@@ -79,7 +81,8 @@ def explain(judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource
     rows = [node_answer(name, verdict, ranks.get(verdict)) for name, verdict in zip(names, verdicts, strict=True)]
     rows.sort(key=_order)
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
-    return {"pod": pod_name(pod), "demand": demand_answer(demand), "chosen": chosen, "nodes": rows}
+    told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(pod, demand, resource)
+    return {"pod": pod_name(pod), "demand": demand_answer(demand), "chosen": chosen, "nodes": rows, "inferred": inferred_answer(told)}
 
 
 def _order(row: Mapping[str, Any]) -> tuple[bool, int, float, str]:
@@ -95,15 +98,38 @@ def demand_answer(demand: Demand | Rejection) -> dict[str, Any]:
     """A demand, or why there is none."""
     if isinstance(demand, Rejection):
         return {"problem": demand.detail}
+    asked = demand.wishes
     return {
         "gpus": demand.total,
         "gpus_per_container": list(demand.groups),
         "gpus_per_init_container": [size for size, init in demand.steps if init],
-        "min_gpu_memory_bytes": demand.min_gpu_memory_bytes,
-        "messages": demand.messages,
-        "min_busbw_gbps": demand.min_busbw_gbps,
-        "workload_class": demand.workload_class,
+        **({"slices": {resource: count for resource, count, _ in demand.slices}} if demand.slices else {}),
+        "min_gpu_memory_bytes": asked.min_gpu_memory_bytes,
+        "messages": asked.messages,
+        "min_busbw_gbps": asked.min_busbw_gbps,
+        **{name: value for name, value in _asked(asked).items() if value is not None},
     }
+
+
+def _asked(asked: Wishes) -> dict[str, Any]:
+    """What else it asks for by annotation, in the annotations' own words."""
+    return {
+        "workload_class": asked.workload_class,
+        "gpu_memory_classes_gb": list(asked.gpu_memory_classes_gb) if asked.gpu_memory_classes_gb else None,
+        "min_free_memory_bytes": asked.min_free_memory_bytes,
+        "min_link": LINKS[asked.min_link] if asked.min_link is not None else None,
+        "preferred_link": LINKS[asked.preferred_link] if asked.preferred_link is not None else None,
+        "preferred_busbw_gbps": asked.preferred_busbw_gbps,
+        "min_compute_capability": _version(asked.min_compute_capability),
+        "min_driver": _version(asked.min_driver),
+        "min_cuda": _version(asked.min_cuda),
+        "sharing": list(asked.sharing) if asked.sharing else None,
+        "model": msgspec.to_builtins(asked.model) if asked.model else None,
+    }
+
+
+def _version(parts: tuple[int, ...] | None) -> str | None:
+    return ".".join(map(str, parts)) if parts else None
 
 
 def node_answer(name: str, verdict: Verdict, ranking: Ranking | None) -> dict[str, Any]:
@@ -167,6 +193,9 @@ def node_summary(view: NodeView) -> dict[str, Any]:
         "problem": view.problem,
         "stale_since_seconds": view.stale_since_seconds,
         "disagreements": list(view.disagreements),
+        "sharing": state.sharing,
+        "physical_gpus": state.physical,
+        "slices": [{"resource": one.resource, "sharing": one.sharing, "allocatable": one.allocatable} for one in state.slices],
         "fenced": [{"gpu": index, "why": why} for index, why, _ in state.faults],
         "telemetry_problems": list(view.telemetry_problems),
     }

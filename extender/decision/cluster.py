@@ -9,6 +9,7 @@ from types import MappingProxyType
 from extender.decision.holdings import BoundPod
 from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, Burden
+from extender.decision.sharing import Sharing, Slice
 from extender.decision.standing import NOTHING, Live
 from extender.decision.targets import NO_TARGETS, Target, TargetRules
 from extender.telemetry.conditions import TUNING, NodeTelemetry, Tuning
@@ -38,6 +39,20 @@ class NodeDefaults:
 NODE_DEFAULTS = NodeDefaults()
 
 
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """Versions of a node. None = unknown."""
+
+    compute_capability: tuple[int, ...] | None = None
+    """Of its least able GPU."""
+    driver: tuple[int, ...] | None = None
+    cuda: tuple[int, ...] | None = None
+    """The newest CUDA that the driver serves."""
+
+
+NO_FACTS = NodeFacts()
+
+
 @dataclass(frozen=True, eq=False)
 class NodeState:
     """All that a verdict depends on. Equal nodes share one state object, and so their verdicts."""
@@ -60,6 +75,13 @@ class NodeState:
     """How the node hands out devices."""
     faults: tuple[tuple[int, str, bool], ...] = ()
     """(nvidia-smi index, why, whether an XID says so) of devices that telemetry has fenced."""
+    facts: NodeFacts = NO_FACTS
+    sharing: Sharing | None = None
+    """What one of its GPUs on offer is; None = nobody says."""
+    physical: int | None = None
+    """GPUs it has, however many it offers; None = unknown."""
+    slices: tuple[Slice, ...] = ()
+    """What it offers of shared or divided GPUs under other names."""
     live: Live = NOTHING
     burden: Burden = NO_BURDEN
     """What telemetry makes of each position, whoever asks."""

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from extender.decision import links
+from extender.decision.annotations import LINKS, SHARING
 from extender.decision.cluster import NodeState
 from extender.decision.demand import Demand
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.rules import RULES, Rules
+from extender.decision.sharing import Sharing
 from extender.decision.standing import MEMORY_STEP_BYTES, Standing
+from extender.workload.memory import memory_class
 from topology.hardware import positions_of
 from topology.numa_alignment import TopologyManager
 
@@ -38,12 +42,107 @@ def enough_healthy(demand: Demand, state: NodeState, _rules: Rules) -> Rejection
 
 def enough_memory(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
     """Each GPU has the memory the pod demands. Unknown memory is not refused; the score says it is unknown."""
-    need, have = demand.min_gpu_memory_bytes, state.gpu_memory_bytes
-    if need is None or have is None or need <= have:
+    need, have = demand.wishes.min_gpu_memory_bytes, state.gpu_memory_bytes
+    if not demand.total or need is None or have is None or need <= have:
         return None
     return Rejection(
         Reason.TOO_SMALL_MEMORY, f"pod demands {need / 2**30:.1f} GiB per GPU, {state.product or 'GPU'} has {have / 2**30:.1f}"
     )
+
+
+def of_a_memory_class(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """Its GPUs are of a memory class that the pod allows."""
+    allowed, have = demand.wishes.gpu_memory_classes_gb, state.gpu_memory_bytes
+    if not demand.total or allowed is None or have is None or memory_class(have) in allowed:
+        return None
+    said = f"pod allows {', '.join(map(str, allowed))} GB, {state.product or 'GPU'} is of the {memory_class(have)} GB class"
+    return Rejection(Reason.WRONG_MEMORY_CLASS, said)
+
+
+def new_enough(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """Compute capability, driver and CUDA are at least what the pod demands. What is unknown is not refused."""
+    asked, facts = demand.wishes, state.facts
+    for name, need, have, reason in (
+        ("compute capability", asked.min_compute_capability, facts.compute_capability, Reason.COMPUTE_CAPABILITY),
+        ("driver", asked.min_driver, facts.driver, Reason.DRIVER_TOO_OLD),
+        ("CUDA", asked.min_cuda, facts.cuda, Reason.CUDA_TOO_OLD),
+    ):
+        if need is not None and have is not None and have < need:
+            return Rejection(reason, f"pod demands {name} {_version(need)}, the node has {_version(have)}")
+    return None
+
+
+def _version(parts: tuple[int, ...]) -> str:
+    return ".".join(map(str, parts))
+
+
+def shares_as_allowed(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """What it gets is of a kind it takes: by default whole GPUs where several work together, anything where each works alone."""
+    for kind, most in _kinds(demand, state):
+        allowed = demand.wishes.sharing
+        if kind is None or kind in (("none",) if allowed is None and most > 1 else SHARING if allowed is None else allowed):
+            continue
+        if allowed is None:
+            return Rejection(Reason.SPREADS_OVER_SHARED, f"{most} in one container, the node's are shared by {kind}")
+        return Rejection(Reason.SHARING_NOT_ALLOWED, f"pod allows {', '.join(allowed)}, the node's are {kind}")
+    return None
+
+
+def _kinds(demand: Demand, state: NodeState) -> list[tuple[Sharing | None, int]]:
+    """(what a unit is, most of them in one container) of each resource the pod asks for."""
+    found = [(state.sharing, max(demand.groups, default=demand.total))] if demand.total else []
+    offered = {one.resource: one.sharing for one in state.slices}
+    for resource, _, most in demand.slices:
+        found.append((offered.get(resource), most))
+    return found
+
+
+def on_distinct_gpus(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """A container that takes several replicas finds so many GPUs: two replicas of one GPU are not two GPUs."""
+    for kind, most in _kinds(demand, state):
+        if kind is not None and kind.replicated and most > 1 and state.physical is not None and most > state.physical:
+            return Rejection(Reason.ONE_GPU_MANY_TIMES, f"{most} replicas in one container, the node has {state.physical} GPUs")
+    return None
+
+
+def enough_slices(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """The node offers the slices the pod asks for, and each is large enough. kube-scheduler counts the free ones."""
+    offered = {one.resource: one for one in state.slices}
+    need = demand.wishes.min_gpu_memory_bytes
+    for resource, count, _ in demand.slices:
+        one = offered.get(resource)
+        if one is None or one.allocatable < count:
+            return Rejection(Reason.TOO_FEW_GPUS, f"pod requests {count} {resource}, node offers {one.allocatable if one else 0}")
+        if need is not None and one.memory_bytes is not None and one.memory_bytes < need:
+            said = f"pod demands {need / 2**30:.1f} GiB, one {resource} has {one.memory_bytes / 2**30:.1f}"
+            return Rejection(Reason.TOO_SMALL_MEMORY, said)
+    return None
+
+
+def reaches_link(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """With all its GPUs free the node has sets joined by links of the class the pod demands. An unknown topology promises nothing."""
+    most = demand.wishes.min_link
+    if most is None or not demand.needs_links:
+        return None
+    if state.table is None:
+        return Rejection(Reason.LINK_CLASS_MISSING, f"pod demands {LINKS[most]}, topology unknown")
+    joined = links.largest(state.table, most)
+    if max(demand.groups) <= joined:
+        return None
+    return Rejection(Reason.LINK_CLASS_MISSING, f"pod demands {LINKS[most]} between {max(demand.groups)} GPUs, here it joins {joined}")
+
+
+def keeps_link(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """Every set the pod may get is joined by links of that class."""
+    most, table = demand.wishes.min_link, state.table
+    if most is None or table is None or not demand.needs_links:
+        return None
+    for free, _ in state.beliefs:
+        for outcome in table.predictor.predict(free, demand.steps, state.kubelet).outcomes:
+            found = max((worst for mask in outcome.group_masks if (worst := links.worst(table, mask)) is not None), default=0)
+            if found > most:
+                return Rejection(Reason.LINK_CLASS_TAKEN, f"pod demands {LINKS[most]}, it may get GPUs joined by {LINKS[found]}")
+    return None
 
 
 def enough_free(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
@@ -74,7 +173,7 @@ def no_hazard(demand: Demand, state: NodeState, rules: Rules) -> Rejection | Non
 
 def reaches_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
     """With all its GPUs free the node has sets that reach the pod's bandwidth floor. An unknown topology promises nothing."""
-    floor = demand.min_busbw_gbps
+    floor = demand.wishes.min_busbw_gbps
     if floor is None or not demand.needs_links:
         return None
     if state.table is None:
@@ -89,7 +188,7 @@ def reaches_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection 
 
 def keeps_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
     """Every set the pod may get reaches its bandwidth floor: a floor that holds by luck is none."""
-    floor, table = demand.min_busbw_gbps, state.table
+    floor, table = demand.wishes.min_busbw_gbps, state.table
     if floor is None or table is None or not demand.needs_links:
         return None
     for free, _ in state.beliefs:
@@ -110,7 +209,7 @@ def _faults_said(faults: Sequence[tuple[int, str, bool]]) -> str:
 
 def sound(_demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules) -> Rejection | None:
     """The pod gets no fenced device: the device plugin may not know yet that it is broken, or may not care."""
-    shunned = [position for position in positions_of(state.live.shunned) if marginals[position] > 0]
+    shunned = [position for position in positions_of(state.live.shunned) if marginals and marginals[position] > 0]
     chance = min(1.0, sum(marginals[position] for position in shunned))
     if chance <= rules.tolerated_chance:
         return None
@@ -123,12 +222,17 @@ def needed_bytes(demand: Demand, standing: Standing, rules: Rules) -> int | None
     """Memory that must be free on a device for this pod: what it states, at most the usable share of the card; None: unknown card."""
     if standing.total_bytes is None:
         return None
+    asked = demand.wishes
+    if asked.min_free_memory_bytes is not None:
+        return asked.min_free_memory_bytes
     usable = int(rules.usable_memory_share * standing.total_bytes)
-    return usable if demand.min_gpu_memory_bytes is None else min(demand.min_gpu_memory_bytes, usable)
+    return usable if asked.min_gpu_memory_bytes is None else min(asked.min_gpu_memory_bytes, usable)
 
 
 def roomy(demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules) -> Rejection | None:
     """No device it may get holds so much that Kubernetes does not know of that the pod would not fit."""
+    if not marginals:
+        return None
     chance, words = 0.0, []
     for position, standing in enumerate(state.live.standings):
         if standing is None or standing.free_bytes is None or marginals[position] <= 0:
@@ -145,7 +249,7 @@ def roomy(demand: Demand, state: NodeState, marginals: Sequence[float], rules: R
 def measured(demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules) -> Rejection | None:
     """Telemetry knows every device it may get, if its class demands that."""
     required = rules.telemetry_required_for
-    if not required or not ("*" in required or demand.workload_class in required):
+    if not required or not ("*" in required or demand.wishes.workload_class in required):
         return None
     standings = state.live.standings
     known = [p < len(standings) and (one := standings[p]) is not None and one.free_bytes is not None for p in range(len(marginals))]
@@ -158,7 +262,21 @@ def measured(demand: Demand, state: NodeState, marginals: Sequence[float], rules
 
 LiveFilter = Callable[[Demand, NodeState, Sequence[float], Rules], Rejection | None]
 
-LIVE_FILTERS: tuple[LiveFilter, ...] = (sound, roomy, measured)
+
+def roomy_when_shared(demand: Demand, state: NodeState, _marginals: Sequence[float], _rules: Rules) -> Rejection | None:
+    """On shared GPUs: what is free on the card itself, whoever uses it, is what the pod says it needs. It may get any card."""
+    shared = [kind for kind, _ in _kinds(demand, state) if kind is not None and kind.replicated]
+    need = demand.wishes.min_free_memory_bytes or demand.wishes.min_gpu_memory_bytes
+    if not shared or need is None:
+        return None
+    free = [one.free_bytes for one in state.live.standings if one is not None and one.free_bytes is not None]
+    if not free or max(free) + MEMORY_STEP_BYTES > need:
+        return None
+    words = f"pod needs {need / 2**30:.1f} GiB, the emptiest of the node's shared GPUs has {max(free) / 2**30:.1f} free"
+    return Rejection(Reason.MEMORY_IN_USE, words)
+
+
+LIVE_FILTERS: tuple[LiveFilter, ...] = (sound, roomy, roomy_when_shared, measured)
 
 
 def refuse_live(demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules = RULES) -> Rejection | None:
@@ -173,10 +291,17 @@ def refuse_live(demand: Demand, state: NodeState, marginals: Sequence[float], ru
 FILTERS: tuple[Filter, ...] = (
     enough_gpus,
     enough_healthy,
+    enough_slices,
+    shares_as_allowed,
+    on_distinct_gpus,
     enough_memory,
+    of_a_memory_class,
+    new_enough,
+    reaches_link,
     reaches_floor,
     enough_free,
     admitted,
+    keeps_link,
     keeps_floor,
     no_hazard,
 )
@@ -184,7 +309,7 @@ FILTERS: tuple[Filter, ...] = (
 
 def refuse(demand: Demand, state: NodeState, rules: Rules = RULES) -> Rejection | None:
     """The first refusal, or None: the pod may go there. A pod without GPUs may go anywhere."""
-    if not demand.total:
+    if not demand.total and not demand.slices:
         return None
     for check in FILTERS:
         rejection = check(demand, state, rules)

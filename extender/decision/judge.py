@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from msgspec.structs import replace
 
+from extender.decision import links
 from extender.decision.cluster import NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
 from extender.decision.filters import refuse, refuse_live
@@ -122,7 +123,7 @@ def judge(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rul
 def overlaid(demand: Demand, state: NodeState, below: Verdict, rules: Rules) -> Verdict:
     """A verdict without telemetry, and what telemetry makes of it."""
     evidence, live = below.evidence, state.live
-    if not below.feasible or not demand.total:
+    if not below.feasible or not (demand.total or demand.slices):
         return below
     rejection = refuse_live(demand, state, evidence.marginals, rules)
     if live is NOTHING and rejection is None:
@@ -143,7 +144,7 @@ def judge_bare(demand: Demand, state: NodeState, mix: Mapping[int, float], rules
         return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
     if state.table is None or not demand.total:
         return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
-    return verdict_of(None, _evidence(demand, state, state.table, mix, demand.messages or rules.messages))
+    return verdict_of(None, _evidence(demand, state, state.table, mix, demand.wishes.messages or rules.messages))
 
 
 def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapping[int, float], messages: str) -> Evidence:
@@ -179,12 +180,22 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
             Prospect(tuple(sorted(state.indices[p] for p in positions_of(mask))), round(chance / total, 6), speed)
             for (mask, speed), chance in ranked[:MOST_PROSPECTS]
         ),
+        worst_rank=_worst_rank(demand, state, table),
         marginals=_marginals(sets, table.size, total),
         loss=max(0.0, loss / total),
         least_loss=max(0.0, least),
         gpu_memory_bytes=state.gpu_memory_bytes,
         notes=(state.note, *((APPROXIMATE,) if approximate else ()), *((HAZARD,) if hazard else ())),
     )
+
+
+def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int | None:
+    """Only where the pod says which link it prefers: nobody else reads it."""
+    if demand.wishes.preferred_link is None:
+        return None
+    predictions = (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.beliefs)
+    masks = {mask for prediction in predictions for outcome in prediction.outcomes for mask in outcome.group_masks}
+    return max((worst for mask in masks if (worst := links.worst(table, mask)) is not None), default=None)
 
 
 def _marginals(sets: Mapping[tuple[int, float | None], float], size: int, total: float) -> tuple[float, ...]:

@@ -49,12 +49,23 @@ class Resources(msgspec.Struct, frozen=True, rename="camel"):
     limits: Quantities | None = None
 
 
+class EnvVar(msgspec.Struct, frozen=True):
+    """EnvVar; one from a secret or a field has no value here."""
+
+    name: str = ""
+    value: str | None = None
+
+
 class Container(msgspec.Struct, frozen=True, rename="camel"):
     """Container or init container; a sidecar is an init container with restartPolicy Always."""
 
     name: str = ""
     resources: Resources | None = None
     restart_policy: str | None = None
+    image: str | None = None
+    command: list[str] | None = None
+    args: list[str] | None = None
+    env: list[EnvVar] | None = None
 
 
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):

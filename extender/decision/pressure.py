@@ -45,7 +45,7 @@ NO_BURDEN = Burden()
 def burden(table: PlacementTable, held: Sequence[float], standings: Sequence[Standing | None]) -> Burden:
     """`held[p]`: chance that somebody has position p. Neighbours count by what they share of the way to the host."""
     loud = [(p, held[p] * one.traffic) for p, one in enumerate(standings) if one is not None and one.traffic and held[p]]
-    distances = table.pcie_distances
+    distances = table.fabric.distance
     beside = tuple(
         max((SHARED_BY_DISTANCE.get(distances[p][other], 0.0) * traffic for other, traffic in loud if other != p), default=0.0)
         for p in range(len(standings))

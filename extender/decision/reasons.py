@@ -26,6 +26,26 @@ class Reason(StrEnum):
     LINK_TOO_SLOW = "bandwidth floor out of reach"
     LINK_TAKEN = "free GPUs do not reach the bandwidth floor"
     HAZARD = "device plugin could crash on this request"
+    BAD_WORKLOAD_CLASS = "pod annotation fabricwise.dev/workload-class is malformed"
+    BAD_GPU_MEMORY_CLASS = "pod annotation fabricwise.dev/gpu-memory-class is malformed"
+    BAD_MIN_FREE_MEMORY = "pod annotation fabricwise.dev/min-free-memory is malformed"
+    BAD_MIN_LINK = "pod annotation fabricwise.dev/min-link is malformed"
+    BAD_PREFERRED_LINK = "pod annotation fabricwise.dev/preferred-link is malformed"
+    BAD_PREFERRED_BUSBW = "pod annotation fabricwise.dev/preferred-busbw is malformed"
+    BAD_MIN_COMPUTE_CAPABILITY = "pod annotation fabricwise.dev/min-compute-capability is malformed"
+    BAD_MIN_DRIVER = "pod annotation fabricwise.dev/min-driver is malformed"
+    BAD_MIN_CUDA = "pod annotation fabricwise.dev/min-cuda is malformed"
+    BAD_SHARING = "pod annotation fabricwise.dev/sharing is malformed"
+    BAD_MODEL = "pod annotation fabricwise.dev/model is malformed"
+    WRONG_MEMORY_CLASS = "GPU memory class is none the pod allows"
+    COMPUTE_CAPABILITY = "GPU compute capability too low"
+    DRIVER_TOO_OLD = "GPU driver too old"
+    CUDA_TOO_OLD = "CUDA version of the GPU driver too old"
+    LINK_CLASS_MISSING = "no set of GPUs is joined by the link the pod requires"
+    LINK_CLASS_TAKEN = "free GPUs are not joined by the link the pod requires"
+    SPREADS_OVER_SHARED = "pod needs whole GPUs that work together, the node's are shared or MIG"
+    SHARING_NOT_ALLOWED = "node shares its GPUs in a way the pod does not allow"
+    ONE_GPU_MANY_TIMES = "replicas of one GPU are not several GPUs"
     FATAL_XID = "GPU reports a fatal XID error"
     GPU_MEMORY_ERRORS = "GPU reports uncorrectable memory errors"
     MEMORY_IN_USE = "GPU memory is in use by processes unknown to Kubernetes"
@@ -34,7 +54,26 @@ class Reason(StrEnum):
     @property
     def curable(self) -> bool:
         """Whether evicting pods (or waiting) could cure it; if not, it is reported as unresolvable."""
-        return self in (Reason.TOO_FEW_FREE, Reason.UNKNOWN_NODE, Reason.NUMA_ALIGNMENT, Reason.HAZARD, Reason.LINK_TAKEN)
+        return self in (
+            Reason.TOO_FEW_FREE,
+            Reason.UNKNOWN_NODE,
+            Reason.NUMA_ALIGNMENT,
+            Reason.HAZARD,
+            Reason.LINK_TAKEN,
+            Reason.LINK_CLASS_TAKEN,
+        )
+
+
+_CURABLE = frozenset(
+    (
+        Reason.TOO_FEW_FREE,
+        Reason.UNKNOWN_NODE,
+        Reason.NUMA_ALIGNMENT,
+        Reason.HAZARD,
+        Reason.LINK_TAKEN,
+        Reason.LINK_CLASS_TAKEN,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

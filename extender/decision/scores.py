@@ -60,6 +60,11 @@ def link(demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
     effective, large = evidence.effective_gbps, evidence.expected_gbps
     if effective is None or large is None:
         return Score(candidates.unknown_topology_value, "topology unknown")
+    wished = demand.wishes.preferred_busbw_gbps
+    if wished is not None:
+        return Score(min(1.0, large / wished), "{:.1f} GB/s expected of large messages, {:.1f} preferred", (large, wished))
+    if demand.wishes.preferred_link is not None and evidence.worst_rank is not None and evidence.worst_rank <= demand.wishes.preferred_link:
+        return Score(1.0, "every set it may get has the preferred link, {:.1f} GB/s expected", (large,))
     best = candidates.best_effective_gbps or effective
     words = "{:.1f} GB/s expected of large messages, {:.1f} over the mix, best candidate's mix {:.1f}"
     return Score(min(1.0, effective / best) if best else 0.0, words, (large, effective, best))
@@ -75,7 +80,7 @@ def fragmentation(_demand: Demand, evidence: Evidence, candidates: Candidates) -
 
 def memory(demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
     """How much of the GPU memory the pod demands: 1 where it is just enough."""
-    have, need = evidence.gpu_memory_bytes, demand.min_gpu_memory_bytes
+    have, need = evidence.gpu_memory_bytes, demand.wishes.min_gpu_memory_bytes
     if have is None:
         return Score(candidates.unknown_memory_value, "GPU memory unknown")
     if need is None:

@@ -35,6 +35,8 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     """The smallest loss among the sets it may get."""
     gpu_memory_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    worst_rank: int | None = None
+    """Of the worst link in any set it may get: a place in `annotations.LINKS`."""
     marginals: tuple[float, ...] = ()
     """Per position the chance that the pod gets it."""
     pressure: Pressure | None = None

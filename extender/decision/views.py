@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeState, NodeView
-from extender.decision.demand import quantity
+from extender.decision.annotations import version
+from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeFacts, NodeState, NodeView
 from extender.decision.holdings import BoundPod, Holdings, holdings
 from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, burden
+from extender.decision.quantities import quantity
+from extender.decision.sharing import Sharing, Slice, physical_gpus, sharing_of, slice_memory_bytes, slices_of
 from extender.decision.standing import NOTHING, Joined, Live, join, live, unplaced_faults
 from extender.telemetry.conditions import NodeTelemetry
 from topology.hardware import Machine, mask_of, positions_of, with_gpus
@@ -67,20 +69,38 @@ def node_view(
     pods = tuple(sorted(pods, key=lambda pod: (pod.created, pod.key)))
     problem = record if isinstance(record, str) else None
     machine = record.machine if isinstance(record, TopologyRecord) else None
-    if machine is not None:
-        problem = contradiction(node, machine, resource)
     allocatable = count_of(node, resource)
     requested = sum(pod.demand.total for pod in pods)
     labels = node.metadata.labels or {}
+    sharing = sharing_of(labels, allocatable, machine)
+    if machine is not None:
+        problem = contradiction(node, machine, resource, sharing)
+    offer = _Offer(sharing, physical_gpus(labels, machine), slices_of(labels, _amounts(node), resource))
     kubelet = _kubelet(labels, defaults.kubelet)
     assumed = _assumed(labels, allocatable) if record is None and defaults.assume_from_product else None
     if assumed is not None:
         platform, machine = assumed
         record = TopologyRecord(node.metadata.name, machine)
+    if machine is not None and problem is None and sharing not in (None, Sharing.NONE):
+        return _shared_view(node, machine, pods, allocatable, requested, kubelet, offer, telemetry, times, defaults)
     if machine is None or problem is not None or not machine.gpus:
         note = f"topology unknown: {problem}" if problem else "topology unknown: no GpuTopology, using labels and counts"
         healthy = _healthy_without_topology(allocatable, telemetry)
-        state = _shared(allocatable, requested, _product(labels), _label_memory(labels), None, (), healthy, (), note, kubelet, ())
+        state = _shared(
+            allocatable,
+            requested,
+            _product(labels),
+            _label_memory(labels),
+            None,
+            (),
+            healthy,
+            (),
+            note,
+            kubelet,
+            (),
+            _facts(labels, None),
+            offer,
+        )
         return NodeView(node.metadata.name, state, pods, problem)
     assert isinstance(record, TopologyRecord)
     table = table_for(machine)
@@ -101,12 +121,47 @@ def node_view(
     bare = _shared(
         allocatable, requested, machine.gpus[0].product or _product(labels), memory, table,
         tuple(gpu.index for gpu in machine.gpus), healthy, _beliefs(held, table, kubelet), note, kubelet, _faults(machine, joined),
+        _facts(labels, machine), offer,
     )  # fmt: skip
     state = _lively(bare, _live(joined, fenced & ~withheld & ~sick))
     problems = joined.problems + telemetry.problems if joined and telemetry else ()
     return NodeView(
         node.metadata.name, state, pods, None, held.known, held.disagreements, stale, machine, fenced, fenced & ~withheld & ~sick, problems
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What a node's GPUs are offered as."""
+
+    sharing: Sharing | None
+    physical: int | None
+    slices: tuple[Slice, ...]
+
+
+def _shared_view(
+    node: Node, machine: Machine, pods: tuple[BoundPod, ...], allocatable: int, requested: int, kubelet: Kubelet, offer: _Offer,
+    telemetry: NodeTelemetry | None, times: Times, defaults: NodeDefaults,
+) -> NodeView:  # fmt: skip
+    """A node whose units are slices or turns: links are not judged, memory is the slice's or, live, the card's."""
+    labels = node.metadata.labels or {}
+    cards = [gpu.memory_bytes for gpu in machine.gpus if gpu.memory_bytes is not None]
+    memory = slice_memory_bytes(labels, machine) if offer.sharing is Sharing.MIG else min(cards, default=_label_memory(labels))
+    note = f"GPUs are shared by {offer.sharing}: {allocatable} on offer of {len(machine.gpus)}"
+    bare = _shared(
+        allocatable, requested, machine.gpus[0].product or _product(labels), memory, None, tuple(gpu.index for gpu in machine.gpus),
+        allocatable, (), note, kubelet, (), _facts(labels, machine), offer,
+    )  # fmt: skip
+    joined = join(machine, telemetry, {}, times.steady_seconds, defaults.tuning.max_age_seconds) if telemetry else None
+    state = _lively(bare, _live(joined, 0))
+    return NodeView(node.metadata.name, state, pods, None, telemetry_problems=joined.problems if joined else ())
+
+
+def _amounts(node: Node) -> tuple[tuple[str, int], ...]:
+    """Allocatable resources as whole numbers; what is none is left out."""
+    status = node.status
+    amounts = (status.allocatable if status.allocatable is not None else status.capacity) if status else None
+    return tuple((name, count) for name, value in (amounts or {}).items() if name.startswith("nvidia.com/") and (count := _count(value)))
 
 
 def with_telemetry(view: NodeView, telemetry: NodeTelemetry | None, times: Times, defaults: NodeDefaults) -> NodeView | None:
@@ -168,10 +223,41 @@ def _held(state: NodeState) -> tuple[float, ...]:
 def _shared(
     allocatable: int, requested: int, product: str | None, memory: int | None, table: PlacementTable | None,
     indices: tuple[int, ...], healthy: int, beliefs: tuple[tuple[int, float], ...], note: str, kubelet: Kubelet,
-    faults: tuple[tuple[int, str, bool], ...],
+    faults: tuple[tuple[int, str, bool], ...], facts: NodeFacts, offer: _Offer,
 ) -> NodeState:  # fmt: skip
     """One object per distinct state. A cache: dropping an entry costs time, never an answer."""
-    return NodeState(allocatable, requested, product, memory, table, indices, healthy, beliefs, note, kubelet, faults)
+    return NodeState(
+        allocatable, requested, product, memory, table, indices, healthy, beliefs, note, kubelet, faults, facts,
+        offer.sharing, offer.physical, offer.slices,
+    )  # fmt: skip
+
+
+def _facts(labels: Mapping[str, str], machine: Machine | None) -> NodeFacts:
+    """By the agent, else by GFD's labels: `nvidia.com/cuda.driver-version.full` and its kin, or the older three parts."""
+    told = [gpu.compute_capability for gpu in machine.gpus] if machine else []
+    known = [one for text in told if text and (one := _numbers(text))]
+    capability = min(known) if known and len(known) == len(told) else _parts(labels, "nvidia.com/gpu.compute.", ("major", "minor"))
+    driver = _numbers((machine.driver_version if machine else None) or labels.get("nvidia.com/cuda.driver-version.full", ""))
+    cuda = _numbers((machine.cuda_version if machine else None) or labels.get("nvidia.com/cuda.runtime-version.full", ""))
+    return NodeFacts(
+        capability,
+        driver or _parts(labels, "nvidia.com/cuda.driver.", ("major", "minor", "rev")),
+        cuda or _parts(labels, "nvidia.com/cuda.runtime.", ("major", "minor")),
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...] | None:
+    try:
+        return version(text)
+    except ValueError:
+        return None
+
+
+def _parts(labels: Mapping[str, str], prefix: str, names: tuple[str, ...]) -> tuple[int, ...] | None:
+    """Label values that go together, as many as there are; None without the first."""
+    found = [labels.get(prefix + name, "") for name in names]
+    whole = [text for text in found if text.isascii() and text.isdigit()]
+    return tuple(map(int, whole)) if found[0] in whole and whole else None
 
 
 def _kubelet(labels: Mapping[str, str], usual: Kubelet) -> Kubelet:
@@ -228,22 +314,22 @@ def _take(beliefs: dict[int, float], table: PlacementTable, steps: Steps, kubele
     return left
 
 
-def contradiction(node: Node, machine: Machine, resource: str) -> str | None:
+def contradiction(node: Node, machine: Machine, resource: str, sharing: Sharing | None = None) -> str | None:
     """How a GpuTopology contradicts its node, or None. Fewer allocatable than GPUs is no contradiction: some may be sick."""
     labels = node.metadata.labels or {}
     have = len(machine.gpus)
     capacity = node.status.capacity if node.status else None
     offered = max(count_of(node, resource), _count((capacity or {}).get(resource)) or 0)
-    if offered > have:
+    if offered > have and sharing in (None, Sharing.NONE):
         return f"GpuTopology has {have} GPUs but the node offers {offered} {resource}"
     counted = labels.get("nvidia.com/gpu.count", "")
-    if counted.isdigit() and int(counted) != have:
+    if counted.isdigit() and int(counted) != have and sharing is not Sharing.MIG:
         return f"GpuTopology has {have} GPUs but label nvidia.com/gpu.count says {counted}"
     label, product = _product(labels), machine.gpus[0].product if machine.gpus else None
     if label and product and not same_product(label, product):
         return f"GpuTopology says {product} but label nvidia.com/gpu.product says {label}"
     memory, labelled = machine.gpus[0].memory_bytes if machine.gpus else None, _label_memory(labels)
-    if memory and labelled and abs(memory - labelled) > MEMORY_TOLERANCE * max(memory, labelled):
+    if memory and labelled and sharing is not Sharing.MIG and abs(memory - labelled) > MEMORY_TOLERANCE * max(memory, labelled):
         return f"GpuTopology says {memory >> 20} MiB per GPU but label nvidia.com/gpu.memory says {labelled >> 20} MiB"
     return None
 

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.decision.demand import MIN_GPU_MEMORY, Demand, demand_of, quantity
+from extender.decision.demand import Demand, demand_of
+from extender.decision.quantities import quantity
 from extender.decision.reasons import Reason, Rejection
 from tests.objects import GPU, container, pod, pod_struct
 
+MIN_GPU_MEMORY = "fabricwise.dev/min-gpu-memory"
 SIDECAR = {"restartPolicy": "Always"}
 
 # name -> (pod, total, groups, steps)
@@ -69,7 +71,7 @@ MEMORY = {"80Gi": 80 << 30, "40G": 40 * 10**9, "81559Mi": 81559 << 20, "1Ti": 1 
 def test_memory_annotation(text: str) -> None:
     demand = demand_of(pod_struct(pod(1, annotations={MIN_GPU_MEMORY: text})), GPU)
     assert isinstance(demand, Demand)
-    assert demand.min_gpu_memory_bytes == MEMORY[text]
+    assert demand.wishes.min_gpu_memory_bytes == MEMORY[text]
 
 
 @pytest.mark.parametrize("text", ["lots", "80 GB", "80gb", "-80Gi", "0", "", "NaN", "Gi"])

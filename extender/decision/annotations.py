@@ -1,0 +1,185 @@
+"""ANNOTATIONS: what a pod may ask for beyond a number of GPUs. One row each; README has the table.
+
+They are requests, never state: anybody who may create a pod may write them. A malformed one is a refusal that names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from extender.decision.quantities import quantity
+from extender.decision.reasons import Reason, Rejection
+from extender.workload.memory import CLASSES_GIB
+from extender.workload.model import ModelShape
+from topology.bandwidth import MESSAGE_MIXES
+
+PREFIX = "fabricwise.dev/"
+MOST_BYTES = (1 << 63) - 1
+MOST_GBPS = 1_000_000
+MOST_TEXT = 8192
+"""Characters of an annotation that are looked at."""
+
+LINKS = ("nvlink", "pix", "pxb", "phb", "node", "sys")
+"""Classes of link, best first: a rank is a place here. The PCIe ones are nvidia-smi's."""
+
+SHARING = ("none", "mig", "time-slicing", "mps")
+"""How a device may be shared."""
+
+Version = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a pod asks for by annotation. None = it does not say."""
+
+    workload_class: str | None = None
+    min_gpu_memory_bytes: int | None = None
+    gpu_memory_classes_gb: tuple[int, ...] | None = None
+    min_free_memory_bytes: int | None = None
+    min_link: int | None = None
+    """Rank in `LINKS` that no pair inside a container may exceed."""
+    min_busbw_gbps: float | None = None
+    """Hard floor of the bandwidth of each container with two GPUs or more."""
+    preferred_link: int | None = None
+    preferred_busbw_gbps: float | None = None
+    messages: str | None = None
+    """A name of `topology.bandwidth.MESSAGE_MIXES`."""
+    min_compute_capability: Version | None = None
+    min_driver: Version | None = None
+    min_cuda: Version | None = None
+    sharing: tuple[str, ...] | None = None
+    model: ModelShape | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One annotation."""
+
+    name: str
+    field: str
+    read: Callable[[str], Any]
+    """Text -> value. Raises ValueError saying what is wrong."""
+    kind: str
+    """Type and unit, for people."""
+    example: str
+    means: str
+    reason: Reason
+
+    @property
+    def key(self) -> str:
+        """With its prefix."""
+        return PREFIX + self.name
+
+
+def _bytes(text: str) -> int:
+    amount = quantity(text)
+    if not 0 < amount <= MOST_BYTES:
+        raise ValueError(f"{text[:40]!r} is not an amount of memory")
+    return int(amount)
+
+
+def _gbps(text: str) -> float:
+    amount = quantity(text)
+    if not 0 < amount <= MOST_GBPS:
+        raise ValueError(f"{text[:40]!r} is not a bandwidth in GB/s")
+    return float(amount)
+
+
+def _one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"{text[:40]!r} is none of {', '.join(names)}")
+        return text
+
+    return read
+
+
+def _link(text: str) -> int:
+    return LINKS.index(_one_of(LINKS)(text.lower()))
+
+
+def _several(names: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    one = _one_of(names)
+
+    def read(text: str) -> tuple[str, ...]:
+        return tuple(sorted({one(part.strip()) for part in text.split(",")}))
+
+    return read
+
+
+def _classes(text: str) -> tuple[int, ...]:
+    known = tuple(map(str, CLASSES_GIB))
+    return tuple(sorted(int(part) for part in _several(known)(re.sub(r"(?i)\s*gb?i?b?\b", "", text))))
+
+
+def version(text: str) -> Version:
+    """`12.4` -> (12, 4). Raises ValueError."""
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6}){0,3}", text.strip(), re.ASCII):
+        raise ValueError(f"{text[:40]!r} is not a version such as 12.4")
+    return tuple(map(int, text.strip().split(".")))
+
+
+def _class_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", text, re.ASCII):
+        raise ValueError(f"{text[:40]!r} is not a name: lower case letters, digits, dots and dashes")
+    return text
+
+
+def _model(text: str) -> ModelShape:
+    try:
+        found = msgspec.json.decode(text, type=ModelShape)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    for name in ("layers", "hidden_size", "attention_heads", "kv_heads", "head_size", "parameters"):
+        if not 0 < getattr(found, name) < 1 << 50:
+            raise ValueError(f"{name} {getattr(found, name)} is not a size")
+    return found
+
+
+_MEMORY, _SPEED, _LINK, _SHARING, _MESSAGE = "bytes", "GB/s", "|".join(LINKS), "list of " + "|".join(SHARING), "|".join(MESSAGE_MIXES)
+_message = _one_of(tuple(MESSAGE_MIXES))
+
+ANNOTATIONS: tuple[Annotation, ...] = (
+    Annotation("workload-class", "workload_class", _class_name, "name", "batch", "the class of work", Reason.BAD_WORKLOAD_CLASS),
+    Annotation("min-gpu-memory", "min_gpu_memory_bytes", _bytes, _MEMORY, "80Gi", "each GPU has so much", Reason.BAD_MIN_GPU_MEMORY),
+    Annotation(
+        "gpu-memory-class", "gpu_memory_classes_gb", _classes, "GB, list", "80,141", "is of one of these", Reason.BAD_GPU_MEMORY_CLASS
+    ),
+    Annotation("min-free-memory", "min_free_memory_bytes", _bytes, _MEMORY, "60Gi", "so much is free on it", Reason.BAD_MIN_FREE_MEMORY),
+    Annotation("min-link", "min_link", _link, _LINK, "nvlink", "the worst link in any set it may get", Reason.BAD_MIN_LINK),
+    Annotation("min-busbw", "min_busbw_gbps", _gbps, _SPEED, "200", "every set it may get reaches it", Reason.BAD_MIN_BUSBW),
+    Annotation("preferred-link", "preferred_link", _link, _LINK, "nvlink", "a better one is worth no more", Reason.BAD_PREFERRED_LINK),
+    Annotation("preferred-busbw", "preferred_busbw_gbps", _gbps, _SPEED, "300", "more is worth no more", Reason.BAD_PREFERRED_BUSBW),
+    Annotation("message-size", "messages", _message, _MESSAGE, "decode", "which all-reduces count", Reason.BAD_MESSAGE_SIZE),
+    Annotation(
+        "min-compute-capability", "min_compute_capability", version, "version", "9.0", "each GPU has it", Reason.BAD_MIN_COMPUTE_CAPABILITY
+    ),
+    Annotation("min-driver", "min_driver", version, "version", "550.54", "the node runs it or a newer one", Reason.BAD_MIN_DRIVER),
+    Annotation("min-cuda", "min_cuda", version, "version", "12.4", "the node's driver serves it", Reason.BAD_MIN_CUDA),
+    Annotation("sharing", "sharing", _several(SHARING), _SHARING, "none", "kinds of device it may get", Reason.BAD_SHARING),
+    Annotation("model", "model", _model, "JSON", '{"layers": 80, ...}', "its shape, as `fabricwise fit --model`", Reason.BAD_MODEL),
+)
+
+
+def wishes(annotations: Mapping[str, str] | None) -> Wishes | Rejection:
+    """All that a pod's annotations ask for; the first malformed one is a refusal that names it."""
+    found: dict[str, Any] = {}
+    for row in ANNOTATIONS if annotations else ():
+        text = (annotations or {}).get(row.key)
+        if text is None:
+            continue
+        try:
+            if len(text) > MOST_TEXT:
+                raise ValueError(f"it is longer than {MOST_TEXT} characters")
+            found[row.field] = row.read(text)
+        except (ValueError, ArithmeticError) as error:
+            return Rejection(row.reason, f"annotation {row.key}: {error}")
+    return Wishes(**found) if found else NO_WISHES
+
+
+NO_WISHES = Wishes()

@@ -1,0 +1,32 @@
+"""Kubernetes quantities: "80Gi", "1e3", 4."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+_SUFFIXES: dict[str, int | Decimal] = {
+    "": 1,
+    "m": Decimal("0.001"),
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "P": 10**15,
+    "E": 10**18,
+}
+_SUFFIXES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+_QUANTITY = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)(?P<suffix>[KMGTPE]i|[mkMGTPE]|)$", re.ASCII)
+
+
+def quantity(text: Any) -> Decimal:
+    """A Kubernetes quantity ("80Gi", "1e3", 4) as a number. Raises ValueError saying what is wrong with it."""
+    value = str(text).strip()
+    parts = _QUANTITY.match(value)
+    if parts is None:
+        raise ValueError(f"{value[:40]!r} is not a quantity such as 80Gi or 4")
+    try:
+        return Decimal(parts["number"]) * _SUFFIXES[parts["suffix"]]
+    except ArithmeticError as error:
+        raise ValueError(f"{value[:40]!r} is not a finite quantity") from error

@@ -1,0 +1,158 @@
+"""Every annotation: what it means to a verdict, that nonsense is a refusal naming it, and that the README has the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extender.adapters.manifests import seen
+from extender.decision.annotations import ANNOTATIONS, Wishes, wishes
+from extender.decision.changes import TopologySeen, fold
+from extender.decision.cluster import Snapshot
+from extender.decision.reasons import Rejection
+from tests.extender.test_decision import ask, machine, row
+from tests.extender.test_telemetry_decisions import looked, nodes, reading
+from tests.extender.test_telemetry_decisions import refusal as live_refusal
+from tests.objects import GPU, node, pod, snapshot
+from topology.platforms import machine_of
+from topology.record import DeviceStatus, TopologyRecord
+
+
+def asks(size: int = 2, **annotations: str) -> dict[str, Any]:
+    return pod(size, annotations={f"fabricwise.dev/{name.replace('_', '-')}": value for name, value in annotations.items()})
+
+
+def refusal(state: Snapshot, manifest: dict[str, Any], name: str = "n") -> tuple[str, bool] | None:
+    found = row(ask(state, manifest), name)["rejection"]
+    return (found["reason"], found["curable"]) if found else None
+
+
+MISSING = ("no set of GPUs is joined by the link the pod requires", False)
+TAKEN = ("free GPUs are not joined by the link the pod requires", True)
+LABELS = {"nvidia.com/cuda.driver.major": "535", "nvidia.com/cuda.driver.minor": "129", "nvidia.com/cuda.driver.rev": "03",
+          "nvidia.com/cuda.runtime.major": "12", "nvidia.com/cuda.runtime.minor": "2",
+          "nvidia.com/gpu.compute.major": "8", "nvidia.com/gpu.compute.minor": "0"}  # fmt: skip
+
+# name -> (objects, pod, refusal)
+CASES: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any], tuple[str, bool] | None]] = {
+    "NVLink on an NVSwitch board": (machine("n", "hgx-h100"), asks(8, min_link="nvlink"), None),
+    "NVLink on a PCIe box": (machine("n", "l40s", 4), asks(2, min_link="nvlink"), MISSING),
+    "NVLink for four on bridged pairs": (machine("n", "a100-pcie-bridge-pairs"), asks(4, min_link="nvlink"), MISSING),
+    "NVLink for two on bridged pairs": (machine("n", "a100-pcie-bridge-pairs"), asks(2, min_link="nvlink"), None),
+    "NVLink for two on torn pairs": (
+        machine("n", "a100-pcie-bridge-pairs", status=DeviceStatus(free=(0, 2, 4))), asks(2, min_link="nvlink"), TAKEN
+    ),
+    "a PCIe switch between two of a socket": (machine("n", "rtx4090"), asks(2, min_link="pix"), None),
+    "a PCIe switch between eight of two sockets": (machine("n", "rtx4090"), asks(8, min_link="node"), MISSING),
+    "any path will do": (machine("n", "rtx4090"), asks(8, min_link="sys"), None),
+    "a link on an unknown topology": ((node("n", 8),), asks(2, min_link="sys"), MISSING),
+    "a link for one GPU": ((node("n", 8),), asks(1, min_link="nvlink"), None),
+    "80 GB class": (machine("n", "hgx-h100"), asks(2, gpu_memory_class="80,141"), None),
+    "not the 80 GB class": (machine("n", "hgx-h200"), asks(2, gpu_memory_class="80"), ("GPU memory class is none the pod allows", False)),
+    "memory class unknown": ((node("n", 8),), asks(2, gpu_memory_class="80"), None),
+    "compute capability": (
+        (node("n", 8, labels=LABELS),), asks(2, min_compute_capability="9.0"), ("GPU compute capability too low", False)
+    ),
+    "compute capability enough": ((node("n", 8, labels=LABELS),), asks(2, min_compute_capability="8"), None),
+    "compute capability unknown": ((node("n", 8),), asks(2, min_compute_capability="9.0"), None),
+    "driver": ((node("n", 8, labels=LABELS),), asks(2, min_driver="550"), ("GPU driver too old", False)),
+    "driver, to the last part": ((node("n", 8, labels=LABELS),), asks(2, min_driver="535.129.03"), None),
+    "driver by the newer label": (
+        (node("n", 8, labels={"nvidia.com/cuda.driver-version.full": "570.86.16"}),), asks(2, min_driver="570.86.17"),
+        ("GPU driver too old", False),
+    ),
+    "CUDA": ((node("n", 8, labels=LABELS),), asks(2, min_cuda="12.4"), ("CUDA version of the GPU driver too old", False)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_hard_requirements(case: str) -> None:
+    objects, manifest, expected = CASES[case]
+    assert refusal(snapshot(*objects), manifest) == expected
+
+
+def test_the_agents_versions_go_before_the_labels() -> None:
+    from dataclasses import replace
+
+    record = TopologyRecord("n", replace(machine_of("hgx-h100"), driver_version="550.54.15", cuda_version="12.4"))
+    state = fold(snapshot(node("n", 8, labels=LABELS)), TopologySeen("n", record), GPU)
+    assert refusal(state, asks(2, min_driver="550", min_cuda="12.4")) is None
+
+
+def test_free_memory_that_is_demanded() -> None:
+    state = fold(nodes(a="hgx-h100"), looked("a", 0, g3=reading("a", 3, 30)), GPU)
+    assert live_refusal(state, "a", asks(1, min_free_memory="40Gi")) is None
+    assert live_refusal(state, "a", asks(1, min_free_memory="60Gi")) == "GPU memory is in use by processes unknown to Kubernetes"
+
+
+def test_a_wish_that_is_met_is_worth_no_more_than_met() -> None:
+    state = snapshot(*machine("b200", "hgx-b200"), *machine("half", "hgx-h100", status=DeviceStatus(free=(0, 1, 2, 3))))
+    assert ask(state, asks(4))["chosen"] == "b200"
+    met = ask(state, asks(4, preferred_busbw="300"))
+    assert {r["scores"]["link"]["value"] for r in met["nodes"]} == {1.0}
+    assert met["chosen"] == "half", "the rest decides: it breaks up no whole board"
+    linked = ask(state, asks(4, preferred_link="nvlink"))
+    assert {r["scores"]["link"]["value"] for r in linked["nodes"]} == {1.0}
+    far = snapshot(*machine("pcie", "l40s", 4), *machine("half", "hgx-h100"))
+    assert ask(far, asks(2, preferred_link="nvlink"))["chosen"] == "half"
+
+
+NONSENSE: dict[str, tuple[str, ...]] = {
+    "workload-class": ("", "Big Models", "-x", "x" * 64),
+    "min-gpu-memory": ("", "lots", "-1Gi", "0", "1e999999999"),
+    "gpu-memory-class": ("", "79", "eighty", "80;141"),
+    "min-free-memory": ("", "NaN", "-1"),
+    "min-link": ("", "nvl", "PIX,PXB"),
+    "min-busbw": ("", "fast", "-5", "0", "1e99"),
+    "preferred-link": ("warp",),
+    "preferred-busbw": ("0",),
+    "message-size": ("", "huge", "Decode"),
+    "min-compute-capability": ("", "nine", "9.", "9.0.0.0.0"),
+    "min-driver": ("", "v550", "550-1"),
+    "min-cuda": ("", "12,4"),
+    "sharing": ("", "maybe", "none,,mig"),
+    "model": ("", "{}", "[]", '{"layers": -1}', "{" * 5000,
+              '{"layers":1,"hidden_size":1,"attention_heads":0,"kv_heads":1,"head_size":1,"parameters":1}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [annotation.name for annotation in ANNOTATIONS])
+def test_nonsense_is_a_refusal_that_names_the_annotation(name: str) -> None:
+    for text in NONSENSE[name]:
+        refused = wishes({f"fabricwise.dev/{name}": text})
+        assert isinstance(refused, Rejection), text
+        assert refused.reason == f"pod annotation fabricwise.dev/{name} is malformed"
+        assert refused.detail.startswith(f"annotation fabricwise.dev/{name}: ")
+        assert not refused.curable
+
+
+@pytest.mark.parametrize("annotation", ANNOTATIONS, ids=lambda one: one.name)
+@given(
+    text=st.text() | st.from_regex(r"[-+]?[0-9.eE]{0,12}[a-zA-Z]{0,3}") | st.sampled_from(["NaN", "Infinity", "1" * 10_000, "[" * 9_000])
+)
+def test_no_text_makes_any_of_them_raise(annotation: Any, text: str) -> None:
+    assert isinstance(wishes({annotation.key: text}), Wishes | Rejection)
+
+
+@pytest.mark.parametrize("annotation", [one for one in ANNOTATIONS if one.name != "model"], ids=lambda one: one.name)
+def test_the_examples_are_read(annotation: Any) -> None:
+    assert isinstance(wishes({annotation.key: annotation.example}), Wishes)
+
+
+def test_foreign_annotations_are_nobodys_business() -> None:
+    assert wishes({"example.com/min-link": "warp", "fabricwise.dev/woken-at": "x"}) == Wishes()
+
+
+def test_the_readme_has_the_table() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for annotation in ANNOTATIONS:
+        assert f"| `{annotation.name}` | {annotation.kind.replace('|', ', ')} | `{annotation.example}` | {annotation.means} |" in readme
+
+
+def test_a_bound_pod_counts_whatever_its_annotations_say() -> None:
+    state = fold(snapshot(*machine("n", "t4", 4)), seen("Pod", asks(3, min_link="warp") | {"spec": pod(3, node="n")["spec"]}), GPU)
+    assert refusal(state, asks(2)) == ("too few free GPUs", True)

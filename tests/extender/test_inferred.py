@@ -1,0 +1,60 @@
+"""What explain and decisions say of a pod's command lines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from extender.decision.demand import Demand, demand_of
+from extender.decision.inferred import inferred, inferred_answer
+from tests.extender.test_decision import ask, machine
+from tests.objects import GPU, container, pod, pod_struct, snapshot
+
+LLAMA_70B = {
+    "layers": 80, "hidden_size": 8192, "attention_heads": 64, "kv_heads": 8, "head_size": 128, "parameters": 70_553_706_496,
+    "intermediate_size": 28672, "vocabulary": 128256,
+}  # fmt: skip
+
+
+def serving(gpus: int, *words: str, **annotations: str) -> dict[str, Any]:
+    vllm = container(gpus, "vllm", image="vllm/vllm-openai:v0.10.1", args=["serve", *words], env=[{"name": "TP", "value": "4"}])
+    told = {f"fabricwise.dev/{name.replace('_', '-')}": value for name, value in annotations.items()}
+    return pod(spec={"containers": [container(None, "proxy"), vllm]}, annotations=told)
+
+
+def told(manifest: dict[str, Any]) -> dict[str, Any]:
+    found = pod_struct(manifest)
+    demand = demand_of(found, GPU)
+    assert isinstance(demand, Demand)
+    return inferred_answer(inferred(found, demand, GPU))
+
+
+def test_facts_come_with_the_argument_they_are_from() -> None:
+    answer = told(serving(4, "m", "--tensor-parallel-size", "$(TP)"))
+    assert {(fact["fact"], fact["value"], fact["from"]) for fact in answer["facts"]} == {
+        ("tensor_parallel", 4, "container vllm, --tensor-parallel-size"), ("model", "m", "container vllm, argument serve m"),
+    }  # fmt: skip
+    assert answer["warnings"] == []
+
+
+def test_a_degree_that_differs_from_the_gpus_is_a_warning_and_refuses_nothing() -> None:
+    state = snapshot(*machine("n", "hgx-h100"))
+    answer = ask(state, serving(4, "m", "-tp", "2"))
+    assert answer["chosen"] == "n"
+    assert answer["inferred"]["warnings"] == ["container vllm runs with tensor parallelism 2, but requests 4 GPUs"]
+
+
+def test_a_model_description_makes_need_and_heads_known() -> None:
+    model = json.dumps(LLAMA_70B)
+    need = told(serving(4, "m", "-tp", "4", "--quantization", "fp8", model=model))["gpu_memory_bytes"]
+    assert 24 * 2**30 < need < 40 * 2**30
+    assert told(serving(3, "m", "-tp", "3", model=model))["warnings"] == [
+        "container vllm: tensor parallelism 3 does not divide 64 attention heads"
+    ]
+    short = told(serving(4, "m", "-tp", "4", model=model, min_gpu_memory="24Gi"))
+    assert short["warnings"][0].startswith("its model needs ")
+
+
+def test_nothing_is_inferred_of_a_pod_without_engine_or_gpus() -> None:
+    assert told(pod(2)) == {"facts": [], "gpu_memory_bytes": None, "warnings": []}
+    assert told(pod()) == {"facts": [], "gpu_memory_bytes": None, "warnings": []}

@@ -1,0 +1,183 @@
+"""What a unit of a resource is, on real nodes and ones written after them; and who may land on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extender.adapters.manifests import seen
+from extender.decision.changes import TelemetrySeen, TopologySeen, fold
+from extender.decision.cluster import NodeState, Snapshot
+from extender.documents import load_documents
+from extender.telemetry.readings import DeviceReading
+from tests.extender.test_annotations import refusal
+from tests.objects import GPU, node, pod, snapshot
+from topology.hardware import Machine, MigInstance
+from topology.platforms import machine_of
+from topology.record import TopologyRecord
+
+GIB = 1 << 30
+A100 = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB", "nvidia.com/gpu.memory": "40960"}
+SPREADS = ("pod needs whole GPUs that work together, the node's are shared or MIG", False)
+NOT_ALLOWED = ("node shares its GPUs in a way the pod does not allow", False)
+
+
+def shared_node(offered: int = 4, count: int = 1, **labels: str) -> dict[str, Any]:
+    told = {"nvidia.com/" + name.replace("__", "."): value for name, value in labels.items()}
+    return node("n", offered, labels={"nvidia.com/gpu.count": str(count), "nvidia.com/gpu.memory": "15360", **told})
+
+
+def offering(resources: dict[str, int], **labels: str) -> dict[str, Any]:
+    made = node("n", 0, labels=labels)
+    amounts = {name: str(count) for name, count in resources.items()}
+    made["status"] = {"capacity": amounts, "allocatable": amounts}
+    return made
+
+
+def slices(resource: str, count: int, **annotations: str) -> dict[str, Any]:
+    container = {"name": "c", "resources": {"limits": {resource: str(count)}}}
+    return pod(spec={"containers": [container]}, annotations={f"fabricwise.dev/{k.replace('_', '-')}": v for k, v in annotations.items()})
+
+
+def state_of(*manifests: dict[str, Any]) -> NodeState:
+    views = snapshot(*manifests).views
+    return next(iter(views.values())).state
+
+
+TSLICED = {"gpu__product": "Tesla-T4-SHARED", "gpu__sharing-strategy": "time-slicing"}
+# name -> (node, sharing)
+MODES: dict[str, tuple[dict[str, Any], str | None]] = {
+    "whole": (shared_node(8, 8, gpu__product="Tesla-V100-SXM2-16GB"), "none"),
+    "nothing said": (node("n", 8), None),
+    "time-slicing by suffix": (shared_node(4, 1, gpu__product="Tesla-T4-SHARED"), "time-slicing"),
+    "time-slicing by count alone": (shared_node(4, 1, gpu__product="Tesla-T4"), "time-slicing"),
+    "time-slicing with a wrong replicas label": (shared_node(4, 1, gpu__product="Tesla-T4", gpu__replicas="1"), "time-slicing"),
+    "a replicas label and no replicas": (shared_node(2, 2, gpu__product="Tesla-T4", gpu__replicas="4"), "none"),
+    "MPS by its label": (shared_node(10, 1, gpu__product="Tesla-T4-SHARED", **{"sharing__mps__enabled": "true"}), "mps"),
+    "MPS by strategy": (shared_node(10, 1, **{"gpu__sharing-strategy": "mps"}), "mps"),
+    "strategy none": (shared_node(8, 8, **{"gpu__sharing-strategy": "none", "sharing__mps__enabled": "false"}), "none"),
+    "MIG, single strategy": (
+        shared_node(7, 7, gpu__product="NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", mig__strategy="single"), "mig"
+    ),
+    "MIG slices that are shared again": (shared_node(14, 7, gpu__product="NVIDIA-A100-SXM4-40GB-MIG-1g.5gb-SHARED"), "time-slicing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MODES)
+def test_modes(case: str) -> None:
+    manifest, sharing = MODES[case]
+    assert state_of(manifest).sharing == sharing
+
+
+def test_a_real_mixed_mig_node(shared_data: Path) -> None:
+    manifest = load_documents((shared_data / "nodes/node-a100-mig-mixed-3-instances.yaml").read_text(), "node")[0]
+    name = manifest["metadata"]["name"]
+    state = snapshot(manifest)
+    found = state.views[name].state
+    assert [(one.resource, one.sharing, one.allocatable, (one.memory_bytes or 0) >> 20) for one in found.slices] == [
+        ("nvidia.com/mig-1g.5gb", "mig", 2, 4864), ("nvidia.com/mig-2g.10gb", "mig", 1, 9856),
+    ]  # fmt: skip
+    assert refusal(state, slices("nvidia.com/mig-1g.5gb", 1), name) is None
+    assert refusal(state, slices("nvidia.com/mig-1g.5gb", 2), name) == SPREADS
+    assert refusal(state, slices("nvidia.com/mig-1g.5gb", 2, sharing="mig"), name) is None
+    assert refusal(state, slices("nvidia.com/mig-1g.5gb", 1, min_gpu_memory="8Gi"), name) == ("GPU memory class too small", False), (
+        "the slice's"
+    )
+    assert refusal(state, slices("nvidia.com/mig-3g.20gb", 1), name) == ("node has fewer GPUs than the pod requests", False)
+    assert refusal(state, slices("nvidia.com/mig-2g.10gb", 1, sharing="none"), name) == NOT_ALLOWED
+    assert refusal(state, pod(1), name) == ("node has fewer GPUs than the pod requests", False)
+
+
+def test_a_real_node_of_whole_gpus(shared_data: Path) -> None:
+    labels = {k: v for k, v in json.loads((shared_data / "nodes/gfd-8xV100.json").read_text()).items() if not k.startswith("_")}
+    assert state_of(node("n", 8, labels=labels)).sharing == "none"
+
+
+# name -> (node, pod, refusal)
+RULES: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, bool] | None]] = {
+    "four replicas are not four GPUs": (shared_node(4, 1, **TSLICED), pod(4), SPREADS),
+    "two containers of one each are no tensor-parallel pod": (shared_node(4, 1, **TSLICED), pod(1, 1), None),
+    "one GPU on time-slicing": (shared_node(4, 1, **TSLICED), pod(1), None),
+    "one GPU, whole ones only": (shared_node(4, 1, **TSLICED), pod(1, annotations={"fabricwise.dev/sharing": "none"}), NOT_ALLOWED),
+    "two replicas of one GPU, allowed, are still one GPU": (
+        shared_node(4, 1, **TSLICED), pod(2, annotations={"fabricwise.dev/sharing": "time-slicing"}),
+        ("replicas of one GPU are not several GPUs", False),
+    ),
+    "two replicas of two GPUs, allowed": (
+        shared_node(8, 2, **TSLICED), pod(2, annotations={"fabricwise.dev/sharing": "time-slicing"}), None,
+    ),
+    "MPS is not time-slicing": (
+        shared_node(4, 1, **{"gpu__sharing-strategy": "mps"}), pod(1, annotations={"fabricwise.dev/sharing": "time-slicing,mig"}),
+        NOT_ALLOWED,
+    ),
+    "a renamed resource": (offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 1), None),
+    "several of a renamed resource": (offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 2), SPREADS),
+    "a renamed resource, whole GPUs only": (
+        offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 1, sharing="none"), NOT_ALLOWED
+    ),
+    "whole GPUs for who says so": (node("n", 8), pod(4, annotations={"fabricwise.dev/sharing": "none"}), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_rules(case: str) -> None:
+    manifest, asked, expected = RULES[case]
+    assert refusal(snapshot(manifest), asked) == expected
+
+
+def with_agent(state: Snapshot, machine: Machine) -> Snapshot:
+    return fold(state, TopologySeen("n", TopologyRecord("n", machine)), GPU)
+
+
+def test_an_agent_on_a_shared_node_contradicts_nothing_and_its_cards_free_memory_counts() -> None:
+    machine = machine_of("t4")
+    machine = replace(machine, gpus=tuple(replace(gpu, uuid=f"GPU-{gpu.index}") for gpu in machine.gpus))
+    state = with_agent(snapshot(shared_node(16, 4, **TSLICED)), machine)
+    view = state.views["n"]
+    assert (view.problem, view.state.physical, view.state.table) == (None, 4, None)
+    asked = pod(1, annotations={"fabricwise.dev/min-free-memory": "8Gi"})
+    assert refusal(state, asked) is None, "nothing is known of it"
+
+    def used(gib: int) -> TelemetrySeen:
+        found = tuple(DeviceReading(f"GPU-{n}", fb_used_bytes=gib * GIB, fb_free_bytes=(15 - gib) * GIB) for n in range(4))
+        return TelemetrySeen("n", float(gib), found, (), (), "test")
+
+    assert refusal(fold(state, used(2), GPU), asked) is None
+    assert refusal(fold(state, used(9), GPU), asked) == ("GPU memory is in use by processes unknown to Kubernetes", False)
+    assert refusal(fold(state, used(9), GPU), pod(1)) is None, "who states no need on a shared card is not refused for it"
+
+
+def test_a_mig_slices_memory_is_the_slices_whatever_the_agent_says_of_the_card() -> None:
+    bare = machine_of("dgx-a100")
+    gpu = replace(
+        bare.gpus[0],
+        mig_enabled=True,
+        memory_bytes=40 * GIB,
+        mig_instances=tuple(MigInstance(f"MIG-{n}", "1g.5gb", 4864 << 20) for n in range(7)),
+    )
+    one = Machine((gpu,), (), ((None,),), ((0,),))
+    labels = {"nvidia.com/mig.strategy": "single", "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb",
+              "nvidia.com/gpu.count": "7", "nvidia.com/gpu.memory": "4864"}  # fmt: skip
+    state = with_agent(snapshot(node("n", 7, labels=labels)), one)
+    found = state.views["n"]
+    assert found.problem is None
+    assert (found.state.sharing, (found.state.gpu_memory_bytes or 0) >> 20) == ("mig", 4864)
+    assert refusal(state, pod(1, annotations={"fabricwise.dev/min-gpu-memory": "20Gi"})) == ("GPU memory class too small", False)
+    assert refusal(state, pod(2)) == SPREADS
+
+
+def test_more_on_offer_than_the_agent_saw_is_a_contradiction_unless_gfd_counts_fewer_too() -> None:
+    state = with_agent(snapshot(node("n", 8)), machine_of("t4"))
+    assert "GpuTopology has 4 GPUs but the node offers 8" in (state.views["n"].problem or "")
+
+
+def test_a_shared_pod_goes_through_the_verbs_like_any_other() -> None:
+    change = seen("Pod", slices("nvidia.com/mig-1g.5gb", 1))
+    assert change is not None
+    broken = slices("nvidia.com/mig-1g.5gb", 1)
+    broken["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/mig-1g.5gb"] = "half"
+    assert refusal(snapshot(node("n", 8)), broken) == ("pod's GPU request is not a whole number", False)
