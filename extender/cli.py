@@ -14,8 +14,10 @@ import typer
 import yaml
 
 from extender import show
+from extender.adapters.class_file import ClassFile
 from extender.adapters.dump_file import read_text
 from extender.agent_command import agent
+from extender.classes_command import classes
 from extender.decision import answers
 from extender.decision.judge import Judge
 from extender.decision.quantities import quantity
@@ -39,6 +41,7 @@ app = typer.Typer(help="GPU-aware scheduler extender: places pods by link bandwi
 app.command(name="agent")(agent)
 app.command(name="telemetry")(telemetry)
 app.command(name="fit")(fit)
+app.add_typer(classes, name="classes")
 topo = typer.Typer(help="Look at one machine's links, or import them.", no_args_is_help=True)
 app.add_typer(topo, name="topo")
 
@@ -53,6 +56,7 @@ class Drawn(StrEnum):
 
 ClusterOption = Annotated[str | None, typer.Option("--cluster", help="kube, simulated, or a dump file.")]
 KubeconfigOption = Annotated[str | None, typer.Option("--kubeconfig", help="For --cluster kube outside a cluster.")]
+ClassesOption = Annotated[Path | None, typer.Option("--workload-classes", help="Classes file; see config/workload-classes.yaml.")]
 ProductOption = Annotated[str | None, typer.Option("--product", help="Product name, such as 'NVIDIA H100 80GB HBM3'.")]
 MemoryOption = Annotated[str | None, typer.Option("--memory", help="Memory per GPU, such as 80Gi.")]
 CpuOption = Annotated[str | None, typer.Option("--cpu", help="CPU model: decides the socket link's GB/s.")]
@@ -67,12 +71,16 @@ def serve(
     host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8888,
     kubeconfig: KubeconfigOption = None,
+    workload_classes: ClassesOption = None,
 ) -> None:
     """Serve the scheduler verbs and the debug API."""
     settings = load_settings(config)
     logging.basicConfig(level=settings.server.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     service = build_service(settings)
+    class_file = ClassFile(workload_classes, service.live) if workload_classes else None
     source = connect(cluster, service, kubeconfig)
+    if class_file is not None:
+        class_file.start()
     settle_process(service)
     try:
         server_for(service, host, port).run()
@@ -88,6 +96,7 @@ def explain(
     config: ConfigOption = None,
     output: OutputOption = Output.TABLE,
     kubeconfig: KubeconfigOption = None,
+    workload_classes: ClassesOption = None,
 ) -> None:
     """Where would this pod go, and why not elsewhere?"""
     if cluster and server:
@@ -103,6 +112,8 @@ def explain(
         answer = _ask(server, documents[0])
     else:
         service = loaded(cluster or "simulated", load_settings(config), kubeconfig)
+        if workload_classes is not None:
+            ClassFile(workload_classes, service.live)
         resource, judge = service.settings.resource, Judge(answers.rules(service.settings))
         ranker = answers.ranker(service.settings.scoring)
         judge.learn(service.live.snapshot)

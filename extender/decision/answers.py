@@ -9,7 +9,7 @@ import msgspec
 
 from extender.decision.annotations import LINKS, Wishes
 from extender.decision.cluster import NodeView, Snapshot
-from extender.decision.demand import Demand, demand_of
+from extender.decision.demand import Demand, classified, demand_of
 from extender.decision.inferred import NOTHING_INFERRED, inferred, inferred_answer
 from extender.decision.judge import UNKNOWN_NODE, Judge
 from extender.decision.objects import Pod
@@ -74,7 +74,7 @@ def ranker(scoring: Scoring) -> Ranker:
 
 def explain(judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource: str) -> dict[str, Any]:
     """What would be decided about the pod over all nodes, and why."""
-    demand = demand_of(pod, resource)
+    demand = classified(demand_of(pod, resource), snapshot.classes)
     names = sorted(snapshot.views)
     verdicts = judge_all(judge, snapshot, demand, names)
     ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, verdicts)

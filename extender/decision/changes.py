@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
+from extender.decision.classes import WorkloadClass
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot
 from extender.decision.demand import Demand, demand_of
 from extender.decision.holdings import BoundPod
@@ -93,6 +94,13 @@ class TelemetrySeen:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassesSeen:
+    """The workload classes were read, all of them."""
+
+    classes: Mapping[str, WorkloadClass]
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A kind was listed in full: what is not in `changes` no longer exists."""
 
@@ -100,7 +108,7 @@ class Listed:
     changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]
 
 
-Change = NodeSeen | NodeGone | PodSeen | PodGone | TopologySeen | TopologyGone | ClockTicked | TelemetrySeen | Listed
+Change = NodeSeen | NodeGone | PodSeen | PodGone | TopologySeen | TopologyGone | ClockTicked | TelemetrySeen | ClassesSeen | Listed
 
 
 def fold(snapshot: Snapshot, change: Change, resource: str, defaults: NodeDefaults = NODE_DEFAULTS) -> Snapshot:
@@ -163,6 +171,10 @@ class _Draft:
                 self._tick(now_seconds, now_seconds if steady_seconds is None else steady_seconds)
             case TelemetrySeen(name):
                 self._measure(name, change)
+            case ClassesSeen(classes):
+                if classes != self._read("classes"):
+                    self._copies["classes"] = dict(classes)
+                    self.touched |= set(self._read("nodes"))
             case Listed(kind, changes):
                 self._relist(kind, changes)
             case _:
@@ -302,7 +314,9 @@ class _Draft:
         name, pods = node.metadata.name, self._read("pods")
         held = tuple(pods[key] for key in self._read("by_node").get(name, ()))
         telemetry = self._read("telemetry").get(name)
-        return node_view(node, self._read("topologies").get(name), held, self.resource, self.defaults, self.times, telemetry)
+        return node_view(
+            node, self._read("topologies").get(name), held, self.resource, self.defaults, self.times, telemetry, self._read("classes")
+        )
 
 
 def _name(change: NodeSeen | PodSeen | TopologySeen) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from extender.decision.classes import WorkloadClass
 from extender.decision.holdings import BoundPod
 from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, Burden
@@ -82,6 +83,8 @@ class NodeState:
     """GPUs it has, however many it offers; None = unknown."""
     slices: tuple[Slice, ...] = ()
     """What it offers of shared or divided GPUs under other names."""
+    pools: frozenset[str] = frozenset()
+    """Workload classes in a pool of which it is."""
     live: Live = NOTHING
     burden: Burden = NO_BURDEN
     """What telemetry makes of each position, whoever asks."""
@@ -142,6 +145,8 @@ class Snapshot:
     """Nodes whose view the last change made, altered or removed."""
     now_seconds: float | None = None
     """Unix time of the last tick; None where time does not pass, as in a dump."""
+    classes: Mapping[str, WorkloadClass] = field(default_factory=lambda: MappingProxyType({}))
+    """Workload classes by name; none: nobody has defined any."""
     telemetry: Mapping[str, NodeTelemetry] = field(default_factory=lambda: MappingProxyType({}))
     """By node name."""
     targets: Mapping[str, Target] = field(default_factory=lambda: MappingProxyType({}))

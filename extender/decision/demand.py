@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from extender.decision.annotations import NO_WISHES, Wishes, wishes
+from extender.decision.classes import Classes, WorkloadClass
 from extender.decision.objects import Container, Pod
 from extender.decision.quantities import quantity
 from extender.decision.reasons import Reason, Rejection
@@ -26,6 +27,8 @@ class Demand:
     """What it asks for by annotation."""
     slices: tuple[tuple[str, int, int], ...] = ()
     """(resource, at its peak, most in one container) of slices and replicas of GPUs, under names of their own."""
+    workload: WorkloadClass | None = None
+    """The class it names, where it is defined."""
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -55,6 +58,28 @@ def demand_of(pod: Pod, resource: str) -> Demand | Rejection:
     if isinstance(asked, Rejection):
         return asked
     return Demand(steps, total, asked, tuple(one for one in slices if one[1]))
+
+
+def classified(demand: Demand | Rejection, classes: Classes) -> Demand | Rejection:
+    """The demand with what its workload class adds; the stricter holds. Where no classes are defined, none is checked."""
+    if isinstance(demand, Rejection) or not classes or demand.wishes.workload_class is None:
+        return demand
+    asked, found = demand.wishes, classes.get(demand.wishes.workload_class)
+    if found is None:
+        return Rejection(Reason.UNKNOWN_CLASS, f"{asked.workload_class!r} is none of {', '.join(sorted(classes))}")
+    sharing = found.sharing if asked.sharing is None else tuple(kind for kind in asked.sharing if kind in found.sharing)
+    sizes = asked.gpu_memory_classes_gb
+    if found.memory_classes_gb:
+        sizes = found.memory_classes_gb if sizes is None else tuple(size for size in sizes if size in found.memory_classes_gb)
+    if not sharing or sizes == ():
+        what = f"sharing {', '.join(asked.sharing or ())}" if not sharing else "its GPU memory classes"
+        return Rejection(Reason.AGAINST_CLASS, f"class {found.name} does not allow {what}")
+    links = [rank for rank in (asked.min_link, found.min_link) if rank is not None]
+    floors = [speed for speed in (asked.min_busbw_gbps, found.min_busbw_gbps) if speed is not None]
+    merged = replace(
+        asked, sharing=sharing, gpu_memory_classes_gb=sizes, min_link=min(links, default=None), min_busbw_gbps=max(floors, default=None)
+    )
+    return replace(demand, wishes=merged, workload=found)
 
 
 def _counted(pod: Pod, resource: str) -> tuple[tuple[tuple[int, bool], ...], int]:

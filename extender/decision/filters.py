@@ -119,6 +119,18 @@ def enough_slices(demand: Demand, state: NodeState, _rules: Rules) -> Rejection 
     return None
 
 
+def of_its_class(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+    """The node is in a pool of the pod's workload class, and its product is one the class allows."""
+    found = demand.workload
+    if found is None:
+        return None
+    if found.name not in state.pools:
+        return Rejection(Reason.NOT_IN_POOL, f"class {found.name}")
+    if found.takes_product(state.product) is False:
+        return Rejection(Reason.WRONG_PRODUCT, f"class {found.name} takes {', '.join(found.products)}, not {state.product}")
+    return None
+
+
 def reaches_link(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
     """With all its GPUs free the node has sets joined by links of the class the pod demands. An unknown topology promises nothing."""
     most = demand.wishes.min_link
@@ -248,8 +260,9 @@ def roomy(demand: Demand, state: NodeState, marginals: Sequence[float], rules: R
 
 def measured(demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules) -> Rejection | None:
     """Telemetry knows every device it may get, if its class demands that."""
-    required = rules.telemetry_required_for
-    if not required or not ("*" in required or demand.wishes.workload_class in required):
+    names = rules.telemetry_required_for
+    by_class = demand.workload is not None and demand.workload.telemetry_required
+    if not by_class and not (names and ("*" in names or demand.wishes.workload_class in names)):
         return None
     standings = state.live.standings
     known = [p < len(standings) and (one := standings[p]) is not None and one.free_bytes is not None for p in range(len(marginals))]
@@ -291,6 +304,7 @@ def refuse_live(demand: Demand, state: NodeState, marginals: Sequence[float], ru
 FILTERS: tuple[Filter, ...] = (
     enough_gpus,
     enough_healthy,
+    of_its_class,
     enough_slices,
     shares_as_allowed,
     on_distinct_gpus,

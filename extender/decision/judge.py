@@ -48,6 +48,9 @@ class Judge:
             for size in self._mix  # the commonest first questions
         }
 
+        self._below: dict[Demand, dict[NodeState, Verdict]] = {}
+        """Verdicts but for telemetry, of bare states; kept as long as the demand is."""
+
     @property
     def size_mix(self) -> Mapping[int, float]:
         """The mix of sizes that fragmentation is measured against now."""
@@ -59,7 +62,7 @@ class Judge:
         if memory is None:
             memory = {}
         if len(self._memory) >= _MOST_DEMANDS:
-            self._memory.pop(next(iter(self._memory)), None)
+            self._drop_oldest()
         self._memory[demand] = memory  # last asked, last in order
         return memory
 
@@ -69,7 +72,7 @@ class Judge:
         mix = learnt_mix(snapshot.sizes) if self._learns else self._mix
         if mix == self._mix:
             return False
-        self._mix, self._memory = mix, {demand: {} for demand in self._memory}
+        self._mix, self._memory, self._below = mix, {demand: {} for demand in self._memory}, {}
         return True
 
     def prepare(self, states: Iterable[NodeState], snapshot: Snapshot) -> None:
@@ -92,9 +95,16 @@ class Judge:
             if len(memory) > 2 * len(views) + _SPARE_STATES:
                 live = {state for view in views for state in (view.state, view.state.bare) if state is not None}
                 self._memory[demand] = {state: verdict for state in live if (verdict := memory.get(state)) is not None}
+                below = self._below.get(demand, {})
+                self._below[demand] = {state: verdict for state in live if (verdict := below.get(state)) is not None}
                 break  # the others in their turn: nobody waits for all of them at once
         while len(self._memory) > 1 and sum(map(len, list(self._memory.values()))) > _MOST_VERDICTS:
-            self._memory.pop(next(iter(self._memory)), None)
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        oldest = next(iter(self._memory))
+        self._memory.pop(oldest, None)
+        self._below.pop(oldest, None)
 
     def judge(self, demand: Demand, state: NodeState) -> Verdict:
         """The verdict on one node state, from memory where it is there."""
@@ -105,12 +115,10 @@ class Judge:
         """Links are judged once for all states that differ by telemetry alone; telemetry is laid over that."""
         verdict = memory.get(state)
         if verdict is None:
-            bare = state.bare or state
-            below = memory.get(bare) if bare is not state else None
+            bare, known = state.bare or state, self._below.setdefault(demand, {})
+            below = known.get(bare)
             if below is None:
-                below = judge_bare(demand, bare, self._mix, self._rules)
-            if bare is not state:
-                memory[bare] = below
+                below = known[bare] = judge_bare(demand, bare, self._mix, self._rules)
             verdict = memory[state] = overlaid(demand, state, below, self._rules)
         return verdict
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from extender.decision.classes import weights_of
 from extender.decision.demand import Demand
 from extender.decision.verdict import Evidence, Verdict
 
@@ -139,7 +140,6 @@ class Ranker:
         unknown_telemetry_value: float = 0.5,
     ) -> None:
         self._weights = {name: weights.get(name, 0.0) for name, _ in SCORERS}
-        self._total = sum(self._weights.values()) or 1.0
         self._unknown = (unknown_topology_value, unknown_memory_value, unknown_telemetry_value)
         self._memory: dict[tuple[Demand, float | None], _Valued] = {}
 
@@ -151,8 +151,9 @@ class Ranker:
         for verdict in distinct:
             if verdict not in known:
                 known[verdict] = self._value(demand, verdict, best)
+        weights = weights_of(demand.workload, self._weights)
         top = max((known[verdict][0] for verdict in distinct), default=0.0)
-        return Ranks({verdict: _integer(known[verdict][0], top) for verdict in distinct}, known, self._weights)
+        return Ranks({verdict: _integer(known[verdict][0], top) for verdict in distinct}, known, weights)
 
     def _remembered(self, demand: Demand, best: float | None) -> _Valued:
         """A full memory is left to whoever still reads it and begun anew, never emptied."""
@@ -167,7 +168,9 @@ class Ranker:
     def _value(self, demand: Demand, verdict: Verdict, best: float | None) -> tuple[float, dict[str, Score]]:
         candidates = Candidates(best, *self._unknown)
         scores = {name: scorer(demand, verdict.evidence, candidates) for name, scorer in SCORERS}
-        value = sum(self._weights[name] * score.value for name, score in scores.items()) / self._total
+        weights = weights_of(demand.workload, self._weights)
+        total = sum(weights.values()) or 1.0
+        value = sum(weights[name] * score.value for name, score in scores.items()) / total
         return round(value, 9), scores
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from extender.decision.annotations import version
+from extender.decision.classes import Classes
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeFacts, NodeState, NodeView
 from extender.decision.holdings import BoundPod, Holdings, holdings
 from extender.decision.objects import Node
@@ -51,6 +52,7 @@ class Times:
 
 
 NO_TIMES = Times()
+NO_CLASSES: Classes = {}
 
 
 def node_view(
@@ -61,6 +63,7 @@ def node_view(
     defaults: NodeDefaults = NODE_DEFAULTS,
     times: Times = NO_TIMES,
     telemetry: NodeTelemetry | None = None,
+    classes: Classes = NO_CLASSES,
 ) -> NodeView:
     """Derive a node's view from its sources. A topology that contradicts its node is set aside, and said so.
 
@@ -75,7 +78,7 @@ def node_view(
     sharing = sharing_of(labels, allocatable, machine)
     if machine is not None:
         problem = contradiction(node, machine, resource, sharing)
-    offer = _Offer(sharing, physical_gpus(labels, machine), slices_of(labels, _amounts(node), resource))
+    offer = _Offer(sharing, physical_gpus(labels, machine), slices_of(labels, _amounts(node), resource), _pools(labels, classes))
     kubelet = _kubelet(labels, defaults.kubelet)
     assumed = _assumed(labels, allocatable) if record is None and defaults.assume_from_product else None
     if assumed is not None:
@@ -137,6 +140,11 @@ class _Offer:
     sharing: Sharing | None
     physical: int | None
     slices: tuple[Slice, ...]
+    pools: frozenset[str]
+
+
+def _pools(labels: Mapping[str, str], classes: Classes) -> frozenset[str]:
+    return frozenset(name for name, one in classes.items() if one.has_pool(labels))
 
 
 def _shared_view(
@@ -228,7 +236,7 @@ def _shared(
     """One object per distinct state. A cache: dropping an entry costs time, never an answer."""
     return NodeState(
         allocatable, requested, product, memory, table, indices, healthy, beliefs, note, kubelet, faults, facts,
-        offer.sharing, offer.physical, offer.slices,
+        offer.sharing, offer.physical, offer.slices, offer.pools,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from extender.decision.sharing import is_slice
 from extender.errors import FabricwiseError, SettingsError
 from extender.settings import Settings, load_settings
 
@@ -30,13 +31,20 @@ def test_the_configmap_and_the_file_for_kube_scheduler_are_one_text() -> None:
     assert documents[0]["data"]["kube-scheduler.yaml"] == (ROOT / "config/kube-scheduler.yaml").read_text()
 
 
+def test_the_configmap_and_the_file_of_workload_classes_are_one_text() -> None:
+    documents = list(yaml.safe_load_all((ROOT / "manifests/base/extender.yaml").read_text()))
+    assert documents[0]["data"]["workload-classes.yaml"] == (ROOT / "config/workload-classes.yaml").read_text()
+
+
 def test_the_schedulers_configuration_keeps_the_facts_we_rely_on() -> None:
     configuration = yaml.safe_load((ROOT / "config/kube-scheduler.yaml").read_text())
     extender = configuration["extenders"][0]
     assert extender["nodeCacheCapable"] is True
     assert extender["ignorable"] is False
     assert extender["weight"] >= 151
-    assert extender["managedResources"] == [{"name": Settings().resource, "ignoredByScheduler": False}]
+    managed = extender["managedResources"]
+    assert managed[0] == {"name": Settings().resource, "ignoredByScheduler": False}
+    assert all(one["ignoredByScheduler"] is False and is_slice(one["name"], Settings().resource) for one in managed[1:])
     assert configuration["percentageOfNodesToScore"] == 100
 
 
