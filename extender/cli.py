@@ -21,6 +21,7 @@ from extender.classes_command import classes
 from extender.decision import answers
 from extender.decision.judge import Judge
 from extender.decision.quantities import quantity
+from extender.doctor_command import doctor, node
 from extender.documents import load_documents
 from extender.drawing import draw
 from extender.errors import ClusterSourceError, RequestError, run_command
@@ -42,6 +43,8 @@ app.command(name="agent")(agent)
 app.command(name="telemetry")(telemetry)
 app.command(name="fit")(fit)
 app.add_typer(classes, name="classes")
+app.command(name="node")(node)
+app.command(name="doctor")(doctor)
 topo = typer.Typer(help="Look at one machine's links, or import them.", no_args_is_help=True)
 app.add_typer(topo, name="topo")
 

@@ -33,6 +33,10 @@ class KubeObjects:
         """A JSON merge patch. Raises ApiError; 404 and 409 where the object is gone or another one of that name."""
         return self._send("PATCH", path, (), {"Content-Type": "application/merge-patch+json"}, json.dumps(patch))
 
+    def delete(self, path: str) -> dict[str, Any]:
+        """Delete an object at once. Raises ApiError; 404 where it is not there."""
+        return self._send("DELETE", path, (("gracePeriodSeconds", "0"),))
+
     def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
         """A new object. Raises ApiError; 409 where it is there already."""
         return self._send("POST", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 
 from extender.decision.classes import WorkloadClass
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot
+from extender.decision.components import resident
 from extender.decision.demand import Demand, demand_of
 from extender.decision.holdings import BoundPod
 from extender.decision.objects import Meta, Node, Pod
@@ -162,10 +163,12 @@ class _Draft:
                 demand = _held(pod, self.resource)
                 self._ask(pod.key, demand.groups if demand else ())
                 self._aim(pod.key, target_of(pod, demand is not None, self.defaults.targets))
+                self._note("residents", pod.key, resident(pod) if demand is None else None)
                 self._pod_seen(pod, demand)
             case PodGone(key):
                 self._ask(key, ())
                 self._aim(key, None)
+                self._note("residents", key, None)
                 self._unbind(key)
             case ClockTicked(now_seconds, steady_seconds):
                 self._tick(now_seconds, now_seconds if steady_seconds is None else steady_seconds)
@@ -247,12 +250,16 @@ class _Draft:
             del asked[key]
 
     def _aim(self, key: str, target: Target | None) -> None:
-        if self._read("targets").get(key) == target:
+        self._note("targets", key, target)
+
+    def _note(self, table: str, key: str, value: object) -> None:
+        """Keep what no view depends on; None forgets it."""
+        if self._read(table).get(key) == value:
             return
-        if target is None:
-            del self._write("targets")[key]
+        if value is None:
+            del self._write(table)[key]
         else:
-            self._write("targets")[key] = target
+            self._write(table)[key] = value
 
     def _unbind(self, key: str) -> None:
         if key not in self._read("pods"):
@@ -280,7 +287,7 @@ class _Draft:
 
     def _absent(self, kind: str, changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]) -> list[str]:
         present = {_name(change) for change in changes}
-        tables = ("pods", "asked", "targets") if kind == "pods" else (kind,)
+        tables = ("pods", "asked", "targets", "residents") if kind == "pods" else (kind,)
         known = {name for table in tables for name in self._read(table)}
         return sorted(known - present)
 

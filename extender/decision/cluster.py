@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from extender.decision.classes import WorkloadClass
+from extender.decision.components import Resident
 from extender.decision.holdings import BoundPod
 from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, Burden
@@ -145,6 +146,8 @@ class Snapshot:
     """Nodes whose view the last change made, altered or removed."""
     now_seconds: float | None = None
     """Unix time of the last tick; None where time does not pass, as in a dump."""
+    residents: Mapping[str, Resident] = field(default_factory=lambda: MappingProxyType({}))
+    """Pods that hold no GPU, by pod key: what the report card speaks of."""
     classes: Mapping[str, WorkloadClass] = field(default_factory=lambda: MappingProxyType({}))
     """Workload classes by name; none: nobody has defined any."""
     telemetry: Mapping[str, NodeTelemetry] = field(default_factory=lambda: MappingProxyType({}))

@@ -9,6 +9,12 @@ import msgspec
 Quantities = dict[str, Any]
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """OwnerReference."""
+
+    kind: str = ""
+
+
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
     """ObjectMeta."""
 
@@ -18,6 +24,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     creation_timestamp: str | None = None
+    owner_references: list[Owner] | None = None
 
 
 class NodeAddress(msgspec.Struct, frozen=True):
@@ -27,12 +34,34 @@ class NodeAddress(msgspec.Struct, frozen=True):
     address: str = ""
 
 
+class NodeCondition(msgspec.Struct, frozen=True):
+    """NodeCondition, less its times, which move with every heartbeat."""
+
+    type: str = ""
+    status: str = ""
+
+
+class Taint(msgspec.Struct, frozen=True):
+    """Taint."""
+
+    key: str = ""
+    effect: str = ""
+
+
+class NodeSpec(msgspec.Struct, frozen=True):
+    """Node.spec."""
+
+    taints: list[Taint] | None = None
+    unschedulable: bool = False
+
+
 class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
     """Node.status."""
 
     allocatable: Quantities | None = None
     capacity: Quantities | None = None
     addresses: list[NodeAddress] | None = None
+    conditions: list[NodeCondition] | None = None
 
 
 class Node(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,6 +69,7 @@ class Node(msgspec.Struct, frozen=True, rename="camel"):
 
     metadata: Meta
     status: NodeStatus | None = None
+    spec: NodeSpec | None = None
 
 
 class Resources(msgspec.Struct, frozen=True, rename="camel"):
@@ -102,6 +132,8 @@ class PodCondition(msgspec.Struct, frozen=True, rename="camel"):
     """PodCondition."""
 
     last_transition_time: str | None = None
+    type: str = ""
+    status: str = ""
 
 
 class PodStatus(msgspec.Struct, frozen=True, rename="camel"):

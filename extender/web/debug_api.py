@@ -18,6 +18,7 @@ from extender.decision.cluster import NodeView
 from extender.decision.judge import Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
+from extender.decision.report import all_reports, node_report
 from extender.decision.scores import Ranker
 from extender.decision_log import Decision, DecisionLog
 from extender.documents import DocumentError, load_documents
@@ -72,6 +73,8 @@ class DebugApi:
         router.add_api_route("/v1/nodes", self.nodes, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/nodes/{name}", self.node, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/telemetry", self.telemetry, methods=["GET"], tags=["debug"])
+        router.add_api_route("/v1/nodes/{name}/report", self.report, methods=["GET"], tags=["debug"])
+        router.add_api_route("/v1/reports", self.reports, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/decisions", self.decisions, methods=["GET"], tags=["debug"])
         return router
 
@@ -131,6 +134,17 @@ class DebugApi:
         if view is None:
             return _json({"error": f"no node {name!r} is known"}, 404)
         return _json(node_detail(view, snapshot.topologies.get(name), snapshot, tuning(self._settings)))
+
+    def report(self, name: str) -> Response:
+        """A node's report card: every check with its evidence and remedy, and the eight questions of a baseline."""
+        snapshot = self._live.snapshot
+        found = node_report(name, snapshot, self._settings.resource, tuning(self._settings))
+        return _json({"error": f"no node {name!r} is known"}, 404) if found is None else _json(found)
+
+    def reports(self) -> Response:
+        """The report cards of all nodes with GPUs."""
+        snapshot = self._live.snapshot
+        return _json({"nodes": all_reports(snapshot, self._settings.resource, tuning(self._settings))})
 
     def decisions(self, limit: int = Query(20, ge=1, le=1000, description="decisions, newest first"), pod: str | None = None) -> Response:
         """Recent filter and prioritize decisions, newest first, with every node's verdict.

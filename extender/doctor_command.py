@@ -1,0 +1,123 @@
+"""`fabricwise node NAME` and `fabricwise doctor`: report cards on the command line. Exit status 1 where a check fails, else 0."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from extender.adapters.kube_client import api_client
+from extender.adapters.kube_objects import KubeObjects
+from extender.adapters.smoke import smoke
+from extender.decision.answers import tuning
+from extender.decision.report import all_reports, node_report
+from extender.errors import ClusterSourceError
+from extender.printing import ConfigOption, Output, OutputOption, print_answer
+from extender.settings import load_settings
+from extender.sources import loaded
+
+ClusterOption = Annotated[str | None, typer.Option("--cluster", help="kube, simulated, or a dump file. Telemetry only a server has.")]
+ServerOption = Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead.")]
+KubeconfigOption = Annotated[str | None, typer.Option("--kubeconfig", help="For --cluster kube outside a cluster.")]
+STYLES = {"pass": "green", "unknown": "dim", "warn": "yellow", "fail": "bold red"}
+
+
+def node(
+    name: Annotated[str, typer.Argument(help="The node.")],
+    cluster: ClusterOption = None,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """One node's report card: what it claims, held against what is known. Exit status 1 where a check fails."""
+    if server:
+        answer = _ask(server, f"/v1/nodes/{name}/report", "checks")
+    else:
+        settings = load_settings(config)
+        snapshot = loaded(cluster or "kube", settings, kubeconfig).live.snapshot
+        found = node_report(name, snapshot, settings.resource, tuning(settings))
+        if found is None:
+            raise ClusterSourceError(f"no node {name!r} is known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}")
+        answer = found
+    print_answer(answer, output, _card)
+    _leave([answer])
+
+
+def doctor(
+    cluster: ClusterOption = None,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: KubeconfigOption = None,
+    image: Annotated[str | None, typer.Option("--smoke", metavar="IMAGE", help="Also run this CUDA sample on every node.")] = None,
+    namespace: Annotated[str, typer.Option("--smoke-namespace")] = "default",
+    deadline_seconds: Annotated[float, typer.Option("--smoke-deadline", min=1, help="Seconds per node.")] = 180.0,
+) -> None:
+    """The report cards of all nodes with GPUs. Exit status 1 where a check fails."""
+    settings = load_settings(config)
+    if server:
+        answer = _ask(server, "/v1/reports", "nodes")
+    else:
+        snapshot = loaded(cluster or "kube", settings, kubeconfig).live.snapshot
+        answer = {"nodes": all_reports(snapshot, settings.resource, tuning(settings))}
+    if image is not None:
+        api = KubeObjects(api_client(kubeconfig))
+        for card in answer["nodes"]:
+            passed, evidence = smoke(api, card["node"], image, settings.resource, namespace, deadline_seconds)
+            card["checks"].append({"check": "smoke", "status": "pass" if passed else "fail", "evidence": evidence, "remedy": ""})
+            card["status"] = card["status"] if passed else "fail"
+    print_answer(answer, output, _cards)
+    _leave(answer["nodes"])
+
+
+def _leave(cards: list[dict[str, Any]]) -> None:
+    if any(card["status"] == "fail" for card in cards):
+        raise typer.Exit(1)
+
+
+def _ask(server: str, path: str, field: str) -> dict[str, Any]:
+    try:
+        response = httpx.get(f"{server.rstrip('/')}{path}", timeout=60, trust_env=False)
+        answer = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ClusterSourceError(f"{server}: {error or type(error).__name__}") from error
+    except ValueError as error:
+        raise ClusterSourceError(f"{server} answered {response.status_code} with something that is not JSON") from error
+    if response.status_code != 200 or not isinstance(answer, dict) or field not in answer:
+        detail = answer.get("error", answer) if isinstance(answer, dict) else answer
+        raise ClusterSourceError(f"{server} answered {response.status_code}: {detail}")
+    return answer
+
+
+def _card(answer: dict[str, Any]) -> RenderableType:
+    table = Table(title_justify="left", title=f"{answer['node']}: {answer['status']}")
+    for name in ("check", "", "evidence", "what to do"):
+        table.add_column(name, no_wrap=name in ("check", ""))
+    for one in answer["checks"]:
+        table.add_row(one["check"], Text(one["status"], style=STYLES[one["status"]]), one["evidence"], one["remedy"])
+    questions = [Text(f"  {question}? {words}") for question, words in answer["baseline"].items()]
+    return Group(table, Text("baseline", style="bold"), *questions)
+
+
+def _cards(answer: dict[str, Any]) -> RenderableType:
+    """A row per node, a column per check; then what is wrong, in words."""
+    cards = answer["nodes"]
+    if not cards:
+        return Text("no node has GPUs")
+    table = Table(title=f"{len(cards)} nodes with GPUs", title_justify="left")
+    table.add_column("node", no_wrap=True)
+    for one in cards[0]["checks"]:
+        table.add_column(one["check"][:10])
+    words = []
+    for card in cards:
+        table.add_row(card["node"], *(Text(one["status"], style=STYLES[one["status"]]) for one in card["checks"]))
+        for one in card["checks"]:
+            if one["status"] in ("fail", "warn"):
+                remedy = f" -> {one['remedy']}" if one["remedy"] else ""
+                words.append(Text(f"{card['node']} {one['check']} {one['status']}: {one['evidence']}{remedy}", style=STYLES[one["status"]]))
+    return Group(table, *words)
