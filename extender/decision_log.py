@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from extender.decision.demand import Demand
+from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
 from extender.decision.reasons import Rejection
 from extender.decision.scores import Ranks
@@ -31,6 +32,8 @@ class Decision:
     pod: str
     namespace: str
     uid: str
+    spec: Pod
+    """As it came, for what its command lines tell."""
     demand: Demand | Rejection
     names: Sequence[str]
     verdicts: Sequence[Verdict]

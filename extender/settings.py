@@ -51,6 +51,8 @@ class Filtering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Chance of getting a fenced or occupied device up to which a node is still taken: the device plugin chooses, not we."""
     usable_memory_share: Share = 0.85
     """Of a GPU's memory, what must be free on it for a pod that states no lower need (serving engines take most of a card)."""
+    enforce_inferred: bool = False
+    """Refuse GPUs with less memory than a pod's model is reckoned to need (annotation fabricwise.dev/model); else that is a score."""
     telemetry_required_for: tuple[str, ...] = ()
     """Workload classes (annotation fabricwise.dev/workload-class) whose pods go only where telemetry knows the devices; "*": all."""
 

@@ -10,7 +10,7 @@ import msgspec
 from extender.decision.annotations import LINKS, Wishes
 from extender.decision.cluster import NodeView, Snapshot
 from extender.decision.demand import Demand, classified, demand_of
-from extender.decision.inferred import NOTHING_INFERRED, inferred, inferred_answer
+from extender.decision.inferred import NOTHING_INFERRED, inferred, inferred_answer, with_inference
 from extender.decision.judge import UNKNOWN_NODE, Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
@@ -43,6 +43,11 @@ def judge_all(judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, name
     return verdicts
 
 
+def demand_in(snapshot: Snapshot, pod: Pod, resource: str) -> Demand | Rejection:
+    """What a pod asks for, with what its workload class and its model add."""
+    return with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
+
+
 def rules(settings: Settings) -> Rules:
     """What verdicts depend on, out of the settings."""
     scoring, filtering = settings.scoring, settings.filtering
@@ -53,6 +58,7 @@ def rules(settings: Settings) -> Rules:
         filtering.tolerated_chance,
         filtering.usable_memory_share,
         1.0 - scoring.unknown_telemetry_value,
+        filtering.enforce_inferred,
         frozenset(filtering.telemetry_required_for),
     )
 
@@ -74,7 +80,7 @@ def ranker(scoring: Scoring) -> Ranker:
 
 def explain(judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource: str) -> dict[str, Any]:
     """What would be decided about the pod over all nodes, and why."""
-    demand = classified(demand_of(pod, resource), snapshot.classes)
+    demand = demand_in(snapshot, pod, resource)
     names = sorted(snapshot.views)
     verdicts = judge_all(judge, snapshot, demand, names)
     ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, verdicts)

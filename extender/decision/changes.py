@@ -199,11 +199,9 @@ class _Draft:
                 self.measured.add(name)
 
     def _measure(self, name: str, change: TelemetrySeen) -> None:
-        """Telemetry of a node nobody knows is of no use."""
+        """Telemetry of a node nobody knows is of no use. Only a tick moves the time, for it looks at all nodes that age by it."""
         if name not in self._read("nodes"):
             return
-        steady = self.times.steady_seconds
-        self.times = Times(self.times.now_seconds, change.steady_seconds if steady is None else max(steady, change.steady_seconds))
         before = self._read("telemetry").get(name) or NodeTelemetry()
         told = (change.source, change.problems)
         after = observe(before, change.devices, change.engines, told, change.steady_seconds, self.defaults.tuning)

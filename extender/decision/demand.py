@@ -29,6 +29,8 @@ class Demand:
     """(resource, at its peak, most in one container) of slices and replicas of GPUs, under names of their own."""
     workload: WorkloadClass | None = None
     """The class it names, where it is defined."""
+    inferred_memory_bytes: int | None = None
+    """Memory per GPU that its model is reckoned to need."""
 
     @property
     def groups(self) -> tuple[int, ...]:

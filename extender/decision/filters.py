@@ -40,9 +40,11 @@ def enough_healthy(demand: Demand, state: NodeState, _rules: Rules) -> Rejection
     return Rejection(_fault_reason(state.faults), f"{said}; {_faults_said(state.faults)}")
 
 
-def enough_memory(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def enough_memory(demand: Demand, state: NodeState, rules: Rules) -> Rejection | None:
     """Each GPU has the memory the pod demands. Unknown memory is not refused; the score says it is unknown."""
     need, have = demand.wishes.min_gpu_memory_bytes, state.gpu_memory_bytes
+    if rules.enforce_inferred and demand.inferred_memory_bytes is not None:
+        need = max(need or 0, demand.inferred_memory_bytes)
     if not demand.total or need is None or have is None or need <= have:
         return None
     return Rejection(

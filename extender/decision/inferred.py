@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from extender.decision.demand import Demand
 from extender.decision.objects import Container, Pod
+from extender.decision.reasons import Rejection
 from extender.workload.inference import CONTEXT, DTYPE, PIPELINE, QUANTIZATION, TENSOR, UTILIZATION, CommandLine, Inferred, infer, warnings
 from extender.workload.memory import DEFAULT_UTILIZATION, Footprint, Serving, footprint
 from extender.workload.model import DTYPE_BYTES, QUANTIZATION_BYTES, ModelError, ModelShape
@@ -50,6 +51,13 @@ def inferred(pod: Pod, demand: Demand, resource: str) -> Workload:
     if need is not None and minimum is not None and minimum < need:
         said.append(f"its model needs {need / 2**30:.0f} GiB per GPU, but it asks for GPUs of {minimum / 2**30:.0f}")
     return Workload(tuple(found), tuple(said), need) if found else NOTHING_INFERRED
+
+
+def with_inference(demand: Demand | Rejection, pod: Pod, resource: str) -> Demand | Rejection:
+    """The demand with the memory its model is reckoned to need, where a model is described: that alone makes it computable."""
+    if isinstance(demand, Rejection) or demand.wishes.model is None:
+        return demand
+    return replace(demand, inferred_memory_bytes=inferred(pod, demand, resource).need_bytes)
 
 
 def _gpu_containers(pod: Pod, demand: Demand, resource: str) -> list[tuple[Container, int]]:

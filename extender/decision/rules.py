@@ -24,6 +24,8 @@ class Rules:
     """Of a card's memory, what must be free for a pod that states no lower need."""
     neutral_pressure: float = 0.5
     """What a device presses of which nothing is known, 0..1."""
+    enforce_inferred: bool = False
+    """Whether memory that is only reckoned from a pod's model refuses nodes."""
     telemetry_required_for: frozenset[str] = frozenset()
     """Workload classes whose pods go only where telemetry knows the devices; `*` = all pods."""
 

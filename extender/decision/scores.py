@@ -81,11 +81,13 @@ def fragmentation(_demand: Demand, evidence: Evidence, candidates: Candidates) -
 
 def memory(demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
     """How much of the GPU memory the pod demands: 1 where it is just enough."""
-    have, need = evidence.gpu_memory_bytes, demand.wishes.min_gpu_memory_bytes
+    have, need = evidence.gpu_memory_bytes, demand.wishes.min_gpu_memory_bytes or demand.inferred_memory_bytes
     if have is None:
         return Score(candidates.unknown_memory_value, "GPU memory unknown")
     if need is None:
         return Score(candidates.unknown_memory_value, "pod states no need, GPU has {:.0f} GiB", (have / 2**30,))
+    if need > have:
+        return Score(0.0, "its model is reckoned to need {:.0f} GiB, GPU has {:.0f}", (need / 2**30, have / 2**30))
     return Score(min(1.0, need / have), "{:.0f} of {:.0f} GiB needed", (need / 2**30, have / 2**30))
 
 

@@ -12,8 +12,13 @@ import msgspec
 
 from topology.hardware import Machine
 
-MIG_PREFIX, SHARED_SUFFIX = "nvidia.com/mig-", ".shared"
-"""Resources beside the one that counts GPUs: MIG devices under the mixed strategy; replicas under `renameByDefault`."""
+SHARED_SUFFIX = ".shared"
+"""Of the resource of replicas under `renameByDefault`."""
+
+
+def mig_prefix(gpus: str) -> str:
+    """Of the resources of MIG devices under the mixed strategy: in the domain of the one that counts GPUs."""
+    return f"{gpus.rpartition('/')[0] or 'nvidia.com'}/mig-"
 
 
 class Sharing(StrEnum):
@@ -42,7 +47,7 @@ class Slice(msgspec.Struct, frozen=True, gc=False):
 
 def is_slice(resource: str, gpus: str) -> bool:
     """Whether a resource counts slices or replicas of GPUs; `gpus` is the one that counts GPUs."""
-    return resource.startswith(MIG_PREFIX) or resource == gpus + SHARED_SUFFIX
+    return resource.startswith(mig_prefix(gpus)) or resource == gpus + SHARED_SUFFIX
 
 
 def physical_gpus(labels: Mapping[str, str], machine: Machine | None) -> int | None:
@@ -97,10 +102,10 @@ def slices_of(labels: Mapping[str, str], amounts: Sequence[tuple[str, int]], gpu
     for resource, count in sorted(amounts):
         if resource == gpus + SHARED_SUFFIX and count:
             found.append(Slice(resource, _replicas(labels), count, _mib(labels.get("nvidia.com/gpu.memory", ""))))
-        elif resource.startswith(MIG_PREFIX) and count:
-            profile = resource.removeprefix(MIG_PREFIX).removesuffix(SHARED_SUFFIX)
+        elif resource.startswith(mig_prefix(gpus)) and count:
+            profile = resource.removeprefix(mig_prefix(gpus)).removesuffix(SHARED_SUFFIX)
             kind = _replicas(labels) if resource.endswith(SHARED_SUFFIX) else Sharing.MIG
-            found.append(Slice(resource, kind, count, _mib(labels.get(f"{MIG_PREFIX}{profile}.memory", ""))))
+            found.append(Slice(resource, kind, count, _mib(labels.get(f"nvidia.com/mig-{profile}.memory", ""))))
     return tuple(found)
 
 

@@ -169,7 +169,7 @@ def _amounts(node: Node) -> tuple[tuple[str, int], ...]:
     """Allocatable resources as whole numbers; what is none is left out."""
     status = node.status
     amounts = (status.allocatable if status.allocatable is not None else status.capacity) if status else None
-    return tuple((name, count) for name, value in (amounts or {}).items() if name.startswith("nvidia.com/") and (count := _count(value)))
+    return tuple((name, count) for name, value in (amounts or {}).items() if (count := _count(value)))
 
 
 def with_telemetry(view: NodeView, telemetry: NodeTelemetry | None, times: Times, defaults: NodeDefaults) -> NodeView | None:

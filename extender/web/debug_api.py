@@ -15,9 +15,11 @@ from fastapi.responses import PlainTextResponse
 
 from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary, outcome_answer, tuning
 from extender.decision.cluster import NodeView
+from extender.decision.inferred import NOTHING_INFERRED, inferred
 from extender.decision.judge import Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
+from extender.decision.reasons import Rejection
 from extender.decision.report import all_reports, node_report
 from extender.decision.scores import Ranker
 from extender.decision_log import Decision, DecisionLog
@@ -160,7 +162,7 @@ class DebugApi:
             if truncated or len(rows) >= limit:
                 break
             verdicts += len(decision.names)
-            rows.append(_decision(decision, self._log.outcome(decision.uid)))
+            rows.append(_decision(decision, self._log.outcome(decision.uid), self._settings.resource))
         return _json({"decisions": rows, "truncated": truncated})
 
 
@@ -169,7 +171,9 @@ def _telemetry_state(view: NodeView) -> str:
     return "none" if not any(live.standings) and not live.stale else "stale" if live.stale else "fresh"
 
 
-def _decision(decision: Decision, outcome: Outcome | None) -> dict[str, Any]:
+def _decision(decision: Decision, outcome: Outcome | None, resource: str) -> dict[str, Any]:
+    demand = decision.demand
+    told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(decision.spec, demand, resource)
     pairs = zip(decision.names, decision.verdicts, strict=True)
     return {
         "at_seconds": decision.at_seconds,
@@ -181,6 +185,7 @@ def _decision(decision: Decision, outcome: Outcome | None) -> dict[str, Any]:
         "revision": decision.revision,
         "nodes": [node_answer(name, verdict, decision.ranks.get(verdict)) for name, verdict in pairs],
         "outcome": outcome_answer(outcome) if outcome else None,
+        "warnings": list(told.warnings),
     }
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from extender.decision.answers import judge_all
+from extender.decision.answers import demand_in, judge_all
 from extender.decision.cluster import Snapshot
-from extender.decision.demand import Demand, classified, demand_of
+from extender.decision.demand import Demand
 from extender.decision.judge import Judge
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.scores import NO_RANKS, Ranker, Ranks
@@ -93,7 +93,7 @@ class SchedulerApi:
         if not snapshot.synced:
             self._metrics.verb_errors.labels("filter", "not synced").inc()
             return protocol.encode(protocol.ExtenderFilterResult(error=NOT_SYNCED))
-        demand = classified(demand_of(args.pod, self._settings.resource), snapshot.classes)
+        demand = demand_in(snapshot, args.pod, self._settings.resource)
         names = list(named)
         verdicts = judge_all(self._judge, snapshot, demand, names)
         self._remember("filter", args, demand, names, verdicts, snapshot, (started, len(body)))
@@ -149,7 +149,7 @@ class SchedulerApi:
         args = protocol.decode_args(body)
         names = list(protocol.named_nodes(args))
         snapshot = self._live.snapshot
-        demand = classified(demand_of(args.pod, self._settings.resource), snapshot.classes)
+        demand = demand_in(snapshot, args.pod, self._settings.resource)
         if not snapshot.synced or isinstance(demand, Rejection) or not demand.total:
             return protocol.encode([protocol.HostPriority(name, 0) for name in names])
         verdicts = judge_all(self._judge, snapshot, demand, names)
@@ -171,6 +171,7 @@ class SchedulerApi:
                 pod=meta.name,
                 namespace=meta.namespace or "default",
                 uid=meta.uid,
+                spec=args.pod,
                 demand=demand,
                 names=names,
                 verdicts=verdicts,

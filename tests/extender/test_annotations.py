@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 
 from extender.adapters.manifests import seen
 from extender.decision.annotations import ANNOTATIONS, Wishes, wishes
-from extender.decision.changes import TopologySeen, fold
+from extender.decision.answers import ranker, rules
+from extender.decision.changes import Listed, TopologySeen, fold
 from extender.decision.cluster import Snapshot
+from extender.decision.judge import Judge
 from extender.decision.reasons import Rejection
+from extender.decision_log import DecisionLog
+from extender.service import build_service
+from extender.settings import Settings
+from extender.web.scheduler_api import SchedulerApi
 from tests.extender.test_decision import ask, machine, row
 from tests.extender.test_telemetry_decisions import looked, nodes, reading
 from tests.extender.test_telemetry_decisions import refusal as live_refusal
@@ -156,3 +162,32 @@ def test_the_readme_has_the_table() -> None:
 def test_a_bound_pod_counts_whatever_its_annotations_say() -> None:
     state = fold(snapshot(*machine("n", "t4", 4)), seen("Pod", asks(3, min_link="warp") | {"spec": pod(3, node="n")["spec"]}), GPU)
     assert refusal(state, asks(2)) == ("too few free GPUs", True)
+
+
+@given(
+    annotations=st.dictionaries(
+        st.sampled_from([one.key for one in ANNOTATIONS]), st.text(max_size=40) | st.sampled_from(["80Gi", "nvlink", "1e9"])
+    ),
+    count=st.integers(0, 9) | st.text(max_size=6),
+)
+def test_over_http_every_annotation_ends_in_an_answer(annotations: dict[str, str], count: object) -> None:
+    """A reason for every node, or the node: never an error, whatever the pod says."""
+    import json
+
+    from extender.web.scheduler_api import INTERNAL
+
+    manifest = pod(count, annotations=annotations)
+    answer = json.loads(_API.filter(json.dumps({"Pod": manifest, "NodeNames": ["n"]}).encode()))
+    assert answer["Error"] != INTERNAL
+    assert (answer["NodeNames"] == ["n"]) is not ("n" in {**answer["FailedNodes"], **answer["FailedAndUnresolvableNodes"]})
+
+
+def _api() -> SchedulerApi:
+    service = build_service(Settings())
+    service.live.apply((Listed("nodes", (seen("Node", node("n", 8, labels=LABELS)),)), Listed("pods", ()), Listed("topologies", ())))
+    settings = service.settings
+    log, metrics = DecisionLog(1 << 20), service.metrics
+    return SchedulerApi(service.live, Judge(rules(settings)), ranker(settings.scoring), settings, metrics, log, service.waker)
+
+
+_API = _api()

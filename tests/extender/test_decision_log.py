@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from extender.decision.demand import Demand
+from extender.decision.objects import Meta, Pod, PodSpec
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.scores import NO_RANKS
 from extender.decision.verdict import Evidence, verdict_of
@@ -12,8 +13,9 @@ from extender.decision_log import Decision, DecisionLog
 def decision(number: int, nodes: int = 10) -> Decision:
     names = [f"node-{n}" for n in range(nodes)]
     verdict = verdict_of(Rejection(Reason.TOO_FEW_FREE, ""), Evidence())
+    spec = Pod(Meta(), PodSpec())
     return Decision(
-        float(number), "filter", f"pod-{number}", "default", "", Demand((), 0), names, [verdict] * nodes, NO_RANKS, 12 * nodes, 0.001, 1
+        float(number), "filter", f"pod-{number}", "default", "", spec, Demand((), 0), names, [verdict] * nodes, NO_RANKS, 12 * nodes, 0.1, 1
     )
 
 

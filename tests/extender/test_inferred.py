@@ -7,6 +7,7 @@ from typing import Any
 
 from extender.decision.demand import Demand, demand_of
 from extender.decision.inferred import inferred, inferred_answer
+from tests.conftest import Served
 from tests.extender.test_decision import ask, machine
 from tests.objects import GPU, container, pod, pod_struct, snapshot
 
@@ -58,3 +59,33 @@ def test_a_model_description_makes_need_and_heads_known() -> None:
 def test_nothing_is_inferred_of_a_pod_without_engine_or_gpus() -> None:
     assert told(pod(2)) == {"facts": [], "gpu_memory_bytes": None, "warnings": []}
     assert told(pod()) == {"facts": [], "gpu_memory_bytes": None, "warnings": []}
+
+
+def test_a_reckoned_need_steers_the_score_and_filters_only_where_told_to() -> None:
+    from dataclasses import replace
+
+    from extender.decision.answers import explain, ranker
+    from extender.decision.judge import Judge
+    from extender.decision.rules import Rules
+    from extender.settings import Scoring
+    from topology.placement import DEFAULT_SIZE_MIX
+
+    state = snapshot(*machine("small", "dgx-a100"), *machine("large", "a100-pcie-bridge-pairs"))
+    asked = pod_struct(serving(4, "m", "-tp", "4", model=json.dumps(LLAMA_70B)))
+
+    def refused(rules: Rules) -> dict[str, str | None]:
+        answer = explain(Judge(rules), ranker(Scoring()), state, asked, GPU)
+        return {row["node"]: row["rejection"]["reason"] if row["rejection"] else None for row in answer["nodes"]}
+
+    told = Rules(DEFAULT_SIZE_MIX)
+    row = next(r for r in explain(Judge(told), ranker(Scoring()), state, asked, GPU)["nodes"] if r["node"] == "small")
+    assert "its model is reckoned to need" in row["scores"]["memory"]["detail"]
+    assert refused(told) == {"small": None, "large": None}
+    assert refused(replace(told, enforce_inferred=True)) == {"small": "GPU memory class too small", "large": None}
+
+
+def test_warnings_are_on_the_decision(served: Served) -> None:
+    manifest = serving(4, "m", "-tp", "2")
+    served.client.post("/scheduler/filter", json={"Pod": manifest, "NodeNames": ["hgx-h100-0"]})
+    found = served.client.get("/v1/decisions").json()["decisions"][0]
+    assert found["warnings"] == ["container vllm runs with tensor parallelism 2, but requests 4 GPUs"]

@@ -133,7 +133,7 @@ FAULTS: dict[str, tuple[Callable[[Rack], None], str, str, str]] = {
     "xid-79": (xid, "healthy", "fail", "GPU 4: XID 79"),
 }
 FOLLOWS = {("validator-pending", "components"), ("label-old", "topology")}
-"""What a fault breaks besides: a validator that is not ready is a component that is not; a label that contradicts the topology does that."""
+"""What a fault breaks besides: a validator that is not ready is such a component; a label that contradicts the topology spoils it."""
 
 
 def racks() -> list[Rack]:

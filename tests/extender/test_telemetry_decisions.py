@@ -161,6 +161,13 @@ def test_stale_memory_is_unknown_but_a_fence_stands() -> None:
     assert refusal(state, "b", pod(1)) == "GPU reports a fatal XID error"
 
 
+def test_looks_that_fail_do_not_put_off_growing_old() -> None:
+    state = fold_all(nodes(a="hgx-h100"), [looked("a", 0), ClockTicked(1e9, 59.0)], GPU)
+    failing = TelemetrySeen("a", 61.0, (), (), ("no answer",), "test")
+    state = fold_all(state, [failing, failing, ClockTicked(1e9 + 5, 64.0)], GPU)
+    assert row(ask(state, pod(4)), "a")["pressure"]["unknown_share"] == 1
+
+
 def test_a_class_may_require_telemetry() -> None:
     rules = Rules(DEFAULT_SIZE_MIX, telemetry_required_for=frozenset({"production"}))
     production = pod(2, annotations={"fabricwise.dev/workload-class": "production"})
