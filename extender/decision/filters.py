@@ -19,6 +19,7 @@ from extender.decision.standing import MEMORY_STEP_BYTES, Standing
 from extender.workload.memory import memory_class
 from topology.hardware import positions_of
 from topology.numa_alignment import TopologyManager
+from topology.sharing import share_out
 
 Filter = Callable[[Demand, NodeState, Rules], Rejection | None]
 
@@ -105,6 +106,22 @@ def on_distinct_gpus(demand: Demand, state: NodeState, _rules: Rules) -> Rejecti
         if kind is not None and kind.replicated and most > 1 and state.physical is not None and most > state.physical:
             return Rejection(Reason.ONE_GPU_MANY_TIMES, f"{most} replicas in one container, the node has {state.physical} GPUs")
     return None
+
+
+def on_distinct_replicas(demand: Demand, state: NodeState, rules: Rules) -> Rejection | None:
+    """The replicas of one container come from different GPUs, as NVIDIA's plugin shares out: each from the GPU of which least is taken.
+
+    What is taken counts as spread evenly, as the same policy leaves it.
+    """
+    most, gpus = max(demand.groups, default=0), state.physical
+    if state.sharing is None or not state.sharing.replicated or most < 2 or not gpus or state.allocatable % gpus:
+        return None
+    each, taken = state.allocatable // gpus, state.requested
+    free = [each - min(each, taken // gpus + (place < taken % gpus)) for place in range(gpus)]
+    chance = sum(one for shares, one in share_out([each] * gpus, free, most).items() if max(shares) > 1)
+    if chance <= rules.tolerated_chance:
+        return None
+    return Rejection(Reason.REPLICAS_MAY_COINCIDE, f"with {chance:.0%} two of its {most} replicas come from one GPU")
 
 
 def enough_slices(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
@@ -316,6 +333,7 @@ FILTERS: tuple[Filter, ...] = (
     reaches_link,
     reaches_floor,
     enough_free,
+    on_distinct_replicas,
     admitted,
     keeps_link,
     keeps_floor,

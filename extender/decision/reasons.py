@@ -46,6 +46,7 @@ class Reason(StrEnum):
     SPREADS_OVER_SHARED = "pod needs whole GPUs that work together, the node's are shared or MIG"
     SHARING_NOT_ALLOWED = "node shares its GPUs in a way the pod does not allow"
     ONE_GPU_MANY_TIMES = "replicas of one GPU are not several GPUs"
+    REPLICAS_MAY_COINCIDE = "free replicas may come from one GPU"
     UNKNOWN_CLASS = "pod names a workload class that is not defined"
     AGAINST_CLASS = "pod asks for what its workload class does not allow"
     NOT_IN_POOL = "node is in no pool of the pod's workload class"
@@ -65,6 +66,7 @@ class Reason(StrEnum):
             Reason.HAZARD,
             Reason.LINK_TAKEN,
             Reason.LINK_CLASS_TAKEN,
+            Reason.REPLICAS_MAY_COINCIDE,
         )
 
 
@@ -76,6 +78,7 @@ _CURABLE = frozenset(
         Reason.HAZARD,
         Reason.LINK_TAKEN,
         Reason.LINK_CLASS_TAKEN,
+        Reason.REPLICAS_MAY_COINCIDE,
     )
 )
 

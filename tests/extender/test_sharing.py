@@ -129,6 +129,29 @@ def test_rules(case: str) -> None:
     assert refusal(snapshot(manifest), asked) == expected
 
 
+ALLOWED = {"fabricwise.dev/sharing": "time-slicing"}
+
+
+def holding(count: int) -> dict[str, Any]:
+    return pod(*[1] * count, name="holder", node="n")
+
+
+# (replicas held, replicas asked for) on two GPUs of four replicas each -> refusal
+COINCIDE = {
+    (0, 2): None,
+    (1, 2): ("free replicas may come from one GPU", True),
+    (2, 2): None,
+    (6, 2): None,
+    (7, 2): ("too few free GPUs", True),
+}
+
+
+@pytest.mark.parametrize(("held", "asked"), COINCIDE)
+def test_replicas_that_may_come_from_one_gpu_are_no_two_gpus(held: int, asked: int) -> None:
+    state = snapshot(shared_node(8, 2, **TSLICED), *([holding(held)] if held else []))
+    assert refusal(state, pod(asked, annotations=ALLOWED)) == COINCIDE[held, asked]
+
+
 def with_agent(state: Snapshot, machine: Machine) -> Snapshot:
     return fold(state, TopologySeen("n", TopologyRecord("n", machine)), GPU)
 
