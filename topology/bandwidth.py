@@ -30,6 +30,12 @@ from topology.trees import TREE_CHANNELS, second_channel, tree_gbps
 
 KIB, MIB = 1 << 10, 1 << 20
 
+
+def mix_of(messages: str) -> Mapping[int, float]:
+    """A mix by its name in `MESSAGE_MIXES`, or of one size: a number of bytes. Raises KeyError for neither."""
+    return {int(messages): 1.0} if messages.isascii() and messages.isdigit() else MESSAGE_MIXES[messages]
+
+
 MESSAGE_MIXES: Mapping[str, Mapping[int, float]] = {
     "decode": {32 * KIB: 0.25, 128 * KIB: 0.25, 256 * KIB: 0.25, MIB: 0.25},
     "prefill": {16 * MIB: 0.25, 64 * MIB: 0.5, 256 * MIB: 0.25},

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import combinations, product
 from math import prod
 
-from topology.bandwidth import MESSAGE_MIXES, AllReduce, all_reduce
+from topology.bandwidth import AllReduce, all_reduce, mix_of
 from topology.fabric import Fabric, build_fabric
 from topology.hardware import Gpu, Machine, Nic, mask_of, positions_of
 from topology.prediction import Predictor, numa_nodes, pair_scores
@@ -69,11 +69,11 @@ class SetTable:
         return tuple(self._by_look.values())
 
     def effective_gbps(self, mask: int, messages: str) -> float | None:
-        """Bus bandwidth over a mix of message sizes, by its name in MESSAGE_MIXES; None for fewer than two GPUs."""
+        """Bus bandwidth over a mix of message sizes, as `bandwidth.mix_of` names it; None for fewer than two GPUs."""
         key = (mask, messages)
         if key not in self._effective:
             found = self.all_reduce(mask)
-            self._effective[key] = found.effective_gbps(MESSAGE_MIXES[messages]) if found else None
+            self._effective[key] = found.effective_gbps(mix_of(messages)) if found else None
         return self._effective[key]
 
     def _kind(self, mask: int) -> tuple[int, ...]:

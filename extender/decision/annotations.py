@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import log2
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from topology.bandwidth import MESSAGE_MIXES
 PREFIX = "fabricwise.dev/"
 MOST_BYTES = (1 << 63) - 1
 MOST_GBPS = 1_000_000
+LEAST_MESSAGE_BYTES, MOST_MESSAGE_BYTES = 1 << 10, 1 << 36
 MOST_TEXT = 8192
 """Characters of an annotation that are looked at."""
 
@@ -48,7 +50,7 @@ class Wishes:
     preferred_link: int | None = None
     preferred_busbw_gbps: float | None = None
     messages: str | None = None
-    """A name of `topology.bandwidth.MESSAGE_MIXES`."""
+    """As `topology.bandwidth.mix_of` takes it."""
     min_compute_capability: Version | None = None
     min_driver: Version | None = None
     min_cuda: Version | None = None
@@ -103,6 +105,19 @@ def _link(text: str) -> int:
     return LINKS.index(_one_of(LINKS)(text.lower()))
 
 
+def _message(text: str) -> str:
+    """A mix, or one size in bytes, to the nearest power of two: bandwidth changes little within an octave, and few sizes are remembered."""
+    if text in MESSAGE_MIXES:
+        return text
+    try:
+        size = quantity(text)
+    except ValueError as error:
+        raise ValueError(f"{text[:40]!r} is none of {', '.join(MESSAGE_MIXES)}, nor a size such as 16Mi") from error
+    if not LEAST_MESSAGE_BYTES <= size <= MOST_MESSAGE_BYTES:
+        raise ValueError(f"{text[:40]!r} is not between {LEAST_MESSAGE_BYTES} and {MOST_MESSAGE_BYTES} bytes")
+    return str(1 << round(log2(float(size))))
+
+
 def _several(names: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
     one = _one_of(names)
 
@@ -141,8 +156,13 @@ def _model(text: str) -> ModelShape:
     return found
 
 
-_MEMORY, _SPEED, _LINK, _SHARING, _MESSAGE = "bytes", "GB/s", "|".join(LINKS), "list of " + "|".join(SHARING), "|".join(MESSAGE_MIXES)
-_message = _one_of(tuple(MESSAGE_MIXES))
+_MEMORY, _SPEED, _LINK, _SHARING, _MESSAGE = (
+    "bytes",
+    "GB/s",
+    "|".join(LINKS),
+    "list of " + "|".join(SHARING),
+    "|".join([*MESSAGE_MIXES, "bytes"]),
+)
 
 ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("workload-class", "workload_class", _class_name, "name", "batch", "the class of work", Reason.BAD_WORKLOAD_CLASS),

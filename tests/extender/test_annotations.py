@@ -107,6 +107,15 @@ def test_a_wish_that_is_met_is_worth_no_more_than_met() -> None:
     assert ask(far, asks(2, preferred_link="nvlink"))["chosen"] == "half"
 
 
+def test_a_message_size_of_ones_own() -> None:
+    assert [wishes({"fabricwise.dev/message-size": text}) for text in ("16Mi", "17M", "decode")] == [
+        Wishes(messages="16777216"), Wishes(messages="16777216"), Wishes(messages="decode"),
+    ]  # fmt: skip
+    state = snapshot(*machine("n", "hgx-h100"))
+    small, large = (row(ask(state, asks(4, message_size=size)), "n")["effective_bandwidth_gbps"] for size in ("64Ki", "1Gi"))
+    assert small * 20 < large
+
+
 NONSENSE: dict[str, tuple[str, ...]] = {
     "workload-class": ("", "Big Models", "-x", "x" * 64),
     "min-gpu-memory": ("", "lots", "-1Gi", "0", "1e999999999"),
@@ -116,7 +125,7 @@ NONSENSE: dict[str, tuple[str, ...]] = {
     "min-busbw": ("", "fast", "-5", "0", "1e99"),
     "preferred-link": ("warp",),
     "preferred-busbw": ("0",),
-    "message-size": ("", "huge", "Decode"),
+    "message-size": ("", "huge", "Decode", "16", "1e30", "-16Mi"),
     "min-compute-capability": ("", "nine", "9.", "9.0.0.0.0"),
     "min-driver": ("", "v550", "550-1"),
     "min-cuda": ("", "12,4"),
