@@ -15,7 +15,7 @@ from typing import Any, assert_never
 from extender.decision.classes import WorkloadClass
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot
 from extender.decision.components import resident
-from extender.decision.demand import Demand, demand_of
+from extender.decision.demand import Demand, asks_for_slices, demand_of
 from extender.decision.holdings import BoundPod
 from extender.decision.objects import Meta, Node, Pod
 from extender.decision.targets import Target, target_of
@@ -163,7 +163,7 @@ class _Draft:
                 demand = _held(pod, self.resource)
                 self._ask(pod.key, demand.groups if demand else ())
                 self._aim(pod.key, target_of(pod, demand is not None, self.defaults.targets))
-                self._note("residents", pod.key, resident(pod) if demand is None else None)
+                self._note("residents", pod.key, None if demand is not None or asks_for_slices(pod, self.resource) else resident(pod))
                 self._pod_seen(pod, demand)
             case PodGone(key):
                 self._ask(key, ())

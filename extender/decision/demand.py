@@ -101,6 +101,11 @@ def _counted(pod: Pod, resource: str) -> tuple[tuple[tuple[int, bool], ...], int
     return tuple(step for step in steps if step[0]), max(peak, apps + sidecars)
 
 
+def asks_for_slices(pod: Pod, resource: str) -> bool:
+    """Whether a container speaks of slices or replicas of GPUs under names of their own."""
+    return any(is_slice(name, resource) for name in _resources(pod))
+
+
 def _resources(pod: Pod) -> list[str]:
     """Names of all resources that the containers speak of."""
     found: set[str] = set()

@@ -239,7 +239,12 @@ def _faults_said(faults: Sequence[tuple[int, str, bool]]) -> str:
 
 
 def sound(_demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules) -> Rejection | None:
-    """The pod gets no fenced device: the device plugin may not know yet that it is broken, or may not care."""
+    """The pod gets no fenced device: the device plugin may not know yet that it is broken, or may not care. On shared GPUs it may
+    get any card."""
+    if not marginals and state.faults and state.physical:
+        chance = len(state.faults) / state.physical
+        words = f"{_faults_said(state.faults)}; a share of it may be given with {chance:.0%}"
+        return Rejection(_fault_reason(state.faults), words) if chance > rules.tolerated_chance else None
     shunned = [position for position in positions_of(state.live.shunned) if marginals and marginals[position] > 0]
     chance = min(1.0, sum(marginals[position] for position in shunned))
     if chance <= rules.tolerated_chance:

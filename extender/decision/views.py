@@ -153,14 +153,14 @@ def _shared_view(
 ) -> NodeView:  # fmt: skip
     """A node whose units are slices or turns: links are not judged, memory is the slice's or, live, the card's."""
     labels = node.metadata.labels or {}
+    joined = join(machine, telemetry, {}, times.steady_seconds, defaults.tuning.max_age_seconds) if telemetry else None
     cards = [gpu.memory_bytes for gpu in machine.gpus if gpu.memory_bytes is not None]
     memory = slice_memory_bytes(labels, machine) if offer.sharing is Sharing.MIG else min(cards, default=_label_memory(labels))
     note = f"GPUs are shared by {offer.sharing}: {allocatable} on offer of {len(machine.gpus)}"
     bare = _shared(
         allocatable, requested, machine.gpus[0].product or _product(labels), memory, None, tuple(gpu.index for gpu in machine.gpus),
-        allocatable, (), note, kubelet, (), _facts(labels, machine), offer,
+        allocatable, (), note, kubelet, _faults(machine, joined), _facts(labels, machine), offer,
     )  # fmt: skip
-    joined = join(machine, telemetry, {}, times.steady_seconds, defaults.tuning.max_age_seconds) if telemetry else None
     state = _lively(bare, _live(joined, 0))
     return NodeView(node.metadata.name, state, pods, None, telemetry_problems=joined.problems if joined else ())
 

@@ -179,6 +179,15 @@ def test_and_no_other(cards: dict[str, dict[str, Any]]) -> None:
     assert found - FOLLOWS == planted
 
 
+def test_a_pod_on_a_slice_is_no_guest() -> None:
+    rack = Rack("n")
+    slice_pod = pod(name="sliced", node="n", spec={"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": "1"}}}]})
+    slice_pod["spec"]["nodeName"] = "n"
+    rack.pods.append(slice_pod | {"status": {"phase": "Running"}})
+    card = all_reports(state_of([rack]), GPU, TUNING)[0]
+    assert next(one["status"] for one in card["checks"] if one["check"] == "isolated") == "pass"
+
+
 def test_the_baseline_answers_eight_questions(cards: dict[str, dict[str, Any]]) -> None:
     answers = cards["good-0"]["baseline"]
     assert len(answers) == 8

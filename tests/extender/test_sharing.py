@@ -174,6 +174,14 @@ def test_an_agent_on_a_shared_node_contradicts_nothing_and_its_cards_free_memory
     assert refusal(fold(state, used(9), GPU), pod(1)) is None, "who states no need on a shared card is not refused for it"
 
 
+def test_a_broken_card_is_shunned_where_any_share_of_it_may_be_given() -> None:
+    machine = machine_of("t4")
+    machine = replace(machine, gpus=tuple(replace(gpu, uuid=f"GPU-{gpu.index}") for gpu in machine.gpus))
+    state = with_agent(snapshot(shared_node(16, 4, **TSLICED)), machine)
+    broken = TelemetrySeen("n", 1.0, (DeviceReading("GPU-2", xid=79),), (), (), "test")
+    assert refusal(fold(state, broken, GPU), pod(1)) == ("GPU reports a fatal XID error", False)
+
+
 def test_a_mig_slices_memory_is_the_slices_whatever_the_agent_says_of_the_card() -> None:
     bare = machine_of("dgx-a100")
     gpu = replace(
