@@ -9,7 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 import yaml
 
@@ -17,6 +16,7 @@ from extender import show
 from extender.adapters.class_file import ClassFile
 from extender.adapters.dump_file import read_text
 from extender.agent_command import agent
+from extender.asking import ask
 from extender.classes_command import classes
 from extender.decision import answers
 from extender.decision.judge import Judge
@@ -112,7 +112,7 @@ def explain(
     except RequestError as error:
         raise RequestError(f"{pod}: {error}") from error
     if server:
-        answer = _ask(server, documents[0])
+        answer = ask(server, "/v1/explain", "nodes", documents[0])
     else:
         service = loaded(cluster or "simulated", load_settings(config), kubeconfig)
         if workload_classes is not None:
@@ -122,20 +122,6 @@ def explain(
         judge.learn(service.live.snapshot)
         answer = answers.explain(judge, ranker, service.live.snapshot, wanted, resource)
     print_answer(answer, output, show.explanation)
-
-
-def _ask(server: str, document: Any) -> dict[str, Any]:
-    try:
-        response = httpx.post(f"{server.rstrip('/')}/v1/explain", json=document, timeout=30)
-        answer = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ClusterSourceError(f"{server}: {error}") from error
-    except ValueError as error:
-        raise ClusterSourceError(f"{server} answered {response.status_code} with something that is not JSON") from error
-    if response.status_code != 200 or not isinstance(answer, dict) or "nodes" not in answer:
-        detail = answer.get("error", answer) if isinstance(answer, dict) else answer
-        raise ClusterSourceError(f"{server} answered {response.status_code}: {detail}")
-    return answer
 
 
 @topo.command("show")

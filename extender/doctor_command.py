@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,6 +12,7 @@ from rich.text import Text
 from extender.adapters.kube_client import api_client
 from extender.adapters.kube_objects import KubeObjects
 from extender.adapters.smoke import smoke
+from extender.asking import ask
 from extender.decision.answers import tuning
 from extender.decision.report import all_reports, node_report
 from extender.errors import ClusterSourceError
@@ -36,7 +36,7 @@ def node(
 ) -> None:
     """One node's report card: what it claims, held against what is known. Exit status 1 where a check fails."""
     if server:
-        answer = _ask(server, f"/v1/nodes/{name}/report", "checks")
+        answer = ask(server, f"/v1/nodes/{name}/report", "checks")
     else:
         settings = load_settings(config)
         snapshot = loaded(cluster or "kube", settings, kubeconfig).live.snapshot
@@ -61,7 +61,7 @@ def doctor(
     """The report cards of all nodes with GPUs. Exit status 1 where a check fails."""
     settings = load_settings(config)
     if server:
-        answer = _ask(server, "/v1/reports", "nodes")
+        answer = ask(server, "/v1/reports", "nodes")
     else:
         snapshot = loaded(cluster or "kube", settings, kubeconfig).live.snapshot
         answer = {"nodes": all_reports(snapshot, settings.resource, tuning(settings))}
@@ -78,20 +78,6 @@ def doctor(
 def _leave(cards: list[dict[str, Any]]) -> None:
     if any(card["status"] == "fail" for card in cards):
         raise typer.Exit(1)
-
-
-def _ask(server: str, path: str, field: str) -> dict[str, Any]:
-    try:
-        response = httpx.get(f"{server.rstrip('/')}{path}", timeout=60, trust_env=False)
-        answer = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ClusterSourceError(f"{server}: {error or type(error).__name__}") from error
-    except ValueError as error:
-        raise ClusterSourceError(f"{server} answered {response.status_code} with something that is not JSON") from error
-    if response.status_code != 200 or not isinstance(answer, dict) or field not in answer:
-        detail = answer.get("error", answer) if isinstance(answer, dict) else answer
-        raise ClusterSourceError(f"{server} answered {response.status_code}: {detail}")
-    return answer
 
 
 def _card(answer: dict[str, Any]) -> RenderableType:

@@ -27,13 +27,6 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     owner_references: list[Owner] | None = None
 
 
-class NodeAddress(msgspec.Struct, frozen=True):
-    """NodeAddress."""
-
-    type: str = ""
-    address: str = ""
-
-
 class NodeCondition(msgspec.Struct, frozen=True):
     """NodeCondition, less its times, which move with every heartbeat."""
 
@@ -60,7 +53,6 @@ class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
 
     allocatable: Quantities | None = None
     capacity: Quantities | None = None
-    addresses: list[NodeAddress] | None = None
     conditions: list[NodeCondition] | None = None
 
 

@@ -175,9 +175,11 @@ def _amounts(node: Node) -> tuple[tuple[str, int], ...]:
 def with_telemetry(view: NodeView, telemetry: NodeTelemetry | None, times: Times, defaults: NodeDefaults) -> NodeView | None:
     """The view with newer telemetry and all else as it was; None where more than that must be derived anew: a device was fenced,
     or is free again, or the topology is unknown."""
-    if view.machine is None or telemetry is None or _fenced(view.machine, telemetry) != view.fenced:
+    if view.machine is None or telemetry is None:
         return None
     joined = join(view.machine, telemetry, view.known, times.steady_seconds, defaults.tuning.max_age_seconds)
+    if joined.faulty != view.fenced:
+        return None
     problems = joined.problems + telemetry.problems
     state = _lively(view.state.bare or view.state, _live(joined, view.shunned))
     if _faults(view.machine, joined) != state.faults:

@@ -236,3 +236,7 @@ def test_over_http(served: Served) -> None:
     card = served.client.get("/v1/nodes/hgx-h100-0/report").json()
     assert [one["check"] for one in card["checks"]] == [check.__name__ for check in CHECKS]
     assert served.client.get("/v1/nodes/nowhere/report").status_code == 404
+    server = str(served.client.base_url)
+    assert json.loads(run("node", "hgx-h100-0", "--server", server, "-o", "json")) == card
+    assert "hgx-h100-0" in run("doctor", "--server", server)
+    assert "no node 'nowhere' is known" in run("node", "nowhere", "--server", server, status=1)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.manifests import seen
 from extender.decision.changes import TelemetrySeen, TopologySeen, fold
 from extender.decision.cluster import NodeState, Snapshot
 from extender.documents import load_documents
@@ -206,9 +205,7 @@ def test_more_on_offer_than_the_agent_saw_is_a_contradiction_unless_gfd_counts_f
     assert "GpuTopology has 4 GPUs but the node offers 8" in (state.views["n"].problem or "")
 
 
-def test_a_shared_pod_goes_through_the_verbs_like_any_other() -> None:
-    change = seen("Pod", slices("nvidia.com/mig-1g.5gb", 1))
-    assert change is not None
+def test_a_number_of_slices_that_makes_no_sense_is_a_refusal() -> None:
     broken = slices("nvidia.com/mig-1g.5gb", 1)
     broken["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/mig-1g.5gb"] = "half"
     assert refusal(snapshot(node("n", 8)), broken) == ("pod's GPU request is not a whole number", False)
