@@ -11,6 +11,7 @@ from extender.decision.demand import Demand
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
 from extender.decision.reasons import Rejection
+from extender.decision.record import Record
 from extender.decision.scores import Ranks
 from extender.decision.verdict import Evidence, Verdict
 
@@ -20,6 +21,7 @@ _PER_VERDICT_BYTES = 4096  # a verdict with sixteen prospects, measured with sys
 _PER_DECISION_BYTES = 1024
 _INBOX = 1024
 _MOST_OUTCOMES = 2048
+_MOST_RECORDS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,12 @@ class Decision:
     """Length of the request, which bounds that of its names."""
     took_seconds: float
     revision: int
+    decided: str | None = None
+    """The node that a hold was placed on."""
+    stall: str | None = None
+    """Why there was no answer yet."""
+    state_age_seconds: float = 0.0
+    """How old the state was it is based on: more than nothing while the API server cannot be reached."""
 
     def size_bytes(self) -> int:
         """An upper estimate of the memory it keeps alive."""
@@ -60,6 +68,7 @@ class DecisionLog:
         self._kept: deque[tuple[int, Decision]] = deque()
         self._kept_bytes = 0
         self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
+        self._records: OrderedDict[str, Record] = OrderedDict()
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Remember what came of a prediction; the last `_MOST_OUTCOMES` are kept."""
@@ -67,6 +76,19 @@ class DecisionLog:
             self._outcomes[outcome.known.key] = outcome
             while len(self._outcomes) > _MOST_OUTCOMES:
                 self._outcomes.popitem(last=False)
+
+    def add_record(self, uid: str, record: Record) -> None:
+        """Remember what a pod was decided for; the last `_MOST_RECORDS` are kept."""
+        with self._lock:
+            self._records.pop(uid, None)
+            self._records[uid] = record
+            if len(self._records) > _MOST_RECORDS:
+                self._records.popitem(last=False)
+
+    def record(self, uid: str) -> Record | None:
+        """What a pod was decided for last."""
+        with self._lock:
+            return self._records.get(uid)
 
     def outcome(self, uid: str) -> Outcome | None:
         """What a pod really got, where it is known and was predicted."""

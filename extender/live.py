@@ -1,15 +1,18 @@
 """The current snapshot: one writer at a time, readers that never wait.
 
-A reader takes `snapshot` once and works on it; the writer folds changes beside it and swaps one reference.
+A reader takes `snapshot` once and works on it; the writer folds changes beside it and swaps one reference. Holds are kept beside the
+snapshot, for they come from the verbs, which wait for no writer.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from extender.decision.changes import Change, fold_all
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeState, Snapshot
+from extender.decision.holds import NO_HOLDS, Hold, Holds, deleted
 from topology.placement import PlacementTable
 
 Prepare = Callable[[Iterable[NodeState], Snapshot], None]
@@ -23,11 +26,12 @@ class LiveCluster:
         self, resource: str, warm_tables: bool = True, prepare: Prepare | None = None, defaults: NodeDefaults = NODE_DEFAULTS
     ) -> None:
         """`prepare` is given the states of changed nodes, and the snapshot, before they are published."""
-        self._resource, self._prepare, self._defaults = resource, prepare, defaults
+        self._resource, self._prepare, self.defaults = resource, prepare, defaults
         self._lock = threading.Lock()
         self._warm_tables = warm_tables
         self._warmed: set[PlacementTable] = set()
         self._snapshot = Snapshot()
+        self._holds, self._holds_lock = NO_HOLDS, threading.Lock()
         self.answering = False
         """Whether a verb is being answered right now: who can wait a moment with his changes should."""
         self.observe: Observe | None = None
@@ -38,20 +42,49 @@ class LiveCluster:
         """The newest snapshot; it never changes under its reader."""
         return self._snapshot
 
+    @property
+    def holds(self) -> Holds:
+        """What has been decided and may not be visible yet; it never changes under its reader."""
+        return self._holds
+
+    @property
+    def moment(self) -> tuple[Snapshot, Holds]:
+        """Both, read so that no pod falls between them: a hold ends only after the snapshot that makes it needless is out."""
+        holds = self._holds
+        return self._snapshot, holds
+
+    def hold(self, hold: Hold) -> None:
+        """Place a hold. Waits for no writer of the snapshot."""
+        with self._holds_lock:
+            self._holds = self._holds.placed(hold)
+
+    def release(self, *keys: str) -> None:
+        """End holds, where there are any."""
+        if not self._holds.by_pod:
+            return
+        with self._holds_lock:
+            self._holds = self._holds.released(keys)
+
     def apply(self, changes: Iterable[Change]) -> Snapshot:
         """Fold changes and publish. New machine shapes are computed first, so that no filter call has to."""
         with self._lock:
-            snapshot = fold_all(self._snapshot, changes, self._resource, self._defaults)
+            snapshot = fold_all(self._snapshot, changes, self._resource, self.defaults)
             if snapshot is not self._snapshot:
                 changed = {view.state for name in snapshot.changed if (view := snapshot.views.get(name)) is not None}
                 if self._warm_tables:
                     self._warm(changed)
                 if self._prepare is not None:
                     self._prepare(changed, snapshot)
-                before_all, self._snapshot = self._snapshot, snapshot
+                before, self._snapshot = self._snapshot, snapshot
+                self._settle_holds(before, snapshot)
                 if self.observe is not None:
-                    self.observe(before_all, snapshot)
+                    self.observe(before, snapshot)
             return snapshot
+
+    def _settle_holds(self, before: Snapshot, after: Snapshot) -> None:
+        """The new snapshot is published already: whoever reads both never misses a pod, and never counts one twice."""
+        if self._holds.by_pod:
+            self.release(*self._holds.ended(after, time.monotonic()), *deleted(self._holds, before, after))
 
     def _warm(self, states: Iterable[NodeState]) -> None:
         for table in {state.table for state in states if state.table is not None} - self._warmed:

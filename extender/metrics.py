@@ -29,6 +29,9 @@ class Metrics:
         )
         self.synced = Gauge("fabricwise_synced", "1 once nodes, pods and topologies are listed", registry=self.registry)
         self.revision = Gauge("fabricwise_snapshot_revision", "Changes folded so far", registry=self.registry)
+        self.state_age = Gauge("fabricwise_state_age_seconds", "Since when the API server is not heard", registry=self.registry)
+        self.holds = Gauge("fabricwise_holds", "Pods decided and not visible yet", registry=self.registry)
+        self.leading = Gauge("fabricwise_leading", "1 where this replica posts events and wakes pods", registry=self.registry)
         self.known_nodes = Gauge("fabricwise_nodes", "Nodes by what is known of their topology", ["topology"], registry=self.registry)
 
         self.predicted_gbps = Histogram(

@@ -11,17 +11,22 @@ from dataclasses import dataclass
 import uvicorn
 from fastapi import FastAPI
 
+from extender.binding import Binder
 from extender.decision.answers import ranker, rules, tuning
 from extender.decision.cluster import NodeDefaults, Snapshot
+from extender.decision.cycle import World, demand_in
 from extender.decision.judge import Judge
 from extender.decision.outcomes import became_known, compare
+from extender.decision.reasons import Rejection
+from extender.decision.record import record_of
 from extender.decision.targets import NO_TARGETS, TargetRules, selector
 from extender.decision_log import DecisionLog
 from extender.errors import SettingsError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.reports import Reports
-from extender.settings import Settings
+from extender.settings import Settings, Tls
+from extender.tls import ServerTls
 from extender.waking import Waker
 from extender.web.debug_api import DebugApi
 from extender.web.scheduler_api import SchedulerApi
@@ -70,16 +75,37 @@ def target_rules(settings: Settings) -> TargetRules:
 def observe_outcomes(log: DecisionLog, metrics: Metrics, reports: Reports, before: Snapshot, after: Snapshot) -> None:
     """Compare what pods really got with what was predicted, for those that we decided about."""
     for known in became_known(before, after):
-        predicted = log.predicted(known.key, known.node)
-        if predicted is None:
-            continue
-        demand, evidence = predicted
-        outcome = compare(known, evidence)
-        log.add_outcome(outcome)
-        metrics.observe_outcome(outcome)
-        floor = demand.wishes.min_busbw_gbps
-        if floor is not None and known.busbw_gbps is not None and known.busbw_gbps < floor and reports.floor_missed is not None:
+        predicted, bound = log.predicted(known.key, known.node), after.pods.get(known.key)
+        if predicted is not None:
+            outcome = compare(known, predicted[1])
+            log.add_outcome(outcome)
+            metrics.observe_outcome(outcome)
+        floor = max([bound.floor_gbps or 0.0, predicted[0].wishes.min_busbw_gbps or 0.0 if predicted else 0.0]) if bound else 0.0
+        if known.busbw_gbps is not None and known.busbw_gbps < floor and reports.floor_missed is not None and reports.is_leading:
             reports.floor_missed(known, floor)
+
+
+def observe_placements(log: DecisionLog, settings: Settings, judge: Judge, reports: Reports, before: Snapshot, after: Snapshot) -> None:
+    """Leave the record of a decision on pods that have just been bound, once, and unless the bind verb has done so already.
+
+    Where another replica decided, the record is made anew from the state before: what is decided alike is written alike.
+    """
+    if reports.placed is None or before.pods is after.pods or not reports.is_leading:
+        return
+    for key in before.pending.keys() - after.pending.keys():
+        waited = before.pending[key]
+        bound = after.pods.get(key)
+        if bound is None or bound.recorded or settings.is_foreign(waited.pod.spec.scheduler_name):
+            continue
+        record, view = log.record(key), before.views.get(bound.node)
+        if record is None or record.node != bound.node:
+            if view is None:
+                continue
+            demand = demand_in(before, waited.pod, settings.resource)
+            if isinstance(demand, Rejection):
+                continue
+            record = record_of(key, bound.node, judge.judge(demand, view.state).evidence)
+        reports.placed(bound, record)
 
 
 def build_service(
@@ -89,23 +115,26 @@ def build_service(
     metrics = metrics or Metrics()
     log = DecisionLog(settings.limits.decision_log_bytes)
     judge, by_weight = Judge(rules(settings)), ranker(settings.scoring)
-    live = live or LiveCluster(settings.resource, prepare=judge.prepare, defaults=node_defaults(settings))
+    world = World(judge, settings.resource, node_defaults(settings))
+    live = live or LiveCluster(settings.resource, prepare=judge.prepare, defaults=world.defaults)
     reports = Reports()
-    waker = Waker(live, judge, settings.waking, metrics, reports)
+    waker = Waker(live, judge, settings.waking, metrics, reports, settings.resource)
 
     def observe(before: Snapshot, after: Snapshot) -> None:
         observe_outcomes(log, metrics, reports, before, after)
+        observe_placements(log, settings, judge, reports, before, after)
         waker.observe(before, after)
 
     live.observe = observe
     app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
-    app.include_router(scheduler_api(live, judge, by_weight, settings, metrics, log, waker).router())
+    binder = Binder(live, world, settings, log, reports)
+    app.include_router(scheduler_api(live, world, by_weight, settings, metrics, log, waker, binder).router())
     app.include_router(DebugApi(live, judge, by_weight, settings, metrics, log, reports).router())
     return Service(settings, live, metrics, app, reports, waker)
 
 
 def server_for(service: Service, host: str, port: int) -> uvicorn.Server:
-    """A uvicorn server for the service; `run()` blocks, `should_exit` stops it."""
+    """A uvicorn server for the service; `run()` blocks, `should_exit` stops it. Raises SettingsError for unusable certificates."""
     config = uvicorn.Config(
         service.app,
         host=host,
@@ -115,6 +144,10 @@ def server_for(service: Service, host: str, port: int) -> uvicorn.Server:
         timeout_keep_alive=service.settings.server.keep_alive_seconds,
         timeout_graceful_shutdown=5,
     )
+    if service.settings.server.tls != Tls():
+        tls = ServerTls(service.settings.server.tls)
+        config.load()
+        config.ssl = tls.context
     return uvicorn.Server(config)
 
 

@@ -77,6 +77,17 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A larger request body is answered with an error."""
     decision_log_bytes: Annotated[int, Meta(ge=0)] = 16 << 20
     """Memory for recent decisions on GET /v1/decisions; the oldest go first."""
+    body_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    """A request body that takes longer to arrive is answered with an error."""
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """TLS of the server. Files are read again when they change. All empty: plain HTTP."""
+
+    cert_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+    """Clients must show a certificate of this CA; empty: anybody may ask."""
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,6 +96,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_alive_seconds: Annotated[int, Meta(ge=1)] = 120
     """Longer than the 90 s after which kube-scheduler's client drops an idle connection."""
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
+    tls: Tls = Tls()
 
 
 class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +110,8 @@ class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     read_timeout_seconds: Annotated[float, Meta(gt=0)] = 330.0
     """Silence on a watch after which it is taken for dead; above watch_seconds."""
     max_backoff_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    max_state_age_seconds: Annotated[float, Meta(ge=0)] = 300.0
+    """While the API server cannot be reached decisions go on from the last state; once that is older, filter answers with an error."""
 
 
 class Dcgm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,6 +188,35 @@ class Waking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rejected pods remembered; the oldest are forgotten first."""
 
 
+class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Reckoning with pods that are decided and not yet visible on the watch."""
+
+    ttl_seconds: Annotated[float, Meta(ge=0)] = 30.0
+    """A hold whose pod has not been seen bound by then ends; 0: no holds."""
+
+
+class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bind verb, for a scheduler whose configuration names it (bindVerb: bind)."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=1000)] = 32
+    """Bindings in flight; more wait their turn."""
+    timeout_seconds: Annotated[float, Meta(gt=0)] = 5.0
+    """For one request to the API server."""
+
+
+class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What must be done once (events, waking pods) is done by the replica that has the Lease; every replica answers the verbs."""
+
+    enabled: bool = True
+    """false: for a single replica without rights to Leases."""
+    namespace: str = "fabricwise-system"
+    name: str = "fabricwise"
+    duration_seconds: Annotated[float, Meta(ge=1)] = 15.0
+    """A replica that has not renewed for so long has lost it."""
+    retry_seconds: Annotated[float, Meta(gt=0)] = 2.0
+    """Between two attempts to take or renew it."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
@@ -187,6 +230,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kube: Kube = Kube()
     telemetry: Telemetry = Telemetry()
     waking: Waking = Waking()
+    holds: Holding = Holding()
+    binding: Binding = Binding()
+    lease: Lease = Lease()
+    scheduler_names: tuple[str, ...] = ()
+    """Pods of other schedulers (spec.schedulerName) count as load but are passed through unjudged; empty: all that we are asked about
+    are judged."""
+
+    def is_foreign(self, scheduler_name: str | None) -> bool:
+        """Whether another scheduler answers for a pod of that schedulerName."""
+        return bool(self.scheduler_names) and (scheduler_name or "default-scheduler") not in self.scheduler_names
 
 
 def load_settings(path: Path | None) -> Settings:

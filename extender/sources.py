@@ -6,11 +6,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import kubernetes.client
 import msgspec
 
 from extender.adapters.dump_file import read_dump
+from extender.adapters.kube_binding import PodBinding
 from extender.adapters.kube_client import api_client
 from extender.adapters.kube_events import PodEvents
+from extender.adapters.kube_lease import KubeLease
 from extender.adapters.kube_objects import KubeObjects
 from extender.adapters.kube_waking import PodWaking
 from extender.adapters.kube_watch import KubeWatch
@@ -28,13 +31,30 @@ class Source:
 
     watch: KubeWatch | None = None
     feed: TelemetryFeed | None = None
+    lease: KubeLease | None = None
 
     def stop(self) -> None:
         """End whatever runs."""
+        if self.lease is not None:
+            self.lease.stop()
         if self.feed is not None:
             self.feed.stop()
         if self.watch is not None:
             self.watch.stop()
+
+
+def _wire(service: Service, client: kubernetes.client.ApiClient) -> KubeLease | None:
+    """What the service may write to the API server: events, one annotation on pending pods, bindings; the first two under a Lease."""
+    reports, settings = service.reports, service.settings
+    events, binding = PodEvents(KubeObjects(client)), PodBinding(KubeObjects(client, settings.binding.timeout_seconds))
+    reports.floor_missed, reports.placed = events.floor_missed, events.placed
+    reports.wake = PodWaking(KubeObjects(client)).wake
+    reports.bind, reports.pod = binding.bind, binding.pod
+    if not settings.lease.enabled:
+        return None
+    lease = KubeLease(KubeObjects(client, settings.lease.duration_seconds / 3), settings.lease)
+    reports.leading = lease.is_leading
+    return lease
 
 
 def connect(cluster: str, service: Service, kubeconfig: str | None = None, telemetry: bool = True) -> Source:
@@ -44,11 +64,12 @@ def connect(cluster: str, service: Service, kubeconfig: str | None = None, telem
     """
     if cluster == "kube":
         client = api_client(kubeconfig)
-        service.reports.floor_missed = PodEvents(KubeObjects(client)).floor_missed
-        service.reports.wake = PodWaking(KubeObjects(client)).wake
+        lease = _wire(service, client)
         watch = KubeWatch(client, service.live, service.settings.kube, service.metrics)
         watch.start()
-        return Source(watch, measured(service, "dcgm-exporter") if telemetry else None)
+        if lease is not None and telemetry:
+            lease.start()
+        return Source(watch, measured(service, "dcgm-exporter") if telemetry else None, lease)
     if cluster == "simulated":
         for listing in simulated(service.settings.resource).listing():
             service.live.apply((listing,))

@@ -1,7 +1,11 @@
 """Waking pods that we rejected everywhere, when telemetry or topology has cured that.
 
 kube-scheduler tries a rejected pod again when a pod or a node changes, not when a GpuTopology or a gauge does: without a nudge it would
-wait for the five-minute flush. Pods that a Kubernetes event wakes anyway are left to it.
+wait for the five-minute flush. Pods that a Kubernetes event wakes anyway are left to it; but an event that reached us within moments of
+the rejection may have reached kube-scheduler before it, and will not come again.
+
+Which pods wait is known from the API alone, by kube-scheduler's own word on them; a rejection that this replica answered adds the names
+asked about. Only the replica that leads wakes; one that begins to lead looks at all that wait.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extender.decision.cluster import Snapshot
+from extender.decision.cycle import demand_in
 from extender.decision.demand import Demand
 from extender.decision.judge import Judge
 from extender.live import LiveCluster
@@ -27,6 +32,9 @@ log = logging.getLogger("fabricwise.waking")
 MOST_NAMES = 64
 """Of a pod that was refused on more nodes, the names are not kept: five thousand pods times five thousand names are gigabytes."""
 
+LAG_SECONDS = 1.0
+"""By so much kube-scheduler's view may be ahead of ours, with a wide margin: 25 ms were measured."""
+
 _MOST_FAILURES = 3
 _MOST_DOUBLINGS = 6
 
@@ -38,9 +46,12 @@ class Waiting:
     namespace: str
     name: str
     uid: str
-    demand: Demand
+    demand: Demand | None
+    """None: to be read from the pod itself."""
     nodes: frozenset[str] | None
-    """That were asked about and refused; None: many, any may help."""
+    """That were asked about and refused; None: many, or not known: any may help."""
+    rejected_seconds: float = float("-inf")
+    """When this replica refused it last (monotonic)."""
     woken_seconds: float | None = None
     wakes: int = 0
     """Times it was woken and rejected again: each doubles the pause."""
@@ -50,11 +61,16 @@ class Waiting:
 class Waker:
     """Remembers rejected pods, and has those woken that a change of state helps. Nothing here is on a verb's path but `rejected`."""
 
-    def __init__(self, live: LiveCluster, judge: Judge, settings: Waking, metrics: Metrics, reports: Reports) -> None:
+    def __init__(
+        self, live: LiveCluster, judge: Judge, settings: Waking, metrics: Metrics, reports: Reports, resource: str = "nvidia.com/gpu"
+    ) -> None:
+        self._resource = resource
         self._live, self._judge, self._settings, self._metrics, self._reports = live, judge, settings, metrics, reports
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, Waiting] = OrderedDict()
-        self._cured: queue.SimpleQueue[tuple[Snapshot, Snapshot, frozenset[str]]] = queue.SimpleQueue()
+        self._cured: queue.SimpleQueue[_Moved] = queue.SimpleQueue()
+        self._last_rejected_seconds = float("-inf")
+        self._led = False
         self._due: OrderedDict[str, None] = OrderedDict()
         self._thread: threading.Thread | None = None
 
@@ -72,9 +88,17 @@ class Waker:
             before = self._waiting.pop(uid, None)
             named = frozenset(nodes) if len(nodes) <= MOST_NAMES else None
             past = (before.woken_seconds, before.wakes) if before else (None, 0)
-            self._waiting[uid] = Waiting(namespace, name, uid, demand, named, *past)
-            while len(self._waiting) > self._settings.max_pods:
-                self._waiting.popitem(last=False)
+            now = self._last_rejected_seconds = time.monotonic()
+            self._add(Waiting(namespace, name, uid, demand, named, now, *past))
+
+    def _add(self, pod: Waiting) -> None:
+        """Under the lock."""
+        self._waiting[pod.uid] = pod
+        while len(self._waiting) > self._settings.max_pods:
+            self._waiting.popitem(last=False)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="waking", daemon=True)
+            self._thread.start()
 
     def accepted(self, uid: str) -> None:
         """A filter call found the pod a node."""
@@ -88,42 +112,82 @@ class Waker:
             self._due.pop(uid, None)
 
     def observe(self, before: Snapshot, after: Snapshot) -> None:
-        """State has moved. Under the state's lock: only notes what may have cured something."""
+        """State has moved. Under the state's lock: only notes who waits, and what may have cured something."""
+        if before.pending is not after.pending and self._settings.enabled and self._reports.wake is not None:
+            self._note_pending(before, after)
         if not self._waiting:
             return
-        moved = frozenset(name for name in after.changed if _unheard_of(name, before, after))
-        if moved:
-            self._cured.put((before, after, moved))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="waking", daemon=True)
-                self._thread.start()
+        moved = frozenset(name for name in after.changed if _has_moved(name, before, after))
+        unheard = frozenset(name for name in moved if _unheard_of(name, before, after))
+        now = time.monotonic()
+        if unheard or (moved and now - self._last_rejected_seconds < LAG_SECONDS):
+            self._cured.put(_Moved(before, after, moved, unheard, now))
+
+    def _note_pending(self, before: Snapshot, after: Snapshot) -> None:
+        with self._lock:
+            for key in before.pending.keys() - after.pending.keys():
+                self._waiting.pop(key, None)
+                self._due.pop(key, None)
+            for key, pending in after.pending.items():
+                if pending.refused and key not in self._waiting and pending is not before.pending.get(key):
+                    meta = pending.pod.metadata
+                    self._add(Waiting(meta.namespace or "default", meta.name, key, None, None))
 
     def _run(self) -> None:
         """Woken one by one, at the configured rate."""
         pause = 1.0 / self._settings.max_per_second
         while True:
             try:
-                self._note_cured(*self._cured.get(timeout=0.2 if self._due else 5.0))
+                self._lead()
+                self._note_cured(self._cured.get(timeout=0.2 if self._due else 1.0))
                 while True:  # all that waits: each keeps two snapshots alive
-                    self._note_cured(*self._cured.get_nowait())
+                    self._note_cured(self._cured.get_nowait())
             except queue.Empty:
                 pass
             except Exception:  # a bug must not silently end the waking
                 log.exception("waking: unexpected")
-            if self._wake_next():
+            if self._led and self._wake_next():
                 time.sleep(pause)
 
-    def _note_cured(self, before: Snapshot, after: Snapshot, moved: frozenset[str]) -> None:
+    def _lead(self) -> None:
+        """Who begins to lead cannot know what the one before him still meant to wake."""
+        leads = self._reports.is_leading
+        if leads and not self._led:
+            with self._lock:
+                waiting = list(self._waiting.values())
+            fitting = [pod.uid for pod in waiting if self._fits(pod)] if self._reports.leading is not None else []
+            with self._lock:
+                self._due |= dict.fromkeys(fitting)
+        elif not leads:
+            self._due.clear()
+        self._led = leads
+
+    def _note_cured(self, moved: _Moved) -> None:
+        if not self._led:
+            return
         with self._lock:
             waiting = list(self._waiting.values())
-        cured: dict[Demand, frozenset[str]] = {}
+        cured: dict[tuple[Demand, bool], frozenset[str]] = {}
         for pod in waiting:
-            if pod.demand not in cured:
-                cured[pod.demand] = frozenset(name for name in moved if self._cures(pod.demand, before, after, name))
-            if cured[pod.demand] if pod.nodes is None else cured[pod.demand] & pod.nodes:
+            demand, lagging = self._demand(pod), moved.seconds - pod.rejected_seconds < LAG_SECONDS
+            if demand is None:
+                continue
+            if (demand, lagging) not in cured:
+                names = moved.all if lagging else moved.unheard
+                cured[demand, lagging] = frozenset(name for name in names if self._cures(demand, moved.before, moved.after, name))
+            if cured[demand, lagging] if pod.nodes is None else cured[demand, lagging] & pod.nodes:
                 with self._lock:
                     if pod.uid in self._waiting:
                         self._due[pod.uid] = None
+
+    def _demand(self, pod: Waiting) -> Demand | None:
+        """What a pod asks for; None where that makes no sense, or the pod is not there any more."""
+        if pod.demand is None:
+            snapshot = self._live.snapshot
+            pending = snapshot.pending.get(pod.uid)
+            found = demand_in(snapshot, pending.pod, self._resource) if pending else None
+            pod.demand = found if isinstance(found, Demand) else None
+        return pod.demand
 
     def _cures(self, demand: Demand, before: Snapshot, after: Snapshot, name: str) -> bool:
         old, new = before.views.get(name), after.views.get(name)
@@ -153,9 +217,9 @@ class Waker:
 
     def _fits(self, pod: Waiting) -> bool:
         """An earlier one may have taken the place meanwhile."""
-        views = self._live.snapshot.views
+        demand, views = self._demand(pod), self._live.snapshot.views
         names = views if pod.nodes is None else [name for name in pod.nodes if name in views]
-        return any(self._judge.judge(pod.demand, views[name].state).feasible for name in names)
+        return demand is not None and any(self._judge.judge(demand, views[name].state).feasible for name in names)
 
     def _wake(self, pod: Waiting, now: float) -> None:
         pod.woken_seconds, pod.wakes = now, pod.wakes + 1
@@ -166,6 +230,23 @@ class Waker:
             pod.failures += 1
             with self._lock:
                 self._due[pod.uid] = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """Two snapshots, one after the other, and the nodes whose state differs."""
+
+    before: Snapshot
+    after: Snapshot
+    all: frozenset[str]
+    unheard: frozenset[str]
+    """Those of them of which kube-scheduler heard nothing."""
+    seconds: float
+
+
+def _has_moved(name: str, before: Snapshot, after: Snapshot) -> bool:
+    old, new = before.views.get(name), after.views.get(name)
+    return old is not None and new is not None and old.state is not new.state
 
 
 def _unheard_of(name: str, before: Snapshot, after: Snapshot) -> bool:

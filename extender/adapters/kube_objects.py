@@ -1,4 +1,4 @@
-"""Reading and applying single objects on the API server, for the agent. No exception of the client leaves this module."""
+"""Reading and writing single objects on the API server. No exception of the client leaves this module."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ class KubeObjects:
     def merge(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
         """A JSON merge patch. Raises ApiError; 404 and 409 where the object is gone or another one of that name."""
         return self._send("PATCH", path, (), {"Content-Type": "application/merge-patch+json"}, json.dumps(patch))
+
+    def replace(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """The whole object, over the resourceVersion it names. Raises ApiError; 409 where it has changed since."""
+        return self._send("PUT", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))
 
     def delete(self, path: str) -> dict[str, Any]:
         """Delete an object at once. Raises ApiError; 404 where it is not there."""

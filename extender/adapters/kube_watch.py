@@ -1,4 +1,4 @@
-"""List and watch of a real API server, for nodes, bound pods and GpuTopologies.
+"""List and watch of a real API server, for nodes, pods that have not ended, and GpuTopologies.
 
 Three nested loops per kind: for ever; list, then watch; one stream. A watch that ends is resumed where it stopped; a
 410 (the server no longer has that history) lists again; everything else backs off and tries again. The state last
@@ -25,7 +25,7 @@ import urllib3
 
 from extender.adapters.kube_client import credentials
 from extender.adapters.manifests import Seen, gone, seen
-from extender.decision.changes import Change, ClockTicked, Listed
+from extender.decision.changes import Change, ClockTicked, Heard, Listed, Silenced
 from extender.errors import ClusterSourceError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
@@ -49,7 +49,7 @@ class Resource:
 
 RESOURCES = (
     Resource("Node", "nodes", "/api/v1/nodes"),
-    Resource("Pod", "pods", "/api/v1/pods", "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"),
+    Resource("Pod", "pods", "/api/v1/pods", "status.phase!=Succeeded,status.phase!=Failed"),
     Resource("GpuTopology", "topologies", f"/apis/{GROUP}/{VERSION}/{PLURAL}", optional=True),
 )
 
@@ -95,6 +95,8 @@ class KubeWatch:
     def __init__(self, client: kubernetes.client.ApiClient, live: LiveCluster, settings: Kube, metrics: Metrics) -> None:
         self._client, self._live, self._settings, self._metrics = client, live, settings, metrics
         self._stop = threading.Event()
+        self._silent: set[str] = set()
+        """Kinds that the state takes for unheard of; each thread speaks of its own kind alone."""
 
     def start(self) -> None:
         """Begin to follow; returns at once."""
@@ -131,19 +133,34 @@ class KubeWatch:
             except _RefusedError as refusal:
                 if refusal.status == 404 and resource.optional:
                     self._live.apply((Listed(resource.listed_as, ()),))
+                    self._hears(resource)
                     version, failures = None, 0
                     self._stop.wait(_ABSENT_RETRY_SECONDS)
                     continue
+                self._hears_nothing(resource)
                 self._failed(resource, str(refusal.status or "connection"))
                 log.warning("%s: %s", resource.listed_as, refusal)
             except Exception:  # a bug must not silently end a watch: say it, start afresh
                 version = None
+                self._hears_nothing(resource)
                 self._failed(resource, "internal")
                 log.exception("%s: unexpected; listing again", resource.listed_as)
             self._stop.wait(self._backoff(failures))
 
     def _failed(self, resource: Resource, cause: str) -> None:
         self._metrics.watch_failures.labels(resource.listed_as, cause).inc()
+
+    def _hears(self, resource: Resource) -> None:
+        """The API server answers for this kind."""
+        if resource.listed_as in self._silent:
+            self._silent.discard(resource.listed_as)
+            self._live.apply((Heard(resource.listed_as),))
+
+    def _hears_nothing(self, resource: Resource) -> None:
+        """From now on the state of this kind may be getting old."""
+        if resource.listed_as not in self._silent:
+            self._silent.add(resource.listed_as)
+            self._live.apply((Silenced(resource.listed_as, time.monotonic()),))
 
     def _backoff(self, failures: int) -> float:
         longest = min(self._settings.max_backoff_seconds, 0.05 * 2 ** min(failures, 10))
@@ -192,6 +209,7 @@ class KubeWatch:
         seconds = self._settings.watch_seconds
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         with closing(self._get(resource, query)) as response:
+            self._hears(resource)
             for lines in _line_batches(response):
                 if self._stop.is_set():
                     return

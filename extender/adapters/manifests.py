@@ -25,13 +25,13 @@ def seen(kind: str, manifest: Any) -> Seen:
     name = object_name(manifest)
     if kind == "GpuTopology":
         try:
-            return TopologySeen(name, decode(manifest))
+            return TopologySeen(name, decode(manifest), _version(manifest))
         except TopologyError as error:
-            return TopologySeen(name, str(error))
+            return TopologySeen(name, str(error), _version(manifest))
     try:
         if kind == "Node":
-            return NodeSeen(msgspec.convert(manifest, Node, strict=False))
-        return PodSeen(msgspec.convert(manifest, Pod, strict=False))
+            return NodeSeen(msgspec.convert(manifest, Node, strict=False), _version(manifest))
+        return PodSeen(msgspec.convert(manifest, Pod, strict=False), _version(manifest))
     except msgspec.ValidationError as error:
         raise ClusterSourceError(f"{kind} {name}: {error}") from error
 
@@ -40,12 +40,18 @@ def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone:
     """An object that was deleted -> its change."""
     name = object_name(manifest)
     if kind == "Node":
-        return NodeGone(name)
+        return NodeGone(name, _version(manifest))
     if kind == "GpuTopology":
-        return TopologyGone(name)
+        return TopologyGone(name, _version(manifest))
     change = seen("Pod", manifest)
     assert isinstance(change, PodSeen)
-    return PodGone(change.pod.key)
+    return PodGone(change.pod.key, change.version)
+
+
+def _version(manifest: dict[str, Any]) -> int | None:
+    """resourceVersion, which is a growing number (Kubernetes 1.35, KEP-5504); None where there is none, as in a file written by hand."""
+    text = manifest["metadata"].get("resourceVersion")
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else None
 
 
 def object_name(manifest: Any) -> str:

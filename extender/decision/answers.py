@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from extender.decision.annotations import LINKS, Wishes
 from extender.decision.cluster import NodeView, Snapshot
-from extender.decision.demand import Demand, classified, demand_of
-from extender.decision.inferred import NOTHING_INFERRED, inferred, inferred_answer, with_inference
-from extender.decision.judge import UNKNOWN_NODE, Judge
+from extender.decision.cycle import begin
+from extender.decision.demand import Demand
+from extender.decision.holds import NO_HOLDS, Hold, Holds
+from extender.decision.inferred import NOTHING_INFERRED, inferred, inferred_answer
+from extender.decision.judge import Judge, judge_all
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
 from extender.decision.pressure import Pressure
 from extender.decision.reasons import Rejection
 from extender.decision.rules import Rules
 from extender.decision.scores import NO_RANKS, Ranker, Ranking
-from extender.decision.verdict import Evidence, Verdict, verdict_of
+from extender.decision.verdict import Verdict
 from extender.settings import Scoring, Settings
 from extender.telemetry.answers import telemetry_answer
 from extender.telemetry.conditions import TUNING, Tuning
 from topology.fabric import assumptions, fabric_name
 from topology.hardware import positions_of
 from topology.record import TopologyRecord
-
-
-def judge_all(judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, names: Sequence[str]) -> list[Verdict]:
-    """A verdict per name, in order. A demand that is itself a refusal refuses every node."""
-    if isinstance(demand, Rejection):
-        return [verdict_of(demand, Evidence())] * len(names)
-    views, memory, judged = snapshot.views, judge.remembered(demand), judge.judge
-    verdicts: list[Verdict] = []
-    for name in names:
-        view = views.get(name)
-        if view is None:
-            verdicts.append(UNKNOWN_NODE)
-        else:
-            state = view.state
-            verdicts.append(memory.get(state) or judged(demand, state))
-    return verdicts
-
-
-def demand_in(snapshot: Snapshot, pod: Pod, resource: str) -> Demand | Rejection:
-    """What a pod asks for, with what its workload class and its model add."""
-    return with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
 
 
 def rules(settings: Settings) -> Rules:
@@ -78,13 +59,16 @@ def ranker(scoring: Scoring) -> Ranker:
     return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value)
 
 
-def explain(judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource: str) -> dict[str, Any]:
+def explain(
+    judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource: str, holds: Holds = NO_HOLDS, steady_seconds: float = 0.0
+) -> dict[str, Any]:
     """What would be decided about the pod over all nodes, and why."""
-    demand = demand_in(snapshot, pod, resource)
-    names = sorted(snapshot.views)
-    verdicts = judge_all(judge, snapshot, demand, names)
+    cycle = begin(snapshot, holds, pod, resource, steady_seconds)
+    demand, names = cycle.demand, sorted(snapshot.views)
+    verdicts = judge_all(judge, snapshot, demand, names, cycle.guests)
     ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, verdicts)
-    rows = [node_answer(name, verdict, ranks.get(verdict)) for name, verdict in zip(names, verdicts, strict=True)]
+    decided = ranks.decided(names, verdicts, pod.key)
+    rows = [node_answer(name, verdict, ranks.get(verdict, name == decided)) for name, verdict in zip(names, verdicts, strict=True)]
     rows.sort(key=_order)
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
     told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(pod, demand, resource)
@@ -182,6 +166,22 @@ def outcome_answer(outcome: Outcome) -> dict[str, Any]:
         "bandwidth_gbps": known.busbw_gbps,
         "expected_bandwidth_gbps": outcome.expected_gbps,
         "in_support": outcome.in_support,
+    }
+
+
+def hold_answer(hold: Hold, steady_seconds: float) -> dict[str, Any]:
+    """A pod that was decided for a node and is not visible there yet."""
+    evidence = hold.evidence
+    return {
+        "pod": f"{hold.namespace}/{hold.name}",
+        "uid": hold.key,
+        "node": hold.node,
+        "gpus": hold.demand.total,
+        "expected_bandwidth_gbps": evidence.expected_gbps,
+        "predicted": [{"gpus": list(p.gpus), "probability": p.probability, "bandwidth_gbps": p.busbw_gbps} for p in evidence.prospects],
+        "age_seconds": round(steady_seconds - hold.placed_steady_seconds, 3),
+        "ends_in_seconds": round(hold.until_steady_seconds - steady_seconds, 3),
+        "decision": hold.decision,
     }
 
 

@@ -6,110 +6,44 @@ views are recomputed for those alone.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any, assert_never
 
-from extender.decision.classes import WorkloadClass
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot
 from extender.decision.components import resident
-from extender.decision.demand import Demand, asks_for_slices, demand_of
-from extender.decision.holdings import BoundPod
-from extender.decision.objects import Meta, Node, Pod
+from extender.decision.demand import Demand, asks_for_slices
+from extender.decision.events import (
+    Change,
+    ClassesSeen,
+    ClockTicked,
+    Heard,
+    Listed,
+    NodeGone,
+    NodeSeen,
+    ObjectGone,
+    ObjectSeen,
+    PodGone,
+    PodSeen,
+    Silenced,
+    TelemetrySeen,
+    TopologyGone,
+    TopologySeen,
+)  # fmt: skip
+from extender.decision.load import Pending, bound_pod, held_demand, pending_pod
+from extender.decision.objects import Node, Pod
 from extender.decision.targets import Target, target_of
 from extender.decision.views import Times, node_view, stale_since, with_telemetry
-from extender.telemetry.conditions import NodeTelemetry, observe
-from extender.telemetry.readings import DeviceReading, EngineReading
-from topology.record import TopologyRecord
+from extender.telemetry.conditions import NodeTelemetry, observe, vacated
+from topology.hardware import positions_of
 
+__all__ = [
+    "Change", "ClassesSeen", "ClockTicked", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "Silenced", "TelemetrySeen",
+    "TopologyGone", "TopologySeen", "fold", "fold_all",
+]  # fmt: skip
 
-@dataclass(frozen=True, slots=True)
-class NodeSeen:
-    """A node was listed, added or modified."""
-
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class NodeGone:
-    """A node was deleted."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class PodSeen:
-    """A pod was listed, added or modified."""
-
-    pod: Pod
-
-
-@dataclass(frozen=True, slots=True)
-class PodGone:
-    """A pod was deleted."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class TopologySeen:
-    """A GpuTopology was listed, added or modified; a str says why it could not be read."""
-
-    node: str
-    record: TopologyRecord | str
-
-
-@dataclass(frozen=True, slots=True)
-class TopologyGone:
-    """A GpuTopology was deleted."""
-
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClockTicked:
-    """Time has passed: what was fresh may now be stale."""
-
-    now_seconds: float | None
-    """Unix time; None where it does not pass, as on a dump."""
-    steady_seconds: float | None = None
-    """The same moment on a clock that never goes back; None: the Unix time will do."""
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetrySeen:
-    """A look at some devices or engines of a node. What it does not name is left to grow old."""
-
-    node: str
-    steady_seconds: float
-    """When it was taken."""
-    devices: tuple[DeviceReading, ...] = ()
-    engines: tuple[tuple[str, tuple[EngineReading, ...]], ...] = ()
-    """(pod key, its engines)."""
-    problems: tuple[str, ...] = ()
-    """Why there is less than there should be."""
-    source: str = ""
-    """Who says so; his problems replace those he had before."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClassesSeen:
-    """The workload classes were read, all of them."""
-
-    classes: Mapping[str, WorkloadClass]
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A kind was listed in full: what is not in `changes` no longer exists."""
-
-    kind: str
-    changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]
-
-
-Change = NodeSeen | NodeGone | PodSeen | PodGone | TopologySeen | TopologyGone | ClockTicked | TelemetrySeen | ClassesSeen | Listed
+MOST_BURIED = 10_000
+"""Deleted objects remembered: many more than a watch could ever deliver out of order."""
 
 
 def fold(snapshot: Snapshot, change: Change, resource: str, defaults: NodeDefaults = NODE_DEFAULTS) -> Snapshot:
@@ -150,26 +84,16 @@ class _Draft:
 
     def apply(self, change: Change) -> None:
         match change:
-            case NodeSeen(node):
-                self._put("nodes", node.metadata.name, node)
-            case NodeGone(name):
-                self._drop("nodes", name)
-                self._drop("telemetry", name)
-            case TopologySeen(name, record):
-                self._put("topologies", name, record)
-            case TopologyGone(name):
-                self._drop("topologies", name)
-            case PodSeen(pod):
-                demand = _held(pod, self.resource)
-                self._ask(pod.key, demand.groups if demand else ())
-                self._aim(pod.key, target_of(pod, demand is not None, self.defaults.targets))
-                self._note("residents", pod.key, None if demand is not None or asks_for_slices(pod, self.resource) else resident(pod))
-                self._pod_seen(pod, demand)
-            case PodGone(key):
-                self._ask(key, ())
-                self._aim(key, None)
-                self._note("residents", key, None)
-                self._unbind(key)
+            case NodeSeen() | PodSeen() | TopologySeen():
+                name = f"{_KINDS[type(change)]}/{_name(change)}"
+                if self._is_news(name, change.version):
+                    self._object_seen(change)
+                    self._remember(name, change.version, _is_kept(self, change))
+            case NodeGone(key, version) | PodGone(key, version) | TopologyGone(key, version):
+                name = f"{_KINDS[type(change)]}/{key}"
+                if version is None or version >= self._read("versions").get(name, version):
+                    self._object_gone(change)
+                    self._bury(name, version)
             case ClockTicked(now_seconds, steady_seconds):
                 self._tick(now_seconds, now_seconds if steady_seconds is None else steady_seconds)
             case TelemetrySeen(name):
@@ -180,8 +104,67 @@ class _Draft:
                     self.touched |= set(self._read("nodes"))
             case Listed(kind, changes):
                 self._relist(kind, changes)
+            case Silenced(kind, since):
+                self._note("silent", kind, self._read("silent").get(kind, since))
+            case Heard(kind):
+                self._note("silent", kind, None)
             case _:
                 assert_never(change)
+
+    def _object_seen(self, change: ObjectSeen) -> None:
+        match change:
+            case NodeSeen(node):
+                self._put("nodes", node.metadata.name, node)
+            case TopologySeen(name, record):
+                self._put("topologies", name, record)
+            case PodSeen(pod):
+                demand = held_demand(pod, self.resource)
+                self._ask(pod.key, demand.groups if demand else ())
+                self._aim(pod.key, target_of(pod, demand is not None, self.defaults.targets))
+                self._note("residents", pod.key, None if demand is not None or asks_for_slices(pod, self.resource) else resident(pod))
+                self._wait(pod.key, pending_pod(pod, self.resource, demand))
+                self._pod_seen(pod, demand)
+
+    def _object_gone(self, change: ObjectGone) -> None:
+        match change:
+            case NodeGone(name):
+                self._drop("nodes", name)
+                self._drop("telemetry", name)
+            case TopologyGone(name):
+                self._drop("topologies", name)
+            case PodGone(key):
+                self._ask(key, ())
+                self._aim(key, None)
+                self._note("residents", key, None)
+                self._wait(key, None)
+                self._vacate(key)
+                self._unbind(key)
+
+    def _is_news(self, name: str, version: int | None) -> bool:
+        """Whether nothing newer is known of the object, and not that it was deleted since."""
+        if version is None:
+            return True
+        known: int = self._read("versions").get(name, version)
+        buried: int = self._read("buried").get(name, -1)
+        return known <= version and buried < version
+
+    def _remember(self, name: str, version: int | None, kept: bool) -> None:
+        """Versions only of what is kept: most pods of a cluster have nothing to do with GPUs."""
+        if version is not None and (kept or name in self._read("versions")) and self._read("versions").get(name) != version:
+            self._write("versions")[name] = version
+
+    def _bury(self, name: str, version: int | None) -> None:
+        if name not in self._read("versions"):
+            return
+        known = self._write("versions").pop(name)
+        buried = self._write("buried")
+        buried[name] = known if version is None else version
+        if len(buried) > MOST_BURIED:
+            del buried[next(iter(buried))]
+
+    def keeps(self, key: str) -> bool:
+        """Whether anything is kept of a pod."""
+        return any(key in self._read(table) for table in _OF_PODS)
 
     def _tick(self, now_seconds: float | None, steady_seconds: float | None) -> None:
         """Nodes whose status or telemetry has become stale are looked at anew. What is fresh comes as a change of its own."""
@@ -220,8 +203,9 @@ class _Draft:
             self.touched.add(name)
 
     def _pod_seen(self, pod: Pod, demand: Demand | None) -> None:
-        bound = bound_pod(pod, demand)
+        bound = bound_pod(pod, demand, self.resource)
         if bound is None:
+            self._vacate(pod.key)
             self._unbind(pod.key)
         elif self._read("pods").get(bound.key) != bound:
             self._unbind(bound.key)
@@ -263,14 +247,49 @@ class _Draft:
         if key not in self._read("pods"):
             return
         bound = self._write("pods").pop(key)
-        by_node = self._write("by_node")
-        left = by_node[bound.node] - {key}
-        by_node[bound.node] = left
-        if not left:
-            del by_node[bound.node]
+        self._leave("by_node", bound.node, key)
         self.touched.add(bound.node)
 
-    def _relist(self, kind: str, changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]) -> None:
+    def _vacate(self, key: str) -> None:
+        """A pod leaves: what was last seen in the memory of its devices was its own, not a stranger's. Where nobody knew which they
+        are, that may be any that nobody else is known to hold."""
+        bound = self._read("pods").get(key)
+        telemetry = self._read("telemetry").get(bound.node) if bound else None
+        view = self.before.views.get(bound.node) if bound else None
+        if bound is None or telemetry is None or view is None or view.machine is None:
+            return
+        others = {position for other, masks in view.known.items() if other != key for mask in masks for position in positions_of(mask)}
+        own = [position for mask in view.known.get(key, ()) for position in positions_of(mask)]
+        places = own or [position for position in range(len(view.machine.gpus)) if position not in others]
+        left = {view.machine.gpus[position].uuid or view.machine.gpus[position].index for position in places}
+        devices = {name: vacated(one) if name[0] in left or one.reading.index in left else one for name, one in telemetry.devices.items()}
+        self._write("telemetry")[bound.node] = replace(telemetry, devices=devices)
+        self.measured.add(bound.node)
+
+    def _wait(self, key: str, pending: Pending | None) -> None:
+        """A pod waits for a node, or does not any more. No view depends on that: whom to leave room for is asked per pod."""
+        before = self._read("pending").get(key)
+        was, now = before.nominated if before else None, pending.nominated if pending else None
+        if was is not None and was != now:
+            self._leave("nominated", was, key)
+        if now is not None and was != now:
+            nominated = self._write("nominated")
+            nominated[now] = nominated.get(now, frozenset()) | {key}
+        self._note("pending", key, pending)
+
+    def _leave(self, table: str, node: str, key: str) -> None:
+        by_node = self._write(table)
+        left = by_node[node] - {key}
+        by_node[node] = left
+        if not left:
+            del by_node[node]
+
+    def _relist(self, kind: str, changes: tuple[ObjectSeen, ...]) -> None:
+        for table in ("versions", "buried"):  # a listing is the truth, even of a server that was set back to an older state
+            if stale := [name for name in self._read(table) if name.startswith(f"{kind}/")]:
+                written = self._write(table)
+                for name in stale:
+                    del written[name]
         for name in self._absent(kind, changes):
             match kind:
                 case "nodes":
@@ -283,9 +302,9 @@ class _Draft:
             self.apply(change)
         self.listed = self.listed | {kind}
 
-    def _absent(self, kind: str, changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]) -> list[str]:
+    def _absent(self, kind: str, changes: tuple[ObjectSeen, ...]) -> list[str]:
         present = {_name(change) for change in changes}
-        tables = ("pods", "asked", "targets", "residents") if kind == "pods" else (kind,)
+        tables = _OF_PODS if kind == "pods" else (kind,)
         known = {name for table in tables for name in self._read(table)}
         return sorted(known - present)
 
@@ -324,7 +343,18 @@ class _Draft:
         )
 
 
-def _name(change: NodeSeen | PodSeen | TopologySeen) -> str:
+_KINDS: dict[type, str] = {
+    NodeSeen: "nodes", NodeGone: "nodes", PodSeen: "pods", PodGone: "pods", TopologySeen: "topologies", TopologyGone: "topologies",
+}  # fmt: skip
+_OF_PODS = ("pods", "asked", "targets", "residents", "pending")
+"""Tables by pod key."""
+
+
+def _is_kept(draft: _Draft, change: ObjectSeen) -> bool:
+    return not isinstance(change, PodSeen) or draft.keeps(change.pod.key)
+
+
+def _name(change: ObjectSeen) -> str:
     match change:
         case NodeSeen(node):
             return node.metadata.name
@@ -334,48 +364,3 @@ def _name(change: NodeSeen | PodSeen | TopologySeen) -> str:
             return name
         case _:
             assert_never(change)
-
-
-def bound_pod(pod: Pod, demand: Demand | None) -> BoundPod | None:
-    """The pod as load, of what it asks for: None when it is not bound, has ended, or holds no GPU."""
-    ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
-    if not pod.spec.node_name or ended or demand is None:
-        return None
-    meta = pod.metadata
-    devices = _devices(pod)
-    return BoundPod(
-        pod.key, meta.namespace or "default", meta.name, pod.spec.node_name, demand, meta.creation_timestamp or "",
-        devices, _seen_seconds(pod) if devices else None,
-    )  # fmt: skip
-
-
-def _devices(pod: Pod) -> tuple[tuple[str, ...], ...]:
-    """Device ids per container, init containers' that have ended included no more; of NVIDIA's resources only."""
-    status = pod.status
-    sidecars = {container.name for container in pod.spec.init_containers or () if container.restart_policy == "Always"}
-    running = [entry for entry in (status.init_container_statuses or () if status else ()) if entry.name in sidecars]
-    running += (status.container_statuses or []) if status else []
-    groups = []
-    for container in running:
-        held = [resource for resource in container.allocated_resources_status or () if resource.name.startswith("nvidia.com/")]
-        groups.append(tuple(device.resource_id for resource in held for device in resource.resources or ()))
-    return tuple(group for group in groups if group)
-
-
-def _seen_seconds(pod: Pod) -> float | None:
-    """When the pod's status last moved, by its conditions: the API has no better time for it."""
-    times = [condition.last_transition_time for condition in (pod.status.conditions or () if pod.status else ())]
-    seconds = [datetime.fromisoformat(time).timestamp() for time in times if time and _TIME.match(time)]
-    return max(seconds, default=None)
-
-
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
-
-
-def _held(pod: Pod, resource: str) -> Demand | None:
-    """What a pod holds once it is bound: its GPUs, whatever its annotations say; None where it asks for none.
-
-    A request that makes no sense got past the API server some other way: nothing we can count.
-    """
-    demand = demand_of(Pod(metadata=Meta(name=pod.metadata.name), spec=pod.spec), resource)
-    return demand if isinstance(demand, Demand) and demand.total else None

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from extender.decision.classes import WorkloadClass
 from extender.decision.components import Resident
 from extender.decision.holdings import BoundPod
+from extender.decision.load import Pending
 from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, Burden
 from extender.decision.sharing import Sharing, Slice
@@ -89,6 +90,8 @@ class NodeState:
     live: Live = NOTHING
     burden: Burden = NO_BURDEN
     """What telemetry makes of each position, whoever asks."""
+    usable: int = 0
+    """Mask of positions that could be free if every pod left: neither sick nor fenced."""
     bare: NodeState | None = None
     """The same state without telemetry, which many nodes share; None where this is it."""
 
@@ -137,8 +140,7 @@ class Snapshot:
     listed: frozenset[str] = frozenset()
     """Kinds that have been listed in full."""
     sizes: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
-    """GPUs per container -> how many containers of the known pods ask for so many. An API server is asked for bound pods that
-    have not ended; a dump may hold others."""
+    """GPUs per container -> how many containers of the known pods ask for so many, pending ones included."""
     asked: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """The same per pod key, for pods that ask for GPUs."""
     revision: int = 0
@@ -156,6 +158,21 @@ class Snapshot:
     """What can be asked for telemetry, by pod key."""
     steady_seconds: float | None = None
     """The same tick on a clock that never goes back: what telemetry's ages are measured by."""
+
+    pending: Mapping[str, Pending] = field(default_factory=lambda: MappingProxyType({}))
+    """Pods that ask for GPUs and wait for a node, by key."""
+    nominated: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    """Node -> keys of the pending pods that preemption has chosen it for."""
+    versions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """"kind/key" of what is known -> its resourceVersion, where it has one."""
+    buried: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """The same of what was deleted lately, oldest first: a change that comes late must not bring it back."""
+    silent: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Kind -> since when nothing is heard of it (steady seconds)."""
+
+    def age_seconds(self, steady_seconds: float) -> float:
+        """How old this state may be: 0 while every kind is being watched."""
+        return max((steady_seconds - since for since in self.silent.values()), default=0.0)
 
     @property
     def missing(self) -> tuple[str, ...]:

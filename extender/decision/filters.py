@@ -151,13 +151,13 @@ def of_its_class(demand: Demand, state: NodeState, _rules: Rules) -> Rejection |
 
 
 def reaches_link(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
-    """With all its GPUs free the node has sets joined by links of the class the pod demands. An unknown topology promises nothing."""
+    """With every pod gone, the node's sound GPUs have sets joined by links of the class demanded. An unknown topology promises nothing."""
     most = demand.wishes.min_link
     if most is None or not demand.needs_links:
         return None
     if state.table is None:
         return Rejection(Reason.LINK_CLASS_MISSING, f"pod demands {LINKS[most]}, topology unknown")
-    joined = links.largest(state.table, most)
+    joined = links.largest(state.table, most, state.usable)
     if max(demand.groups) <= joined:
         return None
     return Rejection(Reason.LINK_CLASS_MISSING, f"pod demands {LINKS[most]} between {max(demand.groups)} GPUs, here it joins {joined}")
@@ -203,14 +203,14 @@ def no_hazard(demand: Demand, state: NodeState, rules: Rules) -> Rejection | Non
 
 
 def reaches_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
-    """With all its GPUs free the node has sets that reach the pod's bandwidth floor. An unknown topology promises nothing."""
+    """With every pod gone, the node's sound GPUs have sets that reach the pod's bandwidth floor. An unknown topology promises nothing."""
     floor = demand.wishes.min_busbw_gbps
     if floor is None or not demand.needs_links:
         return None
     if state.table is None:
         return Rejection(Reason.LINK_TOO_SLOW, f"pod demands {floor:g} GB/s, topology unknown")
     for size in {size for size in demand.groups if size > 1}:
-        found = state.table.extremes((1 << state.table.size) - 1, size)
+        found = state.table.extremes(state.usable, size)
         best = found[0].busbw_gbps if found else None
         if best is None or best < floor:
             return Rejection(Reason.LINK_TOO_SLOW, f"pod demands {floor:g} GB/s, the best {size} GPUs here give {best or 0:g}")

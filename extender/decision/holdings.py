@@ -9,9 +9,10 @@ knows is simply taken.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from extender.decision.demand import Demand
+from extender.decision.requests import Requests
 from topology.hardware import Machine, mask_of
 from topology.record import Allocation, TopologyRecord
 
@@ -32,6 +33,15 @@ class BoundPod:
     """Device ids per container, where the pod's status names them."""
     devices_seen_seconds: float | None = None
     """Unix time of the newest condition of that status."""
+    priority: int = 0
+    terminating: bool = False
+    """Whether it has been told to end: it holds its devices until it has."""
+    floor_gbps: float | None = None
+    """The bandwidth it demands by annotation."""
+    recorded: bool = False
+    """Whether it carries the record of its decision."""
+    others: Requests = ()
+    """What else leaves with it: CPU, memory and so on."""
 
     @property
     def full_name(self) -> str:
@@ -80,6 +90,26 @@ def holdings(record: TopologyRecord, pods: tuple[BoundPod, ...], stale: bool, wi
     sick = mask_of([place[index] for index, _ in status.unhealthy]) if status else 0
     free = mask_of(range(len(machine.gpus))) & ~taken & ~sick & ~withheld
     return Holdings(free, known, tuple(pod for pod in pods if pod.key not in known), tuple(disagreements))
+
+
+def released(record: TopologyRecord, left: tuple[BoundPod, ...], known: tuple[BoundPod, ...] | None = None) -> TopologyRecord:
+    """The record as it will be when the agent has seen that these pods left; with `known`, also those it names that are none of them."""
+    status = record.status
+    if status is None:
+        return record
+    gone = [one for one in status.allocated if _has_left(one, left, known)]
+    if not gone:
+        return record
+    kept = tuple(one for one in status.allocated if one not in gone)
+    free = None if status.free is None else tuple(sorted({*status.free, *(one.index for one in gone)}))
+    return replace(record, status=replace(status, allocated=kept, free=free))
+
+
+def _has_left(entry: Allocation, left: tuple[BoundPod, ...], known: tuple[BoundPod, ...] | None) -> bool:
+    if _holder(entry, left) is not None:
+        return True
+    named = bool(entry.pod_uid or entry.pod_name)
+    return known is not None and named and _holder(entry, known) is None
 
 
 def _by_pod(allocated: tuple[Allocation, ...], pods: tuple[BoundPod, ...], place: Mapping[int, int]) -> dict[str, int]:

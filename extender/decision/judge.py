@@ -6,7 +6,7 @@ distinct states cost forty judgements the first time and five thousand look-ups 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -14,11 +14,13 @@ from extender.decision import links
 from extender.decision.cluster import NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
 from extender.decision.filters import refuse, refuse_live
+from extender.decision.holds import NO_GUESTS, Guests
 from extender.decision.pressure import pressure
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.rules import RULES, Rules, learnt_mix
 from extender.decision.standing import NOTHING
 from extender.decision.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, verdict_of
+from extender.decision.views import with_guests
 from topology.hardware import positions_of
 from topology.placement import DEFAULT_SIZE_MIX, PlacementTable
 from topology.prediction import Outcome
@@ -121,6 +123,27 @@ class Judge:
                 below = known[bare] = judge_bare(demand, bare, self._mix, self._rules)
             verdict = memory[state] = overlaid(demand, state, below, self._rules)
         return verdict
+
+
+def judge_all(
+    judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, names: Sequence[str], guests: Guests = NO_GUESTS
+) -> list[Verdict]:
+    """A verdict per name, in order. A demand that is itself a refusal refuses every node.
+
+    `guests`: pods to reckon with on some nodes beside those that the snapshot shows there.
+    """
+    if isinstance(demand, Rejection):
+        return [verdict_of(demand, Evidence())] * len(names)
+    views, memory, judged = snapshot.views, judge.remembered(demand), judge.judge
+    verdicts: list[Verdict] = []
+    for name in names:
+        view = views.get(name)
+        if view is None:
+            verdicts.append(UNKNOWN_NODE)
+        else:
+            state = with_guests(view.state, guests[name]) if name in guests else view.state
+            verdicts.append(memory.get(state) or judged(demand, state))
+    return verdicts
 
 
 def judge(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rules = RULES) -> Verdict:

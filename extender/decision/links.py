@@ -25,9 +25,9 @@ def worst(table: PlacementTable, mask: int) -> int | None:
 
 
 @lru_cache(maxsize=4096)
-def largest(table: PlacementTable, most: int) -> int:
-    """How many GPUs of a machine are joined, each to each, by links of at most that rank."""
+def largest(table: PlacementTable, most: int, among: int) -> int:
+    """How many of a machine's GPUs are joined, each to each, by links of at most that rank; `among` is a mask of those that count."""
     graph: nx.Graph[int] = nx.Graph()
-    graph.add_nodes_from(range(table.size))
-    graph.add_edges_from((a, b) for a, b in combinations(range(table.size), 2) if rank(table, a, b) <= most)
+    graph.add_nodes_from(positions_of(among))
+    graph.add_edges_from((a, b) for a, b in combinations(positions_of(among), 2) if rank(table, a, b) <= most)
     return max((len(clique) for clique in nx.find_cliques(graph)), default=0)

@@ -24,6 +24,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
     owner_references: list[Owner] | None = None
 
 
@@ -97,6 +98,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     init_containers: list[Container] | None = None
     node_name: str | None = None
     scheduler_name: str | None = None
+    priority: int | None = None
 
 
 class DeviceHealth(msgspec.Struct, frozen=True):
@@ -126,6 +128,7 @@ class PodCondition(msgspec.Struct, frozen=True, rename="camel"):
     last_transition_time: str | None = None
     type: str = ""
     status: str = ""
+    message: str | None = None
 
 
 class PodStatus(msgspec.Struct, frozen=True, rename="camel"):

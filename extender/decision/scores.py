@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 from extender.decision.classes import weights_of
 from extender.decision.demand import Demand
 from extender.decision.verdict import Evidence, Verdict
 
 TOP_SCORE = 10
+
+_GOLDEN = 0x9E3779B1
+"""2**32 over the golden ratio: multiplying by it scatters what differs in few bits (Knuth, The Art of Computer Programming 3, 6.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +125,31 @@ class Ranks:
     valued: _Valued
     weights: Mapping[str, float]
 
-    def get(self, verdict: Verdict) -> Ranking | None:
-        """The verdict's rank with all its numbers; None where it is infeasible."""
+    def get(self, verdict: Verdict, wins: bool = True) -> Ranking | None:
+        """The verdict's rank with all its numbers; None where it is infeasible. Of equals at the top one wins, see `decided`."""
         if verdict not in self.scores:
             return None
-        return Ranking(self.scores[verdict], *self.valued[verdict], self.weights)
+        score = self.scores[verdict]
+        return Ranking(score if wins else min(score, TOP_SCORE - 1), *self.valued[verdict], self.weights)
+
+    @property
+    def scores_but_one(self) -> Mapping[Verdict, int]:
+        """The scores of all nodes but the one decided for, whose is `TOP_SCORE`."""
+        return {verdict: min(score, TOP_SCORE - 1) for verdict, score in self.scores.items()}
+
+    def decided(self, names: Sequence[str], verdicts: Sequence[Verdict], key: str) -> str | None:
+        """The one node that gets the top score; None where no node is feasible.
+
+        Among equals the pod's key decides, whatever the order of names: no two replicas differ, and pods spread.
+        """
+        scores, seed = self.scores, crc32(key.encode())
+        best: tuple[int, str] | None = None
+        for name, verdict in zip(names, verdicts, strict=True):
+            if scores.get(verdict) == TOP_SCORE:
+                place = (crc32(name.encode()) ^ seed) * _GOLDEN & 0xFFFFFFFF, name
+                if best is None or place < best:
+                    best = place
+        return best[1] if best is not None else None
 
 
 NO_RANKS = Ranks({}, {}, {})

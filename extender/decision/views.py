@@ -7,15 +7,16 @@ positions with probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from extender.decision.annotations import version
 from extender.decision.classes import Classes
-from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeFacts, NodeState, NodeView
-from extender.decision.holdings import BoundPod, Holdings, holdings
+from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeFacts, NodeState, NodeView, Snapshot
+from extender.decision.demand import Demand
+from extender.decision.holdings import BoundPod, Holdings, holdings, released
 from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, burden
 from extender.decision.quantities import quantity
@@ -124,7 +125,7 @@ def node_view(
     bare = _shared(
         allocatable, requested, machine.gpus[0].product or _product(labels), memory, table,
         tuple(gpu.index for gpu in machine.gpus), healthy, _beliefs(held, table, kubelet), note, kubelet, _faults(machine, joined),
-        _facts(labels, machine), offer,
+        _facts(labels, machine), offer, mask_of(range(len(machine.gpus))) & ~(sick | fenced),
     )  # fmt: skip
     state = _lively(bare, _live(joined, fenced & ~withheld & ~sick))
     problems = joined.problems + telemetry.problems if joined and telemetry else ()
@@ -233,12 +234,12 @@ def _held(state: NodeState) -> tuple[float, ...]:
 def _shared(
     allocatable: int, requested: int, product: str | None, memory: int | None, table: PlacementTable | None,
     indices: tuple[int, ...], healthy: int, beliefs: tuple[tuple[int, float], ...], note: str, kubelet: Kubelet,
-    faults: tuple[tuple[int, str, bool], ...], facts: NodeFacts, offer: _Offer,
+    faults: tuple[tuple[int, str, bool], ...], facts: NodeFacts, offer: _Offer, usable: int = 0,
 ) -> NodeState:  # fmt: skip
     """One object per distinct state. A cache: dropping an entry costs time, never an answer."""
     return NodeState(
         allocatable, requested, product, memory, table, indices, healthy, beliefs, note, kubelet, faults, facts,
-        offer.sharing, offer.physical, offer.slices, offer.pools,
+        offer.sharing, offer.physical, offer.slices, offer.pools, usable=usable,
     )  # fmt: skip
 
 
@@ -293,12 +294,52 @@ def _assumed(labels: Mapping[str, str], allocatable: int) -> tuple[str, Machine]
 
 def _beliefs(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
     """Free masks: what nobody is known to hold, less the predicted devices of pods whose devices nobody names."""
-    beliefs = {held.free: 1.0}
-    for pod in held.predicted:
-        beliefs = _take(beliefs, table, pod.demand.steps, kubelet)
+    return _taken({held.free: 1.0}, table, [pod.demand.steps for pod in held.predicted], kubelet)
+
+
+def _taken(beliefs: dict[int, float], table: PlacementTable, pods: Sequence[Steps], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
+    """What is believed free after each of the pods has been given its devices, in order."""
+    for steps in pods:
+        beliefs = _take(beliefs, table, steps, kubelet)
     kept = sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
     total = sum(chance for _, chance in kept)
     return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
+
+
+def with_guests(state: NodeState, guests: tuple[Demand, ...]) -> NodeState:
+    """The state with further pods on the node whose devices nobody names: the same object as if they were bound there."""
+    taken = tuple((demand.steps, demand.total) for demand in guests if demand.total)
+    return _lively(_with_guests(state.bare or state, taken), state.live) if taken else state
+
+
+@lru_cache(maxsize=16_384)
+def _with_guests(bare: NodeState, taken: tuple[tuple[Steps, int], ...]) -> NodeState:
+    beliefs = bare.beliefs
+    if bare.table is not None:
+        beliefs = _taken(dict(beliefs), bare.table, [steps for steps, _ in taken], bare.kubelet)
+    return _shared(
+        bare.allocatable, bare.requested + sum(total for _, total in taken), bare.product, bare.gpu_memory_bytes, bare.table, bare.indices,
+        bare.healthy, beliefs, bare.note, bare.kubelet, bare.faults, bare.facts,
+        _Offer(bare.sharing, bare.physical, bare.slices, bare.pools), bare.usable,
+    )  # fmt: skip
+
+
+def without_pods(
+    snapshot: Snapshot, name: str, leaving: frozenset[str], resource: str, defaults: NodeDefaults, strangers_left: bool = False
+) -> NodeState | None:
+    """The state of a node when some of its pods have left and their devices are free; None where the node is not known.
+
+    `strangers_left`: devices that the agent's status gives to pods which the API server no longer has are free too: the status lags.
+    """
+    node, view = snapshot.nodes.get(name), snapshot.views.get(name)
+    if node is None or view is None:
+        return None
+    staying = tuple(pod for pod in view.pods if pod.key not in leaving)
+    record = snapshot.topologies.get(name)
+    if isinstance(record, TopologyRecord):
+        record = released(record, tuple(pod for pod in view.pods if pod.key in leaving), view.pods if strangers_left else None)
+    times = Times(snapshot.now_seconds, snapshot.steady_seconds)
+    return node_view(node, record, staying, resource, defaults, times, snapshot.telemetry.get(name), snapshot.classes).state
 
 
 def stale_since(record: TopologyRecord | str | None, now_seconds: float | None, most_age_seconds: float | None) -> float | None:

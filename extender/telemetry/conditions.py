@@ -110,6 +110,11 @@ class DeviceCondition(msgspec.Struct, frozen=True, gc=False):
         return int(self.memory.held * total) if self.memory is not None and total else None
 
 
+def vacated(condition: DeviceCondition) -> DeviceCondition:
+    """The condition once the device's holder has left: how much of its memory is free is not known until the next look."""
+    return msgspec.structs.replace(condition, memory=None) if condition.memory is not None else condition
+
+
 class EngineCondition(msgspec.Struct, frozen=True, gc=False):
     """The serving engines of one pod."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from extender.errors import RequestError
 
@@ -10,8 +13,18 @@ _DRAIN_BYTES = 256 << 20
 """So much of an oversized body is read and thrown away, so that the caller hears the answer, not a reset."""
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body. Raises RequestError when it is larger than the limit."""
+async def read_body(request: Request, limit_bytes: int, seconds: float) -> bytes:
+    """The whole body. Raises RequestError when it is larger than the limit, or has not come within so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(request, limit_bytes)
+    except TimeoutError as error:
+        raise RequestError(f"request body did not arrive within {seconds:g} s") from error
+    except ClientDisconnect as error:
+        raise RequestError("the connection ended within the request body") from error
+
+
+async def _read(request: Request, limit_bytes: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():

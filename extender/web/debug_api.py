@@ -5,6 +5,7 @@ Long answers are made in worker threads, so that a person's question never holds
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any
 
@@ -13,13 +14,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
-from extender.decision.answers import demand_answer, explain, node_answer, node_detail, node_summary, outcome_answer, tuning
+from extender.decision.answers import demand_answer, explain, hold_answer, node_answer, node_detail, node_summary, outcome_answer, tuning
 from extender.decision.cluster import NodeView
 from extender.decision.inferred import NOTHING_INFERRED, inferred
 from extender.decision.judge import Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
 from extender.decision.reasons import Rejection
+from extender.decision.record import record_of
 from extender.decision.report import all_reports, node_report
 from extender.decision.scores import Ranker
 from extender.decision_log import Decision, DecisionLog
@@ -77,6 +79,7 @@ class DebugApi:
         router.add_api_route("/v1/telemetry", self.telemetry, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/nodes/{name}/report", self.report, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/reports", self.reports, methods=["GET"], tags=["debug"])
+        router.add_api_route("/v1/holds", self.holds, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/decisions", self.decisions, methods=["GET"], tags=["debug"])
         return router
 
@@ -93,6 +96,9 @@ class DebugApi:
         """Prometheus exposition."""
         snapshot = self._live.snapshot
         self._metrics.synced.set(snapshot.synced)
+        self._metrics.state_age.set(snapshot.age_seconds(time.monotonic()))
+        self._metrics.holds.set(len(self._live.holds.by_pod))
+        self._metrics.leading.set(self._reports.is_leading)
         self._metrics.revision.set(snapshot.revision)
         known = sum(view.state.table is not None for view in snapshot.views.values())
         problems = sum(view.problem is not None for view in snapshot.views.values())
@@ -106,6 +112,13 @@ class DebugApi:
             self._metrics.telemetry_nodes.labels(state).set(standing[state])
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
 
+    def holds(self) -> Response:
+        """Pods that were decided for a node and are not visible there yet, oldest first."""
+        snapshot, holds = self._live.moment
+        now = time.monotonic()
+        ended = set(holds.ended(snapshot, now))
+        return _json({"holds": [hold_answer(hold, now) for key, hold in holds.by_pod.items() if key not in ended]})
+
     def telemetry(self) -> Response:
         """What is asked for telemetry, and who does not answer."""
         return _json(self._reports.telemetry() if self._reports.telemetry else {"source": "off", "targets": 0, "looks": []})
@@ -113,16 +126,19 @@ class DebugApi:
     async def explain(self, request: Request) -> Response:
         """What would be decided about this Pod (JSON or YAML), node by node, with the numbers."""
         try:
-            body = await read_body(request, MOST_POD_BYTES)
+            body = await read_body(request, MOST_POD_BYTES, self._settings.limits.body_seconds)
             return await run_in_threadpool(self._explain, body)
         except RequestError as error:
             return _json({"error": str(error)}, 400)
 
     def _explain(self, body: bytes) -> Response:
-        pod, snapshot = _one_pod(body), self._live.snapshot
+        pod = _one_pod(body)
+        snapshot, holds = self._live.moment
         if not snapshot.synced:
             return _json({"error": "cluster state is not yet listed; try again"}, 503)
-        return _json(explain(self._judge, self._ranker, snapshot, pod, self._settings.resource))
+        now = time.monotonic()
+        answer = explain(self._judge, self._ranker, snapshot, pod, self._settings.resource, holds, now)
+        return _json(answer | {"state_age_seconds": round(snapshot.age_seconds(now), 1)} if snapshot.silent else answer)
 
     def nodes(self) -> Response:
         """All nodes, a summary each."""
@@ -135,7 +151,11 @@ class DebugApi:
         view = snapshot.views.get(name)
         if view is None:
             return _json({"error": f"no node {name!r} is known"}, 404)
-        return _json(node_detail(view, snapshot.topologies.get(name), snapshot, tuning(self._settings)))
+        detail = node_detail(view, snapshot.topologies.get(name), snapshot, tuning(self._settings))
+        now, (_, holds) = time.monotonic(), self._live.moment
+        ended = set(holds.ended(snapshot, now))
+        detail["holds"] = [hold_answer(one, now) for key, one in holds.by_pod.items() if one.node == name and key not in ended]
+        return _json(detail)
 
     def report(self, name: str) -> Response:
         """A node's report card: every check with its evidence and remedy, and the eight questions of a baseline."""
@@ -174,7 +194,8 @@ def _telemetry_state(view: NodeView) -> str:
 def _decision(decision: Decision, outcome: Outcome | None, resource: str) -> dict[str, Any]:
     demand = decision.demand
     told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(decision.spec, demand, resource)
-    pairs = zip(decision.names, decision.verdicts, strict=True)
+    pairs = list(zip(decision.names, decision.verdicts, strict=True))
+    evidence = next((verdict.evidence for name, verdict in pairs if name == decision.decided), None)
     return {
         "at_seconds": decision.at_seconds,
         "verb": decision.verb,
@@ -183,9 +204,13 @@ def _decision(decision: Decision, outcome: Outcome | None, resource: str) -> dic
         "demand": demand_answer(decision.demand),
         "took_seconds": decision.took_seconds,
         "revision": decision.revision,
-        "nodes": [node_answer(name, verdict, decision.ranks.get(verdict)) for name, verdict in pairs],
+        "nodes": [node_answer(name, verdict, decision.ranks.get(verdict, name == decision.decided)) for name, verdict in pairs],
         "outcome": outcome_answer(outcome) if outcome else None,
         "warnings": list(told.warnings),
+        "decided": decision.decided,
+        "id": record_of(decision.uid, decision.decided, evidence).id if evidence is not None and decision.decided else None,
+        "error": decision.stall,
+        "state_age_seconds": round(decision.state_age_seconds, 1),
     }
 
 

@@ -5,8 +5,11 @@ Source: kubernetes 1.36 `staging/src/k8s.io/kube-scheduler/extender/v1/types.go`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from extender.decision.eviction import Candidate
 from extender.decision.objects import Pod
 from extender.errors import RequestError
 
@@ -49,6 +52,55 @@ class HostPriority(msgspec.Struct, frozen=True, rename="pascal", gc=False):
     score: int
 
 
+class MetaPod(msgspec.Struct, frozen=True):
+    """A pod by its uid alone."""
+
+    uid: str = msgspec.field(default="", name="UID")
+
+
+class MetaVictims(msgspec.Struct, frozen=True):
+    """Whom preemption would evict on a node, as kube-scheduler names them with nodeCacheCapable."""
+
+    pods: list[MetaPod] | None = msgspec.field(default=None, name="Pods")
+    pdb_violations: int = msgspec.field(default=0, name="NumPDBViolations")
+
+
+class Victims(msgspec.Struct, frozen=True):
+    """The same as whole pods."""
+
+    pods: list[Pod] | None = msgspec.field(default=None, name="Pods")
+    pdb_violations: int = msgspec.field(default=0, name="NumPDBViolations")
+
+
+class ExtenderPreemptionArgs(msgspec.Struct, frozen=True, rename="pascal"):
+    """Arguments of preempt: one map or the other."""
+
+    pod: Pod
+    node_name_to_victims: dict[str, Victims | None] | None = None
+    node_name_to_meta_victims: dict[str, MetaVictims | None] | None = None
+
+
+class ExtenderPreemptionResult(msgspec.Struct, frozen=True, rename="pascal"):
+    """Result of preempt, whichever map came. Empty: nobody is to be evicted."""
+
+    node_name_to_meta_victims: dict[str, MetaVictims] = {}
+
+
+class ExtenderBindingArgs(msgspec.Struct, frozen=True, rename="pascal"):
+    """Arguments of bind."""
+
+    pod_name: str
+    node: str
+    pod_namespace: str = ""
+    pod_uid: str = msgspec.field(default="", name="PodUID")
+
+
+class ExtenderBindingResult(msgspec.Struct, frozen=True, rename="pascal"):
+    """Result of bind; empty: the pod is bound."""
+
+    error: str = ""
+
+
 class _ItemMeta(msgspec.Struct, frozen=True):
     name: str
 
@@ -58,6 +110,8 @@ class _Item(msgspec.Struct, frozen=True):
 
 
 _ARGS = msgspec.json.Decoder(ExtenderArgs)
+_PREEMPTION = msgspec.json.Decoder(ExtenderPreemptionArgs)
+_BINDING = msgspec.json.Decoder(ExtenderBindingArgs)
 _ITEM = msgspec.json.Decoder(_Item)
 encode = msgspec.json.Encoder().encode
 
@@ -68,6 +122,43 @@ def decode_args(body: bytes) -> ExtenderArgs:
         return _ARGS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"request body is not ExtenderArgs: {error}") from error
+
+
+def decode_preemption(body: bytes) -> ExtenderPreemptionArgs:
+    """Raises RequestError naming the field."""
+    try:
+        return _PREEMPTION.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"request body is not ExtenderPreemptionArgs: {error}") from error
+
+
+def decode_binding(body: bytes) -> ExtenderBindingArgs:
+    """Raises RequestError naming the field."""
+    try:
+        args = _BINDING.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"request body is not ExtenderBindingArgs: {error}") from error
+    for name, value in (("PodName", args.pod_name), ("PodUID", args.pod_uid), ("Node", args.node)):
+        if not value:
+            raise RequestError(f"request body is not ExtenderBindingArgs: {name} is empty")
+    return args
+
+
+def candidates_of(args: ExtenderPreemptionArgs) -> list[Candidate]:
+    """Nodes and the uids of their victims, in order; a node without any is none."""
+    told: dict[str, tuple[list[str], int]] = {}
+    for node, meta in (args.node_name_to_meta_victims or {}).items():
+        told[node] = ([pod.uid for pod in meta.pods or ()], meta.pdb_violations) if meta else ([], 0)
+    for node, whole in (args.node_name_to_victims or {}).items():
+        told.setdefault(node, ([pod.metadata.uid for pod in whole.pods or ()], whole.pdb_violations) if whole else ([], 0))
+    return [Candidate(node, tuple(dict.fromkeys(uids)), violations) for node, (uids, violations) in told.items() if uids]
+
+
+def preemption_result(candidates: Sequence[Candidate]) -> ExtenderPreemptionResult:
+    """The candidates that stay, with those of their victims that stay."""
+    return ExtenderPreemptionResult(
+        {one.node: MetaVictims([MetaPod(uid) for uid in one.victims], one.pdb_violations) for one in candidates}
+    )
 
 
 def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:

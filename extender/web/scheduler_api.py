@@ -1,6 +1,7 @@
 """The verbs kube-scheduler calls. Always 200: anything else costs it the connection and tells it less.
 
-Nothing here waits: a verb reads the snapshot, judges from memory, answers. It changes nothing outside memory.
+Filter, prioritize and preempt wait for nothing: a verb reads the snapshot and the holds, judges from memory, answers. They change nothing
+outside memory. Bind alone writes to the API server, in a thread of its own.
 """
 
 from __future__ import annotations
@@ -8,17 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from extender.decision.answers import demand_in, judge_all
-from extender.decision.cluster import Snapshot
+from extender.binding import Binder
+from extender.decision.cycle import Cycle, Stall, World, begin, filtered
 from extender.decision.demand import Demand
-from extender.decision.judge import Judge
-from extender.decision.reasons import Reason, Rejection
-from extender.decision.scores import NO_RANKS, Ranker, Ranks
+from extender.decision.eviction import preferred
+from extender.decision.holds import Hold
+from extender.decision.judge import judge_all
+from extender.decision.reasons import Rejection
+from extender.decision.record import record_of
+from extender.decision.requests import others_needed
+from extender.decision.scores import NO_RANKS, TOP_SCORE, Ranker, Ranks
 from extender.decision.verdict import Verdict
 from extender.decision_log import Decision, DecisionLog
 from extender.errors import RequestError
@@ -31,42 +38,58 @@ from extender.web.body import read_body
 
 NOT_SYNCED = "fabricwise has not yet listed nodes, pods and topologies; try again"
 INTERNAL = "fabricwise failed to judge this request; its log says why"
-LAGGING = "fabricwise does not yet see the GPUs free that were nominated to this pod; try again"
+STALE = "fabricwise has not reached the API server for too long to decide; try again"
+LAGGING = Stall.LAGGING.value
 
 logger = logging.getLogger("fabricwise.verbs")
 
 _SETTLE_SECONDS = 0.05
 
 
+@dataclass(slots=True)
+class _Asked:
+    """One request: what came, and when."""
+
+    args: protocol.ExtenderArgs
+    body_bytes: int
+    started: float = field(default_factory=time.perf_counter)
+    steady_seconds: float = field(default_factory=time.monotonic)
+
+
 class SchedulerApi:
-    """filter and prioritize, over one live cluster."""
+    """filter, prioritize, preempt and bind, over one live cluster."""
 
     def __init__(
-        self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog, waker: Waker
-    ) -> None:
-        self._waker = waker
-        self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, judge, ranker, settings, metrics, log
-        self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize")}
+        self, live: LiveCluster, world: World, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog, waker: Waker,
+        binder: Binder,
+    ) -> None:  # fmt: skip
+        self._waker, self._binder, self._world = waker, binder, world
+        self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, world.judge, ranker, settings, metrics, log
+        self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize", "preempt", "bind")}
         self._passed, self._failed = metrics.nodes.labels("passed"), metrics.nodes.labels("failed")
+        self._binding = ThreadPoolExecutor(settings.binding.concurrency, thread_name_prefix="binding")
 
     def router(self) -> APIRouter:
-        """The two routes."""
+        """The four routes."""
         router = APIRouter(prefix="/scheduler", tags=["scheduler verbs"])
-        router.add_api_route("/filter", self._route("filter", self.filter, self._filter_error), methods=["POST"], openapi_extra=_DOC)
-        router.add_api_route(
-            "/prioritize", self._route("prioritize", self.prioritize, self._prioritize_error), methods=["POST"], openapi_extra=_DOC
-        )
+        for verb, answer, refuse, doc in (
+            ("filter", self.filter, self._filter_error, _DOC),
+            ("prioritize", self.prioritize, self._bare_error(b"[]"), _DOC),
+            ("preempt", self.preempt, self._bare_error(protocol.encode(protocol.ExtenderPreemptionResult())), _PREEMPT_DOC),
+        ):
+            router.add_api_route(f"/{verb}", self._route(verb, _at_once(answer), refuse), methods=["POST"], openapi_extra=doc)
+        router.add_api_route("/bind", self._route("bind", self.bind, self._bind_error), methods=["POST"], openapi_extra=_BIND_DOC)
         return router
 
-    def _route(self, verb: str, answer: Callable[[bytes], bytes], refuse: Callable[[str], Response]) -> Callable[..., object]:
-        observe = self._verb_seconds[verb].observe
+    def _route(self, verb: str, answer: Callable[[bytes], Awaitable[bytes]], refuse: Callable[[str], Response]) -> Callable[..., object]:
+        observe, limits = self._verb_seconds[verb].observe, self._settings.limits
 
         async def handle(request: Request) -> Response:
             try:
-                body = await read_body(request, self._settings.limits.max_body_bytes)
+                body = await read_body(request, limits.max_body_bytes, limits.body_seconds)
                 started = time.perf_counter()
                 self._live.answering = True
-                content = answer(body)
+                content = await answer(body)
                 observe(time.perf_counter() - started)
             except RequestError as error:
                 self._metrics.verb_errors.labels(verb, "request").inc()
@@ -86,24 +109,41 @@ class SchedulerApi:
 
     def filter(self, body: bytes) -> bytes:
         """Which of the named nodes can take the pod, and why the others cannot. Raises RequestError."""
-        started = time.perf_counter()
-        args = protocol.decode_args(body)
-        named = protocol.named_nodes(args)
-        snapshot = self._live.snapshot
+        asked = _Asked(protocol.decode_args(body), len(body))
+        args, named = asked.args, protocol.named_nodes(asked.args)
+        if self._settings.is_foreign(args.pod.spec.scheduler_name):
+            return protocol.encode(_passing(args, named, list(named)))
+        snapshot, holds = self._live.moment
         if not snapshot.synced:
-            self._metrics.verb_errors.labels("filter", "not synced").inc()
-            return protocol.encode(protocol.ExtenderFilterResult(error=NOT_SYNCED))
-        demand = demand_in(snapshot, args.pod, self._settings.resource)
-        names = list(named)
-        verdicts = judge_all(self._judge, snapshot, demand, names)
-        self._remember("filter", args, demand, names, verdicts, snapshot, (started, len(body)))
-        if self._lags(args, names, verdicts):
-            self._metrics.verb_errors.labels("filter", "lagging").inc()
-            return protocol.encode(protocol.ExtenderFilterResult(error=LAGGING))
-        self._tell_waker(args, demand, names, verdicts)
-        return protocol.encode(self._filter_result(args, named, verdicts))
+            return self._filter_stalled("not synced", NOT_SYNCED)
+        if snapshot.age_seconds(asked.steady_seconds) > self._settings.kube.max_state_age_seconds:
+            return self._filter_stalled("stale", STALE)
+        cycle, names = begin(snapshot, holds, args.pod, self._settings.resource, asked.steady_seconds), list(named)
+        found = filtered(cycle, names, judge_all(self._judge, snapshot, cycle.demand, names, cycle.guests), self._world)
+        self._live.release(cycle.key)  # asked about anew: what it was decided for before does not count
+        self._remember("filter", asked, cycle, names, found.verdicts, found.decided, found.stall)
+        if found.stall is not None:
+            return self._filter_stalled(found.stall.name.lower(), found.stall.value)
+        if found.decided is not None:
+            self._hold(asked, cycle, found.decided, found.verdicts[names.index(found.decided)])
+        self._tell_waker(args, cycle.demand, names, found.verdicts)
+        return protocol.encode(self._filter_result(args, named, found.verdicts))
 
-    def _tell_waker(self, args: protocol.ExtenderArgs, demand: Demand | Rejection, names: list[str], verdicts: list[Verdict]) -> None:
+    def _filter_stalled(self, cause: str, message: str) -> bytes:
+        self._metrics.verb_errors.labels("filter", cause).inc()
+        return protocol.encode(protocol.ExtenderFilterResult(error=message))
+
+    def _hold(self, asked: _Asked, cycle: Cycle, node: str, verdict: Verdict) -> None:
+        """Reckon with the pod on that node until the watch shows where it is."""
+        demand, meta, seconds = cycle.demand, asked.args.pod.metadata, self._settings.holds.ttl_seconds
+        if isinstance(demand, Rejection) or not demand.total or seconds <= 0:
+            return
+        record, now = record_of(cycle.key, node, verdict.evidence), asked.steady_seconds
+        namespace = meta.namespace or "default"
+        self._live.hold(Hold(cycle.key, namespace, meta.name, node, demand, verdict.evidence, now, now + seconds, record.id))
+        self._log.add_record(cycle.key, record)
+
+    def _tell_waker(self, args: protocol.ExtenderArgs, demand: Demand | Rejection, names: list[str], verdicts: Sequence[Verdict]) -> None:
         """A pod that nobody can take now may be helped later; one whose request makes no sense cannot."""
         meta = args.pod.metadata
         if any(verdict.feasible for verdict in verdicts):
@@ -112,7 +152,7 @@ class SchedulerApi:
             self._waker.rejected(meta.namespace or "default", meta.name, meta.uid, demand, names)
 
     def _filter_result(
-        self, args: protocol.ExtenderArgs, named: dict[str, msgspec.Raw | None], verdicts: list[Verdict]
+        self, args: protocol.ExtenderArgs, named: dict[str, msgspec.Raw | None], verdicts: Sequence[Verdict]
     ) -> protocol.ExtenderFilterResult:
         passed: list[str] = []
         failed: dict[str, str] = {}
@@ -127,43 +167,71 @@ class SchedulerApi:
                 unresolvable[name] = reason
         self._passed.inc(len(passed))
         self._failed.inc(len(named) - len(passed))
-        if args.node_names is None and args.nodes is not None:
-            items = [item for name in passed if (item := named[name]) is not None]
-            return protocol.ExtenderFilterResult(protocol.EchoedNodes(items), None, failed, unresolvable)
-        return protocol.ExtenderFilterResult(None, passed, failed, unresolvable)
-
-    def _lags(self, args: protocol.ExtenderArgs, names: list[str], verdicts: list[Verdict]) -> bool:
-        """Nothing fits but, by kube-scheduler's count, the node nominated to this very pod: its victims are gone, we lag.
-
-        A rejection here would make it evict from a second node too; an error costs one retry.
-        """
-        nominated = args.pod.status.nominated_node_name if args.pod.status else None
-        if not nominated or nominated not in names or any(verdict.feasible for verdict in verdicts):
-            return False
-        rejection = verdicts[names.index(nominated)].rejection
-        return rejection is not None and rejection.reason is Reason.TOO_FEW_FREE
+        return _passing(args, named, passed, failed, unresolvable)
 
     def prioritize(self, body: bytes) -> bytes:
-        """An integer score 0..10 for each named node, once. Raises RequestError."""
-        started = time.perf_counter()
-        args = protocol.decode_args(body)
-        names = list(protocol.named_nodes(args))
-        snapshot = self._live.snapshot
-        demand = demand_in(snapshot, args.pod, self._settings.resource)
-        if not snapshot.synced or isinstance(demand, Rejection) or not demand.total:
+        """An integer score 0..10 for each named node, once, and the top one for one node alone. Raises RequestError."""
+        asked = _Asked(protocol.decode_args(body), len(body))
+        names = list(protocol.named_nodes(asked.args))
+        snapshot, holds = self._live.moment
+        cycle = begin(snapshot, holds, asked.args.pod, self._settings.resource, asked.steady_seconds)
+        demand, foreign = cycle.demand, self._settings.is_foreign(asked.args.pod.spec.scheduler_name)
+        if foreign or not snapshot.synced or isinstance(demand, Rejection) or not demand.total:
             return protocol.encode([protocol.HostPriority(name, 0) for name in names])
-        verdicts = judge_all(self._judge, snapshot, demand, names)
+        verdicts = judge_all(self._judge, snapshot, demand, names, cycle.guests)
         ranks = self._ranker.rank(demand, verdicts)
-        self._remember("prioritize", args, demand, names, verdicts, snapshot, (started, len(body)), ranks)
-        scores, pairs = ranks.scores, zip(names, verdicts, strict=True)
-        return protocol.encode([protocol.HostPriority(name, scores.get(verdict, 0)) for name, verdict in pairs])
+        decided = ranks.decided(names, verdicts, cycle.key)
+        self._remember("prioritize", asked, cycle, names, verdicts, decided, None, ranks)
+        if decided is not None:
+            self._hold(asked, cycle, decided, verdicts[names.index(decided)])
+        scores = ranks.scores_but_one
+        return protocol.encode(
+            [
+                protocol.HostPriority(name, TOP_SCORE if name == decided else scores.get(verdict, 0))
+                for name, verdict in zip(names, verdicts, strict=True)
+            ]
+        )
+
+    def preempt(self, body: bytes) -> bytes:
+        """Which of the candidate nodes' victims are worth their eviction; an empty map vetoes them all. Raises RequestError."""
+        args = protocol.decode_preemption(body)
+        candidates = protocol.candidates_of(args)
+        snapshot, holds = self._live.moment
+        now, resource = time.monotonic(), self._settings.resource
+        if self._settings.is_foreign(args.pod.spec.scheduler_name):
+            return protocol.encode(protocol.preemption_result(candidates))
+        if not snapshot.synced or snapshot.age_seconds(now) > self._settings.kube.max_state_age_seconds:
+            self._metrics.verb_errors.labels("preempt", "stale" if snapshot.synced else "not synced").inc()
+            return protocol.encode(protocol.preemption_result([]))  # nobody is evicted on a guess
+        cycle = begin(snapshot, holds, args.pod, resource, now)
+        if isinstance(cycle.demand, Rejection):
+            return protocol.encode(protocol.preemption_result([]))
+        if not cycle.demand.total:
+            return protocol.encode(protocol.preemption_result(candidates))
+        found = preferred(cycle, cycle.demand, candidates, others_needed(args.pod, resource), self._world)
+        meta = args.pod.metadata
+        helping = "; ".join(f"{len(one.candidate.victims)} victims, {one.gpus} GPUs on {one.candidate.node}" for one in found)
+        logger.info("preempt for %s/%s: %d candidates, %s", meta.namespace, meta.name, len(candidates), helping or "none helps")
+        return protocol.encode(protocol.preemption_result([one.candidate for one in found]))
+
+    async def bind(self, body: bytes) -> bytes:
+        """Bind the pod to the node, if that still is right; never success without a binding. Raises RequestError."""
+        args = protocol.decode_binding(body)
+        loop = asyncio.get_running_loop()
+        self._live.answering = False  # what follows waits for the API server
+        error = await loop.run_in_executor(
+            self._binding, self._binder.bind, args.pod_namespace or "default", args.pod_name, args.pod_uid, args.node
+        )
+        if error:
+            self._metrics.verb_errors.labels("bind", "refused").inc()
+        return protocol.encode(protocol.ExtenderBindingResult(error))
 
     def _remember(
-        self, verb: str, args: protocol.ExtenderArgs, demand: Demand | Rejection, names: list[str],
-        verdicts: list[Verdict], snapshot: Snapshot, request: tuple[float, int], ranks: Ranks = NO_RANKS,
+        self, verb: str, asked: _Asked, cycle: Cycle, names: list[str], verdicts: Sequence[Verdict], decided: str | None,
+        stall: Stall | None = None, ranks: Ranks = NO_RANKS,
     ) -> None:  # fmt: skip
-        """Keep the decision; `request` is when it came (monotonic seconds) and its length in bytes."""
-        meta, (started, body_bytes) = args.pod.metadata, request
+        """Keep the decision."""
+        meta, snapshot = asked.args.pod.metadata, cycle.snapshot
         self._log.add(
             Decision(
                 at_seconds=time.time(),
@@ -171,14 +239,17 @@ class SchedulerApi:
                 pod=meta.name,
                 namespace=meta.namespace or "default",
                 uid=meta.uid,
-                spec=args.pod,
-                demand=demand,
+                spec=asked.args.pod,
+                demand=cycle.demand,
                 names=names,
                 verdicts=verdicts,
                 ranks=ranks,
-                body_bytes=body_bytes,
-                took_seconds=time.perf_counter() - started,
+                body_bytes=asked.body_bytes,
+                took_seconds=time.perf_counter() - asked.started,
                 revision=snapshot.revision,
+                decided=decided,
+                stall=stall.value if stall else None,
+                state_age_seconds=snapshot.age_seconds(asked.steady_seconds),
             )
         )
 
@@ -187,26 +258,56 @@ class SchedulerApi:
         return Response(protocol.encode(protocol.ExtenderFilterResult(error=message)), media_type="application/json")
 
     @staticmethod
-    def _prioritize_error(message: str) -> Response:
-        """An array has no room for an error; the header tells a person, kube-scheduler goes on without scores."""
-        safe = message.encode("ascii", "replace").decode()[:500].replace("\n", " ").replace("\r", " ")
-        return Response(b"[]", media_type="application/json", headers={"X-Fabricwise-Error": safe})
+    def _bind_error(message: str) -> Response:
+        return Response(protocol.encode(protocol.ExtenderBindingResult(message)), media_type="application/json")
+
+    @staticmethod
+    def _bare_error(content: bytes) -> Callable[[str], Response]:
+        """An answer without room for an error; the header tells a person, kube-scheduler goes on without scores, or evicts nobody."""
+
+        def refuse(message: str) -> Response:
+            safe = message.encode("ascii", "replace").decode()[:500].replace("\n", " ").replace("\r", " ")
+            return Response(content, media_type="application/json", headers={"X-Fabricwise-Error": safe})
+
+        return refuse
 
 
-_DOC = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"type": "object", "title": "ExtenderArgs", "required": ["Pod"]},
-                "example": {
-                    "Pod": {
-                        "metadata": {"name": "llm", "namespace": "default", "uid": "1"},
-                        "spec": {"containers": [{"name": "vllm", "resources": {"limits": {"nvidia.com/gpu": "4"}}}]},
-                    },
-                    "NodeNames": ["gpu-a", "gpu-b"],
-                },
-            }
-        },
-    }
+def _at_once(answer: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[bytes]]:
+    """The same for who awaits."""
+
+    async def answered(body: bytes) -> bytes:
+        return answer(body)
+
+    answered.__doc__ = answer.__doc__
+    return answered
+
+
+def _passing(
+    args: protocol.ExtenderArgs, named: dict[str, msgspec.Raw | None], passed: list[str],
+    failed: dict[str, str] | None = None, unresolvable: dict[str, str] | None = None,
+) -> protocol.ExtenderFilterResult:  # fmt: skip
+    """A filter result that echoes whichever field came."""
+    if args.node_names is None and args.nodes is not None:
+        items = [item for name in passed if (item := named[name]) is not None]
+        return protocol.ExtenderFilterResult(protocol.EchoedNodes(items), None, failed or {}, unresolvable or {})
+    return protocol.ExtenderFilterResult(None, passed, failed or {}, unresolvable or {})
+
+
+def _doc(title: str, required: list[str], example: dict[str, object]) -> dict[str, object]:
+    schema = {"type": "object", "title": title, "required": required}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
+
+
+_POD = {
+    "metadata": {"name": "llm", "namespace": "default", "uid": "1"},
+    "spec": {"containers": [{"name": "vllm", "resources": {"limits": {"nvidia.com/gpu": "4"}}}]},
 }
+_DOC = _doc("ExtenderArgs", ["Pod"], {"Pod": _POD, "NodeNames": ["gpu-a", "gpu-b"]})
+_PREEMPT_DOC = _doc(
+    "ExtenderPreemptionArgs", ["Pod"],
+    {"Pod": _POD, "NodeNameToMetaVictims": {"gpu-a": {"Pods": [{"UID": "2"}], "NumPDBViolations": 0}}},
+)  # fmt: skip
+_BIND_DOC = _doc(
+    "ExtenderBindingArgs", ["PodName", "PodNamespace", "PodUID", "Node"],
+    {"PodName": "llm", "PodNamespace": "default", "PodUID": "1", "Node": "gpu-a"},
+)  # fmt: skip

@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.adapters.manifests import seen
+from extender.binding import Binder
 from extender.decision.annotations import ANNOTATIONS, Wishes, wishes
 from extender.decision.answers import ranker, rules
 from extender.decision.changes import Listed, TopologySeen, fold
 from extender.decision.cluster import Snapshot
+from extender.decision.cycle import World
 from extender.decision.judge import Judge
 from extender.decision.reasons import Rejection
 from extender.decision_log import DecisionLog
-from extender.service import build_service
+from extender.service import build_service, node_defaults
 from extender.settings import Settings
 from extender.web.scheduler_api import SchedulerApi
 from tests.extender.test_decision import ask, machine, row
@@ -195,8 +197,9 @@ def _api() -> SchedulerApi:
     service = build_service(Settings())
     service.live.apply((Listed("nodes", (seen("Node", node("n", 8, labels=LABELS)),)), Listed("pods", ()), Listed("topologies", ())))
     settings = service.settings
-    log, metrics = DecisionLog(1 << 20), service.metrics
-    return SchedulerApi(service.live, Judge(rules(settings)), ranker(settings.scoring), settings, metrics, log, service.waker)
+    log, metrics, world = DecisionLog(1 << 20), service.metrics, World(Judge(rules(settings)), settings.resource, node_defaults(settings))
+    binder = Binder(service.live, world, settings, log, service.reports)
+    return SchedulerApi(service.live, world, ranker(settings.scoring), settings, metrics, log, service.waker, binder)
 
 
 _API = _api()

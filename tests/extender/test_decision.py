@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from extender.decision.answers import explain, ranker
 from extender.decision.cluster import Snapshot
-from extender.decision.judge import Judge
-from extender.decision.rules import Rules
+from extender.decision.demand import Demand, demand_of
+from extender.decision.judge import Judge, judge_all
+from extender.decision.rules import RULES, Rules
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 from topology.placement import DEFAULT_SIZE_MIX
@@ -94,11 +96,29 @@ def test_scores_are_integers_and_the_best_value_alone_is_ten() -> None:
     assert rows[0]["value"] > rows[1]["value"] > rows[2]["value"]
 
 
-def test_true_equals_share_the_top() -> None:
-    state = snapshot(*machine("b", "t4", 4), *machine("a", "t4", 4))
-    answer = ask(state, pod(2))
-    assert [(r["node"], r["score"]) for r in answer["nodes"]] == [("a", 10), ("b", 10)]
-    assert answer["chosen"] == "a"
+def test_of_true_equals_one_is_at_the_top_and_the_pods_uid_says_which() -> None:
+    names = [f"n{number}" for number in range(8)]
+    state = snapshot(*(thing for name in names for thing in machine(name, "t4", 4)))
+    chosen = Counter()  # type: Counter[str]
+    for number in range(400):
+        answer = ask(state, pod(2, name=f"p{number}"))
+        assert [row["score"] for row in answer["nodes"]] == [10, *[9] * 7]
+        assert len({row["value"] for row in answer["nodes"]}) == 1
+        assert ask(state, pod(2, name=f"p{number}"))["chosen"] == answer["chosen"]
+        chosen[answer["chosen"]] += 1
+    assert min(chosen[name] for name in names) > 400 / 8 / 2, f"spread over all of them: {chosen}"
+
+
+def test_the_order_of_names_does_not_say_which() -> None:
+    state = snapshot(*(thing for name in "abcdef" for thing in machine(name, "t4", 4)))
+    judge, ranks = Judge(RULES), ranker(Scoring())
+    demand = demand_of(pod_struct(pod(2)), GPU)
+    assert isinstance(demand, Demand)
+    chosen = set()
+    for names in ("abcdef", "fedcba", "cafebd"):
+        verdicts = judge_all(judge, state, demand, names)
+        chosen.add(ranks.rank(demand, verdicts).decided(names, verdicts, "uid-llm"))
+    assert len(chosen) == 1
 
 
 REJECTED: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any], str, bool]] = {

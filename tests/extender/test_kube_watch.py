@@ -209,11 +209,11 @@ def test_an_object_that_cannot_be_read_is_skipped_not_fatal(rig: Rig) -> None:
     assert rig.nodes() == {"a"}
 
 
-def test_only_bound_running_pods_are_asked_for(rig: Rig) -> None:
+def test_only_pods_that_have_not_ended_are_asked_for(rig: Rig) -> None:
     rig.start()
     rig.wait(lambda: rig.live.snapshot.synced)
     query = next(query for path, query in rig.script.asked if path == PODS)
-    assert query["fieldSelector"] == "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"
+    assert query["fieldSelector"] == "status.phase!=Succeeded,status.phase!=Failed"
 
 
 def test_the_token_is_sent(rig: Rig) -> None:
