@@ -176,8 +176,9 @@ class KubeWatch:
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
-        self._live.apply((Listed(resource.listed_as, tuple(found)),))
-        return page.metadata.resource_version
+        version = page.metadata.resource_version
+        self._live.apply((Listed(resource.listed_as, tuple(found), int(version) if version.isdigit() else None),))
+        return version
 
     def _body(self, resource: Resource, query: dict[str, str]) -> bytes:
         response = self._get(resource, query)

@@ -86,7 +86,7 @@ class _Draft:
         match change:
             case NodeSeen() | PodSeen() | TopologySeen():
                 name = f"{_KINDS[type(change)]}/{_name(change)}"
-                if self._is_news(name, change.version):
+                if self._is_news(name, _KINDS[type(change)], change.version):
                     self._object_seen(change)
                     self._remember(name, change.version, _is_kept(self, change))
             case NodeGone(key, version) | PodGone(key, version) | TopologyGone(key, version):
@@ -102,8 +102,9 @@ class _Draft:
                 if classes != self._read("classes"):
                     self._copies["classes"] = dict(classes)
                     self.touched |= set(self._read("nodes"))
-            case Listed(kind, changes):
+            case Listed(kind, changes, version):
                 self._relist(kind, changes)
+                self._note("horizons", kind, version)
             case Silenced(kind, since):
                 self._note("silent", kind, self._read("silent").get(kind, since))
             case Heard(kind):
@@ -140,13 +141,15 @@ class _Draft:
                 self._vacate(key)
                 self._unbind(key)
 
-    def _is_news(self, name: str, version: int | None) -> bool:
-        """Whether nothing newer is known of the object, and not that it was deleted since."""
+    def _is_news(self, name: str, kind: str, version: int | None) -> bool:
+        """Whether nothing newer is known of the object: neither the object itself, nor that it was deleted since, nor a list without it."""
         if version is None:
             return True
-        known: int = self._read("versions").get(name, version)
-        buried: int = self._read("buried").get(name, -1)
-        return known <= version and buried < version
+        known: int | None = self._read("versions").get(name)
+        if known is not None:
+            return known <= version
+        horizon: int = max(self._read("buried").get(name, -1), self._read("horizons").get(kind, -1))
+        return horizon < version
 
     def _remember(self, name: str, version: int | None, kept: bool) -> None:
         """Versions only of what is kept: most pods of a cluster have nothing to do with GPUs."""
@@ -285,6 +288,7 @@ class _Draft:
             del by_node[node]
 
     def _relist(self, kind: str, changes: tuple[ObjectSeen, ...]) -> None:
+        self._note("horizons", kind, None)
         for table in ("versions", "buried"):  # a listing is the truth, even of a server that was set back to an older state
             if stale := [name for name in self._read(table) if name.startswith(f"{kind}/")]:
                 written = self._write(table)

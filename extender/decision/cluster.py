@@ -167,6 +167,8 @@ class Snapshot:
     """"kind/key" of what is known -> its resourceVersion, where it has one."""
     buried: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """The same of what was deleted lately, oldest first: a change that comes late must not bring it back."""
+    horizons: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Kind -> resourceVersion of its last list."""
     silent: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Kind -> since when nothing is heard of it (steady seconds)."""
 

@@ -13,7 +13,7 @@ from itertools import combinations
 
 from extender.decision.cluster import NodeDefaults, NodeView, Snapshot
 from extender.decision.demand import Demand, classified, demand_of
-from extender.decision.holds import NO_GUESTS, Guests, Holds, nominees, together
+from extender.decision.holds import NO_GUESTS, Guests, Holds, nominees, rank_of, together
 from extender.decision.inferred import with_inference
 from extender.decision.judge import Judge, judge_all
 from extender.decision.objects import Pod
@@ -64,7 +64,7 @@ def begin(snapshot: Snapshot, holds: Holds, pod: Pod, resource: str, steady_seco
     """The pod's cycle at this moment. What it may itself have been decided for does not stand in its own way."""
     priority, demand = pod.spec.priority or 0, demand_in(snapshot, pod, resource)
     held = holds.guests(snapshot, steady_seconds, pod.key) if holds.by_pod else NO_GUESTS
-    coming = nominees(snapshot, priority, pod.key) if snapshot.nominated else NO_GUESTS
+    coming = nominees(snapshot, rank_of(pod)) if snapshot.nominated else NO_GUESTS
     nominated = (pod.status.nominated_node_name if pod.status else None) or None
     return Cycle(snapshot, pod.key, priority, nominated, demand, held, together(held, coming))
 
@@ -104,9 +104,19 @@ def filtered(cycle: Cycle, names: Sequence[str], verdicts: Sequence[Verdict], wo
 
 
 def _held_back(cycle: Cycle, demand: Demand, names: Sequence[str], verdicts: Sequence[Verdict], judge: Judge) -> bool:
-    """Whether a node would do if nobody were on his way there. Who is may never arrive: that is not known for a no."""
-    held = [name for name, verdict in zip(names, verdicts, strict=True) if name in cycle.held and verdict.curable]
+    """Whether a node would do if nobody were on his way there. Who is may never arrive: that is not known for a no.
+
+    Room for nominated pods is left as kube-scheduler leaves it; but where by its own count there is none to leave, it has dropped the
+    nomination already.
+    """
+    held = [name for name, verdict in zip(names, verdicts, strict=True) if name in cycle.guests and _may_vanish(cycle, name, verdict)]
     return any(verdict.feasible for verdict in judge_all(judge, cycle.snapshot, demand, held))
+
+
+def _may_vanish(cycle: Cycle, name: str, verdict: Verdict) -> bool:
+    if name in cycle.held:
+        return verdict.curable
+    return verdict.rejection is not None and verdict.rejection.reason is Reason.TOO_FEW_FREE
 
 
 def _second_look(cycle: Cycle, demand: Demand, name: str, verdict: Verdict, world: World) -> Verdict | None:

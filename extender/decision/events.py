@@ -103,6 +103,8 @@ class Listed:
 
     kind: str
     changes: tuple[NodeSeen | PodSeen | TopologySeen, ...]
+    version: int | None = None
+    """resourceVersion of the list: nothing older than that is news."""
 
 
 @dataclass(frozen=True, slots=True)

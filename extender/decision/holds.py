@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from extender.decision.cluster import Snapshot
 from extender.decision.demand import Demand
+from extender.decision.objects import Pod
 from extender.decision.verdict import Evidence
 
 Guests = Mapping[str, tuple[Demand, ...]]
@@ -75,14 +76,26 @@ def deleted(holds: Holds, before: Snapshot, after: Snapshot) -> tuple[str, ...]:
     return tuple(key for key in holds.by_pod if key in before.pending and key not in after.pending and key not in after.pods)
 
 
-def nominees(snapshot: Snapshot, priority: int, but: str) -> Guests:
-    """Pods nominated to nodes by preemption for whom a pod of this priority must leave room, as in kube-scheduler's own filters."""
+Rank = tuple[int, str, str]
+"""Who comes before whom: by priority, then by age, then by key; the smaller comes first."""
+
+
+def rank_of(pod: Pod) -> Rank:
+    """The pod's place among pods that wait."""
+    return -(pod.spec.priority or 0), pod.metadata.creation_timestamp or "", pod.key
+
+
+def nominees(snapshot: Snapshot, rank: Rank) -> Guests:
+    """Pods nominated to nodes by preemption for whom a pod of this rank must leave room, as in kube-scheduler's own filters.
+
+    Of two equally important ones the older comes first: were each to leave room for the other, both might be refused.
+    """
     found: dict[str, tuple[Demand, ...]] = {}
     for node, keys in snapshot.nominated.items():
-        for key in sorted(keys):
-            pending = snapshot.pending[key]
-            if key != but and pending.priority >= priority and pending.demand is not None:
-                found[node] = (*found.get(node, ()), pending.demand)
+        for other in sorted((rank_of(snapshot.pending[key].pod), key) for key in keys):
+            demand = snapshot.pending[other[1]].demand
+            if other[0] < rank and demand is not None:
+                found[node] = (*found.get(node, ()), demand)
     return found or NO_GUESTS
 
 

@@ -109,7 +109,7 @@ def extender(plane: ControlPlane) -> Iterator[Extender]:
     plain = {key: configuration[key] for key in ("apiVersion", "kind")} | {"leaderElection": {"leaderElect": False}}
     plane.start_scheduler("plain-scheduler", plain | {"profiles": [{"schedulerName": "plain-scheduler"}]}, "admin")
     yield extender
-    extender.client.close()
+    extender.close()
 
 
 @pytest.fixture

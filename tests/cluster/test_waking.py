@@ -48,7 +48,7 @@ def extender(plane: ControlPlane, target: Exporter, tmp_path_factory: pytest.Tem
     yield extender
     scheduler.stop()
     extender.process.stop()
-    extender.client.close()
+    extender.close()
 
 
 def publish(plane: ControlPlane, status: DeviceStatus) -> None:

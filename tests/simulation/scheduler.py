@@ -1,0 +1,218 @@
+"""A model of kube-scheduler 1.36 as far as an extender can tell: its queue, its cache with assumed pods, sampling, asynchronous binding,
+preemption and requeueing. Source: the facts of `pkg/scheduler` as the project's reference tells them."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from extender.adapters.manifests import seen
+from extender.decision.cycle import Filtered
+from extender.decision.eviction import Candidate
+from extender.decision.objects import Pod
+from tests.simulation.world import Event, SimPod, World
+
+BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 10.0)
+
+
+class Extender(Protocol):
+    """What it calls."""
+
+    def filter(self, pod: Pod, names: list[str], now: float) -> Filtered: ...
+    def prioritize(self, pod: Pod, names: list[str], now: float) -> dict[str, int]: ...
+    def preempt(self, pod: Pod, candidates: list[Candidate], now: float) -> list[Candidate]: ...
+
+
+@dataclass
+class Scheduler:
+    """One kube-scheduler."""
+
+    world: World
+    extender: Extender
+    dice: random.Random
+    sample: float = 1.0
+    """Share of the nodes that fit by count it asks about."""
+    cursor: int = 0
+    cached: dict[str, SimPod] = field(default_factory=dict)
+    """Bound pods as it has seen them."""
+    on_node: dict[str, str] = field(default_factory=dict)
+    assumed: dict[str, str] = field(default_factory=dict)
+    """Pods it has decided for a node, bound or not, in that order."""
+    active: deque[str] = field(default_factory=deque)
+    backoff: dict[str, float] = field(default_factory=dict)
+    unschedulable: set[str] = field(default_factory=set)
+    attempts: dict[str, int] = field(default_factory=dict)
+    in_flight: list[tuple[str, str]] = field(default_factory=list)
+    nominated: dict[str, str] = field(default_factory=dict)
+    on_rejected: Callable[[SimPod, list[str]], None] = lambda _pod, _names: None
+    preemptions: int = 0
+
+    def hear(self, event: Event) -> None:
+        """One event of its watch; what can matter to a waiting pod wakes all of them."""
+        self.cursor = event.version
+        if event.kind == "GpuTopology":
+            return
+        if event.kind == "Node":
+            self.wake()
+            return
+        uid = str(event.uid)
+        if event.deleted:
+            self.cached.pop(uid, None)
+            self.on_node.pop(uid, None)
+            self._forget(uid)
+            self.wake()
+        elif event.node:
+            pod = self.world.pods.get(uid)
+            if pod is not None:
+                self.cached[uid] = pod
+            self.on_node[uid] = event.node
+            self.assumed.pop(uid, None)
+            self._forget(uid, keep_assumed=True)
+            self.wake()
+        elif uid in self.world.pods and self.world.pods[uid].scheduler == "gpu-scheduler" and not self._knows(uid):
+            self.active.append(uid)
+
+    def _knows(self, uid: str) -> bool:
+        waiting = uid in self.active or uid in self.backoff or uid in self.unschedulable
+        return waiting or uid in self.assumed or uid in self.on_node
+
+    def _forget(self, uid: str, keep_assumed: bool = False) -> None:
+        self.unschedulable.discard(uid)
+        self.backoff.pop(uid, None)
+        self.nominated.pop(uid, None)
+        if uid in self.active:
+            self.active.remove(uid)
+        if not keep_assumed:
+            self.assumed.pop(uid, None)
+
+    def wake(self, *uids: str) -> None:
+        """Waiting pods are tried again, after their backoff."""
+        for uid in sorted(uids or self.unschedulable):
+            if uid in self.unschedulable:
+                self.unschedulable.discard(uid)
+                self.backoff.setdefault(uid, 0.0)
+
+    def ready(self, now: float) -> None:
+        """Whose backoff is over comes to the front again."""
+        for uid in [uid for uid, until in self.backoff.items() if until <= now]:
+            del self.backoff[uid]
+            self.active.append(uid)
+
+    def counted_free(self, node: str, pod: SimPod, but: frozenset[str] = frozenset()) -> int:
+        """GPUs free by its own count: less what is bound, assumed, or nominated to pods at least as important."""
+        taken = sum(p.gpus for uid, p in self.cached.items() if self.on_node.get(uid) == node and uid not in but)
+        taken += sum(self.world.pods[uid].gpus for uid, at in self.assumed.items() if at == node and uid in self.world.pods)
+        for uid, at in self.nominated.items():
+            other = self.world.pods.get(uid)
+            if at == node and uid != pod.uid and other is not None and other.priority >= pod.priority:
+                taken += other.gpus
+        return self.world.allocatable(node) - taken
+
+    def cycle(self, now: float) -> None:
+        """Schedule the next pod, if one waits."""
+        if not self.active:
+            return
+        pod = self.world.pods.get(self.active.popleft())
+        if pod is None or pod.node is not None:
+            return
+        self.attempts[pod.uid] = self.attempts.get(pod.uid, 0) + 1
+        fits = [name for name in self.world.machines if self.counted_free(name, pod) >= pod.gpus]
+        nominated = self.nominated.get(pod.uid)
+        if nominated in fits:
+            assert nominated is not None
+            found = self.extender.filter(self._payload(pod), [nominated], now)
+            if found.stall is None and found.verdicts[0].feasible:
+                self._assume(pod, nominated)
+                return
+        if len(fits) > 1 and self.sample < 1:
+            fits = sorted(self.dice.sample(fits, max(1, int(len(fits) * self.sample))))
+        if not fits:
+            self._fail(pod, {}, now)
+            return
+        found = self.extender.filter(self._payload(pod), fits, now)
+        if found.stall is not None:
+            self._error(pod, now)
+            return
+        feasible = [name for name, verdict in zip(fits, found.verdicts, strict=True) if verdict.feasible]
+        if not feasible:
+            self.on_rejected(pod, fits)
+            curable = {name: verdict.curable for name, verdict in zip(fits, found.verdicts, strict=True)}
+            self._fail(pod, curable, now)
+            return
+        if len(feasible) == 1:
+            self._assume(pod, feasible[0])
+            return
+        scores = self.extender.prioritize(self._payload(pod), feasible, now)
+        top = max(scores.values())
+        assert sum(score == top for score in scores.values()) == 1, "the top must be one node's alone"
+        self._assume(pod, max(scores, key=lambda name: scores[name]))
+
+    def _payload(self, pod: SimPod) -> Pod:
+        pod.nominated = self.nominated.get(pod.uid)
+        change = seen("Pod", pod.manifest())
+        found: Pod = change.pod  # type: ignore[union-attr]
+        return found
+
+    def _assume(self, pod: SimPod, node: str) -> None:
+        self.nominated.pop(pod.uid, None)
+        self.assumed[pod.uid] = node
+        self.in_flight.append((pod.uid, node))
+
+    def _error(self, pod: SimPod, now: float) -> None:
+        """A cycle that ended in an error is tried again by the clock; a nomination is lost with it."""
+        self._drop_nomination(pod)
+        self.backoff[pod.uid] = now + BACKOFF_SECONDS[min(self.attempts[pod.uid], 5) - 1]
+
+    def _drop_nomination(self, pod: SimPod) -> None:
+        if self.nominated.pop(pod.uid, None) is not None:
+            pod.nominated = None
+            self.world.write_pod(pod)
+
+    def _fail(self, pod: SimPod, curable: dict[str, bool], now: float) -> None:
+        self.unschedulable.add(pod.uid)
+        nominated = self.nominated.get(pod.uid)
+        if nominated is not None and any(
+            self.on_node.get(uid) == nominated and p.terminating and p.priority < pod.priority for uid, p in self.cached.items()
+        ):
+            return  # its victims are still going
+        self._drop_nomination(pod)
+        candidates = [one for name in self.world.machines if curable.get(name, True) and (one := self._candidate(name, pod)) is not None]
+        if not candidates:
+            return
+        kept = self.extender.preempt(self._payload(pod), candidates, now)
+        given = {one.node: set(one.victims) for one in candidates}
+        assert all(set(one.victims) <= given[one.node] and one.victims for one in kept), "only given uids are echoed"
+        if not kept:
+            return
+        chosen = min(kept, key=lambda one: (max(self.cached[u].priority for u in one.victims), len(one.victims), one.node))
+        self.preemptions += 1
+        self.nominated[pod.uid] = chosen.node
+        pod.nominated = chosen.node
+        self.world.write_pod(pod)
+        for uid in chosen.victims:
+            self.world.evict(uid)
+
+    def _candidate(self, node: str, pod: SimPod) -> Candidate | None:
+        """The fewest pods that must go for the count to fit, the more important ones spared first."""
+        lower = [uid for uid, p in self.cached.items() if self.on_node.get(uid) == node and p.priority < pod.priority]
+        victims = set(lower)
+        if self.counted_free(node, pod, frozenset(victims)) < pod.gpus:
+            return None
+        for uid in sorted(lower, key=lambda uid: (-self.cached[uid].priority, self.cached[uid].created)):
+            if self.counted_free(node, pod, frozenset(victims - {uid})) >= pod.gpus:
+                victims.discard(uid)
+        return Candidate(node, tuple(sorted(victims))) if victims else None
+
+    def finish_binding(self, place: int, works: bool, now: float) -> None:
+        """A binding in flight is written, or fails: then the pod is not assumed any more and tried again."""
+        uid, node = self.in_flight.pop(place)
+        pod = self.world.pods.get(uid)
+        if pod is None:
+            self.assumed.pop(uid, None)
+        elif not (works and self.world.bind(uid, node)):
+            self.assumed.pop(uid, None)
+            if uid not in self.on_node and pod.node is None:
+                self._error(pod, now)

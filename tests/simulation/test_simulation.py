@@ -1,0 +1,355 @@
+"""The core under a model of kube-scheduler, with everything that can interleave interleaved by a dice, and with faults.
+
+What must hold whatever happens: no device is promised to two pods, no pod is refused that would fit and meet its floor, no hold outlives
+its time, every verdict can be made again from its snapshot, and nobody is lost.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from extender.adapters.simulated import cluster_machines
+from extender.decision.answers import node_answer
+from extender.decision.cycle import Filtered, begin
+from extender.decision.demand import Demand
+from extender.decision.eviction import Candidate
+from extender.decision.holds import NO_HOLDS
+from extender.decision.judge import Judge, judge_all
+from extender.decision.objects import Pod
+from extender.decision.rules import RULES
+from tests.simulation.core import TTL_SECONDS, Core
+from tests.simulation.scheduler import Scheduler
+from tests.simulation.world import SimPod, World
+from topology.placement import table_for
+
+NODES = {"dgx-1v": 2, "a100-pcie-bridge-pairs": 1, "hgx-h100": 1, "t4": 1}
+FLOORS = {2: (None, None, 10.0, 40.0, 200.0), 4: (None, None, 30.0, 300.0)}
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How likely what is, per step."""
+
+    name: str
+    pods: int = 40
+    bind_fails: float = 0.0
+    restart: float = 0.0
+    relist: float = 0.0
+    repeat: float = 0.0
+    """An event is delivered to the extender a second time, late."""
+    outage: float = 0.0
+    foreign: float = 0.0
+    leaves: float = 0.02
+    sample: float = 1.0
+    priorities: tuple[int, ...] = (0,)
+
+
+WEATHERS = (
+    Weather("calm"),
+    Weather("bindings fail", bind_fails=0.2),
+    Weather("sampled", sample=0.6),
+    Weather("preemption", priorities=(0, 0, 10, 100), leaves=0.005),
+    Weather("watch broken, events repeated", relist=0.03, repeat=0.1, leaves=0.05),
+    Weather("extender restarts", restart=0.02),
+    Weather("API server away", outage=0.01, leaves=0.05),
+    Weather("a foreign scheduler", foreign=0.05),
+    Weather(
+        "all at once", bind_fails=0.1, restart=0.01, relist=0.02, repeat=0.05, outage=0.005, foreign=0.02, priorities=(0, 10), sample=0.8
+    ),
+)
+
+
+@dataclass
+class Simulation:
+    """One run."""
+
+    weather: Weather
+    seed: int
+    now: float = 0.0
+    down_until: float = 0.0
+    created: int = 0
+    checked_promises: int = 0
+    checked_refusals: int = 0
+    checked_nominees: int = 0
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+        self.world = World(cluster_machines(NODES), self.dice)
+        self.world.start()
+        self.core = Core()
+        self.core.relist(self.world.log, self.now)
+        self.scheduler = Scheduler(self.world, self, self.dice, self.weather.sample, on_rejected=self.refused)
+
+    # The verbs, watched.
+
+    def filter(self, pod: Pod, names: list[str], now: float) -> Filtered:
+        found = self.core.filter(pod, names, now)
+        nominated = pod.status.nominated_node_name if pod.status else None
+        if found.decided is not None and found.stall is None:
+            self.promised(pod, found.decided)
+        elif nominated in names and found.stall is None and not any(verdict.feasible for verdict in found.verdicts):
+            assert nominated is not None
+            self.refused_its_own(self.world.pods[pod.metadata.uid], nominated)
+        return found
+
+    def prioritize(self, pod: Pod, names: list[str], now: float) -> dict[str, int]:
+        scores = self.core.prioritize(pod, names, now)
+        self.promised(pod, max(scores, key=lambda name: scores[name]))
+        return scores
+
+    def preempt(self, pod: Pod, candidates: list[Candidate], now: float) -> list[Candidate]:
+        return self.core.preempt(pod, candidates, now)
+
+    def is_current(self, node: str) -> bool:
+        """Whether the core knows all of a node that it could know: nothing on its way but bindings it holds, no departure unpublished."""
+        for event in self.world.log[self.core.cursor :]:
+            held = event.uid is not None and event.uid in self.core.holds.by_pod and not event.deleted
+            if event.node == node and not held:
+                return False
+        here = {pod.uid: pod.devices for pod in self.world.on(node)}
+        return all(here.get(uid) == mask for uid, mask in self.world.published[node].items())
+
+    def outcomes(self, node: str, pod: SimPod, others: Sequence[SimPod]) -> Iterator[float | None]:
+        """What the pod could get in truth once the others, who have no devices yet, have theirs; GB/s, None for one GPU."""
+        table, frees = table_for(self.world.machines[node]), {self.world.free(node)}
+        for other in others:
+            frees = {free & ~o.taken for free in frees for o in table.predictor.predict(free, other.steps).outcomes}
+        for free in frees:
+            for outcome in table.predictor.predict(free, pod.steps).outcomes:
+                yield table.busbw_gbps(outcome.taken)
+
+    def coming(self, node: str, but: str) -> list[SimPod]:
+        """Pods promised to a node that have no devices yet, those the core sees first."""
+        snapshot = self.core.snapshot
+        known = [uid for uid in self.world.pods if uid in snapshot.pods]
+        known.sort(key=lambda uid: (snapshot.pods[uid].created, uid))
+        unseen = [uid for uid in self.scheduler.assumed if uid not in snapshot.pods]
+        rows = [self.world.pods[uid] for uid in (*known, *unseen) if uid in self.world.pods and uid != but]
+        return [p for p in rows if (p.node or self.scheduler.assumed.get(p.uid)) == node and p.devices is None]
+
+    def promised(self, payload: Pod, node: str) -> None:
+        """A node was decided for: by the truth, too, the pod has devices of its own there, as good as it demands."""
+        pod = self.world.pods[payload.metadata.uid]
+        foreign = any(p.scheduler == "foreign" and p.devices is None for p in self.world.on(node))
+        if not self.is_current(node) or foreign or self._has_lost_holds(node):
+            return
+        self.checked_promises += 1
+        speeds = list(self.outcomes(node, pod, self.coming(node, pod.uid)))
+        assert speeds, f"{pod.uid} was promised {pod.gpus} GPUs of {node} that others were promised before"
+        if pod.floor_gbps is not None:
+            assert min(speed or 0.0 for speed in speeds) >= pod.floor_gbps, f"{pod.uid} may get less than its floor on {node}"
+
+    def _has_lost_holds(self, node: str) -> bool:
+        """A restart loses holds younger than the watch lag, and nothing else."""
+        known = {*self.core.snapshot.pods, *self.core.holds.by_pod}
+        return any(at == node and uid not in known for uid, at in self.scheduler.assumed.items())
+
+    def refused(self, pod: SimPod, names: list[str]) -> None:
+        """No node would do: by the truth, too, none does, where the core could know."""
+        for node in names:
+            if not self.is_current(node) or pod.uid in self.scheduler.nominated:
+                continue
+            going = any(p.terminating for p in self.world.on(node))
+            if going or any(node == at for at in self.scheduler.nominated.values()):
+                continue  # what is left for others is not the question of one moment
+            self.checked_refusals += 1
+            speeds = list(self.outcomes(node, pod, self.coming(node, pod.uid)))
+            fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
+            if fits and all(uid in self.scheduler.assumed or uid in self.core.snapshot.pods for uid in self.core.holds.by_pod):
+                assert self._beliefs_differ(node), f"{pod.uid} was refused on {node}, where it fits"
+
+    def _beliefs_differ(self, node: str) -> bool:
+        """A bound pod whose devices the agent has not named yet may, for all the core knows, hold others than it does."""
+        return any(p.devices is not None and p.uid not in self.world.published[node] for p in self.world.on(node))
+
+    def refused_its_own(self, pod: SimPod, node: str) -> None:
+        """A pod is refused on the node that was cleared for it: never while it fits there, however far the watch is behind."""
+        self.checked_nominees += 1
+        before = [self.world.pods[uid] for uid, at in self.scheduler.nominated.items() if at == node and uid in self.world.pods]
+        before = sorted((other for other in before if other.rank < pod.rank), key=lambda other: other.rank)
+        speeds = list(self.outcomes(node, pod, [*self.coming(node, pod.uid), *before]))
+        fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
+        assert not fits or self._beliefs_differ(node), f"{pod.uid} was refused on {node}, which was cleared for it"
+
+    # What can happen.
+
+    def step(self) -> None:
+        """Something happens."""
+        weather, dice, world = self.weather, self.dice, self.world
+        self.now += dice.choice((0.001, 0.003, 0.01, 0.5))
+        world.down = self.now < self.down_until
+        if self.created < weather.pods and dice.random() < 0.3 and not world.down:
+            self.create()
+        if dice.random() < weather.outage:
+            self.down_until = self.now + dice.uniform(1, 60)
+        if dice.random() < weather.restart:
+            self.core = Core(traces=self.core.traces)
+            self.core.relist(world.log, self.now)
+        if dice.random() < weather.relist and not world.down:
+            self.core.relist(world.log, self.now)
+        if dice.random() < weather.foreign and not world.down:
+            self.foreign()
+        self.deliver()
+        for _ in range(dice.randrange(3)):
+            self.scheduler.cycle(self.now)
+        self.scheduler.ready(self.now)
+        if self.scheduler.in_flight and dice.random() < 0.5:
+            place = dice.randrange(len(self.scheduler.in_flight))
+            self.scheduler.finish_binding(place, dice.random() >= weather.bind_fails, self.now)
+        self.kubelets()
+        self.check_holds()
+
+    def create(self) -> None:
+        gpus = self.dice.choice((1, 1, 2, 2, 2, 4, 4, 8))
+        floor = self.dice.choice(FLOORS.get(gpus, (None,)))
+        priority = self.dice.choice(self.weather.priorities)
+        self.world.create(SimPod(f"u{self.created:03d}", gpus, priority, floor, created=self.now))
+        self.created += 1
+
+    def foreign(self) -> None:
+        """Somebody else binds a pod, with an eye to nothing but what is bound."""
+        name = self.dice.choice(list(self.world.machines))
+        used = sum(pod.gpus for pod in self.world.on(name))
+        if used + 2 <= self.world.allocatable(name):
+            pod = SimPod(f"f{len(self.world.log)}", 2, scheduler="foreign", created=self.now)
+            self.world.create(pod)
+            self.world.bind(pod.uid, name)
+
+    def deliver(self) -> None:
+        """Watches run at speeds of their own."""
+        if self.world.down:
+            return
+        log, dice = self.world.log, self.dice
+        for event in log[self.scheduler.cursor : self.scheduler.cursor + dice.randrange(6)]:
+            self.scheduler.hear(event)
+        events = list(log[self.core.cursor : self.core.cursor + dice.randrange(6)])
+        self.core.cursor += len(events)
+        if self.core.cursor and dice.random() < self.weather.repeat:
+            events.insert(dice.randrange(len(events) + 1), log[dice.randrange(self.core.cursor)])
+        before = self.core.snapshot
+        self.core.apply(events, self.now)
+        if self.core.snapshot is not before:
+            self.wake()
+
+    def wake(self) -> None:
+        """As the Waker does: pods whose rejection is cured are tried again."""
+        for uid in sorted(self.scheduler.unschedulable):
+            pending = self.core.snapshot.pending.get(uid)
+            demand = pending.demand if pending else None
+            if demand is not None and any(self.core.judge.judge(demand, view.state).feasible for view in self.core.snapshot.views.values()):
+                self.scheduler.wake(uid)
+
+    def kubelets(self) -> None:
+        for name in self.world.machines:
+            for pod in self.world.on(name):
+                if pod.devices is None and self.dice.random() < 0.4:
+                    self.world.admit(pod)
+                elif (pod.terminating and self.dice.random() < 0.1) or (
+                    pod.devices is not None and self.dice.random() < self.weather.leaves
+                ):
+                    self.world.remove(pod.uid)
+            if not self.world.down and self.dice.random() < 0.3:
+                held = {pod.uid: pod.devices for pod in self.world.on(name) if pod.devices}
+                if held != self.world.published[name]:
+                    self.world.publish(name)
+
+    def check_holds(self) -> None:
+        live = self.core.holds.guests(self.core.snapshot, self.now, "")
+        shown = {key for key, one in self.core.holds.by_pod.items() if one.node in live}
+        assert all(self.now - self.core.holds.by_pod[key].placed_steady_seconds < TTL_SECONDS + 60 for key in shown)
+        for hold in self.core.holds.by_pod.values():
+            if self.now >= hold.until_steady_seconds:
+                assert hold.key not in _guests(self.core, self.now), f"{hold.key} outlived its time"
+
+    def calm_down(self) -> None:
+        """No more faults, all is delivered, time passes: whoever can be placed is."""
+        self.weather, self.down_until = Weather("after", pods=0, leaves=0.0), 0.0
+        self.scheduler.sample = 1.0  # a pod whose sample was refused is not asked about the rest: why we want all nodes asked about
+        self.scheduler.wake()
+        for _ in range(400):
+            self.step()
+            self.now += 1.0
+        assert not self.scheduler.in_flight
+        assert not self.scheduler.active
+        waiting = [pod for pod in self.world.pods.values() if pod.node is None and pod.scheduler != "foreign"]
+        for pod in waiting:
+            for node in self.world.machines:
+                speeds = list(self.outcomes(node, pod, []))
+                fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
+                assert not fits, f"{pod.uid} waits though it fits on {node}: lost"
+
+
+def _guests(core: Core, now: float) -> set[str]:
+    return {key for key, one in core.holds.by_pod.items() if now < one.until_steady_seconds and key not in core.snapshot.pods}
+
+
+def run(weather: Weather, seed: int, steps: int = 260) -> Simulation:
+    simulation = Simulation(weather, seed)
+    for _ in range(steps):
+        simulation.step()
+    simulation.calm_down()
+    return simulation
+
+
+@pytest.mark.parametrize("weather", WEATHERS, ids=lambda weather: weather.name)
+def test_whatever_happens(weather: Weather) -> None:
+    runs = [run(weather, seed) for seed in range(6)]
+    promises, refusals = sum(r.checked_promises for r in runs), sum(r.checked_refusals for r in runs)
+    assert promises > 60, "there was something to check"
+    print(f"{weather.name}: {promises} promises, {refusals} refusals checked, {sum(r.scheduler.preemptions for r in runs)} preemptions")
+    if not weather.foreign:
+        assert not any(r.world.failed for r in runs if not weather.restart), "a kubelet could not serve a pod that was placed by us"
+    if len(weather.priorities) > 1:
+        assert sum(r.scheduler.preemptions for r in runs) > 0
+
+
+def test_every_verdict_can_be_made_again_from_its_snapshot() -> None:
+    simulation = run(WEATHERS[-1], 99)
+    traces = simulation.core.traces
+    assert len(traces) > 50
+    for trace in random.Random(1).sample(traces, 50):
+        demand = trace.cycle.demand
+        assert isinstance(demand, Demand)
+        again = judge_all(Judge(RULES), trace.cycle.snapshot, demand, trace.names, trace.cycle.guests)
+        if trace.cycle.nominated is None:
+            assert [node_answer(n, v, None) for n, v in zip(trace.names, again, strict=True)] == [
+                node_answer(n, v, None) for n, v in zip(trace.names, trace.verdicts, strict=True)
+            ]
+        assert trace.holds.guests(trace.cycle.snapshot, trace.now, trace.pod.key) == trace.cycle.held
+
+
+def test_the_same_dice_the_same_story() -> None:
+    one, other = (run(WEATHERS[-1], 3) for _ in range(2))
+    assert [(e.kind, e.uid, e.node) for e in one.world.log] == [(e.kind, e.uid, e.node) for e in other.world.log]
+
+
+def broken_runs(weathers: Sequence[Weather]) -> list[str]:
+    """What fails, run by run."""
+    found = []
+    for weather in weathers:
+        for seed in range(6):
+            try:
+                run(weather, seed)
+            except AssertionError as error:
+                found.append(str(error).split("\n")[0])
+    return found
+
+
+def test_without_holds_the_model_finds_broken_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that cannot fail is none."""
+    monkeypatch.setattr("tests.simulation.core.begin", lambda s, _holds, pod, gpu, now: begin(s, NO_HOLDS, pod, gpu, now))
+    assert any("may get less than its floor" in text for text in broken_runs(WEATHERS[:4]))
+
+
+def test_without_a_second_look_the_model_finds_refusals_on_cleared_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extender.decision.cycle._second_look", lambda _cycle, _demand, _name, verdict, _world: verdict)
+    assert any("which was cleared for it" in text for text in broken_runs([WEATHERS[3]]))
+
+
+def test_where_holds_count_for_a_no_the_model_finds_false_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extender.decision.cycle._held_back", lambda *_: False)
+    assert any("where it fits" in text for text in broken_runs([WEATHERS[1], WEATHERS[-1]]))
