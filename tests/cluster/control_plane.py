@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,12 +203,13 @@ class ControlPlane:
 class Extender:
     """`fabricwise serve --cluster kube` as a process."""
 
-    def __init__(self, plane: ControlPlane, name: str = "extender", config: Path | None = None) -> None:
+    def __init__(self, plane: ControlPlane, name: str = "extender", config: Path | None = None, wrapper: Sequence[str] = ()) -> None:
+        """`wrapper`: a command that is given ours as its arguments."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "extender.cli", "serve", "--cluster", "kube", "--port", str(self.port)]
         command += ["--config", str(config)] if config else []
-        self.process = plane.run(name, [*command, "--kubeconfig", str(plane.kubeconfig("fabricwise"))])
+        self.process = plane.run(name, [*wrapper, *command, "--kubeconfig", str(plane.kubeconfig("fabricwise"))])
         self.client = httpx.Client(base_url=self.url, timeout=20)
 
     def wait_ready(self) -> None:

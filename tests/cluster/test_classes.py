@@ -12,7 +12,7 @@ from extender.adapters.class_file import load_classes
 from extender.class_policies import GOVERNED, KEY, render
 from tests.cluster.conftest import ROOT
 from tests.cluster.control_plane import ControlPlane, wait_for
-from tests.cluster.test_real_scheduler import pod
+from tests.cluster.fleet import pod
 
 pytestmark = pytest.mark.cluster
 CLASSES = load_classes(ROOT / "config/workload-classes.yaml")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from extender.adapters.simulated import cluster_machines, node_manifest
+from extender.adapters.simulated import cluster_machines
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
-from topology.hardware import Machine, mask_of
-from topology.placement import table_for
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode, free_mask
+from tests.cluster.fleet import Fleet, delete_pods, pod
+from topology.hardware import mask_of
+from topology.record import Allocation, DeviceStatus, free_mask
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
@@ -30,73 +28,6 @@ HELD = {
     "hgx-h100-0": (0, 1, 2, 3, 4),  # three free: too few
     "a100-pcie-bridge-pairs-1": (0, 2, 4, 6),  # four free, each half of a bridged pair
 }
-
-
-def pod(name: str, gpus: int, scheduler: str = "gpu-scheduler", **annotations: str) -> dict[str, Any]:
-    resources = {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {"requests": {"cpu": "100m"}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": "default", "annotations": annotations},
-        "spec": {"schedulerName": scheduler, "containers": [{"name": "server", "image": "none", "resources": resources}]},
-    }
-
-
-@dataclass
-class Fleet:
-    """The thirty nodes, and their kubelets and agents, played by the test."""
-
-    plane: ControlPlane
-    machines: dict[str, Machine] = field(default_factory=lambda: cluster_machines(COUNTS))
-    status: dict[str, DeviceStatus] = field(default_factory=dict)
-    random: random.Random = field(default_factory=lambda: random.Random(11))
-
-    def create(self) -> None:
-        for name, machine in self.machines.items():
-            node = node_manifest(name, machine)
-            self.plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": node["metadata"]})
-            self.plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": node["status"]}, "status")
-            self.status[name] = DeviceStatus(None, self._hold(name, HELD.get(name, ())), (), time.time())
-            self.publish(name)
-
-    def _hold(self, node: str, indices: tuple[int, ...]) -> tuple[Allocation, ...]:
-        """A pod already running there, which both schedulers count, on just these GPUs."""
-        if not indices:
-            return ()
-        holder = pod(f"holder-{node}", len(indices))
-        holder["spec"]["nodeName"] = node
-        meta = self.plane.apply(holder)["metadata"]
-        return tuple(Allocation(index, meta["uid"], meta["namespace"], meta["name"]) for index in indices)
-
-    def publish(self, name: str) -> None:
-        manifest = encode(TopologyRecord(name, self.machines[name], self.status[name]))
-        self.plane.apply({key: manifest[key] for key in ("apiVersion", "kind", "metadata", "spec")})
-        self.plane.apply({key: manifest[key] for key in ("apiVersion", "kind", "metadata", "status")}, "status")
-
-    def free(self, name: str) -> int:
-        return free_mask(self.machines[name], self.status[name])
-
-    def allocate(self, name: str, bound: dict[str, Any], gpus: int) -> float:
-        """The kubelet's choice, published as the agent would; the bandwidth the pod got."""
-        table = table_for(self.machines[name])
-        outcomes = table.predictor.predict(self.free(name), ((gpus, False),)).outcomes
-        taken = self.random.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
-        meta = bound["metadata"]
-        held = tuple(Allocation(i, meta["uid"], meta["namespace"], meta["name"]) for i in self.machines[name].indices(taken))
-        before = self.status[name]
-        self.status[name] = DeviceStatus(None, before.allocated + held, (), time.time())
-        self.publish(name)
-        return table.busbw_gbps(taken) or 0.0
-
-    def best_left(self, gpus: int) -> float:
-        """The bandwidth of the best set left anywhere."""
-        found = [table_for(machine).extremes(self.free(name), gpus) for name, machine in self.machines.items()]
-        return max((best[0].busbw_gbps or 0.0 for best in found if best), default=0.0)
-
-
-def delete_pods(plane: ControlPlane) -> None:
-    plane.client.request("DELETE", "/api/v1/namespaces/default/pods", params={"gracePeriodSeconds": "0"})
-    wait_for("all pods gone", lambda: not plane.pods())
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +45,7 @@ def extender(plane: ControlPlane) -> Iterator[Extender]:
 
 @pytest.fixture
 def fleet(plane: ControlPlane, extender: Extender) -> Iterator[Fleet]:
-    fleet = Fleet(plane)
+    fleet = Fleet(plane, cluster_machines(COUNTS), HELD)
     fleet.create()
     wait_for(
         "the extender sees every node as it is", lambda: _free_counts(extender) == {n: fleet.free(n).bit_count() for n in fleet.machines}

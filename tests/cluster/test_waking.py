@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,12 +14,13 @@ import yaml
 from extender.adapters.kube_waking import WOKEN_AT
 from extender.adapters.simulated import node_manifest
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
-from tests.cluster.test_real_scheduler import ROOT, delete_pods, pod
+from tests.cluster.fleet import delete_pods, pod
 from tests.exposition import Exporter, Values, dcgm_text, exporter, used
 from tests.extender.test_telemetry_decisions import machine
 from topology.record import DeviceStatus, TopologyRecord, encode
 
 pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).parents[2]
 NODE = "wake-0"
 
 

@@ -1,0 +1,184 @@
+"""What breaks in the night, on a real control plane, in the middle of a burst: nobody is lost, and no floor is missed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extender.web.scheduler_api import STALE
+from tests.cluster.balancer import Balancer
+from tests.cluster.control_plane import ControlPlane, Extender, wait_for
+from tests.cluster.fleet import Kubelets, scheduled
+from tests.cluster.rig import Rig, rigged
+
+pytestmark = pytest.mark.cluster
+
+PODS = 60
+FLOOR = "200"
+"""GB/s: an NVLink bridge, of which there are sixty-four; a pair that is torn apart gives 10."""
+
+
+@pytest.fixture
+def rig(plane: ControlPlane) -> Iterator[Rig]:
+    with rigged(plane, "drill", {"a100-pcie-bridge-pairs": 16}) as rig:
+        yield rig
+
+
+def burst(rig: Rig, scheduler: str) -> None:
+    """Sixty pods of two, every fifth with a floor, fed in over two seconds."""
+    for number in range(PODS):
+        rig.create(rig.pod(f"drill-{number:02d}", 2, scheduler, min_busbw=FLOOR if number % 5 == 0 else None))
+        time.sleep(2 / PODS)
+
+
+def in_a_burst(rig: Rig, scheduler: str) -> threading.Thread:
+    thread = threading.Thread(target=burst, args=(rig, scheduler), daemon=True)
+    thread.start()
+    wait_for("the burst has begun", lambda: len(scheduled(rig.plane, "drill")) >= 3)
+    return thread
+
+
+def check(rig: Rig, kubelets: Kubelets, seconds: float = 120.0) -> None:
+    """All are bound and served, and whoever has a floor is above it."""
+    wait_for("all served", lambda: len(kubelets.devices) == PODS, seconds)
+    below = [name for name, speed in kubelets.speeds.items() if int(name[-2:]) % 5 == 0 and speed < float(FLOOR)]
+    assert below == []
+
+
+def longest_gap(kubelets: Kubelets, after: float) -> float:
+    """The longest time without a pod being bound, from a moment on (seconds)."""
+    return max((b - a for a, b in pairwise([after, *(at for at, _ in kubelets.order if at > after)])), default=0.0)
+
+
+def test_kill_9_of_the_extender(rig: Rig) -> None:
+    extender = rig.extender()
+    rig.scheduler("drill-scheduler", extender.url)
+    with Kubelets(rig.fleet, "drill") as kubelets:
+        feeding = in_a_burst(rig, "drill-scheduler")
+        extender.process.kill()
+        killed = time.monotonic()
+        time.sleep(1)
+        extender.process.start()
+        extender.wait_ready()
+        back = time.monotonic()
+        feeding.join()
+        check(rig, kubelets)
+        print(
+            f"\nextender killed, back after {back - killed:.1f} s; all {PODS} bound {kubelets.order[-1][0] - killed:.1f} s after the kill"
+        )
+
+
+def test_kill_9_of_one_replica(rig: Rig) -> None:
+    first, second = rig.extender(), rig.extender()
+    balancer = Balancer([first.port, second.port])
+    rig.scheduler("drill-scheduler", balancer.url)
+    try:
+        with Kubelets(rig.fleet, "drill") as kubelets:
+            feeding = in_a_burst(rig, "drill-scheduler")
+            first.process.kill()
+            killed = time.monotonic()
+            feeding.join()
+            check(rig, kubelets)
+            assert second.decisions(), "the other one decided"
+            after = [at for at, _ in kubelets.order if at > killed]
+            print(f"\nreplica killed: next pod bound after {after[0] - killed:.2f} s, longest gap {longest_gap(kubelets, killed):.2f} s")
+    finally:
+        balancer.close()
+
+
+def test_kill_9_of_the_api_server(rig: Rig) -> None:
+    extender = rig.extender()
+    rig.scheduler("drill-scheduler", extender.url)
+    with Kubelets(rig.fleet, "drill") as kubelets:
+        feeding = threading.Thread(target=_stubborn_burst, args=(rig,), daemon=True)
+        feeding.start()
+        wait_for("the burst has begun", lambda: len(scheduled(rig.plane, "drill")) >= 3)
+        rig.plane.api_server.kill()
+        killed = time.monotonic()
+        time.sleep(3)
+        answer = extender.client.post("/v1/explain", json=rig.pod("asked", 2, "drill-scheduler")).json()
+        assert answer["chosen"], "decisions go on from the last state"
+        assert answer["state_age_seconds"] > 0, "and say how old it is"
+        rig.plane.api_server.start()
+        rig.plane.wait_ready()
+        back = time.monotonic()
+        feeding.join()
+        check(rig, kubelets)
+        wait_for("fresh again", lambda: "state_age_seconds" not in extender.client.post("/v1/explain", json=rig.pod("a", 2, "x")).json())
+        print(f"\nAPI server killed, back after {back - killed:.1f} s; all {PODS} bound {kubelets.order[-1][0] - back:.1f} s later")
+
+
+def _stubborn_burst(rig: Rig) -> None:
+    """Whoever makes pods tries again."""
+    for number in range(PODS):
+        manifest = rig.pod(f"drill-{number:02d}", 2, "drill-scheduler", min_busbw=FLOOR if number % 5 == 0 else None)
+
+        def create(manifest: dict[str, Any] = manifest) -> bool:
+            return rig.plane.client.post("/api/v1/namespaces/default/pods", json=manifest).status_code in (201, 409)
+
+        wait_for("pod created", create)
+        time.sleep(2 / PODS)
+
+
+def test_past_the_configured_age_filter_answers_with_an_error(rig: Rig) -> None:
+    extender = rig.extender({"kube": {"max_state_age_seconds": 2}})
+    names = list(rig.fleet.machines)
+    args = {"Pod": rig.pod("asked", 2, "x"), "NodeNames": names}
+    rig.plane.api_server.kill()
+    try:
+        wait_for("the outage noticed", lambda: extender.client.post("/scheduler/filter", json=args).json()["Error"] == STALE, 20)
+    finally:
+        rig.plane.api_server.start()
+        rig.plane.wait_ready()
+    wait_for("answers again", lambda: extender.client.post("/scheduler/filter", json=args).json()["NodeNames"] == names, 30)
+
+
+def test_a_full_disk(rig: Rig) -> None:
+    """Every line it logs fails: it logs on to nowhere, and decides."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("NOT TESTED on a full disk: there is no /dev/full")
+    extender = rig.extender({"server": {"log_level": "debug"}}, ("/bin/sh", "-c", 'exec "$@" >/dev/full 2>&1', "full-disk"))
+    rig.scheduler("drill-scheduler", extender.url)
+    with Kubelets(rig.fleet, "drill") as kubelets:
+        feeding = in_a_burst(rig, "drill-scheduler")
+        assert extender.client.post("/scheduler/filter", content=b"{").json()["Error"]
+        feeding.join()
+        check(rig, kubelets)
+
+
+def test_slow_clients(rig: Rig) -> None:
+    """A hundred connections that send half a request and then nothing, and twenty that never read their answers."""
+    extender = rig.extender({"limits": {"body_seconds": 3}})
+    rig.scheduler("drill-scheduler", extender.url)
+    slow = [_half_a_request(extender) for _ in range(100)] + [_never_reads(extender) for _ in range(20)]
+    try:
+        with Kubelets(rig.fleet, "drill") as kubelets:
+            started = time.monotonic()
+            in_a_burst(rig, "drill-scheduler").join()
+            check(rig, kubelets)
+            print(f"\nwith 120 slow clients: {PODS} pods bound in {kubelets.order[-1][0] - started:.1f} s")
+        answer = slow[0].recv(4096)
+        assert b"did not arrive within 3 s" in answer, answer
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def _half_a_request(extender: Extender) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", extender.port), timeout=20)
+    connection.sendall(b'POST /scheduler/filter HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"Pod": {')
+    return connection
+
+
+def _never_reads(extender: Extender) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", extender.port), timeout=20)
+    connection.sendall(b"GET /v1/decisions?limit=1000 HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+    return connection
