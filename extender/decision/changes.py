@@ -42,7 +42,7 @@ __all__ = [
     "TopologyGone", "TopologySeen", "fold", "fold_all",
 ]  # fmt: skip
 
-MOST_BURIED = 10_000
+MOST_BURIED = 4_000
 """Deleted objects remembered: many more than a watch could ever deliver out of order."""
 
 
@@ -157,11 +157,13 @@ class _Draft:
             self._write("versions")[name] = version
 
     def _bury(self, name: str, version: int | None) -> None:
-        if name not in self._read("versions"):
+        """Also what was never known: its beginning may be on its way still."""
+        known = self._write("versions").pop(name) if name in self._read("versions") else None
+        last = known if version is None else version
+        if last is None or last <= self._read("buried").get(name, -1):
             return
-        known = self._write("versions").pop(name)
         buried = self._write("buried")
-        buried[name] = known if version is None else version
+        buried[name] = last
         if len(buried) > MOST_BURIED:
             del buried[next(iter(buried))]
 

@@ -164,7 +164,8 @@ class ControlPlane:
     def start_scheduler(self, name: str, configuration: dict[str, Any], account: str) -> Process:
         """A kube-scheduler with that configuration, acting as that account."""
         path, kubeconfig = self.folder / f"{name}.yaml", self.kubeconfig(account)
-        path.write_text(yaml.safe_dump(configuration | {"clientConnection": {"kubeconfig": str(kubeconfig)}}))
+        connection = configuration.get("clientConnection", {}) | {"kubeconfig": str(kubeconfig)}
+        path.write_text(yaml.safe_dump(configuration | {"clientConnection": connection}))
         command = [str(kubernetes_binary("kube-scheduler")), f"--config={path}", "--bind-address=127.0.0.1"]
         return self.run(name, [*command, f"--secure-port={free_port()}", f"--kubeconfig={kubeconfig}"])
 

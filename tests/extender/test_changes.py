@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from extender.adapters.manifests import gone, seen
-from extender.decision.changes import Change, Listed, fold, fold_all
+from extender.decision.changes import (
+    Change,
+    ClockTicked,
+    Heard,
+    Listed,
+    PodGone,
+    Silenced,
+    TelemetrySeen,
+    TopologySeen,
+    fold,
+    fold_all,
+)
 from extender.decision.cluster import Snapshot
+from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, node, pod, topology
-from topology.record import Allocation, DeviceStatus
+from topology.platforms import machine_of
+from topology.record import Allocation, DeviceStatus, TopologyRecord
 
 NAMES = ("a", "b", "c")
 
@@ -94,3 +110,114 @@ def test_synced_only_when_every_kind_is_listed() -> None:
     state = fold_all(Snapshot(), [Listed("nodes", ()), Listed("pods", ())], GPU)
     assert not state.synced
     assert fold(state, Listed("topologies", ()), GPU).synced
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[tuple[str, dict[str, Any], bool]], list[int]]:
+    """What the API server went through, versions growing; and the order in which that arrives: anything goes, some of it twice.
+
+    Objects come back under the same name, pods with a uid of their own each time.
+    """
+    history: list[tuple[str, dict[str, Any], bool]] = []
+    alive: dict[tuple[str, str], dict[str, Any]] = {}
+    births = 0
+    for version in range(1, draw(st.integers(1, 25))):
+        kind, name = draw(st.sampled_from(["Node", "Pod", "GpuTopology"])), draw(st.sampled_from(NAMES))
+        before = alive.pop((kind, name), None)
+        if before is not None and draw(st.integers(0, 2)) == 0:
+            manifest, exists = before, False
+        else:
+            exists = True
+            if kind == "Node":
+                manifest = node(name, draw(st.sampled_from([4, 8])))
+            elif kind == "Pod":
+                births += before is None
+                uid = before["metadata"]["uid"] if before else f"uid-{name}-{births}"
+                manifest = pod(draw(st.integers(1, 4)), name=f"p{name}", node=draw(st.sampled_from([None, *NAMES])))
+                manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
+                if draw(st.booleans()):
+                    manifest["status"] = {"nominatedNodeName": draw(st.sampled_from(NAMES))}
+            else:
+                manifest = topology(name, draw(st.sampled_from(["t4", "l40s"])))
+        manifest = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(version)}}
+        if exists:
+            alive[kind, name] = manifest
+        history.append((kind, manifest, exists))
+    places = list(range(len(history)))
+    return history, draw(st.permutations(places + draw(st.lists(st.sampled_from(places), max_size=10)) if places else []))
+
+
+def left_of(history: list[tuple[str, dict[str, Any], bool]]) -> list[Change]:
+    """A fresh list at the end of a history."""
+    newest: dict[tuple[str, str], tuple[dict[str, Any], bool]] = {}
+    for kind, manifest, exists in history:
+        key = manifest["metadata"]["uid"] if kind == "Pod" else manifest["metadata"]["name"]
+        newest[kind, key] = (manifest, exists)
+    kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
+    return [
+        Listed(listed, tuple(seen(kind, m) for (k, _), (m, exists) in newest.items() if k == kind and exists), len(history))
+        for kind, listed in kinds.items()
+    ]
+
+
+def alike(one: Snapshot, other: Snapshot) -> None:
+    same(one, other)
+    assert dict(one.pending) == dict(other.pending)
+    assert dict(one.nominated) == dict(other.nominated)
+    assert dict(one.sizes) == dict(other.sizes)
+    assert dict(one.versions) == dict(other.versions)
+
+
+@given(histories())
+def test_in_whatever_order_and_however_often_events_come_the_end_is_what_a_fresh_list_says(
+    story: tuple[list[tuple[str, dict[str, Any], bool]], list[int]],
+) -> None:
+    history, order = story
+    changes = [seen(kind, manifest) if exists else gone(kind, manifest) for kind, manifest, exists in history]
+    alike(fold_all(Snapshot(), [changes[place] for place in order], GPU), fold_all(Snapshot(), left_of(history), GPU))
+
+
+@given(histories(), st.integers(0, 25))
+def test_a_gap_is_closed_by_a_list_and_what_comes_late_after_that_changes_nothing(
+    story: tuple[list[tuple[str, dict[str, Any], bool]], list[int]], seen_before: int
+) -> None:
+    history, order = story
+    changes = [seen(kind, manifest) if exists else gone(kind, manifest) for kind, manifest, exists in history]
+    after_gap = fold_all(fold_all(Snapshot(), [changes[place] for place in order[:seen_before]], GPU), left_of(history), GPU)
+    alike(after_gap, fold_all(Snapshot(), left_of(history), GPU))
+    alike(fold_all(after_gap, [changes[place] for place in order], GPU), after_gap)
+
+
+def test_a_server_set_back_to_an_older_state_is_believed_when_it_lists() -> None:
+    """etcd restored from a backup: versions begin again below those we have seen."""
+    new = {**node("a", 8), "metadata": {"name": "a", "resourceVersion": "900"}}
+    old = {**node("a", 4), "metadata": {"name": "a", "resourceVersion": "7"}}
+    state = fold(Snapshot(), seen("Node", new), GPU)
+    assert fold(state, seen("Node", old), GPU).views["a"].state.allocatable == 8
+    assert fold(state, Listed("nodes", (seen("Node", old),), 10), GPU).views["a"].state.allocatable == 4
+
+
+def test_silence_is_dated_from_its_beginning_and_ends_when_something_is_heard() -> None:
+    state = fold_all(Snapshot(), [Silenced("pods", 100.0), Silenced("pods", 130.0), Silenced("nodes", 120.0)], GPU)
+    assert state.age_seconds(160.0) == 60.0
+    assert fold(state, Heard("pods"), GPU).age_seconds(160.0) == 40.0
+    assert fold_all(state, [Heard("pods"), Heard("nodes")], GPU).age_seconds(160.0) == 0.0
+
+
+def test_a_pod_that_leaves_takes_what_was_seen_in_its_memory_with_it() -> None:
+    """The next look tells whether a stranger is there; until then nobody knows. What others hold is not touched."""
+    reading = DeviceReading("GPU-0", index=0, fb_used_bytes=70 << 30, fb_free_bytes=10 << 30)
+    record = TopologyRecord("a", machine_of("hgx-h100", "a"), DeviceStatus(allocated=(Allocation(0, "uid-p"), Allocation(1, "uid-q"))))
+    readings = tuple(replace(reading, uuid=gpu.uuid or "", index=gpu.index) for gpu in record.machine.gpus)
+    start: list[Change] = [Listed("nodes", (seen("Node", node("a", 8)),)), TopologySeen("a", record), ClockTicked(1.0, 1.0)]
+    pods = [seen("Pod", pod(1, name=name, node="a")) for name in ("p", "q")]
+    state = fold_all(Snapshot(), [*start, *pods, TelemetrySeen("a", 1.0, readings)], GPU)
+    known = [one.free_bytes if one else None for one in state.views["a"].state.live.standings]
+    assert None not in known
+    state = fold(state, PodGone("uid-p"), GPU)
+    after = [one.free_bytes if one else None for one in state.views["a"].state.live.standings]
+    assert after == [None, *known[1:]]
+    state = fold(state, TelemetrySeen("a", 2.0, (replace(readings[0], fb_used_bytes=0, fb_free_bytes=80 << 30),)), GPU)
+    found = state.views["a"].state.live.standings[0]
+    assert found is not None
+    assert found.free_bytes == 80 << 30
