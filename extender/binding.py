@@ -63,7 +63,7 @@ class Binder:
         """What the pod will get there by the latest state; or why it must not go there any more."""
         now = time.monotonic()
         snapshot, holds = self._live.moment
-        cycle = begin(snapshot, holds, pod, self._settings.resource, now)
+        cycle = begin(snapshot, holds, pod, self._settings.resource, now, decided=True)
         if self._settings.is_foreign(pod.spec.scheduler_name):
             return record_of(pod.key, node, Evidence(notes=("placed by another scheduler, not judged",)))
         verdicts = judge_all(self._world.judge, snapshot, cycle.demand, [node], cycle.guests)
@@ -77,7 +77,8 @@ class Binder:
         if isinstance(demand, Rejection) or not demand.total:
             return record
         self._log.add_record(pod.key, record)
-        if self._settings.holds.ttl_seconds > 0:  # the decision that kube-scheduler made of ours is certain now
+        before = self._live.holds.by_pod.get(pod.key)
+        if self._settings.holds.ttl_seconds > 0 and (before is None or before.node != node):  # this is what kube-scheduler made of it
             meta, until = pod.metadata, now + self._settings.holds.ttl_seconds
             self._live.hold(Hold(pod.key, meta.namespace or "default", meta.name, node, demand, verdict.evidence, now, until, record.id))
         return record

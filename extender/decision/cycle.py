@@ -60,10 +60,13 @@ class Cycle:
     """Those, and the nominated ones this pod must leave room for."""
 
 
-def begin(snapshot: Snapshot, holds: Holds, pod: Pod, resource: str, steady_seconds: float) -> Cycle:
-    """The pod's cycle at this moment. What it may itself have been decided for does not stand in its own way."""
+def begin(snapshot: Snapshot, holds: Holds, pod: Pod, resource: str, steady_seconds: float, decided: bool = False) -> Cycle:
+    """The pod's cycle at this moment. What it may itself have been decided for does not stand in its own way.
+
+    `decided`: the pod has been decided for and comes to be bound: who was decided after it comes after it.
+    """
     priority, demand = pod.spec.priority or 0, demand_in(snapshot, pod, resource)
-    held = holds.guests(snapshot, steady_seconds, pod.key) if holds.by_pod else NO_GUESTS
+    held = holds.guests(snapshot, steady_seconds, pod.key, decided) if holds.by_pod else NO_GUESTS
     coming = nominees(snapshot, rank_of(pod)) if snapshot.nominated else NO_GUESTS
     nominated = (pod.status.nominated_node_name if pod.status else None) or None
     return Cycle(snapshot, pod.key, priority, nominated, demand, held, together(held, coming))

@@ -59,10 +59,15 @@ class Holds:
         """Keys of the holds that are of no use any more: the pod is visible, or its time has run out."""
         return tuple(key for key, one in self.by_pod.items() if key in snapshot.pods or steady_seconds >= one.until_steady_seconds)
 
-    def guests(self, snapshot: Snapshot, steady_seconds: float, but: str) -> Guests:
-        """Whom to reckon with for a pod, itself left out. What the snapshot shows already is not counted twice."""
+    def guests(self, snapshot: Snapshot, steady_seconds: float, but: str, earlier: bool = False) -> Guests:
+        """Whom to reckon with for a pod, itself left out. What the snapshot shows already is not counted twice.
+
+        `earlier`: only those that were decided before the pod itself was; those after it have reckoned with it.
+        """
         found: dict[str, tuple[Demand, ...]] = {}
         for key, one in self.by_pod.items():
+            if earlier and key == but:
+                break
             if key != but and key not in snapshot.pods and steady_seconds < one.until_steady_seconds:
                 found[one.node] = (*found.get(one.node, ()), one.demand)
         return found or NO_GUESTS

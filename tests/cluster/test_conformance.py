@@ -107,13 +107,13 @@ def test_restart_mid_bind(rig: Rig, may_bind: None) -> None:
     with Kubelets(rig.fleet, "conf-r") as kubelets:
         for number in range(20):
             rig.create(rig.pod(f"conf-r{number:02d}", 1, "conf-scheduler"))
-            if number == 10:
-                extender.process.kill()
+        wait_for("bindings under way", lambda: len(scheduled(rig.plane, "conf-r")) >= 2)
+        extender.process.kill()
         bound_before = len(scheduled(rig.plane, "conf-r"))
         extender.process.start()
         extender.wait_ready()
         wait_for("all bound", lambda: len(kubelets.devices) == 20)
-        print(f"\nkilled with {bound_before} of 11 bound; all twenty bound in the end")
+        print(f"\nkilled with {bound_before} of 20 bound; all bound in the end")
         annotated = [p for p in scheduled(rig.plane, "conf-r").values() if "fabricwise.dev/decision" in p["metadata"]["annotations"]]
         assert len(annotated) == 20, "all of them by us"
 

@@ -130,3 +130,38 @@ def test_without_anybody_to_wake_them_nothing_is_kept() -> None:
     service = build_service(Settings())
     service.waker.rejected("team", "two", "uid-two", TWO, ["a"])
     assert not service.waker.waiting
+
+
+def refused(name: str, uid: str, gpus: int = 2, message: str = "0/2 nodes are available: 2 too few healthy GPUs.") -> Change:
+    """A pending pod as kube-scheduler leaves it when we have refused every node."""
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    manifest = pod(gpus, name=name, status={"conditions": [condition]})
+    return seen("Pod", {**manifest, "metadata": {**manifest["metadata"], "uid": uid}})
+
+
+def test_who_waits_is_known_from_the_api_alone(ward: Ward) -> None:
+    """The replica that answered the rejection may be dead: this one has never been asked."""
+    ward.apply(refused("two", "uid-two"), refused("eight", "uid-eight", 8))
+    ward.apply(refused("other", "uid-other", 2, "0/2 nodes are available: 2 Insufficient cpu."))
+    ward.status("a", 4)
+    wait("woken", lambda: ward.woken == ["uid-two"])
+    time.sleep(0.3)
+    assert ward.woken == ["uid-two"], "nor is a pod woken that something else keeps waiting"
+
+
+def test_a_pod_that_is_bound_or_deleted_waits_no_more(ward: Ward) -> None:
+    ward.apply(refused("two", "uid-two"), refused("three", "uid-three"))
+    assert set(ward.waker.waiting) == {"uid-two", "uid-three"}
+    ward.apply(PodGone("uid-two"), seen("Pod", pod(2, name="three", node="b")))
+    assert set(ward.waker.waiting) == {"uid-three"} or ward.waker.waiting == ()
+
+
+def test_only_the_leader_wakes_and_a_new_one_looks_at_all_that_wait(ward: Ward) -> None:
+    leads = threading.Event()
+    ward.service.reports.leading = leads.is_set
+    ward.apply(refused("two", "uid-two"))
+    ward.status("a", 4)
+    time.sleep(0.6)
+    assert ward.woken == []
+    leads.set()
+    wait("woken by the new leader", lambda: ward.woken == ["uid-two"])

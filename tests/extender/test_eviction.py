@@ -1,0 +1,128 @@
+"""Which victims are worth it: candidates that help, victims that do not, and whom to disturb least."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from extender.decision.cluster import NODE_DEFAULTS, Snapshot
+from extender.decision.cycle import World, begin
+from extender.decision.demand import Demand
+from extender.decision.eviction import Candidate, preferred
+from extender.decision.holds import NO_HOLDS
+from extender.decision.judge import Judge
+from extender.decision.requests import others_needed
+from extender.decision.rules import RULES
+from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
+from topology.record import Allocation, DeviceStatus
+
+
+def machine(name: str, platform: str, pods: Mapping[str, tuple[int, ...]], **more: Any) -> list[dict[str, Any]]:
+    """A node, and its pods by the GPUs they hold; pods of priority 0, or by name in `more`: a spec of their own."""
+    held = tuple(Allocation(index, f"uid-{pod}") for pod, indices in pods.items() for index in indices)
+    bound = [pod(len(indices), name=one, node=name, spec=more.get(one, {}) | {"nodeName": name}) for one, indices in pods.items()]
+    return [node(name, 8), topology(name, platform, DeviceStatus(allocated=held)), *bound]
+
+
+def vip(gpus: int, **annotations: str) -> dict[str, Any]:
+    told = {f"fabricwise.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+    return pod(gpus, name="vip", annotations=told, spec={"priority": 1000})
+
+
+def needing(cpu: str) -> dict[str, Any]:
+    """The same with CPU of its own."""
+    container = {"name": "s", "resources": {"requests": {"cpu": cpu}, "limits": {GPU: "4"}}}
+    return vip(4) | {"spec": {"priority": 1000, "containers": [container]}}
+
+
+def kept(state: Snapshot, manifest: dict[str, Any], **victims: tuple[str, ...]) -> dict[str, set[str]]:
+    """Node -> victims, of the candidates given as node=victims."""
+    asking = pod_struct(manifest)
+    cycle = begin(state, NO_HOLDS, asking, GPU, 0.0)
+    assert isinstance(cycle.demand, Demand)
+    candidates = [Candidate(name, tuple(f"uid-{one}" for one in uids)) for name, uids in victims.items()]
+    found = preferred(cycle, cycle.demand, candidates, others_needed(asking, GPU), World(Judge(RULES), GPU, NODE_DEFAULTS))
+    return {one.candidate.node: {uid.removeprefix("uid-") for uid in one.candidate.victims} for one in found}
+
+
+QUADS = {"left": (0, 1, 2, 3), "right": (4, 5, 6, 7)}
+CROSSED = {"p": (0, 1, 4, 5), "q": (2, 3, 6, 7)}
+FOURS = {"a": (0, 1, 2, 3), "b": (4, 5), "c": (6, 7)}
+CPU = {"containers": [{"name": "c0", "resources": {"requests": {"cpu": "30"}, "limits": {GPU: "4"}}}]}
+
+State = list[dict[str, Any]]
+# what is asked -> (objects, the pod, candidates, what is kept)
+CASES: dict[str, tuple[State, dict[str, Any], dict[str, tuple[str, ...]], dict[str, set[str]]]] = {
+    "a victim whose GPUs are the quad": (machine("a", "dgx-1v", QUADS), vip(4, min_busbw="70"), {"a": ("left",)}, {"a": {"left"}}),
+    "a victim whose GPUs are none: veto": (machine("a", "dgx-1v", CROSSED), vip(4, min_busbw="70"), {"a": ("p",)}, {}),
+    "both together make one": (machine("a", "dgx-1v", CROSSED), vip(4, min_busbw="70"), {"a": ("p", "q")}, {"a": {"p", "q"}}),
+    "of two that each would do one is spared": (machine("a", "hgx-h100", QUADS), vip(4), {"a": ("right",)}, {"a": {"right"}}),
+    "a victim too many is spared": (machine("a", "dgx-1v", FOURS), vip(4, min_busbw="70"), {"a": ("a", "b", "c")}, {"a": {"a"}}),
+    "what the count needs is never spared": (machine("a", "hgx-h100", QUADS), vip(8), {"a": ("left", "right")}, {"a": {"left", "right"}}),
+    "what all the node's GPUs could not give: veto": (machine("a", "dgx-1v", QUADS), vip(4, min_busbw="300"), {"a": ("left", "right")}, {}),
+    "a node nobody knows: veto": (machine("a", "dgx-1v", QUADS), vip(4), {"ghost": ("left",)}, {}),
+    "no victims named: no candidate": (machine("a", "dgx-1v", QUADS), vip(4), {"a": ()}, {}),
+    "a victim that is gone already helps as it is": (machine("a", "dgx-1v", {"left": (0, 1, 2, 3)}), vip(4), {"a": ("x",)}, {"a": {"x"}}),
+    "the fewest GPUs are disturbed": (
+        [*machine("a", "hgx-h100", {"big": tuple(range(8))}), *machine("b", "hgx-h100", {"half": (0, 1, 2, 3), "rest": (4, 5, 6, 7)})],
+        vip(4), {"a": ("big",), "b": ("half",)}, {"b": {"half"}},
+    ),
+    "of equal cost the better set": (
+        [*machine("a", "dgx-1v", QUADS), *machine("b", "hgx-h100", {"x": (0, 1, 2, 3), "y": (4, 5, 6, 7)})],
+        vip(4), {"a": ("left",), "b": ("x",)}, {"b": {"x"}},
+    ),
+    "equals are all kept, kube-scheduler chooses": (
+        [*machine("a", "hgx-h100", QUADS), *machine("b", "hgx-h100", {"z": (0, 1, 2, 3), "w": (4, 5, 6, 7)})],
+        vip(4), {"a": ("left",), "b": ("z",)}, {"a": {"left"}, "b": {"z"}},
+    ),
+    "a lower priority goes first, however many GPUs": (
+        [
+            *machine("a", "hgx-h100", {"low": tuple(range(8))}),
+            *machine("b", "hgx-h100", {"mid": (0, 1, 2, 3), "other": (4, 5, 6, 7)}, mid={"priority": 50}),
+        ],
+        vip(4), {"a": ("low",), "b": ("mid",)}, {"a": {"low"}},
+    ),
+    "who leaves CPU that is needed is not spared": (
+        machine("a", "hgx-h100", QUADS, left=CPU, right=CPU),
+        needing("50"),
+        {"a": ("left", "right")}, {"a": {"left", "right"}},
+    ),
+    "who leaves CPU that the others leave too is": (
+        machine("a", "hgx-h100", QUADS, left=CPU, right=CPU),
+        needing("20"),
+        {"a": ("left", "right")}, {"a": {"right"}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_victims(case: str) -> None:
+    objects, manifest, candidates, expected = CASES[case]
+    assert kept(snapshot(*objects), manifest, **candidates) == expected
+
+
+def test_disruption_budgets_come_first() -> None:
+    state = snapshot(*machine("a", "hgx-h100", QUADS), *machine("b", "dgx-1v", {"x": (0, 1, 2, 3), "y": (4, 5, 6, 7)}))
+    asking = pod_struct(vip(4))
+    cycle = begin(state, NO_HOLDS, asking, GPU, 0.0)
+    assert isinstance(cycle.demand, Demand)
+    candidates = [Candidate("a", ("uid-left",), 1), Candidate("b", ("uid-x",), 0)]
+    found = preferred(cycle, cycle.demand, candidates, (), World(Judge(RULES), GPU, NODE_DEFAULTS))
+    assert [one.candidate.node for one in found] == ["b"]
+
+
+def test_a_pod_that_is_on_its_way_there_is_reckoned_with() -> None:
+    """Another pod was decided for the free half a moment ago: the victim's half is all there is."""
+    from extender.decision.holds import Hold
+    from extender.decision.verdict import Evidence
+
+    state = snapshot(*machine("a", "hgx-h100", {"left": (0, 1, 2, 3)}))
+    asking = pod_struct(vip(8))
+    hold = Hold("uid-other", "team", "other", "a", Demand(((4, False),), 4), Evidence(), 0.0, 30.0, "")
+    for holds, helps in ((NO_HOLDS, True), (NO_HOLDS.placed(hold), False)):
+        cycle = begin(state, holds, asking, GPU, 1.0)
+        assert isinstance(cycle.demand, Demand)
+        world = World(Judge(RULES), GPU, NODE_DEFAULTS)
+        assert bool(preferred(cycle, cycle.demand, [Candidate("a", ("uid-left",))], (), world)) is helps

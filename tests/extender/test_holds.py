@@ -1,0 +1,140 @@
+"""Holds as data: what ends them, whom they count for, and that nobody's copy changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from extender.adapters.manifests import seen
+from extender.decision.changes import PodGone, fold, fold_all
+from extender.decision.cluster import Snapshot
+from extender.decision.cycle import begin
+from extender.decision.demand import Demand
+from extender.decision.holds import NO_HOLDS, Hold, Holds, deleted, nominees, rank_of
+from extender.decision.verdict import Evidence
+from extender.decision.views import with_guests
+from extender.live import LiveCluster
+from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
+
+TWO = Demand(((2, False),), 2)
+
+
+def hold(key: str, where: str = "a", until: float = 30.0) -> Hold:
+    return Hold(key, "team", key, where, TWO, Evidence(), 0.0, until, "id")
+
+
+def bound(name: str, where: str = "a") -> dict[str, Any]:
+    return pod(2, name=name, node=where)
+
+
+BASE = (node("a", 8), topology("a", "dgx-1v"), node("b", 8), topology("b", "dgx-1v"))
+
+# name -> (what is seen, at which second, whether the hold of uid-p on node a still counts)
+ENDS: dict[str, tuple[Snapshot, float, bool]] = {
+    "nothing has happened": (snapshot(*BASE), 1.0, True),
+    "the pod is seen where it was decided for": (snapshot(*BASE, bound("p")), 1.0, False),
+    "the pod is seen elsewhere": (snapshot(*BASE, bound("p", "b")), 1.0, False),
+    "another pod of that name is seen": (snapshot(*BASE, bound("q")), 1.0, True),
+    "its time has run out": (snapshot(*BASE), 30.0, False),
+    "its time has nearly run out": (snapshot(*BASE), 29.99, True),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_what_ends_a_hold(case: str) -> None:
+    state, now, counts = ENDS[case]
+    holds = NO_HOLDS.placed(hold("uid-p"))
+    assert ("a" in holds.guests(state, now, "uid-other")) is counts
+    assert (holds.ended(state, now) == ()) is counts
+
+
+def test_a_pod_does_not_stand_in_its_own_way() -> None:
+    holds = NO_HOLDS.placed(hold("uid-p"))
+    assert holds.guests(snapshot(*BASE), 1.0, "uid-p") == {}
+
+
+def test_a_pending_pod_that_is_deleted_ends_its_hold_and_one_that_was_never_seen_does_not() -> None:
+    """kube-scheduler may have shown us the pod before our own watch did."""
+    holds = NO_HOLDS.placed(hold("uid-p")).placed(hold("uid-q"))
+    before = snapshot(*BASE, pod(2, name="p"))
+    after = fold(before, PodGone("uid-p"), GPU)
+    assert deleted(holds, before, after) == ("uid-p",)
+    assert deleted(holds, before, fold(before, seen("Pod", bound("p")), GPU)) == ()
+
+
+def test_holds_and_snapshots_are_their_readers_own() -> None:
+    first = NO_HOLDS.placed(hold("uid-p"))
+    second = first.placed(hold("uid-q", "b"))
+    third = second.released(["uid-p"])
+    assert [list(one.by_pod) for one in (NO_HOLDS, first, second, third)] == [[], ["uid-p"], ["uid-p", "uid-q"], ["uid-q"]]
+    state = snapshot(*BASE)
+    view = state.views["a"].state
+    guests = first.guests(state, 1.0, "")
+    held = with_guests(view, guests["a"])
+    assert state.views["a"].state is view
+    assert (view.requested, held.requested) == (0, 2)
+
+
+def test_a_held_pod_counts_just_as_a_bound_one() -> None:
+    """The very same state object, and so the same verdicts: nothing moves when the watch catches up."""
+    state = snapshot(*BASE)
+    held = with_guests(state.views["a"].state, (TWO, Demand(((4, False),), 4)))
+    first = {**pod(2, name="p", node="a"), "metadata": {**pod(2, name="p")["metadata"], "creationTimestamp": "2026-01-01T00:00:00Z"}}
+    then = {**pod(4, name="q", node="a"), "metadata": {**pod(4, name="q")["metadata"], "creationTimestamp": "2026-01-01T00:00:01Z"}}
+    caught_up = fold_all(state, [seen("Pod", first), seen("Pod", then)], GPU)
+    assert caught_up.views["a"].state is held
+
+
+def waiting(name: str, where: str, priority: int = 0, created: str = "2026-01-01T00:00:00Z") -> dict[str, Any]:
+    manifest = pod(4, name=name, spec={"priority": priority}, status={"nominatedNodeName": where})
+    return {**manifest, "metadata": {**manifest["metadata"], "creationTimestamp": created}}
+
+
+# who asks: (priority, created) -> whether room is left for p (priority 10, made in the second minute)
+RANKS = {(0, "00:01"): True, (10, "00:03"): True, (10, "00:01"): False, (20, "00:03"): False}
+
+
+@pytest.mark.parametrize("asking", RANKS)
+def test_room_is_left_for_nominated_pods_that_come_first(asking: tuple[int, str]) -> None:
+    priority, minute = asking
+    state = snapshot(*BASE, waiting("p", "a", 10, "2026-01-01T00:02:00Z"))
+    asker = pod_struct(waiting("me", "", priority, f"2026-01-01T{minute}:00Z"))
+    assert ("a" in nominees(state, rank_of(asker))) is RANKS[asking]
+    assert ("a" in begin(state, NO_HOLDS, asker, GPU, 1.0).guests) is RANKS[asking]
+    assert begin(state, NO_HOLDS, asker, GPU, 1.0).held == {}
+
+
+def test_a_nomination_that_is_taken_back_leaves_no_trace() -> None:
+    state = snapshot(*BASE, waiting("p", "a", 10))
+    assert state.nominated == {"a": frozenset({"uid-p"})}
+    assert fold(state, seen("Pod", waiting("p", "b", 10)), GPU).nominated == {"b": frozenset({"uid-p"})}
+    for change in (seen("Pod", pod(4, name="p")), seen("Pod", pod(4, name="p", node="a")), PodGone("uid-p")):
+        assert fold(state, change, GPU).nominated == {}
+
+
+def test_no_reader_misses_a_pod_between_its_hold_and_its_binding() -> None:
+    """Whoever reads both while the watch catches up sees the pod just once, whichever of the two moves first."""
+    live = LiveCluster(GPU, warm_tables=False)
+    live.apply([seen("Node", node("a", 8)), seen("GpuTopology", topology("a", "dgx-1v"))])
+    live.hold(hold("uid-p", until=float("inf")))
+    counts = []
+
+    def look() -> None:
+        state, holds = live.moment
+        guests = holds.guests(state, 1.0, "")
+        counts.append(state.views["a"].state.requested + sum(one.total for one in guests.get("a", ())))
+
+    look()
+    live.observe = lambda _before, _after: look()
+    live.apply([seen("Pod", bound("p"))])
+    look()
+    assert counts == [2, 2, 2]
+    assert live.holds.by_pod == {}
+
+
+def test_holds_are_kept_in_the_order_they_were_placed() -> None:
+    holds = Holds()
+    for key in ("uid-c", "uid-a", "uid-b", "uid-a"):
+        holds = holds.placed(hold(key))
+    assert list(holds.by_pod) == ["uid-c", "uid-b", "uid-a"]
