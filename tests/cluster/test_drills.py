@@ -17,6 +17,7 @@ from tests.cluster.balancer import Balancer
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import Kubelets, scheduled
 from tests.cluster.rig import Rig, rigged
+from topology.record import DeviceStatus
 
 pytestmark = pytest.mark.cluster
 
@@ -91,6 +92,44 @@ def test_kill_9_of_one_replica(rig: Rig) -> None:
             print(f"\nreplica killed: next pod bound after {after[0] - killed:.2f} s, longest gap {longest_gap(kubelets, killed):.2f} s")
     finally:
         balancer.close()
+
+
+def test_what_must_be_done_once_is_done_by_the_other_one_when_the_leader_is_killed(rig: Rig) -> None:
+    """A pod is refused by one replica, which dies; the other, never asked about it, wakes it when a GpuTopology cures the rejection."""
+    settings = {"lease": {"duration_seconds": 3, "retry_seconds": 0.3}}
+    first = rig.extender(settings)
+    wait_for("the first leads", lambda: leading(first))
+    second = rig.extender(settings)
+    sick = DeviceStatus(None, (), tuple((n, "Xid 79") for n in range(8)), time.time())
+    for name in rig.fleet.machines:
+        rig.fleet.status[name] = sick
+        rig.fleet.publish(name)
+    wait_for("all sick", lambda: all(row["free"] == 0 for row in _nodes(second, rig)))
+    balancer = Balancer([first.port, second.port])
+    rig.scheduler("drill-scheduler", balancer.url)
+    try:
+        rig.create(rig.pod("drill-sick", 2, "drill-scheduler"))
+        wait_for("refused", lambda: "too few healthy GPUs" in str(rig.plane.pods()["drill-sick"]["status"]))
+        assert not leading(second)
+        first.process.kill()
+        killed = time.monotonic()
+        name = next(iter(rig.fleet.machines))
+        rig.fleet.status[name] = DeviceStatus(None, (), (), time.time())
+        rig.fleet.publish(name)
+        assert wait_for("woken by the other, and bound", lambda: rig.plane.node_of("drill-sick"), 30) == name
+        print(f"\nleader killed: the other had woken the pod, and it was bound, after {time.monotonic() - killed:.1f} s (Lease of 3 s)")
+        events = rig.plane.client.get("/api/v1/namespaces/default/events", params={"fieldSelector": "reason=GpusPredicted"}).json()["items"]
+        assert sum(event["involvedObject"]["name"] == "drill-sick" for event in events) <= 1
+    finally:
+        balancer.close()
+
+
+def leading(extender: Extender) -> bool:
+    return "fabricwise_leading 1.0" in extender.client.get("/metrics").text
+
+
+def _nodes(extender: Extender, rig: Rig) -> list[dict[str, Any]]:
+    return [row for row in extender.client.get("/v1/nodes").json()["nodes"] if row["node"] in rig.fleet.machines]
 
 
 def test_kill_9_of_the_api_server(rig: Rig) -> None:
