@@ -28,7 +28,7 @@ from extender.errors import ClusterSourceError, RequestError, run_command
 from extender.fit_command import fit
 from extender.inspection import all_sets, machine_answer
 from extender.printing import ConfigOption, Output, OutputOption, console, print_answer
-from extender.service import build_service, server_for, settle_process
+from extender.service import build_service, serve_health, server_for, settle_process
 from extender.settings import Settings, load_settings
 from extender.sources import connect, loaded
 from extender.telemetry_command import telemetry
@@ -86,7 +86,9 @@ def serve(
         class_file.start()
     settle_process(service)
     try:
-        server_for(service, host, port).run()
+        server = server_for(service, host, port)
+        serve_health(service, host)
+        server.run()
     finally:
         source.stop()
 

@@ -44,6 +44,8 @@ class Service:
     app: FastAPI
     reports: Reports
     waker: Waker
+    health: FastAPI
+    """Health and metrics alone."""
 
 
 def node_defaults(settings: Settings) -> NodeDefaults:
@@ -129,8 +131,19 @@ def build_service(
     app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
     binder = Binder(live, world, settings, log, reports)
     app.include_router(scheduler_api(live, world, by_weight, settings, metrics, log, waker, binder).router())
-    app.include_router(DebugApi(live, judge, by_weight, settings, metrics, log, reports).router())
-    return Service(settings, live, metrics, app, reports, waker)
+    debug = DebugApi(live, judge, by_weight, settings, metrics, log, reports)
+    app.include_router(debug.router())
+    health = FastAPI(title="Fabricwise health", openapi_url=None)
+    health.include_router(debug.health_router())
+    return Service(settings, live, metrics, app, reports, waker, health)
+
+
+def serve_health(service: Service, host: str) -> None:
+    """Health and metrics over plain HTTP on a port of their own, if the settings name one; ends with the process."""
+    port = service.settings.server.health_port
+    if port:
+        server = uvicorn.Server(uvicorn.Config(service.health, host=host, port=port, log_level="warning", access_log=False))
+        threading.Thread(target=server.run, name="health", daemon=True).start()
 
 
 def server_for(service: Service, host: str, port: int) -> uvicorn.Server:

@@ -97,6 +97,9 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Longer than the 90 s after which kube-scheduler's client drops an idle connection."""
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     tls: Tls = Tls()
+    health_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Where /healthz, /readyz and /metrics are served over plain HTTP too, for the kubelet and Prometheus, who have no certificate; 0:
+    nowhere."""
 
 
 class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

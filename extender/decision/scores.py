@@ -142,14 +142,10 @@ class Ranks:
 
         Among equals the pod's key decides, whatever the order of names: no two replicas differ, and pods spread.
         """
-        scores, seed = self.scores, crc32(key.encode())
-        best: tuple[int, str] | None = None
-        for name, verdict in zip(names, verdicts, strict=True):
-            if scores.get(verdict) == TOP_SCORE:
-                place = (crc32(name.encode()) ^ seed) * _GOLDEN & 0xFFFFFFFF, name
-                if best is None or place < best:
-                    best = place
-        return best[1] if best is not None else None
+        seed = crc32(key.encode())
+        top = {verdict for verdict, score in self.scores.items() if score == TOP_SCORE}
+        equals = [name for name, verdict in zip(names, verdicts, strict=True) if verdict in top]
+        return min(equals, key=lambda name: ((crc32(name.encode()) ^ seed) * _GOLDEN & 0xFFFFFFFF, name), default=None)
 
 
 NO_RANKS = Ranks({}, {}, {})

@@ -67,12 +67,17 @@ class DebugApi:
         self._reports = reports
         self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, judge, ranker, settings, metrics, log
 
-    def router(self) -> APIRouter:
-        """All routes."""
+    def health_router(self) -> APIRouter:
+        """What the kubelet and Prometheus ask for."""
         router = APIRouter()
         router.add_api_route("/healthz", self.healthz, methods=["GET"], tags=["health"], response_class=PlainTextResponse)
         router.add_api_route("/readyz", self.readyz, methods=["GET"], tags=["health"], response_class=PlainTextResponse)
         router.add_api_route("/metrics", self.metrics, methods=["GET"], tags=["health"])
+        return router
+
+    def router(self) -> APIRouter:
+        """All routes."""
+        router = self.health_router()
         router.add_api_route("/v1/explain", self.explain, methods=["POST"], tags=["debug"], openapi_extra=_POD_BODY)
         router.add_api_route("/v1/nodes", self.nodes, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/nodes/{name}", self.node, methods=["GET"], tags=["debug"])

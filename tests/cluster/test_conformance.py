@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.cluster.conftest import base_objects
-from tests.cluster.control_plane import ControlPlane, Extender, wait_for
+from tests.cluster.control_plane import ControlPlane, Extender, free_port, wait_for
 from tests.cluster.fleet import Kubelets, scheduled
 from tests.cluster.rig import ROOT, Rig, rigged
 from topology.record import DeviceStatus
@@ -250,7 +250,8 @@ def test_mtls_rotation(rig: Rig, tmp_path: Path) -> None:
     scheduler_pair = old.issue(tmp_path, "scheduler")
     tls = {"cert_file": str(folder / "server.crt"), "key_file": str(folder / "server.key"), "client_ca_file": str(ca_file)}
     config = tmp_path / "extender.yaml"
-    config.write_text(yaml.safe_dump({"telemetry": {"source": "off"}, "server": {"tls": tls}}))
+    health = free_port()
+    config.write_text(yaml.safe_dump({"telemetry": {"source": "off"}, "server": {"tls": tls, "health_port": health}}))
     extender = Extender(rig.plane, "conf-tls", config)
     extender.client.close()
     url = extender.url.replace("http://", "https://")
@@ -258,6 +259,9 @@ def test_mtls_rotation(rig: Rig, tmp_path: Path) -> None:
         with client_of(ca_file, scheduler_pair) as trusted:
             wait_for("ready over TLS", lambda: trusted.get(f"{url}/readyz").status_code == 200)
             wait_for("nodes seen", lambda: len(trusted.get(f"{url}/v1/nodes").json()["nodes"]) >= 3)
+        assert httpx.get(f"http://127.0.0.1:{health}/readyz").status_code == 200, "the kubelet has no certificate"
+        assert "fabricwise_synced 1.0" in httpx.get(f"http://127.0.0.1:{health}/metrics").text
+        assert httpx.get(f"http://127.0.0.1:{health}/v1/nodes").status_code == 404
         with client_of(ca_file, None) as anonymous, pytest.raises(httpx.HTTPError):
             anonymous.get(f"{url}/readyz")
         files = {"caFile": str(ca_file), "certFile": str(scheduler_pair[0]), "keyFile": str(scheduler_pair[1])}
