@@ -45,7 +45,9 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
             _why(row),
         )
     chosen = answer["chosen"] or "no node"
-    return Group(table, Text(f"chosen: {chosen}", style="bold"), *_scores(answer), *_inferred(answer.get("inferred")))
+    age = answer.get("state_age_seconds")
+    aged = [Text(f"the API server has not been heard for {age:.0f} s: this is the state before that", style="yellow")] if age else []
+    return Group(table, Text(f"chosen: {chosen}", style="bold"), *aged, *_scores(answer), *_inferred(answer.get("inferred")))
 
 
 def _inferred(told: Mapping[str, Any] | None) -> list[Text]:

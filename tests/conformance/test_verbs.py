@@ -339,6 +339,22 @@ def test_preempt_echoes_given_uids_only(small: Small) -> None:
     assert set(answer["dgx"]) < {"uid-a", "uid-b"}
 
 
+def test_preempt_takes_whole_pods_too(small: Small) -> None:
+    """As without nodeCacheCapable; the answer is by uid all the same."""
+    objects = full_v100(a=(0, 1, 2, 3), b=(4, 5, 6, 7))
+    served = small(*objects)
+    args = {"Pod": pod(4, name="vip", spec={"priority": 9}), "NodeNameToVictims": {"dgx": {"Pods": [objects[2]], "NumPDBViolations": 1}}}
+    answer = served.client.post("/scheduler/preempt", json=args).json()
+    assert answer == {"NodeNameToMetaVictims": {"dgx": {"Pods": [{"UID": "uid-a"}], "NumPDBViolations": 1}}}
+
+
+def test_a_foreign_scheduler_that_takes_gpus_is_seen_within_one_event(small: Small) -> None:
+    served = small(node("a", 8), topology("a", "hgx-h100"), node("b", 8), topology("b", "t4"))
+    assert filtered(served, pod(8), ["a"])["NodeNames"] == ["a"]
+    served.service.live.apply([seen("Pod", pod(2, name="theirs", node="a", spec={"schedulerName": "volcano", "nodeName": "a"}))])
+    assert list(filtered(served, pod(8), ["a"])["FailedNodes"]) == ["a"]
+
+
 def test_preempt_veto_is_an_empty_map(small: Small) -> None:
     """What the victim leaves is no NVLink quad: nobody is evicted for it."""
     served = small(*full_v100(a=(0, 5), b=(1, 2, 3), c=(4, 6, 7)))

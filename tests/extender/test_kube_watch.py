@@ -241,3 +241,36 @@ def test_no_vendor_exception_leaves_the_adapter(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(kubernetes.config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "nowhere"))
     with pytest.raises(ClusterSourceError):
         api_client()
+
+
+def test_while_the_server_does_not_answer_the_state_grows_old_and_is_fresh_again_when_it_does(rig: Rig) -> None:
+    rig.script.replies[NODES, "list"] = [page(node("a"))]
+    rig.script.replies[PODS, "watch"] = [(500, b"")] * 12
+    rig.start()
+    rig.wait(lambda: rig.live.snapshot.synced and "pods" in rig.live.snapshot.silent)
+    assert set(rig.live.snapshot.silent) == {"pods"}, "the others are heard"
+    first = rig.live.snapshot.silent["pods"]
+    assert rig.live.snapshot.age_seconds(first + 5.0) == 5.0
+    rig.wait(lambda: not rig.live.snapshot.silent)
+    assert rig.live.snapshot.age_seconds(first + 5.0) == 0.0
+
+
+def test_a_broken_watch_that_is_resumed_at_once_leaves_nothing_old(rig: Rig) -> None:
+    rig.script.replies[NODES, "watch"] = [events(("ADDED", node("a")), status=0), events(("ADDED", node("b")))]
+    rig.start()
+    rig.wait(lambda: rig.nodes() == {"a", "b"})
+    rig.wait(lambda: not rig.live.snapshot.silent)
+
+
+def test_an_event_that_was_overtaken_changes_nothing(rig: Rig) -> None:
+    def at(version: int, gpus: int) -> dict[str, Any]:
+        manifest = node("a", gpus)
+        return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(version)}}
+
+    rig.script.replies[NODES, "list"] = [page(at(5, 4), version="6")]
+    rig.script.replies[NODES, "watch"] = [
+        events(("MODIFIED", at(9, 8)), ("MODIFIED", at(7, 2)), ("DELETED", at(8, 2)), ("ADDED", at(9, 8)))
+    ]
+    rig.start()
+    rig.wait(lambda: rig.live.snapshot.synced and rig.script.count(NODES, "watch") > 1)
+    assert rig.live.snapshot.views["a"].state.allocatable == 8

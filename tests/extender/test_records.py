@@ -1,0 +1,109 @@
+"""The record of a decision: left once, by whoever leads, and alike whoever makes it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from extender.adapters.kube_events import PodEvents
+from extender.adapters.manifests import seen
+from extender.adapters.simulated import simulated
+from extender.decision.changes import Listed
+from extender.decision.holdings import BoundPod
+from extender.decision.record import Record, record_of
+from extender.decision.verdict import Evidence, Prospect
+from extender.service import Service, build_service
+from extender.settings import Server, Settings
+from tests.conftest import serve
+from tests.objects import GPU, node, pod, topology
+from topology.agent.publisher import ApiError
+
+TWO_SETS = Evidence(expected_gbps=80.0, prospects=(Prospect((0, 1, 2, 3), 0.5, 80.0), Prospect((4, 5, 6, 7), 0.5, 80.0)))
+MANY_SETS = Evidence(expected_gbps=30.0, prospects=tuple(Prospect((n, n + 1), 0.125, 30.0) for n in range(8)))
+SINGLE = Evidence(prospects=(Prospect((3,), 1.0, None),))
+UNKNOWN = Evidence(notes=("topology unknown: no GpuTopology, using labels and counts",))
+
+SENTENCES = {
+    "two sets": (TWO_SETS, "placed on gpu-7: GPUs {0,1,2,3} 50%, {4,5,6,7} 50%, 80.0 GB/s expected (decision "),
+    "many": (MANY_SETS, "placed on gpu-7: GPUs {0,1} 12%, {1,2} 12%, {2,3} 12%, {3,4} 12% and 4 more, 30.0 GB/s expected (decision "),
+    "one GPU": (SINGLE, "placed on gpu-7: GPUs {3} 100%, one GPU (decision "),
+    "unknown": (UNKNOWN, "placed on gpu-7: topology unknown: no GpuTopology, using labels and counts (decision "),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_as_a_sentence(case: str) -> None:
+    evidence, text = SENTENCES[case]
+    assert record_of("uid", "gpu-7", evidence).as_sentence().startswith(text)
+
+
+def test_as_json() -> None:
+    data = json.loads(record_of("uid", "gpu-7", MANY_SETS).as_json())
+    assert (data["node"], data["expectedGbps"], data["worstGbps"], len(data["predicted"])) == ("gpu-7", 30.0, 30.0, 4)
+    assert data["predicted"][0] == {"gpus": [0, 1], "probability": 0.125, "gbps": 30.0}
+
+
+def test_the_id_is_made_of_what_was_decided() -> None:
+    same = record_of("uid", "gpu-7", TWO_SETS).id
+    assert record_of("uid", "gpu-7", TWO_SETS).id == same
+    others = {record_of("other", "gpu-7", TWO_SETS).id, record_of("uid", "gpu-8", TWO_SETS).id, record_of("uid", "gpu-7", MANY_SETS).id}
+    assert len({same, *others}) == 4
+
+
+def replica(leads: bool) -> tuple[Service, list[tuple[BoundPod, Record]]]:
+    service, told = build_service(Settings(server=Server(log_level="error"))), list[tuple[BoundPod, Record]]()
+    service.reports.placed = lambda bound, record: told.append((bound, record))
+    service.reports.leading = lambda: leads
+    changes = (Listed("nodes", (seen("Node", node("a", 8)),)), Listed("pods", (seen("Pod", pod(4)),)))
+    service.live.apply((*changes, Listed("topologies", (seen("GpuTopology", topology("a", "dgx-1v")),))))
+    return service, told
+
+
+def test_the_leader_leaves_the_record_though_the_other_one_decided() -> None:
+    """And it is the same record, id included."""
+    decider, nothing = replica(leads=False)
+    leader, told = replica(leads=True)
+    for served in serve(decider, simulated(GPU)):
+        served.client.post("/scheduler/filter", json={"Pod": pod(4), "NodeNames": ["a"]})
+        (decision,) = served.client.get("/v1/decisions").json()["decisions"]
+        bound = seen("Pod", pod(4, node="a"))
+        decider.live.apply([bound])
+        leader.live.apply([bound])
+    assert nothing == []
+    ((pod_bound, record),) = told
+    assert (pod_bound.key, record.node, record.id) == ("uid-llm", "a", decision["id"])
+
+
+def test_no_event_where_the_binding_carries_the_record_or_nobody_saw_the_pod_wait() -> None:
+    leader, told = replica(leads=True)
+    carried: dict[str, Any] = pod(4, node="a", annotations={"fabricwise.dev/decision": "{}"})
+    leader.live.apply([seen("Pod", carried), seen("Pod", pod(2, name="was-there-before", node="a"))])
+    assert told == []
+
+
+class Events:
+    """Remembers what is posted; refuses a name it has."""
+
+    def __init__(self) -> None:
+        self.posted: dict[str, dict[str, Any]] = {}
+
+    def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        name = manifest["metadata"]["name"]
+        if name in self.posted:
+            raise ApiError(409, "is there")
+        self.posted[name] = manifest
+        return manifest
+
+
+def test_of_two_that_both_think_they_lead_one_is_heard() -> None:
+    api = Events()
+    bound = BoundPod("uid-12345678", "team", "llm", "a", None, "")  # type: ignore[arg-type]
+    for _ in range(2):
+        events = PodEvents(api)  # type: ignore[arg-type]
+        events.placed(bound, record_of(bound.key, "a", TWO_SETS))
+        events._posting.shutdown(wait=True)
+    ((name, event),) = api.posted.items()
+    assert name == "llm.uid-1234.gpuspredicted"
+    assert (event["reason"], event["type"]) == ("GpusPredicted", "Normal")
