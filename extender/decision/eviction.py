@@ -7,7 +7,7 @@ veto candidates and spare victims.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import combinations
 
@@ -31,62 +31,64 @@ class Candidate:
     pdb_violations: int = 0
 
 
+Cost = tuple[int, int, int, int]
+"""Disruption budgets broken and the best victim's priority, as kube-scheduler compares them; then GPUs disturbed, then pods."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sacrifice:
-    """A candidate that helps, and what it costs."""
+    """Some of a candidate's victims, and what they cost."""
 
     candidate: Candidate
+    cost: Cost
     gpus: int
     """GPUs taken from running pods."""
-    highest_priority: int
-    verdict: Verdict
-    """On the node with these victims gone."""
+    verdict: Verdict | None = None
+    """On the node with these victims gone; None: not judged."""
 
     @property
-    def cost(self) -> tuple[float, ...]:
-        """What is compared, in this order: broken disruption budgets and the best victim's priority, as kube-scheduler does; then GPUs
-        disturbed; then how good the resulting set is."""
-        evidence = self.verdict.evidence
-        return (
-            float(self.candidate.pdb_violations),
-            float(self.highest_priority),
-            float(self.gpus),
-            -(evidence.effective_gbps or 0.0),
-            -(evidence.worst_gbps or 0.0),
-        )
+    def worth(self) -> tuple[float, float]:
+        """How good the set is that the pod would get: among equal costs more is better."""
+        evidence = self.verdict.evidence if self.verdict else None
+        return (evidence.effective_gbps or 0.0, evidence.worst_gbps or 0.0) if evidence else (0.0, 0.0)
 
 
 def preferred(cycle: Cycle, demand: Demand, candidates: Sequence[Candidate], needed: Requests, world: World) -> tuple[Sacrifice, ...]:
-    """The candidates that help and cost least; several where they cost the same, none where nothing helps.
+    """The candidates that help and cost least; several where neither cost nor worth tells them apart, none where nothing helps.
 
-    `needed`: what the pod asks for beside GPUs.
+    `needed`: what the pod asks for beside GPUs. Judged from the cheapest on, so that hundreds of candidates cost hardly more than a few.
     """
-    found = [one for candidate in candidates if (one := _sacrifice(cycle, demand, candidate, needed, world)) is not None]
-    least = min((one.cost for one in found), default=None)
-    return tuple(one for one in found if one.cost == least)
+    offers = [offer for candidate in candidates for offer in _offers(cycle, demand, candidate, needed)]
+    found: dict[str, Sacrifice] = {}
+    for offer in sorted(offers, key=lambda one: (one.cost, one.candidate.node, one.candidate.victims)):
+        if found and offer.cost > next(iter(found.values())).cost:
+            break
+        judged = _judged(cycle, demand, offer, world)
+        before = found.get(offer.candidate.node)
+        if judged is not None and (before is None or judged.worth > before.worth):
+            found[offer.candidate.node] = judged
+    best = max((one.worth for one in found.values()), default=None)
+    return tuple(one for one in found.values() if one.worth == best)
 
 
-def _sacrifice(cycle: Cycle, demand: Demand, candidate: Candidate, needed: Requests, world: World) -> Sacrifice | None:
-    """The cheapest part of a candidate's victims that helps; None where none does."""
+def _offers(cycle: Cycle, demand: Demand, candidate: Candidate, needed: Requests) -> Iterator[Sacrifice]:
+    """The candidate, and what is left of it when victims are spared: as many as the count allows."""
     view = cycle.snapshot.views.get(candidate.node)
     if view is None or not candidate.victims:
-        return None
+        return
     known = {pod.key: pod for pod in view.pods}
-    best: Sacrifice | None = None
-    for part in _parts(candidate, known, needed):
-        found = _if_gone(cycle, demand, candidate, part, known, world)
-        if found is not None and (best is None or _within(found) < _within(best)):
-            best = found
-    return best
-
-
-def _within(one: Sacrifice) -> tuple[float, ...]:
-    """Within a node the fewest GPUs come first: all these victims were up for eviction anyway."""
-    return (float(one.gpus), float(len(one.candidate.victims)), *one.cost[1:])
+    room = view.state.allocatable - view.state.requested - sum(guest.total for guest in cycle.guests.get(candidate.node, ()))
+    for victims in _parts(candidate, known, needed):
+        pods = [known[key] for key in victims if key in known]
+        gpus = sum(pod.demand.total for pod in pods)
+        if room + gpus >= demand.total:
+            kept = Candidate(candidate.node, victims, min(candidate.pdb_violations, len(victims)))
+            cost = kept.pdb_violations, max((pod.priority for pod in pods), default=0), gpus, len(victims)
+            yield Sacrifice(kept, cost, gpus)
 
 
 def _parts(candidate: Candidate, known: dict[str, BoundPod], needed: Requests) -> Iterator[tuple[str, ...]]:
-    """The victims, and fewer of them where those that hold no GPU, or that nobody knows, all stay victims: what they are evicted for is not
+    """The victims, and fewer of them. Those that hold no GPU, or that nobody knows, all stay victims: what they are evicted for is not
     for us to judge. Fewer must still leave enough CPU, memory and the like behind."""
     yield candidate.victims
     spared = [key for key in candidate.victims if key in known]
@@ -107,15 +109,11 @@ def _freed(pods: Sequence[BoundPod]) -> dict[str, Decimal]:
     return total
 
 
-def _if_gone(
-    cycle: Cycle, demand: Demand, candidate: Candidate, victims: tuple[str, ...], known: dict[str, BoundPod], world: World
-) -> Sacrifice | None:
-    state = without_pods(cycle.snapshot, candidate.node, frozenset(victims), world.resource, world.defaults, strangers_left=True)
+def _judged(cycle: Cycle, demand: Demand, offer: Sacrifice, world: World) -> Sacrifice | None:
+    """The offer with the verdict on its node; None where the pod could not go there all the same."""
+    node, victims = offer.candidate.node, frozenset(offer.candidate.victims)
+    state = without_pods(cycle.snapshot, node, victims, world.resource, world.defaults, strangers_left=True)
     if state is None:
         return None
-    verdict = world.judge.judge(demand, with_guests(state, cycle.guests.get(candidate.node, ())))
-    if not verdict.feasible:
-        return None
-    pods = [known[key] for key in victims if key in known]
-    kept = Candidate(candidate.node, victims, min(candidate.pdb_violations, len(victims)))
-    return Sacrifice(kept, sum(pod.demand.total for pod in pods), max((pod.priority for pod in pods), default=0), verdict)
+    verdict = world.judge.judge(demand, with_guests(state, cycle.guests.get(node, ())))
+    return replace(offer, verdict=verdict) if verdict.feasible else None

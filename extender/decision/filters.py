@@ -1,7 +1,6 @@
 """FILTERS: may this pod go to this node? The first that refuses decides; order matters to what people read.
 
-Hard facts no eviction can change come first, so that an unresolvable node is never reported as curable. LIVE_FILTERS come
-after them: what telemetry says of the devices the pod may get, which the device plugin hands out without asking us.
+Hard facts no eviction can change come first, so that an unresolvable node is never reported as curable.
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ from extender.decision.demand import Demand
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.rules import RULES, Rules
 from extender.decision.sharing import Sharing
-from extender.decision.standing import MEMORY_STEP_BYTES, Standing
 from extender.workload.memory import memory_class
-from topology.hardware import positions_of
 from topology.numa_alignment import TopologyManager
 from topology.sharing import share_out
 
@@ -38,7 +35,7 @@ def enough_healthy(demand: Demand, state: NodeState, _rules: Rules) -> Rejection
     said = f"pod requests {demand.total}, {state.healthy} of {state.allocatable} are healthy"
     if not state.faults or demand.total > state.healthy + len(state.faults):
         return Rejection(Reason.TOO_FEW_HEALTHY, said)
-    return Rejection(_fault_reason(state.faults), f"{said}; {_faults_said(state.faults)}")
+    return Rejection(fault_reason(state.faults), f"{said}; {faults_said(state.faults)}")
 
 
 def enough_memory(demand: Demand, state: NodeState, rules: Rules) -> Rejection | None:
@@ -81,7 +78,7 @@ def _version(parts: tuple[int, ...]) -> str:
 
 def shares_as_allowed(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
     """What it gets is of a kind it takes: by default whole GPUs where several work together, anything where each works alone."""
-    for kind, most in _kinds(demand, state):
+    for kind, most in kinds_of(demand, state):
         allowed = demand.wishes.sharing
         if kind is None or kind in (("none",) if allowed is None and most > 1 else SHARING if allowed is None else allowed):
             continue
@@ -91,7 +88,7 @@ def shares_as_allowed(demand: Demand, state: NodeState, _rules: Rules) -> Reject
     return None
 
 
-def _kinds(demand: Demand, state: NodeState) -> list[tuple[Sharing | None, int]]:
+def kinds_of(demand: Demand, state: NodeState) -> list[tuple[Sharing | None, int]]:
     """(what a unit is, most of them in one container) of each resource the pod asks for."""
     found = [(state.sharing, max(demand.groups, default=demand.total))] if demand.total else []
     offered = {one.resource: one.sharing for one in state.slices}
@@ -102,7 +99,7 @@ def _kinds(demand: Demand, state: NodeState) -> list[tuple[Sharing | None, int]]
 
 def on_distinct_gpus(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
     """A container that takes several replicas finds so many GPUs: two replicas of one GPU are not two GPUs."""
-    for kind, most in _kinds(demand, state):
+    for kind, most in kinds_of(demand, state):
         if kind is not None and kind.replicated and most > 1 and state.physical is not None and most > state.physical:
             return Rejection(Reason.ONE_GPU_MANY_TIMES, f"{most} replicas in one container, the node has {state.physical} GPUs")
     return None
@@ -230,99 +227,12 @@ def keeps_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | 
     return None
 
 
-def _fault_reason(faults: Sequence[tuple[int, str, bool]]) -> Reason:
+def fault_reason(faults: Sequence[tuple[int, str, bool]]) -> Reason:
     return Reason.FATAL_XID if any(xid for _, _, xid in faults) else Reason.GPU_MEMORY_ERRORS
 
 
-def _faults_said(faults: Sequence[tuple[int, str, bool]]) -> str:
+def faults_said(faults: Sequence[tuple[int, str, bool]]) -> str:
     return "; ".join(f"GPU {index}: {text}" for index, text, _ in faults)
-
-
-def sound(_demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules) -> Rejection | None:
-    """The pod gets no fenced device: the device plugin may not know yet that it is broken, or may not care. On shared GPUs it may
-    get any card."""
-    if not marginals and state.faults and state.physical:
-        chance = len(state.faults) / state.physical
-        words = f"{_faults_said(state.faults)}; a share of it may be given with {chance:.0%}"
-        return Rejection(_fault_reason(state.faults), words) if chance > rules.tolerated_chance else None
-    shunned = [position for position in positions_of(state.live.shunned) if marginals and marginals[position] > 0]
-    chance = min(1.0, sum(marginals[position] for position in shunned))
-    if chance <= rules.tolerated_chance:
-        return None
-    reached = {state.indices[position] for position in shunned}
-    faults = [fault for fault in state.faults if fault[0] in reached]
-    return Rejection(_fault_reason(faults), f"{_faults_said(faults)}; the device plugin would give it with {chance:.0%}")
-
-
-def needed_bytes(demand: Demand, standing: Standing, rules: Rules) -> int | None:
-    """Memory that must be free on a device for this pod: what it states, at most the usable share of the card; None: unknown card."""
-    if standing.total_bytes is None:
-        return None
-    asked = demand.wishes
-    if asked.min_free_memory_bytes is not None:
-        return asked.min_free_memory_bytes
-    usable = int(rules.usable_memory_share * standing.total_bytes)
-    return usable if asked.min_gpu_memory_bytes is None else min(asked.min_gpu_memory_bytes, usable)
-
-
-def roomy(demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules) -> Rejection | None:
-    """No device it may get holds so much that Kubernetes does not know of that the pod would not fit."""
-    if not marginals:
-        return None
-    chance, words = 0.0, []
-    for position, standing in enumerate(state.live.standings):
-        if standing is None or standing.free_bytes is None or marginals[position] <= 0:
-            continue
-        need = needed_bytes(demand, standing, rules)
-        if need is not None and standing.free_bytes + MEMORY_STEP_BYTES <= need:
-            chance += marginals[position]
-            words.append(f"GPU {state.indices[position]} has {standing.free_bytes / 2**30:.1f} GiB free of {need / 2**30:.1f} needed")
-    if min(1.0, chance) <= rules.tolerated_chance:
-        return None
-    return Rejection(Reason.MEMORY_IN_USE, "; ".join(words))
-
-
-def measured(demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules) -> Rejection | None:
-    """Telemetry knows every device it may get, if its class demands that."""
-    names = rules.telemetry_required_for
-    by_class = demand.workload is not None and demand.workload.telemetry_required
-    if not by_class and not (names and ("*" in names or demand.wishes.workload_class in names)):
-        return None
-    standings = state.live.standings
-    known = [p < len(standings) and (one := standings[p]) is not None and one.free_bytes is not None for p in range(len(marginals))]
-    blind = [state.indices[p] for p, chance in enumerate(marginals) if chance > 0 and not known[p]]
-    if marginals and not blind:
-        return None
-    words = f"nothing fresh is known of GPU {', '.join(map(str, blind))}" if blind else "its topology is unknown"
-    return Rejection(Reason.TELEMETRY_UNKNOWN, words)
-
-
-LiveFilter = Callable[[Demand, NodeState, Sequence[float], Rules], Rejection | None]
-
-
-def roomy_when_shared(demand: Demand, state: NodeState, _marginals: Sequence[float], _rules: Rules) -> Rejection | None:
-    """On shared GPUs: what is free on the card itself, whoever uses it, is what the pod says it needs. It may get any card."""
-    shared = [kind for kind, _ in _kinds(demand, state) if kind is not None and kind.replicated]
-    need = demand.wishes.min_free_memory_bytes or demand.wishes.min_gpu_memory_bytes
-    if not shared or need is None:
-        return None
-    free = [one.free_bytes for one in state.live.standings if one is not None and one.free_bytes is not None]
-    if not free or max(free) + MEMORY_STEP_BYTES > need:
-        return None
-    words = f"pod needs {need / 2**30:.1f} GiB, the emptiest of the node's shared GPUs has {max(free) / 2**30:.1f} free"
-    return Rejection(Reason.MEMORY_IN_USE, words)
-
-
-LIVE_FILTERS: tuple[LiveFilter, ...] = (sound, roomy, roomy_when_shared, measured)
-
-
-def refuse_live(demand: Demand, state: NodeState, marginals: Sequence[float], rules: Rules = RULES) -> Rejection | None:
-    """The first refusal by telemetry; `marginals[p]` is the chance that the pod gets position p."""
-    for check in LIVE_FILTERS:
-        rejection = check(demand, state, marginals, rules)
-        if rejection is not None:
-            return rejection
-    return None
 
 
 FILTERS: tuple[Filter, ...] = (

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from extender.decision import links
 from extender.decision.cluster import NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
-from extender.decision.filters import refuse, refuse_live
+from extender.decision.filters import refuse
 from extender.decision.holds import NO_GUESTS, Guests
+from extender.decision.live_filters import refuse_live
 from extender.decision.pressure import pressure
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.rules import RULES, Rules, learnt_mix

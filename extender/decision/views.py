@@ -7,39 +7,35 @@ positions with probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from extender.decision.annotations import version
+from extender.decision.beliefs import beliefs_of, taken
 from extender.decision.classes import Classes
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeFacts, NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
-from extender.decision.holdings import BoundPod, Holdings, holdings, released
+from extender.decision.holdings import BoundPod, holdings, released
+from extender.decision.node_labels import (
+    amounts_of,
+    assumed_platform,
+    contradiction,
+    count_of,
+    facts_of,
+    kubelet_of,
+    labelled_memory_bytes,
+    product_of,
+)
 from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, burden
-from extender.decision.quantities import quantity
 from extender.decision.sharing import Sharing, Slice, physical_gpus, sharing_of, slice_memory_bytes, slices_of
 from extender.decision.standing import NOTHING, Joined, Live, join, live, unplaced_faults
 from extender.telemetry.conditions import NodeTelemetry
-from topology.hardware import Machine, mask_of, positions_of, with_gpus
-from topology.numa_alignment import TopologyManager
+from topology.hardware import Machine, mask_of, positions_of
 from topology.placement import PlacementTable, table_for
-from topology.platforms import fallback_platform, machine_of
-from topology.prediction import DevicePlugin, Kubelet, Steps
-from topology.products import same_product
+from topology.prediction import Kubelet, Steps
 from topology.record import TopologyRecord
-
-MOST_BELIEFS = 64
-"""Free sets kept per node; beyond, the unlikeliest are dropped."""
-
-MEMORY_TOLERANCE = 0.15
-"""The agent's and the label's memory may differ by this much: one reserves framebuffer, one does not."""
-
-
-TOPOLOGY_MANAGER, DEVICE_PLUGIN = "fabricwise.dev/topology-manager-policy", "fabricwise.dev/device-plugin"
-"""Node labels that say what the API does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +75,9 @@ def node_view(
     sharing = sharing_of(labels, allocatable, machine)
     if machine is not None:
         problem = contradiction(node, machine, resource, sharing)
-    offer = _Offer(sharing, physical_gpus(labels, machine), slices_of(labels, _amounts(node), resource), _pools(labels, classes))
-    kubelet = _kubelet(labels, defaults.kubelet)
-    assumed = _assumed(labels, allocatable) if record is None and defaults.assume_from_product else None
+    offer = _Offer(sharing, physical_gpus(labels, machine), slices_of(labels, amounts_of(node), resource), _pools(labels, classes))
+    kubelet = kubelet_of(labels, defaults.kubelet)
+    assumed = assumed_platform(labels, allocatable) if record is None and defaults.assume_from_product else None
     if assumed is not None:
         platform, machine = assumed
         record = TopologyRecord(node.metadata.name, machine)
@@ -93,8 +89,8 @@ def node_view(
         state = _shared(
             allocatable,
             requested,
-            _product(labels),
-            _label_memory(labels),
+            product_of(labels),
+            labelled_memory_bytes(labels),
             None,
             (),
             healthy,
@@ -102,14 +98,14 @@ def node_view(
             note,
             kubelet,
             (),
-            _facts(labels, None),
+            facts_of(labels, None),
             offer,
         )
         return NodeView(node.metadata.name, state, pods, problem)
     assert isinstance(record, TopologyRecord)
     table = table_for(machine)
     memories = [gpu.memory_bytes for gpu in machine.gpus if gpu.memory_bytes is not None]
-    memory = min(memories) if len(memories) == len(machine.gpus) else _label_memory(labels)
+    memory = min(memories) if len(memories) == len(machine.gpus) else labelled_memory_bytes(labels)
     sick = mask_of(machine.positions(sorted({index for index, _ in record.status.unhealthy}))) if record.status else 0
     note = "topology from GpuTopology" + ("" if record.status else " without status: device use predicted")
     stale = stale_since(record, times.now_seconds, defaults.most_status_age_seconds)
@@ -123,9 +119,9 @@ def node_view(
     healthy = min(allocatable, len(machine.gpus) - (sick | fenced).bit_count())
     joined = join(machine, telemetry, held.known, times.steady_seconds, defaults.tuning.max_age_seconds) if telemetry else None
     bare = _shared(
-        allocatable, requested, machine.gpus[0].product or _product(labels), memory, table,
-        tuple(gpu.index for gpu in machine.gpus), healthy, _beliefs(held, table, kubelet), note, kubelet, _faults(machine, joined),
-        _facts(labels, machine), offer, mask_of(range(len(machine.gpus))) & ~(sick | fenced),
+        allocatable, requested, machine.gpus[0].product or product_of(labels), memory, table,
+        tuple(gpu.index for gpu in machine.gpus), healthy, beliefs_of(held, table, kubelet), note, kubelet, _faults(machine, joined),
+        facts_of(labels, machine), offer, mask_of(range(len(machine.gpus))) & ~(sick | fenced),
     )  # fmt: skip
     state = _lively(bare, _live(joined, fenced & ~withheld & ~sick))
     problems = joined.problems + telemetry.problems if joined and telemetry else ()
@@ -156,21 +152,14 @@ def _shared_view(
     labels = node.metadata.labels or {}
     joined = join(machine, telemetry, {}, times.steady_seconds, defaults.tuning.max_age_seconds) if telemetry else None
     cards = [gpu.memory_bytes for gpu in machine.gpus if gpu.memory_bytes is not None]
-    memory = slice_memory_bytes(labels, machine) if offer.sharing is Sharing.MIG else min(cards, default=_label_memory(labels))
+    memory = slice_memory_bytes(labels, machine) if offer.sharing is Sharing.MIG else min(cards, default=labelled_memory_bytes(labels))
     note = f"GPUs are shared by {offer.sharing}: {allocatable} on offer of {len(machine.gpus)}"
     bare = _shared(
-        allocatable, requested, machine.gpus[0].product or _product(labels), memory, None, tuple(gpu.index for gpu in machine.gpus),
-        allocatable, (), note, kubelet, _faults(machine, joined), _facts(labels, machine), offer,
+        allocatable, requested, machine.gpus[0].product or product_of(labels), memory, None, tuple(gpu.index for gpu in machine.gpus),
+        allocatable, (), note, kubelet, _faults(machine, joined), facts_of(labels, machine), offer,
     )  # fmt: skip
     state = _lively(bare, _live(joined, 0))
     return NodeView(node.metadata.name, state, pods, None, telemetry_problems=joined.problems if joined else ())
-
-
-def _amounts(node: Node) -> tuple[tuple[str, int], ...]:
-    """Allocatable resources as whole numbers; what is none is left out."""
-    status = node.status
-    amounts = (status.allocatable if status.allocatable is not None else status.capacity) if status else None
-    return tuple((name, count) for name, value in (amounts or {}).items() if (count := _count(value)))
 
 
 def with_telemetry(view: NodeView, telemetry: NodeTelemetry | None, times: Times, defaults: NodeDefaults) -> NodeView | None:
@@ -243,82 +232,19 @@ def _shared(
     )  # fmt: skip
 
 
-def _facts(labels: Mapping[str, str], machine: Machine | None) -> NodeFacts:
-    """By the agent, else by GFD's labels: `nvidia.com/cuda.driver-version.full` and its kin, or the older three parts."""
-    told = [gpu.compute_capability for gpu in machine.gpus] if machine else []
-    known = [one for text in told if text and (one := _numbers(text))]
-    capability = min(known) if known and len(known) == len(told) else _parts(labels, "nvidia.com/gpu.compute.", ("major", "minor"))
-    driver = _numbers((machine.driver_version if machine else None) or labels.get("nvidia.com/cuda.driver-version.full", ""))
-    cuda = _numbers((machine.cuda_version if machine else None) or labels.get("nvidia.com/cuda.runtime-version.full", ""))
-    return NodeFacts(
-        capability,
-        driver or _parts(labels, "nvidia.com/cuda.driver.", ("major", "minor", "rev")),
-        cuda or _parts(labels, "nvidia.com/cuda.runtime.", ("major", "minor")),
-    )
-
-
-def _numbers(text: str) -> tuple[int, ...] | None:
-    try:
-        return version(text)
-    except ValueError:
-        return None
-
-
-def _parts(labels: Mapping[str, str], prefix: str, names: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Label values that go together, as many as there are; None without the first."""
-    found = [labels.get(prefix + name, "") for name in names]
-    whole = [text for text in found if text.isascii() and text.isdigit()]
-    return tuple(map(int, whole)) if found[0] in whole and whole else None
-
-
-def _kubelet(labels: Mapping[str, str], usual: Kubelet) -> Kubelet:
-    """The node's own word, where it makes sense."""
-    manager, plugin = labels.get(TOPOLOGY_MANAGER), labels.get(DEVICE_PLUGIN)
-    return Kubelet(
-        TopologyManager(manager) if manager in set(TopologyManager) else usual.topology_manager,
-        DevicePlugin(plugin) if plugin in set(DevicePlugin) else usual.device_plugin,
-    )
-
-
-def _assumed(labels: Mapping[str, str], allocatable: int) -> tuple[str, Machine] | None:
-    """The platform that GFD's labels describe, with its name; None where they fit none, or the node shares or splits GPUs."""
-    product, counted = _product(labels), labels.get("nvidia.com/gpu.count", "")
-    whole = labels.get("nvidia.com/mig.strategy", "none") in ("none", "") and not (product or "").endswith("-SHARED")
-    if product is None or not whole or not counted.isdigit() or int(counted) < allocatable:
-        return None
-    name = fallback_platform(product, int(counted))
-    if name is None:
-        return None
-    return name, with_gpus(machine_of(name), product=product, memory_bytes=_label_memory(labels))
-
-
-def _beliefs(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
-    """Free masks: what nobody is known to hold, less the predicted devices of pods whose devices nobody names."""
-    return _taken({held.free: 1.0}, table, [pod.demand.steps for pod in held.predicted], kubelet)
-
-
-def _taken(beliefs: dict[int, float], table: PlacementTable, pods: Sequence[Steps], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
-    """What is believed free after each of the pods has been given its devices, in order."""
-    for steps in pods:
-        beliefs = _take(beliefs, table, steps, kubelet)
-    kept = sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
-    total = sum(chance for _, chance in kept)
-    return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
-
-
 def with_guests(state: NodeState, guests: tuple[Demand, ...]) -> NodeState:
     """The state with further pods on the node whose devices nobody names: the same object as if they were bound there."""
-    taken = tuple((demand.steps, demand.total) for demand in guests if demand.total)
-    return _lively(_with_guests(state.bare or state, taken), state.live) if taken else state
+    placed = tuple((demand.steps, demand.total) for demand in guests if demand.total)
+    return _lively(_with_guests(state.bare or state, placed), state.live) if placed else state
 
 
 @lru_cache(maxsize=16_384)
-def _with_guests(bare: NodeState, taken: tuple[tuple[Steps, int], ...]) -> NodeState:
+def _with_guests(bare: NodeState, placed: tuple[tuple[Steps, int], ...]) -> NodeState:
     beliefs = bare.beliefs
     if bare.table is not None:
-        beliefs = _taken(dict(beliefs), bare.table, [steps for steps, _ in taken], bare.kubelet)
+        beliefs = taken(dict(beliefs), bare.table, [steps for steps, _ in placed], bare.kubelet)
     return _shared(
-        bare.allocatable, bare.requested + sum(total for _, total in taken), bare.product, bare.gpu_memory_bytes, bare.table, bare.indices,
+        bare.allocatable, bare.requested + sum(total for _, total in placed), bare.product, bare.gpu_memory_bytes, bare.table, bare.indices,
         bare.healthy, beliefs, bare.note, bare.kubelet, bare.faults, bare.facts,
         _Offer(bare.sharing, bare.physical, bare.slices, bare.pools), bare.usable,
     )  # fmt: skip
@@ -349,62 +275,3 @@ def stale_since(record: TopologyRecord | str | None, now_seconds: float | None, 
         return None
     limit = status.observed_at_seconds + most_age_seconds
     return limit if now_seconds > limit else None
-
-
-def _take(beliefs: dict[int, float], table: PlacementTable, steps: Steps, kubelet: Kubelet) -> dict[int, float]:
-    left: dict[int, float] = {}
-    for mask, chance in beliefs.items():
-        outcomes = table.predictor.predict(mask, steps, kubelet).outcomes
-        if not outcomes:  # more is bound than the status leaves free: nothing is left here
-            left[0] = left.get(0, 0.0) + chance
-        for outcome in outcomes:
-            rest = mask & ~outcome.taken
-            left[rest] = left.get(rest, 0.0) + chance * outcome.probability
-    if len(left) > MOST_BELIEFS:
-        left = dict(sorted(left.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS])
-    return left
-
-
-def contradiction(node: Node, machine: Machine, resource: str, sharing: Sharing | None = None) -> str | None:
-    """How a GpuTopology contradicts its node, or None. Fewer allocatable than GPUs is no contradiction: some may be sick."""
-    labels = node.metadata.labels or {}
-    have = len(machine.gpus)
-    capacity = node.status.capacity if node.status else None
-    offered = max(count_of(node, resource), _count((capacity or {}).get(resource)) or 0)
-    if offered > have and sharing in (None, Sharing.NONE):
-        return f"GpuTopology has {have} GPUs but the node offers {offered} {resource}"
-    counted = labels.get("nvidia.com/gpu.count", "")
-    if counted.isdigit() and int(counted) != have and sharing is not Sharing.MIG:
-        return f"GpuTopology has {have} GPUs but label nvidia.com/gpu.count says {counted}"
-    label, product = _product(labels), machine.gpus[0].product if machine.gpus else None
-    if label and product and not same_product(label, product):
-        return f"GpuTopology says {product} but label nvidia.com/gpu.product says {label}"
-    memory, labelled = machine.gpus[0].memory_bytes if machine.gpus else None, _label_memory(labels)
-    if memory and labelled and sharing is not Sharing.MIG and abs(memory - labelled) > MEMORY_TOLERANCE * max(memory, labelled):
-        return f"GpuTopology says {memory >> 20} MiB per GPU but label nvidia.com/gpu.memory says {labelled >> 20} MiB"
-    return None
-
-
-def count_of(node: Node, resource: str) -> int:
-    """Allocatable GPUs, which default to the capacity as in the API server. Nothing said, or nonsense, is none."""
-    if node.status is None:
-        return 0
-    amounts = node.status.allocatable if node.status.allocatable is not None else node.status.capacity
-    return _count((amounts or {}).get(resource)) or 0
-
-
-def _count(value: object) -> int | None:
-    try:
-        return max(0, int(quantity(value))) if value is not None else None
-    except ValueError:
-        return None
-
-
-def _product(labels: Mapping[str, str]) -> str | None:
-    return labels.get("nvidia.com/gpu.product") or None
-
-
-def _label_memory(labels: Mapping[str, str]) -> int | None:
-    """GFD's nvidia.com/gpu.memory is in MiB."""
-    text = labels.get("nvidia.com/gpu.memory", "")
-    return int(text) << 20 if text.isdigit() else None

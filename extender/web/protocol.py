@@ -172,3 +172,14 @@ def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:
         except (msgspec.DecodeError, RecursionError) as error:
             raise RequestError(f"request body: Nodes.items[{place}]: {error}") from error
     return named
+
+
+def filter_result(
+    args: ExtenderArgs, named: dict[str, msgspec.Raw | None], passed: list[str],
+    failed: dict[str, str] | None = None, unresolvable: dict[str, str] | None = None,
+) -> ExtenderFilterResult:  # fmt: skip
+    """A filter result that echoes whichever field came."""
+    if args.node_names is None and args.nodes is not None:
+        items = [item for name in passed if (item := named[name]) is not None]
+        return ExtenderFilterResult(EchoedNodes(items), None, failed or {}, unresolvable or {})
+    return ExtenderFilterResult(None, passed, failed or {}, unresolvable or {})

@@ -1,7 +1,7 @@
 """The verbs kube-scheduler calls. Always 200: anything else costs it the connection and tells it less.
 
-Filter, prioritize and preempt wait for nothing: a verb reads the snapshot and the holds, judges from memory, answers. They change nothing
-outside memory. Bind alone writes to the API server, in a thread of its own.
+Filter and prioritize wait for nothing: a verb reads the snapshot and the holds, judges from memory, answers. Preempt does the same in a
+thread, for it may take longer. None of them changes anything outside memory. Bind alone writes to the API server, in a thread too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from extender.binding import Binder
 from extender.decision.cycle import Cycle, Stall, World, begin, filtered
@@ -33,7 +34,7 @@ from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.settings import Settings
 from extender.waking import Waker
-from extender.web import protocol
+from extender.web import openapi, protocol
 from extender.web.body import read_body
 
 NOT_SYNCED = "fabricwise has not yet listed nodes, pods and topologies; try again"
@@ -73,12 +74,14 @@ class SchedulerApi:
         """The four routes."""
         router = APIRouter(prefix="/scheduler", tags=["scheduler verbs"])
         for verb, answer, refuse, doc in (
-            ("filter", self.filter, self._filter_error, _DOC),
-            ("prioritize", self.prioritize, self._bare_error(b"[]"), _DOC),
-            ("preempt", self.preempt, self._bare_error(protocol.encode(protocol.ExtenderPreemptionResult())), _PREEMPT_DOC),
+            ("filter", self.filter, self._filter_error, openapi.NODES),
+            ("prioritize", self.prioritize, self._bare_error(b"[]"), openapi.NODES),
         ):
             router.add_api_route(f"/{verb}", self._route(verb, _at_once(answer), refuse), methods=["POST"], openapi_extra=doc)
-        router.add_api_route("/bind", self._route("bind", self.bind, self._bind_error), methods=["POST"], openapi_extra=_BIND_DOC)
+        nobody = self._bare_error(protocol.encode(protocol.ExtenderPreemptionResult()))
+        preempt = self._route("preempt", _in_a_thread(self.preempt), nobody)
+        router.add_api_route("/preempt", preempt, methods=["POST"], openapi_extra=openapi.PREEMPT)
+        router.add_api_route("/bind", self._route("bind", self.bind, self._bind_error), methods=["POST"], openapi_extra=openapi.BIND)
         return router
 
     def _route(self, verb: str, answer: Callable[[bytes], Awaitable[bytes]], refuse: Callable[[str], Response]) -> Callable[..., object]:
@@ -112,7 +115,7 @@ class SchedulerApi:
         asked = _Asked(protocol.decode_args(body), len(body))
         args, named = asked.args, protocol.named_nodes(asked.args)
         if self._settings.is_foreign(args.pod.spec.scheduler_name):
-            return protocol.encode(_passing(args, named, list(named)))
+            return protocol.encode(protocol.filter_result(args, named, list(named)))
         snapshot, holds = self._live.moment
         if not snapshot.synced:
             return self._filter_stalled("not synced", NOT_SYNCED)
@@ -167,7 +170,7 @@ class SchedulerApi:
                 unresolvable[name] = reason
         self._passed.inc(len(passed))
         self._failed.inc(len(named) - len(passed))
-        return _passing(args, named, passed, failed, unresolvable)
+        return protocol.filter_result(args, named, passed, failed, unresolvable)
 
     def prioritize(self, body: bytes) -> bytes:
         """An integer score 0..10 for each named node, once, and the top one for one node alone. Raises RequestError."""
@@ -282,32 +285,11 @@ def _at_once(answer: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[by
     return answered
 
 
-def _passing(
-    args: protocol.ExtenderArgs, named: dict[str, msgspec.Raw | None], passed: list[str],
-    failed: dict[str, str] | None = None, unresolvable: dict[str, str] | None = None,
-) -> protocol.ExtenderFilterResult:  # fmt: skip
-    """A filter result that echoes whichever field came."""
-    if args.node_names is None and args.nodes is not None:
-        items = [item for name in passed if (item := named[name]) is not None]
-        return protocol.ExtenderFilterResult(protocol.EchoedNodes(items), None, failed or {}, unresolvable or {})
-    return protocol.ExtenderFilterResult(None, passed, failed or {}, unresolvable or {})
+def _in_a_thread(answer: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[bytes]]:
+    """The same where it may take longer than others should wait: hundreds of candidates, each to be derived anew."""
 
+    async def answered(body: bytes) -> bytes:
+        return await run_in_threadpool(answer, body)
 
-def _doc(title: str, required: list[str], example: dict[str, object]) -> dict[str, object]:
-    schema = {"type": "object", "title": title, "required": required}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
-
-
-_POD = {
-    "metadata": {"name": "llm", "namespace": "default", "uid": "1"},
-    "spec": {"containers": [{"name": "vllm", "resources": {"limits": {"nvidia.com/gpu": "4"}}}]},
-}
-_DOC = _doc("ExtenderArgs", ["Pod"], {"Pod": _POD, "NodeNames": ["gpu-a", "gpu-b"]})
-_PREEMPT_DOC = _doc(
-    "ExtenderPreemptionArgs", ["Pod"],
-    {"Pod": _POD, "NodeNameToMetaVictims": {"gpu-a": {"Pods": [{"UID": "2"}], "NumPDBViolations": 0}}},
-)  # fmt: skip
-_BIND_DOC = _doc(
-    "ExtenderBindingArgs", ["PodName", "PodNamespace", "PodUID", "Node"],
-    {"PodName": "llm", "PodNamespace": "default", "PodUID": "1", "Node": "gpu-a"},
-)  # fmt: skip
+    answered.__doc__ = answer.__doc__
+    return answered

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from extender.decision import eviction
 from extender.decision.cluster import NODE_DEFAULTS, Snapshot
 from extender.decision.cycle import World, begin
 from extender.decision.demand import Demand
@@ -15,6 +16,7 @@ from extender.decision.holds import NO_HOLDS
 from extender.decision.judge import Judge
 from extender.decision.requests import others_needed
 from extender.decision.rules import RULES
+from extender.decision.views import without_pods
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 from topology.record import Allocation, DeviceStatus
 
@@ -92,7 +94,7 @@ CASES: dict[str, tuple[State, dict[str, Any], dict[str, tuple[str, ...]], dict[s
     "who leaves CPU that the others leave too is": (
         machine("a", "hgx-h100", QUADS, left=CPU, right=CPU),
         needing("20"),
-        {"a": ("left", "right")}, {"a": {"right"}},
+        {"a": ("left", "right")}, {"a": {"left"}},
     ),
 }  # fmt: skip
 
@@ -126,3 +128,21 @@ def test_a_pod_that_is_on_its_way_there_is_reckoned_with() -> None:
         assert isinstance(cycle.demand, Demand)
         world = World(Judge(RULES), GPU, NODE_DEFAULTS)
         assert bool(preferred(cycle, cycle.demand, [Candidate("a", ("uid-left",))], (), world)) is helps
+
+
+def test_of_hundreds_of_candidates_only_the_cheapest_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five hundred nodes, of which one has a victim of two GPUs and the others victims of four or eight."""
+    looked: list[str] = []
+
+    def counting(state: Snapshot, name: str, *rest: Any, **more: Any) -> Any:
+        looked.append(name)
+        return without_pods(state, name, *rest, **more)
+
+    monkeypatch.setattr(eviction, "without_pods", counting)
+    objects = [
+        thing for number in range(500) for thing in machine(f"n{number}", "hgx-h100", {f"v{number}": tuple(range(4 + number % 2 * 4))})
+    ]
+    objects += machine("cheap", "hgx-h100", {"small": (0, 1), "rest": (2, 3, 4, 5, 6, 7)})
+    candidates = {f"n{number}": (f"v{number}",) for number in range(500)} | {"cheap": ("small",)}
+    assert kept(snapshot(*objects), vip(2), **candidates) == {"cheap": {"small"}}
+    assert looked == ["cheap"]
