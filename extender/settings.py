@@ -212,7 +212,8 @@ class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     """false: for a single replica without rights to Leases."""
-    namespace: str = "fabricwise-system"
+    namespace: str = ""
+    """Empty: that of the extender's own pod, or fabricwise-system where it is none."""
     name: str = "fabricwise"
     duration_seconds: Annotated[float, Meta(ge=1)] = 15.0
     """A replica that has not renewed for so long has lost it."""

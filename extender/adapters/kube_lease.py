@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from extender.adapters.kube_objects import KubeObjects
@@ -24,13 +25,25 @@ RENEW_SHARE = 2 / 3
 """Of the duration: a holder that could not renew for so long stops leading (client-go: 10 of 15 s)."""
 
 
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def own_namespace() -> str:
+    """The namespace this pod runs in; that of the base where it is no pod."""
+    try:
+        return _NAMESPACE_FILE.read_text().strip() or "fabricwise-system"
+    except OSError:
+        return "fabricwise-system"
+
+
 class KubeLease:
     """Takes and renews the Lease in a thread of its own until `stop`."""
 
     def __init__(self, api: KubeObjects, settings: Lease, identity: str | None = None) -> None:
         self._api, self._settings = api, settings
         self.identity = identity or f"{socket.gethostname()}_{secrets.token_hex(4)}"
-        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases"
+        self._namespace = settings.namespace or own_namespace()
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases"
         self._led_until = 0.0
         self._seen: tuple[str, float] = ("", 0.0)
         """Version of the Lease last seen changed, and when: another's clock is never compared with ours."""
@@ -66,7 +79,7 @@ class KubeLease:
                 failing = False
             except ApiError as error:
                 if not failing and error.status != 409:  # once per outage; another was first is no trouble
-                    log.warning("lease %s/%s: %s", self._settings.namespace, self._settings.name, error)
+                    log.warning("lease %s/%s: %s", self._namespace, self._settings.name, error)
                 failing = True
             except Exception:  # a bug must not silently end it
                 log.exception("lease: unexpected")
@@ -80,7 +93,7 @@ class KubeLease:
         except ApiError as error:
             if error.status != 404:
                 raise
-            metadata = {"name": self._settings.name, "namespace": self._settings.namespace}
+            metadata = {"name": self._settings.name, "namespace": self._namespace}
             head = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
             self._api.create(self._path, {**head, "spec": self._spec(0, None)})
             self._lead(started, None)

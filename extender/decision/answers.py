@@ -69,6 +69,9 @@ def explain(
     ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, verdicts)
     decided = ranks.decided(names, verdicts, pod.key)
     rows = [node_answer(name, verdict, ranks.get(verdict, name == decided)) for name, verdict in zip(names, verdicts, strict=True)]
+    for row in rows:
+        if promised := sum(guest.total for guest in cycle.guests.get(row["node"], ())):
+            row["notes"].append(f"{promised} GPUs are promised to pods that are not seen there yet")
     rows.sort(key=_order)
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
     told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(pod, demand, resource)

@@ -280,6 +280,8 @@ def test_a_burst_without_device_double_booking(small: Small) -> None:
         where.append((answer["NodeNames"], answer["Error"]))
     assert [names for names, _ in where[:4]] == [["pairs"]] * 4
     assert all(not names and error == Stall.HELD for names, error in where[4:]), "no bridge is left, until the four are seen or gone"
+    notes = served.client.post("/v1/explain", json=named(2, "asked")).json()["nodes"]
+    assert "8 GPUs are promised to pods that are not seen there yet" in next(row for row in notes if row["node"] == "pairs")["notes"]
     predicted = [row["predicted"] for row in served.client.get("/v1/holds").json()["holds"]]
     assert len(predicted) == 4
     changes = [seen("Pod", named(2, f"p{number}", node="pairs", annotations=told)) for number in range(4)]
