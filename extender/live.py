@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from extender.decision.changes import Change, fold_all
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeState, Snapshot
-from extender.decision.holds import NO_HOLDS, Hold, Holds, deleted
+from extender.decision.holds import NO_HOLDS, Hold, Holds, undone
 from topology.placement import PlacementTable
 
 Prepare = Callable[[Iterable[NodeState], Snapshot], None]
@@ -84,7 +84,7 @@ class LiveCluster:
     def _settle_holds(self, before: Snapshot, after: Snapshot) -> None:
         """The new snapshot is published already: whoever reads both never misses a pod, and never counts one twice."""
         if self._holds.by_pod:
-            self.release(*self._holds.ended(after, time.monotonic()), *deleted(self._holds, before, after))
+            self.release(*self._holds.ended(after, time.monotonic()), *undone(self._holds, before, after))
 
     def _warm(self, states: Iterable[NodeState]) -> None:
         for table in {state.table for state in states if state.table is not None} - self._warmed:

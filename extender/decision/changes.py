@@ -33,9 +33,8 @@ from extender.decision.events import (
 from extender.decision.load import Pending, bound_pod, held_demand, pending_pod
 from extender.decision.objects import Node, Pod
 from extender.decision.targets import Target, target_of
-from extender.decision.views import Times, node_view, stale_since, with_telemetry
+from extender.decision.views import Times, as_left, node_view, stale_since, with_telemetry
 from extender.telemetry.conditions import NodeTelemetry, observe, vacated
-from topology.hardware import positions_of
 
 __all__ = [
     "Change", "ClassesSeen", "ClockTicked", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "Silenced", "TelemetrySeen",
@@ -256,20 +255,12 @@ class _Draft:
         self.touched.add(bound.node)
 
     def _vacate(self, key: str) -> None:
-        """A pod leaves: what was last seen in the memory of its devices was its own, not a stranger's. Where nobody knew which they
-        are, that may be any that nobody else is known to hold."""
+        """A pod leaves: what was last seen in the memory of its devices was its own, not a stranger's."""
         bound = self._read("pods").get(key)
-        telemetry = self._read("telemetry").get(bound.node) if bound else None
-        view = self.before.views.get(bound.node) if bound else None
-        if bound is None or telemetry is None or view is None or view.machine is None:
-            return
-        others = {position for other, masks in view.known.items() if other != key for mask in masks for position in positions_of(mask)}
-        own = [position for mask in view.known.get(key, ()) for position in positions_of(mask)]
-        places = own or [position for position in range(len(view.machine.gpus)) if position not in others]
-        left = {view.machine.gpus[position].uuid or view.machine.gpus[position].index for position in places}
-        devices = {name: vacated(one) if name[0] in left or one.reading.index in left else one for name, one in telemetry.devices.items()}
-        self._write("telemetry")[bound.node] = replace(telemetry, devices=devices)
-        self.measured.add(bound.node)
+        telemetry, view = (self._read("telemetry").get(bound.node), self.before.views.get(bound.node)) if bound else (None, None)
+        if bound is not None and telemetry is not None and view is not None:
+            self._write("telemetry")[bound.node] = as_left(telemetry, view, {key}, vacated)
+            self.measured.add(bound.node)
 
     def _wait(self, key: str, pending: Pending | None) -> None:
         """A pod waits for a node, or does not any more. No view depends on that: whom to leave room for is asked per pod."""

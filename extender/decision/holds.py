@@ -76,9 +76,15 @@ class Holds:
 NO_HOLDS = Holds()
 
 
-def deleted(holds: Holds, before: Snapshot, after: Snapshot) -> tuple[str, ...]:
-    """Keys of the holds whose pods were pending and are gone without having been bound."""
-    return tuple(key for key in holds.by_pod if key in before.pending and key not in after.pending and key not in after.pods)
+def undone(holds: Holds, before: Snapshot, after: Snapshot) -> tuple[str, ...]:
+    """Keys of the holds whose pods waited and are gone without having been bound, or of whom kube-scheduler says anew that they could
+    not be scheduled: something after us refused, or a gang it was part of."""
+    return tuple(key for key in holds.by_pod if key in before.pending and key not in after.pods and _came_to_nothing(key, before, after))
+
+
+def _came_to_nothing(key: str, before: Snapshot, after: Snapshot) -> bool:
+    old, new = before.pending[key], after.pending.get(key)
+    return new is None or (bool(new.told) and new.told != old.told)
 
 
 Rank = tuple[int, str, str]

@@ -47,8 +47,10 @@ class Pending:
     nominated: str | None
     """The node that preemption has chosen for it."""
     priority: int
+    told: str
+    """kube-scheduler's own word on why it is not scheduled; empty: none yet."""
     refused: bool
-    """Whether kube-scheduler's own word on it names a reason of ours."""
+    """Whether that names a reason of ours."""
 
 
 def pending_pod(pod: Pod, resource: str, demand: Demand | None) -> Pending | None:
@@ -59,9 +61,9 @@ def pending_pod(pod: Pod, resource: str, demand: Demand | None) -> Pending | Non
         return None
     if demand is None and not asks_for_slices(pod, resource):
         return None
-    told = " ".join(one.message or "" for one in (status.conditions or () if status else ()) if one.type == "PodScheduled")
+    told = " ".join(one.message or "" for one in (status.conditions or () if status else ()) if one.type == "PodScheduled").strip()
     refused = bool(told) and any(reason.value in told for reason in Reason)
-    return Pending(pod, demand, (status.nominated_node_name if status else None) or None, pod.spec.priority or 0, refused)
+    return Pending(pod, demand, (status.nominated_node_name if status else None) or None, pod.spec.priority or 0, told, refused)
 
 
 def _devices(pod: Pod) -> tuple[tuple[str, ...], ...]:

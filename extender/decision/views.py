@@ -7,7 +7,7 @@ positions with probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -31,7 +31,7 @@ from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, burden
 from extender.decision.sharing import Sharing, Slice, physical_gpus, sharing_of, slice_memory_bytes, slices_of
 from extender.decision.standing import NOTHING, Joined, Live, join, live, unplaced_faults
-from extender.telemetry.conditions import NodeTelemetry
+from extender.telemetry.conditions import DeviceCondition, NodeTelemetry, emptied
 from topology.hardware import Machine, mask_of, positions_of
 from topology.placement import PlacementTable, table_for
 from topology.prediction import Kubelet, Steps
@@ -264,8 +264,30 @@ def without_pods(
     record = snapshot.topologies.get(name)
     if isinstance(record, TopologyRecord):
         record = released(record, tuple(pod for pod in view.pods if pod.key in leaving), view.pods if strangers_left else None)
-    times = Times(snapshot.now_seconds, snapshot.steady_seconds)
-    return node_view(node, record, staying, resource, defaults, times, snapshot.telemetry.get(name), snapshot.classes).state
+    times, telemetry = Times(snapshot.now_seconds, snapshot.steady_seconds), snapshot.telemetry.get(name)
+    if telemetry is not None and leaving:
+        telemetry = as_left(telemetry, view, leaving, emptied)
+    return node_view(node, record, staying, resource, defaults, times, telemetry, snapshot.classes).state
+
+
+def as_left(
+    telemetry: NodeTelemetry, view: NodeView, leaving: Collection[str], then: Callable[[DeviceCondition], DeviceCondition]
+) -> NodeTelemetry:
+    """A node's telemetry when pods have left it: `then` says what becomes of their devices.
+
+    Where nobody knew which they are, that may be any that nobody else is known to hold.
+    """
+    if view.machine is None:
+        return telemetry
+    held = {key: mask_of([p for mask in masks for p in positions_of(mask)]) for key, masks in view.known.items()}
+    left = 0
+    for key in leaving:
+        others = sum(mask for other, mask in held.items() if other not in leaving)
+        left |= held.get(key, mask_of(range(len(view.machine.gpus))) & ~others)
+    gpus = [view.machine.gpus[position] for position in positions_of(left)]
+    uuids, indices = {gpu.uuid for gpu in gpus if gpu.uuid}, {gpu.index for gpu in gpus if not gpu.uuid}
+    devices = {name: then(one) if name[0] in uuids or one.reading.index in indices else one for name, one in telemetry.devices.items()}
+    return replace(telemetry, devices=devices)
 
 
 def stale_since(record: TopologyRecord | str | None, now_seconds: float | None, most_age_seconds: float | None) -> float | None:

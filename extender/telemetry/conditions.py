@@ -115,6 +115,11 @@ def vacated(condition: DeviceCondition) -> DeviceCondition:
     return msgspec.structs.replace(condition, memory=None) if condition.memory is not None else condition
 
 
+def emptied(condition: DeviceCondition) -> DeviceCondition:
+    """The condition as it would be if the device's holder left: all he is not known to share the memory with is free."""
+    return msgspec.structs.replace(condition, memory=FreeMemory(1.0, 1.0))
+
+
 class EngineCondition(msgspec.Struct, frozen=True, gc=False):
     """The serving engines of one pod."""
 

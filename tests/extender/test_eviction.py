@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from extender.decision import eviction
+from extender.decision.changes import ClockTicked, TelemetrySeen, TopologySeen, fold, fold_all
 from extender.decision.cluster import NODE_DEFAULTS, Snapshot
 from extender.decision.cycle import World, begin
 from extender.decision.demand import Demand
@@ -17,8 +18,10 @@ from extender.decision.judge import Judge
 from extender.decision.requests import others_needed
 from extender.decision.rules import RULES
 from extender.decision.views import without_pods
+from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
-from topology.record import Allocation, DeviceStatus
+from topology.platforms import machine_of
+from topology.record import Allocation, DeviceStatus, TopologyRecord
 
 
 def machine(name: str, platform: str, pods: Mapping[str, tuple[int, ...]], **more: Any) -> list[dict[str, Any]]:
@@ -146,3 +149,18 @@ def test_of_hundreds_of_candidates_only_the_cheapest_are_judged(monkeypatch: pyt
     candidates = {f"n{number}": (f"v{number}",) for number in range(500)} | {"cheap": ("small",)}
     assert kept(snapshot(*objects), vip(2), **candidates) == {"cheap": {"small"}}
     assert looked == ["cheap"]
+
+
+def test_what_the_victim_itself_has_in_memory_is_no_strangers() -> None:
+    """Telemetry shows its GPUs full, of course; a stranger's 70 GiB on a free GPU still count."""
+
+    def full(index: int) -> DeviceReading:
+        return DeviceReading(f"GPU-a-{index}", index=index, fb_used_bytes=70 << 30, fb_free_bytes=10 << 30)
+
+    state = snapshot(*machine("a", "hgx-h100", {"left": (0, 1, 2, 3)}))
+    record = TopologyRecord("a", machine_of("hgx-h100", "a"), DeviceStatus(allocated=tuple(Allocation(n, "uid-left") for n in range(4))))
+    state = fold_all(state, [ClockTicked(1.0, 1.0), TopologySeen("a", record)], GPU)
+    victims_own = fold(state, TelemetrySeen("a", 1.0, tuple(full(n) for n in range(4))), GPU)
+    assert kept(victims_own, vip(8), a=("left",)) == {"a": {"left"}}
+    strangers_too = fold(state, TelemetrySeen("a", 1.0, tuple(full(n) for n in range(5))), GPU)
+    assert kept(strangers_too, vip(8), a=("left",)) == {}

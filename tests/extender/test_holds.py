@@ -11,7 +11,7 @@ from extender.decision.changes import PodGone, fold, fold_all
 from extender.decision.cluster import Snapshot
 from extender.decision.cycle import begin
 from extender.decision.demand import Demand
-from extender.decision.holds import NO_HOLDS, Hold, Holds, deleted, nominees, rank_of
+from extender.decision.holds import NO_HOLDS, Hold, Holds, nominees, rank_of, undone
 from extender.decision.verdict import Evidence
 from extender.decision.views import with_guests
 from extender.live import LiveCluster
@@ -59,8 +59,24 @@ def test_a_pending_pod_that_is_deleted_ends_its_hold_and_one_that_was_never_seen
     holds = NO_HOLDS.placed(hold("uid-p")).placed(hold("uid-q"))
     before = snapshot(*BASE, pod(2, name="p"))
     after = fold(before, PodGone("uid-p"), GPU)
-    assert deleted(holds, before, after) == ("uid-p",)
-    assert deleted(holds, before, fold(before, seen("Pod", bound("p")), GPU)) == ()
+    assert undone(holds, before, after) == ("uid-p",)
+    assert undone(holds, before, fold(before, seen("Pod", bound("p")), GPU)) == ()
+
+
+def refused(message: str) -> dict[str, Any]:
+    condition = {"type": "PodScheduled", "status": "False", "message": message}
+    return pod(2, name="p", status={"conditions": [condition]})
+
+
+def test_a_hold_ends_when_kube_scheduler_says_that_the_cycle_came_to_nothing() -> None:
+    """A plugin after us refused, or the gang the pod is part of. The same words again are no news, and no event either."""
+    holds, before = NO_HOLDS.placed(hold("uid-p")), snapshot(*BASE, pod(2, name="p"))
+    after = fold(before, seen("Pod", refused("permit: gang incomplete")), GPU)
+    assert undone(holds, before, after) == ("uid-p",)
+    assert undone(holds, after, fold(after, seen("Pod", refused("permit: gang incomplete")), GPU)) == ()
+    labelled = pod(2, name="p")
+    labelled["metadata"]["labels"] = {"app": "x"}
+    assert undone(holds, before, fold(before, seen("Pod", labelled), GPU)) == ()
 
 
 def test_holds_and_snapshots_are_their_readers_own() -> None:

@@ -13,7 +13,7 @@ from extender.decision.cycle import Cycle, Filtered, World, begin, filtered
 from extender.decision.demand import Demand
 from extender.decision.events import ObjectSeen
 from extender.decision.eviction import Candidate, preferred
-from extender.decision.holds import NO_HOLDS, Hold, Holds, deleted
+from extender.decision.holds import NO_HOLDS, Hold, Holds, undone
 from extender.decision.judge import Judge, judge_all
 from extender.decision.objects import Pod
 from extender.decision.requests import others_needed
@@ -74,7 +74,7 @@ class Core:
         self._settle(before, now)
 
     def _settle(self, before: Snapshot, now: float) -> None:
-        self.holds = self.holds.released([*self.holds.ended(self.snapshot, now), *deleted(self.holds, before, self.snapshot)])
+        self.holds = self.holds.released([*self.holds.ended(self.snapshot, now), *undone(self.holds, before, self.snapshot)])
 
     def filter(self, pod: Pod, names: Sequence[str], now: float) -> Filtered:
         """As the web layer's."""
