@@ -142,8 +142,11 @@ def judge_all(
         if view is None:
             verdicts.append(UNKNOWN_NODE)
         else:
-            state = with_guests(view.state, guests[name]) if name in guests else view.state
+            state = view.state
             verdicts.append(memory.get(state) or judged(demand, state))
+    for place, name in enumerate(names) if guests else ():
+        if name in guests and name in views:
+            verdicts[place] = judged(demand, with_guests(views[name].state, guests[name]))
     return verdicts
 
 
