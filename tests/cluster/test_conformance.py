@@ -136,8 +136,10 @@ def test_without_the_bind_verb_the_record_is_an_event(rig: Rig) -> None:
     assert "fabricwise.dev/decision" not in rig.plane.pods()["conf-e"]["metadata"].get("annotations", {})
 
 
-def test_preemption_evicts_only_for_devices_that_help(rig: Rig) -> None:
-    """Two nodes full of low-priority pods; only one has a victim whose GPUs make the quad that the pod demands."""
+@pytest.mark.parametrize("grace_seconds", [0, 300], ids=["gone at once", "going for a while"])
+def test_preemption_evicts_only_for_devices_that_help(rig: Rig, grace_seconds: int) -> None:
+    """Three nodes full of low-priority pods; only two have victims whose GPUs make the set that the pod demands. One goes, and no other,
+    however long it takes; and then its place is the pod's."""
     for value in (10, 1000):
         priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": f"conf-{value}"}, "value": value}
         rig.plane.apply(priority)
@@ -145,16 +147,31 @@ def test_preemption_evicts_only_for_devices_that_help(rig: Rig) -> None:
     rig.scheduler("conf-scheduler", extender.url)
     with Kubelets(rig.fleet, "conf-p") as kubelets:
         for number in range(6):  # the fast nodes and the DGX-1V fill up in quads
-            rig.create(rig.pod(f"conf-p{number}", 4, "conf-scheduler", 10))
+            manifest = rig.pod(f"conf-p{number}", 4, "conf-scheduler", 10)
+            manifest["spec"]["terminationGracePeriodSeconds"] = grace_seconds
+            rig.create(manifest)
         wait_for("all served", lambda: len(kubelets.devices) == 6)
         on_slow = [name for name, (node, _) in kubelets.devices.items() if node == "conf-dgx-1v-0"]
         assert len(on_slow) == 2
         rig.create(rig.pod("conf-vip", 4, "conf-scheduler", 1000, min_busbw="300"))
+        if grace_seconds:
+            (victim,) = wait_for("a victim told to end", lambda: _going(rig))
+            time.sleep(4)  # it takes its time; every attempt meanwhile must leave the others alone
+            assert _going(rig) == [victim]
+            assert rig.plane.node_of("conf-vip") is None
+            rig.delete(victim)
+            ended = time.monotonic()
         node: str = wait_for("the VIP bound", lambda: rig.plane.node_of("conf-vip"), 60)
+        if grace_seconds:
+            print(f"\nvictim gone to VIP bound: {time.monotonic() - ended:.1f} s, the agent's status still naming the victim")
         assert node.startswith("conf-hgx-h100")
         left = [name for name in rig.plane.pods() if name.startswith("conf-p")]
         assert len(left) == 5, "one victim, and no cascade"
         assert set(on_slow) <= set(left)
+
+
+def _going(rig: Rig) -> list[str]:
+    return [name for name, found in rig.plane.pods().items() if name.startswith("conf-p") and found["metadata"].get("deletionTimestamp")]
 
 
 def test_100_x_50_event_storm(rig: Rig) -> None:

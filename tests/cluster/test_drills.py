@@ -193,6 +193,22 @@ def test_a_full_disk(rig: Rig) -> None:
         check(rig, kubelets)
 
 
+def test_two_schedulers_at_once(rig: Rig) -> None:
+    """Neither knows what the other has decided and not yet bound; the extender they share does. Sixty-four pods, a bridge for each."""
+    extender = rig.extender()
+    for half in ("a", "b"):
+        for number in range(32):
+            rig.create(rig.pod(f"drill-{half}{number:02d}", 2, f"drill-{half}", min_busbw=FLOOR))
+    with Kubelets(rig.fleet, "drill") as kubelets:
+        for half in ("a", "b"):
+            rig.scheduler(f"drill-{half}", extender.url)
+        wait_for("all served", lambda: len(kubelets.devices) == 64, 120)
+        assert min(kubelets.speeds.values()) >= float(FLOOR)
+        held = [line for line in extender.client.get("/metrics").text.splitlines() if 'cause="held"' in line and "total" in line]
+        took = kubelets.order[-1][0] - kubelets.order[0][0]
+        print(f"\ntwo schedulers: 64 pods on 64 bridges in {took:.1f} s; asked again because of holds: {held}")
+
+
 def test_slow_clients(rig: Rig) -> None:
     """A hundred connections that send half a request and then nothing, and twenty that never read their answers."""
     extender = rig.extender({"limits": {"body_seconds": 3}})
