@@ -71,6 +71,8 @@ class Waker:
         self._cured: queue.SimpleQueue[_Moved] = queue.SimpleQueue()
         self._last_rejected_seconds = float("-inf")
         self._led = False
+        self._grouped: dict[Demand, list[Waiting]] | None = None
+        """None: to be made anew. Filled by the waking thread alone."""
         self._due: OrderedDict[str, None] = OrderedDict()
         self._thread: threading.Thread | None = None
 
@@ -84,15 +86,21 @@ class Waker:
         """A filter call left the pod without a node."""
         if not self._settings.enabled or self._reports.wake is None or not uid:
             return
+        named = frozenset(nodes) if len(nodes) <= MOST_NAMES else None
         with self._lock:
-            before = self._waiting.pop(uid, None)
-            named = frozenset(nodes) if len(nodes) <= MOST_NAMES else None
-            past = (before.woken_seconds, before.wakes) if before else (None, 0)
             now = self._last_rejected_seconds = time.monotonic()
+            known = self._waiting.get(uid)
+            if known is not None and known.demand == demand:
+                known.nodes, known.rejected_seconds = named, now
+                self._waiting.move_to_end(uid)
+                return
+            past = (known.woken_seconds, known.wakes) if known else (None, 0)
+            self._waiting.pop(uid, None)
             self._add(Waiting(namespace, name, uid, demand, named, now, *past))
 
     def _add(self, pod: Waiting) -> None:
         """Under the lock."""
+        self._grouped = None
         self._waiting[pod.uid] = pod
         while len(self._waiting) > self._settings.max_pods:
             self._waiting.popitem(last=False)
@@ -108,8 +116,13 @@ class Waker:
     def forget(self, uid: str) -> None:
         """The pod waits no more."""
         with self._lock:
-            self._waiting.pop(uid, None)
-            self._due.pop(uid, None)
+            self._drop(uid)
+
+    def _drop(self, uid: str) -> None:
+        """Under the lock."""
+        if self._waiting.pop(uid, None) is not None:
+            self._grouped = None
+        self._due.pop(uid, None)
 
     def observe(self, before: Snapshot, after: Snapshot) -> None:
         """State has moved. Under the state's lock: only notes who waits, and what may have cured something."""
@@ -126,8 +139,7 @@ class Waker:
     def _note_pending(self, before: Snapshot, after: Snapshot) -> None:
         with self._lock:
             for key in before.pending.keys() - after.pending.keys():
-                self._waiting.pop(key, None)
-                self._due.pop(key, None)
+                self._drop(key)
             for key, pending in after.pending.items():
                 if pending.refused and key not in self._waiting and pending is not before.pending.get(key):
                     meta = pending.pod.metadata
@@ -165,20 +177,26 @@ class Waker:
     def _note_cured(self, moved: _Moved) -> None:
         if not self._led:
             return
+        for demand, pods in self._by_demand().items():
+            cured = frozenset(name for name in moved.all if self._cures(demand, moved.before, moved.after, name))
+            for pod in pods if cured else ():
+                helped = cured if moved.seconds - pod.rejected_seconds < LAG_SECONDS else cured & moved.unheard
+                if helped if pod.nodes is None else helped & pod.nodes:
+                    with self._lock:
+                        if pod.uid in self._waiting:
+                            self._due[pod.uid] = None
+
+    def _by_demand(self) -> dict[Demand, list[Waiting]]:
+        """Who waits, by what they ask for: thousands of pods ask for a few things. Made anew only where somebody came or went."""
         with self._lock:
-            waiting = list(self._waiting.values())
-        cured: dict[tuple[Demand, bool], frozenset[str]] = {}
+            grouped, waiting = self._grouped, list(self._waiting.values()) if self._grouped is None else []
+            if grouped is None:
+                self._grouped = grouped = {}
         for pod in waiting:
-            demand, lagging = self._demand(pod), moved.seconds - pod.rejected_seconds < LAG_SECONDS
-            if demand is None:
-                continue
-            if (demand, lagging) not in cured:
-                names = moved.all if lagging else moved.unheard
-                cured[demand, lagging] = frozenset(name for name in names if self._cures(demand, moved.before, moved.after, name))
-            if cured[demand, lagging] if pod.nodes is None else cured[demand, lagging] & pod.nodes:
-                with self._lock:
-                    if pod.uid in self._waiting:
-                        self._due[pod.uid] = None
+            demand = self._demand(pod)
+            if demand is not None:
+                grouped.setdefault(demand, []).append(pod)
+        return grouped
 
     def _demand(self, pod: Waiting) -> Demand | None:
         """What a pod asks for; None where that makes no sense, or the pod is not there any more."""
