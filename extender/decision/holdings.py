@@ -36,12 +36,19 @@ class BoundPod:
     priority: int = 0
     terminating: bool = False
     """Whether it has been told to end: it holds its devices until it has."""
+    scheduled: str = ""
+    """When it was bound, as the API server says; to the second."""
     floor_gbps: float | None = None
     """The bandwidth it demands by annotation."""
     recorded: bool = False
     """Whether it carries the record of its decision."""
     others: Requests = ()
     """What else leaves with it: CPU, memory and so on."""
+
+    @property
+    def turn(self) -> tuple[str, str, str]:
+        """Its place among those the kubelet admits: it takes them as they are bound."""
+        return self.scheduled or self.created, self.created, self.key
 
     @property
     def full_name(self) -> str:

@@ -23,13 +23,18 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
     devices = _devices(pod)
     return BoundPod(
         pod.key, meta.namespace or "default", meta.name, pod.spec.node_name, demand, meta.creation_timestamp or "",
-        devices, _seen_seconds(pod) if devices else None, pod.spec.priority or 0, meta.deletion_timestamp is not None,
+        devices, _seen_seconds(pod) if devices else None, pod.spec.priority or 0, meta.deletion_timestamp is not None, _scheduled(pod),
         _floor(pod), RECORD_ANNOTATION in (meta.annotations or {}), others_requested(pod, resource),
     )  # fmt: skip
 
 
 RECORD_ANNOTATION = "fabricwise.dev/decision"
 """Annotation that the bind verb leaves: see `record`."""
+
+
+def _scheduled(pod: Pod) -> str:
+    conditions = (pod.status.conditions if pod.status else None) or ()
+    return next((one.last_transition_time or "" for one in conditions if one.type == "PodScheduled" and one.status == "True"), "")
 
 
 def _floor(pod: Pod) -> float | None:

@@ -66,7 +66,7 @@ def node_view(
 
     A node without any is judged as the known platform of its product and GPU count, where there is just one.
     """
-    pods = tuple(sorted(pods, key=lambda pod: (pod.created, pod.key)))
+    pods = tuple(sorted(pods, key=lambda pod: pod.turn))
     problem = record if isinstance(record, str) else None
     machine = record.machine if isinstance(record, TopologyRecord) else None
     allocatable = count_of(node, resource)

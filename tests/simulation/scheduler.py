@@ -151,7 +151,6 @@ class Scheduler:
         self._assume(pod, max(scores, key=lambda name: scores[name]))
 
     def _payload(self, pod: SimPod) -> Pod:
-        pod.nominated = self.nominated.get(pod.uid)
         change = seen("Pod", pod.manifest())
         found: Pod = change.pod  # type: ignore[union-attr]
         return found
@@ -167,7 +166,9 @@ class Scheduler:
         self.backoff[pod.uid] = now + BACKOFF_SECONDS[min(self.attempts[pod.uid], 5) - 1]
 
     def _drop_nomination(self, pod: SimPod) -> None:
-        if self.nominated.pop(pod.uid, None) is not None:
+        """Also one that was used up by a binding that failed since: the API server still shows it."""
+        self.nominated.pop(pod.uid, None)
+        if pod.nominated is not None:
             pod.nominated = None
             self.world.write_pod(pod)
 
@@ -212,7 +213,7 @@ class Scheduler:
         pod = self.world.pods.get(uid)
         if pod is None:
             self.assumed.pop(uid, None)
-        elif not (works and self.world.bind(uid, node)):
+        elif not (works and self.world.bind(uid, node, now)):
             self.assumed.pop(uid, None)
             if uid not in self.on_node and pod.node is None:
                 self._error(pod, now)

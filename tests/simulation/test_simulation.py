@@ -44,6 +44,8 @@ class Weather:
     outage: float = 0.0
     foreign: float = 0.0
     leaves: float = 0.02
+    disorder: float = 0.0
+    """How much likelier than never a kubelet serves a pod before one that was bound earlier, 0 .. 1."""
     sample: float = 1.0
     priorities: tuple[int, ...] = (0,)
 
@@ -57,6 +59,7 @@ WEATHERS = (
     Weather("extender restarts", restart=0.02),
     Weather("API server away", outage=0.01, leaves=0.05),
     Weather("a foreign scheduler", foreign=0.05),
+    Weather("kubelets serve out of turn", disorder=1.0),
     Weather(
         "all at once", bind_fails=0.1, restart=0.01, relist=0.02, repeat=0.05, outage=0.005, foreign=0.02, priorities=(0, 10), sample=0.8
     ),
@@ -122,20 +125,32 @@ class Simulation:
             for outcome in table.predictor.predict(free, pod.steps).outcomes:
                 yield table.busbw_gbps(outcome.taken)
 
-    def coming(self, node: str, but: str) -> list[SimPod]:
-        """Pods promised to a node that have no devices yet, those the core sees first."""
+    def expected(self, node: str, but: str) -> list[SimPod]:
+        """Pods of a node whose devices nobody has named yet, in the order that the core reckons with them: those it sees, then those it
+        holds."""
         snapshot = self.core.snapshot
         known = [uid for uid in self.world.pods if uid in snapshot.pods]
-        known.sort(key=lambda uid: (snapshot.pods[uid].created, uid))
-        unseen = [uid for uid in self.scheduler.assumed if uid not in snapshot.pods]
+        known.sort(key=lambda uid: snapshot.pods[uid].turn)
+        unseen = [uid for uid in self.core.holds.by_pod if uid not in snapshot.pods]
         rows = [self.world.pods[uid] for uid in (*known, *unseen) if uid in self.world.pods and uid != but]
-        return [p for p in rows if (p.node or self.scheduler.assumed.get(p.uid)) == node and p.devices is None]
+        here = [p for p in rows if (p.node or self.scheduler.assumed.get(p.uid)) == node]
+        return [p for p in here if p.uid not in self.world.published[node]]
+
+    def coming(self, node: str, but: str) -> list[SimPod]:
+        """Those of them that really have none yet."""
+        return [p for p in self.expected(node, but) if p.devices is None]
+
+    def _out_of_turn(self, node: str, but: str) -> bool:
+        """The kubelet did not serve them in that order: what is known of it, to the second, cannot tell."""
+        row = self.expected(node, but)
+        served = sorted((p for p in row if p.devices is not None), key=lambda p: p.served)
+        return row[: len(served)] != served
 
     def promised(self, payload: Pod, node: str) -> None:
         """A node was decided for: by the truth, too, the pod has devices of its own there, as good as it demands."""
         pod = self.world.pods[payload.metadata.uid]
         foreign = any(p.scheduler == "foreign" and p.devices is None for p in self.world.on(node))
-        if not self.is_current(node) or foreign or self._has_lost_holds(node):
+        if not self.is_current(node) or foreign or self._has_lost_holds(node) or self._out_of_turn(node, pod.uid):
             return
         self.checked_promises += 1
         speeds = list(self.outcomes(node, pod, self.coming(node, pod.uid)))
@@ -217,7 +232,7 @@ class Simulation:
         if used + 2 <= self.world.allocatable(name):
             pod = SimPod(f"f{len(self.world.log)}", 2, scheduler="foreign", created=self.now)
             self.world.create(pod)
-            self.world.bind(pod.uid, name)
+            self.world.bind(pod.uid, name, self.now)
 
     def deliver(self) -> None:
         """Watches run at speeds of their own."""
@@ -245,12 +260,13 @@ class Simulation:
 
     def kubelets(self) -> None:
         for name in self.world.machines:
+            in_turn = True
             for pod in self.world.on(name):
-                if pod.devices is None and self.dice.random() < 0.4:
+                if pod.devices is None and self.dice.random() < (0.4 if in_turn else 0.4 * self.weather.disorder):
                     self.world.admit(pod)
-                elif (pod.terminating and self.dice.random() < 0.1) or (
-                    pod.devices is not None and self.dice.random() < self.weather.leaves
-                ):
+                elif pod.devices is None:
+                    in_turn = False
+                elif self.dice.random() < (0.1 if pod.terminating else self.weather.leaves):
                     self.world.remove(pod.uid)
             if not self.world.down and self.dice.random() < 0.3:
                 held = {pod.uid: pod.devices for pod in self.world.on(name) if pod.devices}

@@ -15,6 +15,11 @@ from topology.placement import table_for
 from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 
+def timestamp(seconds: float) -> str:
+    """As the API server writes it, to the second."""
+    return f"2026-01-01T{int(seconds) // 3600:02d}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}Z"
+
+
 @dataclass(eq=False)
 class SimPod:
     """A pod as it is."""
@@ -27,9 +32,12 @@ class SimPod:
     created: float = 0.0
     node: str | None = None
     nominated: str | None = None
+    bound_at: float | None = None
     terminating: bool = False
     devices: int | None = None
     """Mask of positions, once the kubelet has admitted it."""
+    served: int = 0
+    """How manieth the kubelets served, over all."""
 
     @property
     def steps(self) -> tuple[tuple[int, bool], ...]:
@@ -45,14 +53,16 @@ class SimPod:
         """As the API server has it."""
         annotations = {"fabricwise.dev/min-busbw": f"{self.floor_gbps:g}"} if self.floor_gbps is not None else {}
         meta: dict[str, Any] = {"name": f"pod-{self.uid}", "namespace": "sim", "uid": self.uid, "annotations": annotations}
-        meta["creationTimestamp"] = f"2026-01-01T00:{int(self.created) // 60 % 60:02d}:{int(self.created) % 60:02d}Z"
+        meta["creationTimestamp"] = timestamp(self.created)
         if self.terminating:
             meta["deletionTimestamp"] = "2026-01-01T01:00:00Z"
         container = {"name": "server", "resources": {"limits": {GPU: str(self.gpus)}}}
         spec: dict[str, Any] = {"containers": [container], "priority": self.priority, "schedulerName": self.scheduler}
         if self.node:
             spec["nodeName"] = self.node
-        status = {"nominatedNodeName": self.nominated} if self.nominated else {}
+        status: dict[str, Any] = {"nominatedNodeName": self.nominated} if self.nominated else {}
+        if self.bound_at is not None:
+            status["conditions"] = [{"type": "PodScheduled", "status": "True", "lastTransitionTime": timestamp(self.bound_at)}]
         return {"kind": "Pod", "apiVersion": "v1", "metadata": meta, "spec": spec, "status": status}
 
 
@@ -83,6 +93,7 @@ class World:
     log: list[Event] = field(default_factory=list)
     down: bool = False
     """Whether the API server answers nobody."""
+    admitted: int = 0
     failed: list[str] = field(default_factory=list)
     """Pods that a kubelet could not admit."""
     published: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -108,12 +119,12 @@ class World:
         self.pods[pod.uid] = pod
         self.write_pod(pod)
 
-    def bind(self, uid: str, node: str) -> bool:
+    def bind(self, uid: str, node: str, now: float) -> bool:
         """POST pods/binding with the uid as precondition."""
         pod = self.pods.get(uid)
         if self.down or pod is None or pod.node is not None or pod.terminating:
             return False
-        pod.node, pod.nominated = node, None
+        pod.node, pod.nominated, pod.bound_at = node, None, now
         self.write_pod(pod)
         return True
 
@@ -131,8 +142,8 @@ class World:
             self.write_pod(pod, deleted=True)
 
     def on(self, node: str) -> list[SimPod]:
-        """Pods bound there, in the order the kubelet met them."""
-        return [pod for pod in self.pods.values() if pod.node == node]
+        """Pods bound there, in the order they were bound."""
+        return sorted((pod for pod in self.pods.values() if pod.node == node), key=lambda pod: pod.bound_at or 0.0)
 
     def allocatable(self, node: str) -> int:
         """GPUs on offer."""
@@ -153,6 +164,8 @@ class World:
             self.failed.append(pod.uid)
             self.remove(pod.uid)
             return
+        self.admitted += 1
+        pod.served = self.admitted
         pod.devices = self.dice.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
 
     def publish(self, node: str) -> None:
