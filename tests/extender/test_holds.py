@@ -154,3 +154,18 @@ def test_holds_are_kept_in_the_order_they_were_placed() -> None:
     for key in ("uid-c", "uid-a", "uid-b", "uid-a"):
         holds = holds.placed(hold(key))
     assert list(holds.by_pod) == ["uid-c", "uid-b", "uid-a"]
+
+
+def test_pods_whose_devices_nobody_names_are_reckoned_with_in_the_order_they_were_bound() -> None:
+    """As the kubelet serves them; not in the order they were made."""
+    four, one = pod(4, name="older", node="a"), pod(2, name="younger", node="a")
+    for manifest, made, was_bound in ((four, "00:01", "00:09"), (one, "00:02", "00:05")):
+        manifest["metadata"]["creationTimestamp"] = f"2026-01-01T{made}:00Z"
+        condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": f"2026-01-01T{was_bound}:00Z"}
+        manifest["status"] = {"conditions": [condition]}
+    empty = snapshot(*BASE)
+    in_turn = with_guests(empty.views["a"].state, (TWO, Demand(((4, False),), 4)))
+    out_of_turn = with_guests(empty.views["a"].state, (Demand(((4, False),), 4), TWO))
+    found = fold_all(empty, [seen("Pod", four), seen("Pod", one)], GPU).views["a"].state
+    assert in_turn.beliefs != out_of_turn.beliefs
+    assert found.beliefs == in_turn.beliefs
