@@ -5,7 +5,7 @@ Hard facts no eviction can change come first, so that an unresolvable node is ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from extender.decision import links
 from extender.decision.annotations import LINKS, SHARING
@@ -16,6 +16,8 @@ from extender.decision.rules import RULES, Rules
 from extender.decision.sharing import Sharing
 from extender.workload.memory import memory_class
 from topology.numa_alignment import TopologyManager
+from topology.placement import PlacementTable
+from topology.prediction import Prediction
 from topology.sharing import share_out
 
 Filter = Callable[[Demand, NodeState, Rules], Rejection | None]
@@ -165,12 +167,17 @@ def keeps_link(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | N
     most, table = demand.wishes.min_link, state.table
     if most is None or table is None or not demand.needs_links:
         return None
-    for free, _ in state.beliefs:
-        for outcome in table.predictor.predict(free, demand.steps, state.kubelet).outcomes:
+    for prediction in _predictions(demand, state, table):
+        for outcome in prediction.outcomes:
             found = max((worst for mask in outcome.group_masks if (worst := links.worst(table, mask)) is not None), default=0)
             if found > most:
                 return Rejection(Reason.LINK_CLASS_TAKEN, f"pod demands {LINKS[most]}, it may get GPUs joined by {LINKS[found]}")
     return None
+
+
+def _predictions(demand: Demand, state: NodeState, table: PlacementTable) -> Iterator[Prediction]:
+    """What the pod may get, for each set of GPUs that may be free."""
+    return (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.beliefs)
 
 
 def enough_free(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
@@ -184,7 +191,7 @@ def admitted(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | Non
     """The kubelet's Topology Manager admits the pod for some set of GPUs that may be free."""
     if state.kubelet.topology_manager is TopologyManager.NONE or state.table is None:
         return None
-    predictions = [state.table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.beliefs]
+    predictions = list(_predictions(demand, state, state.table))
     if not predictions or any(found.outcomes for found in predictions) or not any(found.rejected for found in predictions):
         return None
     return Rejection(Reason.NUMA_ALIGNMENT, f"topology manager policy is {state.kubelet.topology_manager.value}")
@@ -194,7 +201,7 @@ def no_hazard(demand: Demand, state: NodeState, rules: Rules) -> Rejection | Non
     """The device plugin cannot crash over the request, if the operator wants that ruled out."""
     if not rules.refuse_hazards or state.table is None:
         return None
-    if any(state.table.predictor.predict(free, demand.steps, state.kubelet).hazard for free, _ in state.beliefs):
+    if any(prediction.hazard for prediction in _predictions(demand, state, state.table)):
         return Rejection(Reason.HAZARD, "the plugin may return a nil device for this request (go-gpuallocator PR 80)")
     return None
 
@@ -219,8 +226,8 @@ def keeps_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | 
     floor, table = demand.wishes.min_busbw_gbps, state.table
     if floor is None or table is None or not demand.needs_links:
         return None
-    for free, _ in state.beliefs:
-        for outcome in table.predictor.predict(free, demand.steps, state.kubelet).outcomes:
+    for prediction in _predictions(demand, state, table):
+        for outcome in prediction.outcomes:
             speeds = [speed for mask in outcome.group_masks if (speed := table.busbw_gbps(mask)) is not None]
             if speeds and min(speeds) < floor:
                 return Rejection(Reason.LINK_TAKEN, f"pod demands {floor:g} GB/s, it may get {min(speeds):g}")
@@ -228,10 +235,12 @@ def keeps_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | 
 
 
 def fault_reason(faults: Sequence[tuple[int, str, bool]]) -> Reason:
+    """What to call faults of `NodeState.faults` together."""
     return Reason.FATAL_XID if any(xid for _, _, xid in faults) else Reason.GPU_MEMORY_ERRORS
 
 
 def faults_said(faults: Sequence[tuple[int, str, bool]]) -> str:
+    """The same in words, GPU by GPU."""
     return "; ".join(f"GPU {index}: {text}" for index, text, _ in faults)
 
 

@@ -115,10 +115,11 @@ def _count(value: object) -> int | None:
 
 
 def product_of(labels: Mapping[str, str]) -> str | None:
+    """GFD's product, such as NVIDIA-H100-80GB-HBM3."""
     return labels.get("nvidia.com/gpu.product") or None
 
 
 def labelled_memory_bytes(labels: Mapping[str, str]) -> int | None:
-    """GFD's nvidia.com/gpu.memory is in MiB."""
+    """Memory of one GPU. GFD's nvidia.com/gpu.memory is in MiB."""
     text = labels.get("nvidia.com/gpu.memory", "")
     return int(text) << 20 if text.isdigit() else None

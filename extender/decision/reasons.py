@@ -59,15 +59,7 @@ class Reason(StrEnum):
     @property
     def curable(self) -> bool:
         """Whether evicting pods (or waiting) could cure it; if not, it is reported as unresolvable."""
-        return self in (
-            Reason.TOO_FEW_FREE,
-            Reason.UNKNOWN_NODE,
-            Reason.NUMA_ALIGNMENT,
-            Reason.HAZARD,
-            Reason.LINK_TAKEN,
-            Reason.LINK_CLASS_TAKEN,
-            Reason.REPLICAS_MAY_COINCIDE,
-        )
+        return self in _CURABLE
 
 
 _CURABLE = frozenset(

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from extender.adapters.manifests import seen
 from extender.adapters.simulated import simulated
-from extender.decision.changes import Listed, PodGone, PodSeen
+from extender.decision.changes import PodGone, PodSeen
 from extender.decision.cycle import Stall
 from extender.service import build_service
 from extender.settings import Holding, Server, Settings
+from tests.conformance.asking import KEYS, Small, filtered, full_v100, going, holds, named, nominated, preempted, scored
 from tests.conftest import Served, serve
 from tests.objects import GPU, node, pod, topology
-from topology.record import Allocation, DeviceStatus
 
 CASES = {
     "capitalised keys": "test_capitalised_keys",
@@ -62,69 +59,6 @@ def test_every_case_has_its_test() -> None:
     for case, name in CASES.items():
         there = f"def {name.removeprefix('cluster/')}(" in cluster if name.startswith("cluster/") else name in globals()
         assert there, case
-
-
-KEYS = ["Nodes", "NodeNames", "FailedNodes", "FailedAndUnresolvableNodes", "Error"]
-Args = dict[str, Any]
-
-
-def filtered(served: Served, manifest: Args, names: list[str]) -> Args:
-    answer: Args = served.client.post("/scheduler/filter", json={"Pod": manifest, "Nodes": None, "NodeNames": names}).json()
-    return answer
-
-
-def scored(served: Served, manifest: Args, names: list[str]) -> dict[str, int]:
-    rows = served.client.post("/scheduler/prioritize", json={"Pod": manifest, "Nodes": None, "NodeNames": names}).json()
-    return {row["Host"]: row["Score"] for row in rows}
-
-
-def preempted(served: Served, manifest: Args, victims: dict[str, list[str]]) -> dict[str, list[str]]:
-    told = {name: {"Pods": [{"UID": uid} for uid in uids], "NumPDBViolations": 0} for name, uids in victims.items()}
-    args = {"Pod": manifest, "NodeNameToVictims": None, "NodeNameToMetaVictims": told}
-    answer = served.client.post("/scheduler/preempt", json=args).json()
-    assert list(answer) == ["NodeNameToMetaVictims"]
-    return {name: [one["UID"] for one in meta["Pods"]] for name, meta in answer["NodeNameToMetaVictims"].items()}
-
-
-def holds(served: Served) -> dict[str, str]:
-    return {row["uid"]: row["node"] for row in served.client.get("/v1/holds").json()["holds"]}
-
-
-def named(size: int, name: str, **more: Any) -> Args:
-    return pod(size, name=name, **more)
-
-
-@pytest.fixture
-def names(served: Served) -> list[str]:
-    return list(served.cluster.machines)
-
-
-Small = Callable[..., Served]
-
-
-@pytest.fixture
-def small() -> Iterator[Small]:
-    """A server over just the given objects."""
-    running: list[Iterator[Served]] = []
-
-    def start(*manifests: Args, **settings: Any) -> Served:
-        service = build_service(Settings(server=Server(log_level="error"), **settings))
-        kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
-        for kind, listed in kinds.items():
-            service.live.apply((Listed(listed, tuple(seen(kind, one) for one in manifests if one["kind"] == kind)),))
-        running.append(serve(service, simulated(GPU)))
-        return next(running[-1])
-
-    yield start
-    for one in running:
-        next(one, None)
-
-
-def full_v100(**victims: tuple[int, ...]) -> list[Args]:
-    """A DGX-1V and pods on it by the GPUs they hold, as its agent says."""
-    held = tuple(Allocation(index, f"uid-{name}") for name, indices in victims.items() for index in indices)
-    pods = [pod(len(indices), name=name, node="dgx") for name, indices in victims.items()]
-    return [node("dgx", 8), topology("dgx", "dgx-1v", DeviceStatus(allocated=held)), *pods]
 
 
 def test_capitalised_keys(served: Served, names: list[str]) -> None:
@@ -198,18 +132,6 @@ def test_unsynced_cache_is_an_error_never_a_rejection() -> None:
         answer = filtered(served, pod(1), ["a"])
         assert (bool(answer["Error"]), answer["FailedNodes"], answer["FailedAndUnresolvableNodes"]) == (True, {}, {})
         assert preempted(served, pod(1), {"a": ["uid-x"]}) == {}, "nobody is evicted on a guess"
-
-
-def nominated(size: int, name: str = "preemptor", **annotations: str) -> Args:
-    told = {f"fabricwise.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
-    return pod(size, name=name, annotations=told, spec={"priority": 100}, status={"nominatedNodeName": "dgx"})
-
-
-GOING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
-
-
-def going(manifest: Args) -> Args:
-    return {**manifest, "metadata": {**manifest["metadata"], **GOING}}
 
 
 def test_nominated_pod_after_its_victims_are_gone(small: Small) -> None:
@@ -314,7 +236,7 @@ def test_a_pod_recreated_under_the_same_name_with_a_new_uid(small: Small) -> Non
     """A StatefulSet's pod: the old one's hold, binding and end are the old one's alone."""
     served = small(node("a", 8), topology("a", "hgx-h100"))
 
-    def incarnation(uid: str, where: str | None = None) -> Args:
+    def incarnation(uid: str, where: str | None = None) -> dict[str, Any]:
         manifest = named(4, "sts-0", node=where)
         return {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
 

@@ -1,0 +1,40 @@
+"""Servers for the conformance cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from extender.adapters.manifests import seen
+from extender.adapters.simulated import simulated
+from extender.decision.changes import Listed
+from extender.service import build_service
+from extender.settings import Server, Settings
+from tests.conformance.asking import Args, Small
+from tests.conftest import Served, serve
+from tests.objects import GPU
+
+
+@pytest.fixture
+def names(served: Served) -> list[str]:
+    return list(served.cluster.machines)
+
+
+@pytest.fixture
+def small() -> Iterator[Small]:
+    """A server over just the given objects."""
+    running: list[Iterator[Served]] = []
+
+    def start(*manifests: Args, **settings: Any) -> Served:
+        service = build_service(Settings(server=Server(log_level="error"), **settings))
+        kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
+        for kind, listed in kinds.items():
+            service.live.apply((Listed(listed, tuple(seen(kind, one) for one in manifests if one["kind"] == kind)),))
+        running.append(serve(service, simulated(GPU)))
+        return next(running[-1])
+
+    yield start
+    for one in running:
+        next(one, None)
