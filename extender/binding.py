@@ -53,6 +53,7 @@ class Binder:
             return f"pod {namespace}/{name} has been replaced by another of that name"
         record = self._judged(pod, node)
         if isinstance(record, str):
+            self._live.release(uid)  # kube-scheduler gives it up too; where only the write fails, it may have been done all the same
             return record
         error = write(namespace, name, uid, node, {RECORD_ANNOTATION: record.as_json()})
         if error:

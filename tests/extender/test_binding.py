@@ -75,9 +75,11 @@ def test_a_pod_that_fits_is_bound_with_its_record_and_held(desk: Desk) -> None:
 
 
 def test_a_node_that_was_taken_meanwhile_is_refused_and_nothing_is_written(desk: Desk) -> None:
+    desk.live.hold(Hold("uid-llm", "team", "llm", "a", Demand(((4, False),), 4), Evidence(), 0.0, float("inf"), ""))
     desk.live.apply([seen("Pod", pod(8, name="foreign", node="a"))])
     assert "too few free GPUs" in desk.bind()
     assert desk.written == []
+    assert desk.live.holds.by_pod == {}, "it is held no more"
 
 
 def test_who_was_decided_later_does_not_come_first(desk: Desk) -> None:
@@ -92,8 +94,9 @@ def test_who_was_decided_later_does_not_come_first(desk: Desk) -> None:
 
 
 def test_the_api_servers_words_are_passed_on(desk: Desk) -> None:
-    desk.answer = "pods is forbidden"
-    assert desk.bind() == "pods is forbidden"
+    desk.answer = "no answer"
+    assert desk.bind() == "no answer"
+    assert list(desk.live.holds.by_pod) == ["uid-llm"], "it may be bound all the same"
 
 
 def test_bound_already_is_success_there_and_an_error_elsewhere(desk: Desk) -> None:
