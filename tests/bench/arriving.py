@@ -7,8 +7,10 @@ folding, judging anew. What scraping and parsing cost is the collector's affair,
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -36,8 +38,23 @@ class Arrivals(TelemetryFeed):
         return [sys.executable, "-m", "tests.bench.arriving", "emit", self.dump, str(self.rounds)]
 
 
+def end_with_parent() -> None:
+    """End this process at once when the other end of its standard input is closed, as the operating system does when the parent dies.
+
+    What the parent writes there (the targets of a collector) is read and dropped, so that the parent is never blocked.
+    """
+
+    def read_to_the_end() -> None:
+        while os.read(sys.stdin.fileno(), 1 << 16):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=read_to_the_end, name="end-with-parent", daemon=True).start()
+
+
 def emit(dump: str, rounds: int) -> None:
-    """A look at every node, evenly over the interval, so many times; then silence."""
+    """A look at every node, evenly over the interval, so many times; then silence until the parent ends."""
+    end_with_parent()
     chance = random.Random(5)
     objects = json.loads(Path(dump).read_text())["items"]
     nodes = [(thing["metadata"]["name"], len(thing["spec"]["gpus"])) for thing in objects if thing["kind"] == "GpuTopology"]
@@ -49,7 +66,7 @@ def emit(dump: str, rounds: int) -> None:
         sys.stdout.buffer.flush()
         sent += 1
         time.sleep(max(0.0, started + sent * INTERVAL_SECONDS / len(nodes) - time.monotonic()))
-    time.sleep(3600)
+    threading.Event().wait()
 
 
 def _reading(index: int, chance: random.Random) -> DeviceReading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ def base_objects(folder: Path = ROOT / "manifests/base") -> Iterator[dict[str, A
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd and kube-apiserver with manifests/base applied and the CRD served."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
     try:
         etcd_binary()
-        for name in BINARIES:
-            kubernetes_binary(name)
+        with capture.global_and_fixture_disabled() if capture else nullcontext():  # a build takes minutes: its progress is shown
+            for name in BINARIES:
+                kubernetes_binary(name)
     except MissingAssetError as error:
         if required():
             pytest.fail(f"FABRICWISE_REQUIRE_CLUSTER=1, but {error}")
