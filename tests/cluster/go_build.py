@@ -37,7 +37,7 @@ def build(version: str, names: Sequence[str], folder: Path, say: Callable[[str],
     go = shutil.which("go")
     if go is None:
         raise GoBuildError("no Go toolchain is on PATH")
-    say(f"building {' and '.join(names)} {version} from the Go module k8s.io/kubernetes: once, 5 to 15 minutes on two cores")
+    say(f"building {' and '.join(names)} {version} from the Go module k8s.io/kubernetes: once, about 5 minutes on two cores")
     packages = [f"./{name}" for name in names]
     started = time.monotonic()
     count = len(_run([go, "list", "-mod=readonly", "-deps", *packages], started, say))
