@@ -37,7 +37,8 @@ class NodeClaim:
     """The node that a pod's bound service account token names (`kubernetes.io.node`, Kubernetes 1.30 and later; KEP-4193)."""
 
     name: str
-    uid: str
+    uid: str | None
+    """None where the Node was not there yet when the token was made."""
 
 
 def node_claim(token: Path) -> NodeClaim | None:
@@ -48,10 +49,10 @@ def node_claim(token: Path) -> NodeClaim | None:
     try:
         body = token.read_text().split(".")[1]
         node = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["kubernetes.io"]["node"]
-        name, uid = node["name"], node["uid"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        name, uid = node["name"], node.get("uid")
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
-    return NodeClaim(name, uid) if isinstance(name, str) and isinstance(uid, str) and name and uid else None
+    return NodeClaim(name, uid if isinstance(uid, str) and uid else None) if isinstance(name, str) and name else None
 
 
 def claimed_uid(token: Path, node: str) -> str | None:

@@ -418,6 +418,7 @@ def token_file(folder: Path, claims: object) -> Path:
 CLAIMS: dict[str, tuple[object, NodeClaim | None]] = {
     "bound to a pod": ({"kubernetes.io": {"node": {"name": "n", "uid": "u"}, "pod": {"name": "p"}}}, NodeClaim("n", "u")),
     "bound to a pod, before Kubernetes 1.30": ({"kubernetes.io": {"pod": {"name": "p", "uid": "u"}}}, None),
+    "bound to a pod whose Node is not registered": ({"kubernetes.io": {"node": {"name": "n"}}}, NodeClaim("n", None)),
     "not bound": ({"sub": "system:serviceaccount:a:b"}, None),
     "a claim of another shape": ({"kubernetes.io": {"node": ["n", "u"]}}, None),
     "a claim with empty values": ({"kubernetes.io": {"node": {"name": "", "uid": ""}}}, None),
