@@ -10,6 +10,8 @@ import yaml
 
 from tests.cluster.conftest import ROOT, base_objects
 from tests.cluster.control_plane import ControlPlane, wait_for
+from topology.platforms import machine_of
+from topology.record import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, encode
 
 pytestmark = pytest.mark.cluster
 FOLDERS = ("base", "agent", "bind")
@@ -44,6 +46,22 @@ def test_a_pod_that_the_agents_namespace_forbids_elsewhere_gives_a_warning_there
 
 def agent_daemonset() -> dict[str, Any]:
     return next(manifest for manifest in base_objects(ROOT / "manifests/agent") if manifest["kind"] == "DaemonSet")
+
+
+def test_the_schema_and_the_decoder_bound_a_reason_alike(plane: ControlPlane) -> None:
+    path = "/apis/fabricwise.dev/v1alpha1/gputopologies"
+    manifest = encode(TopologyRecord("bounded", machine_of("t4"), DeviceStatus(allocations_unknown="x" * MAX_REASON_LENGTH)))
+    spec, status = ({key: manifest[key] for key in ("apiVersion", "kind", "metadata", part)} for part in ("spec", "status"))
+    plane.apply(spec)
+    try:
+        plane.apply(status, "status")
+        status["status"]["allocationsUnknown"] += "x"
+        headers = {"Content-Type": "application/merge-patch+json"}
+        refused = plane.client.patch(f"{path}/bounded/status", json={"status": status["status"]}, headers=headers)
+        assert refused.status_code == 422
+        assert "allocationsUnknown" in refused.text
+    finally:
+        plane.client.delete(f"{path}/bounded")
 
 
 GFD = {"nvidia.com/gpu.present": "true"}
