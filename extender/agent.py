@@ -66,9 +66,13 @@ def claimed_uid(token: Path, node: str) -> str | None:
     return claim.uid if claim is not None else None
 
 
-def node_name(given: str | None) -> str:
-    """The node this runs on: as given, from the downward API (NODE_NAME), else the host's name."""
-    return given or os.environ.get("NODE_NAME") or socket.gethostname()
+def node_name(given: str | None, token: Path = TOKEN) -> str:
+    """The node this runs on: as given, from the downward API (NODE_NAME), by the pod's token, else the host's name."""
+    told = given or os.environ.get("NODE_NAME")
+    if told:
+        return told
+    claim = node_claim(token)
+    return claim.name if claim is not None else socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ def _links_up(machine: Machine, position: int) -> int | None:
 
 def _by_platform(machine: Machine, up: Up, position: int) -> Claim:
     """The only platform of that product and number of GPUs. Links to GPUs that are lost are not expected."""
-    name = fallback_platform(machine.gpus[0].product or "", len(machine.gpus))
+    products = {gpu.product for gpu in machine.gpus if gpu.product is not None}
+    name = fallback_platform(products.pop(), len(machine.gpus)) if len(products) == 1 else None
     if name is None:
         return NO_CLAIM
     whole = machine_of(name)

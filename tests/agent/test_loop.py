@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from extender.agent import NodeClaim, claimed_uid, node_claim, serve_state
+from extender.agent import NodeClaim, claimed_uid, node_claim, node_name, serve_state
 from extender.errors import SettingsError
 from tests.agent.fake_nvml import FakeNvml
 from tests.agent.kubelet import Kubelet
@@ -230,6 +231,15 @@ def test_failures_are_retried_with_growing_pauses(bench: Bench) -> None:
     assert 7 <= tries <= 16, "about one a minute at the end, not one a second"
 
 
+def test_an_outage_of_days_ends_in_a_publication(bench: Bench) -> None:
+    bench.server.down = True
+    for _ in range(1200):  # 2.0 ** 1024 is no float
+        bench.after(60)
+    bench.server.down = False
+    bench.after(60)
+    assert bench.server.writes == ["spec", "status"]
+
+
 def test_an_object_that_was_deleted_is_made_anew(bench: Bench) -> None:
     bench.after(0)
     del bench.server.objects[PATH]
@@ -439,6 +449,18 @@ def test_a_file_that_is_no_token_names_no_node(text: str, tmp_path: Path) -> Non
     (tmp_path / "token").write_text(text)
     assert node_claim(tmp_path / "token") is None
     assert node_claim(tmp_path / "absent") is None
+
+
+def test_the_node_name_is_that_given_then_that_of_the_environment_then_the_tokens_then_the_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = token_file(tmp_path, CLAIMS["bound to a pod"][0])
+    monkeypatch.setenv("NODE_NAME", "of-the-environment")
+    assert node_name("given", path) == "given"
+    assert node_name(None, path) == "of-the-environment"
+    monkeypatch.delenv("NODE_NAME")
+    assert node_name(None, path) == "n"
+    assert node_name(None, tmp_path / "absent") == socket.gethostname()
 
 
 def test_a_token_of_a_pod_on_another_node_ends_the_agent_with_a_remedy(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_an_agent_that_may_not_read_nodes_publishes_without_an_owner(plane: Cont
         found = node.until("the first publication", lambda status: status.get("freeCount") == 8)
         assert "ownerReferences" not in found["metadata"]
         wait_for("readiness", lambda: node.readiness().status_code == 200)
-        assert "is published without an owner reference" in node.agent.tail()
+        assert "has no owner reference" in node.agent.tail()
 
 
 # name -> (node of the token, node name that the agent is given, words of its readiness)

@@ -121,8 +121,16 @@ def test_links_that_should_be_up_are_a_fault_with_its_witness(case: str) -> None
 
 def test_a_lost_gpu_is_no_link_fault_of_its_neighbours() -> None:
     whole = without_links("dgx-1v", *[(3, other) for other, count in enumerate(machine_of("dgx-1v").nvlinks[3]) for _ in range(count)])
-    lost = replace(whole.gpus[3], switch_links=None, dead_links=None)
+    lost = replace(whole.gpus[3], product=None, switch_links=None, dead_links=None)
     assert link_faults(replace(whole, gpus=(*whole.gpus[:3], lost, *whole.gpus[4:]))) == ()
+
+
+def test_a_lost_first_gpu_hides_no_fault_of_another() -> None:
+    whole = without_links("dgx-1v", (4, 5))
+    rows = tuple(tuple(0 if 0 in (i, j) else count for j, count in enumerate(row)) for i, row in enumerate(whole.nvlinks))
+    lost = replace(whole.gpus[0], product=None, switch_links=None, dead_links=None)
+    broken = replace(whole, gpus=(lost, *whole.gpus[1:]), nvlinks=rows)
+    assert [fault.index for fault in link_faults(broken)] == [4, 5]
 
 
 @given(st.lists(st.integers(0, 18), min_size=1, max_size=8))

@@ -83,7 +83,7 @@ class Publisher:
             self._write(manifest, wanted)
         except ApiError as error:
             self._failures += 1
-            pause = min(_MOST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** (self._failures - 1))
+            pause = min(_MOST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 16))
             self._retry_at = now + pause * self._random.uniform(0.5, 1.0)
             self.last_error = str(error)
             if error.status == 404:  # the Node was made anew, or the object or the CRD is gone: begin from the start
@@ -124,7 +124,9 @@ class Publisher:
             self._api.apply(path, manifest, FIELD_MANAGER)
         except ApiError as error:
             remedy = _remedy(error, path)
-            raise ApiError(error.status, f"{error}. {remedy}") if remedy else error from error
+            if remedy is None:
+                raise
+            raise ApiError(error.status, f"{error}. {remedy}") from error
 
 
 NO_SUCH_NODE = (
@@ -132,7 +134,7 @@ NO_SUCH_NODE = (
     "Set NODE_NAME from spec.nodeName as manifests/agent does, or --node-name to a name that `kubectl get nodes` lists"
 )
 NO_OWNER = (
-    "GpuTopology %s is published without an owner reference: the agent's token names no node (Kubernetes before 1.30, or a token that is "
+    "GpuTopology %s has no owner reference: the agent's token names no node (Kubernetes before 1.30, or a token that is "
     "not bound to a pod), and its account may not `get nodes`. The object stays when the Node is deleted: delete it then, or allow the "
     "optional right in manifests/agent/rbac.yaml"
 )
