@@ -21,34 +21,58 @@ from prometheus_client.registry import Collector
 from extender.adapters.kube_client import api_client
 from extender.adapters.kube_objects import KubeObjects
 from extender.errors import SettingsError
-from topology.agent.loop import Agent, State, read_hardware
+from topology.agent.loop import MAX_PAUSE_SECONDS, Agent, State, read_hardware
 from topology.agent.pod_resources import PodResources
 from topology.agent.publisher import Publisher
 from topology.agent.sysfs import Sysfs
 
 STALLED_ROUNDS = 5
-"""Intervals without a round after which the agent is no longer healthy."""
-
+"""Intervals without a completed round, beside two of the longest pauses, after which the agent is no longer healthy."""
 
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-def node_uid(token: Path, node: str) -> str | None:
-    """The Node's uid out of the claims of the pod's own token (Kubernetes 1.32 and later); None where it has none, or of another node.
+@dataclass(frozen=True, slots=True)
+class NodeClaim:
+    """The node that a pod's bound service account token names (`kubernetes.io.node`, Kubernetes 1.30 and later; KEP-4193)."""
 
-    The token is not verified here: whoever could forge the file could as well forge what we publish, and the server checks it.
+    name: str
+    uid: str | None
+    """None where the Node was not there yet when the token was made."""
+
+
+def node_claim(token: Path) -> NodeClaim | None:
+    """The node claim of the token in a file; None where there is no token, or it names no node.
+
+    The token is not verified here: the API server does that. A process that can forge the file can forge what is published as well.
     """
     try:
         body = token.read_text().split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["kubernetes.io"]["node"]
-        return str(claims["uid"]) if claims["name"] == node else None
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        node = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["kubernetes.io"]["node"]
+        name, uid = node["name"], node.get("uid")
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
+    return NodeClaim(name, uid if isinstance(uid, str) and uid else None) if isinstance(name, str) and name else None
 
 
-def node_name(given: str | None) -> str:
-    """The node this runs on: as given, from the downward API (NODE_NAME), else the host's name."""
-    return given or os.environ.get("NODE_NAME") or socket.gethostname()
+def claimed_uid(token: Path, node: str) -> str | None:
+    """The uid of Node `node` by the token in a file, or None where the token names no node. Raises SettingsError where it names another."""
+    claim = node_claim(token)
+    if claim is not None and claim.name != node:
+        raise SettingsError(
+            f"the agent's node name is {node}, but its token is of a pod on {claim.name}: set NODE_NAME from spec.nodeName as "
+            "manifests/agent does, or remove --node-name"
+        )
+    return claim.uid if claim is not None else None
+
+
+def node_name(given: str | None, token: Path = TOKEN) -> str:
+    """The node this runs on: as given, from the downward API (NODE_NAME), by the pod's token, else the host's name."""
+    told = given or os.environ.get("NODE_NAME")
+    if told:
+        return told
+    claim = node_claim(token)
+    return claim.name if claim is not None else socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +90,14 @@ class AgentOptions:
 
 
 def build_agent(options: AgentOptions, publish: bool) -> Agent:
-    """An agent, not yet running. Raises ClusterSourceError where it is to publish and has no API server."""
+    """An agent, not yet running. Raises ClusterSourceError where it is to publish and has no API server, and SettingsError where its
+    token is of another node."""
     kernel = Sysfs(options.root)
     publisher = None
     if publish:
         api = KubeObjects(api_client(options.kubeconfig))
-        uid = node_uid(TOKEN, options.node) if options.kubeconfig is None else None
-        publisher = Publisher(api, options.node, options.heartbeat_seconds, time.time, random.Random(), uid)
+        uid = claimed_uid(TOKEN, options.node) if options.kubeconfig is None else None
+        publisher = Publisher(api, options.node, options.heartbeat_seconds, time.monotonic, random.Random(), uid)
     kubelet = PodResources(options.pod_resources)
     hardware = partial(read_hardware, kernel, options.allow_no_gpu)
     return Agent(options.node, hardware, kubelet, publisher, options.interval_seconds, options.hardware_seconds)
@@ -88,10 +113,19 @@ class StateCollector(Collector):
         """All metrics."""
         state = self._state
         errors = GaugeMetricFamily("fabricwise_agent_failing", "1 where the last attempt failed", labels=["part"])
-        for part, error in (("hardware", state.hardware_error), ("kubelet", state.kubelet_error), ("publish", state.publish_error)):
+        parts = {
+            "round": state.round_error,
+            "hardware": state.hardware_error,
+            "kubelet": state.kubelet_error,
+            "publish": state.publish_error,
+        }
+        for part, error in parts.items():
             errors.add_metric([part], float(error is not None))
         return [
             CounterMetricFamily("fabricwise_agent_rounds", "Looks at the node", value=state.rounds),
+            CounterMetricFamily(
+                "fabricwise_agent_failed_rounds", "Looks at the node that ended in an exception", value=state.failed_rounds
+            ),
             CounterMetricFamily("fabricwise_agent_publications", "Writes to the API server", value=state.publications),
             GaugeMetricFamily("fabricwise_agent_gpus", "GPUs of the node", value=state.gpus),
             GaugeMetricFamily("fabricwise_agent_unhealthy_gpus", "GPUs that must not be used", value=state.unhealthy),
@@ -105,8 +139,11 @@ def serve_state(state: State, interval_seconds: float, host: str, port: int) -> 
     registry = CollectorRegistry()
     registry.register(StateCollector(state))
 
+    limit_seconds = STALLED_ROUNDS * interval_seconds + 2 * MAX_PAUSE_SECONDS
+
     def healthy() -> bool:
-        return state.last_round_seconds is not None and time.time() - state.last_round_seconds < STALLED_ROUNDS * interval_seconds + 30
+        last = state.last_round_monotonic_seconds
+        return last is not None and time.monotonic() - last < limit_seconds
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -114,10 +151,11 @@ def serve_state(state: State, interval_seconds: float, host: str, port: int) -> 
                 case "/metrics":
                     self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 case "/healthz":
-                    self._answer(200 if healthy() else 503, b"ok\n" if healthy() else b"no round lately\n")
+                    fine = healthy()
+                    self._answer(200 if fine else 503, b"ok\n" if fine else b"no round lately\n")
                 case "/readyz":
-                    ready = state.rounds > 0 and state.publish_error is None
-                    self._answer(200 if ready else 503, b"ok\n" if ready else (state.publish_error or "no round yet").encode() + b"\n")
+                    problems = state.problems()
+                    self._answer(503 if problems else 200, ("\n".join(problems) or "ok").encode() + b"\n")
                 case _:
                     self._answer(404, b"only /healthz, /readyz and /metrics\n")
 

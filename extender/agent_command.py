@@ -28,7 +28,9 @@ class Printed(StrEnum):
 
 @app.command()
 def agent(
-    node: Annotated[str | None, typer.Option("--node-name", help="The node; else $NODE_NAME, else the host's name.")] = None,
+    node: Annotated[
+        str | None, typer.Option("--node-name", help="The node. Else $NODE_NAME, the node of the pod's token, the host's name.")
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print what would be published, and end.")] = False,
     output: Annotated[Printed, typer.Option("-o", "--output", help="With --once.")] = Printed.YAML,
     interval_seconds: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between looks at the node.")] = 5.0,

@@ -18,3 +18,7 @@ def main() -> None:
 
     del sys.argv[1]
     run_command(lambda: app(prog_name="fabricwise agent"))
+
+
+if __name__ == "__main__":
+    main()

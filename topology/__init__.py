@@ -26,4 +26,5 @@ Modules, from the ground up (imports point down this list only):
     placement       best, expected and worst set; what remains after it; one table per machine shape
     record          Machine <-> the GpuTopology custom resource
     platforms       known machines, as data
+    nvlink_faults   links that should be up and are not
 """

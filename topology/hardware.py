@@ -55,11 +55,13 @@ class Gpu:
     switch_links: int | None = None
     """NVLinks that end in an NVSwitch; 0 = none does."""
     dead_links: int | None = None
-    """NVLinks that the GPU has but that are not up."""
+    """NVLinks that the GPU has but that are not up; a fault only where something says that they should be (`nvlink_faults`)."""
     compute_capability: str | None = None
     """Such as `9.0`."""
     ecc_enabled: bool | None = None
     persistence_mode: bool | None = None
+    one_sided_links: int | None = None
+    """NVLinks to another GPU that only the other GPU reports as up."""
     mig_instances: tuple[MigInstance, ...] = ()
     fabric_domain: FabricDomain | None = None
 

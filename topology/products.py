@@ -22,18 +22,26 @@ class ProductFacts:
     """Per link and direction, where it differs from the generation's usual figure."""
     architecture: int | None = None
     """Major number of the CUDA compute capability: 6 Pascal, 7 Volta and Turing, 8 Ampere and Ada, 9 Hopper, 10 and 12 Blackwell."""
+    board_nvlinks: int | None = None
+    """NVLinks that every board with this product connects, where it has two or more of them; None = that depends on bridges or on the
+    board. V100 and P100 SXM2 depend: a part of a cube mesh, as in AWS p3.8xlarge, and POWER9 servers connect fewer to GPUs."""
 
 
-# First match wins. Sources: NVIDIA data sheets (links, PCIe); NVIDIA's list of CUDA GPUs (compute capability); NCCL 2.30.7
-# topo.h (GA10x links).
+# First match wins. Sources: NVIDIA data sheets (links, PCIe; A800 and H800: 400 GB/s, so 8 links); NVIDIA's list of CUDA GPUs
+# (compute capability); NCCL 2.30.7 topo.h (GA10x links).
 _PRODUCTS: tuple[tuple[str, ProductFacts], ...] = (
     (r"RTXPRO\d*00", ProductFacts(None, 0, 5, True, None, 12)),
     (r"RTX50[5-9]0", ProductFacts(None, 0, 5, False, None, 12)),
-    (r"GB[23]00|B[23]00", ProductFacts(5, 18, 5, True, None, 10)),
-    (r"H100NVL|H[128]00PCIE|H100$|H200NVL", ProductFacts(4, 18, 5, True, None, 9)),
-    (r"H100|H200|H800|H20|GH200", ProductFacts(4, 18, 5, True, None, 9)),
+    (r"GB[23]00|B[123]00", ProductFacts(5, 18, 5, True, None, 10, 18)),
+    (r"H[128]00NVL|H[128]00PCIE|H100$", ProductFacts(4, 18, 5, True, None, 9)),
+    (r"GH200", ProductFacts(4, 18, 5, True, None, 9)),
+    (r"H800", ProductFacts(4, 18, 5, True, None, 9, 8)),
+    (r"H100|H200|H20", ProductFacts(4, 18, 5, True, None, 9, 18)),
+    (r"A100SXM", ProductFacts(3, 12, 4, True, None, 8, 12)),
+    (r"A800SXM", ProductFacts(3, 12, 4, True, None, 8, 8)),
     (r"A100|A800|A30", ProductFacts(3, 12, 4, True, None, 8)),
     (r"A40$|A6000(?!ADA)|A5500|A5000|A4500|RTX3090", ProductFacts(3, 4, 4, True, 12.0, 8)),
+    (r"V100SXM3", ProductFacts(2, 6, 3, True, None, 7, 6)),
     (r"V100", ProductFacts(2, 6, 3, True, None, 7)),
     (r"P100", ProductFacts(1, 4, 3, True, None, 6)),
     (r"RTX40[5-9]0", ProductFacts(None, 0, 4, False, None, 8)),

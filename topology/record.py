@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -19,6 +19,10 @@ from topology.placement import table_for
 
 GROUP, VERSION, KIND, PLURAL = "fabricwise.dev", "v1alpha1", "GpuTopology", "gputopologies"
 API_VERSION = f"{GROUP}/{VERSION}"
+MAX_LINKS = 1024
+"""Most NVLinks in `oneSidedLinks`; the CRD has the same bound."""
+MAX_REASON_LENGTH = 512
+"""Most characters of `status.allocationsUnknown`; the CRD has the same bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,11 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
-    """What the node's agent saw. `free` None = it did not say; then all but held and unhealthy GPUs count as free."""
+    """What the node's agent saw.
+
+    `free` None = the agent does not say which GPUs are free. Then no free count is published, and the devices of bound pods that
+    `allocated` does not name are predicted.
+    """
 
     free: tuple[int, ...] | None = None
     allocated: tuple[Allocation, ...] = ()
@@ -58,6 +66,8 @@ class DeviceStatus:
     observed_at_seconds: float | None = None
     """Unix time."""
     health: tuple[Health, ...] = ()
+    allocations_unknown: str | None = None
+    """Why the agent does not know which pod holds which GPU. `free` is then None and `allocated` is empty; both say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,7 @@ class _WireGpu(_Wire, frozen=True):
     compute_capability: str | None = None
     ecc_enabled: bool | None = None
     persistence_mode: bool | None = None
+    one_sided_links: Annotated[int, msgspec.Meta(ge=0, le=MAX_LINKS)] | None = None
     mig_instances: list[_WireMig] = []
     fabric_domain: _WireDomain | None = None
 
@@ -153,6 +164,7 @@ class _WireStatus(_Wire, frozen=True):
     allocated: list[_WireAllocation] = []
     unhealthy: list[_WireUnhealthy] = []
     health: list[_WireHealth] = []
+    allocations_unknown: Annotated[str, msgspec.Meta(max_length=MAX_REASON_LENGTH)] | None = None
     free_count: int | None = None
     best2_gbps: float | None = msgspec.field(default=None, name="best2Gbps")
     best4_gbps: float | None = msgspec.field(default=None, name="best4Gbps")
@@ -256,6 +268,7 @@ def _status(status: _WireStatus, machine: Machine) -> DeviceStatus:
             for h in status.health
         ),
         observed_at_seconds=_seconds(status.observed_at),
+        allocations_unknown=status.allocations_unknown,
     )
 
 
@@ -298,9 +311,9 @@ def encode(record: TopologyRecord) -> dict[str, Any]:
 
 
 def _wire_status(machine: Machine, status: DeviceStatus) -> _WireStatus:
-    free = free_mask(machine, status)
+    free = free_mask(machine, status) if status.free is not None else None
     table = table_for(machine)
-    pair, four = table.extremes(free, 2), table.extremes(free, 4)
+    pair, four = (table.extremes(free, size) if free is not None else None for size in (2, 4))
     seconds = status.observed_at_seconds
     return _WireStatus(
         observed_at=datetime.fromtimestamp(seconds, UTC).isoformat() if seconds is not None else None,
@@ -311,7 +324,8 @@ def _wire_status(machine: Machine, status: DeviceStatus) -> _WireStatus:
             _WireHealth(h.index, h.ecc_volatile, h.ecc_aggregate, h.retirement_pending, h.remap_failed, list(h.throttle_reasons))
             for h in status.health
         ],
-        free_count=free.bit_count(),
+        allocations_unknown=status.allocations_unknown,
+        free_count=free.bit_count() if free is not None else None,
         best2_gbps=pair[0].busbw_gbps if pair else None,
         best4_gbps=four[0].busbw_gbps if four else None,
     )

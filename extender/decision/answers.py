@@ -231,6 +231,7 @@ def node_detail(
         detail["allocated"] = [
             {"gpu": a.index, "namespace": a.pod_namespace, "name": a.pod_name} for a in (status.allocated if status else ())
         ]
+        detail["allocations_unknown"] = status.allocations_unknown if status else None
         detail["unhealthy"] = [{"gpu": index, "reason": reason} for index, reason in (status.unhealthy if status else ())]
         detail["observed_at_seconds"] = status.observed_at_seconds if status else None
     if snapshot is not None:

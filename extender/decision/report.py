@@ -17,7 +17,7 @@ from extender.decision.objects import Node, Taint
 from extender.decision.sharing import Sharing
 from extender.telemetry.conditions import NodeTelemetry, Tuning
 from topology.hardware import Machine
-from topology.platforms import fallback_platform, machine_of
+from topology.nvlink_faults import LinkFault, generation_contradictions, link_faults
 from topology.products import same_product
 from topology.record import TopologyRecord
 
@@ -236,36 +236,39 @@ def sharing(subject: Subject) -> Check:
 
 
 def topology(subject: Subject) -> Check:
-    """Topology is known, fresh, and all its links are up."""
-    record, view = subject.record, subject.view
+    """Topology is known and fresh, the agent knows the allocations, and all links are up that should be."""
+    record, view, name = subject.record, subject.view, "topology"
     if record is None:
-        return Check("topology", UNKNOWN, "no GpuTopology", "run the agent: kubectl apply -k manifests/agent")
+        return Check(name, UNKNOWN, "no GpuTopology", "run the agent: kubectl apply -k manifests/agent")
     if view.problem is not None:
-        return Check("topology", FAIL, view.problem, "is the agent's object old, or the label?")
+        return Check(name, FAIL, view.problem, "is the agent's object old, or the label?")
     assert isinstance(record, TopologyRecord)
-    dead = [(gpu.index, gpu.dead_links) for gpu in record.machine.gpus if gpu.dead_links]
-    if dead:
-        said = ", ".join(f"GPU {index}: {count}" for index, count in dead)
-        return Check("topology", FAIL, f"NVLinks down: {said}", "nvidia-smi nvlink -s; reseat, reset, or replace")
-    short = _short_of_links(record.machine)
-    if short:
-        return Check("topology", FAIL, short, "nvidia-smi nvlink -s; fabric manager on NVSwitch boards")
+    faults = link_faults(record.machine)
+    if faults:
+        return Check(name, FAIL, f"NVLinks down: {_link_evidence(faults)}", LINK_REMEDY)
     if view.stale_since_seconds is not None:
-        return Check("topology", WARN, "the agent has not renewed its status", "is the agent's pod running on the node?")
-    return Check("topology", PASS, view.state.note)
+        return Check(name, WARN, "the agent has not renewed its status", "is the agent's pod running on the node?")
+    unknown = record.status.allocations_unknown if record.status else None
+    if unknown is not None:
+        said = f"the agent does not know which pod holds which GPU: {unknown}"
+        return Check(name, WARN, said, "does the kubelet run, and does the agent's pod mount its PodResources socket?")
+    contradictions = generation_contradictions(record.machine)
+    if contradictions:
+        remedy = "update the driver and the agent; bandwidths are computed with the driver's generation"
+        return Check(name, WARN, "; ".join(contradictions), remedy)
+    return Check(name, PASS, view.state.note)
 
 
-def _short_of_links(machine: Machine) -> str | None:
-    """How many NVLinks fewer a machine has than the only platform of its product and size."""
-    name = fallback_platform(machine.gpus[0].product or "", len(machine.gpus)) if machine.gpus else None
-    if name is None:
-        return None
-    should, have = (_links(one) for one in (machine_of(name), machine))
-    return f"{have} NVLinks, a {name} has {should}" if have < should else None
+LINK_REMEDY = "nvidia-smi nvlink -s; on NVSwitch boards: is the fabric manager running? Else reset the GPU, then reseat or replace it"
 
 
-def _links(machine: Machine) -> int:
-    return sum(gpu.switch_links or 0 for gpu in machine.gpus) + sum(map(sum, machine.nvlinks)) // 2
+def _link_evidence(faults: Sequence[LinkFault]) -> str:
+    alike: dict[tuple[int, int, str], list[int]] = {}
+    for fault in faults:
+        alike.setdefault((fault.up, fault.expected, fault.witness), []).append(fault.index)
+    return "; ".join(
+        f"GPU {', '.join(map(str, indices))}: {up} of {expected} up, {witness}" for (up, expected, witness), indices in alike.items()
+    )
 
 
 def measured(subject: Subject) -> Check:

@@ -111,6 +111,8 @@ def node_view(
     stale = stale_since(record, times.now_seconds, defaults.most_status_age_seconds)
     if stale is not None:
         note += f"; status stale since {datetime.fromtimestamp(stale, UTC):%Y-%m-%dT%H:%M:%SZ}: device use predicted"
+    elif record.status is not None and record.status.allocations_unknown is not None:
+        note += f"; allocations unknown ({record.status.allocations_unknown}): device use predicted"
     if assumed is not None:
         note = f"topology assumed from product: {platform}; device use predicted"
     fenced = _fenced(machine, telemetry)

@@ -13,7 +13,7 @@ import pynvml
 
 from topology.hardware import Machine, PciePath
 
-VERSIONS = {1: 1, 2: 2, 3: 4, 4: 6, 5: 7}
+VERSIONS = {1: 1, 2: 2, 3: 4, 4: 6, 5: 7, 6: 8}
 LEVELS = {PciePath.PIX: 10, PciePath.PXB: 20, PciePath.PHB: 30, PciePath.NODE: 40, PciePath.SYS: 50}
 MAJOR = {"V100": (7, 0), "P100": (6, 0), "A100": (8, 0), "H100": (9, 0), "H200": (9, 0), "B200": (10, 0), "T4": (7, 5), "L40S": (8, 9)}
 
@@ -37,6 +37,8 @@ class FakeNvml:
     """Questions this driver does not support."""
     dead: set[tuple[int, int]] = field(default_factory=set)
     """(GPU, link) that are not up."""
+    unreadable: set[tuple[int, int]] = field(default_factory=set)
+    """(GPU, link) whose state the driver does not tell."""
     double_bit: dict[int, int] = field(default_factory=dict)
     remap_failed: set[int] = field(default_factory=set)
     mig: dict[int, tuple[tuple[str, str, int], ...]] = field(default_factory=dict)
@@ -186,11 +188,13 @@ class FakeNvml:
         self._alive(handle)
         links = self._links(handle)
         if number >= len(links):
-            raise error(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+            raise error(pynvml.NVML_ERROR_INVALID_ARGUMENT if links else pynvml.NVML_ERROR_NOT_SUPPORTED)
         return links[number]
 
     def nvmlDeviceGetNvLinkState(self, handle: int, number: int) -> int:
         self._link(handle, number)
+        if (handle, number) in self.unreadable:
+            raise error(pynvml.NVML_ERROR_UNKNOWN)
         return int((handle, number) not in self.dead)
 
     def nvmlDeviceGetNvLinkVersion(self, handle: int, number: int) -> int:

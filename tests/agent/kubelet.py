@@ -15,11 +15,14 @@ Held = dict[tuple[str, str, str], dict[str, list[str]]]
 
 
 class Kubelet:
-    """Answers List and GetAllocatableResources from what the test says; `failing` makes it refuse."""
+    """Answers List and GetAllocatableResources from what the test says.
+
+    `failing` makes it refuse List, `without_allocatable` the other, as a kubelet before Kubernetes 1.28 may.
+    """
 
     def __init__(self, socket: Path) -> None:
         self.socket, self.held, self.offered = socket, Held(), dict[str, list[str]]()
-        self.failing = False
+        self.failing = self.without_allocatable = False
         self._server = grpc.server(futures.ThreadPoolExecutor(2))
         handlers = {
             "List": self._handler(self._list, "ListPodResourcesRequest"),
@@ -45,7 +48,9 @@ class Kubelet:
                 held.topology.nodes.add(ID=1)
         return answer
 
-    def _allocatable(self, _request: Any, _context: grpc.ServicerContext) -> Any:
+    def _allocatable(self, _request: Any, context: grpc.ServicerContext) -> Any:
+        if self.without_allocatable:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Pod Resources API GetAllocatableResources disabled")
         answer = MESSAGES["AllocatableResourcesResponse"]()
         for resource, devices in self.offered.items():
             answer.devices.add(resource_name=resource, device_ids=devices)

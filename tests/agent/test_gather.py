@@ -15,7 +15,8 @@ from topology.agent.gather import Gathered, gather
 from topology.agent.nvml import LOST, NvmlUnavailableError, read_driver
 from topology.agent.sysfs import Sysfs, path_between
 from topology.fabric import build_fabric
-from topology.hardware import FabricDomain, MigInstance, PciePath
+from topology.hardware import FabricDomain, MigInstance, PciePath, with_gpus
+from topology.nvlink_faults import link_faults
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms
 
@@ -77,7 +78,41 @@ def test_a_dead_link_is_told_from_a_live_one(monkeypatch: pytest.MonkeyPatch, ke
     fake = FakeNvml(machine_of("a100-pcie-bridge-pairs"), dead={(0, 0), (0, 1)})
     found = read(monkeypatch, fake, kernel).machine
     assert found.gpus[0].dead_links == 2
-    assert found.nvlinks[0][1] == found.nvlinks[1][0] == 10, "what the more careful end sees"
+    assert found.nvlinks[0][1] == found.nvlinks[1][0] == 10, "links that both ends report"
+    assert [gpu.one_sided_links for gpu in found.gpus] == [2, *[0] * 7]
+    assert next((fault.index, fault.up, fault.expected) for fault in link_faults(found)) == (0, 10, 12)
+
+
+def test_cards_without_a_bridge_have_links_that_are_not_up_and_no_fault(monkeypatch: pytest.MonkeyPatch, kernel: Sysfs) -> None:
+    every = {(gpu, link) for gpu in range(8) for link in range(12)}
+    found = read(monkeypatch, FakeNvml(machine_of("a100-pcie-bridge-pairs"), dead=every), kernel).machine
+    assert {gpu.dead_links for gpu in found.gpus} == {12}
+    assert link_faults(found) == ()
+
+
+def test_a_link_whose_state_the_driver_does_not_tell_leaves_the_count_unknown(monkeypatch: pytest.MonkeyPatch, kernel: Sysfs) -> None:
+    found = read(monkeypatch, FakeNvml(machine_of("hgx-h100"), unreadable={(0, 3)}), kernel).machine
+    assert (found.gpus[0].dead_links, found.gpus[0].switch_links) == (None, 17)
+    assert found.gpus[1].dead_links == 0
+
+
+def test_a_gpu_without_nvlink_has_no_count_of_links(monkeypatch: pytest.MonkeyPatch, kernel: Sysfs) -> None:
+    gpu = read(monkeypatch, FakeNvml(machine_of("t4")), kernel).machine.gpus[0]
+    assert (gpu.dead_links, gpu.one_sided_links, gpu.nvlink_generation) == (None, None, None)
+
+
+def test_all_links_that_nvml_allows_are_read_and_their_generation_known(monkeypatch: pytest.MonkeyPatch, kernel: Sysfs) -> None:
+    rubin = with_gpus(machine_of("hgx-b200"), switch_links=36, nvlink_generation=6)
+    found = read(monkeypatch, FakeNvml(rubin), kernel).machine
+    assert {(gpu.switch_links, gpu.dead_links, gpu.nvlink_generation) for gpu in found.gpus} == {(36, 0, 6)}
+
+
+def test_every_link_version_of_the_library_has_a_generation() -> None:
+    """A library that knows a newer version than this reader fails here, not as a link of unknown speed."""
+    prefix = "NVML_NVLINK_VERSION_"
+    versions = {int(getattr(pynvml, name)): name.removeprefix(prefix) for name in vars(pynvml) if name.startswith(prefix)}
+    del versions[pynvml.NVML_NVLINK_VERSION_INVALID]
+    assert {version: int(text.split("_")[0]) for version, text in versions.items()} == nvml._GENERATIONS
 
 
 def test_an_old_driver_that_names_no_remote_type(monkeypatch: pytest.MonkeyPatch, kernel: Sysfs) -> None:

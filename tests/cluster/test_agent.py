@@ -6,10 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import yaml
 
 from tests.agent.kubelet import Kubelet
 from tests.cluster.control_plane import ControlPlane, Process, free_port, wait_for
@@ -31,6 +34,13 @@ def token_on(plane: ControlPlane, node: str) -> str:
         "spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": made["name"], "uid": made["uid"]}},
     }
     answer = plane.client.post(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token", json=request).json()
+    token: str = answer["status"]["token"]
+    return token
+
+
+def unbound_token(plane: ControlPlane) -> str:
+    """A token of the agent's account that is bound to no pod: it names no node."""
+    answer = plane.client.post(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token", json={"spec": {}}).json()
     token: str = answer["status"]["token"]
     return token
 
@@ -64,8 +74,49 @@ def test_a_forged_write_to_another_nodes_object_is_refused(plane: ControlPlane) 
         refused = write(plane, own, "other-node", subresource)
         assert refused.status_code == 403
         assert "an agent may write only the GpuTopology of its own node own-node, not of other-node" in refused.text
-    unbound = plane.client.post(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{ACCOUNT}/token", json={"spec": {}}).json()
-    assert "its token names none" in write(plane, unbound["status"]["token"], "own-node").text
+    assert "its token names none" in write(plane, unbound_token(plane), "own-node").text
+
+
+def kubeconfig_with(plane: ControlPlane, token: str, folder: Path) -> Path:
+    """A kubeconfig of the control plane with that token."""
+    config = yaml.safe_load(plane.kubeconfig("admin").read_text())
+    config["users"][0]["user"] = {"token": token}
+    path = folder / "agent.kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_an_agent_that_may_not_read_nodes_publishes_without_an_owner(plane: ControlPlane, tmp_path: Path) -> None:
+    config = kubeconfig_with(plane, token_on(plane, "no-owner"), tmp_path)
+    with running_node(plane, "no-owner", tmp_path, config) as node:
+        found = node.until("the first publication", lambda status: status.get("freeCount") == 8)
+        assert "ownerReferences" not in found["metadata"]
+        wait_for("readiness", lambda: node.readiness().status_code == 200)
+        assert "has no owner reference" in node.agent.tail()
+
+
+# name -> (node of the token, node name that the agent is given, words of its readiness)
+REFUSED: dict[str, tuple[str | None, str, str]] = {
+    "a token without a node": (None, "any-node", "run the agent as a pod on Kubernetes 1.30 or later"),
+    "a node name that is not the token's": ("right-node", "wrong-node", "set NODE_NAME from spec.nodeName"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_agent_that_may_not_publish_is_not_ready_and_says_what_to_do(plane: ControlPlane, tmp_path: Path, case: str) -> None:
+    bound_to, name, words = REFUSED[case]
+    token = token_on(plane, bound_to) if bound_to else unbound_token(plane)
+    wait_for("the policy in force", lambda: write(plane, token, "not-that-node").status_code == 403)
+    with running_node(plane, name, tmp_path, kubeconfig_with(plane, token, tmp_path)) as node:
+        wait_for("the refusal", lambda: words in node.readiness().text)
+        assert node.readiness().status_code == 503
+        assert plane.client.get(f"{PATH}/{name}").status_code == 404
+
+
+def test_a_node_name_that_no_node_has_is_told_with_its_remedy(plane: ControlPlane, tmp_path: Path) -> None:
+    with running_node(plane, "no-such-node", tmp_path, plane.kubeconfig("admin"), registered=False) as node:
+        wait_for("the refusal", lambda: "there is no Node no-such-node" in node.readiness().text)
+        assert plane.client.get(f"{PATH}/no-such-node").status_code == 404
 
 
 ALLOWED = [("patch", "fabricwise.dev", "gputopologies"), ("create", "fabricwise.dev", "gputopologies")]
@@ -102,24 +153,21 @@ def test_an_event_is_posted_once_with_the_extenders_rights(plane: ControlPlane) 
 class Node:
     """One node: a kubelet's socket, the agent's process, its object on the server."""
 
-    def __init__(self, plane: ControlPlane, name: str, platform: str, folder: Path) -> None:
+    def __init__(self, plane: ControlPlane, name: str, platform: str, folder: Path, kubeconfig: Path, registered: bool) -> None:
         self.plane, self.name, self.lost = plane, name, folder / "lost"
-        plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        if registered:
+            plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
         self.kubelet = Kubelet(folder / "kubelet.sock")
         self.port = free_port()
         os.environ["FAKE_LOST"] = str(self.lost)
         command = [sys.executable, "-m", "tests.agent.process", platform, "agent", "--node-name", name, "--interval", "0.3"]
-        command += [
-            "--pod-resources",
-            str(self.kubelet.socket),
-            "--host-root",
-            str(folder),
-            "--port",
-            str(self.port),
-            "--hardware-interval",
-            "1",
-        ]
-        self.agent: Process = plane.run(f"agent-{name}", [*command, "--kubeconfig", str(plane.kubeconfig("admin"))])
+        command += ["--pod-resources", str(self.kubelet.socket), "--host-root", str(folder), "--port", str(self.port)]
+        command += ["--hardware-interval", "1", "--kubeconfig", str(kubeconfig)]
+        self.agent: Process = plane.run(f"agent-{name}", command)
+
+    def readiness(self) -> httpx.Response:
+        """What the agent's /readyz answers."""
+        return httpx.get(f"http://127.0.0.1:{self.port}/readyz")
 
     def published(self) -> dict[str, Any]:
         found: dict[str, Any] = self.plane.client.get(f"{PATH}/{self.name}").json()
@@ -134,12 +182,22 @@ class Node:
         return found
 
 
+@contextmanager
+def running_node(plane: ControlPlane, name: str, folder: Path, kubeconfig: Path, registered: bool = True) -> Iterator[Node]:
+    """A DGX-1V whose agent runs until the block ends."""
+    node = Node(plane, name, "dgx-1v", folder, kubeconfig, registered)
+    try:
+        yield node
+    finally:
+        node.agent.stop()
+        node.kubelet.close()
+
+
 @pytest.fixture
 def node(plane: ControlPlane, tmp_path: Path) -> Iterator[Node]:
-    node = Node(plane, f"gpu-{tmp_path.name[-20:].strip('_').replace('_', '-')}".lower(), "dgx-1v", tmp_path)
-    yield node
-    node.agent.stop()
-    node.kubelet.close()
+    name = f"gpu-{tmp_path.name[-20:].strip('_').replace('_', '-')}".lower()
+    with running_node(plane, name, tmp_path, plane.kubeconfig("admin")) as node:
+        yield node
 
 
 def test_an_agents_life(plane: ControlPlane, node: Node) -> None:
@@ -173,9 +231,15 @@ def test_an_agents_life(plane: ControlPlane, node: Node) -> None:
 
     node.kubelet.failing = True
     silent = node.until("no claims without the kubelet", lambda status: "free" not in status)
-    assert "allocated" not in silent["status"]
+    assert {"allocated", "freeCount", "best2Gbps", "best4Gbps"}.isdisjoint(silent["status"])
+    assert "the device manager is not ready" in silent["status"]["allocationsUnknown"]
+    cells = plane.client.get(f"{PATH}/{node.name}", headers=accept).json()["rows"][0]["cells"]
+    assert cells[4:7] == [None, None, None], "kubectl get gputopo shows no count that nothing knows"
+    assert node.readiness().status_code == 503
+    assert "kubelet: " in node.readiness().text
     node.kubelet.failing = False
-    node.until("claims again", lambda status: status.get("freeCount") == 7)
+    node.until("claims again", lambda status: status.get("freeCount") == 7 and "allocationsUnknown" not in status)
+    wait_for("readiness", lambda: node.readiness().status_code == 200)
 
     node.lost.write_text("6")
     sick = node.until("the lost GPU", lambda status: status.get("unhealthy"))

@@ -94,8 +94,12 @@ def guest(rack: Rack) -> None:
 
 
 def dead_link(rack: Rack) -> None:
-    first = replace(rack.machine.gpus[0], dead_links=2)
+    first = replace(rack.machine.gpus[0], switch_links=16, dead_links=2)
     rack.machine = replace(rack.machine, gpus=(first, *rack.machine.gpus[1:]))
+
+
+def older_links(rack: Rack) -> None:
+    rack.machine = with_gpus(rack.machine, nvlink_generation=3)
 
 
 def fewer_links(rack: Rack) -> None:
@@ -126,8 +130,9 @@ FAULTS: dict[str, tuple[Callable[[Rack], None], str, str, str]] = {
     "untainted": (no_taint, "isolated", "warn", "no GPU taint"),
     "guest": (guest, "isolated", "warn", "1 pods without GPUs run here: team/web"),
     "mig-failed": (set_label("mig.config.state", "failed"), "sharing", "fail", "nvidia.com/mig.config.state is failed"),
-    "link-dead": (dead_link, "topology", "fail", "NVLinks down: GPU 0: 2"),
-    "links-short": (fewer_links, "topology", "fail", "128 NVLinks, a hgx-h100 has 144"),
+    "link-dead": (dead_link, "topology", "fail", "NVLinks down: GPU 0: 16 of 18 up, a hgx-h100 has them"),
+    "link-generation": (older_links, "topology", "warn", "GPU 0: NVLink generation 3 by the driver"),
+    "links-short": (fewer_links, "topology", "fail", "GPU 0, 1, 2, 3, 4, 5, 6, 7: 16 of 18 up"),
     "agent-quiet": (quiet_agent, "topology", "warn", "the agent has not renewed its status"),
     "exporter-silent": (silent_exporter, "measured", "fail", "stale"),
     "xid-79": (xid, "healthy", "fail", "GPU 4: XID 79"),

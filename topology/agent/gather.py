@@ -40,6 +40,7 @@ def gather(driver: DriverReading, kernel: Sysfs) -> Gathered:
 
 def _gpu(driver: DriverReading, gpu: GpuReading, kernel: Sysfs) -> Gpu:
     up = [link for link in gpu.links if link.up]
+    told = bool(gpu.links) and all(link.up is not None for link in gpu.links)
     return Gpu(
         index=gpu.index,
         uuid=gpu.uuid,
@@ -53,7 +54,8 @@ def _gpu(driver: DriverReading, gpu: GpuReading, kernel: Sysfs) -> Gpu:
         pcie_width=gpu.pcie_width,
         nvlink_generation=driver.nvlink_generation(gpu),
         switch_links=sum(_ends_in_switch(driver, link.to_switch, link.remote_bus_id) for link in up) if gpu.lost is None else None,
-        dead_links=len(gpu.links) - len(up) if gpu.links else None,
+        dead_links=len(gpu.links) - len(up) if told else None,
+        one_sided_links=_one_sided(driver, gpu) if told else None,
         compute_capability=gpu.compute_capability,
         ecc_enabled=gpu.ecc_enabled,
         persistence_mode=gpu.persistence_mode,
@@ -70,14 +72,20 @@ def _ends_in_switch(driver: DriverReading, told: bool | None, remote_bus_id: str
 
 
 def _nvlinks(driver: DriverReading) -> tuple[tuple[int, ...], ...]:
-    """Direct links per pair: what both ends see, where they disagree what the more careful one does."""
+    """Direct links per pair that both ends report as up."""
+    return tuple(tuple(min(_seen(gpu, other), _seen(other, gpu)) for other in driver.gpus) for gpu in driver.gpus)
 
-    def seen(gpu: GpuReading, other: GpuReading) -> int:
-        if other.pci_bus_id is None or gpu is other:
-            return 0
-        return sum(link.up and not link.to_switch and link.remote_bus_id == other.pci_bus_id for link in gpu.links)
 
-    return tuple(tuple(min(seen(gpu, other), seen(other, gpu)) for other in driver.gpus) for gpu in driver.gpus)
+def _seen(gpu: GpuReading, other: GpuReading) -> int:
+    """Direct links to `other` that `gpu` reports as up."""
+    if other.pci_bus_id is None or gpu is other:
+        return 0
+    return sum(bool(link.up) and not link.to_switch and link.remote_bus_id == other.pci_bus_id for link in gpu.links)
+
+
+def _one_sided(driver: DriverReading, gpu: GpuReading) -> int:
+    """Direct links that only the other GPU reports as up."""
+    return sum(max(0, _seen(other, gpu) - _seen(gpu, other)) for other in driver.gpus)
 
 
 def _paths(driver: DriverReading, kernel: Sysfs, adapters: tuple[Adapter, ...]) -> Matrix:
@@ -105,7 +113,7 @@ def _peer_to_peer(driver: DriverReading) -> bool | None:
 
 def _switched(driver: DriverReading, a: int, b: int) -> bool:
     ends = [gpu for gpu in driver.gpus if gpu.index in (a, b)]
-    return all(any(link.up and _ends_in_switch(driver, link.to_switch, link.remote_bus_id) for link in gpu.links) for gpu in ends)
+    return all(any(bool(link.up) and _ends_in_switch(driver, link.to_switch, link.remote_bus_id) for link in gpu.links) for gpu in ends)
 
 
 def _health(gpu: GpuReading) -> Health:

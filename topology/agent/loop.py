@@ -1,4 +1,7 @@
-"""The agent's loop: read hardware and holders, publish, wait."""
+"""The agent's loop: read the hardware and the allocations, publish both, wait.
+
+Intervals are measured with a monotonic clock. Wall-clock time is only what `status.observedAt` says.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from topology.agent.nvml import NvmlUnavailableError, read_driver
 from topology.agent.pod_resources import Allocatable, Holding, PodResources, PodResourcesError, physical
 from topology.agent.publisher import Publisher
 from topology.agent.sysfs import Sysfs
-from topology.hardware import Machine
-from topology.record import Allocation, DeviceStatus, TopologyRecord
+from topology.hardware import Machine, TopologyError
+from topology.record import MAX_REASON_LENGTH, Allocation, DeviceStatus, TopologyRecord
 
 log = logging.getLogger("fabricwise.agent")
 
 Hardware = Callable[[], Gathered]
+
+MAX_PAUSE_SECONDS = 60.0
+"""Longest pause before the next round after rounds that failed."""
 
 
 def read_hardware(kernel: Sysfs, allow_no_gpu: bool) -> Gathered:
@@ -45,94 +51,154 @@ def allocations(machine: Machine, holdings: tuple[Holding, ...]) -> tuple[Alloca
 
 
 def record_of(
-    node: str, hardware: Gathered, holdings: tuple[Holding, ...] | None, allocatable: tuple[Allocatable, ...] | None, now_seconds: float
+    node: str,
+    hardware: Gathered,
+    holdings: tuple[Holding, ...] | None,
+    allocatable: tuple[Allocatable, ...] | None,
+    now_seconds: float,
+    kubelet_error: str | None = None,
 ) -> TopologyRecord:
-    """What to publish. Holdings None = the kubelet does not say: then nothing is claimed about who holds what."""
+    """The record to publish. With `holdings` None the kubelet did not answer: the status then claims nothing about allocations, and
+    says why (`kubelet_error`)."""
     machine, unhealthy = hardware.machine, dict(hardware.unhealthy)
     offered = {physical(device) for entry in allocatable or () for device in entry.device_ids}
     for gpu in machine.gpus:
         names = {gpu.uuid, *(mig.uuid for mig in gpu.mig_instances)}
         if offered & {g.uuid for g in machine.gpus} and not names & offered:
             unhealthy.setdefault(gpu.index, "the device plugin does not offer it")
-    held = allocations(machine, holdings or ())
-    free: tuple[int, ...] | None = None
-    if holdings is not None:
+    sick = tuple(sorted(unhealthy.items()))
+    if holdings is None:
+        reason = (kubelet_error or "the kubelet did not answer")[:MAX_REASON_LENGTH]
+        status = DeviceStatus(None, (), sick, now_seconds, hardware.health, allocations_unknown=reason)
+    else:
+        held = allocations(machine, holdings)
         taken = {entry.index for entry in held} | set(unhealthy)
         free = tuple(gpu.index for gpu in machine.gpus if gpu.index not in taken)
-    return TopologyRecord(node, machine, DeviceStatus(free, held, tuple(sorted(unhealthy.items())), now_seconds, hardware.health))
+        status = DeviceStatus(free, held, sick, now_seconds, hardware.health)
+    return TopologyRecord(node, machine, status)
 
 
 @dataclass(slots=True)
 class State:
-    """What the loop has done, for health and metrics."""
+    """What the loop has done, for health and metrics. The loop's thread writes it, the HTTP server's threads read it."""
 
     rounds: int = 0
+    """Rounds that came to their end, whether or not the API server took the result."""
+    failed_rounds: int = 0
+    """Rounds that ended in an exception."""
     publications: int = 0
     gpus: int = 0
     unhealthy: int = 0
     kubelet_error: str | None = None
     hardware_error: str | None = None
     publish_error: str | None = None
+    round_error: str | None = None
+    """Why the last round ended in an exception; None when it did not."""
     last_round_seconds: float | None = None
     """Unix time."""
+    last_round_monotonic_seconds: float | None = None
     stop: Event = field(default_factory=Event)
+
+    def problems(self) -> tuple[str, ...]:
+        """Why the agent is not ready, one sentence per part; empty when it is ready."""
+        parts = {"round": self.round_error, "hardware": self.hardware_error, "kubelet": self.kubelet_error, "publish": self.publish_error}
+        if self.round_error == self.hardware_error:  # one cause is said once
+            del parts["round"]
+        found = tuple(f"{part}: {error}" for part, error in parts.items() if error is not None)
+        return found or (() if self.rounds else ("no round yet",))
 
 
 class Agent:
-    """Gathers and publishes every `interval_seconds`, hardware less often: reading it costs tens of milliseconds per GPU."""
+    """Reads and publishes every `interval_seconds`. Reading the hardware costs tens of milliseconds per GPU, so it is read less often."""
 
     def __init__(
-        self, node: str, hardware: Hardware, kubelet: PodResources, publisher: Publisher | None, interval_seconds: float,
-        hardware_seconds: float = 60.0, clock: Callable[[], float] = time.time,
-    ) -> None:  # fmt: skip
+        self,
+        node: str,
+        hardware: Hardware,
+        kubelet: PodResources,
+        publisher: Publisher | None,
+        interval_seconds: float,
+        hardware_seconds: float = 60.0,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` gives Unix time, `monotonic` the time that intervals are measured with; both in seconds."""
         self._node, self._hardware, self._kubelet, self._publisher = node, hardware, kubelet, publisher
-        self._interval_seconds, self._hardware_seconds, self._clock = interval_seconds, hardware_seconds, clock
+        self._interval_seconds, self._hardware_seconds = interval_seconds, hardware_seconds
+        self._clock, self._monotonic = clock, monotonic
         self._known: Gathered | None = None
-        self._read_at = 0.0
+        self._read_at_monotonic_seconds = 0.0
+        self._consecutive_failures = 0
         self.state = State()
 
     def round(self) -> TopologyRecord:
-        """One look at the node, published if there is a publisher. Raises NvmlUnavailableError if hardware was never read."""
-        now = self._clock()
-        if self._known is None or now >= self._read_at + self._hardware_seconds:
+        """Read the node once, and publish if there is a publisher. Raises TopologyError if the hardware was never read."""
+        now = self._monotonic()
+        if self._known is None or now >= self._read_at_monotonic_seconds + self._hardware_seconds:
             self._read(now)
         assert self._known is not None
-        record = record_of(self._node, self._known, *self._ask_kubelet(), now)
+        holdings, allocatable = self._ask_kubelet()
+        record = record_of(self._node, self._known, holdings, allocatable, self._clock(), self.state.kubelet_error)
         state = self.state
-        state.rounds, state.last_round_seconds = state.rounds + 1, now
         state.gpus = len(record.machine.gpus)
         state.unhealthy = len(record.status.unhealthy) if record.status else 0
         if self._publisher is not None:
             state.publications += self._publisher.publish(record)
             state.publish_error = self._publisher.last_error
+        state.rounds, state.last_round_seconds, state.last_round_monotonic_seconds = state.rounds + 1, self._clock(), now
         return record
 
-    def _read(self, now: float) -> None:
+    def _read(self, now_monotonic_seconds: float) -> None:
         try:
-            self._known, self._read_at, self.state.hardware_error = self._hardware(), now, None
-        except NvmlUnavailableError as error:
+            self._known = self._hardware()
+        except TopologyError as error:
             self.state.hardware_error = str(error)
             if self._known is None:
                 raise
             log.warning("%s; keeping what was last read", error)
-            self._read_at = now
+        else:
+            self.state.hardware_error = None
+        self._read_at_monotonic_seconds = now_monotonic_seconds
 
     def _ask_kubelet(self) -> tuple[tuple[Holding, ...] | None, tuple[Allocatable, ...] | None]:
+        """What containers hold and what the kubelet could hand out, each None where the kubelet does not say."""
         try:
-            found = self._kubelet.list(), self._kubelet.allocatable()
+            holdings = self._kubelet.list()
         except PodResourcesError as error:
             if self.state.kubelet_error != str(error):
-                log.warning("%s: publishing hardware only", error)
+                log.warning("%s: publishing that the allocations are unknown", error)
             self.state.kubelet_error = str(error)
             return None, None
+        if self.state.kubelet_error is not None:
+            log.info("the kubelet answers again")
         self.state.kubelet_error = None
-        return found
+        try:
+            return holdings, self._kubelet.allocatable()
+        except PodResourcesError as error:  # the allocations are known all the same
+            log.debug("%s", error)
+            return holdings, None
 
     def run(self) -> None:
-        """Rounds until `state.stop` is set. What goes wrong in one is logged, and the next tried."""
+        """Rounds until `state.stop` is set. A round that fails is logged and counted, and tried again after a growing pause."""
         while not self.state.stop.is_set():
-            try:
-                self.round()
-            except NvmlUnavailableError as error:
-                log.error("%s", error)
-            self.state.stop.wait(self._interval_seconds)
+            self.state.stop.wait(self._guarded_round())
+
+    def _guarded_round(self) -> float:
+        """One round; return the seconds to wait before the next. No exception but those that end a process leaves here."""
+        try:
+            self.round()
+        except TopologyError as error:
+            self._failed(str(error))
+            log.error("%s", error)
+        except Exception as error:
+            self._failed(f"unexpected {type(error).__name__}: {error}")
+            log.exception("a round ended in an unexpected exception; the next one follows")
+        else:
+            self._consecutive_failures, self.state.round_error = 0, None
+            return self._interval_seconds
+        growing = self._interval_seconds * 2.0 ** min(self._consecutive_failures - 1, 16)
+        return max(self._interval_seconds, min(MAX_PAUSE_SECONDS, growing))
+
+    def _failed(self, why: str) -> None:
+        self._consecutive_failures += 1
+        self.state.failed_rounds, self.state.round_error = self.state.failed_rounds + 1, why

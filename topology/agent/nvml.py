@@ -23,8 +23,8 @@ LOST = "GPU is lost"
 _PATHS = {0: PciePath.PIX, 10: PciePath.PIX, 20: PciePath.PXB, 30: PciePath.PHB, 40: PciePath.NODE, 50: PciePath.SYS}
 """nvmlGpuTopologyLevel_t: internal (one board), single, multiple, host bridge, node, system."""
 
-_GENERATIONS = {1: 1, 2: 2, 3: 2, 4: 3, 5: 3, 6: 4, 7: 5}
-"""NVML_NVLINK_VERSION_*: 1.0, 2.0, 2.2, 3.0, 3.1, 4.0, 5.0. Source: nvml.h."""
+_GENERATIONS = {1: 1, 2: 2, 3: 2, 4: 3, 5: 3, 6: 4, 7: 5, 8: 6}
+"""NVML_NVLINK_VERSION_*: 1.0, 2.0, 2.2, 3.0, 3.1, 4.0, 5.0, 6.0. Source: nvml.h. A version that is not here gives no generation."""
 
 _GPU, _NPU, _SWITCH = 0, 1, 2
 """nvmlIntNvLinkDeviceType_t."""
@@ -37,7 +37,11 @@ _THROTTLES = {
 }  # fmt: skip
 """nvmlClocksEventReasons bits, but for idle. Source: nvml.h."""
 
-_MOST_LINKS = 18
+_LEAST_LINK_BOUND = 36
+"""NVML_NVLINK_MAX_LINKS of nvml.h 13. The loop's bound is that of the library where it is higher."""
+
+_NO_SUCH_LINK = frozenset({_pynvml.NVML_ERROR_INVALID_ARGUMENT, _pynvml.NVML_ERROR_NOT_SUPPORTED, _pynvml.NVML_ERROR_FUNCTION_NOT_FOUND})
+"""How NVML says that a GPU has no link of a number (invalid argument) or no NVLink at all (not supported)."""
 
 
 class NvmlUnavailableError(TopologyError):
@@ -48,7 +52,8 @@ class NvmlUnavailableError(TopologyError):
 class NvLink:
     """One NVLink of a GPU."""
 
-    up: bool
+    up: bool | None
+    """None = the GPU has the link, but the driver does not say whether it is up."""
     version: int | None
     to_switch: bool | None
     remote_bus_id: str | None
@@ -186,15 +191,22 @@ def _gpu(index: int, handle: Any) -> GpuReading:
         retirement_pending=bool(remapped[2]) or bool(retired) if remapped else _flag(retired),
         remap_failed=bool(remapped[3]) if remapped else None,
         throttle_reasons=_throttles(_call("nvmlDeviceGetCurrentClocksThrottleReasons", handle)),
-        links=tuple(link for number in range(_MOST_LINKS) if (link := _link(handle, number)) is not None),
+        links=tuple(link for number in range(_link_bound()) if (link := _link(handle, number)) is not None),
         fabric_domain=_fabric_domain(handle),
     )
 
 
+def _link_bound() -> int:
+    return max(_LEAST_LINK_BOUND, int(getattr(pynvml, "NVML_NVLINK_MAX_LINKS", 0)))
+
+
 def _link(handle: Any, number: int) -> NvLink | None:
-    """None where the GPU has no such link."""
-    state = _call("nvmlDeviceGetNvLinkState", handle, number)
-    if state is None:
+    """None where the GPU has no such link. Only the question for the state tells that; others answer for any number below the bound."""
+    try:
+        state = pynvml.nvmlDeviceGetNvLinkState(handle, number)
+    except pynvml.NVMLError as error:
+        return None if error.value in _NO_SUCH_LINK else NvLink(None, None, None, None)
+    except AttributeError:  # an older library
         return None
     if not state:
         return NvLink(False, None, None, None)

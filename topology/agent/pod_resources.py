@@ -1,6 +1,6 @@
-"""Who holds which device, from the kubelet's PodResources API (v1) over its unix socket.
+"""Which pod holds which device, from the kubelet's PodResources API (v1) over its unix socket.
 
-The messages are written for just what is read; fields the kubelet sends besides are skipped, as protobuf wants it.
+The messages declare only the fields that are read here; protobuf skips the other fields that the kubelet sends.
 Source: kubernetes `staging/src/k8s.io/kubelet/pkg/apis/podresources/v1/api.proto`.
 """
 

@@ -1,11 +1,12 @@
 """Keeps the node's GpuTopology on the API server as it should be: server-side apply of `spec` and `status`.
 
-What is wanted is kept until it has been written: an outage loses nothing, the newest state is sent when the server is back.
+What is wanted is kept until it is written: an outage loses nothing, the newest state is sent when the server is back.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from typing import Any, Protocol
 
 from topology.record import API_VERSION, GROUP, KIND, PLURAL, VERSION, TopologyRecord, encode
 
+log = logging.getLogger("fabricwise.agent")
+
 FIELD_MANAGER = "fabricwise-agent"
 _FIRST_RETRY_SECONDS, _MOST_RETRY_SECONDS = 1.0, 60.0
 
 
 class ApiError(Exception):
-    """The API server, or the way to it, said no; `status` 0 = no answer."""
+    """The API server refused, or did not answer (`status` 0)."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -26,7 +29,7 @@ class ApiError(Exception):
 
 
 class Api(Protocol):
-    """What the publisher needs of an API server. Both raise ApiError."""
+    """What the publisher needs of an API server. Both methods raise ApiError."""
 
     def get(self, path: str) -> dict[str, Any]:
         """An object."""
@@ -47,13 +50,20 @@ class Publisher:
     """One node's object. Not safe for several threads: the agent's loop owns it."""
 
     def __init__(
-        self, api: Api, node: str, heartbeat_seconds: float, clock: Callable[[], float], chance: random.Random, node_uid: str | None = None
+        self,
+        api: Api,
+        node: str,
+        heartbeat_seconds: float,
+        monotonic: Callable[[], float],
+        chance: random.Random,
+        node_uid: str | None = None,
     ) -> None:
-        """`node_uid` is the Node's, where it is known from elsewhere; else the Node is read for it."""
+        """`node_uid` is the Node's, where the agent's token names it; else the Node is read for it. `monotonic` gives seconds."""
         self._api, self._node, self._heartbeat_seconds, self._told_uid = api, node, heartbeat_seconds, node_uid
-        self._clock, self._random = clock, chance
+        self._monotonic, self._random = monotonic, chance
         self._path = f"/apis/{GROUP}/{VERSION}/{PLURAL}/{node}"
-        self._owner_uid: str | None = None
+        self._owners: list[dict[str, str]] | None = None
+        """The object's ownerReferences; None = not known yet."""
         self._written: Wanted | None = None
         self._next_heartbeat = 0.0
         self._retry_at, self._failures = 0.0, 0
@@ -62,9 +72,9 @@ class Publisher:
     def publish(self, record: TopologyRecord) -> bool:
         """Bring the server up to `record` where it is behind, or a heartbeat is due. True where something was written.
 
-        A refusal or an outage is remembered and tried again with growing pauses, on later calls.
+        After a refusal or an outage, later calls try again with growing pauses.
         """
-        now = self._clock()
+        now = self._monotonic()
         manifest = encode(record)
         wanted = _wanted(manifest)
         if now < self._retry_at or (wanted == self._written and now < self._next_heartbeat):
@@ -73,11 +83,11 @@ class Publisher:
             self._write(manifest, wanted)
         except ApiError as error:
             self._failures += 1
-            pause = min(_MOST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** (self._failures - 1))
+            pause = min(_MOST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 16))
             self._retry_at = now + pause * self._random.uniform(0.5, 1.0)
             self.last_error = str(error)
-            if error.status == 404:  # the Node was made anew, or the object or CRD is gone: begin from the start
-                self._written = self._owner_uid = None
+            if error.status == 404:  # the Node was made anew, or the object or the CRD is gone: begin from the start
+                self._written = self._owners = None
             return False
         self._failures, self._retry_at, self.last_error = 0, 0.0, None
         self._written = wanted
@@ -87,13 +97,65 @@ class Publisher:
     def _write(self, manifest: dict[str, Any], wanted: Wanted) -> None:
         head = {"apiVersion": API_VERSION, "kind": KIND}
         if self._written is None or wanted.spec != self._written.spec:
-            if self._owner_uid is None:
-                self._owner_uid = self._told_uid or str(self._api.get(f"/api/v1/nodes/{self._node}")["metadata"]["uid"])
-            owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._owner_uid}
-            metadata = {"name": self._node, "ownerReferences": [owner]}
-            self._api.apply(self._path, {**head, "metadata": metadata, "spec": manifest["spec"]}, FIELD_MANAGER)
+            if self._owners is None:
+                self._owners = self._find_owners()
+            metadata = {"name": self._node, "ownerReferences": self._owners}
+            self._apply(self._path, {**head, "metadata": metadata, "spec": manifest["spec"]})
         status = {**head, "metadata": {"name": self._node}, "status": manifest["status"]}
-        self._api.apply(f"{self._path}/status", status, FIELD_MANAGER)
+        self._apply(f"{self._path}/status", status)
+
+    def _find_owners(self) -> list[dict[str, str]]:
+        """The Node as the object's owner, so that the object is deleted with it; no owner where the Node may not be read."""
+        uid = self._told_uid
+        if uid is None:
+            try:
+                uid = str(self._api.get(f"/api/v1/nodes/{self._node}")["metadata"]["uid"])
+            except ApiError as error:
+                if error.status == 404:
+                    raise ApiError(404, NO_SUCH_NODE.format(node=self._node)) from error
+                if error.status != 403:
+                    raise
+                log.warning(NO_OWNER, self._node)
+                return []
+        return [{"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": uid}]
+
+    def _apply(self, path: str, manifest: dict[str, Any]) -> None:
+        try:
+            self._api.apply(path, manifest, FIELD_MANAGER)
+        except ApiError as error:
+            remedy = _remedy(error, path)
+            if remedy is None:
+                raise
+            raise ApiError(error.status, f"{error}. {remedy}") from error
+
+
+NO_SUCH_NODE = (
+    "there is no Node {node}: the agent's node name is wrong, or the Node is not registered yet. "
+    "Set NODE_NAME from spec.nodeName as manifests/agent does, or --node-name to a name that `kubectl get nodes` lists"
+)
+NO_OWNER = (
+    "GpuTopology %s has no owner reference: the agent's token names no node (Kubernetes before 1.30, or a token that is "
+    "not bound to a pod), and its account may not `get nodes`. The object stays when the Node is deleted: delete it then, or allow the "
+    "optional right in manifests/agent/rbac.yaml"
+)
+
+
+def _remedy(error: ApiError, path: str) -> str | None:
+    """What to do about a refused write; None where the message says enough."""
+    if error.status == 401:
+        return "The API server does not accept the agent's token: is its service account deleted, or its issuer changed?"
+    if error.status == 404 and not path.endswith("/status"):
+        return "Is the CRD installed? kubectl apply -k manifests/crd"
+    if error.status != 403:
+        return None
+    if "its token names none" in str(error):
+        return (
+            "The policy fabricwise-agent-own-node-only needs the node in the agent's token: run the agent as a pod on Kubernetes 1.30 or "
+            "later, or delete the policy's binding and accept that an agent may write about any node"
+        )
+    if "of its own node" in str(error):
+        return "The agent's node name is not that of its token: set NODE_NAME from spec.nodeName as manifests/agent does"
+    return "The agent's account may not write GpuTopologies: kubectl apply -k manifests/agent, or see its rbac.yaml"
 
 
 def _wanted(manifest: dict[str, Any]) -> Wanted:

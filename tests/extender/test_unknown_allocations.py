@@ -1,0 +1,77 @@
+"""A node whose agent cannot ask its kubelet: the status says that the allocations are unknown, and device use is predicted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from extender.decision.changes import ClockTicked, fold
+from extender.decision.report import node_report
+from extender.telemetry.conditions import TUNING
+from tests.extender.test_holdings import NOW, free, running, topology, view
+from tests.extender.test_report import Rack, state_of
+from tests.objects import GPU, node, pod, snapshot
+from topology.platforms import machine_of
+from topology.record import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, decode, encode
+
+REASON = "/var/lib/kubelet/pod-resources/kubelet.sock: no such socket"
+UNKNOWN = DeviceStatus(None, (), ((3, "GPU is lost"),), NOW, allocations_unknown=REASON)
+
+
+def manifest(status: DeviceStatus = UNKNOWN) -> dict[str, Any]:
+    return encode(TopologyRecord("n", machine_of("t4", "u"), status))
+
+
+def test_unknown_allocations_have_no_counts_and_survive_the_round_trip() -> None:
+    status = manifest()["status"]
+    assert status["allocationsUnknown"] == REASON
+    assert {"free", "allocated", "freeCount", "best2Gbps", "best4Gbps"}.isdisjoint(status)
+    assert decode(manifest()) == TopologyRecord("n", machine_of("t4", "u"), UNKNOWN)
+
+
+def test_a_node_without_free_gpus_says_zero_and_not_nothing() -> None:
+    status = manifest(DeviceStatus(free=()))["status"]
+    assert (status["freeCount"], status["free"]) == (0, [])
+
+
+def test_devices_of_bound_pods_are_predicted_and_the_note_says_why() -> None:
+    bound = pod(2, name="a", node="n")
+    healthy = replace(UNKNOWN, unhealthy=())
+    assert sorted(free(view(manifest(healthy), bound))) == sorted(free(view(topology(None), bound))), "as without any status"
+    found = view(manifest(), bound)
+    assert {len(gpus) for gpus in free(found)} == {1}, "four, less the lost one, less the two of the pod"
+    assert found.state.note.endswith(f"allocations unknown ({REASON}): device use predicted")
+
+
+def test_devices_that_a_pods_own_status_names_stay_known() -> None:
+    assert free(view(manifest(), running("a", (0, 1)))) == [(2,)]
+
+
+def test_a_status_that_is_both_stale_and_unknown_is_called_stale() -> None:
+    state = fold(snapshot(node("n", 4), manifest()), ClockTicked(NOW + 3600), GPU)
+    assert "status stale since" in state.views["n"].state.note
+    assert "allocations unknown" not in state.views["n"].state.note
+
+
+def test_the_report_warns_of_unknown_allocations() -> None:
+    rack = Rack("blind")
+    rack.status = DeviceStatus(None, (), (), rack.status.observed_at_seconds, allocations_unknown=REASON)
+    card = node_report("blind", state_of([rack]), GPU, TUNING)
+    assert card is not None
+    check = next(check for check in card["checks"] if check["check"] == "topology")
+    assert check["status"] == "warn"
+    assert REASON in check["evidence"]
+    assert check["remedy"]
+
+
+@pytest.mark.parametrize(("length", "accepted"), [(MAX_REASON_LENGTH, True), (MAX_REASON_LENGTH + 1, False)])
+def test_a_reason_is_bounded(length: int, accepted: bool) -> None:
+    encoded = manifest()
+    encoded["status"]["allocationsUnknown"] = "x" * length
+    if accepted:
+        decode(encoded)
+    else:
+        with pytest.raises(ValueError, match="allocationsUnknown"):
+            decode(encoded)
