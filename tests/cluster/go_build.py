@@ -53,7 +53,7 @@ def build(version: str, names: Sequence[str], folder: Path, say: Callable[[str],
 
 
 def _stamps(version: str) -> str:
-    """Linker flags that state the version: without them the binaries call themselves v0.0.0 and refuse version-dependent settings."""
+    """Linker flags that state the version, which a build outside the Kubernetes repository does not know (v0.0.0-master)."""
     major, minor = version.removeprefix("v").split(".")[:2]
     facts = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     return " ".join(f"-X {package}.{name}={value}" for package in _STAMPED for name, value in facts.items())
