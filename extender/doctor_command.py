@@ -17,8 +17,8 @@ from extender.decision.answers import tuning
 from extender.decision.report import all_reports, node_report
 from extender.errors import ClusterSourceError
 from extender.printing import ConfigOption, Output, OutputOption, print_answer
+from extender.reading import read_cluster, with_source
 from extender.settings import load_settings
-from extender.sources import loaded
 
 ClusterOption = Annotated[str | None, typer.Option("--cluster", help="kube, simulated, or a dump file. Telemetry only a server has.")]
 ServerOption = Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead.")]
@@ -39,11 +39,12 @@ def node(
         answer = ask(server, f"/v1/nodes/{name}/report", "checks")
     else:
         settings = load_settings(config)
-        snapshot = loaded(cluster or "kube", settings, kubeconfig).live.snapshot
+        reading = read_cluster(cluster or "kube", settings, kubeconfig)
+        snapshot = reading.snapshot
         found = node_report(name, snapshot, settings.resource, tuning(settings))
         if found is None:
             raise ClusterSourceError(f"no node {name!r} is known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}")
-        answer = found
+        answer = with_source(found, reading)
     print_answer(answer, output, _card)
     _leave([answer])
 
@@ -63,8 +64,8 @@ def doctor(
     if server:
         answer = ask(server, "/v1/reports", "nodes")
     else:
-        snapshot = loaded(cluster or "kube", settings, kubeconfig).live.snapshot
-        answer = {"nodes": all_reports(snapshot, settings.resource, tuning(settings))}
+        reading = read_cluster(cluster or "kube", settings, kubeconfig)
+        answer = with_source({"nodes": all_reports(reading.snapshot, settings.resource, tuning(settings))}, reading)
     if image is not None:
         api = KubeObjects(api_client(kubeconfig))
         for card in answer["nodes"]:
