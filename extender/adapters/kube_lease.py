@@ -61,7 +61,8 @@ class KubeLease:
     def stop(self) -> None:
         """End, and hand the Lease on where it is held."""
         self._stop.set()
-        self._thread.join(timeout=10)
+        if self._thread.ident is not None:  # it has been started
+            self._thread.join(timeout=10)
         if self.is_leading():
             self._led_until = 0.0
             try:
