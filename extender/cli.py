@@ -23,7 +23,7 @@ from extender.doctor_command import doctor, node
 from extender.documents import load_documents
 from extender.drawing import draw
 from extender.dump_command import dump
-from extender.errors import ClusterSourceError, RequestError, run_command
+from extender.errors import ClusterSourceError, RequestError, SettingsError, run_command
 from extender.fit_command import fit
 from extender.inspection import all_sets, machine_answer
 from extender.logs import log_to_stderr
@@ -80,6 +80,8 @@ def serve(
 ) -> None:
     """Serve the scheduler verbs and the debug API."""
     settings = load_settings(config)
+    if port and settings.server.health_port == port:
+        raise SettingsError(f"server.health_port and --port are both {port}: two servers cannot listen on one port")
     log_to_stderr(settings.server.log_level)
     service = build_service(settings)
     class_file = ClassFile(workload_classes, service.live) if workload_classes else None
