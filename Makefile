@@ -22,11 +22,12 @@ demo: .venv/.ready ## watch GPU pods being placed by link quality
 test: .venv/.ready ## run all tests
 	@$(BIN)/python -m pytest
 
-lint: .venv/.ready ## style, types, layers
+lint: .venv/.ready ## style, types, layers, declared dependencies
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry --no-ansi .
 
 format: .venv/.ready ## put the code in shape
 	@$(BIN)/ruff check --fix --quiet .

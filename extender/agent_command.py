@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 import yaml
 
 from extender.agent import AgentOptions, build_agent, node_name, serve_state
+from extender.logs import log_to_stderr
 from topology.agent.pod_resources import DEFAULT_SOCKET
 from topology.record import encode
 
@@ -52,7 +52,7 @@ def agent(
         manifest = encode(running.round())
         typer.echo(json.dumps(manifest, indent=2) if output is Printed.JSON else yaml.safe_dump(manifest, sort_keys=False, width=200))
         return
-    logging.basicConfig(level="INFO", format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr("INFO")
     server = serve_state(running.state, interval_seconds, host, port)
     signal.signal(signal.SIGTERM, lambda *_: running.state.stop.set())
     try:

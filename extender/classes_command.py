@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -12,27 +12,43 @@ from rich.table import Table
 from extender.adapters.class_file import load_classes
 from extender.class_policies import render
 from extender.decision.annotations import LINKS
-from extender.printing import console
+from extender.decision.classes import WorkloadClass
+from extender.printing import Output, print_answer
 
 classes = typer.Typer(help="Workload classes: what each may run on, and the policies that hold a cluster to them.", no_args_is_help=True)
 FileOption = Annotated[Path, typer.Option("--file", "-f", help="The classes; the repository ships config/workload-classes.yaml.")]
+COLUMNS = ("class", "sharing", "GB classes", "products", "link", "GB/s", "telemetry", "pools")
 DEFAULT = Path("config/workload-classes.yaml")
 
 
 @classes.command("list")
 def list_classes(file: FileOption = DEFAULT) -> None:
     """The classes of a file, after checking it."""
-    table = Table(title=f"workload classes of {file}", title_justify="left")
-    for name in ("class", "sharing", "GB classes", "products", "link", "GB/s", "telemetry", "pools"):
+    rows = [_row(one) for one in load_classes(file).values()]
+    print_answer({"file": str(file), "classes": rows}, Output.TABLE, _table)
+
+
+def _row(one: WorkloadClass) -> dict[str, str]:
+    """A class as the words of its row."""
+    return {
+        "class": one.name,
+        "sharing": ", ".join(one.sharing),
+        "GB classes": ", ".join(map(str, one.memory_classes_gb)) or "any",
+        "products": ", ".join(one.products) or "any",
+        "link": LINKS[one.min_link] if one.min_link is not None else "-",
+        "GB/s": f"{one.min_busbw_gbps:g}" if one.min_busbw_gbps else "-",
+        "telemetry": "required" if one.telemetry_required else "ignored",
+        "pools": "; ".join(",".join(f"{key}={value}" for key, value in pool) for pool in one.pools) or "any",
+    }
+
+
+def _table(answer: dict[str, Any]) -> Table:
+    table = Table(title=f"workload classes of {answer['file']}", title_justify="left")
+    for name in COLUMNS:
         table.add_column(name, no_wrap=name == "class")
-    for one in load_classes(file).values():
-        pools = "; ".join(",".join(f"{key}={value}" for key, value in pool) for pool in one.pools)
-        sizes = ", ".join(map(str, one.memory_classes_gb)) or "any"
-        link = LINKS[one.min_link] if one.min_link is not None else "-"
-        speed = f"{one.min_busbw_gbps:g}" if one.min_busbw_gbps else "-"
-        needs = "required" if one.telemetry_required else "ignored"
-        table.add_row(one.name, ", ".join(one.sharing), sizes, ", ".join(one.products) or "any", link, speed, needs, pools or "any")
-    console.print(table)
+    for row in answer["classes"]:
+        table.add_row(*(row[name] for name in COLUMNS))
+    return table
 
 
 @classes.command("render")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
@@ -24,13 +22,16 @@ from extender.decision.quantities import quantity
 from extender.doctor_command import doctor, node
 from extender.documents import load_documents
 from extender.drawing import draw
-from extender.errors import ClusterSourceError, RequestError, run_command
+from extender.dump_command import dump
+from extender.errors import ClusterSourceError, RequestError, SettingsError, run_command
 from extender.fit_command import fit
 from extender.inspection import all_sets, machine_answer
+from extender.logs import log_to_stderr
 from extender.printing import ConfigOption, Output, OutputOption, console, print_answer
+from extender.reading import read_cluster, with_source
 from extender.service import build_service, serve_health, server_for, settle_process
 from extender.settings import Settings, load_settings
-from extender.sources import connect, loaded
+from extender.sources import connect
 from extender.telemetry_command import telemetry
 from extender.web.debug_api import pod_from
 from topology.hardware import Machine, TopologyError, mask_of, with_gpus
@@ -45,6 +46,7 @@ app.command(name="fit")(fit)
 app.add_typer(classes, name="classes")
 app.command(name="node")(node)
 app.command(name="doctor")(doctor)
+app.command(name="dump")(dump)
 topo = typer.Typer(help="Look at one machine's links, or import them.", no_args_is_help=True)
 app.add_typer(topo, name="topo")
 
@@ -78,7 +80,9 @@ def serve(
 ) -> None:
     """Serve the scheduler verbs and the debug API."""
     settings = load_settings(config)
-    logging.basicConfig(level=settings.server.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    if port and settings.server.health_port == port:
+        raise SettingsError(f"server.health_port and --port are both {port}: two servers cannot listen on one port")
+    log_to_stderr(settings.server.log_level)
     service = build_service(settings)
     class_file = ClassFile(workload_classes, service.live) if workload_classes else None
     source = connect(cluster, service, kubeconfig)
@@ -116,13 +120,11 @@ def explain(
     if server:
         answer = ask(server, "/v1/explain", "nodes", documents[0])
     else:
-        service = loaded(cluster or "simulated", load_settings(config), kubeconfig)
-        if workload_classes is not None:
-            ClassFile(workload_classes, service.live)
-        resource, judge = service.settings.resource, Judge(answers.rules(service.settings))
-        ranker = answers.ranker(service.settings.scoring)
-        judge.learn(service.live.snapshot)
-        answer = answers.explain(judge, ranker, service.live.snapshot, wanted, resource)
+        settings = load_settings(config)
+        reading = read_cluster(cluster or "simulated", settings, kubeconfig, workload_classes)
+        judge, ranker = Judge(answers.rules(settings)), answers.ranker(settings.scoring)
+        judge.learn(reading.snapshot)
+        answer = with_source(answers.explain(judge, ranker, reading.snapshot, wanted, settings.resource), reading)
     print_answer(answer, output, show.explanation)
 
 
@@ -157,23 +159,19 @@ def topo_show(
     if output is Drawn.SVG:
         typer.echo(draw(name, machine, mask_of(range(len(machine.gpus))) if free is None else free), nl=False)
     elif every_set:
-        _print_sets(all_sets(machine), output)
+        print_answer(all_sets(machine), Output(output.value), show.sets)
     else:
         print_answer(machine_answer(name, machine, free, chosen), Output(output.value), show.topology)
 
 
-def _print_sets(sets: list[dict[str, Any]], output: Drawn) -> None:
-    if output is Drawn.JSON:
-        typer.echo(json.dumps(sets))
-    else:
-        console.print(show.sets(sets))
-
-
 def _node_machine(node: str, cluster: str, kubeconfig: str | None) -> tuple[Machine, int]:
-    snapshot = loaded(cluster, Settings(), kubeconfig).live.snapshot
+    reading = read_cluster(cluster, Settings(), kubeconfig)
+    snapshot = reading.snapshot
     record = snapshot.topologies.get(node)
     if isinstance(record, str):
         raise ClusterSourceError(record)
+    if record is None and "topologies" in reading.unread:
+        raise ClusterSourceError(reading.unread["topologies"])
     if record is None:
         known = "has no GpuTopology" if node in snapshot.nodes else f"is not known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}"
         raise ClusterSourceError(f"node {node!r} {known}")
@@ -246,7 +244,7 @@ def demo(
 
 def main() -> None:
     """Entry point of the `fabricwise` command, but for `fabricwise agent`: see `extender.main`."""
-    run_command(lambda: app())  # noqa: PLW0108 - looked up when called
+    run_command(app)
 
 
 if __name__ == "__main__":

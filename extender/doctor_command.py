@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -9,16 +10,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from extender.adapters.kube_client import api_client
-from extender.adapters.kube_objects import KubeObjects
-from extender.adapters.smoke import smoke
+from extender.adapters.smoke import Sample, smoke, smoke_priority
 from extender.asking import ask
 from extender.decision.answers import tuning
-from extender.decision.report import all_reports, node_report
+from extender.decision.report import Status, all_reports, node_report
 from extender.errors import ClusterSourceError
 from extender.printing import ConfigOption, Output, OutputOption, print_answer
+from extender.reading import kube_objects, read_cluster, with_source
 from extender.settings import load_settings
-from extender.sources import loaded
 
 ClusterOption = Annotated[str | None, typer.Option("--cluster", help="kube, simulated, or a dump file. Telemetry only a server has.")]
 ServerOption = Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead.")]
@@ -39,11 +38,12 @@ def node(
         answer = ask(server, f"/v1/nodes/{name}/report", "checks")
     else:
         settings = load_settings(config)
-        snapshot = loaded(cluster or "kube", settings, kubeconfig).live.snapshot
+        reading = read_cluster(cluster or "kube", settings, kubeconfig)
+        snapshot = reading.snapshot
         found = node_report(name, snapshot, settings.resource, tuning(settings))
         if found is None:
             raise ClusterSourceError(f"no node {name!r} is known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}")
-        answer = found
+        answer = with_source(found, reading)
     print_answer(answer, output, _card)
     _leave([answer])
 
@@ -54,25 +54,34 @@ def doctor(
     config: ConfigOption = None,
     output: OutputOption = Output.TABLE,
     kubeconfig: KubeconfigOption = None,
-    image: Annotated[str | None, typer.Option("--smoke", metavar="IMAGE", help="Also run this CUDA sample on every node.")] = None,
+    image: Annotated[str | None, typer.Option("--smoke", metavar="IMAGE", help="Also run this CUDA sample where a GPU is free.")] = None,
     namespace: Annotated[str, typer.Option("--smoke-namespace")] = "default",
     deadline_seconds: Annotated[float, typer.Option("--smoke-deadline", min=1, help="Seconds per node.")] = 180.0,
+    scheduler: Annotated[str, typer.Option("--smoke-scheduler", help="schedulerName of the sample's pods.")] = "default-scheduler",
 ) -> None:
     """The report cards of all nodes with GPUs. Exit status 1 where a check fails."""
+    if image is not None and not server and cluster not in (None, "kube"):
+        raise typer.BadParameter("--smoke runs pods: it goes with --cluster kube or --server, not with a dump or a simulation")
     settings = load_settings(config)
     if server:
         answer = ask(server, "/v1/reports", "nodes")
     else:
-        snapshot = loaded(cluster or "kube", settings, kubeconfig).live.snapshot
-        answer = {"nodes": all_reports(snapshot, settings.resource, tuning(settings))}
+        reading = read_cluster(cluster or "kube", settings, kubeconfig)
+        answer = with_source({"nodes": all_reports(reading.snapshot, settings.resource, tuning(settings))}, reading)
     if image is not None:
-        api = KubeObjects(api_client(kubeconfig))
-        for card in answer["nodes"]:
-            passed, evidence = smoke(api, card["node"], image, settings.resource, namespace, deadline_seconds)
-            card["checks"].append({"check": "smoke", "status": "pass" if passed else "fail", "evidence": evidence, "remedy": ""})
-            card["status"] = card["status"] if passed else "fail"
+        _run_samples(answer["nodes"], Sample("", image, settings.resource, namespace, deadline_seconds, scheduler), kubeconfig)
     print_answer(answer, output, _cards)
     _leave(answer["nodes"])
+
+
+def _run_samples(cards: list[dict[str, Any]], sample: Sample, kubeconfig: str | None) -> None:
+    """Run the sample on each card's node, one after another, and add its outcome to the card."""
+    api, _ = kube_objects(kubeconfig)
+    with smoke_priority(api):
+        for card in cards:
+            check = smoke(api, replace(sample, node=card["node"]))
+            card["checks"].append({"check": check.name, "status": check.status, "evidence": check.evidence, "remedy": check.remedy})
+            card["status"] = Status.FAIL if check.status is Status.FAIL else card["status"]
 
 
 def _leave(cards: list[dict[str, Any]]) -> None:
@@ -103,7 +112,7 @@ def _cards(answer: dict[str, Any]) -> RenderableType:
     for card in cards:
         table.add_row(card["node"], *(Text(one["status"], style=STYLES[one["status"]]) for one in card["checks"]))
         for one in card["checks"]:
-            if one["status"] in ("fail", "warn"):
+            if one["status"] in ("fail", "warn") or (one["check"] == "smoke" and one["status"] == "unknown"):
                 remedy = f" -> {one['remedy']}" if one["remedy"] else ""
                 words.append(Text(f"{card['node']} {one['check']} {one['status']}: {one['evidence']}{remedy}", style=STYLES[one["status"]]))
     return Group(table, *words)

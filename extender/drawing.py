@@ -5,10 +5,11 @@ Links are as thick as they are wide (by the logarithm of their GB/s); GPUs are c
 
 from __future__ import annotations
 
-from html import escape
+import html
 from itertools import combinations
 from math import log2
 
+from extender.plain_text import plain
 from topology.fabric import Fabric, build_fabric, fabric_name
 from topology.hardware import Machine
 
@@ -29,9 +30,9 @@ def draw(name: str, machine: Machine, free: int) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom}" viewBox="0 0 {width} {bottom}" '
         f'font-family="system-ui, sans-serif" font-size="12" fill="{INK}">',
-        f"<title>{escape(name)}</title>",
+        f"<title>{_text(name)}</title>",
         f'<rect width="{width}" height="{bottom}" fill="#ffffff"/>',
-        f'<text x="{MARGIN}" y="30" font-size="16" font-weight="600">{escape(_heading(name, machine))}</text>',
+        f'<text x="{MARGIN}" y="30" font-size="16" font-weight="600">{_text(_heading(name, machine))}</text>',
         *_pcie(fabric, place),
         *arcs,
         *_boxes(fabric, place),
@@ -40,6 +41,11 @@ def draw(name: str, machine: Machine, free: int) -> str:
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _text(text: str) -> str:
+    """Text from outside, as XML may hold it and a terminal may show it."""
+    return html.escape(plain(text))
 
 
 def _heading(name: str, machine: Machine) -> str:
@@ -163,13 +169,13 @@ def _gpus(machine: Machine, place: dict[str, float], free: int) -> list[str]:
 def _box(x: float, y: float, width: float, height: float, colour: str, text: str) -> str:
     return (
         f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" fill="{colour}" stroke="{INK}"/>'
-        f'<text x="{x + width / 2:g}" y="{y + height / 2 + 4:g}" text-anchor="middle">{escape(text)}</text>'
+        f'<text x="{x + width / 2:g}" y="{y + height / 2 + 4:g}" text-anchor="middle">{_text(text)}</text>'
     )
 
 
 def _label(x: float, y: float, text: str, colour: str, anchor: str = "middle") -> str:
     halo = 'stroke="#ffffff" stroke-width="3" paint-order="stroke"'
-    return f'<text x="{x:g}" y="{y:g}" font-size="10" text-anchor="{anchor}" fill="{colour}" {halo}>{escape(text)}</text>'
+    return f'<text x="{x:g}" y="{y:g}" font-size="10" text-anchor="{anchor}" fill="{colour}" {halo}>{_text(text)}</text>'
 
 
 def _legend(y: float) -> list[str]:

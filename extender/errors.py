@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from extender.plain_text import plain
 from topology.hardware import TopologyError
 
 
@@ -25,17 +26,48 @@ class RequestError(FabricwiseError):
     """A request body that cannot be used; becomes the verb's `Error`, or a 400 on the debug API."""
 
 
-def run_command(command: Callable[[], object]) -> None:
-    """Run a command so that every error ends as one line on standard error and an exit status; a bug of ours too."""
+def run_command(app: Callable[..., object]) -> None:
+    """Run a command-line application so that every error ends as one line on standard error and an exit status; a bug of ours too.
+
+    The line is plain text: an error repeats names and arguments that were written by others.
+    """
     try:
-        command()
+        status = app(standalone_mode=False)
     except (FabricwiseError, TopologyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(1, f"error: {error}")
     except BrokenPipeError:
         sys.exit(141)
-    except Exception as error:  # a bug of ours: say so in a line; the traceback is for whoever asks for it
+    except KeyboardInterrupt:
+        _end(130, "error: interrupted")
+    except Exception as error:  # a wrong usage, or a bug of ours, whose traceback is shown only where it is asked for
+        usage = _usage(error)
+        if usage is not None:
+            _end(2, usage)
         if os.environ.get("FABRICWISE_TRACEBACK"):
             raise
-        print(f"error: internal, {type(error).__name__}: {error}. FABRICWISE_TRACEBACK=1 shows where.", file=sys.stderr)
-        sys.exit(70)
+        _end(70, f"error: internal, {type(error).__name__}: {error}. FABRICWISE_TRACEBACK=1 shows where.")
+    else:
+        if isinstance(status, int):
+            sys.exit(status)
+
+
+def _end(status: int, line: str) -> None:
+    if line:
+        print(plain(line), file=sys.stderr)
+    sys.exit(status)
+
+
+def _usage(error: Exception) -> str | None:
+    """The line about a wrong usage of a command; None for another error. The empty string where the help has been printed."""
+    import typer  # only here: not every process that knows these errors has a command line
+
+    wrong_usage = typer.BadParameter.__mro__[1]  # UsageError, which typer does not export
+    if isinstance(error, typer.Abort):
+        return "error: aborted"
+    if not isinstance(error, wrong_usage):
+        return None
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # making the error has printed the help already, or its text is the help
+        return ""
+    command = context.command_path if context is not None else "fabricwise"
+    return f"error: {error.format_message()} ({command} --help explains)"  # type: ignore[attr-defined]

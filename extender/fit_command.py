@@ -16,8 +16,8 @@ from extender.decision.cluster import NodeView
 from extender.documents import load_documents
 from extender.errors import RequestError
 from extender.printing import Output, OutputOption, print_answer
+from extender.reading import read_cluster, with_source
 from extender.settings import Settings
-from extender.sources import loaded
 from extender.workload.answers import fit as fit_answer
 from extender.workload.memory import DEFAULT_UTILIZATION, USABLE_CLASS_BYTES, Serving, memory_class
 from extender.workload.model import DTYPE_BYTES, QUANTIZATION_BYTES, ModelError, ModelShape, from_config
@@ -45,7 +45,9 @@ def fit(
     except ModelError as error:
         raise RequestError(str(error)) from error
     if cluster is not None:
-        views = loaded(cluster, Settings(), kubeconfig).live.snapshot.views
+        reading = read_cluster(cluster, Settings(), kubeconfig)
+        views = reading.snapshot.views
+        answer = with_source(answer, reading)
         answer["nodes"] = [_node(view, answer) for _, view in sorted(views.items()) if view.state.allocatable]
     print_answer(answer, output, table)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from extender.errors import run_command
 
@@ -17,7 +18,7 @@ def main() -> None:
     from extender.agent_command import app
 
     del sys.argv[1]
-    run_command(lambda: app(prog_name="fabricwise agent"))
+    run_command(partial(app, prog_name="fabricwise agent"))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -246,8 +247,133 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.scheduler_names) and (scheduler_name or "default-scheduler") not in self.scheduler_names
 
 
+LEASE_RENEW_SHARE = 2 / 3
+"""Of the Lease's duration: a holder that could not renew for so long stops leading (client-go: 10 of 15 s)."""
+_RETRY_JITTER = 1.2
+"""client-go refuses a renewal deadline below its retry period times this."""
+
+
+def _lease_retry(settings: Settings) -> str | None:
+    lease = settings.lease
+    longest = lease.duration_seconds * LEASE_RENEW_SHARE / _RETRY_JITTER
+    if not lease.enabled or lease.retry_seconds < longest:
+        return None
+    return (
+        f"lease.retry_seconds ({lease.retry_seconds:g}) must be below {longest:g}, which lease.duration_seconds "
+        f"({lease.duration_seconds:g}) allows: the Lease would be lost between two renewals"
+    )
+
+
+def _silence_on_a_watch(settings: Settings) -> str | None:
+    kube = settings.kube
+    if kube.read_timeout_seconds > kube.watch_seconds:
+        return None
+    return (
+        f"kube.read_timeout_seconds ({kube.read_timeout_seconds:g}) must be above kube.watch_seconds ({kube.watch_seconds}): "
+        "a quiet watch would be taken for dead before it ends"
+    )
+
+
+def _age_of_telemetry(settings: Settings) -> str | None:
+    said = settings.telemetry
+    if said.source == "off" or said.max_age_seconds > said.interval_seconds:
+        return None
+    return (
+        f"telemetry.max_age_seconds ({said.max_age_seconds:g}) must be above telemetry.interval_seconds ({said.interval_seconds:g}): "
+        "every value would be too old before the next one comes"
+    )
+
+
+def _jump_of_memory(settings: Settings) -> str | None:
+    said = settings.telemetry
+    if said.jump_share >= said.hold_share:
+        return None
+    return (
+        f"telemetry.jump_share ({said.jump_share:g}) must be at least telemetry.hold_share ({said.hold_share:g}): "
+        "a change that is taken at once would be held back"
+    )
+
+
+def _turns_of_memory(settings: Settings) -> str | None:
+    said = settings.telemetry
+    shortest = 2 * said.interval_seconds
+    if said.source == "off" or said.restless_seconds == 0 or said.restless_seconds > shortest:
+        return None
+    return (
+        f"telemetry.restless_seconds ({said.restless_seconds:g}) must be 0 or above {shortest:g}, two times telemetry.interval_seconds "
+        f"({said.interval_seconds:g}): three jumps could never be seen within it"
+    )
+
+
+def _address_of_prometheus(settings: Settings) -> str | None:
+    said = settings.telemetry
+    if said.source != "prometheus" or said.prometheus.url:
+        return None
+    return "telemetry.source is prometheus but telemetry.prometheus.url is empty"
+
+
+def _telemetry_that_is_required(settings: Settings) -> str | None:
+    if settings.telemetry.source != "off" or not settings.filtering.telemetry_required_for:
+        return None
+    return "filtering.telemetry_required_for names workload classes, but telemetry.source is off: their pods would fit nowhere"
+
+
+def _end_of_a_hold(settings: Settings) -> str | None:
+    holds, binding = settings.holds, settings.binding
+    if holds.ttl_seconds == 0 or holds.ttl_seconds > binding.timeout_seconds:
+        return None
+    return (
+        f"holds.ttl_seconds ({holds.ttl_seconds:g}) must be 0 or above binding.timeout_seconds ({binding.timeout_seconds:g}): "
+        "a hold would end while its binding is still being written"
+    )
+
+
+def _weights(settings: Settings) -> str | None:
+    if any(msgspec.structs.astuple(settings.scoring.weights)):
+        return None
+    names = [f"scoring.weights.{name}" for name in Weights.__struct_fields__]
+    return f"{', '.join(names[:-1])} and {names[-1]} are all 0: no node could be preferred; one must be above 0"
+
+
+def _size_mix(settings: Settings) -> str | None:
+    mix = settings.scoring.size_mix
+    if mix is None or any(mix.values()):
+        return None
+    return "scoring.size_mix weighs no size; give one of its sizes a weight above 0, or null to learn them from the pods that run"
+
+
+def _certificates(settings: Settings) -> str | None:
+    tls = settings.server.tls
+    if tls == Tls() or (tls.cert_file and tls.key_file):
+        return None
+    return "server.tls needs cert_file and key_file, both, for TLS and for client_ca_file"
+
+
+Contradiction = Callable[[Settings], str | None]
+CONTRADICTIONS: tuple[Contradiction, ...] = (
+    _lease_retry, _silence_on_a_watch, _age_of_telemetry, _jump_of_memory, _turns_of_memory, _address_of_prometheus,
+    _telemetry_that_is_required, _end_of_a_hold, _weights, _size_mix, _certificates,
+)  # fmt: skip
+"""Settings that make one another ineffective: settings -> what is wrong, naming each of them; None where nothing is."""
+
+
+def check_settings(settings: Settings, where: str) -> None:
+    """Raises SettingsError naming `where` and every contradiction."""
+    found = [text for text in (contradiction(settings) for contradiction in CONTRADICTIONS) if text is not None]
+    if found:
+        raise SettingsError(f"{where}: {'; '.join(found)}")
+
+
+def _with_words(document: Any) -> Any:
+    """The document with telemetry's source `off` as the word: YAML 1.1 reads it as false."""
+    telemetry = document.get("telemetry") if isinstance(document, dict) else None
+    if isinstance(telemetry, dict) and telemetry.get("source") is False:
+        return {**document, "telemetry": {**telemetry, "source": "off"}}
+    return document
+
+
 def load_settings(path: Path | None) -> Settings:
-    """Defaults, overridden by a YAML file. Raises SettingsError or DocumentError naming the file and key."""
+    """Defaults, overridden by a YAML file. Raises SettingsError or DocumentError naming the file, and the key or contradicting keys."""
     if path is None:
         return Settings()
     try:
@@ -257,6 +383,8 @@ def load_settings(path: Path | None) -> Settings:
     if len(documents) > 1:
         raise SettingsError(f"settings file {path}: expected one document, found {len(documents)}")
     try:
-        return msgspec.convert(documents[0] if documents else {}, Settings, strict=False)
+        settings = msgspec.convert(_with_words(documents[0]) if documents else {}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"settings file {path}: {error}") from error
+    check_settings(settings, f"settings file {path}")
+    return settings

@@ -1,4 +1,5 @@
-"""A cluster out of a file: `kubectl get nodes,pods,gputopologies -A -o yaml` (or json), one List or several documents."""
+"""A cluster out of a file: what `fabricwise dump` writes, or `kubectl get nodes,pods -A -o yaml` (or json; gputopologies too where they
+are served); one List or several documents."""
 
 from __future__ import annotations
 
@@ -6,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from extender.adapters.kube_list import Listing
 from extender.adapters.manifests import KINDS, Seen, seen
 from extender.decision.changes import Listed
 from extender.documents import load_documents
 from extender.errors import ClusterSourceError
+
+UNREAD = "unread"
+"""Field of a dump's List: kind -> why `fabricwise dump` could not read it."""
 
 
 def read_text(path: Path) -> str:
@@ -22,20 +27,26 @@ def read_text(path: Path) -> str:
         raise ClusterSourceError(f"{path} is not text: {error.reason} at byte {error.start}") from error
 
 
-def read_dump(path: Path) -> list[Listed]:
+def read_dump(path: Path) -> Listing:
     """The file as one listing per kind. Raises ClusterSourceError naming the object that cannot be read."""
     found: dict[str, list[Seen]] = {kind: [] for kind in KINDS}
-    for kind, manifest in _objects(load_documents(read_text(path), str(path)), str(path)):
+    documents = load_documents(read_text(path), str(path))
+    for kind, manifest in _objects(documents, str(path)):
         if kind in found:
             try:
                 found[kind].append(seen(kind, manifest))
             except ClusterSourceError as error:
                 raise ClusterSourceError(f"{path}: {error}") from error
     if not found["Node"]:
-        raise ClusterSourceError(
-            f"{path} holds no Node: not a cluster dump. Make one with: kubectl get nodes,pods,gputopologies -A -o yaml"
-        )
-    return [Listed(KINDS[kind], tuple(changes)) for kind, changes in found.items()]
+        raise ClusterSourceError(f"{path} holds no Node: not a cluster dump. Make one with: fabricwise dump -o {path}")
+    return Listing(tuple(Listed(KINDS[kind], tuple(changes)) for kind, changes in found.items()), _unread(documents))
+
+
+def _unread(documents: list[Any]) -> dict[str, str]:
+    """Kinds that `fabricwise dump` could not read, and why."""
+    notes = [document.get(UNREAD) for document in documents if isinstance(document, dict)]
+    known = KINDS.values()
+    return {kind: str(why) for note in notes if isinstance(note, dict) for kind, why in note.items() if kind in known}
 
 
 def _objects(documents: list[Any], where: str, kind: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,14 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from extender.adapters.kube_objects import KubeObjects
-from extender.settings import Lease
+from extender.settings import LEASE_RENEW_SHARE, Lease
 from topology.agent.publisher import ApiError
 
 log = logging.getLogger("fabricwise.lease")
-
-RENEW_SHARE = 2 / 3
-"""Of the duration: a holder that could not renew for so long stops leading (client-go: 10 of 15 s)."""
-
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -61,7 +57,8 @@ class KubeLease:
     def stop(self) -> None:
         """End, and hand the Lease on where it is held."""
         self._stop.set()
-        self._thread.join(timeout=10)
+        if self._thread.ident is not None:  # it has been started
+            self._thread.join(timeout=10)
         if self.is_leading():
             self._led_until = 0.0
             try:
@@ -113,7 +110,7 @@ class KubeLease:
     def _lead(self, since: float, before: str | None) -> None:
         if before != self.identity:
             log.info("leading: events and waking pods are done here (%s)", self.identity)
-        self._led_until = since + self._settings.duration_seconds * RENEW_SHARE
+        self._led_until = since + self._settings.duration_seconds * LEASE_RENEW_SHARE
 
     def _spec(self, transitions: int, acquired: str | None) -> dict[str, Any]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import kubernetes.client
 import urllib3
 
 from extender.adapters.kube_client import credentials
+from extender.errors import ClusterSourceError
 from topology.agent.publisher import ApiError
 
 Query = tuple[tuple[str, str], ...]
@@ -20,9 +22,9 @@ class KubeObjects:
     def __init__(self, client: kubernetes.client.ApiClient, timeout_seconds: float = 15.0) -> None:
         self._client, self._timeout_seconds = client, timeout_seconds
 
-    def get(self, path: str) -> dict[str, Any]:
-        """An object. Raises ApiError."""
-        return self._send("GET", path)
+    def get(self, path: str, query: Query = ()) -> dict[str, Any]:
+        """An object, or one page of a list. Raises ApiError."""
+        return self._send("GET", path, query)
 
     def apply(self, path: str, manifest: dict[str, Any], field_manager: str) -> dict[str, Any]:
         """Server-side apply, taking over fields that others set. Raises ApiError."""
@@ -37,9 +39,9 @@ class KubeObjects:
         """The whole object, over the resourceVersion it names. Raises ApiError; 409 where it has changed since."""
         return self._send("PUT", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))
 
-    def delete(self, path: str) -> dict[str, Any]:
-        """Delete an object at once. Raises ApiError; 404 where it is not there."""
-        return self._send("DELETE", path, (("gracePeriodSeconds", "0"),))
+    def delete(self, path: str, grace_seconds: int = 0) -> dict[str, Any]:
+        """Delete an object; 0 does not wait for the kubelet that runs a pod. Raises ApiError; 404 where it is absent."""
+        return self._send("DELETE", path, (("gracePeriodSeconds", str(grace_seconds)),))
 
     def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
         """A new object. Raises ApiError; 409 where it is there already."""
@@ -49,7 +51,7 @@ class KubeObjects:
         self, method: str, path: str, query: Query = (), headers: dict[str, str] | None = None, body: str | None = None
     ) -> dict[str, Any]:
         client = self._client
-        url = client.configuration.host + path + ("?" + "&".join(f"{name}={value}" for name, value in query) if query else "")
+        url = client.configuration.host + path + ("?" + urlencode(query) if query else "")
         try:
             response = client.rest_client.pool_manager.request(
                 method,
@@ -59,7 +61,7 @@ class KubeObjects:
                 timeout=urllib3.Timeout(self._timeout_seconds),
                 retries=False,
             )
-        except urllib3.exceptions.HTTPError as error:
+        except (urllib3.exceptions.HTTPError, OSError, ClusterSourceError) as error:
             raise ApiError(0, f"{method} {path}: {error}") from error
         if response.status >= 300:
             raise ApiError(response.status, f"{method} {path}: {response.status} {_message(response.data)}")

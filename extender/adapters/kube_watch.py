@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import kubernetes.client
@@ -24,34 +23,16 @@ import msgspec
 import urllib3
 
 from extender.adapters.kube_client import credentials
+from extender.adapters.kube_resources import RESOURCES, Resource
 from extender.adapters.manifests import Seen, gone, seen
 from extender.decision.changes import Change, ClockTicked, Heard, Listed, Silenced
 from extender.errors import ClusterSourceError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.settings import Kube
-from topology.record import GROUP, PLURAL, VERSION
 
 log = logging.getLogger("fabricwise.kube")
 
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """A kind to follow."""
-
-    kind: str
-    listed_as: str
-    path: str
-    field_selector: str | None = None
-    optional: bool = False
-    """Whether a 404 (its CRD is not installed) means an empty list."""
-
-
-RESOURCES = (
-    Resource("Node", "nodes", "/api/v1/nodes"),
-    Resource("Pod", "pods", "/api/v1/pods", "status.phase!=Succeeded,status.phase!=Failed"),
-    Resource("GpuTopology", "topologies", f"/apis/{GROUP}/{VERSION}/{PLURAL}", optional=True),
-)
 
 _ABSENT_RETRY_SECONDS = 5.0
 _TICK_SECONDS = 5.0
@@ -267,7 +248,7 @@ class KubeWatch:
                 "GET", self._client.configuration.host + resource.path, fields=query, headers=headers,
                 preload_content=False, timeout=timeout, retries=False,
             )  # fmt: skip
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ClusterSourceError) as error:
             raise _RefusedError(0, f"no answer from the API server: {error}") from error
         if response.status == 200:
             return response

@@ -205,7 +205,7 @@ def _split(script: str) -> list[str]:
 def _engine(image: str, words: Sequence[str]) -> Engine | None:
     """By the command, else by the image."""
     for engine in ENGINES:
-        if any(word == mark or word.endswith(f"/{mark}") for word in words for mark in engine.marks):
+        if any(_is_mark(word, engine) for word in words):
             return engine
     name = image.partition("@")[0].rsplit(":", 1)[0].lower()
     return next((engine for engine in ENGINES if any(mark in name for mark in engine.marks)), None)
@@ -228,3 +228,43 @@ def _flags(words: Sequence[str]) -> Iterable[tuple[str, str]]:
         if not equals:
             value = words[place + 1] if place + 1 < len(words) else ""
         yield flag.replace("_", "-"), value
+
+
+REDACTED = "redacted"
+"""Stands for a word or value that nothing is inferred from."""
+
+
+def needed_words(line: CommandLine) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The words and environment of a container as far as something is inferred from them; what else they say is replaced or left out.
+
+    A command line made of the result tells the same as the given one: `infer` of both is equal. Scripts are taken apart and variables
+    filled in, as `infer` reads them.
+    """
+    words = _words(line)
+    flags = {flag for engine in ENGINES for flag in engine.flags}
+    variables = {name for engine in ENGINES for name in engine.variables}
+    bare = {_positional(words, engine.positional_after) for engine in ENGINES if engine.positional_after is not None}
+    kept: list[str] = []
+    for place, word in enumerate(words):
+        before = words[place - 1] if place else ""
+        flag, equals, _ = word.partition("=")
+        if word.startswith("-"):
+            kept.append(word if _is_flag(word, flags) else flag + (f"={REDACTED}" if equals else ""))
+        elif (_is_flag(before, flags) and "=" not in before) or word in bare or any(_is_telling(word, engine) for engine in ENGINES):
+            kept.append(word)
+        else:
+            kept.append(REDACTED)
+    return tuple(kept), {name: value for name, value in line.environment.items() if name in variables}
+
+
+def _is_flag(word: str, flags: set[str]) -> bool:
+    return word.startswith("-") and word.partition("=")[0].replace("_", "-") in flags
+
+
+def _is_telling(word: str, engine: Engine) -> bool:
+    after = engine.positional_after
+    return _is_mark(word, engine) or (after is not None and (word == after or word.endswith(f"/{after}")))
+
+
+def _is_mark(word: str, engine: Engine) -> bool:
+    return any(word == mark or word.endswith(f"/{mark}") for mark in engine.marks)

@@ -236,7 +236,7 @@ def test_a_bug_of_ours_is_one_line_and_shows_its_trace_on_request(
 ) -> None:
     from extender import cli
 
-    def broken() -> None:
+    def broken(**_: object) -> None:
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(cli, "app", broken)

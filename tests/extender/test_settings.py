@@ -81,3 +81,67 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing\n")
     assert load_settings(path) == Settings()
+
+
+CONTRADICTING: dict[str, tuple[str, tuple[str, ...]]] = {
+    "lease retry above its duration": ("lease: {retry_seconds: 20}", ("lease.retry_seconds (20)", "lease.duration_seconds (15)")),
+    "lease retry as long as leading lasts": (
+        "lease: {duration_seconds: 3, retry_seconds: 2}", ("retry_seconds (2)", "duration_seconds (3)"),
+    ),
+    "read timeout below the watch": ("kube: {read_timeout_seconds: 100}", ("kube.read_timeout_seconds (100)", "kube.watch_seconds (300)")),
+    "watch as long as the read timeout": ("kube: {watch_seconds: 330}", ("kube.read_timeout_seconds (330)", "kube.watch_seconds (330)")),
+    "values older than they may be": (
+        "telemetry: {interval_seconds: 60}", ("telemetry.max_age_seconds (60)", "telemetry.interval_seconds (60)"),
+    ),
+    "jumps that are held": ("telemetry: {jump_share: 0.05}", ("telemetry.jump_share (0.05)", "telemetry.hold_share (0.08)")),
+    "jumps that are never seen": (
+        "telemetry: {restless_seconds: 20}", ("telemetry.restless_seconds (20)", "telemetry.interval_seconds (15)"),
+    ),
+    "Prometheus without an address": ("telemetry: {source: prometheus}", ("telemetry.source", "telemetry.prometheus.url")),
+    "telemetry required and off": (
+        "{filtering: {telemetry_required_for: [a]}, telemetry: {source: off}}", ("filtering.telemetry_required_for", "telemetry.source"),
+    ),
+    "holds that end before bindings": ("holds: {ttl_seconds: 5}", ("holds.ttl_seconds (5)", "binding.timeout_seconds (5)")),
+    "no weight at all": (
+        "scoring: {weights: {link: 0, fragmentation: 0, memory: 0, pressure: 0}}", ("scoring.weights.link", "scoring.weights.pressure"),
+    ),
+    "no size at all": ("scoring: {size_mix: {2: 0}}", ("scoring.size_mix",)),
+    "a certificate without a key": ("server: {tls: {cert_file: a}}", ("cert_file", "key_file")),
+    "clients' certificates without TLS": ("server: {tls: {client_ca_file: a}}", ("cert_file", "client_ca_file")),
+    "two at once": ("{lease: {retry_seconds: 20}, kube: {watch_seconds: 400}}", ("lease.retry_seconds", "kube.watch_seconds")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTRADICTING)
+def test_settings_that_contradict_each_other_are_refused_and_both_are_named(tmp_path: Path, name: str) -> None:
+    text, named = CONTRADICTING[name]
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as error:
+        load_settings(path)
+    assert all(word in str(error.value) for word in (str(path), *named)), str(error.value)
+
+
+AGREEING = (
+    "lease: {enabled: false, retry_seconds: 20}",
+    "lease: {duration_seconds: 3, retry_seconds: 0.3}",
+    "telemetry: {source: off, interval_seconds: 60}",
+    "telemetry: {restless_seconds: 0}",
+    "holds: {ttl_seconds: 0}",
+    "scoring: {weights: {pressure: 0}}",
+    "telemetry: {source: prometheus, prometheus: {url: 'http://p:9090'}}",
+)
+
+
+@pytest.mark.parametrize("text", AGREEING)
+def test_settings_that_agree_are_accepted(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "right.yaml"
+    path.write_text(text)
+    assert load_settings(path) != Settings()
+
+
+@pytest.mark.parametrize("word", ["off", "'off'", "OFF", "no", "false"])
+def test_telemetry_can_be_switched_off_by_the_word_that_yaml_reads_as_false(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "off.yaml"
+    path.write_text(f"telemetry: {{source: {word}}}")
+    assert load_settings(path).telemetry.source == "off"

@@ -1,0 +1,154 @@
+"""Commands that read a cluster once, against a real API server on which nothing of Fabricwise is installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from extender.adapters.simulated import cluster_machines, node_manifest
+from tests.cluster.assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
+from tests.cluster.control_plane import ControlPlane, required, wait_for
+from tests.cluster.fleet import pod
+from topology.record import DeviceStatus, TopologyRecord, encode
+
+pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).parents[2]
+MODEL = {"layers": 2, "hidden_size": 64, "attention_heads": 4, "kv_heads": 4, "head_size": 16, "parameters": 1_000_000}
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane with two GPU nodes and two pods, and no CRD, role or Lease of ours."""
+    try:
+        etcd_binary()
+        for name in BINARIES:
+            kubernetes_binary(name)
+    except MissingAssetError as error:
+        if required():
+            pytest.fail(f"FABRICWISE_REQUIRE_CLUSTER=1, but {error}")
+        pytest.skip(f"NOT TESTED against a real kube-apiserver: {error}")
+    plane = ControlPlane(tmp_path_factory.mktemp("bare"))
+    try:
+        for name, machine in MACHINES.items():
+            node = node_manifest(name, machine)
+            plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": node["metadata"]})
+            plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": node["status"]}, "status")
+        holder = pod("holder", 2)
+        holder["spec"]["nodeName"] = NODE
+        plane.apply(holder)
+        plane.apply(pod("waiting", 2))
+        yield plane
+    finally:
+        plane.close()
+
+
+MACHINES = cluster_machines({"hgx-h100": 1, "l40s": 1})
+NODE = next(iter(MACHINES))
+
+
+def run(plane: ControlPlane, *arguments: str, account: str = "admin") -> tuple[int, str, str]:
+    """(status, standard output, standard error) of `fabricwise ARGUMENTS... --kubeconfig ...`"""
+    command = [sys.executable, "-W", "ignore", "-m", "extender.cli", *arguments, "--kubeconfig", str(plane.kubeconfig(account))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Every command that reads a cluster once. The settings switch the Lease off, as for a single replica without rights to Leases."""
+    wanted, unleased = folder / "pod.yaml", folder / "unleased.yaml"
+    wanted.write_text(yaml.safe_dump(pod("new", 2)))
+    unleased.write_text("lease: {enabled: false}\n")
+    return {
+        "explain": ["explain", str(wanted), "--cluster", "kube", "-o", "json", "--config", str(unleased)],
+        "doctor": ["doctor", "-o", "json", "--config", str(unleased)],
+        "node": ["node", NODE, "-o", "json", "--config", str(unleased)],
+        "fit": ["fit", "--model", json.dumps(MODEL), "--cluster", "kube", "-o", "json"],
+        "dump": ["dump"],
+    }
+
+
+def written(plane: ControlPlane) -> list[str]:
+    """Leases and events of ours, and the versions of all pods."""
+    leases = plane.client.get("/apis/coordination.k8s.io/v1/leases").json()["items"]
+    events = plane.client.get("/api/v1/events").json()["items"]
+    return [
+        *(lease["metadata"]["name"] for lease in leases if lease["metadata"]["name"] == "fabricwise"),
+        *(event["reason"] for event in events if event["source"].get("component") == "fabricwise"),
+        *(f"{name} {found['metadata']['resourceVersion']}" for name, found in plane.pods().items()),
+    ]
+
+
+def test_every_command_succeeds_before_anything_is_installed_and_writes_nothing(bare: ControlPlane, tmp_path: Path) -> None:
+    before = written(bare)
+    answers: dict[str, Any] = {}
+    for name, arguments in commands(tmp_path).items():
+        status, out, err = run(bare, *arguments)
+        assert status in ((0, 1) if name in ("doctor", "node") else (0,)), f"{name}: {err}"
+        assert "warning" not in err, name
+        answers[name] = json.loads(out)
+    assert answers["explain"]["chosen"] in MACHINES
+    assert {card["node"] for card in answers["doctor"]["nodes"]} == set(MACHINES)
+    assert answers["node"]["node"] == NODE
+    free = {row["node"]: row["free_now"] for row in answers["fit"]["nodes"]}
+    assert free[NODE] == len(MACHINES[NODE].gpus) - 2, "the bound pod holds two"
+    assert [item["kind"] for item in answers["dump"]["items"]] == ["Node", "Node", "Pod", "Pod"]
+    assert written(bare) == before
+
+
+def test_a_dump_of_the_cluster_answers_as_the_cluster_does(bare: ControlPlane, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.json"
+    assert run(bare, "dump", "-o", str(file))[0] == 0
+    wanted = commands(tmp_path)["explain"][1]
+    live, dumped = (json.loads(run(bare, "explain", wanted, "--cluster", cluster, "-o", "json")[1]) for cluster in ("kube", str(file)))
+    assert [dumped.pop("cluster"), live.pop("cluster")] == [f"the dump {file}", f"the cluster at {bare.url}"]
+    assert dumped == live
+
+
+def test_an_account_that_may_only_list_nodes_is_answered_and_told_what_was_not_read(bare: ControlPlane, tmp_path: Path) -> None:
+    api = "rbac.authorization.k8s.io"
+    rules = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
+    bare.apply({"apiVersion": f"{api}/v1", "kind": "ClusterRole", "metadata": {"name": "nodes-only"}, "rules": rules})
+    subject = {"kind": "ServiceAccount", "name": "fabricwise", "namespace": "fabricwise-system"}
+    role = {"apiGroup": api, "kind": "ClusterRole", "name": "nodes-only"}
+    binding = {"apiVersion": f"{api}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "nodes-only"}}
+    bare.apply(binding | {"subjects": [subject], "roleRef": role})
+    wait_for("the role is in force", lambda: run(bare, "dump", account="fabricwise")[0] == 0)
+    for name, arguments in commands(tmp_path).items():
+        status, out, err = run(bare, *arguments, account="fabricwise")
+        assert status in ((0, 1) if name in ("doctor", "node") else (0,)), f"{name}: {err}"
+        assert "pods cannot be listed" in err, name
+        assert "gputopologies cannot be listed" in err, name
+        assert json.loads(out)["unread"], name
+
+
+def test_an_account_that_may_list_nothing_is_told_so_in_one_line(bare: ControlPlane, tmp_path: Path) -> None:
+    for name, arguments in commands(tmp_path).items():
+        status, out, err = run(bare, *arguments, account="gpu-scheduler")
+        lines = [line for line in err.splitlines() if line.startswith("error:")]
+        assert (status, out, len(lines)) == (1, "", 1), name
+        assert "nodes cannot be listed" in lines[0], name
+
+
+def test_a_node_with_a_gputopology_is_shown_and_dumped(bare: ControlPlane, tmp_path: Path) -> None:
+    for manifest in yaml.safe_load_all((ROOT / "manifests/crd/gputopologies.yaml").read_text()):
+        bare.apply(manifest)
+    path = "/apis/fabricwise.dev/v1alpha1/gputopologies"
+    wait_for("the CRD served", lambda: bare.client.get(path).status_code == 200)
+    try:
+        manifest = encode(TopologyRecord(NODE, MACHINES[NODE], DeviceStatus(None, (), (), 1.0)))
+        wait_for("the CRD discovered", lambda: bare.apply({key: manifest[key] for key in ("apiVersion", "kind", "metadata", "spec")}))
+        status, out, err = run(bare, "topo", "show", NODE, "--cluster", "kube", "-o", "json")
+        assert status == 0, err
+        assert len(json.loads(out)["gpus"]) == len(MACHINES[NODE].gpus)
+        kinds = [item["kind"] for item in json.loads(run(bare, "dump")[1])["items"]]
+        assert kinds.count("GpuTopology") == 1
+    finally:
+        bare.client.delete("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/gputopologies.fabricwise.dev")

@@ -1,0 +1,106 @@
+"""An API server in memory that lists objects as the real one does, and keeps what it was asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import yaml
+
+NODES, PODS, TOPOLOGIES = "/api/v1/nodes", "/api/v1/pods", "/apis/fabricwise.dev/v1alpha1/gputopologies"
+PATHS = {"Node": NODES, "Pod": PODS, "GpuTopology": TOPOLOGIES}
+
+
+@dataclass
+class ApiServer:
+    """Lists at paths; every request is recorded."""
+
+    lists: dict[str, list[dict[str, Any]]]
+    """Path -> objects; a path that is not here answers 404."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Path -> status it is refused with."""
+    expired_tokens: int = 0
+    """How many continue tokens are still to be refused as expired (410)."""
+    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    """(method, path, query)."""
+    kubeconfig: Path = Path()
+
+    @property
+    def methods(self) -> set[str]:
+        """What it was asked by."""
+        return {method for method, _, _ in self.asked}
+
+    def add(self, *manifests: dict[str, Any]) -> None:
+        """Objects, each on its kind's list."""
+        for manifest in manifests:
+            self.lists.setdefault(PATHS[manifest["kind"]], []).append(manifest)
+
+    def answer(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """Status and body of a GET."""
+        status = self.refused.get(path) or (200 if path in self.lists else 404)
+        if status != 200:
+            return status, {"kind": "Status", "code": status, "message": f"refused with {status}"}
+        start = int(query.get("continue", "0"))
+        if start and self.expired_tokens:
+            self.expired_tokens -= 1
+            return 410, {"kind": "Status", "code": 410, "message": "The provided continue parameter is too old"}
+        end = start + int(query.get("limit", "1000000"))
+        items = [{key: value for key, value in item.items() if key not in ("kind", "apiVersion")} for item in self.lists[path]]
+        left = len(items) - end
+        more = {"continue": str(end), "remainingItemCount": left} if left > 0 else {}
+        return 200, {"kind": "List", "metadata": {"resourceVersion": "7", **more}, "items": items[start:end]}
+
+
+@contextmanager
+def api_server(folder: Path, **options: Any) -> Iterator[ApiServer]:
+    """The server on loopback, with a kubeconfig that leads to it, until the block ends."""
+    api = ApiServer(**{"lists": {NODES: [], PODS: []}, **options})
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _any(self) -> None:
+            url = urlparse(self.path)
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            api.asked.append((self.command, url.path, query))
+            status, body = api.answer(url.path, query)
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    api.kubeconfig = folder / "kubeconfig"
+    api.kubeconfig.write_text(yaml.safe_dump(kubeconfig(f"http://127.0.0.1:{server.server_port}")))
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+def kubeconfig(server: str, **user: Any) -> dict[str, Any]:
+    """A kubeconfig with one context; `user` beside a token."""
+    return {
+        "current-context": "t",
+        "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t"}}],
+        "clusters": [{"name": "t", "cluster": {"server": server}}],
+        "users": [{"name": "t", "user": user or {"token": "secret"}}],
+    }

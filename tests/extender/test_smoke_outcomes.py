@@ -1,0 +1,48 @@
+"""What a look at a sample's pod says of its node. The same on a real API server is in tests/cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from extender.adapters.smoke import PRIORITY_MANIFEST, outcome
+from extender.decision.report import Status
+
+BOUND = {"nodeName": "n"}
+LACKING = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: 1 Insufficient nvidia.com/gpu."}
+GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+FATAL = [{"state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]
+
+LOOKS: dict[str, tuple[dict[str, Any], dict[str, Any], Status | None]] = {
+    "not looked at by any scheduler yet": ({}, {"phase": "Pending"}, None),
+    "gated by a webhook": ({}, {"phase": "Pending", "conditions": [GATED]}, None),
+    "no GPU left": ({}, {"phase": "Pending", "conditions": [LACKING]}, Status.UNKNOWN),
+    "bound, after it waited": (BOUND, {"phase": "Pending", "conditions": [LACKING]}, None),
+    "runs": (BOUND, {"phase": "Running"}, None),
+    "succeeded": (BOUND, {"phase": "Succeeded"}, Status.PASS),
+    "failed by itself": (BOUND, {"phase": "Failed", "containerStatuses": FATAL}, Status.FAIL),
+    "ran too long": (BOUND, {"phase": "Failed", "reason": "DeadlineExceeded"}, Status.FAIL),
+    "its device was gone": (BOUND, {"phase": "Failed", "reason": "UnexpectedAdmissionError"}, Status.UNKNOWN),
+    "out of GPUs": (BOUND, {"phase": "Failed", "reason": "OutOfnvidia.com/gpu"}, Status.UNKNOWN),
+    "out of CPU": (BOUND, {"phase": "Failed", "reason": "OutOfcpu"}, Status.UNKNOWN),
+    "put out by the kubelet": (BOUND, {"phase": "Failed", "reason": "Evicted"}, Status.UNKNOWN),
+    "preempted": (BOUND, {"phase": "Failed", "conditions": [DISRUPTED]}, Status.UNKNOWN),
+    "without a status": (BOUND, {}, None),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_only_a_sample_that_ran_says_something_of_its_node(name: str) -> None:
+    spec, status, expected = LOOKS[name]
+    check = outcome({"spec": spec, "status": status}, "image", 1.0)
+    assert (check.status if check else None) == expected
+    assert check is None or check.status is Status.PASS or check.remedy
+
+
+def test_the_priority_class_of_the_manifests_is_the_one_that_doctor_makes() -> None:
+    path = Path(__file__).parents[2] / "manifests/base/smoke-priority.yaml"
+    assert yaml.safe_load(path.read_text()) == PRIORITY_MANIFEST
