@@ -80,7 +80,7 @@ def serve(
     settings = load_settings(config)
     logging.basicConfig(level=settings.server.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     service = build_service(settings)
-    class_file = ClassFile(workload_classes, service.live) if workload_classes else None
+    class_file = ClassFile(workload_classes, service.live, service.supervisor) if workload_classes else None
     source = connect(cluster, service, kubeconfig)
     if class_file is not None:
         class_file.start()

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from extender.decision.classes import WorkloadClass
 from extender.decision.components import Resident
 from extender.decision.holdings import BoundPod
+from extender.decision.isolation import SetAside
 from extender.decision.load import Pending
 from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, Burden
@@ -171,6 +172,11 @@ class Snapshot:
     """Kind -> resourceVersion of its last list."""
     silent: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Kind -> since when nothing is heard of it (steady seconds)."""
+
+    set_aside: Mapping[str, SetAside] = field(default_factory=lambda: MappingProxyType({}))
+    """Objects that could not be used, by `SetAside.key`, oldest first."""
+    status_offsets: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Node -> what to add to the steady clock to get the time by the clock of the agent that wrote the node's status."""
 
     def age_seconds(self, steady_seconds: float) -> float:
         """How old this state may be: 0 while every kind is being watched."""
