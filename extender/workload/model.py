@@ -113,7 +113,10 @@ def _count(config: Mapping[str, Any], *names: str, default: int | None = None) -
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 40:
-            raise ModelError(f"{name} {value!r} is not a positive whole number")
+            told = repr(value[:40]) if isinstance(value, str) else type(value).__name__
+            if isinstance(value, int | float) and abs(value) < 1 << 64:
+                told = repr(value)
+            raise ModelError(f"{name} {told} is not a positive whole number")
         return value
     if default is None:
         raise ModelError(f"{names[0]} is missing")
