@@ -90,7 +90,7 @@ def _line(event: yaml.Event) -> int | str:
 def _check(text: str | bytes, where: str) -> None:
     """Raises DocumentError where the text nests too deep, or grows too large by aliases.
 
-    libyaml builds nested nodes by recursion in C, which no RecursionError stops; and 500 bytes of aliases of aliases are billions of values.
+    libyaml builds nested nodes by recursion in C, which no RecursionError stops; and 500 bytes of aliases are billions of values.
     """
     measure = _Measure(where)
     for event in yaml.parse(text, Loader=_PlainLoader):
