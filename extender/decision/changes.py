@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from extender.decision.classes import WorkloadClass
-from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot
+from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot, StatusTime, agent_seconds, status_time
 from extender.decision.components import resident
 from extender.decision.demand import asks_for_slices
 from extender.decision.events import (
@@ -38,6 +38,7 @@ from extender.decision.objects import Node, Pod
 from extender.decision.targets import Target, target_of
 from extender.decision.views import Times, as_left, node_view, stale_since, with_telemetry
 from extender.telemetry.conditions import NodeTelemetry, observe, vacated
+from topology.record import TopologyRecord
 
 __all__ = [
     "Change", "ClassesSeen", "ClockTicked", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "SetAside", "Silenced",
@@ -153,6 +154,7 @@ class _Draft:
             case NodeSeen(node):
                 self._put("nodes", node.metadata.name, node)
             case TopologySeen(name, record):
+                self._date_status(name, record)
                 self._put("topologies", name, record)
             case PodSeen(pod):
                 # All of it is read before any of it is written: a pod that raises leaves what was known of it.
@@ -172,6 +174,7 @@ class _Draft:
                 self._drop("nodes", name)
                 self._drop("telemetry", name)
             case TopologyGone(name):
+                self._date_status(name, None)
                 self._drop("topologies", name)
             case PodGone(key):
                 self._ask(key, ())
@@ -216,15 +219,33 @@ class _Draft:
         before = self.times
         steady = max((one for one in (steady_seconds, before.steady_seconds) if one is not None), default=None)
         now = self.times = Times(before.now_seconds if now_seconds is None else now_seconds, steady)
-        age = self.defaults.most_status_age_seconds
         for name, record in self._read("topologies").items() if now_seconds is not None else ():
-            was = stale_since(record, before.now_seconds, age) is not None
-            if was is not (stale_since(record, now_seconds, age) is not None):
+            was = self._is_stale(name, record, before)
+            self._date_status(name, record)
+            if was is not self._is_stale(name, record, now):
                 self.touched.add(name)
         limit = self.defaults.tuning.max_age_seconds
         for name, telemetry in self._read("telemetry").items():
             if telemetry.ages_between(before.steady_seconds, now.steady_seconds, limit):
                 self.measured.add(name)
+
+    def _date_status(self, name: str, record: TopologyRecord | str | None) -> None:
+        """Note when a status was received, once per status; nothing where no time passes."""
+        observed = record.status.observed_at_seconds if isinstance(record, TopologyRecord) and record.status else None
+        known: StatusTime | None = self._read("status_times").get(name)
+        now, steady = self.times.now_seconds, self.times.steady_seconds
+        if observed is None or now is None or steady is None:
+            self._note("status_times", name, None if observed is None else known)
+        elif known is None or known.observed_at_seconds != observed:
+            self._note("status_times", name, status_time(observed, now, steady, known))
+
+    def _times_of(self, name: str, times: Times) -> Times:
+        """The time by the clock of the agent that wrote the node's status."""
+        status = self._read("status_times").get(name)
+        return Times(agent_seconds(status, times.now_seconds, times.steady_seconds), times.steady_seconds)
+
+    def _is_stale(self, name: str, record: TopologyRecord | str, times: Times) -> bool:
+        return stale_since(record, self._times_of(name, times).now_seconds, self.defaults.most_status_age_seconds) is not None
 
     def _measure(self, name: str, change: TelemetrySeen) -> None:
         """Telemetry of a node nobody knows is of no use. Only a tick moves the time, for it looks at all nodes that age by it."""
@@ -396,7 +417,9 @@ class _Draft:
         return view
 
     def _view_by_counts(self, node: Node, problem: str) -> NodeView:
-        return node_view(node, problem, self._pods_on(node.metadata.name), self.resource, self.defaults, self.times)
+        return node_view(
+            node, problem, self._pods_on(node.metadata.name), self.resource, self.defaults, self._times_of(node.metadata.name, self.times)
+        )
 
     def _pods_on(self, name: str) -> tuple[BoundPod, ...]:
         pods = self._read("pods")
@@ -404,11 +427,9 @@ class _Draft:
 
     def _view(self, node: Node) -> NodeView:
         name = node.metadata.name
-        held = self._pods_on(name)
-        telemetry = self._read("telemetry").get(name)
-        return node_view(
-            node, self._read("topologies").get(name), held, self.resource, self.defaults, self.times, telemetry, self._read("classes")
-        )
+        record, telemetry = self._read("topologies").get(name), self._read("telemetry").get(name)
+        times = self._times_of(name, self.times)
+        return node_view(node, record, self._pods_on(name), self.resource, self.defaults, times, telemetry, self._read("classes"))
 
 
 _KINDS: dict[type, str] = {
