@@ -50,9 +50,10 @@ class _Measure:
     def take(self, event: yaml.Event) -> None:
         """One more event. Raises DocumentError where a bound is passed."""
         if isinstance(event, yaml.AliasEvent):
-            size = self._sizes.get(event.anchor, 1)
+            anchor = event.anchor or ""
+            size = self._sizes.get(anchor, 1)
             if size is None:
-                raise DocumentError(f"{self._where}: alias *{event.anchor[:40]} on line {_line(event)} stands inside what it names")
+                raise DocumentError(f"{self._where}: alias *{anchor[:40]} on line {_line(event)} stands inside what it names")
             self._nodes += size
             if self._nodes - self._written > MOST_REPEATED:
                 raise DocumentError(

@@ -91,11 +91,13 @@ def observe_outcomes(
 def _became_known(before: Snapshot, after: Snapshot, aside: SetAsideLog) -> list[Known]:
     """As `became_known`; where it raises, node by node, so that one node hides no pods of others."""
     found: list[Known] = []
-    if aside.guard("snapshot", "observe", "*", lambda: found.extend(became_known(before, after))):
-        return found
-    for name in sorted(after.changed):
-        one = replace(after, changed=frozenset((name,)))
-        aside.guard("nodes", "observe", name, lambda one=one: found.extend(became_known(before, one)))
+
+    def look(state: Snapshot) -> None:
+        found.extend(became_known(before, state))
+
+    if not aside.guard("snapshot", "observe", "*", look, after):
+        for name in sorted(after.changed):
+            aside.guard("nodes", "observe", name, look, replace(after, changed=frozenset((name,))))
     return found
 
 
