@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,10 +96,9 @@ def test_pod_that_cannot_be_folded_leaves_the_pods_after_it_and_what_was_known_o
     raising = raising_for("uid-bad", folding.pending_pod, lambda one, *_: one.key)
     monkeypatch.setattr(folding, "pending_pod", raising)
     batch = [seen("Pod", pod(4, name="bad", node="a")), seen("Pod", pod(1, name="next", node="a"))]
-    for state in (
-        fold_all(state, batch, GPU),
-        fold_all(state, listing(node("a"), pod(4, name="bad", node="a"), pod(1, name="next", node="a")), GPU),
-    ):
+    relist = listing(node("a"), pod(4, name="bad", node="a"), pod(1, name="next", node="a"))
+    for changes in (batch, relist):
+        state = fold_all(state, changes, GPU)
         assert state.views["a"].state.requested == 3, "two of the pod set aside, as known before, and one"
         assert state.asked["uid-bad"] == (2,), "nothing of it was written"
         assert state.set_aside["pods/uid-bad"].why == "BrokenError: made to fail for uid-bad"
@@ -241,5 +239,18 @@ def test_decoder_that_raises_whatever_sets_aside_that_topology_alone(monkeypatch
     assert state.views["good"].state.table is not None
 
 
-def test_readme_names_the_metric_of_what_is_set_aside() -> None:
-    assert "fabricwise_objects_set_aside_total" in (Path(__file__).parents[2] / "README.md").read_text()
+def test_preempt_goes_on_with_the_other_candidates_where_one_node_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender.decision import eviction
+    from extender.decision.cluster import NODE_DEFAULTS
+    from extender.decision.cycle import World, begin
+    from extender.decision.eviction import Candidate, preferred
+    from extender.decision.holds import NO_HOLDS
+
+    rows = [thing for name in ("bad", "good") for thing in (node(name, 1), pod(1, name=f"on-{name}", node=name))]
+    state, asking = snapshot(*rows), pod_struct(pod(1, spec={"priority": 10}))
+    monkeypatch.setattr(eviction, "without_pods", raising_for("bad", eviction.without_pods, lambda _state, name, *_: name))
+    cycle = begin(state, NO_HOLDS, asking, GPU, 0.0)
+    assert isinstance(cycle.demand, Demand)
+    candidates = [Candidate(name, (f"uid-on-{name}",)) for name in ("bad", "good")]
+    found = preferred(cycle, cycle.demand, candidates, (), World(Judge(Rules({1: 1.0})), GPU, NODE_DEFAULTS))
+    assert [one.candidate.node for one in found] == ["good"]
