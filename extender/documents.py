@@ -73,9 +73,9 @@ class _Measure:
             if len(self._open) > MOST_LEVELS:
                 raise DocumentError(f"{self._where}: nested deeper than {MOST_LEVELS} levels on line {_line(event)}")
         elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, before = self._open.pop()
-            if anchor:
-                self._sizes[anchor] = self._nodes - before
+            name, before = self._open.pop()
+            if name:
+                self._sizes[name] = self._nodes - before
         elif isinstance(event, yaml.DocumentStartEvent):
             self._sizes = {}
 

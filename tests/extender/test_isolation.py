@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,25 +21,11 @@ from extender.live import LiveCluster
 from extender.service import build_service
 from extender.settings import Scoring, Settings
 from tests.conftest import Served
+from tests.faults import BrokenError, break_step, raising_for
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 from topology.placement import PlacementTable
 
 Manifest = dict[str, Any]
-
-
-class BrokenError(Exception):
-    """What the tests make a step raise."""
-
-
-def raising_for(name: str, step: Callable[..., Any], of: Callable[..., str]) -> Callable[..., Any]:
-    """`step`, which raises where `of` its arguments is `name`."""
-
-    def run(*args: Any, **more: Any) -> Any:
-        if of(*args) == name:
-            raise BrokenError(f"made to fail for {name}")
-        return step(*args, **more)
-
-    return run
 
 
 def listing(*objects: Manifest) -> list[Change]:
@@ -93,8 +78,7 @@ def test_set_aside_object_with_an_older_version_than_the_known_one_is_not_news()
 
 def test_pod_that_cannot_be_folded_leaves_the_pods_after_it_and_what_was_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     state = fold_all(Snapshot(), listing(node("a"), pod(2, name="bad", node="a")), GPU)
-    raising = raising_for("uid-bad", folding.pending_pod, lambda one, *_: one.key)
-    monkeypatch.setattr(folding, "pending_pod", raising)
+    break_step(monkeypatch, folding, "pending_pod", "uid-bad", lambda one, *_: one.key)
     batch = [seen("Pod", pod(4, name="bad", node="a")), seen("Pod", pod(1, name="next", node="a"))]
     relist = listing(node("a"), pod(4, name="bad", node="a"), pod(1, name="next", node="a"))
     for changes in (batch, relist):
@@ -108,7 +92,7 @@ def test_pod_that_cannot_be_folded_leaves_the_pods_after_it_and_what_was_known_o
 def test_node_whose_topology_breaks_its_view_is_judged_by_counts_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.decision import views
 
-    monkeypatch.setattr(views, "table_for", raising_for("8", views.table_for, lambda machine: str(len(machine.gpus))))
+    break_step(monkeypatch, views, "table_for", "8", lambda machine: str(len(machine.gpus)))
     state = snapshot(node("bad"), topology("bad", "hgx-h100"), node("good", 4), topology("good", "t4"))
     assert state.views["good"].state.table is not None
     assert state.views["bad"].state.table is None
@@ -120,7 +104,7 @@ def test_node_whose_topology_breaks_its_view_is_judged_by_counts_and_says_why(mo
 
 
 def test_node_without_any_view_is_refused_by_name_as_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folding, "node_view", raising_for("bad", folding.node_view, lambda one, *_: one.metadata.name))
+    break_step(monkeypatch, folding, "node_view", "bad", lambda one, *_: one.metadata.name)
     state = snapshot(node("bad"), node("good"))
     answer = explain(Judge(Rules({1: 1.0})), ranker(Scoring()), state, pod_struct(pod(1)), GPU)
     refused = {row["node"]: row["rejection"]["reason"] if row["rejection"] else None for row in answer["nodes"]}
@@ -206,7 +190,7 @@ def test_pod_whose_placement_cannot_be_recorded_hides_no_other_pod(monkeypatch: 
     placed: list[str] = []
     service.reports.placed = lambda bound, _record: placed.append(bound.key)
     service.live.apply(listing(node("a"), pod(1, name="bad"), pod(1, name="good")))
-    monkeypatch.setattr(module, "demand_in", raising_for("uid-bad", module.demand_in, lambda _state, one, _resource: one.key))
+    break_step(monkeypatch, module, "demand_in", "uid-bad", lambda _state, one, _resource: one.key)
     service.live.apply([seen("Pod", pod(1, name=name, node="a")) for name in ("bad", "good")])
     assert placed == ["uid-good"]
 
@@ -233,7 +217,7 @@ def test_deleted_pod_that_is_malformed_is_gone_all_the_same() -> None:
 
 
 def test_decoder_that_raises_whatever_sets_aside_that_topology_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifests, "decode", raising_for("bad", manifests.decode, lambda manifest: str(manifest["metadata"]["name"])))
+    break_step(monkeypatch, manifests, "decode", "bad", lambda manifest: str(manifest["metadata"]["name"]))
     state = fold_all(Snapshot(), listing(node("bad"), topology("bad", "hgx-h100"), node("good"), topology("good", "hgx-h100")), GPU)
     assert "BrokenError: made to fail for bad" in (state.views["bad"].problem or "")
     assert state.views["good"].state.table is not None
@@ -248,7 +232,7 @@ def test_preempt_goes_on_with_the_other_candidates_where_one_node_cannot_be_eval
 
     rows = [thing for name in ("bad", "good") for thing in (node(name, 1), pod(1, name=f"on-{name}", node=name))]
     state, asking = snapshot(*rows), pod_struct(pod(1, spec={"priority": 10}))
-    monkeypatch.setattr(eviction, "without_pods", raising_for("bad", eviction.without_pods, lambda _state, name, *_: name))
+    break_step(monkeypatch, eviction, "without_pods", "bad", lambda _state, name, *_: name)
     cycle = begin(state, NO_HOLDS, asking, GPU, 0.0)
     assert isinstance(cycle.demand, Demand)
     candidates = [Candidate(name, (f"uid-on-{name}",)) for name in ("bad", "good")]

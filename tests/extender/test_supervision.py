@@ -6,9 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import kubernetes
@@ -34,25 +32,8 @@ from extender.supervision import Supervisor
 from tests.conftest import serve
 from tests.extender.test_lease import SETTINGS, Leases
 from tests.extender.test_telemetry_feed import wait
+from tests.faults import BrokenError, Faulty, break_step
 from tests.objects import GPU
-
-
-class BrokenError(Exception):
-    """What a step is made to raise."""
-
-
-class Faulty:
-    """A step that raises the first few times, and then does what it stands for."""
-
-    def __init__(self, step: Callable[..., Any], times: int = 1) -> None:
-        self.step, self.left, self.calls = step, times, 0
-
-    def __call__(self, *args: Any, **more: Any) -> Any:
-        self.calls += 1
-        if self.left > 0:
-            self.left -= 1
-            raise BrokenError("made to fail")
-        return self.step(*args, **more)
 
 
 def quick(metrics: Metrics | None = None, down_seconds: float = 30.0) -> Supervisor:
@@ -61,7 +42,7 @@ def quick(metrics: Metrics | None = None, down_seconds: float = 30.0) -> Supervi
 
 
 def restarts(metrics: Metrics, loop: str) -> float:
-    return metrics.loop_restarts.labels(loop)._value.get()
+    return float(metrics.loop_restarts.labels(loop)._value.get())
 
 
 def test_loop_that_raises_or_returns_is_counted_logged_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -131,7 +112,7 @@ def test_readyz_names_a_loop_that_stays_down_and_only_while_it_does(monkeypatch:
 def test_watch_tick_goes_on_after_an_unexpected_exception() -> None:
     live, metrics = LiveCluster(GPU), Metrics()
     live.apply = Faulty(live.apply)  # type: ignore[method-assign]
-    watch = KubeWatch(kubernetes.client.ApiClient(), live, Kube(), metrics, quick(metrics))  # type: ignore[no-untyped-call]
+    watch = KubeWatch(kubernetes.client.ApiClient(), live, Kube(), metrics, quick(metrics))
     stop = watch._stop
     thread = watch._supervisor.start("tick", watch._tick, stop)
     wait("ticked", lambda: live.snapshot.now_seconds is not None)
@@ -206,7 +187,6 @@ def _racks() -> list[Change]:
 
 def test_one_waiting_pod_that_cannot_be_read_keeps_no_other_pod_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender import waking
-    from tests.extender.test_isolation import raising_for
     from tests.extender.test_waking import Ward, refused
 
     service = build_service(Settings())
@@ -214,7 +194,7 @@ def test_one_waiting_pod_that_cannot_be_read_keeps_no_other_pod_asleep(monkeypat
     service.reports.wake = ward.wake
     service.live.apply(_racks())
     ward.status("a", 8)
-    monkeypatch.setattr(waking, "demand_in", raising_for("uid-bad", waking.demand_in, lambda _state, pod, _resource: pod.key))
+    break_step(monkeypatch, waking, "demand_in", "uid-bad", lambda _state, pod, _resource: pod.key)
     ward.apply(refused("bad", "uid-bad"), refused("good", "uid-good"))
     ward.status("a", 4)
     wait("woken", lambda: ward.woken == ["uid-good"])

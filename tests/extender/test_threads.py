@@ -6,6 +6,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -15,6 +16,7 @@ from extender.decision.answers import ranker
 from extender.decision.demand import Demand
 from extender.decision.judge import Judge, judge_all
 from extender.decision.rules import Rules
+from extender.decision.scores import Ranker
 from extender.settings import Scoring
 from tests.objects import node, snapshot
 from topology.placement import MOST_ANSWERS, fresh_table
@@ -82,7 +84,12 @@ def test_service_gives_judge_and_ranker_a_lock_each(monkeypatch: pytest.MonkeyPa
     from extender.settings import Settings
 
     locks: list[object] = []
-    monkeypatch.setattr(module, "ranker", lambda scoring, lock: locks.append(lock) or ranker(scoring, lock))
+
+    def ranker_with(scoring: Scoring, lock: AbstractContextManager[object]) -> Ranker:
+        locks.append(lock)
+        return ranker(scoring, lock)
+
+    monkeypatch.setattr(module, "ranker", ranker_with)
     service = module.build_service(Settings())
     assert isinstance(service.waker._judge._lock, type(threading.RLock()))
     assert [type(lock) for lock in locks] == [type(threading.Lock())]
