@@ -238,3 +238,18 @@ def test_preempt_goes_on_with_the_other_candidates_where_one_node_cannot_be_eval
     candidates = [Candidate(name, (f"uid-on-{name}",)) for name in ("bad", "good")]
     found = preferred(cycle, cycle.demand, candidates, (), World(Judge(Rules({1: 1.0})), GPU, NODE_DEFAULTS))
     assert [one.candidate.node for one in found] == ["good"]
+
+
+def test_check_of_a_report_that_raises_hides_neither_the_other_checks_nor_the_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender.decision import report as module
+    from extender.telemetry.conditions import TUNING
+
+    state = snapshot(node("bad"), node("good"))
+    broken = [raising_for("bad", check, lambda subject: subject.name) if check is module.driver else check for check in module.CHECKS]
+    for check, plain in zip(broken, module.CHECKS, strict=True):
+        check.__name__ = plain.__name__
+    monkeypatch.setattr(module, "CHECKS", tuple(broken))
+    found = {one["node"]: {check["check"]: check["evidence"] for check in one["checks"]} for one in module.all_reports(state, GPU, TUNING)}
+    assert found["bad"]["driver"] == "the check itself failed: BrokenError: made to fail for bad"
+    assert set(found["bad"]) == set(found["good"]) == {check.__name__ for check in module.CHECKS}
+    assert "failed" not in found["good"]["driver"]
