@@ -145,11 +145,10 @@ class KubeWatch:
                 self._hears_nothing(resource)
                 self._failed(resource, str(refusal.status or "connection"))
                 log.warning("%s: %s", resource.listed_as, refusal)
-            except Exception:  # a bug must not silently end a watch: say it, start afresh
-                version = None
-                self._hears_nothing(resource)
+            except Exception:  # for the supervisor, which starts this afresh, with a list; until then the state grows old
                 self._failed(resource, "internal")
-                log.exception("%s: unexpected; listing again", resource.listed_as)
+                self._hears_nothing(resource)
+                raise
             self._stop.wait(self._backoff(failures))
 
     def _failed(self, resource: Resource, cause: str) -> None:

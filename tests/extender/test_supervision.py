@@ -18,7 +18,7 @@ from extender.adapters.class_file import ClassFile
 from extender.adapters.collector import Collector
 from extender.adapters.frames import HEAD_BYTES, Assignment, Look
 from extender.adapters.kube_lease import KubeLease
-from extender.adapters.kube_watch import KubeWatch
+from extender.adapters.kube_watch import RESOURCES, KubeWatch
 from extender.adapters.simulated import simulated
 from extender.adapters.telemetry_feed import TelemetryFeed
 from extender.decision.changes import Change, ClockTicked
@@ -119,6 +119,25 @@ def test_watch_tick_goes_on_after_an_unexpected_exception() -> None:
     stop.set()
     thread.join(5)
     assert restarts(metrics, "tick") == 1.0
+
+
+def test_watch_lists_again_after_an_unexpected_exception_and_says_meanwhile_that_nothing_is_heard() -> None:
+    live, metrics = LiveCluster(GPU), Metrics()
+    watch = KubeWatch(kubernetes.client.ApiClient(), live, Kube(), metrics, quick(metrics))
+    listed, silent = threading.Event(), list[bool]()
+
+    def list_(_resource: object) -> str:
+        silent.append("nodes" in live.snapshot.silent)
+        listed.set()
+        watch.stop()
+        return "1"
+
+    watch._list = Faulty(list_)  # type: ignore[method-assign]
+    watch._stream = lambda resource, version: iter(())  # type: ignore[method-assign]
+    thread = watch._supervisor.start("watch-nodes", lambda: watch._follow(RESOURCES[0]), watch._stop)
+    assert listed.wait(5)
+    thread.join(5)
+    assert (silent, restarts(metrics, "watch-nodes")) == ([True], 1.0)
 
 
 def test_telemetry_tick_goes_on_after_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
