@@ -166,7 +166,9 @@ class DebugApi:
         snapshot = self._live.snapshot
         notes = notes_by_node(snapshot)
         rows = [{**node_summary(snapshot.views[name]), "set_aside": notes.get(name, [])} for name in sorted(snapshot.views)]
-        rows += [{"node": name, "problem": "it could not be evaluated", "set_aside": notes[name]} for name in nodes_without_view(snapshot)]
+        for name in nodes_without_view(snapshot):
+            problem = "it could not be evaluated"
+            rows.append({"node": name, "topology": f"topology unknown: {problem}", "problem": problem, "set_aside": notes[name]})
         return _json({"nodes": rows, "set_aside": set_aside_answer(snapshot)})
 
     def node(self, name: str) -> Response:

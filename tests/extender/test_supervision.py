@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ from extender.adapters.class_file import ClassFile
 from extender.adapters.collector import Collector
 from extender.adapters.frames import HEAD_BYTES, Assignment, Look
 from extender.adapters.kube_lease import KubeLease
-from extender.adapters.kube_watch import RESOURCES, KubeWatch
+from extender.adapters.kube_watch import RESOURCES, KubeWatch, Resource
 from extender.adapters.simulated import simulated
 from extender.adapters.telemetry_feed import TelemetryFeed
 from extender.decision.changes import Change, ClockTicked
@@ -132,8 +133,11 @@ def test_watch_lists_again_after_an_unexpected_exception_and_says_meanwhile_that
         watch.stop()
         return "1"
 
+    def stream(resource: Resource, version: str) -> Iterator[str]:
+        return iter(())
+
     watch._list = Faulty(list_)  # type: ignore[method-assign]
-    watch._stream = lambda resource, version: iter(())  # type: ignore[method-assign]
+    watch._stream = stream  # type: ignore[method-assign]
     thread = watch._supervisor.start("watch-nodes", lambda: watch._follow(RESOURCES[0]), watch._stop)
     assert listed.wait(5)
     thread.join(5)
