@@ -17,6 +17,12 @@ class DocumentError(FabricwiseError):
 MOST_LEVELS = 100
 """Kubernetes objects nest some twenty levels deep."""
 
+MOST_REPEATED = 10_000
+"""Values that aliases may repeat in one text: a manifest shares a few labels, not a book."""
+
+MOST_DIGITS = 400
+"""Characters of a plain number; YAML 1.1 reads `1:1:1` in base sixty, in time that grows with the square of its length."""
+
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Safe YAML that leaves times as text, as JSON does: kubectl prints them unquoted."""
@@ -28,17 +34,68 @@ _PlainLoader.yaml_implicit_resolvers = {
 }
 
 
-def _check_depth(text: str | bytes, where: str) -> None:
-    """libyaml builds nested nodes by recursion in C, which no RecursionError stops: look at the events first."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_PlainLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MOST_LEVELS:
-                line = event.start_mark.line + 1 if event.start_mark else "?"
-                raise DocumentError(f"{where}: nested deeper than {MOST_LEVELS} levels on line {line}")
+class _Measure:
+    """Adds up what a document becomes, from its events, before anything is built of it."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._open: list[tuple[str | None, int]] = []
+        """Collections that have begun: anchor, and nodes counted before it."""
+        self._nodes = 0
+        """Nodes so far, those that aliases repeat included."""
+        self._written = 0
+        self._sizes: dict[str, int | None] = {}
+        """Anchor -> nodes of what it names; None while that has not ended."""
+
+    def take(self, event: yaml.Event) -> None:
+        """One more event. Raises DocumentError where a bound is passed."""
+        if isinstance(event, yaml.AliasEvent):
+            anchor = event.anchor or ""
+            size = self._sizes.get(anchor, 1)
+            if size is None:
+                raise DocumentError(f"{self._where}: alias *{anchor[:40]} on line {_line(event)} stands inside what it names")
+            self._nodes += size
+            if self._nodes - self._written > MOST_REPEATED:
+                raise DocumentError(
+                    f"{self._where}: aliases repeat more than {MOST_REPEATED} values by line {_line(event)}; write the values out"
+                )
+        elif isinstance(event, yaml.ScalarEvent):
+            self._count()
+            if event.anchor:
+                self._sizes[event.anchor] = 1
+            if event.implicit[0] and len(event.value) > MOST_DIGITS and not event.value.strip("0123456789_:.+-"):
+                raise DocumentError(f"{self._where}: a number of {len(event.value)} characters on line {_line(event)}")
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._open.append((event.anchor, self._nodes))
+            self._count()
+            if event.anchor:
+                self._sizes[event.anchor] = None
+            if len(self._open) > MOST_LEVELS:
+                raise DocumentError(f"{self._where}: nested deeper than {MOST_LEVELS} levels on line {_line(event)}")
         elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+            name, before = self._open.pop()
+            if name:
+                self._sizes[name] = self._nodes - before
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._sizes = {}
+
+    def _count(self) -> None:
+        self._nodes += 1
+        self._written += 1
+
+
+def _line(event: yaml.Event) -> int | str:
+    return event.start_mark.line + 1 if event.start_mark else "?"
+
+
+def _check(text: str | bytes, where: str) -> None:
+    """Raises DocumentError where the text nests too deep, or grows too large by aliases.
+
+    libyaml builds nested nodes by recursion in C, which no RecursionError stops; and 500 bytes of aliases are billions of values.
+    """
+    measure = _Measure(where)
+    for event in yaml.parse(text, Loader=_PlainLoader):
+        measure.take(event)
 
 
 def load_documents(text: str | bytes, where: str) -> list[Any]:
@@ -48,7 +105,7 @@ def load_documents(text: str | bytes, where: str) -> list[Any]:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass  # YAML, or several JSON documents, which YAML reads too
     try:
-        _check_depth(text, where)
+        _check(text, where)
         return [document for document in yaml.load_all(text, Loader=_PlainLoader) if document is not None]
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise DocumentError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())[:300]}") from error

@@ -58,6 +58,14 @@ class Metrics:
         )
         self.fenced = Gauge("fabricwise_fenced_gpus", "GPUs fenced for a fatal error", registry=self.registry)
         self.woken = Counter("fabricwise_woken_pods", "Pending pods woken, a rejection being cured", ["outcome"], registry=self.registry)
+        self.set_aside = Counter(
+            "fabricwise_objects_set_aside", "Objects, nodes and steps that failed and were set aside", ["kind", "stage"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.loop_restarts = Counter(
+            "fabricwise_loop_restarts", "Loops that ended with an unexpected error and were started again", ["loop"], registry=self.registry
+        )
+        self.loops_down = Gauge("fabricwise_loops_down", "Loops that fail again and again", registry=self.registry)
         self.stale = Gauge("fabricwise_stale_topologies", "Nodes whose GpuTopology status is too old", registry=self.registry)
 
     def observe_outcome(self, outcome: Outcome) -> None:

@@ -6,17 +6,18 @@ import gc
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import uvicorn
 from fastapi import FastAPI
 
 from extender.binding import Binder
 from extender.decision.answers import ranker, rules, tuning
-from extender.decision.cluster import NodeDefaults, Snapshot
+from extender.decision.cluster import NodeDefaults, NodeState, Snapshot
 from extender.decision.cycle import World, demand_in
+from extender.decision.demand import Demand
 from extender.decision.judge import Judge
-from extender.decision.outcomes import became_known, compare
+from extender.decision.outcomes import Known, became_known, compare
 from extender.decision.reasons import Rejection
 from extender.decision.record import record_of
 from extender.decision.targets import NO_TARGETS, TargetRules, selector
@@ -25,7 +26,9 @@ from extender.errors import SettingsError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.reports import Reports
+from extender.set_aside import SetAsideLog
 from extender.settings import Settings, Tls
+from extender.supervision import Supervisor
 from extender.tls import ServerTls
 from extender.waking import Waker
 from extender.web.debug_api import DebugApi
@@ -46,6 +49,8 @@ class Service:
     waker: Waker
     health: FastAPI
     """Health and metrics alone."""
+    supervisor: Supervisor
+    """Runs the loops; says which of them stay down."""
 
 
 def node_defaults(settings: Settings) -> NodeDefaults:
@@ -74,20 +79,42 @@ def target_rules(settings: Settings) -> TargetRules:
     return TargetRules(dcgm, said.dcgm.port, said.dcgm.path, own.enabled, engines if own.enabled else (), own.port, own.path)
 
 
-def observe_outcomes(log: DecisionLog, metrics: Metrics, reports: Reports, before: Snapshot, after: Snapshot) -> None:
-    """Compare what pods really got with what was predicted, for those that we decided about."""
-    for known in became_known(before, after):
-        predicted, bound = log.predicted(known.key, known.node), after.pods.get(known.key)
-        if predicted is not None:
-            outcome = compare(known, predicted[1])
-            log.add_outcome(outcome)
-            metrics.observe_outcome(outcome)
-        floor = max([bound.floor_gbps or 0.0, predicted[0].wishes.min_busbw_gbps or 0.0 if predicted else 0.0]) if bound else 0.0
-        if known.busbw_gbps is not None and known.busbw_gbps < floor and reports.floor_missed is not None and reports.is_leading:
-            reports.floor_missed(known, floor)
+def observe_outcomes(
+    log: DecisionLog, metrics: Metrics, reports: Reports, before: Snapshot, after: Snapshot, set_aside: SetAsideLog | None = None
+) -> None:
+    """Compare what pods really got with what was predicted, for those that we decided about. Each pod by itself."""
+    aside = set_aside or SetAsideLog(metrics)
+    for known in _became_known(before, after, aside):
+        aside.guard("pods", "observe", known.key, _observe_outcome, log, metrics, reports, after, known)
 
 
-def observe_placements(log: DecisionLog, settings: Settings, judge: Judge, reports: Reports, before: Snapshot, after: Snapshot) -> None:
+def _became_known(before: Snapshot, after: Snapshot, aside: SetAsideLog) -> list[Known]:
+    """As `became_known`; where it raises, node by node, so that one node hides no pods of others."""
+    found: list[Known] = []
+
+    def look(state: Snapshot) -> None:
+        found.extend(became_known(before, state))
+
+    if not aside.guard("snapshot", "observe", "*", look, after):
+        for name in sorted(after.changed):
+            aside.guard("nodes", "observe", name, look, replace(after, changed=frozenset((name,))))
+    return found
+
+
+def _observe_outcome(log: DecisionLog, metrics: Metrics, reports: Reports, after: Snapshot, known: Known) -> None:
+    predicted, bound = log.predicted(known.key, known.node), after.pods.get(known.key)
+    if predicted is not None:
+        outcome = compare(known, predicted[1])
+        log.add_outcome(outcome)
+        metrics.observe_outcome(outcome)
+    floor = max([bound.floor_gbps or 0.0, predicted[0].wishes.min_busbw_gbps or 0.0 if predicted else 0.0]) if bound else 0.0
+    if known.busbw_gbps is not None and known.busbw_gbps < floor and reports.floor_missed is not None and reports.is_leading:
+        reports.floor_missed(known, floor)
+
+
+def observe_placements(
+    log: DecisionLog, settings: Settings, judge: Judge, reports: Reports, before: Snapshot, after: Snapshot, set_aside: SetAsideLog
+) -> None:
     """Leave the record of a decision on pods that have just been bound, once, and unless the bind verb has done so already.
 
     Where another replica decided, the record is made anew from the state before: what is decided alike is written alike.
@@ -95,19 +122,24 @@ def observe_placements(log: DecisionLog, settings: Settings, judge: Judge, repor
     if reports.placed is None or before.pods is after.pods or not reports.is_leading:
         return
     for key in before.pending.keys() - after.pending.keys():
-        waited = before.pending[key]
-        bound = after.pods.get(key)
-        if bound is None or bound.recorded or settings.is_foreign(waited.pod.spec.scheduler_name):
-            continue
-        record, view = log.record(key), before.views.get(bound.node)
-        if record is None or record.node != bound.node:
-            if view is None:
-                continue
-            demand = demand_in(before, waited.pod, settings.resource)
-            if isinstance(demand, Rejection):
-                continue
-            record = record_of(key, bound.node, judge.judge(demand, view.state).evidence)
-        reports.placed(bound, record)
+        set_aside.guard("pods", "observe", key, _observe_placement, log, settings, judge, reports, before, after, key)
+
+
+def _observe_placement(
+    log: DecisionLog, settings: Settings, judge: Judge, reports: Reports, before: Snapshot, after: Snapshot, key: str
+) -> None:
+    waited, bound = before.pending[key], after.pods.get(key)
+    if bound is None or bound.recorded or settings.is_foreign(waited.pod.spec.scheduler_name) or reports.placed is None:
+        return
+    record, view = log.record(key), before.views.get(bound.node)
+    if record is None or record.node != bound.node:
+        if view is None:
+            return
+        demand = demand_in(before, waited.pod, settings.resource)
+        if isinstance(demand, Rejection):
+            return
+        record = record_of(key, bound.node, judge.judge(demand, view.state).evidence)
+    reports.placed(bound, record)
 
 
 def build_service(
@@ -116,26 +148,32 @@ def build_service(
     """An extender over a live cluster (an empty one unless given), not yet serving."""
     metrics = metrics or Metrics()
     log = DecisionLog(settings.limits.decision_log_bytes)
-    judge, by_weight = Judge(rules(settings)), ranker(settings.scoring)
+    set_aside, supervisor = SetAsideLog(metrics), Supervisor(metrics)
+
+    def failed(demand: Demand, state: NodeState, error: Exception) -> None:
+        set_aside.note("nodes", "evaluate", f"{state.allocatable} x {state.product or 'GPU'}, {demand.total} requested", error)
+
+    judge, by_weight = Judge(rules(settings), threading.RLock(), failed), ranker(settings.scoring, threading.Lock())
     world = World(judge, settings.resource, node_defaults(settings))
     live = live or LiveCluster(settings.resource, prepare=judge.prepare, defaults=world.defaults)
     reports = Reports()
-    waker = Waker(live, judge, settings.waking, metrics, reports, settings.resource)
+    waker = Waker(live, judge, settings.waking, metrics, reports, settings.resource, supervisor, set_aside)
 
     def observe(before: Snapshot, after: Snapshot) -> None:
-        observe_outcomes(log, metrics, reports, before, after)
-        observe_placements(log, settings, judge, reports, before, after)
-        waker.observe(before, after)
+        set_aside.guard("snapshot", "observe outcomes", "*", observe_outcomes, log, metrics, reports, before, after, set_aside)
+        set_aside.guard("snapshot", "observe placements", "*", observe_placements, log, settings, judge, reports, before, after, set_aside)
+        set_aside.guard("snapshot", "observe waiting pods", "*", waker.observe, before, after)
 
+    live.note = set_aside.note
     live.observe = observe
     app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
     binder = Binder(live, world, settings, log, reports)
     app.include_router(scheduler_api(live, world, by_weight, settings, metrics, log, waker, binder).router())
-    debug = DebugApi(live, judge, by_weight, settings, metrics, log, reports)
+    debug = DebugApi(live, judge, by_weight, settings, metrics, log, reports, supervisor)
     app.include_router(debug.router())
     health = FastAPI(title="Fabricwise health", openapi_url=None)
     health.include_router(debug.health_router())
-    return Service(settings, live, metrics, app, reports, waker, health)
+    return Service(settings, live, metrics, app, reports, waker, health, supervisor)
 
 
 def serve_health(service: Service, host: str) -> None:

@@ -51,7 +51,7 @@ def _wire(service: Service, client: Client) -> KubeLease | None:
     reports.bind, reports.pod = binding.bind, binding.pod
     if not settings.lease.enabled:
         return None
-    lease = KubeLease(KubeObjects(client, settings.lease.duration_seconds / 3), settings.lease)
+    lease = KubeLease(KubeObjects(client, settings.lease.duration_seconds / 3), settings.lease, supervisor=service.supervisor)
     reports.leading = lease.is_leading
     return lease
 
@@ -61,7 +61,7 @@ def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> So
     if cluster == "kube":
         client = api_client(kubeconfig)
         lease = _wire(service, client)
-        watch = KubeWatch(client, service.live, service.settings.kube, service.metrics)
+        watch = KubeWatch(client, service.live, service.settings.kube, service.metrics, service.supervisor)
         watch.start()
         if lease is not None:
             lease.start()
@@ -85,7 +85,7 @@ def measured(service: Service, usual: str) -> TelemetryFeed | None:
         return None
     if source == "prometheus" and not said.prometheus.url:
         raise SettingsError("settings: telemetry.source is prometheus but telemetry.prometheus.url is empty")
-    feed = TelemetryFeed(service.live, msgspec.structs.replace(said, source=source), service.metrics)
+    feed = TelemetryFeed(service.live, msgspec.structs.replace(said, source=source), service.metrics, service.supervisor)
     service.reports.telemetry = feed.status
     feed.start()
     return feed

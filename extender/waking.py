@@ -10,7 +10,6 @@ asked about. Only the replica that leads wakes; one that begins to lead looks at
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
@@ -25,9 +24,9 @@ from extender.decision.judge import Judge
 from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.reports import Reports
+from extender.set_aside import SetAsideLog
 from extender.settings import Waking
-
-log = logging.getLogger("fabricwise.waking")
+from extender.supervision import Supervisor
 
 MOST_NAMES = 64
 """Of a pod that was refused on more nodes, the names are not kept: five thousand pods times five thousand names are gigabytes."""
@@ -62,8 +61,10 @@ class Waker:
     """Remembers rejected pods, and has those woken that a change of state helps. Nothing here is on a verb's path but `rejected`."""
 
     def __init__(
-        self, live: LiveCluster, judge: Judge, settings: Waking, metrics: Metrics, reports: Reports, resource: str = "nvidia.com/gpu"
-    ) -> None:
+        self, live: LiveCluster, judge: Judge, settings: Waking, metrics: Metrics, reports: Reports, resource: str = "nvidia.com/gpu",
+        supervisor: Supervisor | None = None, set_aside: SetAsideLog | None = None,
+    ) -> None:  # fmt: skip
+        self._supervisor, self._aside = supervisor or Supervisor(metrics), set_aside or SetAsideLog(metrics)
         self._resource = resource
         self._live, self._judge, self._settings, self._metrics, self._reports = live, judge, settings, metrics, reports
         self._lock = threading.Lock()
@@ -105,8 +106,7 @@ class Waker:
         while len(self._waiting) > self._settings.max_pods:
             self._waiting.popitem(last=False)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="waking", daemon=True)
-            self._thread.start()
+            self._thread = self._supervisor.start("waking", self._run)
 
     def accepted(self, uid: str) -> None:
         """A filter call found the pod a node."""
@@ -146,7 +146,7 @@ class Waker:
                     self._add(Waiting(meta.namespace or "default", meta.name, key, None, None))
 
     def _run(self) -> None:
-        """Woken one by one, at the configured rate."""
+        """Woken one by one, at the configured rate. What raises for one pod or one demand is set aside; all else is for the supervisor."""
         pause = 1.0 / self._settings.max_per_second
         while True:
             try:
@@ -156,8 +156,6 @@ class Waker:
                     self._note_cured(self._cured.get_nowait())
             except queue.Empty:
                 pass
-            except Exception:  # a bug must not silently end the waking
-                log.exception("waking: unexpected")
             if self._led and self._wake_next():
                 time.sleep(pause)
 
@@ -178,13 +176,16 @@ class Waker:
         if not self._led:
             return
         for demand, pods in self._by_demand().items():
-            cured = frozenset(name for name in moved.all if self._cures(demand, moved.before, moved.after, name))
-            for pod in pods if cured else ():
-                helped = cured if moved.seconds - pod.rejected_seconds < LAG_SECONDS else cured & moved.unheard
-                if helped if pod.nodes is None else helped & pod.nodes:
-                    with self._lock:
-                        if pod.uid in self._waiting:
-                            self._due[pod.uid] = None
+            self._aside.guard("pods", "requeue", ", ".join(pod.uid for pod in pods[:3]), self._note_cured_of, demand, pods, moved)
+
+    def _note_cured_of(self, demand: Demand, pods: list[Waiting], moved: _Moved) -> None:
+        cured = frozenset(name for name in moved.all if self._cures(demand, moved.before, moved.after, name))
+        for pod in pods if cured else ():
+            helped = cured if moved.seconds - pod.rejected_seconds < LAG_SECONDS else cured & moved.unheard
+            if helped if pod.nodes is None else helped & pod.nodes:
+                with self._lock:
+                    if pod.uid in self._waiting:
+                        self._due[pod.uid] = None
 
     def _by_demand(self) -> dict[Demand, list[Waiting]]:
         """Who waits, by what they ask for: thousands of pods ask for a few things. Made anew only where somebody came or went."""
@@ -203,7 +204,11 @@ class Waker:
         if pod.demand is None:
             snapshot = self._live.snapshot
             pending = snapshot.pending.get(pod.uid)
-            found = demand_in(snapshot, pending.pod, self._resource) if pending else None
+            try:
+                found = demand_in(snapshot, pending.pod, self._resource) if pending else None
+            except Exception as error:  # this pod waits for its own events; the others are looked at
+                self._aside.note("pods", "requeue", pod.uid, error)
+                found = None
             pod.demand = found if isinstance(found, Demand) else None
         return pod.demand
 
@@ -229,12 +234,19 @@ class Waker:
                 continue
             if not self._fits(pod):
                 continue
-            self._wake(pod, now)
+            self._aside.guard("pods", "requeue", pod.uid, self._wake, pod, now)
             return True
         return False
 
     def _fits(self, pod: Waiting) -> bool:
-        """An earlier one may have taken the place meanwhile."""
+        """Whether a node would take the pod now; an earlier one may have taken the place meanwhile. False where that cannot be told."""
+        try:
+            return self._would_fit(pod)
+        except Exception as error:
+            self._aside.note("pods", "requeue", pod.uid, error)
+            return False
+
+    def _would_fit(self, pod: Waiting) -> bool:
         demand, views = self._demand(pod), self._live.snapshot.views
         names = views if pod.nodes is None else [name for name in pod.nodes if name in views]
         return demand is not None and any(self._judge.judge(demand, views[name].state).feasible for name in names)

@@ -13,6 +13,12 @@ from enum import StrEnum
 MAX_GPUS = 16
 """Most GPUs in one machine: HGX-2, DGX-2 and p2.16xlarge have sixteen, and masks stay small."""
 
+MAX_NICS = 64
+"""Most network adapters in one machine; twelve are the most in a known one."""
+
+MAX_LINKS = 36
+"""Most NVLinks of one GPU. Source: nvml.h, NVML_NVLINK_MAX_LINKS."""
+
 
 class TopologyError(ValueError):
     """Text, a record or a machine that contradicts itself; the message says what and where."""

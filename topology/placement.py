@@ -28,6 +28,9 @@ SIZES = (1, 2, 4, 8)
 DEFAULT_SIZE_MIX: Mapping[int, float] = dict.fromkeys(SIZES, 0.25)
 """How often later pods ask for 1, 2, 4, 8 GPUs, until told otherwise."""
 
+MOST_ANSWERS = 8_192
+"""Answers of one kind that a table keeps, the latest. All of a machine of eight GPUs are some thousand; sixteen would have a million."""
+
 _MOST_KINDS = 2_000
 """Kinds of sets that a table computes beforehand. Machines of eight GPUs have at most 255."""
 
@@ -41,27 +44,26 @@ class Placement:
 
 
 class SetTable:
-    """How good every set of a machine shape is, and what remains without it. Immutable to who asks: an answer that was
-    not computed beforehand is computed once, and never changes. Sets are masks of the positions of one such machine."""
+    """How good every set of a machine shape is, and what remains without it. Immutable to the caller: an answer that was not
+    computed beforehand is computed when asked for, and is always the same. Sets are masks of the positions of one such machine.
+
+    `lru_cache` bounds what is kept, and is safe in several threads."""
 
     def __init__(self, fabric: Fabric, looks: Looks) -> None:
         self.size, self._fabric, self._matrix = fabric.size, fabric, looks.matrix
         self._twins = twin_classes(looks.matrix)
         self._class_masks = tuple(mask_of(members) for members in self._twins)
-        self._by_kind: dict[tuple[int, ...], AllReduce | None] = {}
         self._by_look: dict[int, AllReduce | None] = {}
-        self._by_mask: dict[int, AllReduce | None] = {}
-        self._effective: dict[tuple[int, str], float | None] = {}
-        self._extremes: dict[tuple[int, int], tuple[Placement, Placement] | None] = {}
-        self._capability: dict[tuple[int, int], float] = {}
+        remembered = lru_cache(maxsize=MOST_ANSWERS)
+        self._of_kind = remembered(self._kind_performance)
+        self._by_mask = remembered(lambda mask: self._of_kind(self._kind(mask)))
+        self._effective = remembered(self._effective_performance)
+        self._extremes = remembered(self._search)
+        self._capability = remembered(self._share)
 
     def all_reduce(self, mask: int) -> AllReduce | None:
         """Performance of a set; None for fewer than two GPUs."""
-        try:
-            return self._by_mask[mask]
-        except KeyError:
-            found = self._by_mask[mask] = self._of_kind(self._kind(mask))
-            return found
+        return self._by_mask(mask)
 
     @property
     def distinct(self) -> tuple[AllReduce | None, ...]:
@@ -70,27 +72,27 @@ class SetTable:
 
     def effective_gbps(self, mask: int, messages: str) -> float | None:
         """Bus bandwidth over a mix of message sizes, as `bandwidth.mix_of` names it; None for fewer than two GPUs."""
-        key = (mask, messages)
-        if key not in self._effective:
-            found = self.all_reduce(mask)
-            self._effective[key] = found.effective_gbps(mix_of(messages)) if found else None
-        return self._effective[key]
+        return self._effective(mask, messages)
+
+    def _effective_performance(self, mask: int, messages: str) -> float | None:
+        found = self.all_reduce(mask)
+        return found.effective_gbps(mix_of(messages)) if found else None
 
     def _kind(self, mask: int) -> tuple[int, ...]:
         """How many GPUs of each class of twins: sets of one kind are alike."""
         return tuple((mask & members).bit_count() for members in self._class_masks)
 
-    def _of_kind(self, kind: tuple[int, ...]) -> AllReduce | None:
+    def _kind_performance(self, kind: tuple[int, ...]) -> AllReduce | None:
         """Sets of different kinds can still be alike, for instance the two halves of a board; they are computed once too."""
         if sum(kind) < 2:
             return None
-        if kind not in self._by_kind:
-            members = positions_of(self._first_of(kind, (1 << self.size) - 1))
-            look = fingerprint(self._matrix, members)
-            if look not in self._by_look:
-                self._by_look[look] = all_reduce(self._fabric, members)
-            self._by_kind[kind] = self._by_look[look]
-        return self._by_kind[kind]
+        members = positions_of(self._first_of(kind, (1 << self.size) - 1))
+        look, known = fingerprint(self._matrix, members), self._by_look
+        if look not in known:
+            if len(known) >= MOST_ANSWERS:
+                known = self._by_look = {}  # begun anew, never emptied: another thread may be reading it
+            known[look] = all_reduce(self._fabric, members)
+        return known[look]
 
     def _first_of(self, kind: tuple[int, ...], free: int) -> int:
         """The set of a kind with the lowest positions out of `free`."""
@@ -102,10 +104,7 @@ class SetTable:
     def extremes(self, free: int, size: int) -> tuple[Placement, Placement] | None:
         """Best and worst set of `size` GPUs out of `free`; None where it does not fit. Exact, but for machines of more than
         eight GPUs with hardly two alike: there, of every set that grows from one GPU by the nearest or the farthest."""
-        key = (free, size)
-        if key not in self._extremes:
-            self._extremes[key] = self._search(free, size)
-        return self._extremes[key]
+        return self._extremes(free, size)
 
     def _search(self, free: int, size: int) -> tuple[Placement, Placement] | None:
         if not 1 <= size <= free.bit_count():
@@ -163,17 +162,16 @@ class SetTable:
         GPUs, times its quality min(1, busbw / REFERENCE_GBPS). A single GPU has no links to judge: its quality is 1/2,
         so that a half-broken board is the cheaper place for it.
         """
-        key = (free, size)
-        if key not in self._capability:
-            found = self.extremes(free, size)
-            if found is None:
-                self._capability[key] = 0.0
-            elif size == 1:
-                self._capability[key] = 0.5 * free.bit_count() / self.size
-            else:
-                quality = min(1.0, (found[0].busbw_gbps or 0.0) / REFERENCE_GBPS)
-                self._capability[key] = size / self.size * quality + self.capability_of(free & ~found[0].mask, size)
-        return self._capability[key]
+        return self._capability(free, size)
+
+    def _share(self, free: int, size: int) -> float:
+        found = self.extremes(free, size)
+        if found is None:
+            return 0.0
+        if size == 1:
+            return 0.5 * free.bit_count() / self.size
+        quality = min(1.0, (found[0].busbw_gbps or 0.0) / REFERENCE_GBPS)
+        return size / self.size * quality + self.capability_of(free & ~found[0].mask, size)
 
     def warm(self) -> None:
         """Compute beforehand: all of a machine of up to eight GPUs; every kind of set of a larger one."""
@@ -279,7 +277,7 @@ _SHAPES: dict[_Shape, tuple[SetTable, tuple[int, ...]]] = {}
 _MOST_SHAPES = 512
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_MOST_SHAPES)
 def _table_of(key: Machine) -> PlacementTable:
     fabric = build_fabric(key)
     looks = looks_of(fabric)

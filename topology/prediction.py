@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from itertools import combinations, islice
 from math import comb
 
@@ -100,14 +101,25 @@ class _Draw:
     hazard: bool = False
 
 
+MOST_REMEMBERED = 4_096
+"""Predictions that a predictor of up to eight GPUs keeps; all of one container each are 1,024."""
+
+MOST_REMEMBERED_LARGE = 512
+"""The same of a larger machine, where one prediction may have `MOST_OUTCOMES` outcomes: some 50 MB at most."""
+
+
 class Predictor:
-    """Predictions over one score matrix, memoised: a machine shape owns one and all its nodes share it."""
+    """Predictions over one score matrix, the latest of which are kept: a machine shape owns one and all its nodes share it.
+
+    `lru_cache` bounds what is kept, and is safe in several threads: at worst two of them make the same prediction.
+    """
 
     def __init__(self, scores: tuple[tuple[int, ...], ...], numa: tuple[int | None, ...] = (), mig: bool = False) -> None:
         """`scores` per pair and `numa` node per position; `mig`: some GPU is in MIG mode, which switches best-effort off."""
         self._scores, self._numa, self._mig = scores, numa or (None,) * len(scores), mig
-        self._draws: dict[tuple[int, int, int, bool], _Draw] = {}
-        self._predictions: dict[tuple[int, Steps, Kubelet], Prediction] = {}
+        most = MOST_REMEMBERED if len(scores) <= MOST_ROTATED else MOST_REMEMBERED_LARGE
+        self._prefer = lru_cache(maxsize=most)(self._draw)
+        self._remembered = lru_cache(maxsize=most)(self._allocate)
 
     def predict(self, free: int, steps: Steps, kubelet: Kubelet = USUAL) -> Prediction:
         """The distribution for a pod whose containers are served in the order of `steps`.
@@ -115,10 +127,7 @@ class Predictor:
         What an init container held is reused first, in no particular order, by whoever comes next, and the plugin must
         include it in what it prefers.
         """
-        key = (free, steps, kubelet)
-        if key not in self._predictions:
-            self._predictions[key] = self._allocate(free, steps, kubelet)
-        return self._predictions[key]
+        return self._remembered(free, steps, kubelet)
 
     def _allocate(self, free: int, steps: Steps, kubelet: Kubelet) -> Prediction:
         approximate = hazard = False
@@ -157,12 +166,6 @@ class Predictor:
         if aligned.bit_count() == needed:
             return _Draw({aligned | reusable: 1.0})
         return self._prefer(free | reusable, reusable | aligned, size, plugin)
-
-    def _prefer(self, available: int, required: int, size: int, plugin: bool) -> _Draw:
-        key = (available, required, size, plugin)
-        if key not in self._draws:
-            self._draws[key] = self._draw(available, required, size, plugin)
-        return self._draws[key]
 
     def _draw(self, available: int, required: int, size: int, plugin: bool) -> _Draw:
         """One container's set: the policy over every rotation of the available list, equally likely."""

@@ -7,20 +7,32 @@ the field, never a half-read machine.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from topology.fabric import fabric_name
-from topology.hardware import FabricDomain, Gpu, Machine, MigInstance, Nic, PciePath, TopologyError, mask_of
+from topology.hardware import (
+    MAX_GPUS,
+    MAX_LINKS,
+    MAX_NICS,
+    FabricDomain,
+    Gpu,
+    Machine,
+    MigInstance,
+    Nic,
+    PciePath,
+    TopologyError,
+    mask_of,
+)
 from topology.placement import table_for
 
 GROUP, VERSION, KIND, PLURAL = "fabricwise.dev", "v1alpha1", "GpuTopology", "gputopologies"
 API_VERSION = f"{GROUP}/{VERSION}"
-MAX_LINKS = 1024
-"""Most NVLinks in `oneSidedLinks`; the CRD has the same bound."""
 MAX_REASON_LENGTH = 512
 """Most characters of `status.allocationsUnknown`; the CRD has the same bound."""
 
@@ -79,99 +91,136 @@ class TopologyRecord:
     status: DeviceStatus | None = None
 
 
+GENERATIONS = 16
+"""Highest generation of PCIe or NVLink that is accepted: PCIe 7 and NVLink 6 are announced; both bounds leave room."""
+
+MAX_MEMORY_BYTES = 1 << 50
+"""Most memory of one GPU that is accepted: 1 PiB."""
+
+MAX_COUNT = 1 << 53
+"""Largest error count that is accepted: a JSON number above it is not exact in every reader."""
+
+OBSERVED_AT = r"[12][0-9]{3}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+"""RFC 3339 with a zone. A time without a zone is a different moment on every machine that reads it."""
+
+_LINK_COUNT = r"([0-9]|[12][0-9]|3[0-6])"
+LINK_ROW = rf"{_LINK_COUNT}( {_LINK_COUNT})*"
+PATH_ROW = r"([X?]|PIX|PXB|PHB|NODE|SYS)( ([X?]|PIX|PXB|PHB|NODE|SYS))*"
+
+# The bounds of every field. manifests/crd/gputopologies.yaml states the same ones, and a test compares the two: an object that the API
+# server accepts is an object that can be read, and costs a bounded amount of memory and time.
+_Index = Annotated[int, Meta(ge=0, le=255)]
+_Numa = Annotated[int, Meta(ge=0, le=1023)]
+_Links = Annotated[int, Meta(ge=0, le=MAX_LINKS)]
+_Generation = Annotated[int, Meta(ge=1, le=GENERATIONS)]
+_Width = Annotated[int, Meta(ge=1, le=32)]
+_Bytes = Annotated[int, Meta(ge=1, le=MAX_MEMORY_BYTES)]
+_Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+_Number = Annotated[int, Meta(ge=0, le=MAX_GPUS)]
+_Gbps = Annotated[float, Meta(ge=0, le=1_000_000)]
+_Clique = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+_Name = Annotated[str, Meta(max_length=256)]
+_Text = Annotated[str, Meta(max_length=1024)]
+_PathRow = Annotated[str, Meta(max_length=400, extra_json_schema={"pattern": f"^{PATH_ROW}$"})]
+_LinkRow = Annotated[str, Meta(max_length=64, extra_json_schema={"pattern": f"^{LINK_ROW}$"})]
+_Time = Annotated[str, Meta(max_length=64, extra_json_schema={"pattern": f"^{OBSERVED_AT}$"})]
+_CpuList = Annotated[str, Meta(max_length=4096)]
+_Capability = Annotated[str, Meta(max_length=16)]
+
+
 class _Wire(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
     pass
 
 
 class _WireMig(_Wire, frozen=True):
-    uuid: str
-    profile: str | None = None
-    memory_bytes: int | None = None
+    uuid: _Name
+    profile: _Name | None = None
+    memory_bytes: _Bytes | None = None
 
 
 class _WireDomain(_Wire, frozen=True):
-    cluster_uuid: str
-    clique_id: int
-    state: str
+    cluster_uuid: _Name
+    clique_id: _Clique
+    state: _Name
 
 
 class _WireGpu(_Wire, frozen=True):
-    index: int
-    uuid: str | None = None
-    product: str | None = None
-    memory_bytes: int | None = None
-    pci_bus_id: str | None = None
-    numa_node: int | None = None
-    cpu_affinity: str | None = None
+    index: _Index
+    uuid: _Name | None = None
+    product: _Name | None = None
+    memory_bytes: _Bytes | None = None
+    pci_bus_id: _Name | None = None
+    numa_node: _Numa | None = None
+    cpu_affinity: _CpuList | None = None
     mig_enabled: bool | None = None
-    pcie_generation: int | None = None
-    pcie_width: int | None = None
-    nvlink_generation: int | None = None
-    switch_links: int | None = None
-    dead_links: int | None = None
-    compute_capability: str | None = None
+    pcie_generation: _Generation | None = None
+    pcie_width: _Width | None = None
+    nvlink_generation: _Generation | None = None
+    switch_links: _Links | None = None
+    dead_links: _Links | None = None
+    compute_capability: _Capability | None = None
     ecc_enabled: bool | None = None
     persistence_mode: bool | None = None
-    one_sided_links: Annotated[int, msgspec.Meta(ge=0, le=MAX_LINKS)] | None = None
-    mig_instances: list[_WireMig] = []
+    one_sided_links: _Links | None = None
+    mig_instances: Annotated[list[_WireMig], Meta(max_length=16)] = []
     fabric_domain: _WireDomain | None = None
 
 
 class _WireNic(_Wire, frozen=True):
-    name: str
-    device: str | None = None
-    numa_node: int | None = None
+    name: _Name
+    device: _Name | None = None
+    numa_node: _Numa | None = None
 
 
 class _WireSpec(_Wire, frozen=True):
-    gpus: list[_WireGpu]
-    nics: list[_WireNic] = []
-    pcie_paths: list[str] = []
-    nvlinks: list[str] = []
-    cpu_model: str | None = None
+    gpus: Annotated[list[_WireGpu], Meta(max_length=MAX_GPUS)]
+    nics: Annotated[list[_WireNic], Meta(max_length=MAX_NICS)] = []
+    pcie_paths: Annotated[list[_PathRow], Meta(max_length=MAX_GPUS + MAX_NICS)] = []
+    nvlinks: Annotated[list[_LinkRow], Meta(max_length=MAX_GPUS)] = []
+    cpu_model: _Name | None = None
     peer_to_peer: bool | None = None
-    driver_version: str | None = None
-    cuda_version: str | None = None
-    gpu_count: int | None = None
-    product: str | None = None
-    fabric: str | None = None
+    driver_version: _Name | None = None
+    cuda_version: _Name | None = None
+    gpu_count: _Number | None = None
+    product: _Name | None = None
+    fabric: _Name | None = None
 
 
 class _WireAllocation(_Wire, frozen=True):
-    index: int
-    pod_uid: str | None = None
-    pod_namespace: str | None = None
-    pod_name: str | None = None
+    index: _Index
+    pod_uid: _Name | None = None
+    pod_namespace: _Name | None = None
+    pod_name: _Name | None = None
 
 
 class _WireUnhealthy(_Wire, frozen=True):
-    index: int
-    reason: str = ""
+    index: _Index
+    reason: _Text = ""
 
 
 class _WireHealth(_Wire, frozen=True):
-    index: int
-    ecc_volatile: int | None = None
-    ecc_aggregate: int | None = None
+    index: _Index
+    ecc_volatile: _Count | None = None
+    ecc_aggregate: _Count | None = None
     retirement_pending: bool | None = None
     remap_failed: bool | None = None
-    throttle_reasons: list[str] = []
+    throttle_reasons: Annotated[list[_Name], Meta(max_length=64)] = []
 
 
 class _WireStatus(_Wire, frozen=True):
-    observed_at: str | None = None
-    free: list[int] | None = None
-    allocated: list[_WireAllocation] = []
-    unhealthy: list[_WireUnhealthy] = []
-    health: list[_WireHealth] = []
-    allocations_unknown: Annotated[str, msgspec.Meta(max_length=MAX_REASON_LENGTH)] | None = None
-    free_count: int | None = None
-    best2_gbps: float | None = msgspec.field(default=None, name="best2Gbps")
-    best4_gbps: float | None = msgspec.field(default=None, name="best4Gbps")
+    observed_at: _Time | None = None
+    free: Annotated[list[_Index], Meta(max_length=MAX_GPUS)] | None = None
+    allocated: Annotated[list[_WireAllocation], Meta(max_length=1024)] = []
+    unhealthy: Annotated[list[_WireUnhealthy], Meta(max_length=64)] = []
+    health: Annotated[list[_WireHealth], Meta(max_length=MAX_GPUS)] = []
+    allocations_unknown: Annotated[str, Meta(max_length=MAX_REASON_LENGTH)] | None = None
+    free_count: _Number | None = None
+    best2_gbps: _Gbps | None = msgspec.field(default=None, name="best2Gbps")
+    best4_gbps: _Gbps | None = msgspec.field(default=None, name="best4Gbps")
 
 
 class _WireMeta(msgspec.Struct, frozen=True):
-    name: str
+    name: Annotated[str, Meta(max_length=253)]
 
 
 class _WireTopology(_Wire, frozen=True):
@@ -184,14 +233,15 @@ def decode(manifest: object) -> TopologyRecord:
     """A GpuTopology as parsed JSON or YAML -> record. Raises TopologyError naming object and field."""
     name = "?"
     try:
-        wire = msgspec.convert(manifest, _WireTopology, strict=False)
+        wire = msgspec.convert(manifest, _WireTopology)
         name = wire.metadata.name
         machine = _machine(wire.spec)
         status = _status(wire.status, machine) if wire.status is not None else None
     except (msgspec.ValidationError, TopologyError, ValueError) as error:
         if isinstance(manifest, dict):
             metadata = manifest.get("metadata")
-            name = str(metadata.get("name", name)) if isinstance(metadata, dict) else name
+            told = metadata.get("name") if isinstance(metadata, dict) else None
+            name = told[:253] if isinstance(told, str) else name
         raise TopologyError(f"GpuTopology {name}: {error}") from error
     return TopologyRecord(name, machine, status)
 
@@ -231,16 +281,24 @@ def _path_row(row: str, place: int) -> tuple[PciePath | None, ...]:
     cells = row.split()
     for column, cell in enumerate(cells):
         if cell not in ("X", "?") and cell not in PciePath.__members__:
-            raise TopologyError(f"spec.pciePaths[{place}], column {column}: {cell!r} is none of X, ?, {', '.join(PciePath)}")
+            raise TopologyError(f"spec.pciePaths[{place}], column {column}: {cell[:40]!r} is none of X, ?, {', '.join(PciePath)}")
+    _check_spaces(row, PATH_ROW, f"spec.pciePaths[{place}]")
     return tuple(None if cell in ("X", "?") else PciePath(cell) for cell in cells)
 
 
 def _link_row(row: str, place: int) -> tuple[int, ...]:
     cells = row.split()
     for column, cell in enumerate(cells):
-        if not cell.isdigit():
-            raise TopologyError(f"spec.nvlinks[{place}], column {column}: {cell!r} is not a number of links")
+        if not re.fullmatch(_LINK_COUNT, cell):
+            raise TopologyError(f"spec.nvlinks[{place}], column {column}: {cell[:40]!r} is not a number of links from 0 to {MAX_LINKS}")
+    _check_spaces(row, LINK_ROW, f"spec.nvlinks[{place}]")
     return tuple(int(cell) for cell in cells)
+
+
+def _check_spaces(row: str, pattern: str, where: str) -> None:
+    """Raises TopologyError where the cells of a row, all good, are not joined by single spaces."""
+    if not re.fullmatch(pattern, row):
+        raise TopologyError(f"{where}: cells are not separated by one space each")
 
 
 def _status(status: _WireStatus, machine: Machine) -> DeviceStatus:
@@ -276,9 +334,11 @@ def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
     try:
+        if not re.fullmatch(OBSERVED_AT, text):
+            raise ValueError
         return datetime.fromisoformat(text).timestamp()
-    except ValueError as error:
-        raise TopologyError(f"status.observedAt {text!r} is not an RFC 3339 time") from error
+    except (ValueError, OverflowError) as error:
+        raise TopologyError(f"status.observedAt {text!r} is not an RFC 3339 time with a zone, such as 2026-05-01T08:00:00Z") from error
 
 
 def encode(record: TopologyRecord) -> dict[str, Any]:

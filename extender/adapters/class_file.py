@@ -11,6 +11,8 @@ from extender.decision.classes import ClassesError, WorkloadClass, read_classes
 from extender.documents import DocumentError, load_documents
 from extender.errors import SettingsError
 from extender.live import LiveCluster
+from extender.metrics import Metrics
+from extender.supervision import Supervisor
 
 log = logging.getLogger("fabricwise.classes")
 
@@ -33,8 +35,9 @@ def load_classes(path: Path) -> dict[str, WorkloadClass]:
 class ClassFile:
     """Follows a file until `stop`."""
 
-    def __init__(self, path: Path, live: LiveCluster) -> None:
+    def __init__(self, path: Path, live: LiveCluster, supervisor: Supervisor | None = None) -> None:
         """Reads it once. Raises SettingsError: to start with a mistake would be to start without rules."""
+        self._supervisor = supervisor or Supervisor(Metrics())
         self._path, self._live = path, live
         self._stop = threading.Event()
         self._text = self._read()
@@ -42,7 +45,7 @@ class ClassFile:
 
     def start(self) -> None:
         """Begin to follow; returns at once."""
-        threading.Thread(target=self._follow, name="workload-classes", daemon=True).start()
+        self._supervisor.start("workload-classes", self._follow, self._stop)
 
     def stop(self) -> None:
         """Follow no more."""
@@ -59,11 +62,12 @@ class ClassFile:
             text = self._read()
             if text == self._text:
                 continue
-            self._text = text
             try:
                 classes = load_classes(self._path)
             except (SettingsError, DocumentError) as error:
                 log.error("%s; the classes read before stay in force", error)
+                self._text = text
                 continue
             self._live.apply((ClassesSeen(classes),))
+            self._text = text  # last: what raises before this is tried again
             log.info("workload classes read anew: %s", ", ".join(sorted(classes)))

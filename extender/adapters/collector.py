@@ -11,7 +11,7 @@ import hashlib
 import random
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httpx
@@ -20,6 +20,7 @@ import msgspec
 from extender.adapters import prometheus
 from extender.adapters.frames import HEAD_BYTES, Assignment, Look, frame, length
 from extender.adapters.scrape import look_at
+from extender.decision.isolation import described
 from extender.decision.targets import Target
 
 _ASSIGNMENT = msgspec.msgpack.Decoder(Assignment)
@@ -27,8 +28,17 @@ _JITTER = 0.05
 """Of the interval, by which each look comes earlier or later."""
 
 
+_STEADY_SECONDS = 60.0
+"""A loop that has run for so long begins with the shortest pause again when it fails."""
+
+_MOST_PAUSE_SECONDS = 30.0
+
+
 class Collector:
     """The loops over the targets of the newest assignment."""
+
+    first_pause_seconds = 0.5
+    """Before a loop that failed is started again; doubled with each failure."""
 
     def __init__(self, write: Any) -> None:
         """`write(bytes)` takes a frame."""
@@ -56,7 +66,8 @@ class Collector:
             self._loops.pop(name).cancel()
         for name, begin in wanted.items():
             if name not in self._loops:
-                self._loops[name] = asyncio.create_task(self._guard(begin()))
+                target = name[0] if isinstance(name, tuple) else None
+                self._loops[name] = asyncio.create_task(self._supervise(target, begin))
 
     async def close(self) -> None:
         """End all loops."""
@@ -66,11 +77,21 @@ class Collector:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _guard(self, loop: Coroutine[Any, Any, None]) -> None:
-        try:
-            await loop
-        except Exception as error:  # a bug: say it; the others go on
-            sys.stderr.write(f"collector: {type(error).__name__}: {error}\n")
+    async def _supervise(self, target: Target | None, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a target's loop, None for the Prometheus server's. One that raises is told of as a failed look and started again."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                await begin()
+            except BrokenPipeError:  # the extender has ended: no reader is left
+                return
+            except Exception as error:  # whatever it is, it stays with this target, and does not end its looks for good
+                why = described(error)
+                sys.stderr.write(f"collector: {target.pod if target else 'prometheus'}: {why}\n")
+                self._say(_failed_look(target, f"internal: {why}"))
+            failures = 0 if time.monotonic() - started > _STEADY_SECONDS else failures + 1
+            await asyncio.sleep(min(_MOST_PAUSE_SECONDS, self.first_pause_seconds * 2.0 ** min(failures, 10)))
 
     async def _follow(self, target: Target, said: Assignment) -> None:
         assert self._client is not None
@@ -91,6 +112,13 @@ class Collector:
 
     def _say(self, look: Look) -> None:
         self._write(frame(look))
+
+
+def _failed_look(target: Target | None, why: str) -> Look:
+    now = time.monotonic()
+    if target is None:
+        return Look("prometheus", prometheus.SOURCE, "", "", now, 0.0, failed=why)
+    return Look(target.pod, target.kind, target.key, target.node, now, 0.0, failed=why)
 
 
 def _phase(url: str) -> float:

@@ -57,7 +57,8 @@ def _objects(documents: list[Any], where: str, kind: str = "") -> Iterator[tuple
             continue
         if not isinstance(document, dict):
             raise ClusterSourceError(f"{where}: item {place} is {type(document).__name__}, not a Kubernetes object")
-        own = str(document.get("kind") or kind)
+        told = document.get("kind")
+        own = told if isinstance(told, str) and told else kind
         if own.endswith("List"):
             items = document.get("items") or []
             if not isinstance(items, list):

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from extender.adapters.kube_objects import KubeObjects
+from extender.metrics import Metrics
 from extender.settings import LEASE_RENEW_SHARE, Lease
+from extender.supervision import Supervisor
 from topology.agent.publisher import ApiError
 
 log = logging.getLogger("fabricwise.lease")
@@ -35,7 +37,8 @@ def own_namespace() -> str:
 class KubeLease:
     """Takes and renews the Lease in a thread of its own until `stop`."""
 
-    def __init__(self, api: KubeObjects, settings: Lease, identity: str | None = None) -> None:
+    def __init__(self, api: KubeObjects, settings: Lease, identity: str | None = None, supervisor: Supervisor | None = None) -> None:
+        self._supervisor = supervisor or Supervisor(Metrics())
         self._api, self._settings = api, settings
         self.identity = identity or f"{socket.gethostname()}_{secrets.token_hex(4)}"
         self._namespace = settings.namespace or own_namespace()
@@ -44,7 +47,7 @@ class KubeLease:
         self._seen: tuple[str, float] = ("", 0.0)
         """Version of the Lease last seen changed, and when: another's clock is never compared with ours."""
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def is_leading(self) -> bool:
         """Whether this replica holds the Lease for certain."""
@@ -52,12 +55,12 @@ class KubeLease:
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self._thread.start()
+        self._thread = self._supervisor.start("lease", self._run, self._stop)
 
     def stop(self) -> None:
         """End, and hand the Lease on where it is held."""
         self._stop.set()
-        if self._thread.ident is not None:  # it has been started
+        if self._thread is not None:
             self._thread.join(timeout=10)
         if self.is_leading():
             self._led_until = 0.0
@@ -78,8 +81,6 @@ class KubeLease:
                 if not failing and error.status != 409:  # once per outage; another was first is no trouble
                     log.warning("lease %s/%s: %s", self._namespace, self._settings.name, error)
                 failing = True
-            except Exception:  # a bug must not silently end it
-                log.exception("lease: unexpected")
             self._stop.wait(self._settings.retry_seconds)
 
     def _attempt(self) -> None:

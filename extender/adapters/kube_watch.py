@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import kubernetes.client
@@ -24,12 +25,13 @@ import urllib3
 
 from extender.adapters.kube_client import credentials
 from extender.adapters.kube_resources import RESOURCES, Resource
-from extender.adapters.manifests import Seen, gone, seen
-from extender.decision.changes import Change, ClockTicked, Heard, Listed, Silenced
+from extender.adapters.manifests import Seen, gone, seen_or_set_aside
+from extender.decision.changes import Change, ClockTicked, Heard, Listed, SetAside, Silenced
 from extender.errors import ClusterSourceError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.settings import Kube
+from extender.supervision import Supervisor
 
 log = logging.getLogger("fabricwise.kube")
 
@@ -59,7 +61,7 @@ class _ListMeta(msgspec.Struct, rename="camel"):
 
 class _ListPage(msgspec.Struct):
     metadata: _ListMeta
-    items: list[dict[str, Any]] | None = None
+    items: list[Any] | None = None
 
 
 class _Event(msgspec.Struct):
@@ -73,7 +75,10 @@ _PAGE, _EVENT = msgspec.json.Decoder(_ListPage), msgspec.json.Decoder(_Event)
 class KubeWatch:
     """Follows the API server in three daemon threads until `stop`."""
 
-    def __init__(self, client: kubernetes.client.ApiClient, live: LiveCluster, settings: Kube, metrics: Metrics) -> None:
+    def __init__(
+        self, client: kubernetes.client.ApiClient, live: LiveCluster, settings: Kube, metrics: Metrics, supervisor: Supervisor | None = None
+    ) -> None:
+        self._supervisor = supervisor or Supervisor(metrics)
         self._client, self._live, self._settings, self._metrics = client, live, settings, metrics
         self._stop = threading.Event()
         self._silent: set[str] = set()
@@ -82,8 +87,8 @@ class KubeWatch:
     def start(self) -> None:
         """Begin to follow; returns at once."""
         for resource in RESOURCES:
-            threading.Thread(target=self._follow, args=(resource,), name=f"watch-{resource.listed_as}", daemon=True).start()
-        threading.Thread(target=self._tick, name="tick", daemon=True).start()
+            self._supervisor.start(f"watch-{resource.listed_as}", partial(self._follow, resource), self._stop)
+        self._supervisor.start("tick", self._tick, self._stop)
 
     def _tick(self) -> None:
         """Let the state know that time passes, for what grows stale."""
@@ -121,11 +126,10 @@ class KubeWatch:
                 self._hears_nothing(resource)
                 self._failed(resource, str(refusal.status or "connection"))
                 log.warning("%s: %s", resource.listed_as, refusal)
-            except Exception:  # a bug must not silently end a watch: say it, start afresh
-                version = None
-                self._hears_nothing(resource)
+            except Exception:  # for the supervisor, which starts this afresh, with a list; until then the state grows old
                 self._failed(resource, "internal")
-                log.exception("%s: unexpected; listing again", resource.listed_as)
+                self._hears_nothing(resource)
+                raise
             self._stop.wait(self._backoff(failures))
 
     def _failed(self, resource: Resource, cause: str) -> None:
@@ -149,7 +153,7 @@ class KubeWatch:
 
     def _list(self, resource: Resource) -> str:
         """List all pages, fold them as one, return the resource version to watch from."""
-        found: list[Seen] = []
+        found: list[Seen | SetAside] = []
         query = {"limit": str(self._settings.page_size)}
         while True:
             page = self._decode_page(resource, self._body(resource, query))
@@ -176,15 +180,21 @@ class KubeWatch:
         except msgspec.DecodeError as error:
             raise _RefusedError(0, f"list of {resource.listed_as} is not one: {error}") from error
 
-    def _read_all(self, resource: Resource, items: list[dict[str, Any]]) -> list[Seen]:
-        found: list[Seen] = []
+    def _read_all(self, resource: Resource, items: list[Any]) -> list[Seen | SetAside]:
+        found: list[Seen | SetAside] = []
         for item in items:
             try:
-                found.append(seen(resource.kind, item))
+                found.append(self._seen(resource, item))
             except ClusterSourceError as error:
                 self._failed(resource, "object")
                 log.warning("skipped: %s", error)
         return found
+
+    def _seen(self, resource: Resource, item: Any) -> Seen | SetAside:
+        change = seen_or_set_aside(resource.kind, item)
+        if isinstance(change, SetAside):
+            self._failed(resource, "object")
+        return change
 
     def _stream(self, resource: Resource, version: str) -> Iterator[str]:
         """Fold events until the stream ends; yields the resource version after each."""
@@ -208,7 +218,7 @@ class KubeWatch:
                 if change is not None:
                     changes.append(change)
                 self._metrics.watch_events.labels(resource.listed_as, event.type).inc()
-                version = str(event.object.get("metadata", {}).get("resourceVersion") or version)
+                version = _resource_version(event.object) or version
         finally:
             if changes:
                 self._live.apply(changes)
@@ -227,7 +237,7 @@ class KubeWatch:
     def _change(self, resource: Resource, event: _Event) -> Change | None:
         try:
             if event.type in ("ADDED", "MODIFIED"):
-                return seen(resource.kind, event.object)
+                return self._seen(resource, event.object)
             if event.type == "DELETED":
                 return gone(resource.kind, event.object)
         except ClusterSourceError as error:
@@ -260,6 +270,13 @@ class KubeWatch:
         if response.status == 410:
             raise _GoneError
         raise _RefusedError(response.status, f"API server answered {response.status} to {resource.path}: {text}")
+
+
+def _resource_version(manifest: dict[str, Any]) -> str | None:
+    """metadata.resourceVersion; None where there is none."""
+    metadata = manifest.get("metadata")
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return version if isinstance(version, str) and version else None
 
 
 def _line_batches(response: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:

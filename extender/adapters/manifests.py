@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from extender.decision.changes import NodeGone, NodeSeen, PodGone, PodSeen, TopologyGone, TopologySeen
+from extender.decision.changes import NodeGone, NodeSeen, PodGone, PodSeen, SetAside, TopologyGone, TopologySeen
+from extender.decision.isolation import described
 from extender.decision.objects import Node, Pod
 from extender.errors import ClusterSourceError
 from topology.hardware import TopologyError
@@ -28,12 +29,40 @@ def seen(kind: str, manifest: Any) -> Seen:
             return TopologySeen(name, decode(manifest), _version(manifest))
         except TopologyError as error:
             return TopologySeen(name, str(error), _version(manifest))
+        except Exception as error:  # whatever an object makes of the decoder stays with that object
+            return TopologySeen(name, f"GpuTopology {name}: {described(error)}", _version(manifest))
     try:
         if kind == "Node":
             return NodeSeen(msgspec.convert(manifest, Node, strict=False), _version(manifest))
         return PodSeen(msgspec.convert(manifest, Pod, strict=False), _version(manifest))
     except msgspec.ValidationError as error:
         raise ClusterSourceError(f"{kind} {name}: {error}") from error
+
+
+def seen_or_set_aside(kind: str, manifest: Any) -> Seen | SetAside:
+    """An object that exists -> its change; one that cannot be read is set aside by name.
+
+    Raises ClusterSourceError where it has no name.
+    """
+    name = object_name(manifest)
+    try:
+        return seen(kind, manifest)
+    except Exception as error:  # whatever an object makes of the decoder stays with that object
+        why = str(error) if isinstance(error, ClusterSourceError) else described(error)
+        if kind == "Node":
+            return SetAside("nodes", name, "decode", why, name, _version(manifest))
+        spec = manifest.get("spec")
+        node = spec.get("nodeName") if isinstance(spec, dict) else None
+        return SetAside("pods", _pod_key(manifest), "decode", why, node if isinstance(node, str) else None, _version(manifest))
+
+
+def _pod_key(manifest: dict[str, Any]) -> str:
+    """As `Pod.key`, of a pod that may be malformed elsewhere."""
+    metadata = manifest["metadata"]
+    uid, namespace = metadata.get("uid"), metadata.get("namespace")
+    if isinstance(uid, str) and uid:
+        return uid
+    return f"{namespace if isinstance(namespace, str) and namespace else 'default'}/{metadata['name']}"
 
 
 def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone:
@@ -43,9 +72,7 @@ def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone:
         return NodeGone(name, _version(manifest))
     if kind == "GpuTopology":
         return TopologyGone(name, _version(manifest))
-    change = seen("Pod", manifest)
-    assert isinstance(change, PodSeen)
-    return PodGone(change.pod.key, change.version)
+    return PodGone(_pod_key(manifest), _version(manifest))
 
 
 def _version(manifest: dict[str, Any]) -> int | None:

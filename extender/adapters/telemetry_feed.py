@@ -24,6 +24,7 @@ from extender.decision.targets import ENGINE
 from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.settings import Telemetry
+from extender.supervision import Supervisor
 from extender.telemetry.readings import DeviceReading, EngineReading
 from topology.record import TopologyRecord
 
@@ -47,7 +48,8 @@ _MOST_TARGETS_SHOWN = 10_000
 class TelemetryFeed:
     """Telemetry of one cluster, from `start` to `stop`."""
 
-    def __init__(self, live: LiveCluster, settings: Telemetry, metrics: Metrics) -> None:
+    def __init__(self, live: LiveCluster, settings: Telemetry, metrics: Metrics, supervisor: Supervisor | None = None) -> None:
+        self._supervisor = supervisor or Supervisor(metrics)
         self._live, self._settings, self._metrics = live, settings, metrics
         self._stop = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
@@ -58,8 +60,8 @@ class TelemetryFeed:
 
     def start(self) -> None:
         """Begin; returns at once."""
-        threading.Thread(target=self._keep_collecting, name="telemetry", daemon=True).start()
-        threading.Thread(target=self._tick, name="telemetry-tick", daemon=True).start()
+        self._supervisor.start("telemetry", self._keep_collecting, self._stop)
+        self._supervisor.start("telemetry-tick", self._tick, self._stop)
 
     def stop(self) -> None:
         """End the collector."""
@@ -111,11 +113,9 @@ class TelemetryFeed:
         """One life of a collector."""
         child = self._child = subprocess.Popen(self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - ourselves
         done = threading.Event()
-        teller = threading.Thread(target=self._tell, args=(child, done), name="telemetry-targets", daemon=True)
-        teller.start()
+        teller = self._supervisor.start("telemetry-targets", lambda: self._tell(child, done), done)
         assert child.stdout is not None
-        folder = threading.Thread(target=self._fold, args=(done,), name="telemetry-fold", daemon=True)
-        folder.start()
+        folder = self._supervisor.start("telemetry-fold", lambda: self._fold(done), done)
         try:
             while not self._stop.is_set() and (look := read_frame(child.stdout, _LOOK)) is not None:
                 self._note(look)
@@ -136,8 +136,9 @@ class TelemetryFeed:
                 try:
                     child.stdin.write(frame(said))
                     child.stdin.flush()
-                except OSError:
-                    return
+                except OSError:  # the collector has ended: `_collect` sees that too, and ends this loop
+                    done.wait(_ASSIGN_SECONDS)
+                    continue
                 told = said
             done.wait(_ASSIGN_SECONDS)
 
@@ -156,14 +157,20 @@ class TelemetryFeed:
             looks: list[Look] = []
             while len(looks) < MOST_LOOKS and not self._arrived.empty():
                 looks.append(self._arrived.get())
-            try:
-                changes = [change for look in looks for change in self._index.changes(look, self._live.snapshot)]
-                for first in range(0, len(changes), SLICE_NODES):
-                    self._give_way()
-                    self._live.apply(changes[first : first + SLICE_NODES])
-                    done.wait(0.001)
-            except Exception:  # a bug must not silently end telemetry
-                log.exception("telemetry: a look could not be folded")
+            changes = [change for look in looks for change in self._changes(look)]
+            for first in range(0, len(changes), SLICE_NODES):
+                self._give_way()
+                self._live.apply(changes[first : first + SLICE_NODES])
+                done.wait(0.001)
+
+    def _changes(self, look: Look) -> list[Change]:
+        """A look as changes; none where it cannot be read, which harms no other look."""
+        try:
+            return list(self._index.changes(look, self._live.snapshot))
+        except Exception:
+            self._metrics.set_aside.labels("telemetry", "decode").inc()
+            log.exception("telemetry: the answer of %s %s was set aside", look.kind, look.target)
+            return []
 
     def _give_way(self) -> None:
         """Verbs come first; but telemetry is not put off for ever."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -53,10 +54,10 @@ def tuning(settings: Settings) -> Tuning:
     )  # fmt: skip
 
 
-def ranker(scoring: Scoring) -> Ranker:
-    """A ranker by the settings' weights and neutral values."""
+def ranker(scoring: Scoring, lock: AbstractContextManager[object] | None = None) -> Ranker:
+    """A ranker by the settings' weights and neutral values; without a lock it serves one thread alone."""
     weights = msgspec.structs.asdict(scoring.weights)
-    return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value)
+    return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value, lock)
 
 
 def explain(
@@ -64,18 +65,42 @@ def explain(
 ) -> dict[str, Any]:
     """What would be decided about the pod over all nodes, and why."""
     cycle = begin(snapshot, holds, pod, resource, steady_seconds)
-    demand, names = cycle.demand, sorted(snapshot.views)
+    demand, names = cycle.demand, sorted({*snapshot.views, *nodes_without_view(snapshot)})
     verdicts = judge_all(judge, snapshot, demand, names, cycle.guests)
     ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, verdicts)
     decided = ranks.decided(names, verdicts, pod.key)
     rows = [node_answer(name, verdict, ranks.get(verdict, name == decided)) for name, verdict in zip(names, verdicts, strict=True)]
+    notes = notes_by_node(snapshot)
     for row in rows:
+        row["notes"] += notes.get(row["node"], ())
         if promised := sum(guest.total for guest in cycle.guests.get(row["node"], ())):
             row["notes"].append(f"{promised} GPUs are promised to pods that are not seen there yet")
     rows.sort(key=_order)
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
     told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(pod, demand, resource)
     return {"pod": pod_name(pod), "demand": demand_answer(demand), "chosen": chosen, "nodes": rows, "inferred": inferred_answer(told)}
+
+
+def notes_by_node(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Node -> a note per object set aside that concerns it."""
+    found: dict[str, list[str]] = {}
+    for entry in snapshot.set_aside.values():
+        if entry.node is not None:
+            found.setdefault(entry.node, []).append(entry.text)
+    return found
+
+
+def nodes_without_view(snapshot: Snapshot) -> list[str]:
+    """Known nodes of which no view could be derived."""
+    return [entry.name for entry in snapshot.set_aside.values() if entry.stage == "derive" and entry.name not in snapshot.views]
+
+
+def set_aside_answer(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """All objects that are set aside, oldest first."""
+    return [
+        {"kind": entry.kind, "name": entry.name, "stage": entry.stage, "node": entry.node, "why": entry.why}
+        for entry in snapshot.set_aside.values()
+    ]
 
 
 def _order(row: Mapping[str, Any]) -> tuple[bool, int, float, str]:

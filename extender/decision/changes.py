@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, assert_never
 
-from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot
+from extender.decision.classes import WorkloadClass
+from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot, StatusTime, agent_seconds, status_time
 from extender.decision.components import resident
-from extender.decision.demand import Demand, asks_for_slices
+from extender.decision.demand import asks_for_slices
 from extender.decision.events import (
     Change,
     ClassesSeen,
@@ -30,15 +31,18 @@ from extender.decision.events import (
     TopologyGone,
     TopologySeen,
 )  # fmt: skip
+from extender.decision.holdings import BoundPod
+from extender.decision.isolation import MOST_SET_ASIDE, SetAside, described, view_key
 from extender.decision.load import Pending, bound_pod, held_demand, pending_pod
 from extender.decision.objects import Node, Pod
 from extender.decision.targets import Target, target_of
 from extender.decision.views import Times, as_left, node_view, stale_since, with_telemetry
 from extender.telemetry.conditions import NodeTelemetry, observe, vacated
+from topology.record import TopologyRecord
 
 __all__ = [
-    "Change", "ClassesSeen", "ClockTicked", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "Silenced", "TelemetrySeen",
-    "TopologyGone", "TopologySeen", "fold", "fold_all",
+    "Change", "ClassesSeen", "ClockTicked", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "SetAside", "Silenced",
+    "TelemetrySeen", "TopologyGone", "TopologySeen", "fold", "fold_all",
 ]  # fmt: skip
 
 MOST_BURIED = 4_000
@@ -82,6 +86,27 @@ class _Draft:
         return written
 
     def apply(self, change: Change) -> None:
+        """Take over one change. One that raises is set aside: what was known of its object stays, and the changes after it are folded."""
+        try:
+            self._apply(change)
+        except Exception as error:
+            kind, name = subject_of(change)
+            self._set_aside(SetAside(kind, name, "fold", described(error), node_of(change), getattr(change, "version", None)))
+        else:
+            if isinstance(change, ObjectSeen | ObjectGone | TelemetrySeen):
+                kind, name = subject_of(change)
+                self._note("set_aside", f"{kind}/{name}", None)
+
+    def _set_aside(self, entry: SetAside) -> None:
+        if self._read("set_aside").get(entry.key) == entry:
+            return
+        kept = self._write("set_aside")
+        kept.pop(entry.key, None)
+        kept[entry.key] = entry
+        while len(kept) > MOST_SET_ASIDE:
+            del kept[next(iter(kept))]
+
+    def _apply(self, change: Change) -> None:
         match change:
             case NodeSeen() | PodSeen() | TopologySeen():
                 name = f"{_KINDS[type(change)]}/{_name(change)}"
@@ -93,37 +118,55 @@ class _Draft:
                 if version is None or version >= self._read("versions").get(name, version):
                     self._object_gone(change)
                     self._bury(name, version)
+            case SetAside():
+                self._object_set_aside(change)
             case ClockTicked(now_seconds, steady_seconds):
                 self._tick(now_seconds, now_seconds if steady_seconds is None else steady_seconds)
             case TelemetrySeen(name):
                 self._measure(name, change)
             case ClassesSeen(classes):
-                if classes != self._read("classes"):
-                    self._copies["classes"] = dict(classes)
-                    self.touched |= set(self._read("nodes"))
+                self._classify(classes)
             case Listed(kind, changes, version):
                 self._relist(kind, changes)
                 self._note("horizons", kind, version)
-            case Silenced(kind, since):
-                self._note("silent", kind, self._read("silent").get(kind, since))
-            case Heard(kind):
-                self._note("silent", kind, None)
+            case Silenced() | Heard():
+                self._hear(change)
             case _:
                 assert_never(change)
+
+    def _object_set_aside(self, entry: SetAside) -> None:
+        name = f"{entry.kind}/{entry.name}"
+        if self._is_news(name, entry.kind, entry.version):
+            self._set_aside(entry)
+            self._remember(name, entry.version, name in self._read("versions"))
+
+    def _hear(self, change: Silenced | Heard) -> None:
+        since = self._read("silent").get(change.kind, change.since_steady_seconds) if isinstance(change, Silenced) else None
+        self._note("silent", change.kind, since)
+
+    def _classify(self, classes: Mapping[str, WorkloadClass]) -> None:
+        if classes != self._read("classes"):
+            self._copies["classes"] = dict(classes)
+            self.touched |= set(self._read("nodes"))
 
     def _object_seen(self, change: ObjectSeen) -> None:
         match change:
             case NodeSeen(node):
                 self._put("nodes", node.metadata.name, node)
             case TopologySeen(name, record):
+                self._date_status(name, record)
                 self._put("topologies", name, record)
             case PodSeen(pod):
+                # All of it is read before any of it is written: a pod that raises leaves what was known of it.
                 demand = held_demand(pod, self.resource)
+                target = target_of(pod, demand is not None, self.defaults.targets)
+                without_gpu = None if demand is not None or asks_for_slices(pod, self.resource) else resident(pod)
+                pending, bound = pending_pod(pod, self.resource, demand), bound_pod(pod, demand, self.resource)
                 self._ask(pod.key, demand.groups if demand else ())
-                self._aim(pod.key, target_of(pod, demand is not None, self.defaults.targets))
-                self._note("residents", pod.key, None if demand is not None or asks_for_slices(pod, self.resource) else resident(pod))
-                self._wait(pod.key, pending_pod(pod, self.resource, demand))
-                self._pod_seen(pod, demand)
+                self._aim(pod.key, target)
+                self._note("residents", pod.key, without_gpu)
+                self._wait(pod.key, pending)
+                self._pod_seen(pod, bound)
 
     def _object_gone(self, change: ObjectGone) -> None:
         match change:
@@ -131,6 +174,7 @@ class _Draft:
                 self._drop("nodes", name)
                 self._drop("telemetry", name)
             case TopologyGone(name):
+                self._date_status(name, None)
                 self._drop("topologies", name)
             case PodGone(key):
                 self._ask(key, ())
@@ -175,15 +219,33 @@ class _Draft:
         before = self.times
         steady = max((one for one in (steady_seconds, before.steady_seconds) if one is not None), default=None)
         now = self.times = Times(before.now_seconds if now_seconds is None else now_seconds, steady)
-        age = self.defaults.most_status_age_seconds
         for name, record in self._read("topologies").items() if now_seconds is not None else ():
-            was = stale_since(record, before.now_seconds, age) is not None
-            if was is not (stale_since(record, now_seconds, age) is not None):
+            was = self._is_stale(name, record, before)
+            self._date_status(name, record)
+            if was is not self._is_stale(name, record, now):
                 self.touched.add(name)
         limit = self.defaults.tuning.max_age_seconds
         for name, telemetry in self._read("telemetry").items():
             if telemetry.ages_between(before.steady_seconds, now.steady_seconds, limit):
                 self.measured.add(name)
+
+    def _date_status(self, name: str, record: TopologyRecord | str | None) -> None:
+        """Note when a status was received, once per status; nothing where no time passes."""
+        observed = record.status.observed_at_seconds if isinstance(record, TopologyRecord) and record.status else None
+        known: StatusTime | None = self._read("status_times").get(name)
+        now, steady = self.times.now_seconds, self.times.steady_seconds
+        if observed is None or now is None or steady is None:
+            self._note("status_times", name, None if observed is None else known)
+        elif known is None or known.observed_at_seconds != observed:
+            self._note("status_times", name, status_time(observed, now, steady, known))
+
+    def _times_of(self, name: str, times: Times) -> Times:
+        """The time by the clock of the agent that wrote the node's status."""
+        status = self._read("status_times").get(name)
+        return Times(agent_seconds(status, times.now_seconds, times.steady_seconds), times.steady_seconds)
+
+    def _is_stale(self, name: str, record: TopologyRecord | str, times: Times) -> bool:
+        return stale_since(record, self._times_of(name, times).now_seconds, self.defaults.most_status_age_seconds) is not None
 
     def _measure(self, name: str, change: TelemetrySeen) -> None:
         """Telemetry of a node nobody knows is of no use. Only a tick moves the time, for it looks at all nodes that age by it."""
@@ -206,8 +268,7 @@ class _Draft:
             del self._write(table)[name]
             self.touched.add(name)
 
-    def _pod_seen(self, pod: Pod, demand: Demand | None) -> None:
-        bound = bound_pod(pod, demand, self.resource)
+    def _pod_seen(self, pod: Pod, bound: BoundPod | None) -> None:
         if bound is None:
             self._vacate(pod.key)
             self._unbind(pod.key)
@@ -280,7 +341,7 @@ class _Draft:
         if not left:
             del by_node[node]
 
-    def _relist(self, kind: str, changes: tuple[ObjectSeen, ...]) -> None:
+    def _relist(self, kind: str, changes: tuple[ObjectSeen | SetAside, ...]) -> None:
         self._note("horizons", kind, None)
         for table in ("versions", "buried"):  # a listing is the truth, even of a server that was set back to an older state
             if stale := [name for name in self._read(table) if name.startswith(f"{kind}/")]:
@@ -299,10 +360,11 @@ class _Draft:
             self.apply(change)
         self.listed = self.listed | {kind}
 
-    def _absent(self, kind: str, changes: tuple[ObjectSeen, ...]) -> list[str]:
-        present = {_name(change) for change in changes}
+    def _absent(self, kind: str, changes: tuple[ObjectSeen | SetAside, ...]) -> list[str]:
+        present = {change.name if isinstance(change, SetAside) else _name(change) for change in changes}
         tables = _OF_PODS if kind == "pods" else (kind,)
         known = {name for table in tables for name in self._read(table)}
+        known |= {entry.name for entry in self._read("set_aside").values() if entry.kind == kind and entry.stage != "derive"}
         return sorted(known - present)
 
     def done(self) -> Snapshot:
@@ -313,14 +375,16 @@ class _Draft:
         changed: dict[str, NodeView | None] = {}
         for name in self.measured - self.touched:
             old = before.views.get(name)
-            new = with_telemetry(old, self._read("telemetry").get(name), self.times, self.defaults) if old else None
+            new = self._with_telemetry(name, old) if old else None
             if new is None:
                 self.touched.add(name)
             elif new is not old:
                 changed[name] = new
         for name in self.touched:
             node = self._read("nodes").get(name)
-            changed[name] = self._view(node) if node is not None else None
+            changed[name] = self._derived(name, node) if node is not None else None
+            if node is None:
+                self._note("set_aside", view_key(name), None)
         if changed:
             views: dict[str, NodeView] = dict(before.views)
             for name, view in changed.items():
@@ -331,13 +395,41 @@ class _Draft:
             now["views"] = views
         return replace(before, **self._copies, listed=self.listed, revision=before.revision + 1, changed=frozenset(changed), **now)
 
-    def _view(self, node: Node) -> NodeView:
-        name, pods = node.metadata.name, self._read("pods")
-        held = tuple(pods[key] for key in self._read("by_node").get(name, ()))
-        telemetry = self._read("telemetry").get(name)
+    def _with_telemetry(self, name: str, old: NodeView) -> NodeView | None:
+        """The old view with newer telemetry; None where the view must be derived anew."""
+        try:
+            return with_telemetry(old, self._read("telemetry").get(name), self.times, self.defaults)
+        except Exception:  # `_derived` meets the same and sets it aside
+            return None
+
+    def _derived(self, name: str, node: Node) -> NodeView | None:
+        """A node's view. Where deriving it raises: by counts and labels, as where no topology is known; None where that raises too."""
+        try:
+            view = self._view(node)
+        except Exception as error:
+            why = described(error)
+            self._set_aside(SetAside("nodes", name, "derive", why, name))
+            try:
+                return self._view_by_counts(node, f"it could not be evaluated ({why})")
+            except Exception:
+                return None
+        self._note("set_aside", view_key(name), None)
+        return view
+
+    def _view_by_counts(self, node: Node, problem: str) -> NodeView:
         return node_view(
-            node, self._read("topologies").get(name), held, self.resource, self.defaults, self.times, telemetry, self._read("classes")
+            node, problem, self._pods_on(node.metadata.name), self.resource, self.defaults, self._times_of(node.metadata.name, self.times)
         )
+
+    def _pods_on(self, name: str) -> tuple[BoundPod, ...]:
+        pods = self._read("pods")
+        return tuple(pods[key] for key in self._read("by_node").get(name, ()))
+
+    def _view(self, node: Node) -> NodeView:
+        name = node.metadata.name
+        record, telemetry = self._read("topologies").get(name), self._read("telemetry").get(name)
+        times = self._times_of(name, self.times)
+        return node_view(node, record, self._pods_on(name), self.resource, self.defaults, times, telemetry, self._read("classes"))
 
 
 _KINDS: dict[type, str] = {
@@ -349,6 +441,40 @@ _OF_PODS = ("pods", "asked", "targets", "residents", "pending")
 
 def _is_kept(draft: _Draft, change: ObjectSeen) -> bool:
     return not isinstance(change, PodSeen) or draft.keeps(change.pod.key)
+
+
+def subject_of(change: Change) -> tuple[str, str]:
+    """(kind, name) of the object that a change speaks of; the name is `*` where it speaks of more than one."""
+    match change:
+        case NodeSeen() | PodSeen() | TopologySeen():
+            return _KINDS[type(change)], _name(change)
+        case NodeGone(name) | TopologyGone(name) | PodGone(name):
+            return _KINDS[type(change)], name
+        case TelemetrySeen(name):
+            return "telemetry", name
+        case SetAside(kind, name):
+            return kind, name
+        case Listed(kind) | Silenced(kind) | Heard(kind):
+            return kind, "*"
+        case ClassesSeen():
+            return "classes", "*"
+        case ClockTicked():
+            return "clock", "*"
+        case _:
+            assert_never(change)
+
+
+def node_of(change: Change) -> str | None:
+    """The node that a change concerns, where it names one."""
+    match change:
+        case NodeSeen() | TopologySeen():
+            return _name(change)
+        case PodSeen(pod):
+            return pod.spec.node_name
+        case TelemetrySeen(name):
+            return name
+        case _:
+            return None
 
 
 def _name(change: ObjectSeen) -> str:

@@ -133,7 +133,8 @@ def _placed(message: str, document: Any) -> str:
     """The message with the class's name instead of its place, where it has one."""
     try:
         place = int(message.split("$.classes[")[1].split("]", maxsplit=1)[0])
-        return f"class {document['classes'][place]['name']}: {message}"
+        name = document["classes"][place]["name"]
+        return f"class {name[:60]}: {message}" if isinstance(name, str) else message
     except (IndexError, ValueError, KeyError, TypeError):
         return message
 

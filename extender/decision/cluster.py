@@ -9,6 +9,7 @@ from types import MappingProxyType
 from extender.decision.classes import WorkloadClass
 from extender.decision.components import Resident
 from extender.decision.holdings import BoundPod
+from extender.decision.isolation import SetAside
 from extender.decision.load import Pending
 from extender.decision.objects import Node
 from extender.decision.pressure import NO_BURDEN, Burden
@@ -127,6 +128,35 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusTime:
+    """When a GpuTopology's status was made, and received here. Its age is this plus the time since by a clock that never goes back.
+
+    The wall clocks of the two machines are compared once per status, and only within bounds: a clock that is set by an hour makes no
+    status stale, and keeps none fresh.
+    """
+
+    observed_at_seconds: float
+    """Unix time, by the agent's clock."""
+    received_steady_seconds: float
+    age_at_receipt_seconds: float
+
+
+def status_time(observed_at_seconds: float, now_seconds: float, steady_seconds: float, before: StatusTime | None) -> StatusTime:
+    """The times of a status received now. It is no older than the time since the one before it was received."""
+    age = max(0.0, now_seconds - observed_at_seconds)
+    if before is not None:
+        age = min(age, max(0.0, steady_seconds - before.received_steady_seconds))
+    return StatusTime(observed_at_seconds, steady_seconds, age)
+
+
+def agent_seconds(status: StatusTime | None, now_seconds: float | None, steady_seconds: float | None) -> float | None:
+    """Now, by the clock of the agent that wrote a status (Unix time); by ours where there is none."""
+    if status is None or steady_seconds is None:
+        return now_seconds
+    return status.observed_at_seconds + status.age_at_receipt_seconds + steady_seconds - status.received_steady_seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The cluster at one moment. Immutable by convention: only `changes.fold` makes new ones."""
 
@@ -171,6 +201,15 @@ class Snapshot:
     """Kind -> resourceVersion of its last list."""
     silent: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Kind -> since when nothing is heard of it (steady seconds)."""
+
+    set_aside: Mapping[str, SetAside] = field(default_factory=lambda: MappingProxyType({}))
+    """Objects that could not be used, by `SetAside.key`, oldest first."""
+    status_times: Mapping[str, StatusTime] = field(default_factory=lambda: MappingProxyType({}))
+    """Node -> when its GpuTopology's status was made and received."""
+
+    def agent_seconds(self, node: str) -> float | None:
+        """Now, by the clock of the agent that wrote the node's status (Unix time); by ours where it wrote none."""
+        return agent_seconds(self.status_times.get(node), self.now_seconds, self.steady_seconds)
 
     def age_seconds(self, steady_seconds: float) -> float:
         """How old this state may be: 0 while every kind is being watched."""

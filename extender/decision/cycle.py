@@ -15,11 +15,11 @@ from extender.decision.cluster import NodeDefaults, NodeView, Snapshot
 from extender.decision.demand import Demand, classified, demand_of
 from extender.decision.holds import NO_GUESTS, Guests, Holds, nominees, rank_of, together
 from extender.decision.inferred import with_inference
-from extender.decision.judge import Judge, judge_all
+from extender.decision.judge import Judge, judge_all, judge_with_guests
 from extender.decision.objects import Pod
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.verdict import Verdict
-from extender.decision.views import with_guests, without_pods
+from extender.decision.views import without_pods
 
 MOST_GOING = 6
 """Terminating pods of a node of which every combination is tried; with more, all or none count as gone."""
@@ -155,5 +155,8 @@ def _departures(view: NodeView) -> Iterator[frozenset[str]]:
 
 
 def _without(cycle: Cycle, demand: Demand, name: str, gone: frozenset[str], world: World) -> Verdict | None:
-    state = without_pods(cycle.snapshot, name, gone, world.resource, world.defaults, strangers_left=True)
-    return None if state is None else world.judge.judge(demand, with_guests(state, cycle.guests.get(name, ())))
+    try:
+        state = without_pods(cycle.snapshot, name, gone, world.resource, world.defaults, strangers_left=True)
+    except Exception as error:  # it stays with this node
+        return world.judge.broken(demand, cycle.snapshot.views[name].state, error)
+    return None if state is None else judge_with_guests(world.judge, demand, state, cycle.guests.get(name, ()))

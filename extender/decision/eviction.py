@@ -14,9 +14,10 @@ from itertools import combinations
 from extender.decision.cycle import Cycle, World
 from extender.decision.demand import Demand
 from extender.decision.holdings import BoundPod
+from extender.decision.judge import judge_with_guests
 from extender.decision.requests import Requests, covers
 from extender.decision.verdict import Verdict
-from extender.decision.views import with_guests, without_pods
+from extender.decision.views import without_pods
 
 MOST_VICTIMS = 8
 """Of which every combination is tried; of more victims none is spared."""
@@ -112,8 +113,12 @@ def _freed(pods: Sequence[BoundPod]) -> dict[str, Decimal]:
 def _judged(cycle: Cycle, demand: Demand, offer: Sacrifice, world: World) -> Sacrifice | None:
     """The offer with the verdict on its node; None where the pod could not go there all the same."""
     node, victims = offer.candidate.node, frozenset(offer.candidate.victims)
-    state = without_pods(cycle.snapshot, node, victims, world.resource, world.defaults, strangers_left=True)
+    try:
+        state = without_pods(cycle.snapshot, node, victims, world.resource, world.defaults, strangers_left=True)
+    except Exception as error:  # this candidate is vetoed: what its victims leave is not known; the others are judged
+        world.judge.broken(demand, cycle.snapshot.views[node].state, error)
+        return None
     if state is None:
         return None
-    verdict = world.judge.judge(demand, with_guests(state, cycle.guests.get(node, ())))
+    verdict = judge_with_guests(world.judge, demand, state, cycle.guests.get(node, ()))
     return replace(offer, verdict=verdict) if verdict.feasible else None

@@ -6,7 +6,10 @@ distinct states cost forty judgements the first time and five thousand look-ups 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
@@ -15,6 +18,7 @@ from extender.decision.cluster import NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
 from extender.decision.filters import refuse
 from extender.decision.holds import NO_GUESTS, Guests
+from extender.decision.isolation import described, view_key
 from extender.decision.live_filters import refuse_live
 from extender.decision.pressure import pressure
 from extender.decision.reasons import Reason, Rejection
@@ -39,20 +43,39 @@ _MOST_VERDICTS = 100_000
 UNKNOWN_NODE = verdict_of(Rejection(Reason.UNKNOWN_NODE, "no Node of that name has been seen on the watch"), Evidence())
 
 
+Failed = Callable[[Demand, NodeState, Exception], None]
+"""Told that the evaluation of a node state raised, and for which demand."""
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """The verdicts on one demand, all by one mix of sizes."""
+
+    mix: Mapping[int, float]
+    verdicts: dict[NodeState, Verdict] = field(default_factory=dict)
+    below: dict[NodeState, Verdict] = field(default_factory=dict)
+    """Verdicts but for telemetry, of bare states."""
+
+
 class Judge:
-    """Judges, and remembers. Holds no cluster state: forgetting changes no answer."""
+    """Judges, and remembers. Holds no cluster state: forgetting changes no answer.
 
-    def __init__(self, rules: Rules) -> None:
-        """Where the rules name no mix of sizes it is learnt: see `prepare`."""
-        self._rules, self._learns = rules, rules.size_mix is None
+    Safe to be called from several threads, given a lock. The lock guards which demands are remembered; it is taken once per question and
+    demand, not per node. The verdicts of one demand are in a plain dictionary that only grows and is replaced as a whole, so a thread that
+    still reads a replaced one reads right verdicts.
+    """
+
+    def __init__(self, rules: Rules, lock: AbstractContextManager[object] | None = None, failed: Failed | None = None) -> None:
+        """Where the rules name no mix of sizes it is learnt: see `prepare`. Without a lock it serves one thread alone."""
+        self._rules, self._learns, self._lock, self._failed = rules, rules.size_mix is None, lock or nullcontext(), failed
         self._mix: Mapping[int, float] = rules.size_mix or DEFAULT_SIZE_MIX
-        self._memory: dict[Demand, dict[NodeState, Verdict]] = {
-            Demand(((size, False),), size): {}
+        self._memory: OrderedDict[Demand, _Remembered] = OrderedDict(
+            (Demand(((size, False),), size), _Remembered(self._mix))
             for size in self._mix  # the commonest first questions
-        }
-
-        self._below: dict[Demand, dict[NodeState, Verdict]] = {}
-        """Verdicts but for telemetry, of bare states; kept as long as the demand is."""
+        )
+        """By the time of the last question, the latest last."""
+        self._broken: list[tuple[_Remembered, NodeState]] = []
+        """Evaluations that raised: forgotten with the next change of state, so that each is tried anew then, but not for every question."""
 
     @property
     def size_mix(self) -> Mapping[int, float]:
@@ -61,13 +84,18 @@ class Judge:
 
     def remembered(self, demand: Demand) -> dict[NodeState, Verdict]:
         """The verdicts on one demand so far; `judge` fills it."""
-        memory = self._memory.pop(demand, None)
-        if memory is None:
-            memory = {}
-        if len(self._memory) >= _MOST_DEMANDS:
-            self._drop_oldest()
-        self._memory[demand] = memory  # last asked, last in order
-        return memory
+        return self._recall(demand).verdicts
+
+    def _recall(self, demand: Demand) -> _Remembered:
+        with self._lock:
+            memory = self._memory.get(demand)
+            if memory is None:
+                while len(self._memory) >= _MOST_DEMANDS:
+                    self._memory.popitem(last=False)
+                memory = self._memory[demand] = _Remembered(self._mix)
+            else:
+                self._memory.move_to_end(demand)
+            return memory
 
     def learn(self, snapshot: Snapshot) -> bool:
         """Take over the mix of sizes that the cluster's pods ask for, unless the rules name one. True where that changes it:
@@ -75,7 +103,10 @@ class Judge:
         mix = learnt_mix(snapshot.sizes) if self._learns else self._mix
         if mix == self._mix:
             return False
-        self._mix, self._memory, self._below = mix, {demand: {} for demand in self._memory}, {}
+        with self._lock:
+            self._mix = mix
+            for demand in self._memory:
+                self._memory[demand] = _Remembered(mix)
         return True
 
     def prepare(self, states: Iterable[NodeState], snapshot: Snapshot) -> None:
@@ -87,43 +118,56 @@ class Judge:
         views = snapshot.views.values()
         if self.learn(snapshot):
             states = {view.state for view in views}
-        self._forget(views)
-        recent = list(self._memory.items())[-_PREPARED_DEMANDS:]
+        with self._lock:
+            self._forget(views)
+            recent = list(self._memory.items())[-_PREPARED_DEMANDS:]
         for state in states:
             for demand, memory in recent:
                 self._judged(demand, state, memory)
 
     def _forget(self, views: Collection[NodeView]) -> None:
-        for demand, memory in list(self._memory.items()):
-            if len(memory) > 2 * len(views) + _SPARE_STATES:
+        """Under the lock."""
+        for memory, state in self._broken:
+            memory.verdicts.pop(state, None)
+        self._broken = []
+        for demand, memory in self._memory.items():
+            if len(memory.verdicts) > 2 * len(views) + _SPARE_STATES:
                 live = {state for view in views for state in (view.state, view.state.bare) if state is not None}
-                self._memory[demand] = {state: verdict for state in live if (verdict := memory.get(state)) is not None}
-                below = self._below.get(demand, {})
-                self._below[demand] = {state: verdict for state in live if (verdict := below.get(state)) is not None}
-                break  # the others in their turn: nobody waits for all of them at once
-        while len(self._memory) > 1 and sum(map(len, list(self._memory.values()))) > _MOST_VERDICTS:
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        oldest = next(iter(self._memory))
-        self._memory.pop(oldest, None)
-        self._below.pop(oldest, None)
+                self._memory[demand] = _Remembered(memory.mix, _kept(memory.verdicts, live), _kept(memory.below, live))
+                break  # one demand per change of state: a verb waits for no more
+        while len(self._memory) > 1 and sum(len(memory.verdicts) for memory in self._memory.values()) > _MOST_VERDICTS:
+            self._memory.popitem(last=False)
 
     def judge(self, demand: Demand, state: NodeState) -> Verdict:
-        """The verdict on one node state, from memory where it is there."""
-        memory = self.remembered(demand)
-        return self._judged(demand, state, memory)
+        """The verdict on one node state, from memory where it is there. An evaluation that raises is a refusal, see `broken`."""
+        return self._judged(demand, state, self._recall(demand))
 
-    def _judged(self, demand: Demand, state: NodeState, memory: dict[NodeState, Verdict]) -> Verdict:
+    def _judged(self, demand: Demand, state: NodeState, memory: _Remembered) -> Verdict:
         """Links are judged once for all states that differ by telemetry alone; telemetry is laid over that."""
-        verdict = memory.get(state)
+        verdict = memory.verdicts.get(state)
         if verdict is None:
-            bare, known = state.bare or state, self._below.setdefault(demand, {})
-            below = known.get(bare)
-            if below is None:
-                below = known[bare] = judge_bare(demand, bare, self._mix, self._rules)
-            verdict = memory[state] = overlaid(demand, state, below, self._rules)
+            try:
+                bare = state.bare or state
+                below = memory.below.get(bare)
+                if below is None:
+                    below = memory.below[bare] = judge_bare(demand, bare, memory.mix, self._rules)
+                verdict = overlaid(demand, state, below, self._rules)
+            except Exception as error:  # whatever is wrong with this state must not harm the answer about others
+                verdict = self.broken(demand, state, error)
+                with self._lock:
+                    self._broken.append((memory, state))
+            memory.verdicts[state] = verdict
         return verdict
+
+    def broken(self, demand: Demand, state: NodeState, error: Exception) -> Verdict:
+        """The verdict on a node whose evaluation raised: a refusal that no eviction cures, for nothing is known of what one would do."""
+        if self._failed is not None:
+            self._failed(demand, state, error)
+        return verdict_of(Rejection(Reason.NOT_EVALUATED, described(error)), Evidence(notes=(state.note,)))
+
+
+def _kept(verdicts: dict[NodeState, Verdict], live: Collection[NodeState]) -> dict[NodeState, Verdict]:
+    return {state: verdict for state in live if (verdict := verdicts.get(state)) is not None}
 
 
 def judge_all(
@@ -140,14 +184,29 @@ def judge_all(
     for name in names:
         view = views.get(name)
         if view is None:
-            verdicts.append(UNKNOWN_NODE)
+            verdicts.append(_without_view(snapshot, name))
         else:
             state = view.state
             verdicts.append(memory.get(state) or judged(demand, state))
     for place, name in enumerate(names) if guests else ():
         if name in guests and name in views:
-            verdicts[place] = judged(demand, with_guests(views[name].state, guests[name]))
+            verdicts[place] = judge_with_guests(judge, demand, views[name].state, guests[name])
     return verdicts
+
+
+def judge_with_guests(judge: Judge, demand: Demand, state: NodeState, guests: tuple[Demand, ...]) -> Verdict:
+    """The verdict on a node with further pods on it that the snapshot does not show there."""
+    try:
+        crowded = with_guests(state, guests)
+    except Exception as error:  # see `Judge._judged`
+        return judge.broken(demand, state, error)
+    return judge.judge(demand, crowded)
+
+
+def _without_view(snapshot: Snapshot, name: str) -> Verdict:
+    """The verdict on a node that nothing is known of, or of which no state could be derived."""
+    aside = snapshot.set_aside.get(view_key(name))
+    return UNKNOWN_NODE if aside is None else verdict_of(Rejection(Reason.NOT_EVALUATED, aside.why), Evidence())
 
 
 def judge(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rules = RULES) -> Verdict:

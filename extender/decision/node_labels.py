@@ -71,7 +71,7 @@ def assumed_platform(labels: Mapping[str, str], allocatable: int) -> tuple[str, 
     """The platform that GFD's labels describe, with its name; None where they fit none, or the node shares or splits GPUs."""
     product, counted = product_of(labels), labels.get("nvidia.com/gpu.count", "")
     whole = labels.get("nvidia.com/mig.strategy", "none") in ("none", "") and not (product or "").endswith("-SHARED")
-    if product is None or not whole or not counted.isdigit() or int(counted) < allocatable:
+    if product is None or not whole or not (counted.isascii() and counted.isdigit()) or int(counted) < allocatable:
         return None
     name = fallback_platform(product, int(counted))
     if name is None:
@@ -88,7 +88,7 @@ def contradiction(node: Node, machine: Machine, resource: str, sharing: Sharing 
     if offered > have and sharing in (None, Sharing.NONE):
         return f"GpuTopology has {have} GPUs but the node offers {offered} {resource}"
     counted = labels.get("nvidia.com/gpu.count", "")
-    if counted.isdigit() and int(counted) != have and sharing is not Sharing.MIG:
+    if counted.isascii() and counted.isdigit() and int(counted) != have and sharing is not Sharing.MIG:
         return f"GpuTopology has {have} GPUs but label nvidia.com/gpu.count says {counted}"
     label, product = product_of(labels), machine.gpus[0].product if machine.gpus else None
     if label and product and not same_product(label, product):
@@ -122,4 +122,4 @@ def product_of(labels: Mapping[str, str]) -> str | None:
 def labelled_memory_bytes(labels: Mapping[str, str]) -> int | None:
     """Memory of one GPU. GFD's nvidia.com/gpu.memory is in MiB."""
     text = labels.get("nvidia.com/gpu.memory", "")
-    return int(text) << 20 if text.isdigit() else None
+    return (int(text) << 20) or None if text.isascii() and text.isdigit() else None

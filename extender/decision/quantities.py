@@ -20,13 +20,28 @@ _SUFFIXES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "
 _QUANTITY = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)(?P<suffix>[KMGTPE]i|[mkMGTPE]|)$", re.ASCII)
 
 
+MOST_TEXT = 100
+"""Characters of a quantity. The longest that kubectl prints are some twenty."""
+
+
+MOST_EXPONENT = 40
+"""Power of ten that no amount reaches; Kubernetes itself keeps at most 2**63 - 1."""
+
+
 def quantity(text: Any) -> Decimal:
     """A Kubernetes quantity ("80Gi", "1e3", 4) as a number. Raises ValueError saying what is wrong with it."""
+    if isinstance(text, bool) or not isinstance(text, str | int | float | Decimal):
+        raise ValueError(f"a {type(text).__name__} is not a quantity such as 80Gi or 4")
+    if isinstance(text, int) and text.bit_length() > 256:
+        raise ValueError("an integer of so many digits is not a quantity such as 80Gi or 4")
     value = str(text).strip()
-    parts = _QUANTITY.match(value)
+    parts = _QUANTITY.match(value) if len(value) <= MOST_TEXT else None
     if parts is None:
         raise ValueError(f"{value[:40]!r} is not a quantity such as 80Gi or 4")
     try:
-        return Decimal(parts["number"]) * _SUFFIXES[parts["suffix"]]
+        amount = Decimal(parts["number"]) * _SUFFIXES[parts["suffix"]]
+        if amount and amount.adjusted() > MOST_EXPONENT:
+            raise ArithmeticError
+        return amount
     except ArithmeticError as error:
         raise ValueError(f"{value[:40]!r} is not a finite quantity") from error

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     GPU_MEMORY_ERRORS = "GPU reports uncorrectable memory errors"
     MEMORY_IN_USE = "GPU memory is in use by processes unknown to Kubernetes"
     TELEMETRY_UNKNOWN = "GPU telemetry is unknown and the pod's class requires it"
+    NOT_EVALUATED = "fabricwise could not evaluate this node"
 
     @property
     def curable(self) -> bool:

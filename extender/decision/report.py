@@ -13,6 +13,7 @@ from typing import Any
 
 from extender.decision.cluster import NodeView, Snapshot
 from extender.decision.components import Resident
+from extender.decision.isolation import described
 from extender.decision.objects import Node, Taint
 from extender.decision.sharing import Sharing
 from extender.telemetry.conditions import NodeTelemetry, Tuning
@@ -333,9 +334,17 @@ def has_gpus(node: Node, view: NodeView) -> bool:
     return bool(offered) or labels.get("nvidia.com/gpu.present") == "true" or "nvidia.com/gpu.count" in labels
 
 
+def _checked(check: Callable[[Subject], Check], subject: Subject) -> Check:
+    """One check; one that raises says so, and hides neither the others nor other nodes."""
+    try:
+        return check(subject)
+    except Exception as error:
+        return Check(check.__name__, Status.WARN, f"the check itself failed: {described(error)}", "report this with the node's objects")
+
+
 def report(subject: Subject) -> dict[str, Any]:
     """All checks of a node, the worst of them, and the eight questions of a baseline."""
-    found = [check(subject) for check in CHECKS]
+    found = [_checked(check, subject) for check in CHECKS]
     worst = max((check.status for check in found), key=list(Status).index)
     checks = [{"check": one.name, "status": one.status.value, "evidence": one.evidence, "remedy": one.remedy} for one in found]
     return {"node": subject.name, "status": worst.value, "checks": checks, "baseline": _baseline(subject, {one.name: one for one in found})}

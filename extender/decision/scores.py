@@ -6,12 +6,15 @@ equals) get 10, so that rounding never lets the second best tie with the best.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from zlib import crc32
 
 from extender.decision.classes import weights_of
 from extender.decision.demand import Demand
+from extender.decision.isolation import described
 from extender.decision.verdict import Evidence, Verdict
 
 TOP_SCORE = 10
@@ -160,10 +163,13 @@ class Ranker:
         unknown_topology_value: float,
         unknown_memory_value: float,
         unknown_telemetry_value: float = 0.5,
+        lock: AbstractContextManager[object] | None = None,
     ) -> None:
+        """Without a lock it serves one thread alone."""
+        self._lock = lock or nullcontext()
         self._weights = {name: weights.get(name, 0.0) for name, _ in SCORERS}
         self._unknown = (unknown_topology_value, unknown_memory_value, unknown_telemetry_value)
-        self._memory: dict[tuple[Demand, float | None], _Valued] = {}
+        self._memory: OrderedDict[tuple[Demand, float | None], _Valued] = OrderedDict()
 
     def rank(self, demand: Demand, verdicts: Sequence[Verdict]) -> Ranks:
         """The candidates in relation to each other. Nodes in equal states share a verdict, and so a rank."""
@@ -178,22 +184,32 @@ class Ranker:
         return Ranks({verdict: _integer(known[verdict][0], top) for verdict in distinct}, known, weights)
 
     def _remembered(self, demand: Demand, best: float | None) -> _Valued:
-        """A full memory is left to whoever still reads it and begun anew, never emptied."""
+        """A full memory is left to the threads that still read it and begun anew, never emptied."""
         key = (demand, best)
-        known = self._memory.get(key)
-        if known is None or len(known) > _MOST_VERDICTS:
-            if len(self._memory) >= _MOST_COMPANIES:
-                self._memory.pop(next(iter(self._memory)))
-            known = self._memory[key] = {}
-        return known
+        with self._lock:
+            known = self._memory.get(key)
+            if known is None or len(known) > _MOST_VERDICTS:
+                while len(self._memory) >= _MOST_COMPANIES:
+                    self._memory.popitem(last=False)
+                known = self._memory[key] = {}
+            self._memory.move_to_end(key)
+            return known
 
     def _value(self, demand: Demand, verdict: Verdict, best: float | None) -> tuple[float, dict[str, Score]]:
         candidates = Candidates(best, *self._unknown)
-        scores = {name: scorer(demand, verdict.evidence, candidates) for name, scorer in SCORERS}
+        scores = {name: _scored(scorer, demand, verdict.evidence, candidates) for name, scorer in SCORERS}
         weights = weights_of(demand.workload, self._weights)
         total = sum(weights.values()) or 1.0
         value = sum(weights[name] * score.value for name, score in scores.items()) / total
         return round(value, 9), scores
+
+
+def _scored(scorer: Scorer, demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
+    """One scorer's opinion; a scorer that raises makes the node no better, and harms no other node."""
+    try:
+        return scorer(demand, evidence, candidates)
+    except Exception as error:
+        return Score(0.0, "could not be scored: " + described(error).replace("{", "(").replace("}", ")"))
 
 
 def _integer(value: float, top: float) -> int:

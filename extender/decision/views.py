@@ -266,7 +266,7 @@ def without_pods(
     record = snapshot.topologies.get(name)
     if isinstance(record, TopologyRecord):
         record = released(record, tuple(pod for pod in view.pods if pod.key in leaving), view.pods if strangers_left else None)
-    times, telemetry = Times(snapshot.now_seconds, snapshot.steady_seconds), snapshot.telemetry.get(name)
+    times, telemetry = Times(snapshot.agent_seconds(name), snapshot.steady_seconds), snapshot.telemetry.get(name)
     if telemetry is not None and leaving:
         telemetry = as_left(telemetry, view, leaving, emptied)
     return node_view(node, record, staying, resource, defaults, times, telemetry, snapshot.classes).state

@@ -14,7 +14,19 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
-from extender.decision.answers import demand_answer, explain, hold_answer, node_answer, node_detail, node_summary, outcome_answer, tuning
+from extender.decision.answers import (
+    demand_answer,
+    explain,
+    hold_answer,
+    node_answer,
+    node_detail,
+    node_summary,
+    nodes_without_view,
+    notes_by_node,
+    outcome_answer,
+    set_aside_answer,
+    tuning,
+)
 from extender.decision.cluster import NodeView
 from extender.decision.inferred import NOTHING_INFERRED, inferred
 from extender.decision.judge import Judge
@@ -31,6 +43,7 @@ from extender.live import LiveCluster
 from extender.metrics import Metrics
 from extender.reports import Reports
 from extender.settings import Settings
+from extender.supervision import Supervisor
 from extender.web.body import read_body
 
 MOST_POD_BYTES = 3 << 20
@@ -51,7 +64,7 @@ def pod_from(document: Any) -> Pod:
     if kind != "Pod" and isinstance(template, dict):
         document = {"metadata": document.get("metadata") or {}, "spec": template.get("spec") or {}}
     elif kind != "Pod":
-        raise RequestError(f"expected a Pod, got a {kind}")
+        raise RequestError(f"expected a Pod, got a {kind[:60] if isinstance(kind, str) else type(kind).__name__}")
     try:
         return msgspec.convert(document, Pod, strict=False)
     except msgspec.ValidationError as error:
@@ -62,9 +75,10 @@ class DebugApi:
     """`/v1`, health and metrics."""
 
     def __init__(
-        self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog, reports: Reports
-    ) -> None:
-        self._reports = reports
+        self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog, reports: Reports,
+        supervisor: Supervisor | None = None,
+    ) -> None:  # fmt: skip
+        self._reports, self._supervisor = reports, supervisor or Supervisor(metrics)
         self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, judge, ranker, settings, metrics, log
 
     def health_router(self) -> APIRouter:
@@ -93,14 +107,16 @@ class DebugApi:
         return PlainTextResponse("ok")
 
     async def readyz(self) -> Response:
-        """200 once nodes, pods and topologies have been listed; 503 names what is missing."""
-        missing = self._live.snapshot.missing
-        return PlainTextResponse(f"not yet listed: {', '.join(missing)}", 503) if missing else PlainTextResponse("ok")
+        """200 once nodes, pods and topologies have been listed and while every loop runs; 503 names what is missing or down."""
+        missing, down = self._live.snapshot.missing, self._supervisor.down()
+        problems = [f"not yet listed: {', '.join(missing)}"] * bool(missing) + [f"fails again and again: {', '.join(down)}"] * bool(down)
+        return PlainTextResponse("; ".join(problems), 503) if problems else PlainTextResponse("ok")
 
     def metrics(self) -> Response:
         """Prometheus exposition."""
         snapshot = self._live.snapshot
         self._metrics.synced.set(snapshot.synced)
+        self._metrics.loops_down.set(len(self._supervisor.down()))
         self._metrics.state_age.set(snapshot.age_seconds(time.monotonic()))
         self._metrics.holds.set(len(self._live.holds.by_pod))
         self._metrics.leading.set(self._reports.is_leading)
@@ -146,9 +162,14 @@ class DebugApi:
         return _json(answer | {"state_age_seconds": round(snapshot.age_seconds(now), 1)} if snapshot.silent else answer)
 
     def nodes(self) -> Response:
-        """All nodes, a summary each."""
-        views = self._live.snapshot.views
-        return _json({"nodes": [node_summary(views[name]) for name in sorted(views)]})
+        """All nodes, a summary each, with what is set aside of each; then everything that is set aside."""
+        snapshot = self._live.snapshot
+        notes = notes_by_node(snapshot)
+        rows = [{**node_summary(snapshot.views[name]), "set_aside": notes.get(name, [])} for name in sorted(snapshot.views)]
+        for name in nodes_without_view(snapshot):
+            problem = "it could not be evaluated"
+            rows.append({"node": name, "topology": f"topology unknown: {problem}", "problem": problem, "set_aside": notes[name]})
+        return _json({"nodes": rows, "set_aside": set_aside_answer(snapshot)})
 
     def node(self, name: str) -> Response:
         """One node: hardware, who holds what, what is believed free."""
@@ -157,6 +178,7 @@ class DebugApi:
         if view is None:
             return _json({"error": f"no node {name!r} is known"}, 404)
         detail = node_detail(view, snapshot.topologies.get(name), snapshot, tuning(self._settings))
+        detail["set_aside"] = notes_by_node(snapshot).get(name, [])
         now, (_, holds) = time.monotonic(), self._live.moment
         ended = set(holds.ended(snapshot, now))
         detail["holds"] = [hold_answer(one, now) for key, one in holds.by_pod.items() if one.node == name and key not in ended]

@@ -71,7 +71,7 @@ def _share(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if 0 < value <= 1 else None
+    return value if 0.01 <= value <= 1 else None
 
 
 def _tokens(text: str) -> int | None:

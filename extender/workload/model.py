@@ -7,9 +7,10 @@ and multi-head latent attention (DeepSeek-V2 and V3), whose cache is one latent 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 DTYPE_BYTES: dict[str, float] = {
     "float32": 4, "fp32": 4, "float16": 2, "fp16": 2, "half": 2, "bfloat16": 2, "bf16": 2,
@@ -28,6 +29,13 @@ QUANTIZATION_BYTES: dict[str, float] = {
 """Quantisation method, as serving engines call it -> bytes per weight of its usual width."""
 
 
+Size = Annotated[int, Meta(ge=1, lt=1 << 40)]
+Parameters = Annotated[int, Meta(ge=1, lt=1 << 50)]
+Rest = Annotated[int, Meta(ge=0, lt=1 << 50)]
+Width = Annotated[float, Meta(gt=0, le=16)]
+"""Bytes of one number. Products of fields within these bounds are finite."""
+
+
 class ModelError(ValueError):
     """A description that says too little, or contradicts itself; names the field."""
 
@@ -35,27 +43,27 @@ class ModelError(ValueError):
 class ModelShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What memory depends on. Also the JSON of annotation `fabricwise.dev/model`."""
 
-    layers: int
-    hidden_size: int
-    attention_heads: int
-    kv_heads: int
-    head_size: int
-    parameters: int
-    active_parameters: int | None = None
+    layers: Size
+    hidden_size: Size
+    attention_heads: Size
+    kv_heads: Size
+    head_size: Size
+    parameters: Parameters
+    active_parameters: Parameters | None = None
     """Of a mixture of experts, those that one token uses."""
-    embedding_parameters: int = 0
+    embedding_parameters: Rest = 0
     """Of them, embeddings and output layer, which quantisation leaves alone."""
-    intermediate_size: int = 0
-    vocabulary: int = 0
-    latent_size: int | None = None
+    intermediate_size: Rest = 0
+    vocabulary: Rest = 0
+    latent_size: Size | None = None
     """Numbers per token and layer of a latent KV cache (MLA), which tensor parallelism does not divide."""
-    weight_bytes: float = 2.0
+    weight_bytes: Width = 2.0
     """Bytes per weight as published."""
-    dtype_bytes: float = 2.0
+    dtype_bytes: Width = 2.0
     """Of activations and the KV cache, unless told otherwise."""
-    context: int | None = None
+    context: Size | None = None
     """Longest context."""
-    name: str | None = None
+    name: Annotated[str, Meta(max_length=256)] | None = None
 
     def kv_bytes_per_token(self, bytes_per_number: float | None = None) -> float:
         """KV cache of one token, over all layers."""
@@ -105,7 +113,10 @@ def _count(config: Mapping[str, Any], *names: str, default: int | None = None) -
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 40:
-            raise ModelError(f"{name} {value!r} is not a positive whole number")
+            told = repr(value[:40]) if isinstance(value, str) else type(value).__name__
+            if isinstance(value, int | float) and abs(value) < 1 << 64:
+                told = repr(value)
+            raise ModelError(f"{name} {told} is not a positive whole number")
         return value
     if default is None:
         raise ModelError(f"{names[0]} is missing")

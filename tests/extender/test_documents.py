@@ -6,10 +6,13 @@ import contextlib
 import json
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extender.decision.quantities import quantity
 from extender.documents import MOST_LEVELS, DocumentError, load_documents
+from tests.conftest import Served
 
 READ = {
     "json": ('{"a": [1, "x", null]}', [{"a": [1, "x", None]}]),
@@ -56,6 +59,76 @@ def test_what_is_no_document_is_one_line(text: str) -> None:
     with pytest.raises(DocumentError) as error:
         load_documents(text, "here")
     assert "\n" not in str(error.value)
+
+
+def _laughs(levels: int, width: int = 10) -> str:
+    """A manifest that grows tenfold with each level of aliases."""
+    lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * width)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+def _merges(levels: int) -> str:
+    lines = ["m0: &m0 {a: 1, b: 2, c: 3, d: 4}"]
+    lines += [f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 10)}], k{n}: 1}}" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+EXCESSIVE = {
+    "billion laughs": (_laughs(9), "aliases repeat more than 10000 values by line 4"),
+    "billion laughs by merge keys": (_merges(9), "aliases repeat more than 10000 values by line"),
+    "a large list many times": ("a: &a [" + "x, " * 5_000 + "x]\nb: [*a, *a, *a]", "aliases repeat more than 10000 values by line 2"),
+    "an alias inside what it names": ("a: &a [1, *a]", "alias *a on line 1 stands inside what it names"),
+    "a number in base sixty": ("a: " + "1:" * 300_000 + "1", "a number of 600001 characters on line 1"),
+}
+
+
+@pytest.mark.parametrize("case", EXCESSIVE)
+def test_excessive_text_is_refused_before_anything_is_built_of_it(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, message = EXCESSIVE[case]
+
+    def built(*_args: object, **_more: object) -> None:
+        raise AssertionError("the text was constructed")
+
+    monkeypatch.setattr(yaml, "load_all", built)
+    with pytest.raises(DocumentError) as error:
+        load_documents(text, "here")
+    assert message in str(error.value)
+
+
+def test_aliases_of_a_usual_manifest_are_read() -> None:
+    labels = "x-labels: &labels {app: llm, team: a}\n" + "\n".join(f"p{n}: {{labels: *labels}}" for n in range(500))
+    (found,) = load_documents(labels, "here")
+    assert found["p499"]["labels"] == {"app": "llm", "team": "a"}
+
+
+def test_explain_refuses_a_pod_of_aliases_as_a_bad_request(served: Served) -> None:
+    bomb = _laughs(9) + "\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, resources: {limits: {nvidia.com/gpu: *l8}}}]}"
+    answer = served.client.post("/v1/explain", content=bomb)
+    assert answer.status_code == 400
+    assert "aliases repeat more than 10000 values" in answer.json()["error"]
+
+
+class _NeverShown(dict[str, object]):
+    """A structure whose text must not be made: it would be gigabytes."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("the text of a huge structure was made")
+
+    __str__ = __repr__
+
+
+NO_QUANTITIES: dict[str, object] = {
+    "huge structure": _NeverShown(), "list": [1], "null": None, "boolean": True, "huge integer": 10**5000, "many digits": "9" * 5000,
+    "huge exponent": "1e999999", "infinite": float("inf"), "not a number": float("nan"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_QUANTITIES)
+def test_quantity_that_is_no_bounded_scalar_is_refused_in_a_short_sentence(case: str) -> None:
+    with pytest.raises(ValueError, match="is not a") as error:
+        quantity(NO_QUANTITIES[case])
+    assert len(str(error.value)) < 200
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.crd_bounds import bounds, codec_schema, crd_schema
 from tests.machines import machines
-from topology import record as codec
 from topology.hardware import Machine, TopologyError
 from topology.platforms import machine_of, platforms
 from topology.record import Allocation, DeviceStatus, TopologyRecord, decode, encode, free_mask
@@ -103,10 +102,32 @@ def test_anything_is_decoded_or_refused(manifest: object) -> None:
         decode(manifest)
 
 
-def test_the_crd_has_just_the_fields_the_codec_knows() -> None:
-    path = Path(__file__).parents[2] / "manifests/crd/gputopologies.yaml"
-    version = yaml.safe_load(path.read_text())["spec"]["versions"][0]
-    schema = version["schema"]["openAPIV3Schema"]["properties"]
-    for part, struct in (("spec", codec._WireSpec), ("status", codec._WireStatus)):
-        assert set(schema[part]["properties"]) == set(struct.__struct_encode_fields__)
-    assert set(schema["spec"]["properties"]["gpus"]["items"]["properties"]) == set(codec._WireGpu.__struct_encode_fields__)
+def test_crd_and_decoder_state_the_same_bounds_for_every_field() -> None:
+    assert dict(bounds(crd_schema())) == dict(bounds(codec_schema()))
+
+
+HOSTILE = {
+    "spec.gpus.0.switchLinks": (-1, 10_000_000),
+    "spec.gpus.0.pcieWidth": (-16, 0, 33),
+    "spec.gpus.0.memoryBytes": (0, -1, 1 << 62),
+    "spec.gpus.0.numaNode": (-1, 1 << 40),
+    "spec.gpus.0.index": (-1, 1 << 70),
+    "spec.nvlinks": (["0 10000000 0 0", "10000000 0 0 0", "0 0 0 0", "0 0 0 0"],),
+    "spec.cpuModel": ("x" * 100_000,),
+    "status.observedAt": ("2026-05-01T08:00:00", "2026-02-30T08:00:00Z", "2026-05-01"),
+}
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+def test_decoder_refuses_values_out_of_bounds_and_names_the_field(path: str) -> None:
+    for value in HOSTILE[path]:
+        with pytest.raises(TopologyError) as error:
+            decode(change(path, value))
+        assert path.replace(".0.", "[0].").removeprefix("spec.").split(".")[-1] in str(error.value)
+        assert len(str(error.value)) < 500
+
+
+def test_decoder_accepts_36_links_and_nvlink_generation_6() -> None:
+    manifest = change("spec.gpus.0.switchLinks", 36)
+    manifest["spec"]["gpus"][0]["nvlinkGeneration"] = 6
+    assert decode(manifest).machine.gpus[0].switch_links == 36

@@ -1,0 +1,275 @@
+"""Loops that meet an unexpected exception go on: each is made to fail once, and then does its work all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import kubernetes
+import msgspec
+import pytest
+
+from extender.adapters import class_file, collector, telemetry_feed
+from extender.adapters.class_file import ClassFile
+from extender.adapters.collector import Collector
+from extender.adapters.frames import HEAD_BYTES, Assignment, Look
+from extender.adapters.kube_lease import KubeLease
+from extender.adapters.kube_resources import RESOURCES, Resource
+from extender.adapters.kube_watch import KubeWatch
+from extender.adapters.simulated import simulated
+from extender.adapters.telemetry_feed import TelemetryFeed
+from extender.decision.changes import Change, ClockTicked
+from extender.decision.cluster import Snapshot
+from extender.decision.targets import DCGM, Target
+from extender.live import LiveCluster
+from extender.metrics import Metrics
+from extender.service import build_service
+from extender.settings import Kube, Server, Settings, Telemetry
+from extender.supervision import Supervisor
+from tests.conftest import serve
+from tests.extender.test_lease import SETTINGS, Leases
+from tests.extender.test_telemetry_feed import wait
+from tests.faults import BrokenError, Faulty, break_step
+from tests.objects import GPU
+
+
+def quick(metrics: Metrics | None = None, down_seconds: float = 30.0) -> Supervisor:
+    """A supervisor with short pauses."""
+    return Supervisor(metrics or Metrics(), first_pause_seconds=0.01, most_pause_seconds=0.05, down_seconds=down_seconds)
+
+
+def restarts(metrics: Metrics, loop: str) -> float:
+    return float(metrics.loop_restarts.labels(loop)._value.get())
+
+
+def test_loop_that_raises_or_returns_is_counted_logged_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    metrics, stop, runs = Metrics(), threading.Event(), list[str]()
+
+    def run() -> None:
+        runs.append("run")
+        if len(runs) == 1:
+            raise BrokenError("made to fail")
+        if len(runs) == 3:
+            stop.set()
+
+    with caplog.at_level(logging.ERROR):
+        quick(metrics).keep("loop", run, stop)
+    assert (runs, restarts(metrics, "loop")) == (["run"] * 3, 2.0)
+    assert [record.message for record in caplog.records] == [
+        "loop: unexpected; starting it again",
+        "loop: ended without being told to; starting it again",
+    ]
+
+
+def test_pause_grows_with_each_failure_up_to_its_bound() -> None:
+    pauses: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            if len(pauses) == 5:
+                self.set()
+            return self.is_set()
+
+    Supervisor(Metrics(), 0.5, 3.0).keep("loop", Faulty(lambda: None, 99), Stop())
+    assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0]
+
+
+def test_readyz_names_a_loop_that_stays_down_and_only_while_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender import service as module
+
+    monkeypatch.setattr(module, "Supervisor", lambda metrics: quick(metrics, down_seconds=0.2))
+    cluster = simulated(GPU)
+    service = build_service(Settings(server=Server(log_level="error")))
+    service.live.apply(cluster.listing())
+    serving = serve(service, cluster)
+    ready, stop = next(serving).client, threading.Event()
+    works, entered = threading.Event(), threading.Event()
+
+    def run() -> None:
+        if not works.is_set():
+            raise BrokenError("made to fail")
+        entered.set()
+        stop.wait(10)
+
+    assert ready.get("/readyz").status_code == 200
+    thread = service.supervisor.start("tick", run, stop)
+    wait("not ready", lambda: ready.get("/readyz").status_code == 503)
+    assert ready.get("/readyz").text == "fails again and again: tick"
+    assert "fabricwise_loops_down 1.0" in ready.get("/metrics").text
+    works.set()
+    assert entered.wait(5)
+    wait("ready again", lambda: ready.get("/readyz").status_code == 200)
+    stop.set()
+    thread.join(5)
+    assert service.supervisor.down() == ()
+    assert next(serving, None) is None
+
+
+def test_watch_tick_goes_on_after_an_unexpected_exception() -> None:
+    live, metrics = LiveCluster(GPU), Metrics()
+    live.apply = Faulty(live.apply)  # type: ignore[method-assign]
+    watch = KubeWatch(kubernetes.client.ApiClient(), live, Kube(), metrics, quick(metrics))
+    stop = watch._stop
+    thread = watch._supervisor.start("tick", watch._tick, stop)
+    wait("ticked", lambda: live.snapshot.now_seconds is not None)
+    stop.set()
+    thread.join(5)
+    assert restarts(metrics, "tick") == 1.0
+
+
+def test_watch_lists_again_after_an_unexpected_exception_and_says_meanwhile_that_nothing_is_heard() -> None:
+    live, metrics = LiveCluster(GPU), Metrics()
+    watch = KubeWatch(kubernetes.client.ApiClient(), live, Kube(), metrics, quick(metrics))
+    listed, silent = threading.Event(), list[bool]()
+
+    def list_(_resource: object) -> str:
+        silent.append("nodes" in live.snapshot.silent)
+        listed.set()
+        watch.stop()
+        return "1"
+
+    def stream(resource: Resource, version: str) -> Iterator[str]:
+        return iter(())
+
+    watch._list = Faulty(list_)  # type: ignore[method-assign]
+    watch._stream = stream  # type: ignore[method-assign]
+    thread = watch._supervisor.start("watch-nodes", lambda: watch._follow(RESOURCES[0]), watch._stop)
+    assert listed.wait(5)
+    thread.join(5)
+    assert (silent, restarts(metrics, "watch-nodes")) == ([True], 1.0)
+
+
+def test_telemetry_tick_goes_on_after_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry_feed, "_TICK_SECONDS", 0.02)
+    live, metrics = LiveCluster(GPU), Metrics()
+    live.apply([ClockTicked(1.0, 1.0)])
+    live.apply = Faulty(live.apply)  # type: ignore[method-assign]
+    feed = TelemetryFeed(live, Telemetry(), metrics, quick(metrics))
+    thread = feed._supervisor.start("telemetry-tick", feed._tick, feed._stop)
+    wait("ticked", lambda: (live.snapshot.steady_seconds or 0.0) > 1.0)
+    feed._stop.set()
+    thread.join(5)
+    assert restarts(metrics, "telemetry-tick") == 1.0
+
+
+def test_class_file_is_followed_after_an_unexpected_exception_and_the_change_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_file, "LOOK_SECONDS", 0.02)
+    path, live, metrics = tmp_path / "classes.yaml", LiveCluster(GPU), Metrics()
+    path.write_text("classes: [{name: a}]")
+    file = ClassFile(path, live, quick(metrics))
+    monkeypatch.setattr(class_file, "load_classes", Faulty(class_file.load_classes))
+    path.write_text("classes: [{name: b}]")
+    file.start()
+    wait("b read", lambda: set(live.snapshot.classes) == {"b"})
+    file.stop()
+    assert restarts(metrics, "workload-classes") == 1.0
+
+
+def test_lease_is_taken_after_an_unexpected_exception() -> None:
+    leases, metrics = Leases(), Metrics()
+    leases.get = Faulty(leases.get)  # type: ignore[method-assign]
+    lease = KubeLease(leases, SETTINGS, "one", quick(metrics))  # type: ignore[arg-type]
+    lease.start()
+    wait("leads", lease.is_leading)
+    lease.stop()
+    assert restarts(metrics, "lease") == 1.0
+
+
+def test_requeue_thread_goes_on_after_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender import service as module
+    from tests.extender.test_waking import TWO, Ward
+
+    monkeypatch.setattr(module, "Supervisor", quick)
+    service = build_service(msgspec.structs.replace(Settings(), waking=msgspec.structs.replace(Settings().waking, max_per_second=50)))
+    ward = Ward(service, service.waker)
+    service.reports.wake = ward.wake
+    service.live.apply(_racks())
+    monkeypatch.setattr(service.waker, "_wake_next", Faulty(service.waker._wake_next))
+    service.waker.rejected("team", "two", "uid-two", TWO, ["a"])
+    ward.status("a", 8)
+    wait("restarted", lambda: restarts(service.metrics, "waking") == 1.0)
+    service.waker.rejected("team", "two", "uid-two", TWO, ["a"])
+    ward.status("a", 0)
+    wait("woken", lambda: ward.woken == ["uid-two"])
+
+
+def _racks() -> list[Change]:
+    from extender.adapters.manifests import seen
+    from extender.decision.changes import Listed
+    from tests.objects import node
+
+    return [Listed("nodes", (seen("Node", node("a")),)), Listed("pods", ()), Listed("topologies", ())]
+
+
+def test_one_waiting_pod_that_cannot_be_read_keeps_no_other_pod_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender import waking
+    from tests.extender.test_waking import Ward, refused
+
+    service = build_service(Settings())
+    ward = Ward(service, service.waker)
+    service.reports.wake = ward.wake
+    service.live.apply(_racks())
+    ward.status("a", 8)
+    break_step(monkeypatch, waking, "demand_in", "uid-bad", lambda _state, pod, _resource: pod.key)
+    ward.apply(refused("bad", "uid-bad"), refused("good", "uid-good"))
+    ward.status("a", 4)
+    wait("woken", lambda: ward.woken == ["uid-good"])
+    assert service.metrics.set_aside.labels("pods", "requeue")._value.get() >= 1
+    assert restarts(service.metrics, "waking") == 0.0
+
+
+def test_collector_target_that_raises_is_told_of_and_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Look] = []
+    bad, good = (Target(DCGM, f"uid-{name}", name, "n", f"http://127.0.0.1:9/{name}") for name in ("bad", "good"))
+    calls = {"bad": 0, "good": 0}
+
+    async def look_at(_client: httpx.AsyncClient, target: Target, *_: object) -> Look:
+        calls[target.pod] += 1
+        if target.pod == "bad" and calls["bad"] <= 2:
+            raise BrokenError("made to fail")
+        return Look(target.pod, target.kind, target.key, target.node, time.monotonic(), 0.0)
+
+    monkeypatch.setattr(collector, "look_at", look_at)
+    monkeypatch.setattr(Collector, "first_pause_seconds", 0.01)
+
+    async def run() -> None:
+        one = Collector(lambda data: said.append(msgspec.msgpack.decode(data[HEAD_BYTES:], type=Look)))
+        await one.assign(Assignment(0.05, 1.0, 4, 1 << 20, 60.0, (bad, good)))
+        for _ in range(400):
+            await asyncio.sleep(0.01)
+            if any(look.target == "bad" and not look.failed for look in said):
+                break
+        await one.close()
+
+    asyncio.run(run())
+    of_bad = [look.failed for look in said if look.target == "bad"]
+    assert of_bad[:3] == ["internal: BrokenError: made to fail"] * 2 + [""]
+    assert any(look.target == "good" and not look.failed for look in said)
+
+
+def test_answer_of_a_target_that_cannot_be_folded_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = LiveCluster(GPU)
+    feed = TelemetryFeed(live, Telemetry(), Metrics(), quick())
+
+    class Index:
+        def changes(self, look: Look, _snapshot: Snapshot) -> list[Change]:
+            if look.target == "bad":
+                raise BrokenError("made to fail")
+            return [ClockTicked(None, 5.0)]
+
+    monkeypatch.setattr(feed, "_index", Index())
+    for name in ("bad", "good"):
+        feed._arrived.put(Look(name, DCGM, name, "n", 0.0, 0.0))
+    done = threading.Event()
+    thread = feed._supervisor.start("telemetry-fold", lambda: feed._fold(done), done)
+    wait("folded", lambda: live.snapshot.steady_seconds == 5.0)
+    done.set()
+    thread.join(5)

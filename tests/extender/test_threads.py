@@ -1,0 +1,113 @@
+"""The judge's and the ranker's memories under the threads of a running extender: watch, verbs, bindings, requeue, explain."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+from extender.decision import judge as judging
+from extender.decision import scores
+from extender.decision.answers import ranker
+from extender.decision.demand import Demand
+from extender.decision.judge import Judge, judge_all
+from extender.decision.rules import Rules
+from extender.decision.scores import Ranker
+from extender.settings import Scoring
+from tests.objects import node, snapshot
+from topology.placement import MOST_ANSWERS, fresh_table
+from topology.platforms import machine_of
+from topology.prediction import MOST_REMEMBERED, MOST_REMEMBERED_LARGE
+
+THREADS, ROUNDS = 5, 1_000
+DEMANDS = [Demand(((size, False),), size, inferred_memory_bytes=extra) for size in (1, 2, 4) for extra in range(1, 5)]
+
+
+@pytest.fixture
+def eager_switches() -> Iterator[None]:
+    """Threads take turns after every few instructions."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def run_together(work: Callable[[random.Random], object]) -> list[BaseException]:
+    """Run `work` in several threads, many times each; what was raised."""
+    raised: list[BaseException] = []
+    begin = threading.Barrier(THREADS)
+
+    def run(seed: int) -> None:
+        chance = random.Random(seed)
+        begin.wait()
+        for _ in range(ROUNDS):
+            try:
+                work(chance)
+            except Exception as error:
+                raised.append(error)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def test_judge_and_ranker_answer_five_threads_rightly_while_they_forget(eager_switches: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "_MOST_DEMANDS", 3)
+    monkeypatch.setattr(judging, "_SPARE_STATES", -8)
+    monkeypatch.setattr(scores, "_MOST_COMPANIES", 2)
+    state = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(5)))
+    names = sorted(state.views)
+    judge, ranks = Judge(Rules({1: 1.0}), threading.RLock()), ranker(Scoring(), threading.Lock())
+    right = {demand: [demand.total <= state.views[name].state.allocatable for name in names] for demand in DEMANDS}
+
+    def work(chance: random.Random) -> None:
+        demand = chance.choice(DEMANDS)
+        verdicts = judge_all(judge, state, demand, names)
+        assert [verdict.feasible for verdict in verdicts] == right[demand]
+        ranked = ranks.rank(demand, verdicts)
+        assert all((ranked.get(verdict) is not None) is verdict.feasible for verdict in verdicts)
+        if chance.random() < 0.3:
+            judge.prepare([view.state for view in state.views.values()], state)
+
+    assert run_together(work) == []
+
+
+def test_service_gives_judge_and_ranker_a_lock_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender import service as module
+    from extender.settings import Settings
+
+    locks: list[object] = []
+
+    def ranker_with(scoring: Scoring, lock: AbstractContextManager[object]) -> Ranker:
+        locks.append(lock)
+        return ranker(scoring, lock)
+
+    monkeypatch.setattr(module, "ranker", ranker_with)
+    service = module.build_service(Settings())
+    assert isinstance(service.waker._judge._lock, type(threading.RLock()))
+    assert [type(lock) for lock in locks] == [type(threading.Lock())]
+
+
+@pytest.mark.parametrize("platform", ["hgx-h100", "dgx-2"])
+def test_memories_of_a_table_are_bounded_whatever_is_asked(platform: str) -> None:
+    table = fresh_table(machine_of(platform))
+    most = MOST_REMEMBERED if table.size <= 8 else MOST_REMEMBERED_LARGE
+    chance = random.Random(1)
+    for _ in range(most + 500):
+        free, size = chance.randrange(1 << table.size), chance.randrange(1, 3)
+        table.predictor.predict(free, ((1, False), (0, bool(size % 2)), (1, False)))
+        table.predictor.predict(free, ((size, False),))
+        table.effective_gbps(free, str(1 << chance.randrange(10, 36)))
+        table.capability(free, {size: 1.0})
+    for memory in (table.predictor._remembered, table.predictor._prefer):
+        assert memory.cache_info().maxsize == most
+        assert memory.cache_info().currsize <= most
+    for kept in (table.sets._by_mask, table.sets._effective, table.sets._extremes, table.sets._capability, table.sets._of_kind):
+        assert kept.cache_info().maxsize == MOST_ANSWERS

@@ -1,0 +1,42 @@
+"""Fault injection: steps of the code under test that are made to raise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+class BrokenError(Exception):
+    """What the tests make a step raise."""
+
+
+def raising_for(name: str, step: Callable[..., Any], of: Callable[..., str]) -> Callable[..., Any]:
+    """`step`, which raises where `of` its arguments is `name`."""
+
+    def run(*args: Any, **more: Any) -> Any:
+        if of(*args) == name:
+            raise BrokenError(f"made to fail for {name}")
+        return step(*args, **more)
+
+    return run
+
+
+def break_step(monkeypatch: pytest.MonkeyPatch, module: object, step: str, name: str, of: Callable[..., str]) -> None:
+    """Make a function that a module uses raise for one name."""
+    monkeypatch.setattr(module, step, raising_for(name, getattr(module, step), of))
+
+
+class Faulty:
+    """A step that raises the first few times, and then does what it stands for."""
+
+    def __init__(self, step: Callable[..., Any], times: int = 1) -> None:
+        self.step, self.left, self.calls = step, times, 0
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        self.calls += 1
+        if self.left > 0:
+            self.left -= 1
+            raise BrokenError("made to fail")
+        return self.step(*args, **more)
