@@ -19,20 +19,26 @@ from extender.adapters.scrape import ScrapeError
 from extender.telemetry import dcgm, engines
 from extender.telemetry.exposition import Sample
 from extender.telemetry.readings import DeviceReading
-from extender.telemetry.signals import BUSY, CLOCK_EVENTS, HEADROOM, HOLDS, SIGNALS, XID_COUNT
+from extender.telemetry.signals import BUSY, CLOCK_EVENTS, FB_TOTAL, HEADROOM, HOLDS, SIGNALS, XID_COUNT
 
 SOURCE = "prometheus"
 _DEVICE = "UUID, uuid, GPU_I_ID, GPU_I_PROFILE, gpu, modelName, instance, node"
 _WORKLOAD = "exported_pod, exported_namespace, xid, clock_event"
-_ENGINE = "namespace, pod, model_name, model, engine, tp_rank, kv_cache_block_type, request_type"
+_ENGINE = ", ".join(("namespace", "pod", "model_name", "model", *engines.ENGINE_LABELS))
 _DEVICE_CLOCKS = ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_XID_ERRORS")
 _ENGINE_CLOCKS = (
     "vllm:num_requests_running",
+    "ray_vllm_num_requests_running",
     "sglang:num_running_reqs",
     "tgi_queue_size",
     "nv_trt_llm_request_metrics",
+    "nv_inference_request_success",
     "trtllm_kv_cache_utilization",
+    "num_requests_running",
+    "dynamo_component_inflight_requests",
+    "llamacpp:requests_processing",
 )
+"""A metric per engine whose time says how old the engine's values are."""
 
 
 class _Series(msgspec.Struct):
@@ -69,7 +75,7 @@ def queries(selector: str) -> dict[str, str]:
     ages = [age(metric, "UUID, uuid, GPU_I_ID") for metric in _DEVICE_CLOCKS] + [age(metric, "namespace, pod") for metric in _ENGINE_CLOCKS]
     load = (BUSY, HEADROOM)
     return {
-        "memory": named([s.metric for s in SIGNALS if s.question == HOLDS], device),
+        "memory": named([*(s.metric for s in SIGNALS if s.question == HOLDS), FB_TOTAL], device),
         "load": named([s.metric for s in SIGNALS if s.question in load], device),
         "health": named([*(s.metric for s in SIGNALS if s.question not in (*load, HOLDS)), XID_COUNT, CLOCK_EVENTS], device),
         "engines": named(engines.ENGINE_METRICS, _ENGINE),

@@ -11,9 +11,10 @@ import msgspec
 from extender.adapters.frames import Look
 from extender.decision.targets import DCGM, Target
 from extender.telemetry import dcgm, engines
-from extender.telemetry.exposition import Exposition, parse
+from extender.telemetry.exposition import Exposition, parse, seen
 from extender.telemetry.readings import DeviceReading
 
+_CHECK_DCGM = "check telemetry.dcgm.selectors, port and path"
 ACCEPT = "text/plain;version=0.0.4"
 
 
@@ -57,10 +58,11 @@ async def look_at(client: httpx.AsyncClient, target: Target, timeout_seconds: fl
     if target.kind == DCGM:
         found = parse(text, dcgm.wanted, whole=True)
         devices = aged(dcgm.devices(found.samples), time.time())
-        return _look(target, started, found, devices=devices, failed="" if devices else "no GPU in the exposition")
+        return _look(target, started, found, devices=devices, failed="" if devices else f"no GPU in it: {seen(found)}; {_CHECK_DCGM}")
     found = parse(text, engines.wanted, whole=True)
     readings = engines.engines(found.samples)
-    return _look(target, started, found, engines=readings, failed="" if readings else "no serving engine's metrics in the exposition")
+    failed = "" if readings else f"no serving engine in it: {seen(found)}; supported: {', '.join(engines.SUPPORTED_ENGINES.values())}"
+    return _look(target, started, found, engines=readings, failed=failed)
 
 
 def _look(target: Target, started: float, found: Exposition | None = None, **more: object) -> Look:

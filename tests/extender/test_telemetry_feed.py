@@ -112,8 +112,8 @@ BAD: dict[str, str] = {
     "hang": "no whole answer within 0.6 s",
     "slow": "no whole answer within 0.6 s",
     "cut": "the answer broke off",
-    "empty": "no GPU in the exposition",
-    "html": "no GPU in the exposition",
+    "empty": "no GPU in it: it has no line of the form",
+    "html": "no GPU in it: it has no line of the form",
 }
 
 
