@@ -37,6 +37,9 @@ def not_understood(text: str) -> str:
     exposition = parse(text, lambda metric: dcgm.wanted(metric) or engines.wanted(metric))
     unsure = {sample.name for sample in exposition.samples}
     words = f"; {', '.join(sorted(unsure)[:3])} alone names no device and no engine" if unsure else ""
+    for engine in dict.fromkeys(engine for family in exposition.other_families if (engine := engines.engine_of(family))):
+        read_names = ", ".join(signal.metric for signal in engines.ENGINE_SIGNALS if signal.engine == engine)
+        words += f"; of {engines.SUPPORTED_ENGINES[engine]}, what is read is {read_names}"
     problems = f"; {exposition.problems[0]}" if exposition.problems else ""
     return (
         f"no GPU and no serving engine is in it: {seen(exposition)}{words}{problems}. Supported: {SUPPORTED}. "

@@ -9,6 +9,7 @@ README, "Triton metrics"), NVIDIA NIM for LLMs, which leaves out vLLM's prefix (
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -129,6 +130,15 @@ _Values = dict[tuple[int, tuple[str, ...]], float]
 def wanted(metric: str) -> bool:
     """Whether a metric is an engine's."""
     return metric in _BY_METRIC
+
+
+def engine_of(family: str) -> str | None:
+    """The engine whose prefix a metric family carries, read or not: a key of `SUPPORTED_ENGINES`."""
+    for signal in ENGINE_SIGNALS:
+        prefix = re.match(r"[a-z]+:|nv_trt_llm_|nv_inference_|[a-z]+_(?=.*_)", signal.metric)
+        if signal.engine not in _NEEDS and prefix is not None and family.startswith(_spellings(prefix[0])):
+            return signal.engine
+    return None
 
 
 def engines(samples: Iterable[Sample]) -> tuple[EngineReading, ...]:

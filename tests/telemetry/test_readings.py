@@ -98,6 +98,18 @@ def test_an_engine_is_read_from_what_it_writes(case: str) -> None:
     assert served(exposition.text) == exposition.readings
 
 
+FAMILIES = {
+    "vllm:x": "vllm", "ray_vllm_x": "vllm", "sglang:x": "sglang", "trtllm_x": "tensorrt-llm", "nv_inference_count": "triton",
+    "nv_trt_llm_x": "triton-tensorrt-llm", "dynamo_router_x": "dynamo", "llamacpp:x": "llama.cpp", "tgi_request_count": "tgi",
+    "gpu_cache_hits": None, "num_requests_x": None, "nv_gpu_utilization": None, "node_load1": None, "process_x": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_metric_family_names_its_engine_by_its_prefix(family: str) -> None:
+    assert engines.engine_of(family) == FAMILIES[family]
+
+
 def test_every_supported_engine_has_an_exposition_and_a_signal() -> None:
     shown = {reading.engine for exposition in ENGINE_EXPOSITIONS.values() for reading in exposition.readings}
     assert shown == set(SUPPORTED_ENGINES) == {signal.engine for signal in ENGINE_SIGNALS}
@@ -120,6 +132,8 @@ def test_what_a_prometheus_server_keeps_of_an_engine_is_read_as_the_engine_itsel
 NOT_UNDERSTOOD = {
     "another exporter": ("node_load1 0.5\nnode_memory_MemFree_bytes 1e9\n", "the metric families node_load1, node_memory_MemFree_bytes"),
     "names of NIM that may be anything's": ('num_requests_waiting{model="x"} 8\n', "num_requests_waiting alone names no device"),
+    "an engine's other metrics": ("vllm:request_success_total 7\n", "of vLLM, what is read is vllm:kv_cache_usage_perc, vllm:gpu_cache"),
+    "an engine's other metrics behind Ray": ("ray_vllm_prompt_tokens_total 7\n", "of vLLM, what is read is vllm:kv_cache_usage_perc"),
     "dcgm-exporter 1": ('dcgm_gpu_temp{gpu="0",uuid="GPU-a"} 34\n', "the metric families dcgm_gpu_temp"),
     "a GPU without a UUID": ('DCGM_FI_DEV_FB_USED{gpu="0"} 34\n', "DCGM_FI_DEV_FB_USED alone names no device"),
     "a web page": ("<html>404</html>", "no Prometheus exposition"),
