@@ -29,4 +29,4 @@ def quantity(text: Any) -> Decimal:
     try:
         return Decimal(parts["number"]) * _SUFFIXES[parts["suffix"]]
     except ArithmeticError as error:
-        raise ValueError(f"{value[:40]!r} is not a finite quantity") from error
+        raise ValueError(f"{value[:40]!r} is not a finite quantity: give a smaller one, such as 80Gi or 4") from error

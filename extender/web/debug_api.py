@@ -16,11 +16,10 @@ from fastapi.responses import PlainTextResponse
 
 from extender.decision.answers import demand_answer, explain, hold_answer, node_answer, node_detail, node_summary, outcome_answer, tuning
 from extender.decision.cluster import NodeView
-from extender.decision.inferred import NOTHING_INFERRED, inferred
+from extender.decision.inferred import inferred
 from extender.decision.judge import Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
-from extender.decision.reasons import Rejection
 from extender.decision.record import record_of
 from extender.decision.report import all_reports, node_report
 from extender.decision.scores import Ranker
@@ -198,7 +197,7 @@ def _telemetry_state(view: NodeView) -> str:
 
 def _decision(decision: Decision, outcome: Outcome | None, resource: str) -> dict[str, Any]:
     demand = decision.demand
-    told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(decision.spec, demand, resource)
+    told = inferred(decision.spec, demand, resource)
     pairs = list(zip(decision.names, decision.verdicts, strict=True))
     evidence = next((verdict.evidence for name, verdict in pairs if name == decision.decided), None)
     return {
