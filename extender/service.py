@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from extender.binding import Binder
 from extender.decision.answers import ranker, rules, tuning
@@ -128,7 +129,12 @@ def build_service(
         waker.observe(before, after)
 
     live.observe = observe
-    app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
+    app = FastAPIOffline(
+        title="Fabricwise",
+        description="GPU-aware scheduler extender: places pods by link bandwidth and says why.",
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},  # else the page asks swagger.io about the document
+    )
     binder = Binder(live, world, settings, log, reports)
     app.include_router(scheduler_api(live, world, by_weight, settings, metrics, log, waker, binder).router())
     debug = DebugApi(live, judge, by_weight, settings, metrics, log, reports)
