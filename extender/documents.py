@@ -36,7 +36,9 @@ def _check_depth(text: str | bytes, where: str) -> None:
             depth += 1
             if depth > MOST_LEVELS:
                 line = event.start_mark.line + 1 if event.start_mark else "?"
-                raise DocumentError(f"{where}: nested deeper than {MOST_LEVELS} levels on line {line}")
+                raise DocumentError(
+                    f"{where}: nested deeper than {MOST_LEVELS} levels on line {line}: no Kubernetes object is; correct the indentation"
+                )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
@@ -51,4 +53,4 @@ def load_documents(text: str | bytes, where: str) -> list[Any]:
         _check_depth(text, where)
         return [document for document in yaml.load_all(text, Loader=_PlainLoader) if document is not None]
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise DocumentError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())[:300]}") from error
+        raise DocumentError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())[:300]}. Correct what stands there") from error

@@ -70,7 +70,9 @@ def target_rules(settings: Settings) -> TargetRules:
         dcgm = tuple(selector(text) for text in said.dcgm.selectors)
         engines = tuple(selector(text) for text in said.engines.selectors)
     except ValueError as error:
-        raise SettingsError(f"settings: telemetry: {error}") from error
+        raise SettingsError(
+            f"settings: telemetry.dcgm.selectors or telemetry.engines.selectors: {error}; config/extender.yaml is an example"
+        ) from error
     own = said.engines
     return TargetRules(dcgm, said.dcgm.port, said.dcgm.path, own.enabled, engines if own.enabled else (), own.port, own.path)
 

@@ -122,7 +122,9 @@ def _authorization(path: str) -> dict[str, str]:
     try:
         return {"Authorization": f"Bearer {Path(path).read_text().strip()}"}
     except OSError as error:
-        raise ScrapeError(f"bearer_token_file {path}: {error.strerror or 'cannot be read'}") from None
+        raise ScrapeError(
+            f"bearer_token_file {path}: {error.strerror or 'cannot be read'}: check the path and the mounted Secret"
+        ) from None
 
 
 async def _query(client: httpx.AsyncClient, said: Assignment, text: str, headers: dict[str, str]) -> list[Sample]:
@@ -133,15 +135,19 @@ async def _query(client: httpx.AsyncClient, said: Assignment, text: str, headers
             response = await client.post(url, data={"query": text}, headers=headers)
             answer = _ANSWER.decode(response.content)
     except TimeoutError:
-        raise ScrapeError(f"no whole answer within {said.timeout_seconds:g} s") from None
+        raise ScrapeError(
+            f"no whole answer within {said.timeout_seconds:g} s: check the server's load, or raise telemetry.timeout_seconds"
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ScrapeError(f"answered {response.status_code} with something that is no query result") from None
+        raise ScrapeError(
+            f"answered {response.status_code} with no query result: telemetry.prometheus.url is what stands before /api/v1"
+        ) from None
     except httpx.ConnectError:
-        raise ScrapeError("cannot be reached") from None
+        raise ScrapeError("cannot be reached: check telemetry.prometheus.url, and that a NetworkPolicy allows it") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise ScrapeError(f"no answer: {type(error).__name__}") from None
     if answer.status != "success":
-        raise ScrapeError(f"answered {response.status_code}: {answer.error[:200]}")
+        raise ScrapeError(f"answered {response.status_code}: {answer.error[:200]}: check telemetry.prometheus.selector and the token")
     return [Sample(series.metric.pop("__name__", ""), series.metric, _value(series.value[1])) for series in answer.data.result]
 
 

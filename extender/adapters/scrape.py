@@ -28,22 +28,26 @@ async def fetch(client: httpx.AsyncClient, url: str, timeout_seconds: float, max
         async with asyncio.timeout(timeout_seconds):
             async with client.stream("GET", url, headers={"Accept": ACCEPT}, follow_redirects=False) as response:
                 if response.status_code != 200:
-                    raise ScrapeError(f"answered {response.status_code}")
+                    raise ScrapeError(f"answered {response.status_code}: check telemetry.dcgm.path or telemetry.engines.path")
                 parts, size = [], 0
                 async for part in response.aiter_bytes():
                     size += len(part)
                     if size > max_body_bytes:
-                        raise ScrapeError(f"the exposition is longer than {max_body_bytes} bytes")
+                        raise ScrapeError(
+                            f"the exposition is longer than {max_body_bytes} bytes: export fewer metrics, or raise telemetry.max_body_bytes"
+                        )
                     parts.append(part)
                 return b"".join(parts).decode(errors="replace")
     except TimeoutError:
-        raise ScrapeError(f"no whole answer within {timeout_seconds:g} s") from None
+        raise ScrapeError(
+            f"no whole answer within {timeout_seconds:g} s: check the exporter's load, or raise telemetry.timeout_seconds"
+        ) from None
     except httpx.DecodingError:
-        raise ScrapeError("the body cannot be decompressed") from None
+        raise ScrapeError("the body cannot be decompressed: check what stands between, such as a proxy") from None
     except httpx.RemoteProtocolError:
-        raise ScrapeError("the answer broke off") from None
+        raise ScrapeError("the answer broke off: check the exporter's log") from None
     except httpx.ConnectError:
-        raise ScrapeError("cannot be reached") from None
+        raise ScrapeError("cannot be reached: check the port, and that a NetworkPolicy allows it") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise ScrapeError(f"no answer: {type(error).__name__}") from None
 

@@ -143,7 +143,7 @@ class SimulatedCluster:
     def _draw(self, node: str, steps: Steps) -> int:
         outcomes = table_for(self.machines[node]).predictor.predict(self.free(node), steps).outcomes
         if not outcomes:
-            raise ClusterSourceError(f"node {node} has not the free GPUs")
+            raise ClusterSourceError(f"node {node} has not the free GPUs: choose another, or a smaller pod")
         return self._random.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
 
 
