@@ -26,7 +26,7 @@ REMEDY = re.compile(
 )
 
 OTHERS = {
-    "cli.py", "sources.py", "fit_command.py", "doctor_command.py", "adapters/kube_client.py", "demo.py",
+    "cli.py", "sources.py", "fit_command.py", "doctor_command.py", "adapters/kube_client.py",
 }  # fmt: skip
 """Files whose errors have their own tests: the commands' and the API server's."""
 
