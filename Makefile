@@ -39,8 +39,9 @@ bench: .venv/.ready ## speed, as ratios within one run
 accuracy: .venv/.ready ## the model against NCCL's search, measurements and NVIDIA's policy
 	@$(BIN)/python -m tests.accuracy
 
-plots: .venv/.ready ## the plots in docs/ anew
+plots: .venv/.ready ## the plots and the demo's picture in docs/ anew
 	@$(BIN)/python -m tests.accuracy.plots docs
+	@$(BIN)/python -m extender.demo docs/demo.svg
 
 clean: ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

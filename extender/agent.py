@@ -172,6 +172,8 @@ def serve_state(state: State, interval_seconds: float, host: str, port: int) -> 
     try:
         server = ThreadingHTTPServer((host, port), Handler)
     except OSError as error:
-        raise SettingsError(f"cannot serve health and metrics on {host}:{port}: {error.strerror or error}") from error
+        raise SettingsError(
+            f"cannot serve health and metrics on {host}:{port}: {error.strerror or error}: choose another --port, or end what listens there"
+        ) from error
     threading.Thread(target=server.serve_forever, name="agent-http", daemon=True).start()
     return server

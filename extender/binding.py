@@ -24,7 +24,9 @@ from extender.settings import Settings
 
 logger = logging.getLogger("fabricwise.binding")
 
-NO_API_SERVER = "fabricwise watches no API server, so it cannot bind"
+NO_API_SERVER = (
+    "fabricwise watches no API server, so it cannot bind: start it with --cluster kube, or remove bindVerb in kube-scheduler's settings"
+)
 NOT_SYNCED = "fabricwise has not yet listed nodes, pods and topologies; try again"
 
 

@@ -53,7 +53,9 @@ class _Measure:
             anchor = event.anchor or ""
             size = self._sizes.get(anchor, 1)
             if size is None:
-                raise DocumentError(f"{self._where}: alias *{anchor[:40]} on line {_line(event)} stands inside what it names")
+                raise DocumentError(
+                    f"{self._where}: alias *{anchor[:40]} on line {_line(event)} stands inside what it names: write the values out"
+                )
             self._nodes += size
             if self._nodes - self._written > MOST_REPEATED:
                 raise DocumentError(
@@ -64,14 +66,19 @@ class _Measure:
             if event.anchor:
                 self._sizes[event.anchor] = 1
             if event.implicit[0] and len(event.value) > MOST_DIGITS and not event.value.strip("0123456789_:.+-"):
-                raise DocumentError(f"{self._where}: a number of {len(event.value)} characters on line {_line(event)}")
+                raise DocumentError(
+                    f"{self._where}: a number of {len(event.value)} characters on line {_line(event)}: put it in quotes or correct it"
+                )
         elif isinstance(event, yaml.CollectionStartEvent):
             self._open.append((event.anchor, self._nodes))
             self._count()
             if event.anchor:
                 self._sizes[event.anchor] = None
             if len(self._open) > MOST_LEVELS:
-                raise DocumentError(f"{self._where}: nested deeper than {MOST_LEVELS} levels on line {_line(event)}")
+                raise DocumentError(
+                    f"{self._where}: nested deeper than {MOST_LEVELS} levels on line {_line(event)}: "
+                    "no Kubernetes object is; correct the indentation"
+                )
         elif isinstance(event, yaml.CollectionEndEvent):
             name, before = self._open.pop()
             if name:
@@ -108,4 +115,4 @@ def load_documents(text: str | bytes, where: str) -> list[Any]:
         _check(text, where)
         return [document for document in yaml.load_all(text, Loader=_PlainLoader) if document is not None]
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise DocumentError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())[:300]}") from error
+        raise DocumentError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())[:300]}. Correct what stands there") from error

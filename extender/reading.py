@@ -78,7 +78,7 @@ def _listing(cluster: str, settings: Settings, kubeconfig: str | None, progress:
         return "the simulated cluster", Listing(tuple(simulated(settings.resource).listing()))
     path = Path(cluster)
     if not path.exists():
-        raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file")
+        raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file: give one of them")
     return f"the dump {path}", read_dump(path)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from extender.binding import Binder
 from extender.decision.answers import ranker, rules, tuning
@@ -74,7 +75,9 @@ def target_rules(settings: Settings) -> TargetRules:
         dcgm = tuple(selector(text) for text in said.dcgm.selectors)
         engines = tuple(selector(text) for text in said.engines.selectors)
     except ValueError as error:
-        raise SettingsError(f"settings: telemetry: {error}") from error
+        raise SettingsError(
+            f"settings: telemetry.dcgm.selectors or telemetry.engines.selectors: {error}; config/extender.yaml is an example"
+        ) from error
     own = said.engines
     return TargetRules(dcgm, said.dcgm.port, said.dcgm.path, own.enabled, engines if own.enabled else (), own.port, own.path)
 
@@ -166,7 +169,12 @@ def build_service(
 
     live.note = set_aside.note
     live.observe = observe
-    app = FastAPI(title="Fabricwise", description="GPU-aware scheduler extender: places pods by link bandwidth and says why.")
+    app = FastAPIOffline(
+        title="Fabricwise",
+        description="GPU-aware scheduler extender: places pods by link bandwidth and says why.",
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},  # else the page asks swagger.io about the document
+    )
     binder = Binder(live, world, settings, log, reports)
     app.include_router(scheduler_api(live, world, by_weight, settings, metrics, log, waker, binder).router())
     debug = DebugApi(live, judge, by_weight, settings, metrics, log, reports, supervisor)

@@ -379,12 +379,14 @@ def load_settings(path: Path | None) -> Settings:
     try:
         documents = load_documents(path.read_bytes(), f"settings file {path}")
     except OSError as error:
-        raise SettingsError(f"settings file {path}: {error.strerror or error}") from error
+        raise SettingsError(
+            f"settings file {path}: {error.strerror or error}: give a file that can be read, or leave out --config"
+        ) from error
     if len(documents) > 1:
-        raise SettingsError(f"settings file {path}: expected one document, found {len(documents)}")
+        raise SettingsError(f"settings file {path}: expected one document, found {len(documents)}: remove the lines with ---")
     try:
         settings = msgspec.convert(_with_words(documents[0]) if documents else {}, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"settings file {path}: {error}") from error
+        raise SettingsError(f"settings file {path}: {error}. config/extender.yaml has every setting with its default") from error
     check_settings(settings, f"settings file {path}")
     return settings

@@ -72,7 +72,7 @@ def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> So
         return Source(None, measured(service, "off"))
     path = Path(cluster)
     if not path.exists():
-        raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file")
+        raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file: give one of them")
     service.live.apply(read_dump(path).listed)
     return Source(None, measured(service, "off"))
 

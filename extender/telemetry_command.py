@@ -18,7 +18,7 @@ from extender.decision.answers import tuning
 from extender.errors import ClusterSourceError
 from extender.printing import ConfigOption, Output, OutputOption, print_answer
 from extender.settings import load_settings
-from extender.telemetry.answers import read
+from extender.telemetry.answers import not_understood, read
 
 
 def telemetry(
@@ -34,8 +34,7 @@ def telemetry(
         text = sys.stdin.read() if what == "-" else read_text(Path(what))
     answer = read(text, tuning(settings))
     if not answer["devices"] and not answer["engines"]:
-        problems = f" ({'; '.join(answer['problems'][:3])})" if answer["problems"] else ""
-        raise ClusterSourceError(f"{what} holds no DCGM device and no serving engine's metric{problems}")
+        raise ClusterSourceError(f"{what}: {not_understood(text)}")
     print_answer(answer, output, table)
 
 
@@ -43,9 +42,12 @@ def _fetched(url: str, timeout_seconds: float) -> str:
     try:
         response = httpx.get(url, timeout=timeout_seconds, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ClusterSourceError(f"{url}: {error or type(error).__name__}") from error
+        raise ClusterSourceError(
+            f"{url}: {error or type(error).__name__}. Check the address and the port, and that it is reached from here "
+            "(`kubectl port-forward` makes a pod's port local)"
+        ) from error
     if response.status_code != 200:
-        raise ClusterSourceError(f"{url} answered {response.status_code}")
+        raise ClusterSourceError(f"{url} answered {response.status_code}, not 200: give the path of the metrics page, mostly /metrics")
     return response.text
 
 

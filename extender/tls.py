@@ -22,7 +22,7 @@ class ServerTls:
     def __init__(self, settings: Tls) -> None:
         """Raises SettingsError naming a file that cannot be used."""
         if not settings.cert_file or not settings.key_file:
-            raise SettingsError("settings: server.tls needs cert_file and key_file")
+            raise SettingsError("settings: server.tls has not both cert_file and key_file: set both, or remove server.tls")
         self._settings = settings
         self._paths = [Path(path) for path in (settings.cert_file, settings.key_file, settings.client_ca_file) if path]
         self._refused: tuple[tuple[int, int, int], ...] = ()
@@ -30,7 +30,10 @@ class ServerTls:
             self._read_at = self._marks()
             self._newest = self._context()
         except (OSError, ssl.SSLError) as error:
-            raise SettingsError(f"settings: server.tls: {error}") from error
+            raise SettingsError(
+                f"settings: server.tls: {error}: check that cert_file, key_file and client_ca_file are readable PEM files, "
+                "and that the key is the certificate's"
+            ) from error
         self.context = self._context()
         """What a server listens with."""
         self.context.sni_callback = self._hand_over

@@ -24,12 +24,14 @@ def load_classes(path: Path) -> dict[str, WorkloadClass]:
     try:
         documents = load_documents(path.read_bytes(), f"workload classes {path}")
         if len(documents) != 1:
-            raise SettingsError(f"workload classes {path}: expected one document, found {len(documents)}")
+            raise SettingsError(
+                f"workload classes {path}: expected one document, found {len(documents)}; config/workload-classes.yaml is an example"
+            )
         return read_classes(documents[0])
     except OSError as error:
-        raise SettingsError(f"workload classes {path}: {error.strerror or error}") from error
+        raise SettingsError(f"workload classes {path}: {error.strerror or error}: give a file that can be read") from error
     except ClassesError as error:
-        raise SettingsError(f"workload classes {path}: {error}") from error
+        raise SettingsError(f"workload classes {path}: {error}; config/workload-classes.yaml is an example") from error
 
 
 class ClassFile:

@@ -15,6 +15,7 @@ from extender.errors import ClusterSourceError
 
 UNREAD = "unread"
 """Field of a dump's List: kind -> why `fabricwise dump` could not read it."""
+_MAKE_ONE = "Make a dump with: fabricwise dump -o FILE"
 
 
 def read_text(path: Path) -> str:
@@ -22,9 +23,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ClusterSourceError(f"{path}: {error.strerror or error}") from error
+        raise ClusterSourceError(f"{path}: {error.strerror or error}: give a file that can be read") from error
     except UnicodeDecodeError as error:
-        raise ClusterSourceError(f"{path} is not text: {error.reason} at byte {error.start}") from error
+        raise ClusterSourceError(f"{path} is not text: {error.reason} at byte {error.start}: save it as UTF-8") from error
 
 
 def read_dump(path: Path) -> Listing:
@@ -38,7 +39,7 @@ def read_dump(path: Path) -> Listing:
             except ClusterSourceError as error:
                 raise ClusterSourceError(f"{path}: {error}") from error
     if not found["Node"]:
-        raise ClusterSourceError(f"{path} holds no Node: not a cluster dump. Make one with: fabricwise dump -o {path}")
+        raise ClusterSourceError(f"{path} holds no Node: not a cluster dump. Make one with: fabricwise dump -o FILE")
     return Listing(tuple(Listed(KINDS[kind], tuple(changes)) for kind, changes in found.items()), _unread(documents))
 
 
@@ -56,13 +57,13 @@ def _objects(documents: list[Any], where: str, kind: str = "") -> Iterator[tuple
             yield from _objects(document, where)
             continue
         if not isinstance(document, dict):
-            raise ClusterSourceError(f"{where}: item {place} is {type(document).__name__}, not a Kubernetes object")
+            raise ClusterSourceError(f"{where}: item {place} is {type(document).__name__}, not a Kubernetes object. {_MAKE_ONE}")
         told = document.get("kind")
         own = told if isinstance(told, str) and told else kind
         if own.endswith("List"):
             items = document.get("items") or []
             if not isinstance(items, list):
-                raise ClusterSourceError(f"{where}: {own}.items is {type(items).__name__}, not a list")
+                raise ClusterSourceError(f"{where}: {own}.items is {type(items).__name__}, not a list. {_MAKE_ONE}")
             yield from _objects(items, where, own.removesuffix("List"))
         else:
             yield own, document

@@ -36,7 +36,7 @@ def seen(kind: str, manifest: Any) -> Seen:
             return NodeSeen(msgspec.convert(manifest, Node, strict=False), _version(manifest))
         return PodSeen(msgspec.convert(manifest, Pod, strict=False), _version(manifest))
     except msgspec.ValidationError as error:
-        raise ClusterSourceError(f"{kind} {name}: {error}") from error
+        raise ClusterSourceError(f"{kind} {name}: {error}; `kubectl explain {kind.lower()}` has the fields") from error
 
 
 def seen_or_set_aside(kind: str, manifest: Any) -> Seen | SetAside:
@@ -86,5 +86,5 @@ def object_name(manifest: Any) -> str:
     metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not name:
-        raise ClusterSourceError("an object has no metadata.name")
+        raise ClusterSourceError("an object has no metadata.name: give each object its name")
     return name

@@ -19,20 +19,26 @@ from extender.adapters.scrape import ScrapeError
 from extender.telemetry import dcgm, engines
 from extender.telemetry.exposition import Sample
 from extender.telemetry.readings import DeviceReading
-from extender.telemetry.signals import BUSY, CLOCK_EVENTS, HEADROOM, HOLDS, SIGNALS, XID_COUNT
+from extender.telemetry.signals import BUSY, CLOCK_EVENTS, FB_TOTAL, HEADROOM, HOLDS, SIGNALS, XID_COUNT
 
 SOURCE = "prometheus"
 _DEVICE = "UUID, uuid, GPU_I_ID, GPU_I_PROFILE, gpu, modelName, instance, node"
 _WORKLOAD = "exported_pod, exported_namespace, xid, clock_event"
-_ENGINE = "namespace, pod, model_name, model, engine, tp_rank, kv_cache_block_type, request_type"
+_ENGINE = ", ".join(("namespace", "pod", "model_name", "model", *engines.ENGINE_LABELS))
 _DEVICE_CLOCKS = ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_GPU_TEMP", "DCGM_FI_DEV_XID_ERRORS")
 _ENGINE_CLOCKS = (
     "vllm:num_requests_running",
+    "ray_vllm_num_requests_running",
     "sglang:num_running_reqs",
     "tgi_queue_size",
     "nv_trt_llm_request_metrics",
+    "nv_inference_request_success",
     "trtllm_kv_cache_utilization",
+    "num_requests_running",
+    "dynamo_component_inflight_requests",
+    "llamacpp:requests_processing",
 )
+"""A metric per engine whose time says how old the engine's values are."""
 
 
 class _Series(msgspec.Struct):
@@ -69,7 +75,7 @@ def queries(selector: str) -> dict[str, str]:
     ages = [age(metric, "UUID, uuid, GPU_I_ID") for metric in _DEVICE_CLOCKS] + [age(metric, "namespace, pod") for metric in _ENGINE_CLOCKS]
     load = (BUSY, HEADROOM)
     return {
-        "memory": named([s.metric for s in SIGNALS if s.question == HOLDS], device),
+        "memory": named([*(s.metric for s in SIGNALS if s.question == HOLDS), FB_TOTAL], device),
         "load": named([s.metric for s in SIGNALS if s.question in load], device),
         "health": named([*(s.metric for s in SIGNALS if s.question not in (*load, HOLDS)), XID_COUNT, CLOCK_EVENTS], device),
         "engines": named(engines.ENGINE_METRICS, _ENGINE),
@@ -116,7 +122,9 @@ def _authorization(path: str) -> dict[str, str]:
     try:
         return {"Authorization": f"Bearer {Path(path).read_text().strip()}"}
     except OSError as error:
-        raise ScrapeError(f"bearer_token_file {path}: {error.strerror or 'cannot be read'}") from None
+        raise ScrapeError(
+            f"bearer_token_file {path}: {error.strerror or 'cannot be read'}: check the path and the mounted Secret"
+        ) from None
 
 
 async def _query(client: httpx.AsyncClient, said: Assignment, text: str, headers: dict[str, str]) -> list[Sample]:
@@ -127,15 +135,19 @@ async def _query(client: httpx.AsyncClient, said: Assignment, text: str, headers
             response = await client.post(url, data={"query": text}, headers=headers)
             answer = _ANSWER.decode(response.content)
     except TimeoutError:
-        raise ScrapeError(f"no whole answer within {said.timeout_seconds:g} s") from None
+        raise ScrapeError(
+            f"no whole answer within {said.timeout_seconds:g} s: check the server's load, or raise telemetry.timeout_seconds"
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ScrapeError(f"answered {response.status_code} with something that is no query result") from None
+        raise ScrapeError(
+            f"answered {response.status_code} with no query result: telemetry.prometheus.url is what stands before /api/v1"
+        ) from None
     except httpx.ConnectError:
-        raise ScrapeError("cannot be reached") from None
+        raise ScrapeError("cannot be reached: check telemetry.prometheus.url, and that a NetworkPolicy allows it") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise ScrapeError(f"no answer: {type(error).__name__}") from None
     if answer.status != "success":
-        raise ScrapeError(f"answered {response.status_code}: {answer.error[:200]}")
+        raise ScrapeError(f"answered {response.status_code}: {answer.error[:200]}: check telemetry.prometheus.selector and the token")
     return [Sample(series.metric.pop("__name__", ""), series.metric, _value(series.value[1])) for series in answer.data.result]
 
 

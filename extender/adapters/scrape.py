@@ -11,9 +11,10 @@ import msgspec
 from extender.adapters.frames import Look
 from extender.decision.targets import DCGM, Target
 from extender.telemetry import dcgm, engines
-from extender.telemetry.exposition import Exposition, parse
+from extender.telemetry.exposition import Exposition, parse, seen
 from extender.telemetry.readings import DeviceReading
 
+_CHECK_DCGM = "check telemetry.dcgm.selectors, port and path"
 ACCEPT = "text/plain;version=0.0.4"
 
 
@@ -27,22 +28,26 @@ async def fetch(client: httpx.AsyncClient, url: str, timeout_seconds: float, max
         async with asyncio.timeout(timeout_seconds):
             async with client.stream("GET", url, headers={"Accept": ACCEPT}, follow_redirects=False) as response:
                 if response.status_code != 200:
-                    raise ScrapeError(f"answered {response.status_code}")
+                    raise ScrapeError(f"answered {response.status_code}: check telemetry.dcgm.path or telemetry.engines.path")
                 parts, size = [], 0
                 async for part in response.aiter_bytes():
                     size += len(part)
                     if size > max_body_bytes:
-                        raise ScrapeError(f"the exposition is longer than {max_body_bytes} bytes")
+                        raise ScrapeError(
+                            f"the exposition is longer than {max_body_bytes} bytes: export fewer metrics, or raise telemetry.max_body_bytes"
+                        )
                     parts.append(part)
                 return b"".join(parts).decode(errors="replace")
     except TimeoutError:
-        raise ScrapeError(f"no whole answer within {timeout_seconds:g} s") from None
+        raise ScrapeError(
+            f"no whole answer within {timeout_seconds:g} s: check the exporter's load, or raise telemetry.timeout_seconds"
+        ) from None
     except httpx.DecodingError:
-        raise ScrapeError("the body cannot be decompressed") from None
+        raise ScrapeError("the body cannot be decompressed: check what stands between, such as a proxy") from None
     except httpx.RemoteProtocolError:
-        raise ScrapeError("the answer broke off") from None
+        raise ScrapeError("the answer broke off: check the exporter's log") from None
     except httpx.ConnectError:
-        raise ScrapeError("cannot be reached") from None
+        raise ScrapeError("cannot be reached: check the port, and that a NetworkPolicy allows it") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise ScrapeError(f"no answer: {type(error).__name__}") from None
 
@@ -57,10 +62,11 @@ async def look_at(client: httpx.AsyncClient, target: Target, timeout_seconds: fl
     if target.kind == DCGM:
         found = parse(text, dcgm.wanted, whole=True)
         devices = aged(dcgm.devices(found.samples), time.time())
-        return _look(target, started, found, devices=devices, failed="" if devices else "no GPU in the exposition")
+        return _look(target, started, found, devices=devices, failed="" if devices else f"no GPU in it: {seen(found)}; {_CHECK_DCGM}")
     found = parse(text, engines.wanted, whole=True)
     readings = engines.engines(found.samples)
-    return _look(target, started, found, engines=readings, failed="" if readings else "no serving engine's metrics in the exposition")
+    failed = "" if readings else f"no serving engine in it: {seen(found)}; supported: {', '.join(engines.SUPPORTED_ENGINES.values())}"
+    return _look(target, started, found, engines=readings, failed=failed)
 
 
 def _look(target: Target, started: float, found: Exposition | None = None, **more: object) -> Look:

@@ -16,6 +16,7 @@ from extender.decision.demand import Demand, demand_of
 from extender.decision.objects import Pod
 from extender.errors import ClusterSourceError
 from extender.live import LiveCluster
+from extender.telemetry import xids
 from extender.telemetry.readings import DeviceReading
 from topology.hardware import Machine, TopologyError
 from topology.placement import table_for
@@ -92,6 +93,17 @@ class SimulatedCluster:
         """Mask of the node's free positions."""
         return free_mask(self.machines[node], self._status[node])
 
+    def faulty(self, node: str) -> int:
+        """Mask of the node's positions whose GPU reports a fatal XID."""
+        machine = self.machines[node]
+        codes = {index: code for (name, index), code in self._xids.items() if name == node}
+        return sum(1 << p for p, gpu in enumerate(machine.gpus) if xids.severity(codes.get(gpu.index, 0)) is xids.Severity.FATAL)
+
+    def usable(self, node: str) -> int:
+        """Mask of the node's free positions that are neither faulty nor held by a process that Kubernetes does not know."""
+        held = sum(1 << p for p, gpu in enumerate(self.machines[node].gpus) if self._strays.get((node, gpu.index)))
+        return self.free(node) & ~held & ~self.faulty(node)
+
     def bind(self, manifest: dict[str, Any], node: str, live: LiveCluster | None = None) -> tuple[int, ...]:
         """Bind a pod: the kubelet picks devices, the agent publishes them. Returns the GPU indices.
 
@@ -113,7 +125,13 @@ class SimulatedCluster:
         return indices
 
     def stray(self, node: str, index: int, used_bytes: int) -> None:
-        """A process that Kubernetes does not know takes memory of a GPU; 0 ends it."""
+        """A process that Kubernetes does not know takes memory of a GPU; 0 ends it.
+
+        Raises ClusterSourceError where the GPU has less.
+        """
+        total = next((gpu.memory_bytes or 0 for gpu in self.machines[node].gpus if gpu.index == index), 0)
+        if used_bytes > total:
+            raise ClusterSourceError(f"GPU {index} of {node} has {total >> 30} GiB: give the process less than {used_bytes >> 30} GiB")
         self._strays[node, index] = used_bytes
 
     def xid(self, node: str, index: int, code: int) -> None:
@@ -129,7 +147,7 @@ class SimulatedCluster:
         found = []
         for position, gpu in enumerate(machine.gpus):
             total, idle = gpu.memory_bytes or 0, bool(free >> position & 1)
-            used = min(total, self._strays.get((node, gpu.index), 0)) if idle else int(0.9 * total)
+            used = self._strays.get((node, gpu.index), 0) if idle else int(0.9 * total)
             busy = 0.0 if idle else self._random_load.uniform(0.6, 1.0)
             found.append(
                 DeviceReading(
@@ -143,7 +161,7 @@ class SimulatedCluster:
     def _draw(self, node: str, steps: Steps) -> int:
         outcomes = table_for(self.machines[node]).predictor.predict(self.free(node), steps).outcomes
         if not outcomes:
-            raise ClusterSourceError(f"node {node} has not the free GPUs")
+            raise ClusterSourceError(f"node {node} has not the free GPUs: choose another, or a smaller pod")
         return self._random.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
 
 

@@ -13,7 +13,7 @@ from extender.decision.cluster import NodeView, Snapshot
 from extender.decision.cycle import begin
 from extender.decision.demand import Demand
 from extender.decision.holds import NO_HOLDS, Hold, Holds
-from extender.decision.inferred import NOTHING_INFERRED, inferred, inferred_answer
+from extender.decision.inferred import inferred, inferred_answer
 from extender.decision.judge import Judge, judge_all
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
@@ -77,7 +77,7 @@ def explain(
             row["notes"].append(f"{promised} GPUs are promised to pods that are not seen there yet")
     rows.sort(key=_order)
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
-    told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(pod, demand, resource)
+    told = inferred(pod, demand, resource)
     return {"pod": pod_name(pod), "demand": demand_answer(demand), "chosen": chosen, "nodes": rows, "inferred": inferred_answer(told)}
 
 

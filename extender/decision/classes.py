@@ -103,10 +103,12 @@ def read_classes(document: Any) -> dict[str, WorkloadClass]:
     found: dict[str, WorkloadClass] = {}
     for one in wire.classes:
         if one.name in found:
-            raise ClassesError(f"class {one.name} is defined twice")
+            raise ClassesError(f"class {one.name} is defined twice: rename or remove one")
         unknown = [size for size in one.memory_classes_gb if size not in CLASSES_GIB]
         if unknown:
-            raise ClassesError(f"class {one.name}: memory_classes_gb {unknown[0]} is none of {', '.join(map(str, CLASSES_GIB))}")
+            raise ClassesError(
+                f"class {one.name}: memory_classes_gb {unknown[0]} is none of {', '.join(map(str, CLASSES_GIB))}: name one of these"
+            )
         if any(not pool for pool in one.pools):
             raise ClassesError(f"class {one.name}: a pool without labels would be every node; leave pools empty for that")
         found[one.name] = _class(one)

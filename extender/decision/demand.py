@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 
 from extender.decision.annotations import NO_WISHES, Wishes, wishes
@@ -63,19 +64,24 @@ def demand_of(pod: Pod, resource: str) -> Demand | Rejection:
 
 
 def classified(demand: Demand | Rejection, classes: Classes) -> Demand | Rejection:
-    """The demand with what its workload class adds; the stricter holds. Where no classes are defined, none is checked."""
+    """The demand with what its workload class adds; the stricter holds.
+
+    Where no classes are defined, none is checked: `Demand.workload` stays None, and `inferred.inferred` warns.
+    """
     if isinstance(demand, Rejection) or not classes or demand.wishes.workload_class is None:
         return demand
     asked, found = demand.wishes, classes.get(demand.wishes.workload_class)
     if found is None:
-        return Rejection(Reason.UNKNOWN_CLASS, f"{asked.workload_class!r} is none of {', '.join(sorted(classes))}")
+        close = difflib.get_close_matches(asked.workload_class or "", classes, n=1)
+        meant = f": did you mean {close[0]}?" if close else ": name one of these, or define it in the classes file"
+        return Rejection(Reason.UNKNOWN_CLASS, f"{asked.workload_class!r} is none of {', '.join(sorted(classes))}{meant}")
     sharing = found.sharing if asked.sharing is None else tuple(kind for kind in asked.sharing if kind in found.sharing)
     sizes = asked.gpu_memory_classes_gb
     if found.memory_classes_gb:
         sizes = found.memory_classes_gb if sizes is None else tuple(size for size in sizes if size in found.memory_classes_gb)
     if not sharing or sizes == ():
         what = f"sharing {', '.join(asked.sharing or ())}" if not sharing else "its GPU memory classes"
-        return Rejection(Reason.AGAINST_CLASS, f"class {found.name} does not allow {what}")
+        return Rejection(Reason.AGAINST_CLASS, f"class {found.name} does not allow {what}: change the pod's annotations or its class")
     links = [rank for rank in (asked.min_link, found.min_link) if rank is not None]
     floors = [speed for speed in (asked.min_busbw_gbps, found.min_busbw_gbps) if speed is not None]
     merged = replace(
@@ -129,5 +135,5 @@ def _gpus(container: Container, resource: str) -> int:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     if amount < 0 or amount > MOST_GPUS or amount != amount.to_integral_value():
-        raise ValueError(f"{where}: {str(text)[:40]!r} is not a whole number of GPUs")
+        raise ValueError(f"{where}: {str(text)[:40]!r} is not a whole number of GPUs: give 0, 1, 2, ...")
     return int(amount)

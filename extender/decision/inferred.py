@@ -1,10 +1,11 @@
-"""What a pod's containers let us infer, and what looks wrong about it: told to people, never a reason to refuse by itself."""
+"""What a pod's containers let us infer, and what looks wrong about the pod: told to people, never a reason to refuse by itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
+from extender.decision.annotations import unknown_names
 from extender.decision.demand import Demand
 from extender.decision.objects import Container, Pod
 from extender.decision.reasons import Rejection
@@ -29,10 +30,15 @@ class Workload:
 NOTHING_INFERRED = Workload()
 
 
-def inferred(pod: Pod, demand: Demand, resource: str) -> Workload:
-    """What the pod's command lines tell, beside what it asks for."""
+def inferred(pod: Pod, demand: Demand | Rejection, resource: str) -> Workload:
+    """What the pod's command lines tell, beside what it asks for; of a demand that is refused, its annotations' unknown names alone.
+
+    `demand`: as `demand.classified` returns it.
+    """
+    if isinstance(demand, Rejection):
+        return Workload(warnings=unknown_names(pod.metadata.annotations))
     model = demand.wishes.model
-    found, said, need = [], list[str](), None
+    found, said, need = [], [*unknown_names(pod.metadata.annotations), *_undefined_class(demand)], None
     for container, gpus in _gpu_containers(pod, demand, resource):
         one = infer(_line(container, gpus))
         if one is None:
@@ -50,7 +56,18 @@ def inferred(pod: Pod, demand: Demand, resource: str) -> Workload:
     minimum = demand.wishes.min_gpu_memory_bytes
     if need is not None and minimum is not None and minimum < need:
         said.append(f"its model needs {need / 2**30:.0f} GiB per GPU, but it asks for GPUs of {minimum / 2**30:.0f}")
-    return Workload(tuple(found), tuple(said), need) if found else NOTHING_INFERRED
+    return Workload(tuple(found), tuple(said), need) if found or said else NOTHING_INFERRED
+
+
+def _undefined_class(demand: Demand) -> tuple[str, ...]:
+    """A warning for a pod that names a class while none is defined: where some are, naming another is a refusal already."""
+    name = demand.wishes.workload_class
+    if name is None or demand.workload is not None:
+        return ()
+    return (
+        f"workload class {name} is not defined and changes nothing: no workload classes are loaded. "
+        "Start with --workload-classes FILE (config/workload-classes.yaml has six), or remove the annotation",
+    )
 
 
 def with_inference(demand: Demand | Rejection, pod: Pod, resource: str) -> Demand | Rejection:

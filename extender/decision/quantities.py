@@ -44,4 +44,4 @@ def quantity(text: Any) -> Decimal:
             raise ArithmeticError
         return amount
     except ArithmeticError as error:
-        raise ValueError(f"{value[:40]!r} is not a finite quantity") from error
+        raise ValueError(f"{value[:40]!r} is not a finite quantity: give a smaller one, such as 80Gi or 4") from error

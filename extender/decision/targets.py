@@ -53,7 +53,9 @@ def selector(text: str) -> Selector:
     for part in text.split(","):
         key, equals, value = part.strip().partition("=")
         if not equals or not key or value.startswith("="):
-            raise ValueError(f"{text!r} is not a label selector such as app=nvidia-dcgm-exporter,tier=gpu")
+            raise ValueError(
+                f"{text!r} is not a label selector: write key=value pairs with commas, such as app=nvidia-dcgm-exporter,tier=gpu"
+            )
         pairs.append((key, value))
     return tuple(pairs)
 

@@ -9,7 +9,7 @@ import msgspec
 
 from extender.telemetry import dcgm, engines
 from extender.telemetry.conditions import TUNING, DeviceCondition, EngineCondition, NodeTelemetry, Tuning, healthy
-from extender.telemetry.exposition import parse
+from extender.telemetry.exposition import parse, seen
 from extender.telemetry.readings import DeviceReading, EngineReading
 from extender.telemetry.signals import FIELDS
 
@@ -18,13 +18,33 @@ _ENGINE_VALUES = ("kv_cache_usage", "requests_waiting", "requests_running")
 
 
 def read(text: str, tuning: Tuning = TUNING) -> dict[str, Any]:
-    """What the extender reads from an exposition."""
-    found = parse(text, lambda metric: dcgm.wanted(metric) or engines.wanted(metric))
+    """What the extender reads from an exposition, and which other metric families it has."""
+    exposition = parse(text, lambda metric: dcgm.wanted(metric) or engines.wanted(metric))
     return {
-        "devices": [device_answer(reading, tuning) for reading in dcgm.devices(found.samples)],
-        "engines": [engine_answer(reading) for reading in engines.engines(found.samples)],
-        "problems": list(found.problems),
+        "devices": [device_answer(reading, tuning) for reading in dcgm.devices(exposition.samples)],
+        "engines": [engine_answer(reading) for reading in engines.engines(exposition.samples)],
+        "problems": list(exposition.problems),
+        "not_read": {"families": exposition.other_family_count, "first": list(exposition.other_families)},
     }
+
+
+SUPPORTED = f"dcgm-exporter 2.0 and newer (DCGM_FI_*), {', '.join(engines.SUPPORTED_ENGINES.values())}"
+"""What expositions are understood, for people."""
+
+
+def not_understood(text: str) -> str:
+    """Why an exposition holds no device and no engine: what it has, what is supported, what to do."""
+    exposition = parse(text, lambda metric: dcgm.wanted(metric) or engines.wanted(metric))
+    unsure = {sample.name for sample in exposition.samples}
+    words = f"; {', '.join(sorted(unsure)[:3])} alone names no device and no engine" if unsure else ""
+    for engine in dict.fromkeys(engine for family in exposition.other_families if (engine := engines.engine_of(family))):
+        read_names = ", ".join(signal.metric for signal in engines.ENGINE_SIGNALS if signal.engine == engine)
+        words += f"; of {engines.SUPPORTED_ENGINES[engine]}, what is read is {read_names}"
+    problems = f"; {exposition.problems[0]}" if exposition.problems else ""
+    return (
+        f"no GPU and no serving engine is in it: {seen(exposition)}{words}{problems}. Supported: {SUPPORTED}. "
+        "Give the metrics page of one of these, mostly http://HOST:PORT/metrics"
+    )
 
 
 def device_answer(reading: DeviceReading, tuning: Tuning = TUNING) -> dict[str, Any]:

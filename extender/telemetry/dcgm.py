@@ -11,14 +11,14 @@ from typing import Any
 
 from extender.telemetry.exposition import Labels, Sample
 from extender.telemetry.readings import DeviceReading
-from extender.telemetry.signals import BY_METRIC, CLOCK_EVENT_BITS, CLOCK_EVENTS, XID_COUNT, Signal, blank
+from extender.telemetry.signals import BY_METRIC, CLOCK_EVENT_BITS, CLOCK_EVENTS, FB_TOTAL, MEMORY, XID_COUNT, Signal, blank
 
 _Key = tuple[str, int | None]
 
 
 def wanted(metric: str) -> bool:
     """Whether a metric fills a field."""
-    return metric in BY_METRIC or metric in (XID_COUNT, CLOCK_EVENTS)
+    return metric in BY_METRIC or metric in (XID_COUNT, CLOCK_EVENTS, FB_TOTAL)
 
 
 def devices(samples: Sequence[Sample]) -> tuple[DeviceReading, ...]:
@@ -63,6 +63,7 @@ class _Draft:
         self._pods: set[str] = set()
         self._xids: set[int] = set()
         self._oldest_seconds: float | None = None
+        self._total_bytes: int | None = None
 
     def add(self, sample: Sample) -> None:
         if id(sample.labels) != self._seen:
@@ -82,6 +83,8 @@ class _Draft:
         elif sample.name == CLOCK_EVENTS:
             bit = CLOCK_EVENT_BITS.get(sample.labels.get("clock_event", ""), 0) if sample.value > 0 else 0
             self._values["throttle_reasons"] = self._values.get("throttle_reasons", 0) | bit
+        elif sample.name == FB_TOTAL:
+            self._total_bytes = MEMORY(sample.value)
         else:
             self._take(BY_METRIC[sample.name], sample.value)
 
@@ -106,7 +109,17 @@ class _Draft:
             amount = min(amount, self._values[field]) if field == "fb_free_bytes" else max(amount, self._values[field])
         self._ranks[field], self._values[field] = signal.rank, amount
 
+    def _free_as_the_rest(self) -> None:
+        """Free memory as what is neither used nor reserved, where a list of metrics has the total in place of the free memory."""
+        used = self._values.get("fb_used_bytes")
+        if self._total_bytes is not None and used is not None and "fb_free_bytes" not in self._values:
+            free = self._total_bytes - used - self._values.get("fb_reserved_bytes", 0)
+            if free >= 0:
+                self._values["fb_free_bytes"] = free
+
     def reading(self) -> DeviceReading:
+        """All that the samples said of the device."""
+        self._free_as_the_rest()
         uuid, instance = self._key
         labels = self._labels
         return DeviceReading(

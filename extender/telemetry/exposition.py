@@ -1,9 +1,10 @@
-"""The Prometheus text format, for just the metrics somebody wants: a scrape of thousands of nodes is mostly others.
+"""The Prometheus text format, read for the wanted metrics only: most lines of a scrape of thousands of nodes are others.
 
 Library parsers read some 20,000 lines a second; five thousand nodes send 70,000 (`make bench` has today's ratio). Here a line
-that nobody wants costs one look-up, and a label block, which all metrics of a device share, is taken apart once per text.
+that is not wanted costs one look-up, and a label block, which all metrics of a device share, is taken apart once per text.
 
-Format: Prometheus, "Exposition formats", text version 0.0.4; OpenMetrics' exemplars and timestamps in seconds are read too.
+Format: Prometheus, "Exposition formats", text versions 0.0.4 and 1.0.0, whose UTF-8 names stand quoted inside the braces
+(`{"a.name", label="x"} 1`); OpenMetrics' exemplars and timestamps in seconds are read too.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from dataclasses import dataclass
 MOST_PROBLEMS = 20
 """Lines that could not be read which are told one by one."""
 
+MOST_FAMILIES = 6
+"""Metric families that are named as seen; the others are counted."""
+
 Labels = Mapping[str, str]
 
-_LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_.:]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
+_LABEL = re.compile(r'\s*(?:([a-zA-Z_][a-zA-Z0-9_.:]*)|"((?:[^"\\]|\\.)*)")\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)')
+_QUOTED_NAME = re.compile(r'\{\s*"((?:[^"\\]|\\.)*)"\s*(?:,|(?=\}))')
+_SERIES_OF_A_FAMILY = re.compile(r"_(bucket|sum|count|total|created|info)$")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*$")
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", '"': '"', "\\": "\\"}
@@ -46,6 +52,10 @@ class Exposition:
     samples: tuple[Sample, ...]
     problems: tuple[str, ...]
     """Lines that could not be read, with their numbers; at most `MOST_PROBLEMS`, then how many more."""
+    other_families: tuple[str, ...] = ()
+    """The first metric families that are not wanted, in the text's order; at most `MOST_FAMILIES`."""
+    other_family_count: int = 0
+    """How many there are."""
 
 
 def parse(text: str, wanted: Callable[[str], bool], whole: bool = False) -> Exposition:
@@ -54,7 +64,7 @@ def parse(text: str, wanted: Callable[[str], bool], whole: bool = False) -> Expo
     `whole`: the text came over a network and must end in a newline, as the format demands; a last line without one may have
     been cut in the middle of a number and is left out.
     """
-    lines = text.split("\n")
+    lines = text.removeprefix("\ufeff").split("\n")
     problems: list[str] = []
     if whole and lines[-1].strip():
         problems.append(f"line {len(lines)}: the text ends in the middle of a line; left out")
@@ -62,11 +72,17 @@ def parse(text: str, wanted: Callable[[str], bool], whole: bool = False) -> Expo
     samples: list[Sample] = []
     keep: dict[str, bool] = {}
     known: dict[str, Labels | None] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, full_line in enumerate(lines, start=1):
+        line = full_line.lstrip() if full_line[:1].isspace() else full_line
         if not line or line[0] == "#":
             continue
         cut = line.find("{")
-        name = line[:cut] if cut >= 0 else line.split(None, 1)[0] if not line.isspace() else ""
+        if cut == 0 and (quoted := _QUOTED_NAME.match(line)) is not None:
+            name, line = _unescaped(quoted[1]), "{" + line[quoted.end() :]
+            if keep.setdefault(name, wanted(name)):
+                _add(_sample(name, line, 0, known), number, samples, problems)
+            continue
+        name = line[:cut] if cut >= 0 else line.split(None, 1)[0]
         want = keep.get(name)
         if want is None:
             want = keep[name] = bool(_NAME.match(name.strip())) and wanted(name.strip())
@@ -74,14 +90,32 @@ def parse(text: str, wanted: Callable[[str], bool], whole: bool = False) -> Expo
                 problems.append(f"line {number}: {_shown(name)} is no metric name")
         if not want:
             continue
-        sample = _sample(name.strip(), line, cut, known)
-        if isinstance(sample, Sample):
-            samples.append(sample)
-        else:
-            problems.append(f"line {number}: {sample}")
+        _add(_sample(name.strip(), line, cut, known), number, samples, problems)
     if len(problems) > MOST_PROBLEMS:
         problems[MOST_PROBLEMS:] = [f"and {len(problems) - MOST_PROBLEMS} more lines that cannot be read"]
-    return Exposition(tuple(samples), tuple(problems))
+    others = dict.fromkeys(_SERIES_OF_A_FAMILY.sub("", name.strip()) for name, want in keep.items() if not want and _is_name(name))
+    return Exposition(tuple(samples), tuple(problems), tuple(name[:80] for name in list(others)[:MOST_FAMILIES]), len(others))
+
+
+def seen(exposition: Exposition) -> str:
+    """What a text without a wanted metric holds, in words."""
+    if not exposition.other_family_count:
+        return "it has no line of the form `name{labels} value`, so it is no Prometheus exposition"
+    more = exposition.other_family_count - len(exposition.other_families)
+    named = ", ".join(exposition.other_families) + (f" and {more} more" if more else "")
+    return f"it has the metric families {named}"
+
+
+def _add(read: Sample | str, number: int, samples: list[Sample], problems: list[str]) -> None:
+    if isinstance(read, Sample):
+        samples.append(read)
+    else:
+        problems.append(f"line {number}: {read}")
+
+
+def _is_name(name: str) -> bool:
+    """Whether it may name a metric: words of prose such as `the` are dropped by asking for a `_`, a `:` or a `.`."""
+    return any(mark in name for mark in "_:.") and not any(mark in name for mark in "<>\"'()[]/")
 
 
 def _sample(name: str, line: str, cut: int, known: dict[str, Labels | None]) -> Sample | str:
@@ -138,10 +172,13 @@ def parse_labels(block: str) -> Labels | None:
         match = _LABEL.match(block, place)
         if match is None:
             return None if block[place:].strip() else found
-        value = match[2]
-        found[match[1]] = _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[0]), value) if "\\" in value else value
+        found[match[1] or _unescaped(match[2] or "")] = _unescaped(match[3])
         place = match.end()
     return found
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[0]), text) if "\\" in text else text
 
 
 def _number(text: str) -> float:

@@ -73,7 +73,7 @@ class EngineReading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A serving engine, per model it serves."""
 
     engine: str
-    """vllm, sglang, tgi, triton-tensorrt-llm or tensorrt-llm."""
+    """A key of `engines.SUPPORTED_ENGINES`."""
     model: str | None = None
     kv_cache_usage: float | None = None
     """Share of KV cache blocks in use, 0..1: of its fullest rank."""

@@ -35,7 +35,7 @@ def _measure(unit: float, least: float, most: float) -> Callable[[float], float 
     return lambda value: value * unit if least <= value <= most else None
 
 
-_MEMORY = _amount(MIB, 1 << 24)  # 16 TiB
+MEMORY = _amount(MIB, 1 << 24)  # 16 TiB
 _PERCENT = _measure(0.01, 0, 100)
 _RATIO = _measure(1, 0, 1)
 _CELSIUS = _measure(1, -60, 250)
@@ -55,9 +55,9 @@ BROKEN = "Health: is the hardware broken?"
 LINKS = "Links: do they lose data, or carry a neighbour's traffic?"
 
 SIGNALS: tuple[Signal, ...] = (
-    Signal("DCGM_FI_DEV_FB_USED", "fb_used_bytes", _MEMORY, HOLDS),
-    Signal("DCGM_FI_DEV_FB_FREE", "fb_free_bytes", _MEMORY, HOLDS),
-    Signal("DCGM_FI_DEV_FB_RESERVED", "fb_reserved_bytes", _MEMORY, HOLDS),
+    Signal("DCGM_FI_DEV_FB_USED", "fb_used_bytes", MEMORY, HOLDS),
+    Signal("DCGM_FI_DEV_FB_FREE", "fb_free_bytes", MEMORY, HOLDS),
+    Signal("DCGM_FI_DEV_FB_RESERVED", "fb_reserved_bytes", MEMORY, HOLDS),
     Signal("DCGM_FI_DEV_GPU_UTIL", "utilization", _PERCENT, BUSY),
     Signal("DCGM_FI_DEV_MEM_COPY_UTIL", "memory_utilization", _PERCENT, BUSY),
     Signal("DCGM_FI_PROF_GR_ENGINE_ACTIVE", "engine_active", _RATIO, BUSY),
@@ -84,6 +84,9 @@ SIGNALS: tuple[Signal, ...] = (
     Signal("DCGM_FI_PROF_PCIE_TX_BYTES", "pcie_tx_bytes_per_second", _BYTES, LINKS),
     Signal("DCGM_FI_PROF_PCIE_RX_BYTES", "pcie_rx_bytes_per_second", _BYTES, LINKS),
 )
+
+FB_TOTAL = "DCGM_FI_DEV_FB_TOTAL"
+"""Used, free and reserved framebuffer together, in MiB: some lists of metrics have it in place of the free memory."""
 
 XID_COUNT = "DCGM_EXP_XID_ERRORS_COUNT"
 """XIDs counted in a window, the code in label `xid`; a later XID does not hide an earlier one here."""

@@ -10,21 +10,21 @@ from starlette.requests import ClientDisconnect
 from extender.errors import RequestError
 
 _DRAIN_BYTES = 256 << 20
-"""So much of an oversized body is read and thrown away, so that the caller hears the answer, not a reset."""
+"""So much of an oversized body is read and thrown away, so that the caller gets the answer, not a reset."""
 
 
-async def read_body(request: Request, limit_bytes: int, seconds: float) -> bytes:
-    """The whole body. Raises RequestError when it is larger than the limit, or has not come within so many seconds."""
+async def read_body(request: Request, limit_bytes: int, seconds: float, remedy: str) -> bytes:
+    """The whole body. Raises RequestError when it is larger than the limit (`remedy` says what to do then), or not whole in `seconds`."""
     try:
         async with asyncio.timeout(seconds):
-            return await _read(request, limit_bytes)
+            return await _read(request, limit_bytes, remedy)
     except TimeoutError as error:
-        raise RequestError(f"request body did not arrive within {seconds:g} s") from error
+        raise RequestError(f"request body did not arrive within {seconds:g} s: send it faster, or raise limits.body_seconds") from error
     except ClientDisconnect as error:
-        raise RequestError("the connection ended within the request body") from error
+        raise RequestError("the connection ended within the request body: send as many bytes as Content-Length says") from error
 
 
-async def _read(request: Request, limit_bytes: int) -> bytes:
+async def _read(request: Request, limit_bytes: int, remedy: str) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -36,5 +36,5 @@ async def _read(request: Request, limit_bytes: int) -> bytes:
             if size > _DRAIN_BYTES:
                 break
     if size > limit_bytes:
-        raise RequestError(f"request body is larger than the limit of {limit_bytes} bytes")
+        raise RequestError(f"request body is larger than the limit of {limit_bytes} bytes: {remedy}")
     return b"".join(parts)

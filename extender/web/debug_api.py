@@ -5,6 +5,7 @@ Long answers are made in worker threads, so that a person's question never holds
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections import Counter
 from typing import Any
@@ -28,11 +29,10 @@ from extender.decision.answers import (
     tuning,
 )
 from extender.decision.cluster import NodeView
-from extender.decision.inferred import NOTHING_INFERRED, inferred
+from extender.decision.inferred import inferred
 from extender.decision.judge import Judge
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
-from extender.decision.reasons import Rejection
 from extender.decision.record import record_of
 from extender.decision.report import all_reports, node_report
 from extender.decision.scores import Ranker
@@ -58,17 +58,20 @@ _encode = msgspec.json.Encoder().encode
 def pod_from(document: Any) -> Pod:
     """A Pod manifest, or a workload with a pod template, as parsed YAML or JSON -> Pod. Raises RequestError."""
     if not isinstance(document, dict):
-        raise RequestError("a Pod manifest is an object with metadata and spec")
+        raise RequestError("a Pod manifest is an object with metadata and spec: send one as JSON or YAML")
     kind = document.get("kind", "Pod")
     template = (document.get("spec") or {}).get("template") if isinstance(document.get("spec"), dict) else None
     if kind != "Pod" and isinstance(template, dict):
         document = {"metadata": document.get("metadata") or {}, "spec": template.get("spec") or {}}
     elif kind != "Pod":
-        raise RequestError(f"expected a Pod, got a {kind[:60] if isinstance(kind, str) else type(kind).__name__}")
+        found = kind[:60] if isinstance(kind, str) else type(kind).__name__
+        raise RequestError(f"expected a Pod, got a {found}: send a Pod, or a workload with spec.template such as a Deployment")
     try:
         return msgspec.convert(document, Pod, strict=False)
     except msgspec.ValidationError as error:
-        raise RequestError(f"not a Pod manifest: {error}") from error
+        raise RequestError(
+            f"not a Pod manifest: {error}. `kubectl explain pod` has the fields; `kubectl get pod NAME -o yaml` prints a whole one"
+        ) from error
 
 
 class DebugApi:
@@ -147,7 +150,7 @@ class DebugApi:
     async def explain(self, request: Request) -> Response:
         """What would be decided about this Pod (JSON or YAML), node by node, with the numbers."""
         try:
-            body = await read_body(request, MOST_POD_BYTES, self._settings.limits.body_seconds)
+            body = await read_body(request, MOST_POD_BYTES, self._settings.limits.body_seconds, "send the manifest of one pod")
             return await run_in_threadpool(self._explain, body)
         except RequestError as error:
             return _json({"error": str(error)}, 400)
@@ -156,7 +159,10 @@ class DebugApi:
         pod = _one_pod(body)
         snapshot, holds = self._live.moment
         if not snapshot.synced:
-            return _json({"error": "cluster state is not yet listed; try again"}, 503)
+            return _json(
+                {"error": f"not yet listed: {', '.join(snapshot.missing)}; try again in some seconds; if this stays, see the log"},
+                503,
+            )
         now = time.monotonic()
         answer = explain(self._judge, self._ranker, snapshot, pod, self._settings.resource, holds, now)
         return _json(answer | {"state_age_seconds": round(snapshot.age_seconds(now), 1)} if snapshot.silent else answer)
@@ -176,7 +182,7 @@ class DebugApi:
         snapshot = self._live.snapshot
         view = snapshot.views.get(name)
         if view is None:
-            return _json({"error": f"no node {name!r} is known"}, 404)
+            return _json({"error": _no_node(name, sorted(snapshot.views))}, 404)
         detail = node_detail(view, snapshot.topologies.get(name), snapshot, tuning(self._settings))
         detail["set_aside"] = notes_by_node(snapshot).get(name, [])
         now, (_, holds) = time.monotonic(), self._live.moment
@@ -188,7 +194,7 @@ class DebugApi:
         """A node's report card: every check with its evidence and remedy, and the eight questions of a baseline."""
         snapshot = self._live.snapshot
         found = node_report(name, snapshot, self._settings.resource, tuning(self._settings))
-        return _json({"error": f"no node {name!r} is known"}, 404) if found is None else _json(found)
+        return _json({"error": _no_node(name, sorted(snapshot.views))}, 404) if found is None else _json(found)
 
     def reports(self) -> Response:
         """The report cards of all nodes with GPUs."""
@@ -220,7 +226,7 @@ def _telemetry_state(view: NodeView) -> str:
 
 def _decision(decision: Decision, outcome: Outcome | None, resource: str) -> dict[str, Any]:
     demand = decision.demand
-    told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(decision.spec, demand, resource)
+    told = inferred(decision.spec, demand, resource)
     pairs = list(zip(decision.names, decision.verdicts, strict=True))
     evidence = next((verdict.evidence for name, verdict in pairs if name == decision.decided), None)
     return {
@@ -241,6 +247,17 @@ def _decision(decision: Decision, outcome: Outcome | None, resource: str) -> dic
     }
 
 
+def _no_node(name: str, names: list[str]) -> str:
+    """That no node has the name, and which do; the likely ones first."""
+    close = difflib.get_close_matches(name, names, n=3)
+    shown = ", ".join(close or names[:5]) or "none yet"
+    return (
+        f"no node {name[:253]!r} is known: did you mean {shown}?"
+        if close
+        else f"no node {name[:253]!r} is known; nodes: {shown}, all in /v1/nodes"
+    )
+
+
 def _one_pod(body: bytes) -> Pod:
     """The body as one pod. Raises RequestError."""
     try:
@@ -248,7 +265,7 @@ def _one_pod(body: bytes) -> Pod:
     except DocumentError as error:
         raise RequestError(str(error)) from error
     if len(documents) != 1:
-        raise RequestError(f"request body: expected one Pod, found {len(documents)} documents")
+        raise RequestError(f"request body: expected one Pod, found {len(documents)} documents: send them one by one")
     return pod_from(documents[0])
 
 

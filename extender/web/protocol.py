@@ -116,12 +116,16 @@ _ITEM = msgspec.json.Decoder(_Item)
 encode = msgspec.json.Encoder().encode
 
 
+def _not_a(kind: str, problem: object) -> str:
+    return f"request body is not {kind}: {problem}; /docs has an example, k8s.io/kube-scheduler/extender/v1 the type"
+
+
 def decode_args(body: bytes) -> ExtenderArgs:
     """Raises RequestError naming the field."""
     try:
         return _ARGS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"request body is not ExtenderArgs: {error}") from error
+        raise RequestError(_not_a("ExtenderArgs", error)) from error
 
 
 def decode_preemption(body: bytes) -> ExtenderPreemptionArgs:
@@ -129,7 +133,7 @@ def decode_preemption(body: bytes) -> ExtenderPreemptionArgs:
     try:
         return _PREEMPTION.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"request body is not ExtenderPreemptionArgs: {error}") from error
+        raise RequestError(_not_a("ExtenderPreemptionArgs", error)) from error
 
 
 def decode_binding(body: bytes) -> ExtenderBindingArgs:
@@ -137,10 +141,10 @@ def decode_binding(body: bytes) -> ExtenderBindingArgs:
     try:
         args = _BINDING.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"request body is not ExtenderBindingArgs: {error}") from error
+        raise RequestError(_not_a("ExtenderBindingArgs", error)) from error
     for name, value in (("PodName", args.pod_name), ("PodUID", args.pod_uid), ("Node", args.node)):
         if not value:
-            raise RequestError(f"request body is not ExtenderBindingArgs: {name} is empty")
+            raise RequestError(_not_a("ExtenderBindingArgs", f"{name} is empty"))
     return args
 
 
@@ -170,7 +174,9 @@ def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:
         try:
             named.setdefault(_ITEM.decode(item).metadata.name, item)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise RequestError(f"request body: Nodes.items[{place}]: {error}") from error
+            raise RequestError(
+                f"request body: Nodes.items[{place}]: {error}: send whole Nodes, or NodeNames (nodeCacheCapable: true)"
+            ) from error
     return named
 
 

@@ -38,8 +38,9 @@ from extender.web import openapi, protocol
 from extender.web.body import read_body
 
 NOT_SYNCED = "fabricwise has not yet listed nodes, pods and topologies; try again"
-INTERNAL = "fabricwise failed to judge this request; its log says why"
-STALE = "fabricwise has not reached the API server for too long to decide; try again"
+INTERNAL = "fabricwise failed to judge this request: look for a traceback in its log, and report it"
+STALE = "fabricwise has not reached the API server for too long to decide; try again, and check its log and network if this stays"
+TOO_LARGE = "set nodeCacheCapable: true in kube-scheduler's configuration, or raise limits.max_body_bytes"
 LAGGING = Stall.LAGGING.value
 
 logger = logging.getLogger("fabricwise.verbs")
@@ -89,7 +90,7 @@ class SchedulerApi:
 
         async def handle(request: Request) -> Response:
             try:
-                body = await read_body(request, limits.max_body_bytes, limits.body_seconds)
+                body = await read_body(request, limits.max_body_bytes, limits.body_seconds, TOO_LARGE)
                 started = time.perf_counter()
                 self._live.answering = True
                 content = await answer(body)

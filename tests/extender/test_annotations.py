@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from extender.adapters.manifests import seen
 from extender.binding import Binder
-from extender.decision.annotations import ANNOTATIONS, Wishes, wishes
+from extender.decision.annotations import ANNOTATIONS, MOST_WARNINGS, Wishes, unknown_names, wishes
 from extender.decision.answers import ranker, rules
 from extender.decision.changes import Listed, TopologySeen, fold
 from extender.decision.cluster import Snapshot
@@ -22,6 +22,7 @@ from extender.decision_log import DecisionLog
 from extender.service import build_service, node_defaults
 from extender.settings import Settings
 from extender.web.scheduler_api import SchedulerApi
+from tests.conftest import Served
 from tests.extender.test_decision import ask, machine, row
 from tests.extender.test_telemetry_decisions import looked, nodes, reading
 from tests.extender.test_telemetry_decisions import refusal as live_refusal
@@ -120,13 +121,13 @@ def test_a_message_size_of_ones_own() -> None:
 
 NONSENSE: dict[str, tuple[str, ...]] = {
     "workload-class": ("", "Big Models", "-x", "x" * 64),
-    "min-gpu-memory": ("", "lots", "-1Gi", "0", "1e999999999"),
+    "min-gpu-memory": ("", "lots", "-1Gi", "0", "1e999999999", "80", "1048575", "80m", "80GB"),
     "gpu-memory-class": ("", "79", "eighty", "80;141"),
-    "min-free-memory": ("", "NaN", "-1"),
+    "min-free-memory": ("", "NaN", "-1", "60", "60k"),
     "min-link": ("", "nvl", "PIX,PXB"),
-    "min-busbw": ("", "fast", "-5", "0", "1e99"),
+    "min-busbw": ("", "fast", "-5", "0", "1e99", "80Gi", "4k", "200m", "200GB/s", "10001", "1e999999999"),
     "preferred-link": ("warp",),
-    "preferred-busbw": ("0",),
+    "preferred-busbw": ("0", "300G"),
     "message-size": ("", "huge", "Decode", "16", "1e30", "-16Mi"),
     "min-compute-capability": ("", "nine", "9.", "9.0.0.0.0"),
     "min-driver": ("", "v550", "550-1"),
@@ -147,9 +148,111 @@ def test_nonsense_is_a_refusal_that_names_the_annotation(name: str) -> None:
         assert not refused.curable
 
 
+# annotation -> text -> what is in the refusal
+MEANT: dict[str, dict[str, str]] = {
+    "min-gpu-memory": {
+        "80": "is 80 bytes, less than 1Mi: did you mean 80Gi?", "81920": "is 81920 bytes, less than 1Mi: did you mean 81920Mi?",
+        "80GB": "did you mean 80Gi?", "80 GiB": "did you mean 80Gi?", "40g": "did you mean 40Gi?", "80m": "did you mean 80Mi?",
+        "1.5T B": "is not a quantity such as 80Gi", "0.5k": "is 500 bytes, less than 1Mi: did you mean 0.5Ki?", "0": "such as 80Gi",
+    },
+    "min-free-memory": {"60": "did you mean 60Gi?"},
+    "min-busbw": {
+        "80Gi": "did you mean 80? The unit is left out", "200GB/s": "did you mean 200? The unit is left out", "4k": "did you mean 4?",
+        "fast": "give a number without a unit, such as 200", "1000000": "up to 10000, such as 200", "-5": "such as 200",
+    },
+    "preferred-busbw": {"300 GB/s": "did you mean 300?"},
+    "min-link": {"nvl": "did you mean nvlink?", "NVLlink": "did you mean nvlink?", "warp": "is none of nvlink, pix"},
+    "sharing": {"time-slice": "did you mean time-slicing?"},
+    "message-size": {"16": "give a size such as 16Mi, or"},
+    "min-driver": {"v550": "give one to four numbers"},
+    "workload-class": {"Big Models": "give lower case letters"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in MEANT.items() for text in texts])
+def test_a_refusal_says_what_was_probably_meant_or_what_to_write(name: str, text: str) -> None:
+    refused = wishes({f"fabricwise.dev/{name}": text})
+    assert isinstance(refused, Rejection)
+    assert MEANT[name][text] in refused.detail
+
+
+KEPT: dict[str, dict[str, object]] = {
+    "min-gpu-memory": {"80Gi": 80 << 30, "1Mi": 1 << 20, "85899345920": 80 << 30, "80G": 80 * 10**9, "8e10": 80 * 10**9},
+    "min-busbw": {"200": 200.0, "0.5": 0.5, " 12.5 ": 12.5, "1e3": 1000.0, "10000": 10_000.0},
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in KEPT.items() for text in texts])
+def test_amounts_that_make_sense_are_read(name: str, text: str) -> None:
+    asked = wishes({f"fabricwise.dev/{name}": text})
+    assert isinstance(asked, Wishes)
+    field = next(annotation.field for annotation in ANNOTATIONS if annotation.name == name)
+    assert getattr(asked, field) == KEPT[name][text]
+
+
+# annotation key -> what the warning says; None: no warning
+UNKNOWN: dict[str, str | None] = {
+    "fabricwise.dev/min-bus-bw": "did you mean fabricwise.dev/min-busbw?",
+    "fabricwise.dev/min_gpu_memory": "did you mean fabricwise.dev/min-gpu-memory?",
+    "fabricwise.dev/gpu-memory": "did you mean fabricwise.dev/min-gpu-memory?",
+    "fabricwise.dev/Min-Link": "did you mean fabricwise.dev/min-link?",
+    "fabricwise.io/min-busbw": "did you mean fabricwise.dev/min-busbw?",
+    "fabricwise.dev/zebra": "the names are workload-class, min-gpu-memory",
+    "fabricwise.dev/": "the names are workload-class",
+    "fabricwise.dev/min-busbw": None,
+    "fabricwise.dev/decision": None,
+    "fabricwise.dev/woken-at": None,
+    "example.com/min-busbw": None,
+    "min-busbw": None,
+}
+
+
+@pytest.mark.parametrize("key", UNKNOWN)
+def test_an_unknown_name_under_our_prefix_is_a_warning_with_the_likely_meaning(key: str) -> None:
+    words = UNKNOWN[key]
+    asked = ask(snapshot(*machine("n", "hgx-h100")), pod(1, annotations={key: "200"}))
+    assert asked["chosen"] == "n", "a warning refuses nothing"
+    warnings = asked["inferred"]["warnings"]
+    assert (len(warnings) == 1 and words in warnings[0] and key in warnings[0]) if words else warnings == []
+
+
+def test_a_malformed_annotation_does_not_hide_an_unknown_one() -> None:
+    answer = ask(snapshot(*machine("n", "hgx-h100")), pod(1, annotations={"fabricwise.dev/min-link": "warp", "fabricwise.dev/zebra": ""}))
+    assert answer["chosen"] is None
+    assert "fabricwise.dev/zebra is unknown" in answer["inferred"]["warnings"][0]
+
+
+def test_warnings_of_unknown_names_are_bounded() -> None:
+    warnings = unknown_names({f"fabricwise.dev/{'x' * 5000}{number}": "" for number in range(1000)})
+    assert len(warnings) == MOST_WARNINGS + 1
+    assert warnings[-1] == f"and {1000 - MOST_WARNINGS} more annotations with unknown names"
+    assert max(map(len, warnings)) < 600
+
+
+def test_a_class_that_is_named_while_none_is_defined_is_a_warning_and_refuses_nothing() -> None:
+    answer = ask(snapshot(*machine("n", "hgx-h100")), asks(1, workload_class="batch"))
+    assert answer["chosen"] == "n"
+    assert answer["inferred"]["warnings"] == [
+        "workload class batch is not defined and changes nothing: no workload classes are loaded. "
+        "Start with --workload-classes FILE (config/workload-classes.yaml has six), or remove the annotation"
+    ]
+    assert ask(snapshot(*machine("n", "hgx-h100")), asks(1))["inferred"]["warnings"] == []
+
+
+def test_decisions_carry_the_warnings_of_explain(served: Served) -> None:
+    manifest = pod(1, name="warned", annotations={"fabricwise.dev/min_busbw": "5", "fabricwise.dev/workload-class": "batch"})
+    answer = served.client.post("/scheduler/filter", json={"Pod": manifest, "NodeNames": ["t4-0"]}).json()
+    assert answer["NodeNames"] == ["t4-0"]
+    warnings = served.client.get("/v1/decisions").json()["decisions"][0]["warnings"]
+    assert warnings == served.client.post("/v1/explain", json=manifest).json()["inferred"]["warnings"]
+    assert len(warnings) == 2
+
+
 @pytest.mark.parametrize("annotation", ANNOTATIONS, ids=lambda one: one.name)
 @given(
-    text=st.text() | st.from_regex(r"[-+]?[0-9.eE]{0,12}[a-zA-Z]{0,3}") | st.sampled_from(["NaN", "Infinity", "1" * 10_000, "[" * 9_000])
+    text=st.text()
+    | st.from_regex(r"[-+]?[0-9.eE]{0,12}[a-zA-Z]{0,3}")
+    | st.sampled_from(["NaN", "Infinity", "1e-999999", "1e999999", "1" * 10_000, "[" * 9_000])
 )
 def test_no_text_makes_any_of_them_raise(annotation: Any, text: str) -> None:
     assert isinstance(wishes({annotation.key: text}), Wishes | Rejection)

@@ -274,8 +274,11 @@ def test_telemetry_prints_what_is_read_as_a_table_and_as_json(tmp_path: Path) ->
 
 def test_telemetry_of_something_else_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "other.txt"
-    path.write_text("go_goroutines 7\n")
-    assert "holds no DCGM device and no serving engine's metric" in run("telemetry", str(path), status=1)
+    path.write_text('# HELP go_goroutines Goroutines.\ngo_goroutines 7\nhttp_requests_total{code="200"} 1\n')
+    words = run("telemetry", str(path), status=1)
+    assert "it has the metric families go_goroutines, http_requests" in words
+    assert "TensorRT-LLM, Triton, Triton with TensorRT-LLM, NVIDIA NIM" in words
+    assert "http://HOST:PORT/metrics" in words
     assert "nowhere" in run("telemetry", str(tmp_path / "nowhere"), status=1)
 
 

@@ -91,7 +91,7 @@ def test_a_real_prometheus(tmp_path: Path) -> None:
         wait("known again", lambda: all(standings("a")), 30)
 
         outage.close()
-        wait("the outage told", lambda: any(look["failed"] == "cannot be reached" for look in feed.status()["looks"]), 30)
+        wait("the outage told", lambda: any((look["failed"] or "").startswith("cannot be reached") for look in feed.status()["looks"]), 30)
         wait("all unknown", lambda: all(getattr(one, "free_bytes", None) is None for one in standings("a")), 30)
         assert refusal(live.snapshot, "a", pod(4)) is None
         assert refusal(live.snapshot, "b", pod(1)) == "GPU reports a fatal XID error", "silence lifts no fence"

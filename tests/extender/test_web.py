@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -284,7 +285,21 @@ def test_openapi_names_every_route(served: Served) -> None:
     paths = served.client.get("/openapi.json").json()["paths"]
     wanted = {"/scheduler/filter", "/scheduler/prioritize", "/v1/explain", "/v1/nodes", "/v1/nodes/{name}", "/v1/decisions"}
     assert wanted | {"/healthz", "/readyz", "/metrics"} <= set(paths)
-    assert served.client.get("/docs").status_code == 200
+
+
+def test_the_page_of_the_api_and_all_it_loads_come_from_here(served: Served) -> None:
+    page = served.client.get("/docs")
+    assert page.status_code == 200
+    assert "://" not in page.text, "no address outside of this server, a CDN's least of all"
+    assert not re.search(r"""["'(]//""", page.text), "nor one without a scheme"
+    loaded = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page.text)
+    assert {"/openapi.json"} < set(loaded)
+    assert any(path.endswith(".js") for path in loaded)
+    assert any(path.endswith(".css") for path in loaded)
+    for path in loaded:
+        assert served.client.get(path).status_code == 200, path
+    assert '"validatorUrl": null' in page.text
+    assert served.client.get("/redoc").status_code == 404, "its page loads fonts from elsewhere"
 
 
 def test_answers_are_what_a_strict_decoder_accepts(served: Served, names: list[str]) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from extender.telemetry import dcgm, engines
-from extender.telemetry.answers import read
-from extender.telemetry.engines import ENGINE_SIGNALS
-from extender.telemetry.exposition import parse
+from extender.telemetry.answers import not_understood, read
+from extender.telemetry.engines import ENGINE_LABELS, ENGINE_SIGNALS, SUPPORTED_ENGINES
+from extender.telemetry.exposition import Sample, parse
 from extender.telemetry.readings import DeviceReading, EngineReading
 from extender.telemetry.signals import SIGNALS, blank
 from extender.telemetry.xids import APPLICATION, FATAL, Severity, severity
-from tests.exposition import dcgm_text
+from tests.exposition import Values, dcgm_text
+from tests.telemetry.expositions import ENGINE_EXPOSITIONS
 
 MIB = 1 << 20
 
@@ -89,6 +90,87 @@ ENGINES = {
 def test_engines(case: str) -> None:
     text, reading = ENGINES[case]
     assert served(text) == (reading,)
+
+
+@pytest.mark.parametrize("case", ENGINE_EXPOSITIONS)
+def test_an_engine_is_read_from_what_it_writes(case: str) -> None:
+    exposition = ENGINE_EXPOSITIONS[case]
+    assert served(exposition.text) == exposition.readings
+
+
+FAMILIES = {
+    "vllm:x": "vllm", "ray_vllm_x": "vllm", "sglang:x": "sglang", "trtllm_x": "tensorrt-llm", "nv_inference_count": "triton",
+    "nv_trt_llm_x": "triton-tensorrt-llm", "dynamo_router_x": "dynamo", "llamacpp:x": "llama.cpp", "tgi_request_count": "tgi",
+    "gpu_cache_hits": None, "num_requests_x": None, "nv_gpu_utilization": None, "node_load1": None, "process_x": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_metric_family_names_its_engine_by_its_prefix(family: str) -> None:
+    assert engines.engine_of(family) == FAMILIES[family]
+
+
+def test_every_supported_engine_has_an_exposition_and_a_signal() -> None:
+    shown = {reading.engine for exposition in ENGINE_EXPOSITIONS.values() for reading in exposition.readings}
+    assert shown == set(SUPPORTED_ENGINES) == {signal.engine for signal in ENGINE_SIGNALS}
+
+
+@pytest.mark.parametrize("case", ENGINE_EXPOSITIONS)
+def test_what_a_prometheus_server_keeps_of_an_engine_is_read_as_the_engine_itself(case: str) -> None:
+    """A query aggregates away every label but those that are asked for."""
+    kept = ("model_name", "model", *ENGINE_LABELS)
+    samples = [sample for sample in parse(ENGINE_EXPOSITIONS[case].text, engines.wanted).samples if sample.value == sample.value]
+    largest: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for sample in samples:
+        key = (sample.name, tuple((label, sample.labels[label]) for label in kept if label in sample.labels))
+        largest[key] = max(sample.value, largest.get(key, sample.value))
+    assert engines.engines([Sample(name, dict(labels), value) for (name, labels), value in largest.items()]) == (
+        ENGINE_EXPOSITIONS[case].readings
+    )
+
+
+NOT_UNDERSTOOD = {
+    "another exporter": ("node_load1 0.5\nnode_memory_MemFree_bytes 1e9\n", "the metric families node_load1, node_memory_MemFree_bytes"),
+    "names of NIM that may be anything's": ('num_requests_waiting{model="x"} 8\n', "num_requests_waiting alone names no device"),
+    "an engine's other metrics": ("vllm:request_success_total 7\n", "of vLLM, what is read is vllm:kv_cache_usage_perc, vllm:gpu_cache"),
+    "an engine's other metrics behind Ray": ("ray_vllm_prompt_tokens_total 7\n", "of vLLM, what is read is vllm:kv_cache_usage_perc"),
+    "dcgm-exporter 1": ('dcgm_gpu_temp{gpu="0",uuid="GPU-a"} 34\n', "the metric families dcgm_gpu_temp"),
+    "a GPU without a UUID": ('DCGM_FI_DEV_FB_USED{gpu="0"} 34\n', "DCGM_FI_DEV_FB_USED alone names no device"),
+    "a web page": ("<html>404</html>", "no Prometheus exposition"),
+    "nothing": ("", "no Prometheus exposition"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_UNDERSTOOD)
+def test_what_is_not_understood_is_named_with_what_is_supported_and_a_remedy(case: str) -> None:
+    text, words = NOT_UNDERSTOOD[case]
+    assert not read(text)["devices"]
+    assert not read(text)["engines"]
+    said = not_understood(text)
+    assert words in said
+    assert all(name in said for name in SUPPORTED_ENGINES.values())
+    assert "http://HOST:PORT/metrics" in said
+
+
+def test_what_is_not_understood_is_told_in_a_bounded_sentence() -> None:
+    assert len(not_understood("".join(f"{'x' * 5000}_{number} 1\n" for number in range(5000)))) < 1500
+
+
+TOTALS: dict[str, tuple[Values, int | None]] = {
+    "used and total": ({"DCGM_FI_DEV_FB_USED": 1000, "DCGM_FI_DEV_FB_TOTAL": 16000}, 15000),
+    "what is reserved is not free": ({"DCGM_FI_DEV_FB_USED": 1000, "DCGM_FI_DEV_FB_TOTAL": 16000, "DCGM_FI_DEV_FB_RESERVED": 400}, 14600),
+    "the exporter's own word wins": ({"DCGM_FI_DEV_FB_USED": 1000, "DCGM_FI_DEV_FB_TOTAL": 16000, "DCGM_FI_DEV_FB_FREE": 7}, 7),
+    "more in use than there is": ({"DCGM_FI_DEV_FB_USED": 20000, "DCGM_FI_DEV_FB_TOTAL": 16000}, None),
+    "a total that is blank": ({"DCGM_FI_DEV_FB_USED": 1000, "DCGM_FI_DEV_FB_TOTAL": "9223372036854775794"}, None),
+    "a total alone": ({"DCGM_FI_DEV_FB_TOTAL": 16000}, None),
+}
+
+
+@pytest.mark.parametrize("case", TOTALS)
+def test_free_memory_is_the_rest_of_the_total_where_it_is_not_exported(case: str) -> None:
+    values, free_mib = TOTALS[case]
+    text = "".join(f'{metric}{{UUID="GPU-a"}} {value}\n' for metric, value in values.items())
+    assert devices(text)[0].fb_free_bytes == (None if free_mib is None else free_mib * MIB)
 
 
 BLANKS = (
