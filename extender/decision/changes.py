@@ -13,6 +13,7 @@ from typing import Any, assert_never
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot
 from extender.decision.components import resident
 from extender.decision.demand import Demand, asks_for_slices
+from extender.decision.ended import UNSURE_SECONDS, EndedPod, remembered, reported, still_needed
 from extender.decision.events import (
     Change,
     ClassesSeen,
@@ -30,11 +31,14 @@ from extender.decision.events import (
     TopologyGone,
     TopologySeen,
 )  # fmt: skip
-from extender.decision.load import Pending, bound_pod, held_demand, pending_pod
+from extender.decision.holdings import BoundPod, holdings, indices_named
+from extender.decision.load import Pending, bound_pod, has_ended, held_demand, pending_pod
 from extender.decision.objects import Node, Pod
 from extender.decision.targets import Target, target_of
 from extender.decision.views import Times, as_left, node_view, stale_since, with_telemetry
 from extender.telemetry.conditions import NodeTelemetry, observe, vacated
+from topology.hardware import union_of
+from topology.record import TopologyRecord
 
 __all__ = [
     "Change", "ClassesSeen", "ClockTicked", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "Silenced", "TelemetrySeen",
@@ -116,6 +120,7 @@ class _Draft:
             case NodeSeen(node):
                 self._put("nodes", node.metadata.name, node)
             case TopologySeen(name, record):
+                self._report(name, record)
                 self._put("topologies", name, record)
             case PodSeen(pod):
                 demand = held_demand(pod, self.resource)
@@ -130,6 +135,7 @@ class _Draft:
             case NodeGone(name):
                 self._drop("nodes", name)
                 self._drop("telemetry", name)
+                self._note("ended", name, None)
             case TopologyGone(name):
                 self._drop("topologies", name)
             case PodGone(key):
@@ -137,8 +143,7 @@ class _Draft:
                 self._aim(key, None)
                 self._note("residents", key, None)
                 self._wait(key, None)
-                self._vacate(key)
-                self._unbind(key)
+                self._end(key, by_force=True)
 
     def _is_news(self, name: str, kind: str, version: int | None) -> bool:
         """Whether nothing newer is known of the object: neither the object itself, nor that it was deleted since, nor a list without it."""
@@ -180,6 +185,9 @@ class _Draft:
             was = stale_since(record, before.now_seconds, age) is not None
             if was is not (stale_since(record, now_seconds, age) is not None):
                 self.touched.add(name)
+        for name, ended in self._read("ended").items():
+            if any(pod.may_still_run(before.steady_seconds) and not pod.may_still_run(steady) for pod in ended):
+                self.touched.add(name)
         limit = self.defaults.tuning.max_age_seconds
         for name, telemetry in self._read("telemetry").items():
             if telemetry.ages_between(before.steady_seconds, now.steady_seconds, limit):
@@ -208,9 +216,13 @@ class _Draft:
 
     def _pod_seen(self, pod: Pod, demand: Demand | None) -> None:
         bound = bound_pod(pod, demand, self.resource)
-        if bound is None:
+        if bound is None and not has_ended(pod):
             self._vacate(pod.key)
             self._unbind(pod.key)
+        elif bound is None:
+            self._end(pod.key)
+            if demand is not None and pod.spec.node_name:
+                self._remember_end(pod.spec.node_name, EndedPod(pod.key, pod.metadata.namespace or "default", pod.metadata.name))
         elif self._read("pods").get(bound.key) != bound:
             self._unbind(bound.key)
             self._write("pods")[bound.key] = bound
@@ -253,6 +265,57 @@ class _Draft:
         bound = self._write("pods").pop(key)
         self._leave("by_node", bound.node, key)
         self.touched.add(bound.node)
+
+    def _end(self, key: str, by_force: bool = False) -> None:
+        """A bound pod holds nothing any more: its phase is Succeeded or Failed, or it is deleted. Since Kubernetes 1.27 the kubelet writes
+        such a phase before it deletes a pod; one that is deleted without was deleted `by_force`, and its containers may still run."""
+        bound = self._read("pods").get(key)
+        if bound is None:
+            return
+        record = self._read("topologies").get(bound.node)
+        pod = EndedPod(key, bound.namespace, bound.name)
+        if isinstance(record, TopologyRecord):
+            held = holdings(record, self._pods_of(bound.node), self._is_stale(record), ended=self._read("ended").get(bound.node, ()))
+            devices, named = union_of(held.known.get(key, ())), indices_named(record, pod)
+            unknown = frozenset(other.key for other in held.predicted if other.key != key and other.key not in held.known)
+            until = self.times.steady_seconds + UNSURE_SECONDS if by_force and self.times.steady_seconds is not None else None
+            pod = replace(pod, devices=devices, named=named, overlapping=unknown if devices else frozenset(), unsure_until_seconds=until)
+        self._vacate(key)
+        self._unbind(key)
+        self._remember_end(bound.node, pod)
+
+    def _remember_end(self, node: str, pod: EndedPod) -> None:
+        before = self._read("ended").get(node, ())
+        after = remembered(before, pod)
+        if after is not before:
+            self._write("ended")[node] = after
+            self.touched.add(node)
+
+    def _report(self, node: str, record: TopologyRecord | str) -> None:
+        """A topology arrives. Only a status that differs is a new report: the agent writes its hardware separately."""
+        before, ended = self._read("topologies").get(node), self._read("ended").get(node)
+        old, new = (one.status if isinstance(one, TopologyRecord) else None for one in (before, record))
+        if ended and old != new:
+            self._note("ended", node, reported(ended, new) or None)
+
+    def _forget_ended(self, node: str) -> None:
+        """Drop what no prediction on the node depends on any more. Before the topologies are listed it is not known what that is."""
+        ended, record = self._read("ended").get(node), self._read("topologies").get(node)
+        if not ended or "topologies" not in self.listed:
+            return
+        known: Mapping[str, tuple[int, ...]] = {}
+        if isinstance(record, TopologyRecord):
+            known = holdings(record, self._pods_of(node), self._is_stale(record), ended=ended).known
+        unknown = (key for key in self._read("by_node").get(node, ()) if key not in known)
+        has_status = isinstance(record, TopologyRecord) and record.status is not None
+        self._note("ended", node, still_needed(ended, has_status, unknown, self.times.steady_seconds) or None)
+
+    def _pods_of(self, node: str) -> tuple[BoundPod, ...]:
+        pods = self._read("pods")
+        return tuple(pods[key] for key in self._read("by_node").get(node, ()))
+
+    def _is_stale(self, record: TopologyRecord) -> bool:
+        return stale_since(record, self.times.now_seconds, self.defaults.most_status_age_seconds) is not None
 
     def _vacate(self, key: str) -> None:
         """A pod leaves: what was last seen in the memory of its devices was its own, not a stranger's."""
@@ -319,6 +382,7 @@ class _Draft:
             elif new is not old:
                 changed[name] = new
         for name in self.touched:
+            self._forget_ended(name)
             node = self._read("nodes").get(name)
             changed[name] = self._view(node) if node is not None else None
         if changed:
@@ -332,12 +396,12 @@ class _Draft:
         return replace(before, **self._copies, listed=self.listed, revision=before.revision + 1, changed=frozenset(changed), **now)
 
     def _view(self, node: Node) -> NodeView:
-        name, pods = node.metadata.name, self._read("pods")
-        held = tuple(pods[key] for key in self._read("by_node").get(name, ()))
-        telemetry = self._read("telemetry").get(name)
+        name = node.metadata.name
+        telemetry, ended = self._read("telemetry").get(name), self._read("ended").get(name, ())
         return node_view(
-            node, self._read("topologies").get(name), held, self.resource, self.defaults, self.times, telemetry, self._read("classes")
-        )
+            node, self._read("topologies").get(name), self._pods_of(name), self.resource, self.defaults, self.times, telemetry,
+            self._read("classes"), ended,
+        )  # fmt: skip
 
 
 _KINDS: dict[type, str] = {
