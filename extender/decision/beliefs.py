@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations, islice
+from typing import TypeVar
 
+from extender.decision.ended import EndedPod
 from extender.decision.holdings import BoundPod, Holdings
 from topology.hardware import mask_of, positions_of, union_of
 from topology.placement import PlacementTable
 from topology.prediction import Kubelet, Steps
+
+Case = TypeVar("Case", int, tuple[int, int])
 
 MOST_BELIEFS = 64
 """Free sets kept per node; beyond, the unlikeliest are dropped."""
@@ -21,7 +26,7 @@ FREED_EARLY = 0.2
 """Chance that the kubelet has freed the devices of a terminating pod before it admits a pod that is decided now."""
 
 STILL_HELD = 0.3
-"""Chance that containers of a pod that was deleted by force a moment ago still run when the kubelet admits a pod that is decided now."""
+"""Chance that the kubelet still counts the devices of a pod that ended a moment ago as held when it admits a pod that is decided now."""
 
 FREE_AS_NOW = 0.7
 """Chance that a pod of which some devices are known was admitted when the same devices were free as now, its own included."""
@@ -32,42 +37,116 @@ MOST_UNSURE = 4
 Beliefs = dict[int, float]
 """Mask of free positions -> its probability."""
 
+Histories = dict[tuple[int, int], float]
+"""(mask of free positions, mask of those of them that pods held which ended before their devices were known) -> its probability."""
+
 
 def beliefs_of(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
     """Free masks: what no pod is known to hold, less the devices predicted for pods that hold more than is known."""
-    beliefs = {held.free: 1.0}
+    beliefs: Beliefs = {held.free: 1.0}
     for mask in held.leaving[:MOST_UNSURE]:
         beliefs = _mixed(beliefs, _merged((free | mask, chance) for free, chance in beliefs.items()), FREED_EARLY)
     for mask in held.lingering[:MOST_UNSURE]:
         beliefs = _mixed(beliefs, _merged((free & ~mask, chance) for free, chance in beliefs.items()), STILL_HELD)
     for pod in held.predicted:
-        known = held.known.get(pod.key, ())
-        if known:
+        if known := held.known.get(pod.key, ()):
             beliefs = _take_rest(beliefs, table, pod, known, kubelet)
-        else:
-            after = _take_earlier(beliefs, table, pod.demand.steps, held.held_before.get(pod.key, ()), kubelet)
-            beliefs = _mixed(after, beliefs, FREED_EARLY) if pod.terminating else after
+    histories: Histories = {(free, 0): chance for free, chance in beliefs.items()}
+    unknown = [pod for pod in held.predicted if pod.key not in held.known]
+    for pod in sorted((*unknown, *held.departed), key=lambda one: one.turn):
+        hidden, later = union_of(held.held_before.get(pod.key, ())), held.taken_later.get(pod.key, 0)
+        if isinstance(pod, EndedPod):
+            histories = _held_for_a_while(histories, _Admission(table, kubelet, pod.steps, hidden, later))
+            continue
+        overlapped = any(pod.key in departed.overlapping for departed in held.departed)
+        after = _admitted(histories, _Admission(table, kubelet, pod.demand.steps, hidden, later), overlapped)
+        histories = _mixed(after, histories, FREED_EARLY) if pod.terminating else after
+    beliefs = _merged((free, chance) for (free, _), chance in histories.items())
+    if any(pod.unsure_until_seconds is not None for pod in held.departed):
+        beliefs = _mixed(beliefs, _merged((free & ~departed, chance) for (free, departed), chance in histories.items()), STILL_HELD)
     return _ranked(beliefs)
 
 
 def taken(beliefs: Beliefs, table: PlacementTable, pods: Sequence[Steps], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
     """What is believed free after each of the pods has been given its devices, in order."""
     for steps in pods:
-        beliefs = _take(beliefs, table, steps, kubelet)
+        beliefs = _likeliest(_merged(_taken_from(beliefs, table, steps, kubelet)))
     return _ranked(beliefs)
 
 
-def _merged(weighted: Iterable[tuple[int, float]]) -> Beliefs:
-    """Masks with probabilities, each mask once."""
-    merged: Beliefs = {}
-    for mask, chance in weighted:
-        merged[mask] = merged.get(mask, 0.0) + chance
+def _taken_from(beliefs: Beliefs, table: PlacementTable, steps: Steps, kubelet: Kubelet) -> Iterator[tuple[int, float]]:
+    for free, chance in beliefs.items():
+        for given, part in _given(table, free, steps, kubelet):
+            yield free & ~given, chance * part
+
+
+def _given(table: PlacementTable, free: int, steps: Steps, kubelet: Kubelet, hidden: int = 0, later: int = 0) -> list[tuple[int, float]]:
+    """Masks that a pod may be given out of a mask of free positions, with their chances.
+
+    `hidden`: positions that were not free yet when it was admitted; they count where it needs them. `later`: positions that were free then
+    and went to other pods after it.
+    """
+    for available in ((free | later) & ~hidden, free & ~hidden, free):
+        outcomes = [one for one in table.predictor.predict(available, steps, kubelet).outcomes if not one.taken & ~free]
+        if outcomes:
+            total = sum(outcome.probability for outcome in outcomes)
+            return [(outcome.taken, outcome.probability / total) for outcome in outcomes]
+    return [(free, 1.0)]  # more is bound than the status leaves free: nothing is left here
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    """How the kubelet admitted a pod whose devices are not known."""
+
+    table: PlacementTable
+    kubelet: Kubelet
+    steps: Steps
+    hidden: int
+    """Mask of positions that were probably not free then."""
+    later: int
+    """Mask of positions that went to other pods after it."""
+
+    def given(self, free: int, unavailable: int) -> list[tuple[int, float]]:
+        """Masks that the pod may have been given, with their chances."""
+        return _given(self.table, free, self.steps, self.kubelet, unavailable, self.later)
+
+
+def _admitted(histories: Histories, admission: _Admission, overlapped: bool) -> Histories:
+    """After a pod. `overlapped`: what departed pods held was probably not free either when it was admitted."""
+
+    def after(is_early: bool) -> Iterator[tuple[tuple[int, int], float]]:
+        for (free, departed), chance in histories.items():
+            unavailable = (admission.hidden | departed * overlapped) * is_early
+            for given, part in admission.given(free, unavailable):
+                yield (free & ~given, departed & ~given), chance * part
+
+    late = _likeliest(_merged(after(is_early=False)))
+    if not admission.hidden and not overlapped:
+        return late
+    return _mixed(late, _merged(after(is_early=True)), HELD_AT_ADMISSION)
+
+
+def _held_for_a_while(histories: Histories, admission: _Admission) -> Histories:
+    """After a pod that has ended since: its devices are free again, and were not for the pods that were admitted meanwhile."""
+    cases = (
+        ((free, departed | given), chance * part)
+        for (free, departed), chance in histories.items()
+        for given, part in admission.given(free, admission.hidden | departed)
+    )
+    return _likeliest(_merged(cases))
+
+
+def _merged(weighted: Iterable[tuple[Case, float]]) -> dict[Case, float]:
+    """Cases with probabilities, each case once."""
+    merged: dict[Case, float] = {}
+    for case, chance in weighted:
+        merged[case] = merged.get(case, 0.0) + chance
     return merged
 
 
-def _mixed(beliefs: Beliefs, others: Beliefs, share: float) -> Beliefs:
+def _mixed(cases: dict[Case, float], others: dict[Case, float], share: float) -> dict[Case, float]:
     """Two distributions in one; `share` of it is the second."""
-    parts = [(mask, chance * (1 - share)) for mask, chance in beliefs.items()] + [(mask, chance * share) for mask, chance in others.items()]
+    parts = [(case, chance * (1 - share)) for case, chance in cases.items()] + [(case, chance * share) for case, chance in others.items()]
     return _likeliest(_merged(parts))
 
 
@@ -75,29 +154,6 @@ def _ranked(beliefs: Beliefs) -> tuple[tuple[int, float], ...]:
     kept = sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
     total = sum(chance for _, chance in kept)
     return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
-
-
-def _take_earlier(beliefs: Beliefs, table: PlacementTable, steps: Steps, held_before: tuple[int, ...], kubelet: Kubelet) -> Beliefs:
-    """After a pod that was bound while others still held the masks `held_before`, which are free now."""
-    hidden = union_of(held_before)
-    if not hidden:
-        return _take(beliefs, table, steps, kubelet)
-    return _mixed(_take(beliefs, table, steps, kubelet), _take(beliefs, table, steps, kubelet, hidden), HELD_AT_ADMISSION)
-
-
-def _take(beliefs: Beliefs, table: PlacementTable, steps: Steps, kubelet: Kubelet, hidden: int = 0) -> Beliefs:
-    """After one more pod. `hidden`: positions that were not free yet when it was admitted; they count as free where it needs them."""
-    left: Beliefs = {}
-    for mask, chance in beliefs.items():
-        outcomes = table.predictor.predict(mask & ~hidden, steps, kubelet).outcomes
-        if not outcomes and hidden & mask:
-            outcomes = table.predictor.predict(mask, steps, kubelet).outcomes
-        if not outcomes:  # more is bound than the status leaves free: nothing is left here
-            left[0] = left.get(0, 0.0) + chance
-        for outcome in outcomes:
-            rest = mask & ~outcome.taken
-            left[rest] = left.get(rest, 0.0) + chance * outcome.probability
-    return _likeliest(left)
 
 
 def _take_rest(beliefs: Beliefs, table: PlacementTable, pod: BoundPod, known: tuple[int, ...], kubelet: Kubelet) -> Beliefs:
@@ -132,7 +188,7 @@ def _any_rest(mask: int, missing: int) -> Beliefs:
     return {mask & ~mask_of(part): 1 / len(sets) for part in sets}
 
 
-def _likeliest(beliefs: Beliefs) -> Beliefs:
-    if len(beliefs) <= MOST_BELIEFS:
-        return beliefs
-    return dict(sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS])
+def _likeliest(cases: dict[Case, float]) -> dict[Case, float]:
+    if len(cases) <= MOST_BELIEFS:
+        return cases
+    return dict(sorted(cases.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS])

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot
 from extender.decision.components import resident
 from extender.decision.demand import Demand, asks_for_slices
-from extender.decision.ended import UNSURE_SECONDS, EndedPod, remembered, reported, still_needed
+from extender.decision.ended import UNSURE_SECONDS, EndedPod, deleted, remembered, reported, still_needed
 from extender.decision.events import (
     Change,
     ClassesSeen,
@@ -143,7 +143,7 @@ class _Draft:
                 self._aim(key, None)
                 self._note("residents", key, None)
                 self._wait(key, None)
-                self._end(key, by_force=True)
+                self._end(key, is_deleted=True)
 
     def _is_news(self, name: str, kind: str, version: int | None) -> bool:
         """Whether nothing newer is known of the object: neither the object itself, nor that it was deleted since, nor a list without it."""
@@ -186,7 +186,7 @@ class _Draft:
             if was is not (stale_since(record, now_seconds, age) is not None):
                 self.touched.add(name)
         for name, ended in self._read("ended").items():
-            if any(pod.may_still_run(before.steady_seconds) and not pod.may_still_run(steady) for pod in ended):
+            if any(pod.may_still_hold(before.steady_seconds) and not pod.may_still_hold(steady) for pod in ended):
                 self.touched.add(name)
         limit = self.defaults.tuning.max_age_seconds
         for name, telemetry in self._read("telemetry").items():
@@ -266,11 +266,11 @@ class _Draft:
         self._leave("by_node", bound.node, key)
         self.touched.add(bound.node)
 
-    def _end(self, key: str, by_force: bool = False) -> None:
-        """A bound pod holds nothing any more: its phase is Succeeded or Failed, or it is deleted. Since Kubernetes 1.27 the kubelet writes
-        such a phase before it deletes a pod; one that is deleted without was deleted `by_force`, and its containers may still run."""
+    def _end(self, key: str, is_deleted: bool = False) -> None:
+        """A pod ends: it is deleted, or its phase is Succeeded or Failed."""
         bound = self._read("pods").get(key)
         if bound is None:
+            self._no_longer_unsure(key, is_deleted)
             return
         record = self._read("topologies").get(bound.node)
         pod = EndedPod(key, bound.namespace, bound.name)
@@ -278,11 +278,24 @@ class _Draft:
             held = holdings(record, self._pods_of(bound.node), self._is_stale(record), ended=self._read("ended").get(bound.node, ()))
             devices, named = union_of(held.known.get(key, ())), indices_named(record, pod)
             unknown = frozenset(other.key for other in held.predicted if other.key != key and other.key not in held.known)
-            until = self.times.steady_seconds + UNSURE_SECONDS if by_force and self.times.steady_seconds is not None else None
-            pod = replace(pod, devices=devices, named=named, overlapping=unknown if devices else frozenset(), unsure_until_seconds=until)
+            if not devices and record.status is None:
+                unknown = frozenset()  # where no source names devices, only who is bound counts
+            now = self.times.steady_seconds
+            until = None if is_deleted or now is None else now + UNSURE_SECONDS
+            pod = EndedPod(
+                key, bound.namespace, bound.name, devices, named, unknown, bound.demand.steps, bound.turn, unsure_until_seconds=until
+            )
         self._vacate(key)
         self._unbind(key)
         self._remember_end(bound.node, pod)
+
+    def _no_longer_unsure(self, key: str, is_deleted: bool) -> None:
+        """A pod that has ended before is deleted: the kubelet deletes it after it has freed its devices."""
+        for node, ended in self._read("ended").items() if is_deleted else ():
+            if any(pod.key == key and pod.unsure_until_seconds is not None for pod in ended):
+                self._note("ended", node, deleted(ended, key))
+                self.touched.add(node)
+                return
 
     def _remember_end(self, node: str, pod: EndedPod) -> None:
         before = self._read("ended").get(node, ())

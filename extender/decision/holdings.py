@@ -76,10 +76,14 @@ class Holdings:
     disagreements: tuple[str, ...] = ()
     held_before: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """Key of a predicted pod -> masks of pods that ended after it was bound, or end now: probably not free when it was admitted."""
+    taken_later: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Key of a predicted pod -> mask of what pods hold that were bound after it: free when it was admitted, and not its own."""
     leaving: tuple[int, ...] = ()
     """Masks of terminating pods, not free: the kubelet may have freed them before the API server shows it."""
     lingering: tuple[int, ...] = ()
-    """Masks of pods that were deleted by force, free: their containers may still be ending."""
+    """Masks of pods that ended a moment ago, free: the kubelet may not have freed them yet."""
+    departed: tuple[EndedPod, ...] = ()
+    """Pods that ended before their devices were known: other pods may have been admitted while these held theirs."""
 
 
 def holdings(
@@ -119,16 +123,18 @@ def holdings(
     fit = everything & ~sick & ~withheld
     running = strangers | union_of(mask for pod in pods if not pod.terminating for mask in known.get(pod.key, ()))
     leaving = [union_of(known.get(pod.key, ())) & fit & ~running for pod in pods if pod.terminating]
-    unsure = tuple(pod for pod in ended if pod.may_still_run(steady_seconds))
+    unsure = tuple(pod for pod in ended if pod.may_still_hold(steady_seconds))
     lingering = [pod.devices & fit & ~taken for pod in unsure]
     return Holdings(
         fit & ~taken,
         known,
         predicted,
         (*disagreements, *_held_twice(machine, pods, known)),
-        _held_before(predicted, ended, unsure, tuple(mask for mask in leaving if mask)),
+        _held_before((*predicted, *ended), ended, unsure, tuple(mask for mask in leaving if mask)),
+        _taken_later((*predicted, *ended), pods, known),
         tuple(mask for mask in leaving if mask),
         tuple(mask for mask in lingering if mask),
+        _departed(predicted, ended, unsure),
     )
 
 
@@ -195,13 +201,26 @@ def _held_twice(machine: Machine, pods: tuple[BoundPod, ...], known: Mapping[str
 
 
 def _held_before(
-    predicted: tuple[BoundPod, ...], ended: tuple[EndedPod, ...], unsure: tuple[EndedPod, ...], leaving: tuple[int, ...]
+    pods: tuple[BoundPod | EndedPod, ...], ended: tuple[EndedPod, ...], unsure: tuple[EndedPod, ...], leaving: tuple[int, ...]
 ) -> dict[str, tuple[int, ...]]:
     found = {}
-    for pod in predicted:
+    for pod in pods:
         overlapped = [old.devices for old in ended if old.devices and (pod.key in old.overlapping or old in unsure)]
         found[pod.key] = (*overlapped, *leaving)
     return {key: masks for key, masks in found.items() if masks}
+
+
+def _taken_later(
+    predicted: tuple[BoundPod | EndedPod, ...], pods: tuple[BoundPod, ...], known: Mapping[str, tuple[int, ...]]
+) -> dict[str, int]:
+    found = {pod.key: union_of(mask for other in pods if other.turn > pod.turn for mask in known.get(other.key, ())) for pod in predicted}
+    return {key: mask for key, mask in found.items() if mask}
+
+
+def _departed(predicted: tuple[BoundPod, ...], ended: tuple[EndedPod, ...], unsure: tuple[EndedPod, ...]) -> tuple[EndedPod, ...]:
+    """Ended pods with unknown devices that matter: a predicted pod was bound before one ended, or the kubelet may not have freed them."""
+    keys = {pod.key for pod in predicted}
+    return tuple(pod for pod in ended if pod.steps and not pod.devices and (pod.overlapping & keys or pod in unsure))
 
 
 def released(record: TopologyRecord, left: tuple[BoundPod, ...], known: tuple[BoundPod, ...] | None = None) -> TopologyRecord:

@@ -78,7 +78,7 @@ def test_status_that_was_on_its_way_at_the_end_does_not_hold_the_gpus_again() ->
 
 
 def test_second_status_that_names_an_ended_pod_is_believed() -> None:
-    """Its containers still run, for example after a deletion by force of a pod whose process hangs in the driver."""
+    """The kubelet does not know of the end, for example because it cannot reach the API server."""
     late = [seen("GpuTopology", report(at, a=(0, 1))) for at in (2.0, 3.0)]
     assert free(then(held_by_a(), PodGone("uid-a"), *late)) == [(2, 3)]
 
@@ -144,16 +144,17 @@ def test_gpus_of_a_terminating_pod_may_be_free_already_but_are_not_counted() -> 
     assert state.free_count == 2
 
 
-def test_containers_of_a_pod_deleted_by_force_may_still_run_for_a_while() -> None:
-    state = then(held_by_a(), ClockTicked(None, 100.0), PodGone("uid-a"))
+def test_kubelet_may_not_have_freed_the_gpus_when_the_phase_says_that_the_pod_ended() -> None:
+    state = then(held_by_a(), ClockTicked(None, 100.0), seen("Pod", bound(2, "a", phase="Succeeded")))
     assert free(state) == [ALL, (2, 3)]
     assert state.views["n"].state.free_count == 4
     assert free(then(state, ClockTicked(None, 100.0 + UNSURE_SECONDS))) == [ALL]
+    assert free(then(state, PodGone("uid-a"))) == [ALL], "it is deleted after they are free"
 
 
-def test_pod_whose_containers_have_ended_leaves_no_doubt() -> None:
-    state = then(held_by_a(), ClockTicked(None, 100.0), seen("Pod", bound(2, "a", phase="Succeeded")), PodGone("uid-a"))
-    assert free(state) == [ALL]
+def test_gpus_of_a_pod_deleted_by_force_are_free_at_once() -> None:
+    """The kubelet hands them out although containers may still run."""
+    assert free(then(held_by_a(), ClockTicked(None, 100.0), PodGone("uid-a"))) == [ALL]
 
 
 def test_ended_pods_are_remembered_within_bounds() -> None:

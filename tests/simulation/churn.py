@@ -15,7 +15,7 @@ from typing import Any
 
 from extender.adapters.manifests import gone, seen
 from extender.adapters.simulated import node_manifest
-from extender.decision.changes import fold
+from extender.decision.changes import ClockTicked, fold_all
 from extender.decision.cluster import Snapshot
 from tests.objects import GPU
 from topology.hardware import Machine, union_of
@@ -31,12 +31,14 @@ class Delays:
 
     admission: tuple[float, float] = (0.005, 0.05)
     """From the binding to the kubelet's choice of devices."""
-    own_status: tuple[float, float] | None = (0.3, 2.0)
+    own_status: tuple[float, float] | None = (0.1, 1.0)
     """From there to `allocatedResourcesStatus` on the pod; None: the cluster has none."""
     termination: tuple[float, float] = (0.1, 2.0)
     """From the deletion, which the API server shows as a deletion timestamp, to the end of the containers."""
+    freeing: tuple[float, float] = (0.0, 0.5)
+    """From there to the kubelet's freeing of the devices."""
     end_shown: tuple[float, float] = (0.02, 0.5)
-    """From the kubelet's freeing of devices to the phase that the API server shows."""
+    """From the end of the containers to the phase that the API server shows."""
     report: tuple[float, float] = (0.01, 0.05)
     """From the agent's look at the kubelet to its status on the API server."""
     recreation: float = 0.3
@@ -57,6 +59,8 @@ class Resident:
     own: bool = False
     phase: str = "Running"
     deleted: bool = False
+    freed: bool = False
+    """Whether the kubelet counts its devices as free."""
 
     def manifest(self, machine: Machine) -> dict[str, Any]:
         """As the API server has it."""
@@ -101,7 +105,7 @@ class Churn:
         self._see("Node", node_manifest("n", self.machine))
         self._report()
         self._at(0.5, self._create)
-        for number in range(4):
+        for number in range(2):
             self._at(1.0 + 0.37 * number, self._replace_one)
         while len(self.results) < pods:
             self.now, _, act = heapq.heappop(self._agenda)
@@ -114,11 +118,12 @@ class Churn:
         return self.dice.uniform(*range_seconds)
 
     def _see(self, kind: str, manifest: dict[str, Any], deleted: bool = False) -> None:
-        self.state = fold(self.state, gone(kind, manifest) if deleted else seen(kind, manifest), GPU)
+        change = gone(kind, manifest) if deleted else seen(kind, manifest)
+        self.state = fold_all(self.state, (ClockTicked(None, self.now), change), GPU)
 
     @property
     def _free(self) -> int:
-        return (1 << len(self.machine.gpus)) - 1 & ~union_of(pod.devices for pod in self.residents.values())
+        return (1 << len(self.machine.gpus)) - 1 & ~union_of(pod.devices for pod in self.residents.values() if not pod.freed)
 
     def _create(self, name: str | None = None) -> None:
         """A pod is bound, if the API server's count leaves room; what it will get is predicted at that moment."""
@@ -138,13 +143,18 @@ class Churn:
 
     def _admit(self, pod: Resident) -> None:
         outcomes = table_for(self.machine).predictor.predict(self._free, ((pod.gpus, False),)).outcomes
+        if not outcomes:  # the kubelet has not freed enough yet: UnexpectedAdmissionError
+            pod.freed, pod.phase = True, "Failed"
+            self._see("Pod", pod.manifest(self.machine))
+            self._show_deletion(pod)
+            return
         pod.devices = self.dice.choices([one.taken for one in outcomes], [one.probability for one in outcomes])[0]
         self.results.append(pod.devices in self.predicted.pop(pod.uid))
         if self.delays.own_status is not None:
             self._at(self._draw(self.delays.own_status), lambda: self._show_devices(pod))
 
     def _show_devices(self, pod: Resident) -> None:
-        if pod.uid in self.residents:
+        if pod.uid in self.residents and pod.phase == "Running":
             pod.own = True
             self._see("Pod", pod.manifest(self.machine))
 
@@ -155,23 +165,33 @@ class Churn:
             pod = self.dice.choice(running)
             pod.deleted = True
             self._see("Pod", pod.manifest(self.machine))
-            self._at(self._draw(self.delays.termination), lambda: self._free_devices(pod))
+            self._at(self._draw(self.delays.termination), lambda: self._end(pod))
             self._at(self.delays.recreation, self._create)
-        self._at(self.dice.uniform(0.3, 1.5), self._replace_one)
+        self._at(self.dice.uniform(0.8, 2.4), self._replace_one)
+
+    def _end(self, pod: Resident) -> None:
+        """The containers have ended: the kubelet frees the devices and writes the phase, in no certain order, then deletes the pod."""
+        freed, shown = self._draw(self.delays.freeing), self._draw(self.delays.end_shown)
+        self._at(freed, lambda: self._free_devices(pod))
+        self._at(shown, lambda: self._show_phase(pod))
+        self._at(max(freed, shown) + 0.02, lambda: self._show_deletion(pod))
 
     def _free_devices(self, pod: Resident) -> None:
-        del self.residents[pod.uid]
-        self._at(self._draw(self.delays.end_shown), lambda: self._show_end(pod))
+        pod.freed = True
 
-    def _show_end(self, pod: Resident) -> None:
+    def _show_phase(self, pod: Resident) -> None:
         pod.phase = "Succeeded"
         self._see("Pod", pod.manifest(self.machine))
-        self._at(0.01, lambda: self._see("Pod", pod.manifest(self.machine), deleted=True))
+
+    def _show_deletion(self, pod: Resident) -> None:
+        del self.residents[pod.uid]
+        self._see("Pod", pod.manifest(self.machine), deleted=True)
         self._at(self.delays.recreation, lambda: self._create(pod.name if self.same_names else None))
 
     def _report(self) -> None:
         """The agent looks at the kubelet; what it saw is on the API server a moment later."""
-        held = [(place, pod) for pod in self.residents.values() for place in range(len(self.machine.gpus)) if pod.devices >> place & 1]
+        places = range(len(self.machine.gpus))
+        held = [(place, pod) for pod in self.residents.values() if not pod.freed for place in places if pod.devices >> place & 1]
         free = tuple(gpu.index for place, gpu in enumerate(self.machine.gpus) if self._free >> place & 1)
         entries = tuple(Allocation(self.machine.gpus[place].index, None, "team", pod.name) for place, pod in held)
         manifest = encode(TopologyRecord("n", self.machine, DeviceStatus(free, entries, (), START + self.now)))
