@@ -155,13 +155,18 @@ def _attributed(
     for entry in allocated:
         holder = by_key.get(entry.pod_uid) if entry.pod_uid else by_name.get(full_name_of(entry)) if entry.pod_name else None
         named_ended = [pod for pod in ended if pod.is_named_by(entry)]
-        if any(holder is None or pod.named == indices[full_name_of(entry)] for pod in named_ended):
+        if any(holder is None or _held_just(pod, indices[full_name_of(entry)], place) for pod in named_ended):
             continue
         if holder is not None:
             found[holder.key] = found.get(holder.key, 0) | 1 << place[entry.index]
         else:
             strangers |= 1 << place[entry.index]
     return found, strangers
+
+
+def _held_just(pod: EndedPod, indices: set[int], place: Mapping[int, int]) -> bool:
+    """Whether these GPUs are what the ended pod held, as far as it was known by the status or altogether."""
+    return indices == pod.named or mask_of([place[index] for index in indices]) == pod.devices
 
 
 def indices_named(record: TopologyRecord, pod: EndedPod) -> frozenset[int]:

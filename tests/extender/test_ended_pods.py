@@ -113,6 +113,12 @@ def test_pod_of_the_same_name_does_not_inherit_what_an_older_status_says_of_the_
     assert len(free(state)) == 4, "any one of the four may be its own"
 
 
+def test_late_status_of_a_deleted_pod_is_not_of_the_new_one_of_that_name() -> None:
+    """The status names it for the first time after its end; which devices it held is known from the pod itself."""
+    state = then(start(bound(1, "web-0", "first", devices=(3,))), PodGone("first"), seen("Pod", bound(1, "web-0", "second")))
+    assert then(state, seen("GpuTopology", report(2.0, **{"web-0": (3,)}))).views["n"].known == {}
+
+
 def test_pod_of_the_same_name_gets_the_devices_of_a_status_that_differs() -> None:
     state = then(start(bound(1, "web-0", "first"), **{"web-0": (3,)}), PodGone("first"), seen("Pod", bound(1, "web-0", "second")))
     state = then(state, seen("GpuTopology", report(2.0, **{"web-0": (1,)})))
