@@ -14,16 +14,15 @@ from fastapi import FastAPI
 from extender.binding import Binder
 from extender.decision.answers import ranker, rules, tuning
 from extender.decision.cluster import NodeDefaults, Snapshot
-from extender.decision.cycle import World, demand_in
+from extender.decision.cycle import World
 from extender.decision.judge import Judge
 from extender.decision.outcomes import became_known, compare
-from extender.decision.reasons import Rejection
-from extender.decision.record import record_of
 from extender.decision.targets import NO_TARGETS, TargetRules, selector
 from extender.decision_log import DecisionLog
 from extender.errors import SettingsError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
+from extender.owed_events import OwedEvents
 from extender.reports import Reports
 from extender.settings import Settings, Tls
 from extender.tls import ServerTls
@@ -74,7 +73,7 @@ def target_rules(settings: Settings) -> TargetRules:
     return TargetRules(dcgm, said.dcgm.port, said.dcgm.path, own.enabled, engines if own.enabled else (), own.port, own.path)
 
 
-def observe_outcomes(log: DecisionLog, metrics: Metrics, reports: Reports, before: Snapshot, after: Snapshot) -> None:
+def observe_outcomes(log: DecisionLog, metrics: Metrics, owed: OwedEvents, before: Snapshot, after: Snapshot) -> None:
     """Compare what pods really got with what was predicted, for those that we decided about."""
     for known in became_known(before, after):
         predicted, bound = log.predicted(known.key, known.node), after.pods.get(known.key)
@@ -83,31 +82,8 @@ def observe_outcomes(log: DecisionLog, metrics: Metrics, reports: Reports, befor
             log.add_outcome(outcome)
             metrics.observe_outcome(outcome)
         floor = max([bound.floor_gbps or 0.0, predicted[0].wishes.min_busbw_gbps or 0.0 if predicted else 0.0]) if bound else 0.0
-        if known.busbw_gbps is not None and known.busbw_gbps < floor and reports.floor_missed is not None and reports.is_leading:
-            reports.floor_missed(known, floor)
-
-
-def observe_placements(log: DecisionLog, settings: Settings, judge: Judge, reports: Reports, before: Snapshot, after: Snapshot) -> None:
-    """Leave the record of a decision on pods that have just been bound, once, and unless the bind verb has done so already.
-
-    Where another replica decided, the record is made anew from the state before: what is decided alike is written alike.
-    """
-    if reports.placed is None or before.pods is after.pods or not reports.is_leading:
-        return
-    for key in before.pending.keys() - after.pending.keys():
-        waited = before.pending[key]
-        bound = after.pods.get(key)
-        if bound is None or bound.recorded or settings.is_foreign(waited.pod.spec.scheduler_name):
-            continue
-        record, view = log.record(key), before.views.get(bound.node)
-        if record is None or record.node != bound.node:
-            if view is None:
-                continue
-            demand = demand_in(before, waited.pod, settings.resource)
-            if isinstance(demand, Rejection):
-                continue
-            record = record_of(key, bound.node, judge.judge(demand, view.state).evidence)
-        reports.placed(bound, record)
+        if known.busbw_gbps is not None and known.busbw_gbps < floor:
+            owed.floor_missed(known, floor, before, after)
 
 
 def build_service(
@@ -122,9 +98,11 @@ def build_service(
     reports = Reports()
     waker = Waker(live, judge, settings.waking, metrics, reports, settings.resource)
 
+    owed = OwedEvents(log, world, settings, reports)
+
     def observe(before: Snapshot, after: Snapshot) -> None:
-        observe_outcomes(log, metrics, reports, before, after)
-        observe_placements(log, settings, judge, reports, before, after)
+        observe_outcomes(log, metrics, owed, before, after)
+        owed.observe(before, after)
         waker.observe(before, after)
 
     live.observe = observe

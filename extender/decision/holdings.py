@@ -51,6 +51,8 @@ class BoundPod:
     """Whether it carries the record of its decision."""
     others: Requests = ()
     """What else leaves with it: CPU, memory and so on."""
+    scheduler: str | None = None
+    """The scheduler that it names."""
 
     @property
     def turn(self) -> tuple[str, str, str]:

@@ -23,7 +23,7 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
     return BoundPod(
         pod.key, meta.namespace or "default", meta.name, pod.spec.node_name, demand, meta.creation_timestamp or "",
         devices, _seen_seconds(pod) if devices else None, pod.spec.priority or 0, meta.deletion_timestamp is not None, _scheduled(pod),
-        _floor(pod), RECORD_ANNOTATION in (meta.annotations or {}), others_requested(pod, resource),
+        _floor(pod), RECORD_ANNOTATION in (meta.annotations or {}), others_requested(pod, resource), pod.spec.scheduler_name,
     )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from extender.decision.verdict import Evidence, Prospect
 MOST_SETS = 4
 """Predicted sets that are written down, likeliest first."""
 
+RECONSTRUCTED = ", reconstructed after the binding: pods that ended in between are not known"
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -26,6 +28,8 @@ class Record:
     id: str
     node: str
     evidence: Evidence
+    is_reconstructed: bool = False
+    """Whether it was made after the binding, of what was known then: pods that had ended in between are not reckoned with."""
 
     def as_json(self) -> str:
         """For the annotation."""
@@ -50,13 +54,14 @@ class Record:
     def as_sentence(self) -> str:
         """For an event."""
         evidence = self.evidence
+        end = f"(decision {self.id}{RECONSTRUCTED if self.is_reconstructed else ''})"
         if not evidence.prospects:
-            return f"placed on {self.node}: {'; '.join(evidence.notes) or 'topology unknown'} (decision {self.id})"
+            return f"placed on {self.node}: {'; '.join(evidence.notes) or 'topology unknown'} {end}"
         sets = ", ".join(map(_set_text, evidence.prospects[:MOST_SETS]))
         further, further_probability = further_sets(evidence, MOST_SETS)
         more = f" and {further} more ({further_probability:.0%})" if further else ""
         speed = "one GPU" if evidence.expected_gbps is None else f"{evidence.expected_gbps:.1f} GB/s expected"
-        return f"placed on {self.node}: GPUs {sets}{more}, {speed} (decision {self.id})"
+        return f"placed on {self.node}: GPUs {sets}{more}, {speed} {end}"
 
 
 def further_sets(evidence: Evidence, shown: int) -> tuple[int, float]:
