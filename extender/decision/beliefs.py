@@ -48,12 +48,12 @@ def beliefs_of(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple
         beliefs = _mixed(beliefs, _merged((free | mask, chance) for free, chance in beliefs.items()), FREED_EARLY)
     for mask in held.lingering[:MOST_UNSURE]:
         beliefs = _mixed(beliefs, _merged((free & ~mask, chance) for free, chance in beliefs.items()), STILL_HELD)
-    for pod in held.predicted:
-        if known := held.known.get(pod.key, ()):
-            beliefs = _take_rest(beliefs, table, pod, known, kubelet)
+    for partly_known in held.predicted:
+        if known := held.known.get(partly_known.key, ()):
+            beliefs = _take_rest(beliefs, table, partly_known, known, kubelet)
     histories: Histories = {(free, 0): chance for free, chance in beliefs.items()}
-    unknown = [pod for pod in held.predicted if pod.key not in held.known]
-    for pod in sorted((*unknown, *held.departed), key=lambda one: one.turn):
+    unknown: list[BoundPod | EndedPod] = [pod for pod in held.predicted if pod.key not in held.known]
+    for pod in sorted([*unknown, *held.departed], key=lambda pod: pod.turn):
         hidden, later = union_of(held.held_before.get(pod.key, ())), held.taken_later.get(pod.key, 0)
         if isinstance(pod, EndedPod):
             histories = _held_for_a_while(histories, _Admission(table, kubelet, pod.steps, hidden, later))

@@ -100,10 +100,10 @@ def test_ended_pod_is_forgotten_when_a_status_does_not_name_it() -> None:
 
 
 def test_completed_pod_in_the_first_list_holds_nothing_although_the_status_names_it() -> None:
-    pods = Listed("pods", (seen("Pod", bound(2, "a", phase="Succeeded")),))  # type: ignore[arg-type]
-    topologies = Listed("topologies", (seen("GpuTopology", report(1.0, a=(0, 1))),))  # type: ignore[arg-type]
+    pods = Listed("pods", (seen("Pod", bound(2, "a", phase="Succeeded")),))
+    topologies = Listed("topologies", (seen("GpuTopology", report(1.0, a=(0, 1))),))
     for order in ([pods, topologies], [topologies, pods]):
-        state = fold_all(Snapshot(), [Listed("nodes", (seen("Node", node("n", 4)),)), *order], GPU)  # type: ignore[arg-type]
+        state = fold_all(Snapshot(), [Listed("nodes", (seen("Node", node("n", 4)),)), *order], GPU)
         assert free(state) == [ALL]
 
 

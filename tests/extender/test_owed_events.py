@@ -26,10 +26,11 @@ class Replica:
     """One extender whose leadership a test decides, with what it has posted on the API server."""
 
     def __init__(self, api: Any, leads: bool = False, scheduler_names: tuple[str, ...] = ()) -> None:
-        settings = Settings(server=Server(log_level="error"), scheduler_names=list(scheduler_names))
+        settings = Settings(server=Server(log_level="error"), scheduler_names=scheduler_names)
         self.service: Service = build_service(settings)
         self.leads = leads
-        self.events = PodEvents(api, sleep=[].append)
+        self.pauses: list[float] = []
+        self.events = PodEvents(api, sleep=self.pauses.append)
         reports = self.service.reports
         reports.placed, reports.floor_missed, reports.leading = self.events.placed, self.events.floor_missed, lambda: self.leads
 
@@ -39,10 +40,10 @@ class Replica:
 
     def list_all(self, *pods: dict[str, Any], platform: str = "t4", gpus: int = 4, status: DeviceStatus | None = None) -> None:
         """The first lists: one node with its topology, and some pods."""
-        self.see(Listed("nodes", (seen("Node", node("n", gpus)),)))  # type: ignore[arg-type]
+        self.see(Listed("nodes", (seen("Node", node("n", gpus)),)))
         record = encode(TopologyRecord("n", machine_of(platform, "u"), status))
-        self.see(Listed("topologies", (seen("GpuTopology", record),)))  # type: ignore[arg-type]
-        self.see(Listed("pods", tuple(seen("Pod", manifest) for manifest in pods)))  # type: ignore[arg-type]
+        self.see(Listed("topologies", (seen("GpuTopology", record),)))
+        self.see(Listed("pods", tuple(seen("Pod", manifest) for manifest in pods)))
 
     def lead(self) -> None:
         """It takes the Lease; a moment later time passes."""
@@ -171,7 +172,7 @@ def test_pod_bound_while_the_watch_was_broken_gets_its_event() -> None:
     replica.list_all()
     unseen = bound_at(pod(1, node="n"), time.time())
     replica.see(Silenced("pods", time.monotonic()))
-    replica.see(Listed("pods", (seen("Pod", unseen),)))  # type: ignore[arg-type]
+    replica.see(Listed("pods", (seen("Pod", unseen),)))
     replica.see(Heard("pods"))
     replica.finish()
     assert list(messages(api)) == ["GpusPredicted llm"]
