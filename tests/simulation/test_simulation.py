@@ -362,4 +362,4 @@ def test_without_a_second_look_the_model_finds_refusals_on_cleared_nodes(monkeyp
 
 def test_where_holds_count_for_a_no_the_model_finds_false_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extender.decision.cycle._held_back", lambda *_: False)
-    assert any("where it fits" in text for text in broken_runs([WEATHERS[1], WEATHERS[-1]]))
+    assert any("where it fits" in text for text in broken_runs([WEATHERS[1], WEATHERS[3], WEATHERS[-1]]))
