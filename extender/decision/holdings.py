@@ -195,9 +195,9 @@ def _is_complete(pod: BoundPod, masks: tuple[int, ...]) -> bool:
 
 
 def _held_twice(machine: Machine, pods: tuple[BoundPod, ...], known: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """One line per GPU that more than one pod is reported to hold."""
+    """One line per GPU that more than one pod is reported to hold; the kubelet may have given on what a terminating one held."""
     holders: dict[int, list[str]] = {}
-    for pod in pods:
+    for pod in (pod for pod in pods if not pod.terminating):
         for position in positions_of(union_of(known.get(pod.key, ()))):
             holders.setdefault(position, []).append(pod.full_name)
     return [

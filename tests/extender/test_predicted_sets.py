@@ -138,13 +138,20 @@ def test_gpu_that_two_pods_are_reported_to_hold_is_taken_once_and_reported() -> 
     assert found.disagreements == ("GPU 1 is reported to be held by 2 pods: team/a, team/b",)
 
 
-def test_gpu_of_two_pods_nobody_knows_and_of_replicas_is_taken_once() -> None:
+def test_gpu_that_the_kubelet_gives_on_while_its_pod_terminates_is_no_disagreement() -> None:
+    held = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(1, "uid-b")))
+    going = pod(1, name="a", node="n")
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:30Z"
+    assert view(topology(held), going, pod(1, name="b", node="n")).disagreements == ()
+
+
+def test_gpu_of_two_pods_that_are_not_known_is_taken_once() -> None:
     held = DeviceStatus(allocated=(Allocation(1, "gone"), Allocation(1, "other")))
     assert [mask for mask, _ in view(topology(held)).state.beliefs] == [0b1101]
 
 
 def test_what_two_other_pods_hold_is_spared_when_a_third_one_leaves() -> None:
-    """Devices of a pod that nobody names are among those that no other pod is known to hold."""
+    """The devices of a pod that no source names are among those that no other pod is known to hold."""
     held = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(1, "uid-b")))
     pods = [pod(1, name=name, node="n") for name in ("a", "b", "c")]
     found = view(topology(held), *pods)
