@@ -17,7 +17,7 @@ from extender.decision.verdict import Evidence, Verdict
 
 _PER_NODE_BYTES = 16  # two references
 _PER_NAME_BYTES = 49  # a str beside its characters
-_PER_VERDICT_BYTES = 4096  # a verdict with sixteen prospects, measured with sys.getsizeof over its parts: 3.6 KiB
+_PER_VERDICT_BYTES = 4096  # a verdict with sixteen prospects, measured with sys.getsizeof over its parts: 3.6 KiB, its support beside
 _PER_DECISION_BYTES = 1024
 _INBOX = 1024
 _MOST_OUTCOMES = 2048
@@ -54,7 +54,9 @@ class Decision:
     def size_bytes(self) -> int:
         """An upper estimate of the memory it keeps alive."""
         per_node = (_PER_NODE_BYTES + _PER_NAME_BYTES) * len(self.names)
-        return _PER_DECISION_BYTES + self.body_bytes + per_node + _PER_VERDICT_BYTES * len(set(self.verdicts))
+        verdicts = set(self.verdicts)
+        supports = sum(len(verdict.evidence.support or b"") for verdict in verdicts)
+        return _PER_DECISION_BYTES + self.body_bytes + per_node + _PER_VERDICT_BYTES * len(verdicts) + supports
 
 
 class DecisionLog:

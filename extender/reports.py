@@ -21,7 +21,7 @@ class Reports:
 
     floor_missed: FloorMissed | None = None
     placed: Callable[[BoundPod, Record], None] | None = None
-    """A pod that we decided about is bound, and carries no record of it."""
+    """A pod is bound that carries no record of its decision."""
     wake: Wake | None = None
     """(namespace, name, uid) of a pending pod to be tried again; whether that was done. May take its time."""
     bind: Callable[[str, str, str, str, dict[str, str]], str] | None = None

@@ -15,17 +15,16 @@ from fastapi_offline import FastAPIOffline
 from extender.binding import Binder
 from extender.decision.answers import ranker, rules, tuning
 from extender.decision.cluster import NodeDefaults, NodeState, Snapshot
-from extender.decision.cycle import World, demand_in
+from extender.decision.cycle import World
 from extender.decision.demand import Demand
 from extender.decision.judge import Judge
 from extender.decision.outcomes import Known, became_known, compare
-from extender.decision.reasons import Rejection
-from extender.decision.record import record_of
 from extender.decision.targets import NO_TARGETS, TargetRules, selector
 from extender.decision_log import DecisionLog
 from extender.errors import SettingsError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
+from extender.owed_events import OwedEvents
 from extender.reports import Reports
 from extender.set_aside import SetAsideLog
 from extender.settings import Settings, Tls
@@ -83,12 +82,12 @@ def target_rules(settings: Settings) -> TargetRules:
 
 
 def observe_outcomes(
-    log: DecisionLog, metrics: Metrics, reports: Reports, before: Snapshot, after: Snapshot, set_aside: SetAsideLog | None = None
+    log: DecisionLog, metrics: Metrics, owed: OwedEvents, before: Snapshot, after: Snapshot, set_aside: SetAsideLog | None = None
 ) -> None:
     """Compare what pods really got with what was predicted, for those that we decided about. Each pod by itself."""
     aside = set_aside or SetAsideLog(metrics)
     for known in _became_known(before, after, aside):
-        aside.guard("pods", "observe", known.key, _observe_outcome, log, metrics, reports, after, known)
+        aside.guard("pods", "observe", known.key, _observe_outcome, log, metrics, owed, before, after, known)
 
 
 def _became_known(before: Snapshot, after: Snapshot, aside: SetAsideLog) -> list[Known]:
@@ -104,45 +103,15 @@ def _became_known(before: Snapshot, after: Snapshot, aside: SetAsideLog) -> list
     return found
 
 
-def _observe_outcome(log: DecisionLog, metrics: Metrics, reports: Reports, after: Snapshot, known: Known) -> None:
+def _observe_outcome(log: DecisionLog, metrics: Metrics, owed: OwedEvents, before: Snapshot, after: Snapshot, known: Known) -> None:
     predicted, bound = log.predicted(known.key, known.node), after.pods.get(known.key)
     if predicted is not None:
         outcome = compare(known, predicted[1])
         log.add_outcome(outcome)
         metrics.observe_outcome(outcome)
     floor = max([bound.floor_gbps or 0.0, predicted[0].wishes.min_busbw_gbps or 0.0 if predicted else 0.0]) if bound else 0.0
-    if known.busbw_gbps is not None and known.busbw_gbps < floor and reports.floor_missed is not None and reports.is_leading:
-        reports.floor_missed(known, floor)
-
-
-def observe_placements(
-    log: DecisionLog, settings: Settings, judge: Judge, reports: Reports, before: Snapshot, after: Snapshot, set_aside: SetAsideLog
-) -> None:
-    """Leave the record of a decision on pods that have just been bound, once, and unless the bind verb has done so already.
-
-    Where another replica decided, the record is made anew from the state before: what is decided alike is written alike.
-    """
-    if reports.placed is None or before.pods is after.pods or not reports.is_leading:
-        return
-    for key in before.pending.keys() - after.pending.keys():
-        set_aside.guard("pods", "observe", key, _observe_placement, log, settings, judge, reports, before, after, key)
-
-
-def _observe_placement(
-    log: DecisionLog, settings: Settings, judge: Judge, reports: Reports, before: Snapshot, after: Snapshot, key: str
-) -> None:
-    waited, bound = before.pending[key], after.pods.get(key)
-    if bound is None or bound.recorded or settings.is_foreign(waited.pod.spec.scheduler_name) or reports.placed is None:
-        return
-    record, view = log.record(key), before.views.get(bound.node)
-    if record is None or record.node != bound.node:
-        if view is None:
-            return
-        demand = demand_in(before, waited.pod, settings.resource)
-        if isinstance(demand, Rejection):
-            return
-        record = record_of(key, bound.node, judge.judge(demand, view.state).evidence)
-    reports.placed(bound, record)
+    if known.busbw_gbps is not None and known.busbw_gbps < floor:
+        owed.floor_missed(known, floor, before, after)
 
 
 def build_service(
@@ -162,9 +131,11 @@ def build_service(
     reports = Reports()
     waker = Waker(live, judge, settings.waking, metrics, reports, settings.resource, supervisor, set_aside)
 
+    owed = OwedEvents(log, world, settings, reports, set_aside)
+
     def observe(before: Snapshot, after: Snapshot) -> None:
-        set_aside.guard("snapshot", "observe outcomes", "*", observe_outcomes, log, metrics, reports, before, after, set_aside)
-        set_aside.guard("snapshot", "observe placements", "*", observe_placements, log, settings, judge, reports, before, after, set_aside)
+        set_aside.guard("snapshot", "observe outcomes", "*", observe_outcomes, log, metrics, owed, before, after, set_aside)
+        set_aside.guard("snapshot", "observe placements", "*", owed.observe, before, after)
         set_aside.guard("snapshot", "observe waiting pods", "*", waker.observe, before, after)
 
     live.note = set_aside.note

@@ -69,7 +69,9 @@ def _why(row: Mapping[str, Any]) -> str:
     if row["rejection"]:
         return f"{row['rejection']['reason']} ({row['rejection']['detail']})"
     sets = [f"{gpu_set(p['gpus'])} {p['probability']:.0%}" for p in row["predicted"][:3]]
-    more = f" +{len(row['predicted']) - 3} more" if len(row["predicted"]) > 3 else ""
+    further = len(row["predicted"][3:]) + row.get("further_sets", 0)  # an older server does not count further sets
+    chance = sum(p["probability"] for p in row["predicted"][3:]) + row.get("further_probability", 0.0)
+    more = f" +{further} more ({chance:.0%})" if further else ""
     return " ".join(sets) + more if sets else "; ".join(row["notes"])
 
 

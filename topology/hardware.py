@@ -7,8 +7,11 @@ have gaps when a GPU is lost.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import reduce
+from operator import or_
 
 MAX_GPUS = 16
 """Most GPUs in one machine: HGX-2, DGX-2 and p2.16xlarge have sixteen, and masks stay small."""
@@ -182,3 +185,8 @@ def mask_of(positions: tuple[int, ...] | list[int] | range) -> int:
     for position in positions:
         mask |= 1 << position
     return mask
+
+
+def union_of(masks: Iterable[int]) -> int:
+    """The mask of the positions that are in any of some masks. A sum of masks is wrong where two of them overlap."""
+    return reduce(or_, masks, 0)

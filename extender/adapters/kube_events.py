@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from extender.adapters.kube_objects import KubeObjects
 from extender.decision.holdings import BoundPod
@@ -23,6 +26,12 @@ def _log_bug(posted: Future[None]) -> None:
         log.error("event not posted: %s: %s", type(error).__name__, error)
 
 
+MOST_NAME = 200
+"""Characters of the pod's name in that of its event: with uid and reason it must not exceed the 253 of an object's name."""
+
+RETRY_SECONDS = (1.0, 4.0)
+"""Pauses before an event is tried again that the API server could not take: no answer, overload, an error of its own."""
+
 MOST_WAITING = 5_000
 """Events that wait for an API server that does not answer; further ones are dropped, and said so."""
 
@@ -39,8 +48,8 @@ class _About:
 class PodEvents:
     """Posts events from a thread of its own: who reports must not wait for the API server."""
 
-    def __init__(self, api: KubeObjects) -> None:
-        self._api = api
+    def __init__(self, api: KubeObjects, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._api, self._sleep = api, sleep
         self._posting = ThreadPoolExecutor(1, thread_name_prefix="events")
         self._waiting = 0
 
@@ -68,10 +77,11 @@ class PodEvents:
     def _post(self, about: _About, reason: str, kind: str, text: str) -> None:
         """One name per pod and reason: should two replicas both think they lead, the first is heard and the other finds it there."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        start = about.name[:MOST_NAME].rstrip(".-")
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{about.name}.{about.uid[:8]}.{reason.lower()}", "namespace": about.namespace},
+            "metadata": {"name": f"{start}.{about.uid[:8]}.{reason.lower()}", "namespace": about.namespace},
             "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": about.name, "namespace": about.namespace, "uid": about.uid},
             "reason": reason,
             "message": text,
@@ -81,8 +91,19 @@ class PodEvents:
             "lastTimestamp": now,
             "count": 1,
         }
-        try:
-            self._api.create(f"/api/v1/namespaces/{about.namespace}/events", event)
-        except ApiError as error:
-            if error.status != 409:
+        for pause in (*RETRY_SECONDS, None):
+            error = self._attempt(f"/api/v1/namespaces/{about.namespace}/events", event)
+            if error is None:
+                return
+            if pause is None or not (error.status in (0, 429) or error.status >= 500):
                 log.warning("event on pod %s/%s not posted: %s", about.namespace, about.name, error)
+                return
+            self._sleep(pause)
+
+    def _attempt(self, path: str, event: dict[str, Any]) -> ApiError | None:
+        """Post the event. None where it is there now, by this replica or another one."""
+        try:
+            self._api.create(path, event)
+        except ApiError as error:
+            return None if error.status == 409 else error
+        return None

@@ -21,7 +21,7 @@ from extender.decision.pressure import Pressure
 from extender.decision.reasons import Rejection
 from extender.decision.rules import Rules
 from extender.decision.scores import NO_RANKS, Ranker, Ranking
-from extender.decision.verdict import Verdict
+from extender.decision.verdict import Evidence, Verdict
 from extender.settings import Scoring, Settings
 from extender.telemetry.answers import telemetry_answer
 from extender.telemetry.conditions import TUNING, Tuning
@@ -163,11 +163,20 @@ def node_answer(name: str, verdict: Verdict, ranking: Ranking | None) -> dict[st
         "best_bandwidth_gbps": evidence.best_gbps,
         "expected_bandwidth_gbps": evidence.expected_gbps,
         "worst_bandwidth_gbps": evidence.worst_gbps,
-        "predicted": [{"gpus": list(p.gpus), "probability": p.probability, "bandwidth_gbps": p.busbw_gbps} for p in evidence.prospects],
+        **_predicted(evidence),
         "notes": list(evidence.notes),
         "effective_bandwidth_gbps": evidence.effective_gbps,
         "pressure": _pressure(evidence.pressure),
     }
+
+
+def _predicted(evidence: Evidence) -> dict[str, Any]:
+    """The sets a pod may get, likeliest first, and how many are not listed."""
+    sets = []
+    for prospect in evidence.prospects:
+        told = {"gpus": list(prospect.gpus), "probability": prospect.probability, "bandwidth_gbps": prospect.busbw_gbps}
+        sets.append(told if prospect.most_busbw_gbps is None else {**told, "most_bandwidth_gbps": prospect.most_busbw_gbps})
+    return {"predicted": sets, "further_sets": evidence.further_sets, "further_probability": evidence.further_probability}
 
 
 def _pressure(found: Pressure | None) -> dict[str, float] | None:
@@ -206,7 +215,7 @@ def hold_answer(hold: Hold, steady_seconds: float) -> dict[str, Any]:
         "node": hold.node,
         "gpus": hold.demand.total,
         "expected_bandwidth_gbps": evidence.expected_gbps,
-        "predicted": [{"gpus": list(p.gpus), "probability": p.probability, "bandwidth_gbps": p.busbw_gbps} for p in evidence.prospects],
+        **_predicted(evidence),
         "age_seconds": round(steady_seconds - hold.placed_steady_seconds, 3),
         "ends_in_seconds": round(hold.until_steady_seconds - steady_seconds, 3),
         "decision": hold.decision,

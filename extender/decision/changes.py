@@ -13,7 +13,8 @@ from typing import Any, assert_never
 from extender.decision.classes import WorkloadClass
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot, StatusTime, agent_seconds, status_time
 from extender.decision.components import resident
-from extender.decision.demand import asks_for_slices
+from extender.decision.demand import Demand, asks_for_slices
+from extender.decision.ended import UNSURE_SECONDS, EndedPod, deleted, remembered, reported, still_needed
 from extender.decision.events import (
     Change,
     ClassesSeen,
@@ -31,13 +32,14 @@ from extender.decision.events import (
     TopologyGone,
     TopologySeen,
 )  # fmt: skip
-from extender.decision.holdings import BoundPod
+from extender.decision.holdings import BoundPod, holdings, indices_named
 from extender.decision.isolation import MOST_SET_ASIDE, SetAside, described, view_key
-from extender.decision.load import Pending, bound_pod, held_demand, pending_pod
+from extender.decision.load import Pending, bound_pod, has_ended, held_demand, pending_pod
 from extender.decision.objects import Node, Pod
 from extender.decision.targets import Target, target_of
 from extender.decision.views import Times, as_left, node_view, stale_since, with_telemetry
 from extender.telemetry.conditions import NodeTelemetry, observe, vacated
+from topology.hardware import union_of
 from topology.record import TopologyRecord
 
 __all__ = [
@@ -155,6 +157,7 @@ class _Draft:
                 self._put("nodes", node.metadata.name, node)
             case TopologySeen(name, record):
                 self._date_status(name, record)
+                self._report(name, record)
                 self._put("topologies", name, record)
             case PodSeen(pod):
                 # All of it is read before any of it is written: a pod that raises leaves what was known of it.
@@ -166,13 +169,14 @@ class _Draft:
                 self._aim(pod.key, target)
                 self._note("residents", pod.key, without_gpu)
                 self._wait(pod.key, pending)
-                self._pod_seen(pod, bound)
+                self._pod_seen(pod, demand, bound)
 
     def _object_gone(self, change: ObjectGone) -> None:
         match change:
             case NodeGone(name):
                 self._drop("nodes", name)
                 self._drop("telemetry", name)
+                self._note("ended", name, None)
             case TopologyGone(name):
                 self._date_status(name, None)
                 self._drop("topologies", name)
@@ -181,8 +185,7 @@ class _Draft:
                 self._aim(key, None)
                 self._note("residents", key, None)
                 self._wait(key, None)
-                self._vacate(key)
-                self._unbind(key)
+                self._end(key, is_deleted=True)
 
     def _is_news(self, name: str, kind: str, version: int | None) -> bool:
         """Whether nothing newer is known of the object: neither the object itself, nor that it was deleted since, nor a list without it."""
@@ -223,6 +226,9 @@ class _Draft:
             was = self._is_stale(name, record, before)
             self._date_status(name, record)
             if was is not self._is_stale(name, record, now):
+                self.touched.add(name)
+        for name, ended in self._read("ended").items():
+            if any(pod.may_still_hold(before.steady_seconds) and not pod.may_still_hold(steady) for pod in ended):
                 self.touched.add(name)
         limit = self.defaults.tuning.max_age_seconds
         for name, telemetry in self._read("telemetry").items():
@@ -268,10 +274,14 @@ class _Draft:
             del self._write(table)[name]
             self.touched.add(name)
 
-    def _pod_seen(self, pod: Pod, bound: BoundPod | None) -> None:
-        if bound is None:
+    def _pod_seen(self, pod: Pod, demand: Demand | None, bound: BoundPod | None) -> None:
+        if bound is None and not has_ended(pod):
             self._vacate(pod.key)
             self._unbind(pod.key)
+        elif bound is None:
+            self._end(pod.key)
+            if demand is not None and pod.spec.node_name:
+                self._remember_end(pod.spec.node_name, EndedPod(pod.key, pod.metadata.namespace or "default", pod.metadata.name))
         elif self._read("pods").get(bound.key) != bound:
             self._unbind(bound.key)
             self._write("pods")[bound.key] = bound
@@ -314,6 +324,72 @@ class _Draft:
         bound = self._write("pods").pop(key)
         self._leave("by_node", bound.node, key)
         self.touched.add(bound.node)
+
+    def _end(self, key: str, is_deleted: bool = False) -> None:
+        """A pod ends: it is deleted, or its phase is Succeeded or Failed."""
+        bound = self._read("pods").get(key)
+        if bound is None:
+            self._no_longer_unsure(key, is_deleted)
+            return
+        record = self._read("topologies").get(bound.node)
+        pod = EndedPod(key, bound.namespace, bound.name)
+        if isinstance(record, TopologyRecord):
+            held = holdings(
+                record,
+                self._pods_of(bound.node),
+                self._is_stale(bound.node, record, self.times),
+                ended=self._read("ended").get(bound.node, ()),
+            )
+            devices, named = union_of(held.known.get(key, ())), indices_named(record, pod)
+            unknown = frozenset(other.key for other in held.predicted if other.key != key and other.key not in held.known)
+            if not devices and record.status is None:
+                unknown = frozenset()  # where no source names devices, only who is bound counts
+            now = self.times.steady_seconds
+            until = None if is_deleted or now is None else now + UNSURE_SECONDS
+            pod = EndedPod(
+                key, bound.namespace, bound.name, devices, named, unknown, bound.demand.steps, bound.turn, unsure_until_seconds=until
+            )
+        self._vacate(key)
+        self._unbind(key)
+        self._remember_end(bound.node, pod)
+
+    def _no_longer_unsure(self, key: str, is_deleted: bool) -> None:
+        """A pod that has ended before is deleted: the kubelet deletes it after it has freed its devices."""
+        for node, ended in self._read("ended").items() if is_deleted else ():
+            if any(pod.key == key and pod.unsure_until_seconds is not None for pod in ended):
+                self._note("ended", node, deleted(ended, key))
+                self.touched.add(node)
+                return
+
+    def _remember_end(self, node: str, pod: EndedPod) -> None:
+        before = self._read("ended").get(node, ())
+        after = remembered(before, pod)
+        if after is not before:
+            self._write("ended")[node] = after
+            self.touched.add(node)
+
+    def _report(self, node: str, record: TopologyRecord | str) -> None:
+        """A topology arrives. Only a status that differs is a new report: the agent writes its hardware separately."""
+        before, ended = self._read("topologies").get(node), self._read("ended").get(node)
+        old, new = (one.status if isinstance(one, TopologyRecord) else None for one in (before, record))
+        if ended and old != new:
+            self._note("ended", node, reported(ended, new) or None)
+
+    def _forget_ended(self, node: str) -> None:
+        """Drop what no prediction on the node depends on any more. Before the topologies are listed it is not known what that is."""
+        ended, record = self._read("ended").get(node), self._read("topologies").get(node)
+        if not ended or "topologies" not in self.listed:
+            return
+        known: Mapping[str, tuple[int, ...]] = {}
+        if isinstance(record, TopologyRecord):
+            known = holdings(record, self._pods_of(node), self._is_stale(node, record, self.times), ended=ended).known
+        unknown = (key for key in self._read("by_node").get(node, ()) if key not in known)
+        has_status = isinstance(record, TopologyRecord) and record.status is not None
+        self._note("ended", node, still_needed(ended, has_status, unknown, self.times.steady_seconds) or None)
+
+    def _pods_of(self, node: str) -> tuple[BoundPod, ...]:
+        pods = self._read("pods")
+        return tuple(pods[key] for key in self._read("by_node").get(node, ()))
 
     def _vacate(self, key: str) -> None:
         """A pod leaves: what was last seen in the memory of its devices was its own, not a stranger's."""
@@ -381,6 +457,7 @@ class _Draft:
             elif new is not old:
                 changed[name] = new
         for name in self.touched:
+            self._forget_ended(name)
             node = self._read("nodes").get(name)
             changed[name] = self._derived(name, node) if node is not None else None
             if node is None:
@@ -418,18 +495,23 @@ class _Draft:
 
     def _view_by_counts(self, node: Node, problem: str) -> NodeView:
         return node_view(
-            node, problem, self._pods_on(node.metadata.name), self.resource, self.defaults, self._times_of(node.metadata.name, self.times)
+            node, problem, self._pods_of(node.metadata.name), self.resource, self.defaults, self._times_of(node.metadata.name, self.times)
         )
-
-    def _pods_on(self, name: str) -> tuple[BoundPod, ...]:
-        pods = self._read("pods")
-        return tuple(pods[key] for key in self._read("by_node").get(name, ()))
 
     def _view(self, node: Node) -> NodeView:
         name = node.metadata.name
         record, telemetry = self._read("topologies").get(name), self._read("telemetry").get(name)
-        times = self._times_of(name, self.times)
-        return node_view(node, record, self._pods_on(name), self.resource, self.defaults, times, telemetry, self._read("classes"))
+        return node_view(
+            node,
+            record,
+            self._pods_of(name),
+            self.resource,
+            self.defaults,
+            self._times_of(name, self.times),
+            telemetry,
+            self._read("classes"),
+            self._read("ended").get(name, ()),
+        )
 
 
 _KINDS: dict[type, str] = {

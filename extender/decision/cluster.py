@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from extender.decision.classes import WorkloadClass
 from extender.decision.components import Resident
+from extender.decision.ended import EndedPod
 from extender.decision.holdings import BoundPod
 from extender.decision.isolation import SetAside
 from extender.decision.load import Pending
@@ -197,6 +198,8 @@ class Snapshot:
     """"kind/key" of what is known -> its resourceVersion, where it has one."""
     buried: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """The same of what was deleted lately, oldest first: a change that comes late must not bring it back."""
+    ended: Mapping[str, tuple[EndedPod, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """Node -> pods that ended there lately, oldest first, whose devices the agent's status may still show as held."""
     horizons: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Kind -> resourceVersion of its last list."""
     silent: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from extender.decision import links
+from extender.decision.beliefs import MOST_BELIEFS
 from extender.decision.cluster import NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
 from extender.decision.filters import refuse
@@ -24,7 +25,7 @@ from extender.decision.pressure import pressure
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.rules import RULES, Rules, learnt_mix
 from extender.decision.standing import NOTHING
-from extender.decision.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, verdict_of
+from extender.decision.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, support_of, verdict_of
 from extender.decision.views import with_guests
 from topology.hardware import positions_of
 from topology.placement import DEFAULT_SIZE_MIX, PlacementTable
@@ -261,7 +262,8 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
         least += belief * min((before - table.capability(free & ~o.taken, mix) for o in prediction.outcomes), default=0.0)
         extremes += _extremes(demand, table, free)
     total = weight or 1.0
-    ranked = sorted(sets.items(), key=lambda item: (-item[1], item[0][0]))
+    chances, speeds_of = _by_set(sets)
+    ranked = sorted(chances.items(), key=lambda item: (-item[1], item[0]))
     speeds = [(speed, chance / total) for (_, speed), chance in sets.items() if speed is not None]
     extremes += [speed for speed, _ in speeds] if len(demand.groups) != 1 else []
     expected = sum(speed * chance for speed, chance in speeds) if speeds else None
@@ -271,9 +273,13 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
         worst_gbps=min(extremes, default=None),
         effective_gbps=round(effective / total, 6) if speeds else None,
         prospects=tuple(
-            Prospect(tuple(sorted(state.indices[p] for p in positions_of(mask))), round(chance / total, 6), speed)
-            for (mask, speed), chance in ranked[:MOST_PROSPECTS]
+            Prospect(tuple(sorted(state.indices[p] for p in positions_of(mask))), round(chance / total, 6), *speeds_of[mask])
+            for mask, chance in ranked[:MOST_PROSPECTS]
         ),
+        further_sets=len(ranked[MOST_PROSPECTS:]),
+        further_probability=round(sum(chance for _, chance in ranked[MOST_PROSPECTS:]) / total, 6),
+        support=support_of(chances),
+        support_complete=not approximate and len(state.beliefs) < MOST_BELIEFS,
         worst_rank=_worst_rank(demand, state, table),
         marginals=_marginals(sets, table.size, total),
         loss=max(0.0, loss / total),
@@ -281,6 +287,16 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
         gpu_memory_bytes=state.gpu_memory_bytes,
         notes=(state.note, *((APPROXIMATE,) if approximate else ()), *((HAZARD,) if hazard else ())),
     )
+
+
+def _by_set(sets: Mapping[tuple[int, float | None], float]) -> tuple[dict[int, float], dict[int, tuple[float | None, float | None]]]:
+    """Each set once: its chance, and the least speed of its divisions between containers with the most where that is more."""
+    chances: dict[int, float] = {}
+    speeds: dict[int, list[float]] = {}
+    for (mask, speed), chance in sets.items():
+        chances[mask] = chances.get(mask, 0.0) + chance
+        speeds.setdefault(mask, []).extend([] if speed is None else [speed])
+    return chances, {mask: (min(some, default=None), max(some) if len(some) > 1 else None) for mask, some in speeds.items()}
 
 
 def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int | None:

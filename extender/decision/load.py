@@ -16,16 +16,20 @@ from extender.decision.requests import others_requested
 
 def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None:
     """The pod as load, of what it asks for: None when it is not bound, has ended, or holds no GPU."""
-    ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
-    if not pod.spec.node_name or ended or demand is None:
+    if not pod.spec.node_name or has_ended(pod) or demand is None:
         return None
     meta = pod.metadata
     devices = _devices(pod)
     return BoundPod(
         pod.key, meta.namespace or "default", meta.name, pod.spec.node_name, demand, meta.creation_timestamp or "",
         devices, _seen_seconds(pod) if devices else None, pod.spec.priority or 0, meta.deletion_timestamp is not None, _scheduled(pod),
-        _floor(pod), RECORD_ANNOTATION in (meta.annotations or {}), others_requested(pod, resource),
+        _floor(pod), RECORD_ANNOTATION in (meta.annotations or {}), others_requested(pod, resource), pod.spec.scheduler_name,
     )  # fmt: skip
+
+
+def has_ended(pod: Pod) -> bool:
+    """Whether the kubelet reports that all its containers have ended: it holds no devices any more."""
+    return pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
 
 
 RECORD_ANNOTATION = "fabricwise.dev/decision"
@@ -61,8 +65,7 @@ class Pending:
 def pending_pod(pod: Pod, resource: str, demand: Demand | None) -> Pending | None:
     """The pod as one that waits; None when it is bound, ended or about to go, or asks for no GPU."""
     status = pod.status
-    ended = status is not None and status.phase in ("Succeeded", "Failed")
-    if pod.spec.node_name or ended or pod.metadata.deletion_timestamp is not None:
+    if pod.spec.node_name or has_ended(pod) or pod.metadata.deletion_timestamp is not None:
         return None
     if demand is None and not asks_for_slices(pod, resource):
         return None
@@ -72,7 +75,10 @@ def pending_pod(pod: Pod, resource: str, demand: Demand | None) -> Pending | Non
 
 
 def _devices(pod: Pod) -> tuple[tuple[str, ...], ...]:
-    """Device ids per container, init containers' that have ended included no more; of NVIDIA's resources only."""
+    """Device ids per container of NVIDIA's resources; without finished init containers, whose devices later containers may have.
+
+    The kubelet of Kubernetes 1.36 names those of main containers only; sidecars are read for one that names theirs too.
+    """
     status = pod.status
     sidecars = {container.name for container in pod.spec.init_containers or () if container.restart_policy == "Always"}
     running = [entry for entry in (status.init_container_statuses or () if status else ()) if entry.name in sidecars]

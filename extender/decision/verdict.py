@@ -3,13 +3,16 @@ identical nodes share one verdict object; scores over the candidates are made fr
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable, Sequence
+
 import msgspec
 
 from extender.decision.pressure import Pressure
 from extender.decision.reasons import Rejection
 
 MOST_PROSPECTS = 16
-"""Predicted sets kept per verdict, likeliest first."""
+"""Predicted sets listed per verdict, likeliest first. `Evidence.support` has all of them."""
 
 
 class Prospect(msgspec.Struct, frozen=True, gc=False):
@@ -18,6 +21,9 @@ class Prospect(msgspec.Struct, frozen=True, gc=False):
     gpus: tuple[int, ...]
     probability: float
     busbw_gbps: float | None
+    """Of the slowest container; the least where the set may be divided between the containers in several ways."""
+    most_busbw_gbps: float | None = None
+    """The most that a division of the set between the containers gives, where that is more."""
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +35,15 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     effective_gbps: float | None = None
     """Expected bus bandwidth over the message sizes the pod cares about (`topology.bandwidth.MESSAGE_MIXES`)."""
     prospects: tuple[Prospect, ...] = ()
+    """The likeliest sets, each once."""
+    further_sets: int = 0
+    """How many sets there are beside those in `prospects`."""
+    further_probability: float = 0.0
+    """The chance that the pod gets one of those."""
+    support: bytes | None = None
+    """All sets the pod may get, as `support_of` packs them; None where that is not known."""
+    support_complete: bool = True
+    """Whether the prediction is exact: a set that is not in `support` contradicts it."""
     loss: float | None = None
     """Capability (see `PlacementTable.capability`) the node is expected to lose, 0..1."""
     least_loss: float | None = None
@@ -52,6 +67,16 @@ class Verdict(msgspec.Struct, frozen=True, eq=False, gc=False):
     reason: str | None
     """The rejection's stable text."""
     curable: bool
+
+
+def support_of(masks: Iterable[int]) -> bytes:
+    """Sets of positions, packed: two bytes each, for machines have up to 16 GPUs."""
+    return array("H", sorted(masks)).tobytes()
+
+
+def masks_in(support: bytes) -> Sequence[int]:
+    """The masks in a support."""
+    return memoryview(support).cast("H")
 
 
 def verdict_of(rejection: Rejection | None, evidence: Evidence) -> Verdict:

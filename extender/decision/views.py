@@ -16,6 +16,7 @@ from extender.decision.beliefs import beliefs_of, taken
 from extender.decision.classes import Classes
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeFacts, NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
+from extender.decision.ended import EndedPod
 from extender.decision.holdings import BoundPod, holdings, released
 from extender.decision.node_labels import (
     amounts_of,
@@ -32,7 +33,7 @@ from extender.decision.pressure import NO_BURDEN, burden
 from extender.decision.sharing import Sharing, Slice, physical_gpus, sharing_of, slice_memory_bytes, slices_of
 from extender.decision.standing import NOTHING, Joined, Live, join, live, unplaced_faults
 from extender.telemetry.conditions import DeviceCondition, NodeTelemetry, emptied
-from topology.hardware import Machine, mask_of, positions_of
+from topology.hardware import Machine, mask_of, positions_of, union_of
 from topology.placement import PlacementTable, table_for
 from topology.prediction import Kubelet, Steps
 from topology.record import TopologyRecord
@@ -61,10 +62,12 @@ def node_view(
     times: Times = NO_TIMES,
     telemetry: NodeTelemetry | None = None,
     classes: Classes = NO_CLASSES,
+    ended: tuple[EndedPod, ...] = (),
 ) -> NodeView:
     """Derive a node's view from its sources. A topology that contradicts its node is set aside, and said so.
 
     A node without any is judged as the known platform of its product and GPU count, where there is just one.
+    `ended`: pods that the topology's status may still name although they have ended.
     """
     pods = tuple(sorted(pods, key=lambda pod: pod.turn))
     problem = record if isinstance(record, str) else None
@@ -117,7 +120,7 @@ def node_view(
         note = f"topology assumed from product: {platform}; device use predicted"
     fenced = _fenced(machine, telemetry)
     withheld = fenced if len(machine.gpus) - allocatable >= (sick | fenced).bit_count() else 0
-    held = holdings(record, pods, stale is not None, withheld)
+    held = holdings(record, pods, stale is not None, withheld, ended, times.steady_seconds)
     healthy = min(allocatable, len(machine.gpus) - (sick | fenced).bit_count())
     joined = join(machine, telemetry, held.known, times.steady_seconds, defaults.tuning.max_age_seconds) if telemetry else None
     bare = _shared(
@@ -269,7 +272,8 @@ def without_pods(
     times, telemetry = Times(snapshot.agent_seconds(name), snapshot.steady_seconds), snapshot.telemetry.get(name)
     if telemetry is not None and leaving:
         telemetry = as_left(telemetry, view, leaving, emptied)
-    return node_view(node, record, staying, resource, defaults, times, telemetry, snapshot.classes).state
+    ended = snapshot.ended.get(name, ())
+    return node_view(node, record, staying, resource, defaults, times, telemetry, snapshot.classes, ended).state
 
 
 def as_left(
@@ -281,10 +285,10 @@ def as_left(
     """
     if view.machine is None:
         return telemetry
-    held = {key: mask_of([p for mask in masks for p in positions_of(mask)]) for key, masks in view.known.items()}
+    held = {key: union_of(masks) for key, masks in view.known.items()}
     left = 0
     for key in leaving:
-        others = sum(mask for other, mask in held.items() if other not in leaving)
+        others = union_of(mask for other, mask in held.items() if other not in leaving)
         left |= held.get(key, mask_of(range(len(view.machine.gpus))) & ~others)
     gpus = [view.machine.gpus[position] for position in positions_of(left)]
     uuids, indices = {gpu.uuid for gpu in gpus if gpu.uuid}, {gpu.index for gpu in gpus if not gpu.uuid}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from hypothesis import given
@@ -65,14 +66,24 @@ def same(one: Snapshot, other: Snapshot) -> None:
 
 
 @given(events())
-def test_events_end_where_a_fresh_list_does(stream: list[tuple[str, dict[str, object], bool]]) -> None:
+def test_events_and_two_reports_of_each_agent_end_where_a_fresh_list_does(stream: list[tuple[str, dict[str, object], bool]]) -> None:
     left = {(kind, str(manifest["metadata"]["name"])): (manifest if exists else None) for kind, manifest, exists in stream}  # type: ignore[index]
     kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
     listings: list[Change] = [
         Listed(listed, tuple(seen(kind, m) for (k, _), m in left.items() if k == kind and m is not None)) for kind, listed in kinds.items()
     ]
-    same(play(stream), fold_all(Snapshot(), listings, GPU))
-    same(fold_all(play(stream[: len(stream) // 2]), listings, GPU), fold_all(Snapshot(), listings, GPU))
+    reports = [report for number in (1, 2) for report in reports_of(left, number)]
+    fresh = fold_all(Snapshot(), [*listings, *reports], GPU)
+    same(fold_all(play(stream), reports, GPU), fresh)
+    same(fold_all(play(stream[: len(stream) // 2]), [*listings, *reports], GPU), fresh)
+
+
+def reports_of(left: dict[tuple[str, str], dict[str, object] | None], number: int) -> list[Change]:
+    """A further report of each agent that names the same holders: it proves that what a status says is newer than the end of a pod."""
+    topologies = [copy.deepcopy(manifest) for (kind, _), manifest in left.items() if kind == "GpuTopology" and manifest is not None]
+    for manifest in topologies:
+        manifest["status"]["observedAt"] = f"2026-01-01T00:00:0{number}Z"  # type: ignore[index]
+    return [seen("GpuTopology", manifest) for manifest in topologies]
 
 
 @given(events())

@@ -164,17 +164,15 @@ def test_table_that_cannot_be_computed_keeps_no_snapshot_back(monkeypatch: pytes
     assert noted == [("topologies", "warm", "a")]
 
 
-OBSERVERS = ("observe_outcomes", "observe_placements")
+OBSERVERS = ("extender.service.observe_outcomes", "extender.owed_events.OwedEvents.observe")
 
 
 @pytest.mark.parametrize("failing", OBSERVERS)
 def test_observer_that_raises_keeps_neither_the_others_nor_the_watch(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender import service as module
-
     def broken(*_: object) -> None:
         raise BrokenError(failing)
 
-    monkeypatch.setattr(module, failing, broken)
+    monkeypatch.setattr(failing, broken)
     service = build_service(Settings())
     heard: list[Snapshot] = []
     monkeypatch.setattr(service.waker, "observe", lambda _before, after: heard.append(after))
@@ -184,7 +182,7 @@ def test_observer_that_raises_keeps_neither_the_others_nor_the_watch(failing: st
 
 
 def test_pod_whose_placement_cannot_be_recorded_hides_no_other_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender import service as module
+    from extender import owed_events as module
 
     service = build_service(Settings())
     placed: list[str] = []

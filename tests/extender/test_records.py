@@ -27,7 +27,7 @@ UNKNOWN = Evidence(notes=("topology unknown: no GpuTopology, using labels and co
 
 SENTENCES = {
     "two sets": (TWO_SETS, "placed on gpu-7: GPUs {0,1,2,3} 50%, {4,5,6,7} 50%, 80.0 GB/s expected (decision "),
-    "many": (MANY_SETS, "placed on gpu-7: GPUs {0,1} 12%, {1,2} 12%, {2,3} 12%, {3,4} 12% and 4 more, 30.0 GB/s expected (decision "),
+    "many": (MANY_SETS, "placed on gpu-7: GPUs {0,1} 12%, {1,2} 12%, {2,3} 12%, {3,4} 12% and 4 more (50%), 30.0 GB/s expected (decision "),
     "one GPU": (SINGLE, "placed on gpu-7: GPUs {3} 100%, one GPU (decision "),
     "unknown": (UNKNOWN, "placed on gpu-7: topology unknown: no GpuTopology, using labels and counts (decision "),
 }
