@@ -147,7 +147,8 @@ def _origin(answer: dict[str, Any]) -> str:
         per_token = per_token if low == high else f"{low:.0f} to {high:.0f} bytes of KV cache per token"
     windows = sorted({cache["window"] for cache in answer["kv_cache"] if cache["window"]})
     if windows:
-        per_token += f" ({sum(cache['layers'] for cache in answer['kv_cache'] if cache['window'])} layers keep at most {windows[-1]} tokens)"
+        layers = sum(cache["layers"] for cache in answer["kv_cache"] if cache["window"])
+        per_token += f" ({layers} layers keep at most {windows[-1]} tokens)"
     state = answer["state_bytes_per_sequence"]
     more = f", {state / 2**20:.1f} MiB of state per sequence" if state else ""
     return f"{known}; quantisation {answer['quantization']}; weights from {answer['weights_from']}; {per_token}{more}"
@@ -165,7 +166,8 @@ def _weights(answer: dict[str, Any]) -> Table:
 
 def _capacity(answer: dict[str, Any]) -> Table:
     """The most that fits, by memory class."""
-    found = Table(title=f"the most that fits with --tp {answer['tensor_parallel']} --pp {answer['pipeline_parallel']}", title_justify="left")
+    parallel = f"--tp {answer['tensor_parallel']} --pp {answer['pipeline_parallel']}"
+    found = Table(title=f"the most that fits with {parallel}", title_justify="left")
     for name in ("class GB", "sequences", "tokens", "smallest --tp"):
         found.add_column(name, justify="right")
     for one in answer["by_memory_class"]:

@@ -32,9 +32,13 @@ def described(shape: ModelShape) -> Recognised:
 def with_stated(found: Recognised, stated: Stated) -> Recognised:
     """The model with the weights that its files state instead of arithmetic's or bounds'."""
     return Recognised(
-        found.architecture, found.unknown, _with_total(found.lower, stated.total_bytes), _with_total(found.upper, stated.total_bytes),
-        found.parts, found.quantization,
-    )  # fmt: skip
+        found.architecture,
+        found.unknown,
+        _with_total(found.lower, stated.total_bytes),
+        _with_total(found.upper, stated.total_bytes),
+        found.parts,
+        found.quantization,
+    )
 
 
 def _with_total(shape: ModelShape, total: int) -> ModelShape:
@@ -126,7 +130,8 @@ def _warnings(counted: Recognised, found: Recognised, serving: Serving, stated: 
             )
     if model.context is not None and serving.context > model.context:
         warnings.append(f"context {serving.context} is longer than the model's {model.context}")
-    if model.kv_heads and model.latent_size is None and not any(cache.kind == "latent" for cache in model.caches):
-        if model.kv_heads % serving.tensor_parallel:
-            warnings.append(f"{model.kv_heads} key-value heads over tensor parallelism {serving.tensor_parallel}: some are kept more than once")
-    return warnings + [text for text in tensor_parallel_problems(model, serving.tensor_parallel) if "key-value" not in text]
+    tensor = serving.tensor_parallel
+    divided = model.kv_heads and any(cache.heads for cache in model.kv_caches())
+    if divided and model.kv_heads % tensor:
+        warnings.append(f"{model.kv_heads} key-value heads over tensor parallelism {tensor}: some are kept more than once")
+    return warnings + [text for text in tensor_parallel_problems(model, tensor) if "key-value" not in text]

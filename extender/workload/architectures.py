@@ -36,11 +36,26 @@ from extender.workload.recurrent import Mixer
 from extender.workload.structure import ATTENTION, DENSE, Layer, Weight, vector
 
 _LLAMA_SIZES = {
-    "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000,
-}  # fmt: skip
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+}
 _MISTRAL_SIZES = {**_LLAMA_SIZES, "intermediate_size": 14336, "num_key_value_heads": 8}
-_GEMMA3 = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208, "sliding_window": 4096,
-           "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "max_position_embeddings": 131072}  # fmt: skip
+_GEMMA3 = {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "vocab_size": 262208,
+    "sliding_window": 4096,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "max_position_embeddings": 131072,
+}
+_PREDICTED = predicted("num_nextn_predict_layers")
+_WITH_COPIES = predicted("num_nextn_predict_layers", copies=True)
 _DEEPSEEK: FeedForward = mixture(chosen=after_first_dense, shared=shared_count)
 
 
@@ -69,8 +84,12 @@ def _half(fields: Fields, _layer: int) -> int:
 def _nested_experts(fields: Fields, index: int, prefix: str) -> tuple[Weight, ...]:
     """DBRX keeps the sizes of its experts in `ffn_config`."""
     nested = fields.part("ffn_config") or Fields({})
-    sizes = {"num_experts": nested.count("moe_num_experts", 4), "num_experts_per_tok": nested.count("moe_top_k", 1),
-             "moe_intermediate_size": nested.count("ffn_hidden_size", 3584), "hidden_size": fields.hidden}  # fmt: skip
+    sizes = {
+        "num_experts": nested.count("moe_num_experts", 4),
+        "num_experts_per_tok": nested.count("moe_top_k", 1),
+        "moe_intermediate_size": nested.count("ffn_hidden_size", 3584),
+        "hidden_size": fields.hidden,
+    }
     return mixture()(Fields(sizes), index, prefix)
 
 
@@ -114,22 +133,30 @@ DECODERS: dict[str, Decoder] = {
     "mixtral": Decoder(transformer(grouped(window=every_layer), mixture(name="block_sparse_moe"))),
     "granitemoe": Decoder(transformer(grouped(), mixture(name="block_sparse_moe")), tied=True),
     "granitemoeshared": Decoder(
-        transformer(grouped(), mixture(name="block_sparse_moe", shared=shared_width("shared_intermediate_size"))), tied=True),
+        transformer(grouped(), mixture(name="block_sparse_moe", shared=shared_width("shared_intermediate_size"))), tied=True
+    ),
     "internlm2": Decoder(transformer(_flagged("bias", fused="wqkv"))),
     "internlm3": Decoder(transformer(_flagged("qkv_bias"))),
     "baichuan": Decoder(transformer(grouped(bias=False, fused="W_pack"))),
     "qwen": Decoder(transformer(grouped(bias=True, output_bias=False, fused="c_attn"), dense(width=_half))),
-    "qwen2": Decoder(transformer(grouped(bias=True, output_bias=False, window=qwen_window)),
-                     sizes={**_LLAMA_SIZES, "intermediate_size": 22016, "vocab_size": 151936, "num_key_value_heads": 32}),
+    "qwen2": Decoder(
+        transformer(grouped(bias=True, output_bias=False, window=qwen_window)),
+        sizes={**_LLAMA_SIZES, "intermediate_size": 22016, "vocab_size": 151936, "num_key_value_heads": 32},
+    ),
     "qwen3": Decoder(transformer(grouped(qk_norm="head", window=qwen_window))),
-    "qwen2_moe": Decoder(transformer(
-        grouped(bias=True, output_bias=False, window=qwen_window), mixture(chosen=by_sparse_step, shared=shared_width(), shared_gate=True))),
+    "qwen2_moe": Decoder(
+        transformer(
+            grouped(bias=True, output_bias=False, window=qwen_window),
+            mixture(chosen=by_sparse_step, shared=shared_width(), shared_gate=True),
+        )
+    ),
     "qwen3_moe": Decoder(transformer(grouped(qk_norm="head", window=qwen_window), mixture(chosen=by_sparse_step))),
-    "mimo": Decoder(transformer(grouped(bias=True, output_bias=False)), prediction=predicted("num_nextn_predict_layers")),
+    "mimo": Decoder(transformer(grouped(bias=True, output_bias=False)), prediction=_PREDICTED),
     "seed_oss": Decoder(transformer(grouped(output_bias=False))),
     "ernie4_5": Decoder(transformer(_flagged("use_bias")), tied=True),
-    "ernie4_5_moe": Decoder(transformer(_flagged("use_bias"), mixture(chosen=by_interval, shared=shared_count)), tied=True,
-                            prediction=predicted("num_nextn_predict_layers")),
+    "ernie4_5_moe": Decoder(
+        transformer(_flagged("use_bias"), mixture(chosen=by_interval, shared=shared_count)), tied=True, prediction=_PREDICTED
+    ),
     "hunyuan_v1_dense": Decoder(transformer(grouped(qk_norm="head"))),
     "hunyuan_v1_moe": Decoder(transformer(grouped(qk_norm="head"), mixture(shared=shared_count))),
     "exaone4": Decoder(transformer(grouped(qk_norm="head", window=one_full_in(4)))),
@@ -144,52 +171,79 @@ DECODERS: dict[str, Decoder] = {
     "starcoder2": Decoder(transformer(grouped(bias=True, window=every_layer), dense(gated=False, bias=True), biased=True), tied=True),
     "cohere": Decoder(transformer(_normed("use_qk_norm", "full"), count=1), tied=True),
     "cohere2": Decoder(transformer(grouped(window=one_full_in(4)), count=1), tied=True, defaults={"sliding_window": 4096}),
-    "gemma": Decoder(transformer(), tied=True, sizes={**_LLAMA_SIZES, "hidden_size": 3072, "vocab_size": 256000}, defaults={"head_dim": 256}),
-    "gemma2": Decoder(transformer(grouped(window=one_full_in(2)), count=4), tied=True, defaults={"head_dim": 256, "sliding_window": 4096},
-                      sizes={"num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 256000}),
+    "gemma": Decoder(
+        transformer(), tied=True, sizes={**_LLAMA_SIZES, "hidden_size": 3072, "vocab_size": 256000}, defaults={"head_dim": 256}
+    ),
+    "gemma2": Decoder(
+        transformer(grouped(window=one_full_in(2)), count=4),
+        tied=True,
+        defaults={"head_dim": 256, "sliding_window": 4096},
+        sizes={"num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 256000},
+    ),
     "gemma3_text": Decoder(transformer(grouped(qk_norm="head", window=one_full_in(6)), count=4), tied=True, defaults=_GEMMA3),
     "phi": Decoder(transformer(grouped(bias=True), dense(gated=False, bias=True), count=1, biased=True), head_bias=True),
     "phi3": Decoder(transformer(grouped(fused="qkv_proj", window=every_layer))),
     "phimoe": Decoder(transformer(grouped(window=every_layer), mixture(name="block_sparse_moe"), biased=True), head_bias=True),
-    "falcon": Decoder(lambda fields, index, prefix: transformer(
-        falcon, dense(gated=False, bias=fields.flag("bias")), 2 if fields.flag("new_decoder_architecture") else 1, True,
-    )(fields, index, prefix), tied=True),
+    "falcon": Decoder(
+        lambda fields, index, prefix: transformer(
+            falcon,
+            dense(gated=False, bias=fields.flag("bias")),
+            2 if fields.flag("new_decoder_architecture") else 1,
+            True,
+        )(fields, index, prefix),
+        tied=True,
+    ),
     "bloom": Decoder(_BIASED, tied=True),
     "opt": Decoder(_BIASED, tied=True, positions=2),
     "gpt2": Decoder(_BIASED, tied=True, positions=0),
     "gpt_neox": Decoder(_BIASED),
     "gptj": Decoder(transformer(grouped(bias=False), dense(gated=False, bias=True), count=1, biased=True), head_bias=True),
-    "gpt_bigcode": Decoder(transformer(grouped(bias=True, heads=_multi_query), dense(gated=False, bias=True), biased=True),
-                           tied=True, positions=0),
-    "mpt": Decoder(transformer(
-        grouped(bias=False, heads=options("attn_config", "kv_n_heads"), fused="Wqkv"), dense(gated=False, width=_mpt_mlp)), tied=True),
-    "dbrx": Decoder(transformer(grouped(bias=False, heads=options("attn_config", "kv_n_heads"), fused="Wqkv"), _nested_experts, biased=False)),
+    "gpt_bigcode": Decoder(
+        transformer(grouped(bias=True, heads=_multi_query), dense(gated=False, bias=True), biased=True), tied=True, positions=0
+    ),
+    "mpt": Decoder(
+        transformer(grouped(bias=False, heads=options("attn_config", "kv_n_heads"), fused="Wqkv"), dense(gated=False, width=_mpt_mlp)),
+        tied=True,
+    ),
+    "dbrx": Decoder(
+        transformer(grouped(bias=False, heads=options("attn_config", "kv_n_heads"), fused="Wqkv"), _nested_experts, biased=False)
+    ),
     "chatglm": Decoder(transformer(_flagged("add_qkv_bias", fused="query_key_value"))),
     "glm": Decoder(transformer(grouped(output_bias=False))),
     "glm4": Decoder(transformer(grouped(output_bias=False), count=4)),
-    "glm4_moe": Decoder(transformer(_normed("use_qk_norm", "head", output_bias=False), _DEEPSEEK),
-                        prediction=predicted("num_nextn_predict_layers")),
-    "glm4_moe_lite": Decoder(transformer(latent, _DEEPSEEK), prediction=predicted("num_nextn_predict_layers")),
-    "glm_moe_dsa": Decoder(transformer(sparse_latent, _DEEPSEEK), prediction=predicted("num_nextn_predict_layers")),
+    "glm4_moe": Decoder(transformer(_normed("use_qk_norm", "head", output_bias=False), _DEEPSEEK), prediction=_WITH_COPIES),
+    "glm4_moe_lite": Decoder(transformer(latent, _DEEPSEEK), prediction=_WITH_COPIES),
+    "glm_moe_dsa": Decoder(transformer(sparse_latent, _DEEPSEEK), prediction=_WITH_COPIES),
     "deepseek": Decoder(transformer(grouped(), _DEEPSEEK)),
     "deepseek_v2": Decoder(transformer(latent, _DEEPSEEK)),
-    "deepseek_v3": Decoder(transformer(latent, _DEEPSEEK), prediction=predicted("num_nextn_predict_layers", copies=True)),
-    "deepseek_v32": Decoder(transformer(sparse_latent, _DEEPSEEK), prediction=predicted("num_nextn_predict_layers", copies=True)),
-    "kimi_k2": Decoder(transformer(latent, _DEEPSEEK), prediction=predicted("num_nextn_predict_layers", copies=True)),
+    "deepseek_v3": Decoder(transformer(latent, _DEEPSEEK), prediction=_WITH_COPIES),
+    "deepseek_v32": Decoder(transformer(sparse_latent, _DEEPSEEK), prediction=_WITH_COPIES),
+    "kimi_k2": Decoder(transformer(latent, _DEEPSEEK), prediction=_WITH_COPIES),
     "minicpm3": Decoder(transformer(latent), tied=True),
     "dots1": Decoder(transformer(grouped(qk_norm="head"), _DEEPSEEK)),
     "bailing_moe": Decoder(transformer(_flagged("use_qkv_bias", fused="query_key_value"), _DEEPSEEK)),
-    "bailing_moe_v2": Decoder(transformer(_normed("use_qk_norm", "head", fused="query_key_value", output_bias=False), _DEEPSEEK),
-                              prediction=predicted("num_nextn_predict_layers")),
+    "bailing_moe_v2": Decoder(
+        transformer(_normed("use_qk_norm", "head", fused="query_key_value", output_bias=False), _DEEPSEEK), prediction=_PREDICTED
+    ),
     "minimax_m2": Decoder(transformer(_normed("use_qk_norm", "full"), mixture(name="block_sparse_moe"))),
-    "gpt_oss": Decoder(transformer(
-        grouped(bias=True, sinks=True, window=one_full_in(2)), mixture(bias=True, router_bias=True)), defaults={"sliding_window": 128}),
+    "gpt_oss": Decoder(
+        transformer(grouped(bias=True, sinks=True, window=one_full_in(2)), mixture(bias=True, router_bias=True)),
+        defaults={"sliding_window": 128},
+    ),
     "llama4_text": Decoder(
-        transformer(grouped(window=llama4_window), mixture(
-            chosen=interleaved, width="intermediate_size", shared=lambda fields: fields.inner, name="feed_forward",
-            otherwise=dense(width=lambda fields, _layer: fields.count("intermediate_size_mlp", fields.inner), name="feed_forward"))),
-        defaults={"head_dim": 128, "attention_chunk_size": 8192, "num_experts_per_tok": 1}),
+        transformer(
+            grouped(window=llama4_window),
+            mixture(
+                chosen=interleaved,
+                width="intermediate_size",
+                shared=lambda fields: fields.inner,
+                name="feed_forward",
+                otherwise=dense(width=lambda fields, _layer: fields.count("intermediate_size_mlp", fields.inner), name="feed_forward"),
+            ),
+        ),
+        defaults={"head_dim": 128, "attention_chunk_size": 8192, "num_experts_per_tok": 1},
+    ),
     "nemotron-nas": Decoder(_nas_block),
     "mllama_text_model": Decoder(_mllama_block, extra_embeddings=8),
-}  # fmt: skip
+}
 """model_type -> decoder."""

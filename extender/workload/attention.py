@@ -76,9 +76,17 @@ def llama4_window(fields: Fields, layer: int) -> Cache | None:
 
 
 def grouped(
-    *, bias: bool | None = None, output_bias: bool | None = None, qk_norm: str = "", gated: bool = False, sinks: bool = False,
-    window: Window = everywhere, heads: Callable[[Fields, int], tuple[int, int, int]] | None = None, fused: str = "", name: str = "self_attn",
-) -> Callable[[Fields, int, str], Layer]:  # fmt: skip
+    *,
+    bias: bool | None = None,
+    output_bias: bool | None = None,
+    qk_norm: str = "",
+    gated: bool = False,
+    sinks: bool = False,
+    window: Window = everywhere,
+    heads: Callable[[Fields, int], tuple[int, int, int]] | None = None,
+    fused: str = "",
+    name: str = "self_attn",
+) -> Callable[[Fields, int, str], Layer]:
     """Grouped-query attention (multi-head and multi-query included).
 
     `bias` None: by field `attention_bias`. `qk_norm`: "head" (one vector for all heads) or "full". `gated`: queries have a gate of their
@@ -134,7 +142,7 @@ def sparse_latent(fields: Fields, index: int, prefix: str) -> Layer:
     base, place = latent(fields, index, prefix), f"{prefix}.self_attn.indexer"
     heads, size = fields.count("index_n_heads"), fields.count("index_head_dim")
     weights = linear(f"{place}.wq_b", ATTENTION, heads * size, fields.count("q_lora_rank"))
-    weights += linear(f"{place}.wk", ATTENTION, size, fields.hidden) + (vector(f"{place}.k_norm", ATTENTION, 2 * size),)
+    weights += (*linear(f"{place}.wk", ATTENTION, size, fields.hidden), vector(f"{place}.k_norm", ATTENTION, 2 * size))
     weights += linear(f"{place}.weights_proj", ATTENTION, heads, fields.hidden)
     indexer = Cache("indexer", 1, size, number_bytes=INDEXER_BYTES_PER_NUMBER)
     return Layer(base.weights + weights, base.cache, more_caches=(indexer,))

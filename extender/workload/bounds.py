@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from msgspec.structs import replace as changed
 
@@ -16,13 +15,15 @@ from extender.workload.structure import OUTPUT_LAYER, PREDICTION, Cache
 from extender.workload.towers import any_tower
 
 TEXT_NAMES = {
-    "qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe", "gemma3": "gemma3_text",
-}  # fmt: skip
+    "qwen2_vl_text": "qwen2",
+    "qwen2_5_vl_text": "qwen2",
+    "qwen3_vl_text": "qwen3",
+    "qwen3_vl_moe_text": "qwen3_moe",
+    "gemma3": "gemma3_text",
+}
 """model_type of a nested text model -> row of the table that it equals."""
 
 _POOLED = ("Model", "ForSequenceClassification", "ForTokenClassification", "ForRewardModel")
-_SELDOM = 8
-"""At least one layer of so many attends, in the hybrids published until 2026."""
 _SPARSE_SELDOM = 4
 """At least one layer of so many has experts, where the file names experts at all."""
 
@@ -30,7 +31,10 @@ _SPARSE_SELDOM = 4
 def bounded(
     whole: Fields, architecture: str, why: str, quantization: Quantization | UnknownQuantization, kv_bytes: float | None
 ) -> Recognised:
-    """Lower and upper bounds. Raises ModelError where the file does not even say layers, width and vocabulary."""
+    """Lower and upper bounds; of the KV cache the lower one is nothing, as in a model without attention.
+
+    Raises ModelError where the file does not even say layers, width and vocabulary.
+    """
     text = text_fields(whole)
     found = _over_known_text(whole, text, architecture, why, quantization, kv_bytes)
     if found is not None:
@@ -38,7 +42,8 @@ def bounded(
     try:
         layers, hidden, vocabulary = text.layers, text.hidden, text.count("vocab_size")
     except ModelError as error:
-        raise ModelError(f"{why}; and no bounds, for {error}. Known are {len(DECODERS)} values of model_type; or describe it as JSON") from error
+        remedy = f"Known are {len(DECODERS)} values of model_type; another model can be described as JSON"
+        raise ModelError(f"{why}; and no bounds, for {error}. {remedy}") from error
     width, heads = dtype_bytes(whole, text), text.amount("num_attention_heads")
     low, high = _least(text, layers, hidden, vocabulary), _most(whole, text, layers, hidden, vocabulary)
     caches = _caches(text, layers, hidden, heads)
@@ -47,11 +52,29 @@ def bounded(
     least, most = _bits(quantization, width)
     kv_heads = text.amount("num_key_value_heads", heads) or heads
     size = text.amount("head_dim", hidden // heads if heads else 0)
-    base = ModelShape(layers, hidden, heads, kv_heads, size, high, None, 2 * vocabulary * hidden, _widest(text, hidden), vocabulary, None, most,
-                      width, context, whole.word("_name_or_path")[:200] or None, caches, 0, state, int(high * most),
-                      kv_number_bytes=kv_bytes)  # fmt: skip
-    fewer = tuple(replace(cache, layers=max(1, cache.layers // _SELDOM)) for cache in caches)
-    lower = changed(base, parameters=low, caches=fewer, state_bytes=0, published_bytes=int(low * least), weight_bytes=least)
+    base = ModelShape(
+        layers,
+        hidden,
+        heads,
+        kv_heads,
+        size,
+        high,
+        None,
+        2 * vocabulary * hidden,
+        _widest(text, hidden),
+        vocabulary,
+        None,
+        most,
+        width,
+        context,
+        whole.word("_name_or_path")[:200] or None,
+        caches,
+        0,
+        state,
+        int(high * most),
+        kv_number_bytes=kv_bytes,
+    )
+    lower = changed(base, parameters=low, kv_heads=0, caches=(), state_bytes=0, published_bytes=int(low * least), weight_bytes=least)
     method = quantization.method if isinstance(quantization, UnknownQuantization) else str(quantization)
     return Recognised(architecture, why, lower, base, (PartSize("all, upper bound", high, int(high * most)),), method)
 
@@ -126,8 +149,10 @@ def _most(whole: Fields, text: Fields, layers: int, hidden: int, vocabulary: int
     size = _largest(text, lambda name: "head_dim" in name or name == "kv_channels", hidden // heads if heads else 0)
     mixer = 8 * hidden * max(2 * hidden, heads * size)
     inner = _widest(text, hidden)
-    experts = _largest(text, lambda name: "expert" in name and ("num" in name or name.startswith("n_")) and "per" not in name, 0)
-    width = _largest(text, lambda name: ("expert" in name or "moe" in name) and ("intermediate" in name or "ffn" in name or "hidden" in name), 0)
+    experts = _largest(text, lambda name: "expert" in name and ("num" in name or name.startswith("n_")) and "_per_" not in name, 0)
+    width = _largest(
+        text, lambda name: ("expert" in name or "moe" in name) and ("intermediate" in name or "ffn" in name or "hidden" in name), 0
+    )
     sparse = experts * hidden * (3 * (width or inner) + 1)
     extra = text.amount("vocab_size_per_layer_input") * text.amount("hidden_size_per_layer_input")
     rows = layers + text.amount("num_nextn_predict_layers") + text.amount("mtp_num_hidden_layers") + 1
@@ -143,9 +168,9 @@ def _caches(text: Fields, layers: int, hidden: int, heads: int) -> tuple[Cache, 
 
 
 def _most_state(text: Fields, layers: int, hidden: int) -> int:
-    """Bytes: twice the width by the largest state that the file names, in 32 bits; 0 where it names none."""
+    """Bytes: twice the width by the largest state that the file names, or a square per head, in 32 bits."""
     state = _largest(text, lambda name: ("state" in name and "size" in name) or name.endswith("d_state"), 0)
     linear = _largest(text, lambda name: "linear" in name and "head_dim" in name, 0)
-    return layers * 2 * hidden * 2 * max(state, linear) * 4
-
-
+    heads = text.amount("num_attention_heads")
+    square = heads * text.amount("head_dim", hidden // heads if heads else 0) ** 2
+    return layers * max(2 * hidden * 2 * max(state, linear), square) * 4

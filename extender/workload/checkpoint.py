@@ -75,4 +75,3 @@ def index_files(index: Mapping[str, Any]) -> tuple[str, ...]:
     found = index.get("weight_map")
     names = {name for name in found.values() if isinstance(name, str)} if isinstance(found, Mapping) else set()
     return tuple(sorted(name for name in names if "/" not in name and "\\" not in name))
-

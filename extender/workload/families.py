@@ -120,7 +120,7 @@ def predicted(count: str, *, copies: bool = False, default: int = 0, place: str 
             prefix = place or f"{decoder.prefix}.{index}"
             for layer in decoder.block(fields, index, prefix):
                 found += layer.weights
-            found += linear(f"{prefix}.eh_proj", PREDICTION, fields.hidden, 2 * fields.hidden)
+            found.append(Weight(f"{prefix}.eh_proj", PREDICTION, fields.hidden, 2 * fields.hidden, linear=False))
             found.append(vector(f"{prefix}.enorm_hnorm_norm", PREDICTION, 3 * fields.hidden))
             if copies:
                 rows = fields.count("vocab_size")

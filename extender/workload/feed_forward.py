@@ -84,10 +84,19 @@ def by_list(name: str) -> Chosen:
 
 
 def mixture(
-    *, chosen: Chosen = all_sparse, otherwise: FeedForward | None = None, experts: str = "num_experts", width: str = "moe_intermediate_size",
-    shared: Callable[[Fields], int] = lambda _fields: 0, shared_gate: bool = False, gated: bool = True, bias: bool = False,
-    router_bias: bool = False, latent: str = "", name: str = "mlp",
-) -> FeedForward:  # fmt: skip
+    *,
+    chosen: Chosen = all_sparse,
+    otherwise: FeedForward | None = None,
+    experts: str = "num_experts",
+    width: str = "moe_intermediate_size",
+    shared: Callable[[Fields], int] = lambda _fields: 0,
+    shared_gate: bool = False,
+    gated: bool = True,
+    bias: bool = False,
+    router_bias: bool = False,
+    latent: str = "",
+    name: str = "mlp",
+) -> FeedForward:
     """Routed experts of equal width on the chosen layers, a dense layer on the others.
 
     `shared`: fields -> width of all shared experts together. `latent`: a field with the width that experts read and write instead of the

@@ -103,14 +103,20 @@ def _alone(count: int) -> Block:
 
 
 _NEMOTRON_MIXERS = {
-    "mamba": mamba2(name="mixer"), "attention": grouped(name="mixer"), "mlp": as_mixer(dense(gated=False, bias=None, name="mixer")),
-    "moe": as_mixer(mixture(gated=False, shared=shared_width("moe_shared_expert_intermediate_size"), latent="moe_latent_size", name="mixer")),
-}  # fmt: skip
+    "mamba": mamba2(name="mixer"),
+    "attention": grouped(name="mixer"),
+    "mlp": as_mixer(dense(gated=False, bias=None, name="mixer")),
+    "moe": as_mixer(
+        mixture(gated=False, shared=shared_width("moe_shared_expert_intermediate_size"), latent="moe_latent_size", name="mixer")
+    ),
+}
 _NEMOTRON_MIXERS |= {"linear_attention": _NEMOTRON_MIXERS["mamba"], "full_attention": _NEMOTRON_MIXERS["attention"]}
 _GRANITE_FEED = mixture(
     otherwise=dense(width=lambda fields, _layer: fields.count("shared_intermediate_size", 1024), name="shared_mlp"),
-    width="intermediate_size", shared=shared_width("shared_intermediate_size"), name="block_sparse_moe",
-)  # fmt: skip
+    width="intermediate_size",
+    shared=shared_width("shared_intermediate_size"),
+    name="block_sparse_moe",
+)
 _QWEN_MIXERS = {"attention": _GATED_ATTENTION, "linear_attention": delta_net}
 _QWEN_MIXTURE = mixture(shared=shared_width(), shared_gate=True)
 _JAMBA_FEED = mixture(chosen=by_period, width="intermediate_size", otherwise=dense(name="feed_forward"), name="feed_forward")
@@ -119,9 +125,10 @@ _KIMI_FEED = mixture(chosen=after_first_dense, shared=shared_count, name="block_
 _MINIMAX_MIXERS = {"attention": grouped(bias=False), "linear_attention": lightning}
 
 _QWEN3_NEXT = Decoder(
-    hybrid(_qwen, _QWEN_MIXERS, _QWEN_MIXTURE), prediction=predicted("mtp_num_hidden_layers", default=1, place="mtp"),
+    hybrid(_qwen, _QWEN_MIXERS, _QWEN_MIXTURE),
+    prediction=predicted("mtp_num_hidden_layers", default=1, place="mtp"),
     defaults={"head_dim": 256},
-)  # fmt: skip
+)
 
 HYBRIDS: dict[str, Decoder] = {
     "jamba": Decoder(hybrid(_jamba, {"attention": grouped(bias=False), "mamba": mamba(norms=True)}, _JAMBA_FEED)),
@@ -134,7 +141,9 @@ HYBRIDS: dict[str, Decoder] = {
     "mamba2": Decoder(_pure_mamba2, prefix="backbone.layers", recurrent=True, defaults={"mamba_n_groups": 8}),
     "qwen3_next": _QWEN3_NEXT,
     "qwen3_5_moe_text": replace(_QWEN3_NEXT, prediction=predicted("mtp_num_hidden_layers", place="mtp")),
-    "qwen3_5_text": replace(_QWEN3_NEXT, block=hybrid(_qwen, _QWEN_MIXERS, dense()), prediction=predicted("mtp_num_hidden_layers", place="mtp")),
+    "qwen3_5_text": replace(
+        _QWEN3_NEXT, block=hybrid(_qwen, _QWEN_MIXERS, dense()), prediction=predicted("mtp_num_hidden_layers", place="mtp")
+    ),
     "kimi_linear": Decoder(hybrid(_kimi, {"attention": latent, "kda": kimi_delta}, _KIMI_FEED)),
     "minimax": Decoder(hybrid(_minimax, _MINIMAX_MIXERS, mixture(width="intermediate_size", name="block_sparse_moe"))),
     "minimax_text_01": Decoder(hybrid(_minimax, _MINIMAX_MIXERS, mixture(width="intermediate_size", name="block_sparse_moe"))),

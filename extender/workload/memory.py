@@ -10,9 +10,18 @@ CLASSES_GIB = (16, 24, 32, 40, 48, 80, 96, 141, 180, 192, 288)
 """Memory classes as the products are called: decimal or binary, whichever the vendor prints."""
 
 USABLE_CLASS_BYTES: dict[int, int] = {
-    16: 15360 << 20, 24: 23028 << 20, 32: 32510 << 20, 40: 40536 << 20, 48: 46068 << 20, 80: 81559 << 20,
-    96: 95830 << 20, 141: 143771 << 20, 180: 183359 << 20, 192: 196288 << 20, 288: 294912 << 20,
-}  # fmt: skip
+    16: 15360 << 20,
+    24: 23028 << 20,
+    32: 32510 << 20,
+    40: 40536 << 20,
+    48: 46068 << 20,
+    80: 81559 << 20,
+    96: 95830 << 20,
+    141: 143771 << 20,
+    180: 183359 << 20,
+    192: 196288 << 20,
+    288: 294912 << 20,
+}
 """What the smallest product of a class reports to nvidia-smi: T4, L4, V100 32GB, A100 40GB, L40S (ECC on), H100, H20, H200, B200;
 B300 and 192 GB are nominal less 0.2 %."""
 
@@ -86,7 +95,7 @@ def loaded_bytes(model: ModelShape, bytes_per_weight: float | None = None) -> in
 def tensor_parallel_problems(model: ModelShape, tensor: int) -> tuple[str, ...]:
     """What keeps engines from dividing the model among so many GPUs, apart from its query heads."""
     found = []
-    if model.kv_heads and model.latent_size is None and model.kv_heads % tensor and tensor % model.kv_heads:
+    if any(cache.heads for cache in model.kv_caches()) and model.kv_heads % tensor and tensor % model.kv_heads:
         found.append(f"tensor parallelism {tensor} neither divides {model.kv_heads} key-value heads nor is a multiple of them")
     for width in model.widths:
         if width % (tensor * model.width_unit) and tensor > 1:

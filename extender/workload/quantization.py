@@ -6,18 +6,16 @@ Sources: Hugging Face transformers `quantization_config.py`, the compressed-tens
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any
 
 from extender.workload.config_fields import Fields
+from extender.workload.module_patterns import matcher, published_names, unread
 from extender.workload.schemes import AWQ, BITSANDBYTES, FP8, FP8_CHANNELS, GPTQ, INT8, MXFP4, NVFP4, Scheme
 from extender.workload.structure import EMBEDDINGS, OUTPUT_LAYER, ROUTED, ROUTER, VISION, Weight
 
-_MOST_PATTERNS = 20_000
-_SAFE_EXPRESSION = re.compile(r"[\w.\-\\*+?|$^()\[\]/:,]{1,200}", re.ASCII)
+MOST_MODULES = 200_000
+"""Modules that a mixed checkpoint may name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,56 +71,13 @@ def published(fields: Fields) -> Quantization | UnknownQuantization:
         bits = found.get("bits") or found.get("nbits") or found.get("w_bit")
         told = isinstance(bits, int | float) and not isinstance(bits, bool) and 0 < bits < 32
         return UnknownQuantization(method or "not named", float(bits) if told else 1.0)
+    if unread([pattern for name in _SKIPPED for pattern in found.items(name)]):
+        return UnknownQuantization(f"{method} with module names that are not read", kv_bytes=_kv_scheme(found))
     return reader(found, method)
 
 
-def _modules(module: str) -> tuple[str, ...]:
-    """The names under which releases of transformers publish one module."""
-    bare = module.removeprefix("model.")
-    return (module, bare, f"model.{bare}", f"language_model.{module}", f"model.language_model.{bare}", f"language_model.model.{bare}")
-
-
-def _matcher(patterns: tuple[Any, ...]) -> Callable[[Weight], bool]:
-    """Whether a weight is named: by its own name, a part of it between dots, `*` wildcards, or `re:` expressions.
-
-    An expression that could take long is passed over.
-    """
-    words: set[str] = set()
-    wild: list[str] = []
-    expressions: list[re.Pattern[str]] = []
-    for pattern in patterns[:_MOST_PATTERNS]:
-        if not isinstance(pattern, str):
-            continue
-        if pattern.startswith("re:"):
-            text = pattern[3:]
-            quiet = _SAFE_EXPRESSION.fullmatch(text) and not re.search(r"[)\]][*+{]", text) and len(re.findall(r"[*+]", text)) <= 6
-            try:
-                expressions += [re.compile(text)] if quiet and len(expressions) < 1000 else []
-            except re.error:
-                continue
-        elif "*" in pattern:
-            wild.append(pattern) if len(wild) < 2000 and pattern.count("*") <= 6 else None
-        else:
-            words.add(pattern.rstrip("."))
-
-    def matches(weight: Weight) -> bool:
-        names = _modules(weight.module)
-        for name in names:
-            steps = name.split(".")
-            inner = (".".join(steps[first:last]) for first in range(len(steps)) for last in range(first + 1, len(steps) + 1))
-            if words and any(part in words for part in inner):
-                return True
-            if any(fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*") for pattern in wild):
-                return True
-            if any(expression.match(name) for expression in expressions):
-                return True
-        return False
-
-    return matches
-
-
 def _listed(found: Fields, *names: str) -> Callable[[Weight], bool]:
-    return _matcher(tuple(item for name in names for item in found.items(name)))
+    return matcher(tuple(item for name in names for item in found.items(name)))
 
 
 def _except(scheme: Scheme, excluded: Callable[[Weight], bool], *parts: str) -> Callable[[Weight], Scheme | None]:
@@ -187,7 +142,7 @@ def _compressed(found: Fields, method: str) -> Quantization | UnknownQuantizatio
         if not targets or "Linear" in targets:
             usual = scheme
         else:
-            rules.append((_matcher(targets), scheme))
+            rules.append((matcher(targets), scheme))
     if usual is None and not rules:
         return UnknownQuantization(f"{method} without config_groups", kv_bytes=kv)
     excluded = _listed(found, "ignore")
@@ -203,8 +158,11 @@ def _compressed(found: Fields, method: str) -> Quantization | UnknownQuantizatio
 def _weights_scheme(weights: Fields | None) -> Scheme | None:
     if weights is None:
         return None
-    bits, strategy, group = weights.get("num_bits"), weights.word("strategy"), weights.amount("group_size") if (
-        isinstance(weights.get("group_size"), int) and weights.get("group_size") > 0) else 0  # fmt: skip
+    bits, strategy, group = (
+        weights.get("num_bits"),
+        weights.word("strategy"),
+        weights.amount("group_size") if (isinstance(weights.get("group_size"), int) and weights.get("group_size") > 0) else 0,
+    )
     if not isinstance(bits, int) or isinstance(bits, bool) or not 1 < bits <= 16:
         return None
     if weights.word("type") == "float" and bits == 4:
@@ -231,11 +189,21 @@ def _kv_scheme(found: Fields) -> float | None:
 
 
 _ALGORITHMS: dict[str, Scheme] = {
-    "FP8": FP8, "NVFP4": NVFP4, "NVFP4_AWQ": NVFP4, "W4A16_NVFP4": NVFP4, "FP8_PER_CHANNEL_PER_TOKEN": FP8_CHANNELS,
-    "FP8_PB_WO": Scheme(8, 128, rows=128, scale_bytes=4), "W4A8_AWQ": Scheme(4, 128, scale_bytes=2), "W4A16_AWQ": Scheme(4, 128, scale_bytes=2),
-    "INT4_AWQ": Scheme(4, 128, scale_bytes=2), "W8A16": INT8, "W8A8_SQ_PER_CHANNEL": INT8, "MXFP4": MXFP4, "W4A8_MXFP4_FP8": MXFP4,
+    "FP8": FP8,
+    "NVFP4": NVFP4,
+    "NVFP4_AWQ": NVFP4,
+    "W4A16_NVFP4": NVFP4,
+    "FP8_PER_CHANNEL_PER_TOKEN": FP8_CHANNELS,
+    "FP8_PB_WO": Scheme(8, 128, rows=128, scale_bytes=4),
+    "W4A8_AWQ": Scheme(4, 128, scale_bytes=2),
+    "W4A16_AWQ": Scheme(4, 128, scale_bytes=2),
+    "INT4_AWQ": Scheme(4, 128, scale_bytes=2),
+    "W8A16": INT8,
+    "W8A8_SQ_PER_CHANNEL": INT8,
+    "MXFP4": MXFP4,
+    "W4A8_MXFP4_FP8": MXFP4,
     "MXFP8": Scheme(8, 32, scale_bytes=1),
-}  # fmt: skip
+}
 
 
 def _modelopt(found: Fields, method: str) -> Quantization | UnknownQuantization:
@@ -246,12 +214,12 @@ def _modelopt(found: Fields, method: str) -> Quantization | UnknownQuantization:
     kv, layers = _kv_scheme(found), found.part("quantized_layers")
     if layers is not None:
         named: dict[str, Scheme] = {}
-        for module, one in list(layers.raw.items())[: 8 * _MOST_PATTERNS]:
+        for module, one in list(layers.raw.items())[:MOST_MODULES]:
             kept = _ALGORITHMS.get(Fields(one).word("quant_algo").upper()) if isinstance(one, Mapping) else None
             if kept is None:
                 return UnknownQuantization(f"{method} {algorithm}".strip(), kv_bytes=kv)
             named[module] = kept
-        by_name = lambda weight: next((named[name] for name in _modules(weight.module) if name in named), None)  # noqa: E731
+        by_name = lambda weight: next((named[name] for name in published_names(weight.module) if name in named), None)  # noqa: E731
         return Quantization(f"{method} {algorithm}", next(iter(named.values()), None), by_name, kv)
     scheme = _ALGORITHMS.get(algorithm)
     if scheme is None and not algorithm and found.part("config_groups") is not None:
@@ -278,7 +246,19 @@ def _quark(found: Fields, method: str) -> Quantization | UnknownQuantization:
 
 
 _READERS: dict[str, Callable[[Fields, str], Quantization | UnknownQuantization]] = {
-    "gptq": _grouped, "awq": _grouped, "gptq_marlin": _grouped, "awq_marlin": _grouped, "auto-round": _grouped, "intel/auto-round": _grouped,
-    "fp8": _fp8, "fbgemm_fp8": _fp8, "mxfp4": _mxfp4, "bitsandbytes": _bitsandbytes, "eetq": _eetq, "compressed-tensors": _compressed,
-    "modelopt": _modelopt, "modelopt_fp4": _modelopt, "quark": _quark,
-}  # fmt: skip
+    "gptq": _grouped,
+    "awq": _grouped,
+    "gptq_marlin": _grouped,
+    "awq_marlin": _grouped,
+    "auto-round": _grouped,
+    "intel/auto-round": _grouped,
+    "fp8": _fp8,
+    "fbgemm_fp8": _fp8,
+    "mxfp4": _mxfp4,
+    "bitsandbytes": _bitsandbytes,
+    "eetq": _eetq,
+    "compressed-tensors": _compressed,
+    "modelopt": _modelopt,
+    "modelopt_fp4": _modelopt,
+    "quark": _quark,
+}

@@ -50,7 +50,6 @@ WRAPPERS: dict[str, Wrapper] = {
 """model_type -> tower and text model."""
 
 
-
 def from_config(config: Mapping[str, Any], override: Quantization | None = None) -> Recognised:
     """A Hugging Face `config.json`; `override` instead of the quantisation it names.
 

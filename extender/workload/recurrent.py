@@ -25,8 +25,11 @@ def mamba(*, norms: bool = False, name: str = "mamba") -> Mixer:
 
     def layer(fields: Fields, _index: int, prefix: str) -> Layer:
         place, hidden = f"{prefix}.{name}" if name else prefix, fields.hidden
-        inner = fields.count("intermediate_size", 0) if fields.raw.get("model_type") in ("mamba", "falcon_mamba") and fields.has(
-            "intermediate_size") else int(fields.number("mamba_expand", 2) * hidden)  # fmt: skip
+        inner = (
+            fields.count("intermediate_size", 0)
+            if fields.raw.get("model_type") in ("mamba", "falcon_mamba") and fields.has("intermediate_size")
+            else int(fields.number("mamba_expand", 2) * hidden)
+        )
         state, kernel = fields.count("mamba_d_state", 16), fields.count("mamba_d_conv", 4)
         rank = fields.get("mamba_dt_rank") or fields.get("time_step_rank")
         rank = rank if isinstance(rank, int) and not isinstance(rank, bool) and rank > 0 else math.ceil(hidden / 16)
@@ -34,7 +37,8 @@ def mamba(*, norms: bool = False, name: str = "mamba") -> Mixer:
         weights = linear(f"{place}.in_proj", STATE_SPACE, 2 * inner, hidden, bias)
         weights += _convolution(f"{place}.conv1d", STATE_SPACE, inner, kernel, True)
         weights += linear(f"{place}.x_proj", STATE_SPACE, rank + 2 * state, inner) + linear(
-            f"{place}.dt_proj", STATE_SPACE, inner, rank, True)  # fmt: skip
+            f"{place}.dt_proj", STATE_SPACE, inner, rank, True
+        )
         weights += (vector(f"{place}.A_log", STATE_SPACE, inner * state), vector(f"{place}.D", STATE_SPACE, inner))
         weights += linear(f"{place}.out_proj", STATE_SPACE, hidden, inner, bias)
         weights += (vector(f"{place}.norms", STATE_SPACE, rank + 2 * state),) if norms else ()
@@ -88,8 +92,10 @@ def delta_net(fields: Fields, _index: int, prefix: str) -> Layer:
 def kimi_delta(fields: Fields, _index: int, prefix: str) -> Layer:
     """Kimi Delta Attention (Kimi Linear): decay per channel through low-rank gates."""
     place, hidden, nested = f"{prefix}.self_attn", fields.hidden, fields.part("linear_attn_config") or Fields({})
-    heads, size = nested.count("num_attention_heads", fields.count("linear_num_heads", fields.heads)), nested.count(
-        "head_dim", fields.count("linear_head_dim", 128))  # fmt: skip
+    heads, size = (
+        nested.count("num_attention_heads", fields.count("linear_num_heads", fields.heads)),
+        nested.count("head_dim", fields.count("linear_head_dim", 128)),
+    )
     kernel, width = nested.count("short_conv_kernel_size", 4), heads * size
     weights: tuple[Weight, ...] = ()
     for which in ("q", "k", "v"):
@@ -97,7 +103,8 @@ def kimi_delta(fields: Fields, _index: int, prefix: str) -> Layer:
         weights += _convolution(f"{place}.{which}_conv1d", LINEAR_ATTENTION, width, kernel, False)
     for which in ("f", "g"):
         weights += linear(f"{place}.{which}_a_proj", LINEAR_ATTENTION, size, hidden) + linear(
-            f"{place}.{which}_b_proj", LINEAR_ATTENTION, width, size)  # fmt: skip
+            f"{place}.{which}_b_proj", LINEAR_ATTENTION, width, size
+        )
     weights += linear(f"{place}.b_proj", LINEAR_ATTENTION, heads, hidden) + linear(f"{place}.o_proj", LINEAR_ATTENTION, hidden, width)
     weights += (vector(f"{place}.A_log_dt_bias_norm", LINEAR_ATTENTION, heads + width + size),)
     return Layer(weights, state=State("Kimi delta attention", 1, 3 * width * (kernel - 1), width * size))
@@ -107,8 +114,9 @@ def lightning(fields: Fields, _index: int, prefix: str) -> Layer:
     """Lightning attention of MiniMax-Text-01."""
     place, hidden, width = f"{prefix}.self_attn", fields.hidden, fields.heads * fields.head_size
     weights = linear(f"{place}.qkv_proj", LINEAR_ATTENTION, 3 * width, hidden) + linear(
-        f"{place}.out_proj", LINEAR_ATTENTION, hidden, width)  # fmt: skip
-    weights += linear(f"{place}.output_gate", LINEAR_ATTENTION, width, hidden) + (vector(f"{place}.norm", LINEAR_ATTENTION, width),)
+        f"{place}.out_proj", LINEAR_ATTENTION, hidden, width
+    )
+    weights += (*linear(f"{place}.output_gate", LINEAR_ATTENTION, width, hidden), vector(f"{place}.norm", LINEAR_ATTENTION, width))
     return Layer(weights, state=State("lightning attention", 1, 0, width * fields.head_size))
 
 

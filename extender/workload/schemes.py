@@ -7,15 +7,44 @@ from dataclasses import dataclass
 from extender.workload.structure import Weight
 
 DTYPE_BYTES: dict[str, float] = {
-    "float32": 4, "fp32": 4, "float16": 2, "fp16": 2, "half": 2, "bfloat16": 2, "bf16": 2,
-    "fp8": 1, "float8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "int8": 1, "w8a8": 1, "fp4": 0.5, "nvfp4": 0.5, "mxfp4": 0.5, "int4": 0.5,
-}  # fmt: skip
+    "float32": 4,
+    "fp32": 4,
+    "float16": 2,
+    "fp16": 2,
+    "half": 2,
+    "bfloat16": 2,
+    "bf16": 2,
+    "fp8": 1,
+    "float8": 1,
+    "fp8_e4m3": 1,
+    "fp8_e5m2": 1,
+    "int8": 1,
+    "w8a8": 1,
+    "fp4": 0.5,
+    "nvfp4": 0.5,
+    "mxfp4": 0.5,
+    "int4": 0.5,
+}
 """Bytes of one number."""
 
 QUANTIZATION_BYTES: dict[str, float] = {
-    "awq": 0.5, "gptq": 0.5, "awq_marlin": 0.5, "gptq_marlin": 0.5, "bitsandbytes": 0.5, "mxfp4": 0.5, "nvfp4": 0.5, "modelopt_fp4": 0.5,
-    "fp8": 1, "fbgemm_fp8": 1, "modelopt": 1, "compressed-tensors": 1, "w8a8": 1, "int8": 1, "bitsandbytes-int8": 1, "int4": 0.5,
-}  # fmt: skip
+    "awq": 0.5,
+    "gptq": 0.5,
+    "awq_marlin": 0.5,
+    "gptq_marlin": 0.5,
+    "bitsandbytes": 0.5,
+    "mxfp4": 0.5,
+    "nvfp4": 0.5,
+    "modelopt_fp4": 0.5,
+    "fp8": 1,
+    "fbgemm_fp8": 1,
+    "modelopt": 1,
+    "compressed-tensors": 1,
+    "w8a8": 1,
+    "int8": 1,
+    "bitsandbytes-int8": 1,
+    "int4": 0.5,
+}
 """Quantisation method, as serving engines call it -> bytes per weight of its usual width, where no checkpoint says more."""
 
 
@@ -62,8 +91,25 @@ BITSANDBYTES = Scheme(4, 64, scale_bytes=1 + 4 / 256)
 """One 8-bit scale per 64 numbers, and one 32-bit scale per 256 of those (double quantisation)."""
 
 NAMED: dict[str, Scheme] = {
-    "fp8": FP8, "float8": FP8, "fp8_e4m3": FP8, "fp8_e5m2": FP8, "modelopt": FP8, "fbgemm_fp8": FP8_CHANNELS, "compressed-tensors": FP8_CHANNELS,
-    "int8": INT8, "w8a8": INT8, "bitsandbytes-int8": INT8, "int4": AWQ, "awq": AWQ, "awq_marlin": AWQ, "gptq": GPTQ, "gptq_marlin": GPTQ,
-    "bitsandbytes": BITSANDBYTES, "mxfp4": MXFP4, "nvfp4": NVFP4, "fp4": NVFP4, "modelopt_fp4": NVFP4,
-}  # fmt: skip
+    "fp8": FP8,
+    "float8": FP8,
+    "fp8_e4m3": FP8,
+    "fp8_e5m2": FP8,
+    "modelopt": FP8,
+    "fbgemm_fp8": FP8_CHANNELS,
+    "compressed-tensors": FP8_CHANNELS,
+    "int8": INT8,
+    "w8a8": INT8,
+    "bitsandbytes-int8": INT8,
+    "int4": AWQ,
+    "awq": AWQ,
+    "awq_marlin": AWQ,
+    "gptq": GPTQ,
+    "gptq_marlin": GPTQ,
+    "bitsandbytes": BITSANDBYTES,
+    "mxfp4": MXFP4,
+    "nvfp4": NVFP4,
+    "fp4": NVFP4,
+    "modelopt_fp4": NVFP4,
+}
 """A dtype or method by name alone, as `fit --dtype` takes it -> its usual scheme."""

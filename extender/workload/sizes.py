@@ -60,9 +60,14 @@ def dtype_bytes(whole: Fields, text: Fields) -> float:
 
 
 def measured(
-    whole: Fields, text: Fields, decoder: Decoder, structure: Structure, architecture: str,
-    quantization: Quantization | UnknownQuantization, kv_bytes: float | None,
-) -> Recognised:  # fmt: skip
+    whole: Fields,
+    text: Fields,
+    decoder: Decoder,
+    structure: Structure,
+    architecture: str,
+    quantization: Quantization | UnknownQuantization,
+    kv_bytes: float | None,
+) -> Recognised:
     """Sizes of a known structure; bounds where only the quantisation is unknown."""
     width = dtype_bytes(whole, text)
     base = shape_of(whole, text, decoder, structure, width, kv_bytes)
@@ -91,7 +96,8 @@ def _sized(base: ModelShape, structure: Structure, quantization: Quantization, w
     total, scheme = sum(sizes.values()), quantization.scheme
     unit = max(scheme.rows if scheme.rows > 1 else 1, 1) if scheme else 1
     return replace(
-        base, published_bytes=total, unloaded_bytes=sizes.get(PREDICTION, 0), weight_bytes=total / max(1, base.parameters), width_unit=unit)
+        base, published_bytes=total, unloaded_bytes=sizes.get(PREDICTION, 0), weight_bytes=total / max(1, base.parameters), width_unit=unit
+    )
 
 
 def shape_of(whole: Fields, text: Fields, decoder: Decoder, structure: Structure, width: float, kv_bytes: float | None) -> ModelShape:
@@ -103,12 +109,24 @@ def shape_of(whole: Fields, text: Fields, decoder: Decoder, structure: Structure
     widths = {text.inner} if not decoder.recurrent else set()
     widths |= {text.count(name) for name in ("moe_intermediate_size",) if text.has(name) and isinstance(text.get(name), int)}
     return ModelShape(
-        text.layers, text.hidden, heads, text.kv_heads if heads else 0, text.head_size if heads else 0, total,
+        text.layers,
+        text.hidden,
+        heads,
+        text.kv_heads if heads else 0,
+        text.head_size if heads else 0,
+        total,
         active if active != loaded else None,
         sum(weight.parameters for weight in structure.weights if weight.part in (EMBEDDINGS, OUTPUT_LAYER)),
-        0 if decoder.recurrent else text.inner, text.count("vocab_size"), None, width, width,
-        text.amount("max_position_embeddings") or None, whole.word("_name_or_path")[:200] or None, structure.caches,
+        0 if decoder.recurrent else text.inner,
+        text.count("vocab_size"),
+        None,
+        width,
+        width,
+        text.amount("max_position_embeddings") or None,
+        whole.word("_name_or_path")[:200] or None,
+        structure.caches,
         sum(state.layers * state.numbers for state in structure.states),
         int(sum(state.layers * state.wide_numbers * state_width for state in structure.states)),
-        kv_number_bytes=kv_bytes, widths=tuple(sorted(widths)),
-    )  # fmt: skip
+        kv_number_bytes=kv_bytes,
+        widths=tuple(sorted(widths)),
+    )

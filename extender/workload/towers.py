@@ -155,7 +155,8 @@ def llama4(whole: Fields, text: Fields) -> tuple[Weight, ...]:
     middle, out = vision.count("projector_input_dim", 4096), vision.count("projector_output_dim", 4096)
     found = _stem("vision_model", vision.hidden, 3 * vision.count("patch_size", 14) ** 2, _patches(vision) + 1) + shape.weights()
     found += linear("vision_model.vision_adapter.mlp.fc1", VISION, middle, vision.inner) + linear(
-        "vision_model.vision_adapter.mlp.fc2", VISION, out, middle)  # fmt: skip
+        "vision_model.vision_adapter.mlp.fc2", VISION, out, middle
+    )
     return found + linear("multi_modal_projector.linear_1", VISION, text.hidden, out)
 
 
@@ -177,12 +178,13 @@ def internvl(whole: Fields, text: Fields) -> tuple[Weight, ...]:
     vision = _vision(whole, {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "image_size": 448, "patch_size": 14})
     hidden, normed = vision.hidden, 2 if vision.flag("qk_normalization") or vision.flag("use_qk_norm") else 0
     layer_norm = vision.word("norm_type") != "rms_norm"
-    shape = Encoder("vision_model.encoder.layers", hidden, vision.inner, vision.layers, norm_bias=layer_norm,
-                    more_per_layer=(2 + normed) * hidden)  # fmt: skip
+    shape = Encoder(
+        "vision_model.encoder.layers", hidden, vision.inner, vision.layers, norm_bias=layer_norm, more_per_layer=(2 + normed) * hidden
+    )
     ratio = whole.get("downsample_ratio")
     merged = int(hidden / (ratio if isinstance(ratio, float) and 0 < ratio <= 1 else 0.5) ** 2)
     found = _stem("vision_model", hidden, 3 * vision.count("patch_size", 14) ** 2, _patches(vision) + 1) + shape.weights()
-    found += (vector("mlp1.0", VISION, 2 * merged),) + linear("mlp1.1", VISION, text.hidden, merged, True)
+    found += (vector("mlp1.0", VISION, 2 * merged), *linear("mlp1.1", VISION, text.hidden, merged, True))
     return found + linear("mlp1.3", VISION, text.hidden, text.hidden, True)
 
 
@@ -196,6 +198,7 @@ def any_tower(whole: Fields, text: Fields) -> int:
             layers = max(nested.amount("num_hidden_layers"), nested.amount("depth"), nested.amount("encoder_layers"), 24)
             hidden = nested.get("hidden_size") or nested.get("embed_dim") or nested.get("width") or max(sizes, default=1280)
             inner = max(nested.amount("intermediate_size"), nested.amount("encoder_ffn_dim"), 4 * hidden)
-            total += min(layers, MOST_LAYERS) * (4 * hidden**2 + 3 * hidden * inner) + (4 * hidden + text.hidden) * 4 * (hidden + text.hidden)
+            total += min(layers, MOST_LAYERS) * (4 * hidden**2 + 3 * hidden * inner) + (4 * hidden + text.hidden) * 4 * (
+                hidden + text.hidden
+            )
     return total
-
