@@ -104,9 +104,14 @@ def _over_known_text(
     least, most = _bits(quantization, width)
     fixed = sum(weight.parameters for weight in structure.weights if weight.part not in (OUTPUT_LAYER, PREDICTION))
     tower = any_tower(whole, text)
+    if not any(weight.part == OUTPUT_LAYER for weight in structure.weights):  # some files repeat what the config calls tied
+        tower += text.count("vocab_size") * text.hidden
     upper = changed(base, parameters=base.parameters + tower, published_bytes=int((base.parameters + tower) * most), weight_bytes=most)
     lower = changed(base, parameters=fixed, published_bytes=int(fixed * least), weight_bytes=least)
-    sizes = (*parts(structure, NONE, width), *((PartSize("towers, upper bound", tower, int(tower * width)),) if tower else ()))
+    sizes = (
+        *parts(structure, NONE, width),
+        *((PartSize("towers and output layer, upper bound", tower, int(tower * width)),) if tower else ()),
+    )
     method = quantization.method if isinstance(quantization, UnknownQuantization) else str(quantization)
     return Recognised(architecture, why, lower, upper, sizes, method)
 

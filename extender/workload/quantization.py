@@ -28,10 +28,13 @@ class Quantization:
     converts: Callable[[Weight], Scheme | None] = lambda _weight: None
     kv_bytes: float | None = None
     """Bytes per number of the KV cache that the checkpoint has scales for; None: it says nothing."""
+    embeddings: bool = False
+    """Whether it converts embeddings and routers too."""
 
     def size(self, weight: Weight, dtype_bytes: float) -> float:
         """Bytes of a weight as kept."""
-        scheme = self.converts(weight) if weight.linear and weight.part not in (EMBEDDINGS, ROUTER) else None
+        tables = weight.part == EMBEDDINGS if self.embeddings else weight.linear and weight.part not in (EMBEDDINGS, ROUTER)
+        scheme = self.converts(weight) if tables or (self.embeddings and weight.linear) else None
         return weight.parameters * dtype_bytes if scheme is None else scheme.size(weight)
 
     def __str__(self) -> str:
@@ -64,6 +67,8 @@ def published(fields: Fields) -> Quantization | UnknownQuantization:
     method = found.word("quant_method").lower()
     if not method and found.has("quant_algo"):
         method = "modelopt"
+    if not method and found.has("bits") and found.has("group_size"):
+        method = "mlx"
     if method.startswith("modelopt") and method not in _READERS:
         method = "modelopt"
     reader = _READERS.get(method)
@@ -125,6 +130,15 @@ def _bitsandbytes(found: Fields, method: str) -> Quantization:
 
 def _eetq(found: Fields, method: str) -> Quantization:
     return Quantization(method, INT8, _except(INT8, _listed(found, *_SKIPPED), OUTPUT_LAYER, VISION))
+
+
+def _mlx(found: Fields, method: str) -> Quantization | UnknownQuantization:
+    """Apple MLX: all matrices and embeddings, with a scale and an offset per group; layers of their own are not known."""
+    base = _grouped(found, method)
+    if isinstance(base, UnknownQuantization) or base.scheme is None or any(isinstance(one, Mapping) for one in found.raw.values()):
+        return UnknownQuantization(f"{method} with widths per layer" if not isinstance(base, UnknownQuantization) else method)
+    scheme = Scheme(base.scheme.bits, base.scheme.group, scale_bytes=4)
+    return Quantization(method, scheme, lambda _weight: scheme, embeddings=True)
 
 
 def _compressed(found: Fields, method: str) -> Quantization | UnknownQuantization:
@@ -261,4 +275,5 @@ _READERS: dict[str, Callable[[Fields, str], Quantization | UnknownQuantization]]
     "modelopt": _modelopt,
     "modelopt_fp4": _modelopt,
     "quark": _quark,
+    "mlx": _mlx,
 }

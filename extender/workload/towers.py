@@ -194,11 +194,18 @@ def any_tower(whole: Fields, text: Fields) -> int:
     for name in ("vision_config", "audio_config", "speech_config"):
         nested = whole.part(name)
         if nested is not None:
-            sizes = [value for value in nested.raw.values() if isinstance(value, int) and not isinstance(value, bool) and value < 1 << 20]
-            layers = max(nested.amount("num_hidden_layers"), nested.amount("depth"), nested.amount("encoder_layers"), 24)
-            hidden = nested.get("hidden_size") or nested.get("embed_dim") or nested.get("width") or max(sizes, default=1280)
-            inner = max(nested.amount("intermediate_size"), nested.amount("encoder_ffn_dim"), 4 * hidden)
-            total += min(layers, MOST_LAYERS) * (4 * hidden**2 + 3 * hidden * inner) + (4 * hidden + text.hidden) * 4 * (
-                hidden + text.hidden
-            )
+            sizes = [
+                value for value in nested.raw.values() if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 20
+            ]
+            layers = max(_whole(nested, "num_hidden_layers"), _whole(nested, "depth"), _whole(nested, "encoder_layers"), 24)
+            hidden = _whole(nested, "hidden_size") or _whole(nested, "embed_dim") or _whole(nested, "width") or max(sizes, default=1280)
+            inner = max(_whole(nested, "intermediate_size"), _whole(nested, "encoder_ffn_dim"), 4 * hidden)
+            projector = (4 * hidden + text.hidden) * 4 * (hidden + text.hidden)
+            total += layers * (4 * hidden**2 + 3 * hidden * inner) + projector
     return total
+
+
+def _whole(fields: Fields, name: str) -> int:
+    """A number that makes sense, or 0."""
+    value = fields.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24 else 0

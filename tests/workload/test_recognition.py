@@ -105,6 +105,10 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
         ),
         "num_hidden_layers 1073741824 is more than",
     ),
+    "a tower whose width is an object": (
+        multimodal("sparkle_vl", decoder("llama", 4096, 32, 32, 8, 14336, 128256), {"width": {"sam": 768}}),
+        "sparkle_vl",
+    ),
     "vision in a text architecture": (
         {**decoder("qwen3", 4096, 36, 32, 8, 12288, 151936), "vision_config": {"hidden_size": 1024}},
         "qwen3",
