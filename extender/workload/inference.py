@@ -69,7 +69,7 @@ class Inferred:
     unread: frozenset[str] = frozenset()
     """Facts whose flag is there with a value that is only known where the container runs."""
     by_script: bool = False
-    """Whether the engine is known by its image alone, and the command is a script that is not seen here."""
+    """Whether the engine is known by its image alone, and the command is the image's own or a script: neither is seen here."""
 
     def value(self, name: str) -> str | int | float | None:
         """A fact by name."""
@@ -140,7 +140,8 @@ def infer(line: CommandLine) -> Inferred | None:
             switches.add(SEVERAL_NODES)
     if _has_several_nodes(line, words):
         switches.add(SEVERAL_NODES)
-    script = bool(words) and not words[0].startswith("-") and not any(_is_mark_of(word, engine) for word in words)
+    starts = bool(words) and (words[0].startswith("-") or words[0] == engine.positional_after)
+    script = not starts and not any(_is_mark_of(word, engine) for word in words)
     ordered = tuple(facts[name] for name in sorted(facts))
     return Inferred(line.container, engine.name, line.gpus, ordered, frozenset(switches), frozenset(unread), script)
 
@@ -181,6 +182,7 @@ def warnings(found: Inferred) -> tuple[str, ...]:
     if whole and several and nodes is None and DATA_LOCAL not in sizes:
         return ()
     told = " x ".join(f"{_SAID[name]} parallelism {sizes[name]}" for name in _SIZES if name in sizes)
+    told += f" of which {sizes[DATA_LOCAL]} are here" if DATA_LOCAL in sizes else ""
     told += f" on {nodes} nodes" if nodes else ""
     return (f"container {found.container} runs with {told}, but requests {found.gpus} GPUs{': a node of several, or a mistake' * whole}",)
 

@@ -8,10 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from extender.workload.config_fields import ModelError
-from extender.workload.schemes import DTYPE_BYTES, QUANTIZATION_BYTES
 from extender.workload.structure import Cache
 
-__all__ = ["DTYPE_BYTES", "QUANTIZATION_BYTES", "SCALES_SHARE", "ModelError", "ModelShape"]
+__all__ = ["SCALES_SHARE", "ModelError", "ModelShape"]
 
 SCALES_SHARE: dict[float, float] = {0.5: 0.0625, 1: 0.002}
 """Bytes per number -> share added by scales and zero points: 4-bit formats keep 16 or 32 bits per group of 64 to 128 numbers,

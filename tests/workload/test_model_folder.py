@@ -65,7 +65,10 @@ def test_the_size_is_the_one_that_files_state(case: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["", "config.json", "model.safetensors", "model.safetensors.index.json"])
 def test_a_folder_and_each_of_its_files_name_the_same_model(name: str, tmp_path: Path) -> None:
-    files = {"model.safetensors": header({"a": 100}), "model.safetensors.index.json": index(100, {"a": "model.safetensors"})}
+    files: dict[str, bytes | str] = {
+        "model.safetensors": header({"a": 100}),
+        "model.safetensors.index.json": index(100, {"a": "model.safetensors"}),
+    }
     found = read_model(model_folder(tmp_path, LLAMA.config, files) / name)
     assert found.config["model_type"] == "llama"
     assert found.stated is not None
