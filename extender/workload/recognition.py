@@ -81,7 +81,7 @@ def _known(whole: Fields, architecture: str) -> tuple[Fields, Decoder, Structure
     text = text_fields(whole)
     if wrapper is None:
         decoder = DECODERS.get(kind)
-        if decoder is None or any(whole.part(name) is not None for name in ("vision_config", "audio_config")):
+        if decoder is None or any(whole.has(name) for name in towers.TOWER_FIELDS):
             return f"unknown architecture: {architecture}" + (f" (model_type {kind[:60]})" if kind and kind != architecture else "")
         text = whole.with_defaults(decoder.defaults)
         return _consistent(text, decoder, decoder.structure(text), architecture)

@@ -52,7 +52,7 @@ def text_fields(whole: Fields) -> Fields:
 
 def dtype_bytes(whole: Fields, text: Fields) -> float:
     """Bytes of a number of the model's dtype; bfloat16 where no file says so."""
-    for fields in (text, whole):
+    for fields in (whole, text):
         found = fields.word("torch_dtype").removeprefix("torch.")
         if found in DTYPE_BYTES:
             return DTYPE_BYTES[found]

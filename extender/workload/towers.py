@@ -188,11 +188,30 @@ def internvl(whole: Fields, text: Fields) -> tuple[Weight, ...]:
     return found + linear("mlp1.3", VISION, text.hidden, text.hidden, True)
 
 
+LARGEST_TOWER = 6_000_000_000
+"""Numbers of the largest published tower, InternViT-6B: the bound where a file only names one."""
+TOWER_FIELDS = (
+    "vision_config",
+    "audio_config",
+    "speech_config",
+    "visual",
+    "vision",
+    "audio",
+    "vision_tower",
+    "mm_vision_tower",
+    "audio_encoder",
+    "vit_config",
+)
+"""Fields that a text model does not have."""
+
+
 def any_tower(whole: Fields, text: Fields) -> int:
     """An upper bound of a tower that is not known, in numbers: a gated transformer of its widest fields, and a projector."""
     total = 0
-    for name in ("vision_config", "audio_config", "speech_config"):
+    for name in TOWER_FIELDS:
         nested = whole.part(name)
+        if nested is None and isinstance(whole.raw.get(name), str):
+            total += LARGEST_TOWER
         if nested is not None:
             sizes = [
                 value for value in nested.raw.values() if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 20

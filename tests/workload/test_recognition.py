@@ -13,6 +13,7 @@ from extender.workload.config_fields import ModelError
 from extender.workload.memory import Serving, footprint
 from extender.workload.recognition import from_config
 from tests.workload.published import LLAMA4_VISION, PUBLISHED, decoder, multimodal
+from tests.workload.stored import STORED
 
 LONG = 1 << 21
 """Tokens after which every window is full."""
@@ -23,6 +24,14 @@ def test_weights_are_within_two_percent_of_the_published_safetensors(name: str) 
     found = from_config(PUBLISHED[name].config)
     assert found.unknown is None
     assert found.upper.published_bytes == pytest.approx(PUBLISHED[name].weights_bytes, rel=0.02)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_weights_of_models_that_the_table_was_not_made_from_are_within_two_percent(name: str) -> None:
+    config, published_bytes, _ = STORED[name]
+    found = from_config(config)
+    assert found.unknown is None
+    assert found.upper.published_bytes == pytest.approx(published_bytes, rel=0.02)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -108,6 +117,10 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "a tower whose width is an object": (
         multimodal("sparkle_vl", decoder("llama", 4096, 32, 32, 8, 14336, 128256), {"width": {"sam": 768}}),
         "sparkle_vl",
+    ),
+    "a tower under another field": (
+        {**decoder("qwen", 4096, 32, 32, 32, 22016, 151936), "visual": {"width": 1664, "layers": 48}},
+        "unknown architecture: qwen",
     ),
     "vision in a text architecture": (
         {**decoder("qwen3", 4096, 36, 32, 8, 12288, 151936), "vision_config": {"hidden_size": 1024}},
