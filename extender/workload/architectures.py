@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from extender.workload import gemma
 from extender.workload.attention import (
+    by_layer_type,
     every_layer,
     falcon,
     grouped,
@@ -243,7 +245,12 @@ DECODERS: dict[str, Decoder] = {
         ),
         defaults={"head_dim": 128, "attention_chunk_size": 8192, "num_experts_per_tok": 1},
     ),
+    "gemma4_text": Decoder(gemma.block, tied=True, defaults=gemma.GEMMA4, tables=gemma.per_layer_tables),
     "nemotron-nas": Decoder(_nas_block),
+    "exaone_moe": Decoder(transformer(grouped(qk_norm="head", window=by_layer_type), _DEEPSEEK), prediction=_PREDICTED),
+    **dict.fromkeys(("hy_v3", "solar_open", "sarvam_moe"), Decoder(transformer(grouped(qk_norm="head"), _DEEPSEEK), prediction=_PREDICTED)),
+    **dict.fromkeys(("youtu", "axk1", "sarvam_mla"), Decoder(transformer(latent, _DEEPSEEK), prediction=_PREDICTED)),
+    **dict.fromkeys(("cwm", "granite_swa"), Decoder(transformer(grouped(window=by_layer_type)))),
     "mllama_text_model": Decoder(_mllama_block, extra_embeddings=8),
 }
 """model_type -> decoder."""

@@ -82,6 +82,8 @@ class Decoder:
     """No attention at all: there are no heads."""
     extra_embeddings: int = 0
     """Rows of the embedding beyond the vocabulary."""
+    tables: Callable[[Fields], tuple[Weight, ...]] | None = None
+    """Further embeddings."""
 
     def structure(self, fields: Fields) -> Structure:
         """The text model. Raises ModelError naming the field that is missing or makes no sense."""
@@ -93,6 +95,7 @@ class Decoder:
         weights += (vector("model.norm", NORMS, hidden),)
         if not self.is_tied(fields):
             weights += linear("lm_head", OUTPUT_LAYER, vocabulary, hidden, self.head_bias)
+        weights += self.tables(fields) if self.tables is not None else ()
         if self.prediction is not None:
             weights += self.prediction(fields, self)
         return structure(layers, weights)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from extender.workload.structure import Weight
+from extender.workload.structure import VISION, Weight
 
 _MOST_PATTERNS = 20_000
 _MOST_REPEATS = 4
 _LONGEST = 200
+_TOWER_WORDS = ("visual", "vision", "vit.", "mlp1", "multi_modal", "audio", "speech")
 _SLOW = re.compile(r"\)[*+{]|[*+][*+.]*[*+]")
 """Repeated groups, and repeats side by side: those backtrack."""
 _SAFE_EXPRESSION = re.compile(r"[\w.\-\\*+?|$^()\[\]/:,]{1,200}", re.ASCII)
@@ -42,13 +43,20 @@ def _is_read(pattern: str) -> bool:
 
 
 def matcher(patterns: Sequence[Any]) -> Callable[[Weight], bool]:
-    """Whether a weight is named: by its own name, a part of it between dots, `*` wildcards, or `re:` expressions."""
+    """Whether a weight is named: by its own name, a part of it between dots, `*` wildcards, or `re:` expressions.
+
+    Publishers name a tower's modules in many ways, and leave all of it alone or nothing: one name of it means all of it.
+    """
     read = [one for one in patterns[:_MOST_PATTERNS] if isinstance(one, str) and _is_read(one)]
     expressions = [re.compile(one[3:]) for one in read if one.startswith("re:")]
     wild = [one for one in read if "*" in one and not one.startswith("re:")]
     words = {one.rstrip(".") for one in read if "*" not in one and not one.startswith("re:")}
 
+    names_tower = any(word in one for one in read for word in _TOWER_WORDS)
+
     def matches(weight: Weight) -> bool:
+        if weight.part == VISION:
+            return names_tower
         names = published_names(weight.module)
         for name in names:
             steps = name.split(".")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from extender.workload import towers
+from extender.workload import gemma, towers
 from extender.workload.architectures import DECODERS
 from extender.workload.bounds import TEXT_NAMES, bounded
 from extender.workload.config_fields import Fields, ModelError
@@ -34,6 +34,7 @@ WRAPPERS: dict[str, Wrapper] = {
     "mistral3": Wrapper("mistral", towers.mistral3),
     "paligemma": Wrapper("gemma", towers.one_projection()),
     "gemma3": Wrapper("gemma3_text", towers.one_projection(bias=False)),
+    "gemma4": Wrapper("gemma4_text", gemma.tower),
     "idefics3": Wrapper("llama", towers.one_projection("scale_factor", bias=False)),
     "smolvlm": Wrapper("llama", towers.one_projection("scale_factor", bias=False)),
     "qwen2_vl": Wrapper("qwen2", towers.qwen2_vl),

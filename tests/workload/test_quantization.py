@@ -202,6 +202,16 @@ def test_the_kv_cache_has_the_width_that_the_checkpoint_has_scales_for(case: str
     assert model.kv_bytes_per_token(2) == 131072
 
 
+@pytest.mark.parametrize(
+    ("ignored", "kept"), [(["lm_head"], False), (["re:.*vision_tower.*"], True), (["model.visual.blocks.0.attn.qkv"], True)]
+)
+def test_a_tower_is_kept_whole_where_one_of_its_modules_is_named(ignored: list[str], kept: bool) -> None:
+    weights = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128}
+    found = from_config({**PUBLISHED["Qwen2.5-VL-7B"].config, "quantization_config": compressed(weights, ignore=ignored)})
+    tower = next(part for part in found.parts if part.part == "vision and audio")
+    assert (tower.weight_bytes == 2 * tower.parameters) is kept
+
+
 def test_a_mixed_checkpoint_has_a_width_per_module() -> None:
     layers = {f"model.layers.{layer}.mlp.{name}_proj": {"quant_algo": "NVFP4"} for layer in range(32) for name in ("gate", "up", "down")}
     layers |= {f"model.layers.{layer}.self_attn.{name}_proj": {"quant_algo": "FP8"} for layer in range(32) for name in "qkvo"}
