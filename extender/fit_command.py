@@ -21,7 +21,7 @@ from extender.workload.answers import described
 from extender.workload.answers import fit as fit_answer
 from extender.workload.checkpoint import Stated
 from extender.workload.memory import DEFAULT_UTILIZATION, USABLE_CLASS_BYTES, Serving, memory_class
-from extender.workload.model import ModelError, ModelShape
+from extender.workload.model import ModelError, ModelShape, contradiction
 from extender.workload.quantization import NONE, Quantization, plain
 from extender.workload.recognition import from_config
 from extender.workload.schemes import DTYPE_BYTES, NAMED, QUANTIZATION_BYTES
@@ -53,10 +53,17 @@ def fit(
         answer = fit_answer(found, serving, stated)
     except ModelError as error:
         raise RequestError(f"{'--model' if model.lstrip().startswith('{') else model}: {error}") from error
+    if answer["model"] is None and not model.lstrip().startswith("{"):
+        answer["model"] = _name(Path(model))
     if cluster is not None:
         views = loaded(cluster, Settings(), kubeconfig).live.snapshot.views
         answer["nodes"] = [_node(view, answer) for _, view in sorted(views.items()) if view.state.allocatable]
     print_answer(answer, output, table)
+
+
+def _name(path: Path) -> str:
+    """The folder's name: a checkout of a model is called as the model is."""
+    return (path if path.is_dir() else path.parent).resolve().name
 
 
 def _recognised(model: str, dtype: str | None) -> tuple[Recognised, Stated | None]:
@@ -72,9 +79,13 @@ def _recognised(model: str, dtype: str | None) -> tuple[Recognised, Stated | Non
 
 def _description(text: bytes, where: str) -> ModelShape:
     try:
-        return msgspec.json.decode(text, type=ModelShape)
+        shape = msgspec.json.decode(text, type=ModelShape)
     except (msgspec.DecodeError, RecursionError) as error:
         raise RequestError(f"{where}: {error}") from error
+    problem = contradiction(shape)
+    if problem is not None:
+        raise RequestError(f"{where}: {problem}")
+    return shape
 
 
 def _override(dtype: str | None) -> Quantization | None:
@@ -150,8 +161,11 @@ def _origin(answer: dict[str, Any]) -> str:
         layers = sum(cache["layers"] for cache in answer["kv_cache"] if cache["window"])
         per_token += f" ({layers} layers keep at most {windows[-1]} tokens)"
     state = answer["state_bytes_per_sequence"]
-    more = f", {state / 2**20:.1f} MiB of state per sequence" if state else ""
-    return f"{known}; quantisation {answer['quantization']}; weights from {answer['weights_from']}; {per_token}{more}"
+    most = "at most " if answer["bounds"] else ""
+    more = f", {most}{state / 2**20:.1f} MiB of state per sequence" if state else ""
+    unloaded = answer["all_weights_bytes"] - answer["loaded_weights_bytes"]
+    part = f" ({unloaded / 1e9:.1f} GB of them for multi-token prediction, loaded only for speculative decoding)" if unloaded else ""
+    return f"{known}; quantisation {answer['quantization']}; weights from {answer['weights_from']}{part}; {per_token}{more}"
 
 
 def _weights(answer: dict[str, Any]) -> Table:

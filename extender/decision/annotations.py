@@ -16,7 +16,7 @@ import msgspec
 from extender.decision.quantities import quantity
 from extender.decision.reasons import Reason, Rejection
 from extender.workload.memory import CLASSES_GIB
-from extender.workload.model import ModelShape
+from extender.workload.model import ModelShape, contradiction
 from topology.bandwidth import MESSAGE_MIXES
 
 PREFIX = "fabricwise.dev/"
@@ -150,8 +150,9 @@ def _model(text: str) -> ModelShape:
         found = msgspec.json.decode(text, type=ModelShape)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
-    if found.embedding_parameters > found.parameters:
-        raise ValueError(f"embedding_parameters {found.embedding_parameters} are more than parameters {found.parameters}")
+    problem = contradiction(found)
+    if problem is not None:
+        raise ValueError(problem)
     return found
 
 
@@ -181,7 +182,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("min-driver", "min_driver", version, "version", "550.54", "the node runs it or a newer one", Reason.BAD_MIN_DRIVER),
     Annotation("min-cuda", "min_cuda", version, "version", "12.4", "the node's driver serves it", Reason.BAD_MIN_CUDA),
     Annotation("sharing", "sharing", _several(SHARING), _SHARING, "none", "kinds of device it may get", Reason.BAD_SHARING),
-    Annotation("model", "model", _model, "JSON", '{"layers": 80, ...}', "its shape, as `fabricwise fit --model`", Reason.BAD_MODEL),
+    Annotation("model", "model", _model, "JSON", '{"layers": 80, ...}', "`description` of `fabricwise fit -o json`", Reason.BAD_MODEL),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from extender.workload.capacity import capacities
@@ -51,7 +52,8 @@ def _with_total(shape: ModelShape, total: int) -> ModelShape:
 def fit(found: Recognised, serving: Serving, stated: Stated | None = None) -> dict[str, Any]:
     """Per-GPU need, memory classes that are large enough, and the most that fits. Raises ModelError.
 
-    Of a model that is not known, `per_gpu` and what follows from it are the upper bound, and `bounds` has both.
+    Of a model that is not known, `per_gpu` and what follows from it are the upper bound, and `bounds` has both. `description` is the same
+    model as JSON for `fit --model` and the annotation `fabricwise.dev/model`.
     """
     counted, found = found, with_stated(found, stated) if stated else found
     model = found.upper
@@ -92,6 +94,7 @@ def fit(found: Recognised, serving: Serving, stated: Stated | None = None) -> di
         "bounds": _bounds(found, serving) if found.unknown else None,
         "memory_classes_gb": list(fitting_classes(need.total_bytes, serving.utilization)),
         "by_memory_class": [asdict(one) for one in capacities(model, serving)],
+        "description": msgspec.to_builtins(model),
         "warnings": _warnings(counted, found, serving, stated),
     }
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 from extender.workload.config_fields import ModelError
 from extender.workload.structure import Cache
 
-__all__ = ["SCALES_SHARE", "ModelError", "ModelShape"]
+__all__ = ["SCALES_SHARE", "ModelError", "ModelShape", "contradiction"]
 
 SCALES_SHARE: dict[float, float] = {0.5: 0.0625, 1: 0.002}
 """Bytes per number -> share added by scales and zero points: 4-bit formats keep 16 or 32 bits per group of 64 to 128 numbers,
@@ -23,7 +23,7 @@ Width = Annotated[float, Meta(gt=0, le=16)]
 """Bytes of one number. Products of fields within these bounds are finite."""
 
 
-class ModelShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What memory depends on. Also the JSON of annotation `fabricwise.dev/model`."""
 
     layers: Size
@@ -96,3 +96,14 @@ class ModelShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def state_bytes_per_sequence(self) -> float:
         """Recurrent state of one sequence, constant whatever its length."""
         return self.state_numbers * self.dtype_bytes + self.state_bytes
+
+
+def contradiction(shape: ModelShape) -> str | None:
+    """What does not go together in a description from outside; None: nothing."""
+    if shape.embedding_parameters > shape.parameters:
+        return f"embedding_parameters {shape.embedding_parameters} are more than parameters {shape.parameters}"
+    if shape.attention_heads and not (shape.kv_heads and shape.head_size) and not shape.caches and shape.latent_size is None:
+        return f"{shape.attention_heads} attention_heads need kv_heads and head_size, latent_size or caches"
+    if not shape.attention_heads and (shape.kv_heads or not (shape.state_numbers or shape.state_bytes)):
+        return "attention_heads 0 needs kv_heads 0 and a state"
+    return None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extender.adapters.model_folder import read_model
 from extender.errors import FabricwiseError, RequestError
-from extender.workload.answers import fit
+from extender.workload.answers import described, fit
 from extender.workload.memory import Serving
+from extender.workload.model import ModelShape, contradiction
 from extender.workload.recognition import from_config
 from tests.workload.files import header, index, model_folder
 from tests.workload.published import PUBLISHED
@@ -160,3 +162,13 @@ def test_prediction_layers_that_the_files_do_not_have_are_not_taken_off(tmp_path
     without = answered(model_folder(tmp_path / "b", whole.config, {"model.safetensors.index.json": index(total, {})}))
     assert without["loaded_weights_bytes"] == without["all_weights_bytes"] == total
     assert with_them["loaded_weights_bytes"] == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["DeepSeek-V3", "gemma-3-27b", "Jamba-v0.1", "falcon-mamba-7b", "gpt-oss-20b"])
+def test_the_description_of_an_answer_describes_the_same_model(name: str, tmp_path: Path) -> None:
+    answer = answered(model_folder(tmp_path, PUBLISHED[name].config, {}))
+    shape = msgspec.json.decode(json.dumps(answer["description"]), type=ModelShape)
+    assert contradiction(shape) is None
+    again = fit(described(shape), SERVING)
+    same = ("per_gpu", "all_weights_bytes", "kv_bytes_per_token", "state_bytes_per_sequence", "memory_classes_gb", "by_memory_class")
+    assert {key: again[key] for key in same} == {key: answer[key] for key in same}
