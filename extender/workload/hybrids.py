@@ -9,7 +9,7 @@ from extender.workload.config_fields import Fields, ModelError
 from extender.workload.families import Block, Decoder, as_mixer, hybrid, norms, predicted
 from extender.workload.feed_forward import after_first_dense, by_period, dense, mixture, shared_count, shared_width
 from extender.workload.recurrent import delta_net, kimi_delta, lightning, mamba, mamba2, short_convolution
-from extender.workload.structure import Layer
+from extender.workload.structure import PREDICTION, Layer, Weight, assigned, vector
 
 _ATTENTION_NAMES = ("attention", "full_attention", "attn")
 _GATED_ATTENTION = grouped(qk_norm="head", gated=True)
@@ -111,6 +111,24 @@ _NEMOTRON_MIXERS = {
     ),
 }
 _NEMOTRON_MIXERS |= {"linear_attention": _NEMOTRON_MIXERS["mamba"], "full_attention": _NEMOTRON_MIXERS["attention"]}
+
+
+def _nemotron_prediction(fields: Fields, _decoder: Decoder) -> tuple[Weight, ...]:
+    """Nemotron 3 Super: per prediction layer those that `mtp_hybrid_override_pattern` or `mtp_layers_block_type` names."""
+    letters = {"M": "mamba", "-": "mlp", "*": "attention", "E": "moe"}
+    pattern = fields.word("mtp_hybrid_override_pattern")
+    kinds = [letters.get(letter, letter) for letter in pattern] or list(fields.items("mtp_layers_block_type")) or ["attention", "moe"]
+    found: list[Weight] = []
+    for extra in range(min(64, fields.amount("num_nextn_predict_layers"))):
+        for place, kind in enumerate(kinds[:64]):
+            if kind not in _NEMOTRON_MIXERS:
+                raise ModelError(f"multi-token prediction has a layer of kind {str(kind)[:60]!r}")
+            prefix = f"mtp.layers.{extra * len(kinds) + place}"
+            found += [*_NEMOTRON_MIXERS[kind](fields, place, prefix).weights, vector(f"{prefix}.norm", PREDICTION, fields.hidden)]
+        found.append(Weight(f"mtp.{extra}.eh_proj", PREDICTION, fields.hidden, 2 * fields.hidden, linear=False))
+    return assigned(found, PREDICTION)
+
+
 _GRANITE_FEED = mixture(
     otherwise=dense(width=lambda fields, _layer: fields.count("shared_intermediate_size", 1024), name="shared_mlp"),
     width="intermediate_size",
@@ -132,7 +150,7 @@ _QWEN3_NEXT = Decoder(
 
 HYBRIDS: dict[str, Decoder] = {
     "jamba": Decoder(hybrid(_jamba, {"attention": grouped(bias=False), "mamba": mamba(norms=True)}, _JAMBA_FEED)),
-    "nemotron_h": Decoder(hybrid(_nemotron, _NEMOTRON_MIXERS, None, 1), prefix="backbone.layers"),
+    "nemotron_h": Decoder(hybrid(_nemotron, _NEMOTRON_MIXERS, None, 1), prefix="backbone.layers", prediction=_nemotron_prediction),
     "granitemoehybrid": Decoder(hybrid(_spaces, {"attention": grouped(bias=None), "mamba": mamba2()}, _GRANITE_FEED), tied=True),
     "bamba": Decoder(hybrid(_bamba, {"attention": grouped(bias=None), "mamba": mamba2()}, dense(name="feed_forward"))),
     "falcon_h1": Decoder(_both),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from extender.workload.config_fields import ModelError
 from extender.workload.memory import Serving, footprint
 from extender.workload.recognition import from_config
+from tests.workload.counted import COUNTED
 from tests.workload.published import LLAMA4_VISION, PUBLISHED, decoder, multimodal
 from tests.workload.stored import STORED
 
@@ -32,6 +33,18 @@ def test_weights_of_models_that_the_table_was_not_made_from_are_within_two_perce
     found = from_config(config)
     assert found.unknown is None
     assert found.upper.published_bytes == pytest.approx(published_bytes, rel=0.02)
+
+
+ROUGH = {"starcoder2-15b": 0.02, "NVIDIA-Nemotron-3-Super-120B-A12B": 0.005}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_parameters_are_those_that_the_page_counts_and_the_kv_cache_is_exact(name: str) -> None:
+    config, parameters, kv_bytes = COUNTED[name]
+    found = from_config(config)
+    assert found.unknown is None
+    assert found.upper.parameters == pytest.approx(parameters, rel=ROUGH.get(name, 1e-4))
+    assert found.upper.kv_bytes_per_token() == kv_bytes
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
