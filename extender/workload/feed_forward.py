@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from extender.workload.config_fields import Fields, ModelError
+from extender.workload.config_fields import Fields
 from extender.workload.structure import DENSE, ROUTED, ROUTER, SHARED, Weight, linear, vector
 
 FeedForward = Callable[[Fields, int, str], tuple[Weight, ...]]
@@ -73,16 +73,6 @@ def by_interval(fields: Fields, layer: int) -> bool:
     return within and (layer + 1) % fields.count("moe_layer_interval", 1) == 0
 
 
-def by_list(name: str) -> Chosen:
-    """The layers that a field names: a list, or a text with commas (Step 3)."""
-
-    def chosen(fields: Fields, layer: int) -> bool:
-        text = fields.word(name)
-        return str(layer) in text.split(",") if text else layer in fields.items(name)
-
-    return chosen
-
-
 def mixture(
     *,
     chosen: Chosen = all_sparse,
@@ -132,10 +122,3 @@ def shared_count(fields: Fields) -> int:
 def shared_width(name: str = "shared_expert_intermediate_size") -> Callable[[Fields], int]:
     """The width that a field gives."""
     return lambda fields: fields.amount(name)
-
-
-def expert_counts_differ(fields: Fields, name: str) -> None:
-    """Raises ModelError where layers have different numbers of experts, which no function here counts."""
-    value = fields.get(name)
-    if isinstance(value, list) and any(item != value[0] for item in value):
-        raise ModelError(f"{name} differs between layers")

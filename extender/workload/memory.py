@@ -99,7 +99,7 @@ def tensor_parallel_problems(model: ModelShape, tensor: int) -> tuple[str, ...]:
         found.append(f"tensor parallelism {tensor} neither divides {model.kv_heads} key-value heads nor is a multiple of them")
     for width in model.widths:
         if width % (tensor * model.width_unit) and tensor > 1:
-            unit = f" into multiples of {model.width_unit}, the block of its quantisation" if model.width_unit > 1 else ""
+            unit = f" into multiples of {model.width_unit}, the block or group of its quantisation" if model.width_unit > 1 else ""
             found.append(f"tensor parallelism {tensor} does not divide width {width}{unit}: expert parallelism does without")
     return tuple(found)
 

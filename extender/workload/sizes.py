@@ -11,7 +11,7 @@ from extender.workload.config_fields import Fields
 from extender.workload.families import Decoder
 from extender.workload.model import ModelShape
 from extender.workload.quantization import NONE, Quantization, UnknownQuantization
-from extender.workload.schemes import DTYPE_BYTES
+from extender.workload.schemes import DTYPE_BYTES, MXFP4
 from extender.workload.structure import EMBEDDINGS, OUTPUT_LAYER, PREDICTION, Structure
 
 
@@ -94,7 +94,8 @@ def parts(structure: Structure, quantization: Quantization, width: float) -> tup
 def _sized(base: ModelShape, structure: Structure, quantization: Quantization, width: float) -> ModelShape:
     sizes = {part.part: part.weight_bytes for part in parts(structure, quantization, width)}
     total, scheme = sum(sizes.values()), quantization.scheme
-    unit = max(scheme.rows if scheme.rows > 1 else 1, 1) if scheme else 1
+    padded = scheme is MXFP4  # engines pad the experts of gpt-oss
+    unit = 1 if scheme is None or padded else max(scheme.rows, scheme.group, 1)
     return replace(
         base, published_bytes=total, unloaded_bytes=sizes.get(PREDICTION, 0), weight_bytes=total / max(1, base.parameters), width_unit=unit
     )

@@ -76,6 +76,14 @@ def test_blocks_of_a_quantisation_limit_the_size() -> None:
     assert "does not divide width 1536 into multiples of 128" in tensor_parallel_problems(model, 8)[0]
 
 
+@pytest.mark.parametrize(("width", "divides"), [(29568, False), (29696, True)])
+def test_groups_of_a_quantisation_limit_the_size(width: int, divides: bool) -> None:
+    """Qwen2.5-72B in groups of 128 on eight GPUs: its publisher pads 29568 to 29696 for that. Source: Qwen's page on quantisation."""
+    quantization = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    model = from_config({**PUBLISHED["Qwen2.5-72B"].config, "intermediate_size": width, "quantization_config": quantization}).upper
+    assert (tensor_parallel_problems(model, 8) == ()) is divides
+
+
 @pytest.mark.parametrize("name", ["gpt-oss-120b", "gemma-3-27b", "Llama-4-Scout-17B-16E", "c4ai-command-a-03-2025"])
 def test_windows_hold_the_cache_of_long_sequences_down(name: str) -> None:
     model = MODELS[name]
