@@ -13,6 +13,8 @@ TENSOR, PIPELINE, DATA = "tensor_parallel", "pipeline_parallel", "data_parallel"
 CONTEXT_PARALLEL, DATA_LOCAL, NODES = "context_parallel", "data_parallel_local", "nodes"
 MODEL, DTYPE, QUANTIZATION = "model", "dtype", "quantization"
 CONTEXT, UTILIZATION = "context", "memory_utilization"
+BACKEND = "executor_backend"
+"""vLLM: `ray` places ranks on as many nodes as its cluster has."""
 INSIDE = "data_parallel_attention"
 """SGLang's data-parallel attention: its ranks are the tensor-parallel ones, not further GPUs."""
 ONE_RANK = "data_parallel_rank"
@@ -158,6 +160,7 @@ ENGINES: tuple[Engine, ...] = (
                     "--headless --data-parallel-address -dpa --data-parallel-start-rank -dpr --data-parallel-hybrid-lb --node-rank "
                     "--master-addr"
                 ),
+                BACKEND: "--distributed-executor-backend --data-parallel-backend",
                 FILE: "--config --omni --stage-configs-path",
                 MODEL: "--model",
                 DTYPE: "--dtype",
@@ -183,9 +186,6 @@ SEVERAL_NODES_WORDS = (
     "torchrun",
 )
 """Words of scripts that start one process group over several nodes; a word that ends so, or a variable of that name."""
-
-RAY_BACKENDS = frozenset({"--distributed-executor-backend", "--data-parallel-backend"})
-"""vLLM's flags that place ranks by Ray, on as many nodes as its cluster has."""
 
 SEVERAL_NODES_VARIABLES = frozenset({"LWS_GROUP_SIZE", "LWS_LEADER_ADDRESS", "RAY_ADDRESS", "RAY_CLUSTER_SIZE"})
 """Environment that only a member of a group of pods has."""

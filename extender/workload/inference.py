@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from extender.workload.engines import (
+    BACKEND,
     CONTEXT,
     CONTEXT_PARALLEL,
     DATA,
@@ -19,7 +20,6 @@ from extender.workload.engines import (
     NODES,
     PIPELINE,
     QUANTIZATION,
-    RAY_BACKENDS,
     SEVERAL_NODES,
     SEVERAL_NODES_VARIABLES,
     SEVERAL_NODES_WORDS,
@@ -111,6 +111,7 @@ _READ: dict[str, Callable[[str], str | int | float | None]] = {
     CONTEXT: _tokens,
     UTILIZATION: _share,
     MODEL: _word,
+    BACKEND: _word,
     DTYPE: lambda text: text.lower() if text.lower() in DTYPE_BYTES else None,
     QUANTIZATION: lambda text: text.lower() if text.lower() in QUANTIZATION_BYTES else None,
 }
@@ -136,25 +137,27 @@ def infer(line: CommandLine) -> Inferred | None:
             switches |= {fact} if value.lower() != "false" else set()
         elif fact is not None and not _add(facts, fact, value, f"container {line.container}, {flag}"):
             unread.add(fact)
-        elif flag in RAY_BACKENDS and value == "ray":
-            switches.add(SEVERAL_NODES)
-    if _has_several_nodes(line, words):
+    if _has_several_nodes(line, words) or (BACKEND in facts and facts[BACKEND].value == "ray"):
         switches.add(SEVERAL_NODES)
     starts = bool(words) and (words[0].startswith("-") or words[0] == engine.positional_after)
-    script = not starts and not any(_is_mark_of(word, engine) for word in words)
+    script = not starts and not any(_is_mark(word, engine) for word in words)
     ordered = tuple(facts[name] for name in sorted(facts))
     return Inferred(line.container, engine.name, line.gpus, ordered, frozenset(switches), frozenset(unread), script)
+
+
+def tells_of_several_nodes(word: str) -> bool:
+    """Whether only a command line that starts one process group over several nodes has such a word, or it is one of `ray start`."""
+    return word.rstrip(";").endswith(SEVERAL_NODES_WORDS) or any(f"${name}" in word for name in SEVERAL_NODES_WORDS) or word in _RAY_START
+
+
+_RAY_START = ("ray", "start")
 
 
 def _has_several_nodes(line: CommandLine, words: Sequence[str]) -> bool:
     if not SEVERAL_NODES_VARIABLES.isdisjoint(line.environment):
         return True
-    for place, word in enumerate(words):
-        if word.rstrip(";").endswith(SEVERAL_NODES_WORDS) or any(f"${name}" in word for name in SEVERAL_NODES_WORDS):
-            return True
-        if word == "ray" and place + 1 < len(words) and words[place + 1] == "start":
-            return True
-    return False
+    pairs = zip(words, words[1:], strict=False)
+    return _RAY_START in pairs or any(tells_of_several_nodes(word) and word not in _RAY_START for word in words)
 
 
 _SIZES = (TENSOR, PIPELINE, CONTEXT_PARALLEL, DATA)
@@ -223,13 +226,13 @@ def _split(script: str) -> list[str]:
 def _engine(image: str, words: Sequence[str]) -> Engine | None:
     """By the command, else by the image."""
     for engine in ENGINES:
-        if any(_is_mark_of(word, engine) for word in words):
+        if any(_is_mark(word, engine) for word in words):
             return engine
     name = image.partition("@")[0].rsplit(":", 1)[0].lower()
     return next((engine for engine in ENGINES if any(mark in name for mark in engine.marks)), None)
 
 
-def _is_mark_of(word: str, engine: Engine) -> bool:
+def _is_mark(word: str, engine: Engine) -> bool:
     return any(word == mark or word.endswith(f"/{mark}") for mark in engine.marks)
 
 
