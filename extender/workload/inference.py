@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -156,7 +157,7 @@ _RAY_START = ("ray", "start")
 def _has_several_nodes(line: CommandLine, words: Sequence[str]) -> bool:
     if not SEVERAL_NODES_VARIABLES.isdisjoint(line.environment):
         return True
-    pairs = zip(words, words[1:], strict=False)
+    pairs = itertools.pairwise(words)
     return _RAY_START in pairs or any(tells_of_several_nodes(word) and word not in _RAY_START for word in words)
 
 
