@@ -18,7 +18,7 @@ import msgspec
 from extender.decision.quantities import quantity
 from extender.decision.reasons import Reason, Rejection
 from extender.workload.memory import CLASSES_GIB
-from extender.workload.model import ModelShape
+from extender.workload.model import ModelShape, contradiction
 from topology.bandwidth import MESSAGE_MIXES
 
 PREFIX = "fabricwise.dev/"
@@ -185,9 +185,10 @@ def _model(text: str) -> ModelShape:
     try:
         found = msgspec.json.decode(text, type=ModelShape)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"{error}; `fabricwise fit --config FILE -o json` prints a model's shape in this form") from error
-    if found.embedding_parameters > found.parameters:
-        raise ValueError(f"embedding_parameters {found.embedding_parameters} are more than parameters {found.parameters}")
+        raise ValueError(f"{error}; `fabricwise fit --model FILE -o json` prints a model's shape in this form") from error
+    problem = contradiction(found)
+    if problem is not None:
+        raise ValueError(problem)
     return found
 
 
@@ -217,7 +218,7 @@ ANNOTATIONS: tuple[Annotation, ...] = (
     Annotation("min-driver", "min_driver", version, "version", "550.54", "the node runs it or a newer one", Reason.BAD_MIN_DRIVER),
     Annotation("min-cuda", "min_cuda", version, "version", "12.4", "the node's driver serves it", Reason.BAD_MIN_CUDA),
     Annotation("sharing", "sharing", _several(SHARING), _SHARING, "none", "kinds of device it may get", Reason.BAD_SHARING),
-    Annotation("model", "model", _model, "JSON", '{"layers": 80, ...}', "its shape, as `fabricwise fit --model`", Reason.BAD_MODEL),
+    Annotation("model", "model", _model, "JSON", '{"layers": 80, ...}', "`description` of `fabricwise fit -o json`", Reason.BAD_MODEL),
 )
 
 

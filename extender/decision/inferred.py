@@ -9,9 +9,11 @@ from extender.decision.annotations import unknown_names
 from extender.decision.demand import Demand
 from extender.decision.objects import Container, Pod
 from extender.decision.reasons import Rejection
-from extender.workload.inference import CONTEXT, DTYPE, PIPELINE, QUANTIZATION, TENSOR, UTILIZATION, CommandLine, Inferred, infer, warnings
+from extender.workload.engines import CONTEXT, DATA, DTYPE, PIPELINE, QUANTIZATION, TENSOR, UTILIZATION
+from extender.workload.inference import CommandLine, Inferred, infer, warnings
 from extender.workload.memory import DEFAULT_UTILIZATION, Footprint, Serving, footprint
-from extender.workload.model import DTYPE_BYTES, QUANTIZATION_BYTES, ModelError, ModelShape
+from extender.workload.model import ModelError, ModelShape
+from extender.workload.schemes import DTYPE_BYTES, QUANTIZATION_BYTES
 
 USUAL_CONTEXT, USUAL_CONCURRENCY = 8192, 16
 """Tokens and sequences where nobody says: enough to tell a model that fits from one that does not."""
@@ -106,7 +108,8 @@ def _need(one: Inferred, model: ModelShape) -> Footprint | str:
     quantization, dtype = one.value(QUANTIZATION), one.value(DTYPE)
     width = QUANTIZATION_BYTES.get(str(quantization)) if quantization else DTYPE_BYTES.get(str(dtype)) if dtype else None
     context = one.number(CONTEXT) or min(model.context or USUAL_CONTEXT, USUAL_CONTEXT)
-    tensor = one.number(TENSOR) or max(1, one.gpus)
+    replicated = one.number(DATA) is not None and model.active_parameters is None  # of a mixture, engines divide the experts among replicas
+    tensor = one.number(TENSOR) or (1 if replicated else max(1, one.gpus))
     try:
         return footprint(model, Serving(context, USUAL_CONCURRENCY, tensor, one.number(PIPELINE) or 1, width))
     except ModelError as error:

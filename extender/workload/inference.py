@@ -1,16 +1,35 @@
-"""What a pod's containers say of their work without meaning to: serving engines' arguments and environment. Every fact with its source.
-
-Arguments as of vLLM 0.10, SGLang 0.5, Text Generation Inference 3, TensorRT-LLM 1.0 (`trtllm-serve`) and Triton's launch script.
-"""
+"""What serving engines' command lines and environment tell of a container's work. Every fact with its source."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from extender.workload.model import DTYPE_BYTES, QUANTIZATION_BYTES
+from extender.workload.engines import (
+    BACKEND,
+    CONTEXT,
+    CONTEXT_PARALLEL,
+    DATA,
+    DATA_LOCAL,
+    DTYPE,
+    ENGINES,
+    FILE,
+    MODEL,
+    NODES,
+    PIPELINE,
+    QUANTIZATION,
+    SEVERAL_NODES,
+    SEVERAL_NODES_VARIABLES,
+    SEVERAL_NODES_WORDS,
+    SWITCHES,
+    TENSOR,
+    UTILIZATION,
+    Engine,
+)
+from extender.workload.schemes import DTYPE_BYTES, QUANTIZATION_BYTES
 
 MOST_WORDS = 4096
 """Words of a container's command line that are looked at."""
@@ -46,6 +65,12 @@ class Inferred:
     engine: str
     gpus: int
     facts: tuple[Fact, ...]
+    switches: frozenset[str] = frozenset()
+    """Flags without a value of their own that are there: see `engines.SWITCHES`."""
+    unread: frozenset[str] = frozenset()
+    """Facts whose flag is there with a value that is only known where the container runs."""
+    by_script: bool = False
+    """Whether the engine is known by its image alone, and the command is the image's own or a script: neither is seen here."""
 
     def value(self, name: str) -> str | int | float | None:
         """A fact by name."""
@@ -55,11 +80,6 @@ class Inferred:
         """A fact that is a whole number."""
         found = self.value(name)
         return found if isinstance(found, int) else None
-
-
-TENSOR, PIPELINE, DATA = "tensor_parallel", "pipeline_parallel", "data_parallel"
-MODEL, DTYPE, QUANTIZATION = "model", "dtype", "quantization"
-CONTEXT, UTILIZATION = "context", "memory_utilization"
 
 
 def _whole(text: str) -> int | None:
@@ -88,53 +108,14 @@ def _word(text: str) -> str | None:
 
 
 _READ: dict[str, Callable[[str], str | int | float | None]] = {
-    TENSOR: _whole, PIPELINE: _whole, DATA: _whole, CONTEXT: _tokens, UTILIZATION: _share,
-    MODEL: _word, DTYPE: lambda text: text.lower() if text.lower() in DTYPE_BYTES else None,
+    **dict.fromkeys((TENSOR, PIPELINE, DATA, CONTEXT_PARALLEL, DATA_LOCAL, NODES), _whole),
+    CONTEXT: _tokens,
+    UTILIZATION: _share,
+    MODEL: _word,
+    BACKEND: _word,
+    DTYPE: lambda text: text.lower() if text.lower() in DTYPE_BYTES else None,
     QUANTIZATION: lambda text: text.lower() if text.lower() in QUANTIZATION_BYTES else None,
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """How one engine is recognised and what its flags and variables mean."""
-
-    name: str
-    marks: tuple[str, ...]
-    """A word of the command line that ends so, or a part of the image's name."""
-    flags: Mapping[str, str]
-    """Flag, with dashes -> fact."""
-    variables: Mapping[str, str]
-    positional_after: str | None = None
-    """A word after which the model stands bare (`vllm serve MODEL`)."""
-
-
-ENGINES: tuple[Engine, ...] = (
-    Engine(
-        "sglang", ("sglang.launch_server", "sglang"),
-        {"--tp-size": TENSOR, "--tp": TENSOR, "--tensor-parallel-size": TENSOR, "--pp-size": PIPELINE, "--pipeline-parallel-size": PIPELINE,
-         "--dp-size": DATA, "--model-path": MODEL, "--model": MODEL, "--dtype": DTYPE, "--quantization": QUANTIZATION,
-         "--context-length": CONTEXT, "--mem-fraction-static": UTILIZATION}, {},
-    ),
-    Engine(
-        "tgi", ("text-generation-launcher", "text-generation-inference"),
-        {"--num-shard": TENSOR, "--model-id": MODEL, "--dtype": DTYPE, "--quantize": QUANTIZATION, "--max-total-tokens": CONTEXT,
-         "--cuda-memory-fraction": UTILIZATION},
-        {"NUM_SHARD": TENSOR, "MODEL_ID": MODEL, "DTYPE": DTYPE, "QUANTIZE": QUANTIZATION, "MAX_TOTAL_TOKENS": CONTEXT,
-         "CUDA_MEMORY_FRACTION": UTILIZATION},
-    ),
-    Engine(
-        "tensorrt-llm", ("trtllm-serve", "trtllm-llmapi-launch", "tensorrt-llm"),
-        {"--tp-size": TENSOR, "--pp-size": PIPELINE, "--max-seq-len": CONTEXT, "--kv-cache-free-gpu-memory-fraction": UTILIZATION}, {},
-        "trtllm-serve",
-    ),
-    Engine("triton", ("tritonserver", "launch_triton_server.py"), {"--world-size": TENSOR, "--tp": TENSOR}, {}),
-    Engine(
-        "vllm", ("vllm", "vllm.entrypoints.openai.api_server", "vllm-openai"),
-        {"--tensor-parallel-size": TENSOR, "-tp": TENSOR, "--tp": TENSOR, "--pipeline-parallel-size": PIPELINE, "-pp": PIPELINE,
-         "--data-parallel-size": DATA, "-dp": DATA, "--model": MODEL, "--dtype": DTYPE, "--quantization": QUANTIZATION, "-q": QUANTIZATION,
-         "--max-model-len": CONTEXT, "--gpu-memory-utilization": UTILIZATION}, {}, "serve",
-    ),
-)  # fmt: skip
+}
 
 
 def infer(line: CommandLine) -> Inferred | None:
@@ -144,6 +125,7 @@ def infer(line: CommandLine) -> Inferred | None:
     if engine is None:
         return None
     facts: dict[str, Fact] = {}
+    switches, unread = set[str](), set[str]()
     for variable, name in engine.variables.items():
         _add(facts, name, line.environment.get(variable, ""), f"container {line.container}, environment {variable}")
     if engine.positional_after is not None:
@@ -152,33 +134,69 @@ def infer(line: CommandLine) -> Inferred | None:
             _add(facts, MODEL, bare, f"container {line.container}, argument {engine.positional_after} {bare}")
     for flag, value in _flags(words):
         fact = engine.flags.get(flag)
-        if fact is not None:
-            _add(facts, fact, value, f"container {line.container}, {flag}")
-    return Inferred(line.container, engine.name, line.gpus, tuple(facts[name] for name in sorted(facts)))
+        if fact in SWITCHES:
+            switches |= {fact} if value.lower() != "false" else set()
+        elif fact is not None and not _add(facts, fact, value, f"container {line.container}, {flag}"):
+            unread.add(fact)
+    if _has_several_nodes(line, words) or (BACKEND in facts and facts[BACKEND].value == "ray"):
+        switches.add(SEVERAL_NODES)
+    starts = bool(words) and (words[0].startswith("-") or words[0] == engine.positional_after)
+    script = not starts and not any(_is_mark(word, engine) for word in words)
+    ordered = tuple(facts[name] for name in sorted(facts))
+    return Inferred(line.container, engine.name, line.gpus, ordered, frozenset(switches), frozenset(unread), script)
+
+
+def tells_of_several_nodes(word: str) -> bool:
+    """Whether only a command line that starts one process group over several nodes has such a word, or it is one of `ray start`."""
+    return word.rstrip(";").endswith(SEVERAL_NODES_WORDS) or any(f"${name}" in word for name in SEVERAL_NODES_WORDS) or word in _RAY_START
+
+
+_RAY_START = ("ray", "start")
+
+
+def _has_several_nodes(line: CommandLine, words: Sequence[str]) -> bool:
+    if not SEVERAL_NODES_VARIABLES.isdisjoint(line.environment):
+        return True
+    pairs = itertools.pairwise(words)
+    return _RAY_START in pairs or any(tells_of_several_nodes(word) and word not in _RAY_START for word in words)
+
+
+_SIZES = (TENSOR, PIPELINE, CONTEXT_PARALLEL, DATA)
+_SAID = {TENSOR: "tensor", PIPELINE: "pipeline", CONTEXT_PARALLEL: "context", DATA: "data"}
 
 
 def warnings(found: Inferred) -> tuple[str, ...]:
-    """What looks wrong about it."""
-    tensor, pipeline, data = (found.number(name) for name in (TENSOR, PIPELINE, DATA))
-    if tensor is None and pipeline is None and data is None:
-        if found.gpus > 1 and found.engine in ("vllm", "sglang"):
+    """What looks wrong about the number of GPUs that it asks for. A size that is not known here is no reason to warn."""
+    engine = next(one for one in ENGINES if one.name == found.engine)
+    if FILE in found.switches or not found.unread.isdisjoint((*_SIZES, DATA_LOCAL)) or not found.gpus:
+        return ()
+    sizes = {name: number for name in (*_SIZES, DATA_LOCAL) if (number := found.number(name)) is not None}
+    several = SEVERAL_NODES in found.switches or NODES in found.unread or (found.number(NODES) or 1) > 1
+    if not sizes:
+        if found.gpus > 1 and engine.one_without and not several and not found.by_script:
             said = f"requests {found.gpus} GPUs, but {found.engine} uses one without an argument for tensor parallelism"
             return (f"container {found.container} {said}",)
         return ()
-    ranks = (tensor or 1) * (pipeline or 1) * (data or 1)
+    ranks = engine.ranks({**sizes, **dict.fromkeys(found.switches, 1)})
+    nodes = found.number(NODES)
+    ranks = ranks // nodes if nodes and ranks % nodes == 0 else ranks
     if ranks == found.gpus:
         return ()
-    parts = [("tensor", tensor), ("pipeline", pipeline), ("data", data)]
-    told = " x ".join(f"{name} parallelism {size}" for name, size in parts if size is not None)
-    if ranks > found.gpus and found.gpus and ranks % found.gpus == 0:
-        return (f"container {found.container} runs with {told}, but requests {found.gpus} GPUs: a node of several, or a mistake",)
-    return (f"container {found.container} runs with {told}, but requests {found.gpus} GPUs",)
+    whole = ranks > found.gpus and ranks % found.gpus == 0
+    if whole and several and nodes is None and DATA_LOCAL not in sizes:
+        return ()
+    told = " x ".join(f"{_SAID[name]} parallelism {sizes[name]}" for name in _SIZES if name in sizes)
+    told += f" of which {sizes[DATA_LOCAL]} are here" if DATA_LOCAL in sizes else ""
+    told += f" on {nodes} nodes" if nodes else ""
+    return (f"container {found.container} runs with {told}, but requests {found.gpus} GPUs{': a node of several, or a mistake' * whole}",)
 
 
-def _add(facts: dict[str, Fact], name: str, text: str, source: str) -> None:
+def _add(facts: dict[str, Fact], name: str, text: str, source: str) -> bool:
+    """Whether the text has a value; then it is a fact."""
     value = _READ[name](text.strip())
     if value is not None:
         facts[name] = Fact(name, value, source)
+    return value is not None
 
 
 def _words(line: CommandLine) -> list[str]:
@@ -187,11 +205,15 @@ def _words(line: CommandLine) -> list[str]:
     for word in line.words[:MOST_WORDS]:
         filled = re.sub(r"\$\((\w+)\)", lambda m: line.environment.get(m[1], m[0]), word)
         if " " in filled.strip() or "\n" in filled:
-            filled = re.sub(r"\$\{?(\w+)\}?", lambda m: line.environment.get(m[1], m[0]), filled)
+            filled = _SHELL_VARIABLE.sub(lambda m: line.environment.get(m[1], m[0] if m[2] is None else m[2]), filled)
             words += _split(filled)
         else:
             words.append(filled)
     return words[:MOST_WORDS]
+
+
+_SHELL_VARIABLE = re.compile(r"\$\{?(\w+)(?::?-([^}\s]*))?\}?")
+"""`$NAME`, `${NAME}` and `${NAME:-default}`."""
 
 
 def _split(script: str) -> list[str]:
@@ -211,10 +233,16 @@ def _engine(image: str, words: Sequence[str]) -> Engine | None:
     return next((engine for engine in ENGINES if any(mark in name for mark in engine.marks)), None)
 
 
+def _is_mark(word: str, engine: Engine) -> bool:
+    return any(word == mark or word.endswith(f"/{mark}") for mark in engine.marks)
+
+
 def _positional(words: Sequence[str], after: str) -> str | None:
     for place, word in enumerate(words[:-1]):
         if word == after or word.endswith(f"/{after}"):
             following = words[place + 1]
+            if following == "serve" and place + 2 < len(words):  # trtllm-serve serve MODEL
+                following = words[place + 2]
             return None if following.startswith("-") else following
     return None
 
@@ -242,7 +270,7 @@ def needed_words(line: CommandLine) -> tuple[tuple[str, ...], dict[str, str]]:
     """
     words = _words(line)
     flags = {flag for engine in ENGINES for flag in engine.flags}
-    variables = {name for engine in ENGINES for name in engine.variables}
+    variables = {name for engine in ENGINES for name in engine.variables} | SEVERAL_NODES_VARIABLES
     bare = {_positional(words, engine.positional_after) for engine in ENGINES if engine.positional_after is not None}
     kept: list[str] = []
     for place, word in enumerate(words):
@@ -250,7 +278,7 @@ def needed_words(line: CommandLine) -> tuple[tuple[str, ...], dict[str, str]]:
         flag, equals, _ = word.partition("=")
         if word.startswith("-"):
             kept.append(word if _is_flag(word, flags) else flag + (f"={REDACTED}" if equals else ""))
-        elif (_is_flag(before, flags) and "=" not in before) or word in bare or any(_is_telling(word, engine) for engine in ENGINES):
+        elif (_is_flag(before, flags) and "=" not in before) or word in bare or _is_telling(word):
             kept.append(word)
         else:
             kept.append(REDACTED)
@@ -261,10 +289,8 @@ def _is_flag(word: str, flags: set[str]) -> bool:
     return word.startswith("-") and word.partition("=")[0].replace("_", "-") in flags
 
 
-def _is_telling(word: str, engine: Engine) -> bool:
-    after = engine.positional_after
-    return _is_mark(word, engine) or (after is not None and (word == after or word.endswith(f"/{after}")))
-
-
-def _is_mark(word: str, engine: Engine) -> bool:
-    return any(word == mark or word.endswith(f"/{mark}") for mark in engine.marks)
+def _is_telling(word: str) -> bool:
+    """Whether the word names an engine, what its model follows, or several nodes."""
+    after = [engine.positional_after for engine in ENGINES if engine.positional_after is not None]
+    named = any(word == one or word.endswith(f"/{one}") for one in after)
+    return named or tells_of_several_nodes(word) or any(_is_mark(word, engine) for engine in ENGINES)

@@ -1,4 +1,4 @@
-"""How much each GPU must hold to serve a model: weights, KV cache, activations, and what the runtime takes for itself."""
+"""How much each GPU must hold to serve a model: weights, KV cache, state, activations, and what the runtime takes for itself."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from extender.workload.model import SCALES_SHARE, ModelError, ModelShape
 
 CLASSES_GIB = (16, 24, 32, 40, 48, 80, 96, 141, 180, 192, 288)
-"""Memory classes as the products are called: decimal or binary, the vendor does as he likes."""
+"""Memory classes as the products are called: decimal or binary, whichever the vendor prints."""
 
 USABLE_CLASS_BYTES: dict[int, int] = {
-    16: 15360 << 20, 24: 23028 << 20, 32: 32510 << 20, 40: 40536 << 20, 48: 46068 << 20, 80: 81559 << 20,
-    96: 95830 << 20, 141: 143771 << 20, 180: 183359 << 20, 192: 196288 << 20, 288: 294912 << 20,
-}  # fmt: skip
+    16: 15360 << 20,
+    24: 23028 << 20,
+    32: 32510 << 20,
+    40: 40536 << 20,
+    48: 46068 << 20,
+    80: 81559 << 20,
+    96: 95830 << 20,
+    141: 143771 << 20,
+    180: 183359 << 20,
+    192: 196288 << 20,
+    288: 294912 << 20,
+}
 """What the smallest product of a class reports to nvidia-smi: T4, L4, V100 32GB, A100 40GB, L40S (ECC on), H100, H20, H200, B200;
 B300 and 192 GB are nominal less 0.2 %."""
 
@@ -43,7 +52,7 @@ class Serving:
     weight_bytes: float | None = None
     """Bytes per weight; None: as published."""
     kv_bytes: float | None = None
-    """Bytes per number of the KV cache; None: the model's dtype."""
+    """Bytes per number of the KV cache; None: as the checkpoint says, else the model's dtype."""
     utilization: float = DEFAULT_UTILIZATION
     """Share of a GPU's memory that the engine may take."""
 
@@ -54,22 +63,45 @@ class Footprint:
 
     weights_bytes: int
     kv_cache_bytes: int
+    state_bytes: int
     activations_bytes: int
     runtime_bytes: int
 
     @property
     def total_bytes(self) -> int:
         """All of it."""
-        return self.weights_bytes + self.kv_cache_bytes + self.activations_bytes + self.runtime_bytes
+        return self.weights_bytes + self.kv_cache_bytes + self.state_bytes + self.activations_bytes + self.runtime_bytes
 
 
 def weights_bytes(model: ModelShape, bytes_per_weight: float | None = None) -> int:
-    """All weights, on however many GPUs. Quantisation leaves embeddings and the output layer at the model's dtype."""
+    """All weights as published, on however many GPUs. Quantisation leaves embeddings and the output layer at the model's dtype."""
+    if bytes_per_weight is None and model.published_bytes is not None:
+        return model.published_bytes
     size = model.weight_bytes if bytes_per_weight is None else bytes_per_weight
     if size >= model.dtype_bytes:
         return int(model.parameters * size)
     plain = model.embedding_parameters
     return int((model.parameters - plain) * size * (1 + SCALES_SHARE.get(size, 0.0)) + plain * model.dtype_bytes)
+
+
+def loaded_bytes(model: ModelShape, bytes_per_weight: float | None = None) -> int:
+    """The weights that an engine loads without speculative decoding."""
+    total = weights_bytes(model, bytes_per_weight)
+    if not model.published_bytes:
+        return total
+    return int(total * (1 - min(1.0, model.unloaded_bytes / model.published_bytes)))
+
+
+def tensor_parallel_problems(model: ModelShape, tensor: int) -> tuple[str, ...]:
+    """What keeps engines from dividing the model among so many GPUs, apart from its query heads."""
+    found = []
+    if any(cache.heads for cache in model.kv_caches()) and model.kv_heads % tensor and tensor % model.kv_heads:
+        found.append(f"tensor parallelism {tensor} neither divides {model.kv_heads} key-value heads nor is a multiple of them")
+    for width in model.widths:
+        if width % (tensor * model.width_unit) and tensor > 1:
+            unit = f" into multiples of {model.width_unit}, the block or group of its quantisation" if model.width_unit > 1 else ""
+            found.append(f"tensor parallelism {tensor} does not divide width {width}{unit}: expert parallelism does without")
+    return tuple(found)
 
 
 def footprint(model: ModelShape, serving: Serving) -> Footprint:
@@ -83,16 +115,14 @@ def footprint(model: ModelShape, serving: Serving) -> Footprint:
     if pipeline > model.layers:
         raise ModelError(f"pipeline parallelism {pipeline} is more than {model.layers} layers")
     stage = -(-model.layers // pipeline) / model.layers
-    weights = weights_bytes(model, serving.weight_bytes)
-    per_token = model.kv_bytes_per_token(serving.kv_bytes) * stage
-    if model.latent_size is None:  # key-value heads are divided, and repeated where there are fewer than ranks
-        per_token *= max(1, -(-model.kv_heads // tensor)) / model.kv_heads
+    cache = model.kv_bytes(serving.context, serving.kv_bytes, tensor) * stage
     tokens = min(PREFILL_TOKENS, serving.context * serving.concurrency)
     wide = 4 * model.hidden_size + 2 * max(model.intermediate_size, model.hidden_size) / tensor
     logits = serving.concurrency * model.vocabulary * 4 / tensor
     return Footprint(
-        int(weights * stage / tensor),
-        int(per_token * serving.context * serving.concurrency),
+        int(loaded_bytes(model, serving.weight_bytes) * stage / tensor),
+        int(cache * serving.concurrency),
+        int(model.state_bytes_per_sequence() * stage / tensor * serving.concurrency),
         int(tokens * wide * model.dtype_bytes + logits),
         RUNTIME_BYTES + (NCCL_BYTES if tensor * pipeline > 1 else 0),
     )

@@ -134,7 +134,10 @@ NONSENSE: dict[str, tuple[str, ...]] = {
     "min-cuda": ("", "12,4"),
     "sharing": ("", "maybe", "none,,mig"),
     "model": ("", "{}", "[]", '{"layers": -1}', "{" * 5000,
-              '{"layers":1,"hidden_size":1,"attention_heads":0,"kv_heads":1,"head_size":1,"parameters":1}'),
+              '{"layers":1,"hidden_size":1,"attention_heads":0,"kv_heads":1,"head_size":1,"parameters":1}',
+              '{"layers":1,"hidden_size":1,"attention_heads":0,"kv_heads":0,"head_size":0,"parameters":1}',
+              '{"layers":1,"hidden_size":1,"attention_heads":1,"kv_heads":0,"head_size":1,"parameters":1}',
+              '{"layers":1,"hidden_size":1,"attention_heads":1,"kv_heads":1,"head_size":1,"parameters":1,"embedding_parameters":2}'),
 }  # fmt: skip
 
 

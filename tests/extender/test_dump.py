@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from extender.adapters import kube_list
 from extender.adapters.dump_fields import dump_fields
-from extender.workload.inference import ENGINES, CommandLine, infer, needed_words
+from extender.workload.engines import ENGINES
+from extender.workload.inference import CommandLine, infer, needed_words
 from tests.extender.api_server import PODS, ApiServer, api_server
 from tests.extender.commands import Commands
 from tests.objects import GPU, node, pod, topology

@@ -56,6 +56,22 @@ def test_a_model_description_makes_need_and_heads_known() -> None:
     assert short["warnings"][0].startswith("its model needs ")
 
 
+def test_replicas_keep_all_weights_each_and_a_mixture_shares_its_experts() -> None:
+    """vLLM: data-parallel ranks of a dense model are copies; the experts of a mixture are divided among them."""
+    mixture = json.dumps({**LLAMA_70B, "active_parameters": 10_000_000_000})
+    dense_need = told(serving(8, "m", "-dp", "8", "--quantization", "fp8", model=json.dumps(LLAMA_70B)))["gpu_memory_bytes"]
+    assert dense_need > 70_553_706_496
+    assert told(serving(8, "m", "-dp", "8", "--quantization", "fp8", model=mixture))["gpu_memory_bytes"] < dense_need / 2
+
+
+def test_a_description_may_name_windows_and_state() -> None:
+    """A hybrid: four layers of 70B's that attend, 1000 tokens of a window, and a state."""
+    caches = [{"kind": "full", "layers": 4, "numbers": 2048, "heads": 8}, {"kind": "sliding", "layers": 4, "numbers": 2048, "window": 1000}]
+    hybrid = {**LLAMA_70B, "caches": caches, "state_bytes": 1 << 20, "published_bytes": 70_000_000_000}
+    needs = [told(serving(4, "m", "-tp", "4", model=json.dumps(model)))["gpu_memory_bytes"] for model in (hybrid, LLAMA_70B)]
+    assert needs[0] < needs[1] / 1.5
+
+
 def test_nothing_is_inferred_of_a_pod_without_engine_or_gpus() -> None:
     assert told(pod(2)) == {"facts": [], "gpu_memory_bytes": None, "warnings": []}
     assert told(pod()) == {"facts": [], "gpu_memory_bytes": None, "warnings": []}

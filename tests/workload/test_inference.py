@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.workload.inference import CommandLine, infer, warnings
+from tests.workload.recipes import RECIPES, SGLANG, recipe
 
 
 def line(*words: str, image: str = "registry/any:1", gpus: int = 1, **environment: str) -> CommandLine:
@@ -51,6 +52,14 @@ KNOWN: dict[str, tuple[CommandLine, str, dict[str, Any]]] = {
     ),
     "trtllm-serve": (line("trtllm-serve", "m", "--tp_size", "8", "--max_seq_len", "4096"), "tensorrt-llm",
                      {"model": "m", "tensor_parallel": 8, "context": 4096}),
+    "trtllm-serve serve": (line("trtllm-serve", "serve", "m", "--tp_size", "8"), "tensorrt-llm", {"model": "m", "tensor_parallel": 8}),
+    "sglang's short flags": (
+        line("python", "-m", "sglang.launch_server", "--model", "m", "--tp", "4", "--dp", "2", "--pp", "2", "--nnodes", "2"),
+        "sglang", {"model": "m", "tensor_parallel": 4, "data_parallel": 2, "pipeline_parallel": 2, "nodes": 2},
+    ),
+    "dynamo": (line("python3", "-m", "dynamo.vllm", "--model", "m", "-tp", "2"), "vllm", {"model": "m", "tensor_parallel": 2}),
+    "a default in the shell": (line("sh", "-c", "vllm serve m -tp ${TP:-4} -pp ${PP:-2}", PP="3"), "vllm",
+                               {"model": "m", "tensor_parallel": 4, "pipeline_parallel": 3}),
     "triton": (line("python3", "/opt/scripts/launch_triton_server.py", "--world_size=4"), "triton", {"tensor_parallel": 4}),
     "a value that makes no sense is none": (line("vllm", "serve", "m", "-tp", "many", "--dtype", "huge"), "vllm", {"model": "m"}),
 }  # fmt: skip
@@ -87,6 +96,34 @@ WARNED = {
         line("vllm", "serve", "m", "-tp", "8", gpus=4),
         ("container c runs with tensor parallelism 8, but requests 4 GPUs: a node of several, or a mistake",),
     ),
+    "attention ranks are inside, whatever their number": (
+        recipe(SGLANG + "--tp 8 --dp 8 --enable-dp-attention", 4),
+        ("container main runs with tensor parallelism 8 x data parallelism 8, but requests 4 GPUs: a node of several, or a mistake",),
+    ),
+    "without attention ranks replicas have GPUs of their own": (
+        recipe(SGLANG + "--tp 2 --dp 2", 2),
+        ("container main runs with tensor parallelism 2 x data parallelism 2, but requests 2 GPUs: a node of several, or a mistake",),
+    ),
+    "a number of nodes that does not come out": (
+        recipe(SGLANG + "--tp 16 --nnodes 2 --node-rank 0 --dist-init-addr a:1", 4),
+        ("container main runs with tensor parallelism 16 on 2 nodes, but requests 4 GPUs: a node of several, or a mistake",),
+    ),
+    "more GPUs than a node's part": (
+        recipe(SGLANG + "--tp 8 --nnodes 2 --node-rank 0 --dist-init-addr a:1", 8),
+        ("container main runs with tensor parallelism 8 on 2 nodes, but requests 8 GPUs",),
+    ),
+    "local ranks that do not come out": (
+        recipe("vllm serve m --data-parallel-size 16 --data-parallel-size-local 8 --data-parallel-address a", 4),
+        ("container main runs with data parallelism 16 of which 8 are here, but requests 4 GPUs: a node of several, or a mistake",),
+    ),
+    "experts add no GPUs": (
+        recipe("trtllm-serve m --tp_size 4 --ep_size 4", 8),
+        ("container main runs with tensor parallelism 4, but requests 8 GPUs",),
+    ),
+    "several nodes, and a number that fits none": (
+        recipe("vllm serve m -tp 8 -pp 2 --distributed-executor-backend ray", 6),
+        ("container main runs with tensor parallelism 8 x pipeline parallelism 2, but requests 6 GPUs",),
+    ),
     "several GPUs and not a word": (
         line("vllm", "serve", "m", gpus=4),
         ("container c requests 4 GPUs, but vllm uses one without an argument for tensor parallelism",),
@@ -100,6 +137,13 @@ def test_warnings(case: str) -> None:
     found = infer(given_line)
     assert found is not None
     assert warnings(found) == expected
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_public_recipe_deserves_no_warning(name: str) -> None:
+    found = infer(RECIPES[name])
+    assert found is not None
+    assert warnings(found) == ()
 
 
 @given(st.lists(st.text(max_size=30), max_size=12), st.dictionaries(st.text(max_size=8), st.text(max_size=30), max_size=4))
