@@ -60,7 +60,7 @@ def _object(path: Path, most: int) -> dict[str, Any]:
         raise RequestError(f"{path} is larger than {most >> 20} MiB, which no such file is: give the model's own config.json")
     documents = load_documents(text.removeprefix(b"\xef\xbb\xbf"), str(path))
     if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise RequestError(f"{path}: expected one JSON object: give a Hugging Face {CONFIG}")
+        raise RequestError(f"{path}: expected one JSON object: give the file as its publisher made it")
     return documents[0]
 
 

@@ -96,7 +96,7 @@ BROKEN: dict[str, tuple[dict[str, bytes | str], str]] = {
         "data_offsets 9 to 1",
     ),
     "a tensor without a place": ({"model.safetensors": (10).to_bytes(8, "little") + b'{"a": {}} '}, "tensor a has no data_offsets"),
-    "an index that is a list": ({"model.safetensors.index.json": "[]"}, "expected one object"),
+    "an index that is a list": ({"model.safetensors.index.json": "[]"}, "expected one JSON object"),
 }
 
 
