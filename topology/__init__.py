@@ -8,6 +8,7 @@ Modules, from the ground up (imports point down this list only):
     hardware        the frozen facts: Gpu, Nic, Machine
     constants       GB/s of every kind of link, speeds and latencies, each with its source
     products        what a product name alone tells
+    host_zones      which devices hang on which CPU
     matrix          `nvidia-smi topo -m` text -> Machine
     fabric          Machine -> networkx graph; which links a pair's traffic crosses
     channels        what NCCL's channels make of a wire

@@ -1,9 +1,9 @@
 """Machine -> graph of GPUs, NICs, switches, host bridges and sockets; and what a pair's traffic crosses.
 
-A PCIe tree is not printed anywhere; it is read off the path classes. PIX groups hang under one
-switch, PXB groups under a switch of switches, NODE (and PHB) groups under one NUMA node. Where
-NVLink hides a pair's class it is bounded by what both ends share with a NIC or a third GPU, and
-failing that by their NUMA nodes: an inference of this module, which `Machine` itself never holds.
+A PCIe tree is not printed anywhere; it is read off NUMA affinity and path classes. PIX groups hang under one switch, PXB
+groups under a switch of switches, both under one host zone: see `host_zones`. Where NVLink hides a pair's class it is bounded
+by what both ends share with a NIC or a third GPU, and failing that by their zones: an inference of this module, which `Machine`
+itself never holds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import networkx as nx
 
 from topology import constants
 from topology.hardware import Gpu, Machine, PciePath
+from topology.host_zones import host_zones
 from topology.products import ProductFacts, facts
 
 _UNKNOWN = 9
@@ -39,14 +40,15 @@ class Fabric:
     link_class: dict[tuple[int, int], str]
     """Per pair: `NVSwitch`, `NV#`, or the PCIe class (known or inferred)."""
     distance: tuple[tuple[int, ...], ...]
-    """PCIe distance per pair, 1 (PIX) .. 5 (SYS), 0 on the diagonal; inferred where hidden."""
+    """PCIe distance per pair as nvidia-smi names it, 1 (PIX) .. 5 (SYS), 0 on the diagonal; inferred where hidden. Bandwidth
+    follows `zone` where the two disagree."""
     graph: nx.Graph[str]
     generation: tuple[int | None, ...]
     """NVLink generation per GPU, from the product where it was not reported; None = unknown or none."""
     architecture: tuple[int | None, ...]
     """GPU architecture (major compute capability) per GPU, from the product; None = unknown."""
     zone: tuple[str, ...]
-    """NUMA zone per GPU."""
+    """Host zone per GPU; see `host_zones`."""
     ordered_channels: bool
     """Whether NCCL keeps every channel across the sockets in one order of GPUs: it does on AMD. Source: NCCL search.cc."""
     switch_links: tuple[int, ...]
@@ -62,9 +64,10 @@ class Fabric:
 
 def build_fabric(machine: Machine) -> Fabric:
     """Derive the fabric of a machine. Pure; a machine without GPUs gives an empty fabric."""
-    distance = pcie_distances(machine)
+    zones = host_zones(machine)
+    distance = pcie_distances(machine, zones)
     count = len(machine.gpus)
-    tree = _Tree(machine, distance)
+    tree = _Tree(machine, distance, zones)
     pcie_routes = {(a, b): tree.route(a, b) for a, b in combinations(range(count), 2)}
     routes: dict[tuple[int, int], Route] = {}
     classes: dict[tuple[int, int], str] = {}
@@ -102,8 +105,8 @@ def _architecture(gpu: Gpu, known: ProductFacts | None) -> int | None:
     return int(major) if major.isdigit() else known.architecture if known else None
 
 
-def pcie_distances(machine: Machine) -> list[list[int]]:
-    """PCIe distances over GPUs then NICs, hidden ones inferred; 0 on the diagonal."""
+def pcie_distances(machine: Machine, zones: tuple[int, ...]) -> list[list[int]]:
+    """PCIe distances over GPUs then NICs, hidden ones inferred; 0 on the diagonal. `zones` is the host zone per device."""
     total, gpus = len(machine.gpus) + len(machine.nics), len(machine.gpus)
     known = [[machine.pcie_paths[i][j] for j in range(total)] for i in range(total)]
     found = [[0 if i == j else (path.distance if (path := known[i][j]) else _UNKNOWN) for j in range(total)] for i in range(total)]
@@ -115,22 +118,12 @@ def pcie_distances(machine: Machine) -> list[list[int]]:
                 guess[i][j] = guess[j][i] = via
     for i, j in combinations(range(gpus), 2):
         if found[i][j] == _UNKNOWN:
-            near = _same_numa(machine, i, j)
-            if near is False:
+            if zones[i] != zones[j]:
                 guess[i][j] = guess[j][i] = PciePath.SYS.distance
-            elif guess[i][j] >= PciePath.SYS.distance and near is not None:
+            elif guess[i][j] >= PciePath.SYS.distance:
                 guess[i][j] = guess[j][i] = PciePath.NODE.distance
     worst = PciePath.SYS.distance
     return [[min(cell, worst) for cell in row] for row in guess]
-
-
-def _same_numa(machine: Machine, a: int, b: int) -> bool | None:
-    left, right = machine.gpus[a], machine.gpus[b]
-    if left.numa_node is not None and right.numa_node is not None:
-        return left.numa_node == right.numa_node
-    if left.cpu_affinity and right.cpu_affinity:
-        return left.cpu_affinity == right.cpu_affinity
-    return None
 
 
 def groups(distance: list[list[int]], most: int, members: int) -> list[tuple[int, ...]]:
@@ -142,9 +135,9 @@ def groups(distance: list[list[int]], most: int, members: int) -> list[tuple[int
 
 
 class _Tree:
-    """The PCIe tree of one machine: which switch, which NUMA zone, what the wires carry."""
+    """The PCIe tree of one machine: which switch, which host zone, what the wires carry."""
 
-    def __init__(self, machine: Machine, distance: list[list[int]]) -> None:
+    def __init__(self, machine: Machine, distance: list[list[int]], zones: tuple[int, ...]) -> None:
         self.machine, self.distance = machine, distance
         self.gpus, self.total = len(machine.gpus), len(distance)
         known = facts(machine.gpus[0].product) if machine.gpus else None
@@ -153,7 +146,7 @@ class _Tree:
         self.penalty = constants.host_bridge_penalty(machine.cpu_model)
         self.leaf = self._level(PciePath.PIX.distance)
         self.upper = self._level(PciePath.PXB.distance)
-        self.zone = {i: f"NUMA zone {n}" for n, part in enumerate(groups(distance, PciePath.NODE.distance, self.total)) for i in part}
+        self.zone = {i: f"NUMA zone {n}" for i, n in enumerate(zones)}
         self.capacity_gbps = self._capacity()
 
     def _level(self, most: int) -> dict[int, str]:

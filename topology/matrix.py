@@ -60,7 +60,8 @@ def parse_matrix(text: str, product: str | None = None, memory_bytes: int | None
             product=product,
             memory_bytes=memory_bytes,
             numa_node=_numa(rows[name]),
-            cpu_affinity=rows[name].trailers.get("CPU Affinity"),
+            cpu_affinity=rows[name].trailers.get("CPU Affinity") or None,
+            numa_affinity=_numa_list(rows[name]),
             nvlink_generation=known.nvlink_generation if known else None,
             switch_links=max(counts[i], default=0) if switched[i] else _direct(counts[i]),
         )
@@ -145,7 +146,7 @@ def _trailing(number: int, row: str, trailers: list[str], words: list[str], line
     for column, value in values.items():
         if value != "N/A" and not _CPU_LIST.match(value):
             raise TopologyError(f"line {number}, column {column}: {value!r} is neither a list of numbers nor N/A")
-    return {column: value for column, value in values.items() if value != "N/A"}
+    return {column: "" if value == "N/A" else value for column, value in values.items()}
 
 
 def _blank_last(line: str, words: list[str]) -> bool:
@@ -155,9 +156,15 @@ def _blank_last(line: str, words: list[str]) -> bool:
 
 
 def _numa(row: _Row) -> int | None:
-    """A single NUMA node; a range such as `0-1` leaves it open which."""
+    """A single NUMA node; a list such as `0-1` leaves it open which."""
     value = row.trailers.get("NUMA Affinity")
     return int(value) if value is not None and value.isdigit() else None
+
+
+def _numa_list(row: _Row) -> str | None:
+    """Several NUMA nodes, or "" for N/A: see `Gpu.numa_affinity`."""
+    value = row.trailers.get("NUMA Affinity")
+    return None if value is None or value.isdigit() else value
 
 
 def _cells(order: list[str], names: list[str], rows: dict[str, _Row]) -> list[list[str]]:

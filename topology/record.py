@@ -93,6 +93,7 @@ class _WireGpu(_Wire, frozen=True):
     pci_bus_id: str | None = None
     numa_node: int | None = None
     cpu_affinity: str | None = None
+    numa_affinity: str | None = None
     mig_enabled: bool | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None
