@@ -23,6 +23,9 @@ _UNKNOWN = 9
 Route = tuple[tuple[str, float], ...]
 """Wires that the traffic of a pair crosses, each with how often one direction of it is used."""
 
+Sent = tuple[tuple[str, float, float], ...]
+"""Wires that what one GPU sends to another crosses, each with how often in its first and in its second direction."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fabric:
@@ -37,6 +40,8 @@ class Fabric:
     routes: dict[tuple[int, int], Route]
     """By a pair's best class of link: NVLink where it has some, else PCIe."""
     pcie_routes: dict[tuple[int, int], Route]
+    pcie_sent: dict[tuple[int, int], Sent]
+    """What the first GPU of a pair sends to the second over PCIe; both directions together are the pair's `pcie_routes`."""
     link_class: dict[tuple[int, int], str]
     """Per pair: `NVSwitch`, `NV#`, or the PCIe class (known or inferred)."""
     distance: tuple[tuple[int, ...], ...]
@@ -58,6 +63,14 @@ class Fabric:
         """What positions a < b use where a ring as a whole cannot keep to NVLink: their NVLinks unless PCIe is wider."""
         return max(self.routes[a, b], self.pcie_routes[a, b], key=self._alone_gbps)
 
+    def host_sent(self, a: int, b: int) -> Sent:
+        """What position a < b sends to b along `host_route`. A wire's first direction is away from a GPU, up from a switch, and
+        from the end that is named first."""
+        if self.host_route(a, b) == self.pcie_routes[a, b]:
+            return self.pcie_sent[a, b]
+        wires = [wire for wire, _ in self.routes[a, b]]
+        return ((wires[0], 1.0, 0.0),) if len(wires) == 1 else ((wires[0], 1.0, 0.0), (wires[1], 0.0, 1.0))
+
     def _alone_gbps(self, route: Route) -> float:
         return min(self.capacity_gbps[wire] / times for wire, times in route)
 
@@ -68,7 +81,8 @@ def build_fabric(machine: Machine) -> Fabric:
     distance = pcie_distances(machine, zones)
     count = len(machine.gpus)
     tree = _Tree(machine, distance, zones)
-    pcie_routes = {(a, b): tree.route(a, b) for a, b in combinations(range(count), 2)}
+    pcie_sent = {(a, b): tree.sent(a, b) for a, b in combinations(range(count), 2)}
+    pcie_routes = {pair: tuple((wire, there + back) for wire, there, back in sent) for pair, sent in pcie_sent.items()}
     routes: dict[tuple[int, int], Route] = {}
     classes: dict[tuple[int, int], str] = {}
     for a, b in combinations(range(count), 2):
@@ -87,6 +101,7 @@ def build_fabric(machine: Machine) -> Fabric:
         capacity_gbps=capacity,
         routes=routes,
         pcie_routes=pcie_routes,
+        pcie_sent=pcie_sent,
         link_class=classes,
         distance=square,
         graph=_graph(machine, tree, capacity),
@@ -183,27 +198,25 @@ class _Tree:
             capacity[f"socket link {a} - {b}"] = constants.socket_gbps(self.machine.cpu_model)
         return capacity
 
-    def route(self, a: int, b: int) -> Route:
-        """What a<->b crosses over PCIe. Without peer-to-peer, everything goes up to host memory and back.
+    def sent(self, a: int, b: int) -> Sent:
+        """What a < b sends to b over PCIe. Without peer-to-peer, everything goes up to host memory and back.
 
-        The host bridge's price is paid inside a socket only. Source: NCCL search.cc, followPath.
+        The host bridge's price is paid inside a zone only. Source: NCCL search.cc, followPath.
         """
         above_a, above_b = self.uplinks(a), self.uplinks(b)
         shared = set(above_a) & set(above_b)
         direct = bool(shared) and self.peer_to_peer
-        if direct:
-            crossed = [switch for switch in above_a + above_b if switch not in shared]
-        else:
-            crossed = above_a + above_b
         across = self.zone[a] != self.zone[b]
         price = 1.0 if direct or across else self.penalty
-        uses: dict[str, float] = {f"PCIe lanes of GPU {a}": price, f"PCIe lanes of GPU {b}": price}
-        for switch in crossed:
-            uses[f"uplink of {switch}"] = uses.get(f"uplink of {switch}", 0.0) + price
+        uses: dict[str, list[float]] = {f"PCIe lanes of GPU {a}": [price, 0.0], f"PCIe lanes of GPU {b}": [0.0, price]}
+        for direction, above in enumerate((above_a, above_b)):
+            for switch in above:
+                if not direct or switch not in shared:
+                    uses.setdefault(f"uplink of {switch}", [0.0, 0.0])[direction] += price
         if across:
             first, second = sorted((self.zone[a], self.zone[b]))
-            uses[f"socket link {first} - {second}"] = 1.0
-        return tuple(uses.items())
+            uses[f"socket link {first} - {second}"] = [1.0, 0.0] if first == self.zone[a] else [0.0, 1.0]
+        return tuple((wire, there, back) for wire, (there, back) in uses.items())
 
 
 def _nvlink_capacity(machine: Machine) -> dict[str, float]:
