@@ -9,9 +9,11 @@ Modules, from the ground up (imports point down this list only):
     constants       GB/s of every kind of link, speeds and latencies, each with its source
     products        what a product name alone tells
     host_zones      which devices hang on which CPU
-    matrix          `nvidia-smi topo -m` text -> Machine
+    matrix_text     the tables of `nvidia-smi topo` in a pasted text
+    matrix          those tables -> Machine
     fabric          Machine -> networkx graph; which links a pair's traffic crosses
     channels        what NCCL's channels make of a wire
+    host_channels   the rings and chains that NCCL runs over the host
     ring_orders     which rings through a set there are
     linear_programme  the packings' optimum
     rings           the best packing of rings through a set

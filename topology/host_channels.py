@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from topology.constants import SLOWEST_CHANNEL_SHARE
 from topology.fabric import Fabric
-from topology.ring_orders import Orders
+from topology.ring_orders import Orders, over_nvlink
 
 MOST_CHANNELS = 16
 """More channels than any PCIe wire of today divides into. NCCL itself stops at 32."""
@@ -44,15 +44,23 @@ class HostChannels:
 def host_channels(
     fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gbps: tuple[float, ...], least_channels: int = 1
 ) -> HostChannels | None:
-    """The channels that NCCL finds along the best of some orders; None where not even one fits. `speeds_gbps` fastest first."""
-    one_way = fabric.ordered_channels and len({fabric.zone[member] for member in members}) > 1
+    """The channels that NCCL finds along some orders; None where not even one fits. `speeds_gbps` fastest first."""
+    zones = len({fabric.zone[member] for member in members})
+    one_way = fabric.ordered_channels and zones > 1
     forwards, backwards, capacity = _edge_loads(fabric, members, order)
-    rings = _shares(forwards.sum(axis=1), backwards.sum(axis=1), capacity, one_way)
-    count, speed = max((_settled(row, speeds_gbps, least_channels) for row in rings), key=lambda found: found[0] * found[1])
+    whole = forwards.sum(axis=1), backwards.sum(axis=1)
+    shares = _shares(*whole, capacity, one_way)
+    rows = np.unique(_shares(*whole, capacity, one_way).round(9), axis=0)
+    found = [_settled(_counts_of(row, speeds_gbps), speeds_gbps, least_channels) for row in rows]
+    if zones > 2 and not one_way and not any(over_nvlink(fabric, a, b) for a, b in combinations(members, 2)):
+        mixed = np.unique(np.stack(whole, axis=1), axis=0)
+        counts = tuple(_mixed_count(mixed, capacity / speed) for speed in speeds_gbps)
+        found.append(_settled(counts, speeds_gbps, least_channels))
+    count, speed = max(found, key=lambda channels: channels[0] * channels[1])
     if not count:
         return None
-    chains = set().union(*(_chain_shares(forwards, backwards, capacity, one_way, edge) for edge in range(len(members))))
-    fullest = min(row[count - 1] for row in chains)
+    chains = np.concatenate([_chain_shares(forwards, backwards, capacity, one_way, edge) for edge in range(len(members))])
+    fullest = float(chains[:, count - 1].min())
     tree_speed = max((speed for speed in speeds_gbps if fullest * speed <= 1 + _ROUNDING), default=0.0)
     return HostChannels(count, count * speed, count * tree_speed)
 
@@ -75,30 +83,48 @@ def _edge_loads(fabric: Fabric, members: tuple[int, ...], order: Orders) -> tupl
     return forwards[order, ends], backwards[order, ends], np.array([fabric.capacity_gbps[wire] for wire in wires])
 
 
-def _chain_shares(forwards: _Loads, backwards: _Loads, capacity: _Loads, one_way: bool, edge: int) -> set[tuple[float, ...]]:
+def _chain_shares(forwards: _Loads, backwards: _Loads, capacity: _Loads, one_way: bool, edge: int) -> _Loads:
     """The same for chains: rings without their edge number `edge`."""
     kept = [place for place in range(forwards.shape[1]) if place != edge]
     return _shares(forwards[:, kept].sum(axis=1), backwards[:, kept].sum(axis=1), capacity, one_way)
 
 
-def _shares(forwards: _Loads, backwards: _Loads, capacity: _Loads, one_way: bool) -> set[tuple[float, ...]]:
-    """Per order: the share of its fullest wire that 1, 2, 3 ... channels of 1 GB/s fill. Orders that are alike come once."""
+def _shares(forwards: _Loads, backwards: _Loads, capacity: _Loads, one_way: bool) -> _Loads:
+    """The share of its fullest wire that 1, 2, 3 ... channels of 1 GB/s fill, (orders x MOST_CHANNELS)."""
     shares = []
     for count in range(1, MOST_CHANNELS + 1):
         half, rest = (count, 0) if one_way else (count - count // 2, count // 2)
         load = np.maximum(half * forwards + rest * backwards, half * backwards + rest * forwards)
         shares.append((load / capacity).max(axis=1))
-    return set(map(tuple, np.unique(np.round(np.array(shares).T, 9), axis=0).tolist()))
+    return np.array(shares).T
+
+
+def _counts_of(shares: _Loads, speeds_gbps: tuple[float, ...]) -> tuple[int, ...]:
+    """How many channels of each speed fit along one order."""
+    return tuple(int((shares * speed <= 1 + _ROUNDING).sum()) for speed in speeds_gbps)
 
 
 @lru_cache(maxsize=4096)
-def _settled(shares: tuple[float, ...], speeds_gbps: tuple[float, ...], least_channels: int) -> tuple[int, float]:
-    """How many channels of which speed NCCL settles for along one order; (0, 0) for none."""
+def _settled(counts: tuple[int, ...], speeds_gbps: tuple[float, ...], least_channels: int) -> tuple[int, float]:
+    """How many channels of which speed NCCL settles for, given how many fit of each; (0, 0) for none."""
     best, best_speed = 0, 0.0
-    for speed in speeds_gbps:
+    for count, speed in zip(counts, speeds_gbps, strict=True):
         if best and speed / best_speed <= SLOWEST_CHANNEL_SHARE:
             break
-        count = sum(1 for share in shares if share * speed <= 1 + _ROUNDING)
         if count >= least_channels and count * speed > best * best_speed + 1e-9:
             best, best_speed = count, speed
     return best, best_speed
+
+
+def _mixed_count(loads: _Loads, capacity: _Loads) -> int:
+    """How many channels of 1 GB/s fit where each has an order of its own, taken one after another: each time the one that leaves
+    the fullest wire least full, and of those the one that leaves all wires least full. NCCL searches more, and finds hardly more."""
+    either_way = np.concatenate([loads, loads[:, ::-1]]) / capacity
+    used = np.zeros(either_way.shape[1:])
+    for count in range(MOST_CHANNELS):
+        after = used + either_way
+        fullest = after.max(axis=(1, 2))
+        if fullest.min() > 1 + _ROUNDING:
+            return count
+        used = after[np.lexsort(((after**2).sum(axis=(1, 2)), fullest.round(9)))[0]]
+    return MOST_CHANNELS
