@@ -24,8 +24,11 @@ from topology.constants import SLOWEST_CHANNEL_SHARE
 from topology.fabric import Fabric
 from topology.ring_orders import Orders, over_nvlink
 
-MOST_CHANNELS = 16
-"""More channels than any PCIe wire of today divides into. NCCL itself stops at 32."""
+MOST_CHANNELS = 32
+"""Where NCCL stops, for rings and their backward copies together."""
+
+DOUBLED_FROM_GBPS = 25.0
+"""NCCL halves channels of this speed and more. Source: search.cc, ncclTopoDupChannels."""
 
 _Loads = NDArray[np.float64]
 
@@ -59,10 +62,13 @@ def host_channels(
     count, speed = max(found, key=lambda channels: channels[0] * channels[1])
     if not count:
         return None
+    ring_gbps = count * speed
+    if speed >= DOUBLED_FROM_GBPS:
+        count = 2 * count  # at half the speed each: for rings the same, but trees get as many channels
     chains = np.concatenate([_chain_shares(forwards, backwards, capacity, one_way, edge) for edge in range(len(members))])
     fullest = float(chains[:, count - 1].min())
     tree_speed = max((speed for speed in speeds_gbps if fullest * speed <= 1 + _ROUNDING), default=0.0)
-    return HostChannels(count, count * speed, count * tree_speed)
+    return HostChannels(count, ring_gbps, count * tree_speed)
 
 
 _ROUNDING = 1e-6
