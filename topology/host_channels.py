@@ -52,7 +52,6 @@ def host_channels(
     one_way = fabric.ordered_channels and zones > 1
     forwards, backwards, capacity = _edge_loads(fabric, members, order)
     whole = forwards.sum(axis=1), backwards.sum(axis=1)
-    shares = _shares(*whole, capacity, one_way)
     rows = np.unique(_shares(*whole, capacity, one_way).round(9), axis=0)
     found = [_settled(_counts_of(row, speeds_gbps), speeds_gbps, least_channels) for row in rows]
     if zones > 2 and not one_way and not any(over_nvlink(fabric, a, b) for a, b in combinations(members, 2)):
