@@ -13,7 +13,7 @@ from itertools import combinations, permutations
 from topology.constants import MAX_DIRECT_NVLINKS
 from topology.hardware import Gpu, Machine, Nic, TopologyError
 from topology.matrix_text import CLASSES, GPU, PEER_STATES, Row, Table, read_tables
-from topology.products import ProductFacts, facts
+from topology.products import ProductFacts, facts, never_switched
 
 _NVLINKS = re.compile(r"NV(\d{1,4})$")
 _CPU_LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*$")
@@ -218,7 +218,7 @@ def _check_product(product: str | None, known: ProductFacts | None, gpu_names: l
             has = f"has {known.nvlinks}" if known.nvlinks else "has no NVLink"
             raise TopologyError(f"{name} and {other} are joined by NV{counts[i][j]}, but {product} {has}: check the product")
     for i, name in enumerate(gpu_names):
-        if known.nvswitch is False and sum(counts[i]) > known.nvlinks:
+        if never_switched(product) and sum(counts[i]) > known.nvlinks:
             raise TopologyError(
                 f"{name} has {sum(counts[i])} NVLinks, but {product} has {known.nvlinks} and no NVSwitch: check the product"
             )

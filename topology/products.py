@@ -22,8 +22,6 @@ class ProductFacts:
     """Per link and direction, where it differs from the generation's usual figure."""
     architecture: int | None = None
     """Major number of the CUDA compute capability: 6 Pascal, 7 Volta and Turing, 8 Ampere and Ada, 9 Hopper, 10 and 12 Blackwell."""
-    nvswitch: bool | None = None
-    """Whether its boards have NVSwitches; None where some have and some have not, or the name does not tell."""
 
 
 # First match wins. Sources: NVIDIA data sheets (links, PCIe); NVIDIA's list of CUDA GPUs (compute capability); NCCL 2.30.7
@@ -31,29 +29,19 @@ class ProductFacts:
 _PRODUCTS: tuple[tuple[str, ProductFacts], ...] = (
     (r"RTXPRO\d*00", ProductFacts(None, 0, 5, True, None, 12)),
     (r"RTX50[5-9]0", ProductFacts(None, 0, 5, False, None, 12)),
-    (r"GB[23]00|B[23]00", ProductFacts(5, 18, 5, True, None, 10, True)),
-    (r"(H100|H200)NVL|H[128]00PCIE", ProductFacts(4, 18, 5, True, None, 9, False)),
+    (r"GB[23]00|B[23]00", ProductFacts(5, 18, 5, True, None, 10)),
+    (r"H100NVL|H[128]00PCIE|H100$|H200NVL", ProductFacts(4, 18, 5, True, None, 9)),
     (r"H100|H200|H800|H20|GH200", ProductFacts(4, 18, 5, True, None, 9)),
-    (r"A[18]00.*PCIE|A30", ProductFacts(3, 12, 4, True, None, 8, False)),
-    (r"A100|A800", ProductFacts(3, 12, 4, True, None, 8)),
-    (r"A40$|A6000(?!ADA)|A5500|A5000|A4500|RTX3090", ProductFacts(3, 4, 4, True, 12.0, 8, False)),
+    (r"A100|A800|A30", ProductFacts(3, 12, 4, True, None, 8)),
+    (r"A40$|A6000(?!ADA)|A5500|A5000|A4500|RTX3090", ProductFacts(3, 4, 4, True, 12.0, 8)),
     (r"V100", ProductFacts(2, 6, 3, True, None, 7)),
-    (r"P100", ProductFacts(1, 4, 3, True, None, 6, False)),
+    (r"P100", ProductFacts(1, 4, 3, True, None, 6)),
     (r"RTX40[5-9]0", ProductFacts(None, 0, 4, False, None, 8)),
     (r"L40S?|L4\b|L4$|L20|L2$|A10|A16|A2$|A2\b|RTX6000ADA|6000ADA", ProductFacts(None, 0, 4, True, None, 8)),
     (r"T4$", ProductFacts(None, 0, 3, True, None, 7)),
     (r"T4|P4|P40|K80|M60|K520|GTX10|TITANXP", ProductFacts(None, 0, 3, True)),
     (r"RTX20[678]0|QUADRORTX|TITANRTX", ProductFacts(2, 2, 3, None, None, 7)),
 )
-
-
-_LINKED = re.compile(r"SXM|H100.*HBM3|H200$|H20$|H800$|GB[23]00|B[23]00")
-"""Products that are sold only on boards that join them by NVLink. Source: NVIDIA data sheets; names as NVML gives them."""
-
-
-def always_linked(product: str | None) -> bool:
-    """Whether two GPUs of this product in one machine must be joined by NVLink: SXM modules and their like are."""
-    return bool(product) and _LINKED.search(normalise(product or "")) is not None
 
 
 def normalise(product: str) -> str:
@@ -87,3 +75,20 @@ def facts(product: str | None) -> ProductFacts | None:
         if re.search(pattern, name):
             return found
     return None
+
+
+_LINKED = re.compile(r"SXM|H100.*HBM3|H200$|H20$|H800$|GB[23]00|B[23]00")
+"""Products that are sold only on boards that join them by NVLink. Source: NVIDIA data sheets; names as NVML gives them."""
+
+_SWITCHLESS = re.compile(r"P100|A[18]00.*PCIE|A30|A40$|A6000(?!ADA)|A5500|A5000|A4500|RTX3090|H[128]00NVL|H[128]00PCIE")
+"""Products with NVLink that no board joins through NVSwitches: cards with bridges, and P100. Source: NVIDIA data sheets."""
+
+
+def always_linked(product: str | None) -> bool:
+    """Whether two GPUs of this product in one machine must be joined by NVLink: SXM modules and their like are."""
+    return product is not None and _LINKED.search(normalise(product)) is not None
+
+
+def never_switched(product: str | None) -> bool:
+    """Whether the NVLinks of a product are known to pass no NVSwitch."""
+    return product is not None and _SWITCHLESS.search(normalise(product)) is not None
