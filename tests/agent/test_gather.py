@@ -220,9 +220,11 @@ def test_classes_between_gpus_come_from_the_kernel_and_not_from_nvml(
     case: str, word: PciePath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bridges, nodes, pair, across = TREES[case]
-    told = machine_of("l40s")
+    gpus = tuple(replace(gpu, numa_node=max(node, 0)) for gpu, node in zip(machine_of("l40s").gpus, nodes, strict=True))
     words = tuple(tuple(None if i == j else word for j in range(4)) for i in range(4))
-    found = read(monkeypatch, FakeNvml(replace(told, pcie_paths=words)), kernel_of(tmp_path, bridges, nodes)).machine
+    found = read(
+        monkeypatch, FakeNvml(replace(machine_of("l40s"), gpus=gpus, pcie_paths=words)), kernel_of(tmp_path, bridges, nodes)
+    ).machine
     assert (found.pcie_paths[0][1], found.pcie_paths[0][2]) == (pair, across)
     fabric = build_fabric(found)
     assert (fabric.zone[0] == fabric.zone[2]) is (across is not PciePath.SYS)
