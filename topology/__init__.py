@@ -12,6 +12,7 @@ Modules, from the ground up (imports point down this list only):
     matrix_text     the tables of `nvidia-smi topo` in a pasted text
     matrix          those tables -> Machine
     fabric          Machine -> networkx graph; which links a pair's traffic crosses
+    contradictions  what contradicts itself in a machine, and the other machine it could be
     channels        what NCCL's channels make of a wire
     host_channels   the rings and chains that NCCL runs over the host
     ring_orders     which rings through a set there are
