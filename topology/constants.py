@@ -54,6 +54,11 @@ def socket_gbps(cpu_model: str | None) -> float:
     return UNKNOWN_SOCKET_GBPS
 
 
+def knows_cpu(cpu_model: str) -> bool:
+    """Whether the socket link of a CPU model is known."""
+    return any(re.search(pattern, cpu_model.upper()) for pattern, _ in _SOCKET_GBPS)
+
+
 def is_amd(cpu_model: str | None) -> bool:
     """Whether the CPU is told to be an AMD one."""
     return re.search(r"AMD|EPYC|GENOA|MILAN|ROME|TURIN|NAPLES|BERGAMO|THREADRIPPER", (cpu_model or "").upper()) is not None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations, permutations
 
 from topology.constants import MAX_DIRECT_NVLINKS
-from topology.hardware import Gpu, Machine, Nic, TopologyError
+from topology.hardware import Gpu, Machine, Nic, PciePath, TopologyError
 from topology.matrix_text import CLASSES, GPU, PEER_STATES, Row, Table, read_tables
 from topology.products import ProductFacts, facts, never_switched
 
@@ -50,11 +50,12 @@ def parse_capture(text: str, product: str | None = None, memory_bytes: int | Non
     main = next((table for table in matrices if _has_nvlinks(table)), matrices[0])
     order = _devices(main)
     cells = _cells(order, main)
+    gpu_names = [name for name in order if GPU.match(name)]
+    paths = [[CLASSES.get(cell) for cell in row] for row in cells]
     for other in matrices:
         if other is not main:
-            _add_hidden(cells, order, main, other)
-    gpu_names = [name for name in order if GPU.match(name)]
-    _check_possible(gpu_names, cells)
+            _add_hidden(paths, cells, gpu_names, main, other)
+    _check_possible(gpu_names, paths)
     counts = _nvlink_counts(len(gpu_names), cells)
     known = facts(product)
     _check_product(product, known, gpu_names, counts)
@@ -76,12 +77,11 @@ def parse_capture(text: str, product: str | None = None, memory_bytes: int | Non
         for i, name in enumerate(gpu_names)
     )
     nvlinks = tuple(tuple(0 if switched[i] and switched[j] else count for j, count in enumerate(row)) for i, row in enumerate(counts))
-    paths = tuple(tuple(CLASSES.get(cell) if cell else None for cell in row) for row in cells)
     nics = tuple(Nic(name, devices.get(name)) for name in order[len(gpu_names) :])
     peer_to_peer = _peer_to_peer([table for table in tables if table.peers], gpu_names, counts)
     hidden = main.asked == "-mp" and len(gpu_names) > 1
     notes = ("this is `topo -mp`, which leaves NVLinks out: use `topo -m`",) if hidden else ()
-    return Capture(Machine(gpus=gpus, nics=nics, pcie_paths=paths, nvlinks=nvlinks, peer_to_peer=peer_to_peer), notes)
+    return Capture(Machine(gpus, nics, tuple(map(tuple, paths)), nvlinks, peer_to_peer=peer_to_peer), notes)
 
 
 def _direct(counts: list[int]) -> int | None:
@@ -176,37 +176,39 @@ def _cells(order: list[str], table: Table) -> list[list[str]]:
     return whole
 
 
-def _add_hidden(cells: list[list[str]], order: list[str], main: Table, other: Table) -> None:
-    """Check a second matrix of the same machine. It repeats the first, but for NVLinks that `topo -mp` leaves out.
+def _add_hidden(paths: list[list[PciePath | None]], cells: list[list[str]], gpu_names: list[str], main: Table, other: Table) -> None:
+    """Add to `paths` what a second matrix of the same machine tells: it repeats the first, but for the NVLinks that `topo -mp` leaves out.
 
     Raises TopologyError where it differs: the two are of different machines.
     """
-    again = _cells(_devices(other), other)
-    place = {name: i for i, name in enumerate(_devices(other))}
-    for a, b in combinations([name for name in order if GPU.match(name)], 2):
-        first = cells[order.index(a)][order.index(b)]
-        second = again[place[a]][place[b]] if a in place and b in place else "nothing"
-        if first != second and not _NVLINKS.match(first):
+    names = _devices(other)
+    again = _cells(names, other)
+    place = {name: i for i, name in enumerate(names) if GPU.match(name)}
+    if sorted(place) != sorted(gpu_names):
+        raise TopologyError(f"line {other.header_line}: a second matrix has other GPUs; give the matrix of one machine")
+    for (i, a), (j, b) in combinations(enumerate(gpu_names), 2):
+        first, second = cells[i][j], again[place[a]][place[b]]
+        if first == second:
+            continue
+        if not _NVLINKS.match(first) or second not in CLASSES:
             raise TopologyError(
                 f"line {other.header_line}: a second matrix says {second} of {a} and {b}, the one on line {main.header_line} says {first};"
                 " give the matrix of one machine"
             )
-    if len([name for name in place if GPU.match(name)]) != len([name for name in order if GPU.match(name)]):
-        raise TopologyError(f"line {other.header_line}: a second matrix has other GPUs; give the matrix of one machine")
+        paths[i][j] = paths[j][i] = CLASSES[second]
 
 
-def _check_possible(gpu_names: list[str], cells: list[list[str]]) -> None:
+def _check_possible(gpu_names: list[str], paths: list[list[PciePath | None]]) -> None:
     """Raise TopologyError for three GPUs that no PCIe tree can hold: if two pairs are near, the third pair is no farther."""
-    known = {(i, j): CLASSES[cells[i][j]] for i, j in permutations(range(len(gpu_names)), 2) if cells[i][j] in CLASSES}
     for a, b, c in permutations(range(len(gpu_names)), 3):
-        if a < c and {(a, b), (b, c), (a, c)} <= known.keys():
-            near, other, far = known[a, b], known[b, c], known[a, c]
-            if far.distance > max(near.distance, other.distance):
-                first, middle, last = gpu_names[a], gpu_names[b], gpu_names[c]
-                raise TopologyError(
-                    f"{first}, {middle} and {last} fit in no PCIe tree: {first}-{middle} is {near}, {middle}-{last} is {other},"
-                    f" so {first}-{last} cannot be {far}; copy the matrix again"
-                )
+        near, other, far = paths[a][b], paths[b][c], paths[a][c]
+        if a > c or near is None or other is None or far is None or far.distance <= max(near.distance, other.distance):
+            continue
+        first, middle, last = gpu_names[a], gpu_names[b], gpu_names[c]
+        raise TopologyError(
+            f"{first}, {middle} and {last} fit in no PCIe tree: {first}-{middle} is {near}, {middle}-{last} is {other},"
+            f" so {first}-{last} cannot be {far}; copy the matrix again"
+        )
 
 
 def _check_product(product: str | None, known: ProductFacts | None, gpu_names: list[str], counts: list[list[int]]) -> None:

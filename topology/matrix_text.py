@@ -70,7 +70,7 @@ def read_tables(text: str) -> list[Table]:
             number += 1
             continue
         names, trailers, after = header
-        rows, after = _rows(lines, after, names)
+        rows, after = _rows(lines, after, names, len(trailers))
         if rows:
             tables.append(Table(number + 1, names, trailers, rows, asked))
             asked = None
@@ -112,11 +112,11 @@ def _is_device(name: str) -> bool:
     return name not in CLASSES and not _NVLINKS.match(name) and _DEVICE.match(name) is not None
 
 
-def _rows(lines: list[str], start: int, names: tuple[str, ...]) -> tuple[dict[str, Row], int]:
-    """The rows below a header, by name, and the line after the last."""
+def _rows(lines: list[str], start: int, names: tuple[str, ...], trailers: int) -> tuple[dict[str, Row], int]:
+    """The rows below a header, by name, and the line after the last; they end at the next header or command."""
     rows: dict[str, Row] = {}
     number = start
-    while number < len(lines) and (number == start or _header(lines, number) is None):
+    while number < len(lines) and not _COMMAND.search(lines[number]) and _header(lines, number) is None:
         words = lines[number].split()
         if not words or words[0] not in names or (len(words) > 1 and not _is_cell(words[1])):
             if words and GPU.match(words[0]) and len(words) > 1 and _is_cell(words[1]):
@@ -124,7 +124,7 @@ def _rows(lines: list[str], start: int, names: tuple[str, ...]) -> tuple[dict[st
             number += 1
             continue
         line, text, number = number, lines[number], number + 1
-        while len(words) <= len(names) and number < len(lines) and _continues_row(lines[number], names):
+        while len(words) <= len(names) + trailers and number < len(lines) and _continues_row(lines[number], names):
             words, text, number = words + lines[number].split(), f"{text}\t{lines[number].strip()}", number + 1
         name, cells = words[0], words[1 : len(names) + 1]
         if name in rows:

@@ -16,6 +16,7 @@ from extender.decision.components import Resident
 from extender.decision.objects import Node, Taint
 from extender.decision.sharing import Sharing
 from extender.telemetry.conditions import NodeTelemetry, Tuning
+from topology.contradictions import contradictions
 from topology.hardware import Machine
 from topology.platforms import fallback_platform, machine_of
 from topology.products import same_product
@@ -250,6 +251,10 @@ def topology(subject: Subject) -> Check:
     short = _short_of_links(record.machine)
     if short:
         return Check("topology", FAIL, short, "nvidia-smi nvlink -s; fabric manager on NVSwitch boards")
+    doubtful = contradictions(record.machine)
+    if doubtful:
+        remedy = "fabricwise topo show NODE --cluster kube: bandwidths in both readings"
+        return Check("topology", WARN, "; ".join(one.says for one in doubtful), remedy)
     if view.stale_since_seconds is not None:
         return Check("topology", WARN, "the agent has not renewed its status", "is the agent's pod running on the node?")
     return Check("topology", PASS, view.state.note)
