@@ -100,9 +100,9 @@ def _has_nvlinks(table: Table) -> bool:
 
 def _devices(table: Table) -> list[str]:
     """GPUs then NICs of a matrix whose cells are all as they must be."""
-    for name, row in table.rows.items():
-        for column, cell in zip(table.names, row.cells, strict=True):
-            _check_cell(row.line, name, column, cell)
+    for row_name, row in table.rows.items():
+        for column_name, cell in zip(table.names, row.cells, strict=True):
+            _check_cell(row.line, row_name, column_name, cell)
     gpus = [name for name in table.names if GPU.match(name)]
     for name in gpus:
         if name not in table.rows:
