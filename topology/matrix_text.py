@@ -21,7 +21,8 @@ _DEVICE = re.compile(r"(?=.*\d)[A-Za-z][A-Za-z0-9_.:-]*$")
 _NVLINKS = re.compile(r"NV\d+$")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\ufeff\r\u200b]")
 _PREFIX = re.compile(r"^(\s*(>|#+|//|\*)(?=\s|>|GPU|$))+")
-_TRAILERS = re.compile(r"(CPU Affinity|NUMA Affinity|GPU NUMA ID)")
+_TRAILERS = re.compile(r"(CPU\s+Affinity|NUMA\s+Affinity|GPU\s+NUMA\s+ID|NUMA(?=\s*$))")
+_REMARK = re.compile(r"\s*(←|<--?).*$")
 _AFFINITY = re.compile(r"N/A$|[\d,-]+$")
 _COMMAND = re.compile(r"\btopo\s+(-mp?|--matrix|-p2p\s+\w+)")
 MOST_LINES = 5_000
@@ -79,14 +80,15 @@ def read_tables(text: str) -> list[Table]:
 
 
 def _plain(line: str) -> str:
-    """A line without escapes, quotes and comment signs; cells of a Markdown table parted by tabs."""
-    bare = _PREFIX.sub("", _ESCAPES.sub("", line))
+    """A line without escapes, quotes, comment signs and remarks behind an arrow; cells of a Markdown table parted by tabs."""
+    bare = _REMARK.sub("", _PREFIX.sub("", _ESCAPES.sub("", line)))
     return bare.strip().strip("|").replace("|", "\t") if bare.strip().startswith("|") else bare
 
 
 def _header(lines: list[str], number: int) -> tuple[tuple[str, ...], tuple[str, ...], int] | None:
     """Names and affinity columns of a header at a line, and the line after it; None if there is none."""
-    body, *rest = _TRAILERS.split(lines[number])
+    command = _COMMAND.search(lines[number])  # some copies lose the line end behind it
+    body, *rest = _TRAILERS.split(lines[number][command.end() if command else 0 :])
     names = body.split()
     if not names or not GPU.match(names[0]) or not all(map(_is_device, names)):
         return None
@@ -97,7 +99,13 @@ def _header(lines: list[str], number: int) -> tuple[tuple[str, ...], tuple[str, 
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise TopologyError(f"line {number + 1}: column {twice} appears twice")
-    return tuple(names), tuple(word for word in rest if _TRAILERS.match(word)), after
+    return tuple(names), tuple(map(_trailer, filter(_TRAILERS.match, rest))), after
+
+
+def _trailer(words: str) -> str:
+    """The usual name of an affinity column; some copies part its words by more than a blank, or cut it short."""
+    name = " ".join(words.split())
+    return "NUMA Affinity" if name == "NUMA" else name
 
 
 def _continued_header(line: str) -> str | None:

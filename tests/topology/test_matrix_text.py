@@ -125,6 +125,10 @@ FORMS = {
     "a prompt and its command": f"root@host:~# nvidia-smi topo -m\n{PAIRS}root@host:~# \n",
     "wrapped by a terminal": wrapped(44),
     "asked twice": f"{PAIRS}\n{PAIRS}",
+    "header behind its command": f"$ nvidia-smi topo -m   {PAIRS.lstrip()}",
+    "words of a header far apart": PAIRS.replace("CPU Affinity", "CPU    Affinity").replace("NUMA Affinity", "NUMA   Affinity"),
+    "a header cut short": PAIRS.replace("NUMA Affinity", "NUMA"),
+    "remarks behind arrows": PAIRS.replace("\n", "  ← a remark\n"),
 }
 
 
