@@ -20,7 +20,7 @@ from tests.conftest import Served
 from tests.extender.test_cli import run
 from tests.extender.test_telemetry_decisions import looked, machine, reading
 from tests.objects import GPU, node, pod, snapshot
-from topology.hardware import with_gpus
+from topology.hardware import PciePath, with_gpus
 from topology.record import DeviceStatus, TopologyRecord, encode
 
 COMPONENTS = {
@@ -102,6 +102,11 @@ def fewer_links(rack: Rack) -> None:
     rack.machine = with_gpus(rack.machine, switch_links=16)
 
 
+def words_of_a_hypervisor(rack: Rack) -> None:
+    words = tuple(tuple(None if i == j else PciePath.SYS for j in range(8)) for i in range(8))
+    rack.machine = replace(rack.machine, pcie_paths=words)
+
+
 def xid(rack: Rack) -> None:
     rack.looks = [looked(rack.name, STEADY - 10, g4=reading(rack.name, 4, xid=79))]
 
@@ -128,6 +133,7 @@ FAULTS: dict[str, tuple[Callable[[Rack], None], str, str, str]] = {
     "mig-failed": (set_label("mig.config.state", "failed"), "sharing", "fail", "nvidia.com/mig.config.state is failed"),
     "link-dead": (dead_link, "topology", "fail", "NVLinks down: GPU 0: 2"),
     "links-short": (fewer_links, "topology", "fail", "128 NVLinks, a hgx-h100 has 144"),
+    "classes-doubtful": (words_of_a_hypervisor, "topology", "warn", "SYS, the link between NUMA nodes, joins GPU 0 and GPU 1"),
     "agent-quiet": (quiet_agent, "topology", "warn", "the agent has not renewed its status"),
     "exporter-silent": (silent_exporter, "measured", "fail", "stale"),
     "xid-79": (xid, "healthy", "fail", "GPU 4: XID 79"),
