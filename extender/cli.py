@@ -18,7 +18,6 @@ from extender.asking import ask
 from extender.classes_command import classes
 from extender.decision import answers
 from extender.decision.judge import Judge
-from extender.decision.quantities import quantity
 from extender.doctor_command import doctor, node
 from extender.documents import load_documents
 from extender.drawing import draw
@@ -33,9 +32,10 @@ from extender.service import build_service, serve_health, server_for, settle_pro
 from extender.settings import Settings, load_settings
 from extender.sources import connect
 from extender.telemetry_command import telemetry
+from extender.topology_import import gpu_memory_bytes, node_name, warnings
 from extender.web.debug_api import pod_from
 from topology.hardware import Machine, TopologyError, mask_of, with_gpus
-from topology.matrix import parse_matrix
+from topology.matrix import Capture, parse_capture
 from topology.platforms import machine_of, platforms
 from topology.record import TopologyRecord, encode, free_mask
 
@@ -150,7 +150,10 @@ def topo_show(
     if cluster is not None:
         machine, free = _node_machine(what, cluster, kubeconfig)
     elif Path(what).is_file():
-        machine = _matrix(Path(what), product, memory, cpu, pcie_gen, p2p)
+        capture = _capture(Path(what), product, memory)
+        machine = _told(capture.machine, None, None, cpu, pcie_gen, p2p)
+        for note in capture.notes:
+            typer.echo(f"warning: {note}", err=True)
     elif what in platforms():
         machine = _told(machine_of(what), product, memory, cpu, pcie_gen, p2p)
     else:
@@ -198,17 +201,23 @@ def topo_import(
     p2p: P2pOption = None,
 ) -> None:
     """Print a GpuTopology manifest made from a matrix."""
-    machine = _matrix(matrix, product, memory, cpu, pcie_gen, p2p)
+    try:
+        node_name(node)
+    except ValueError as error:
+        raise typer.BadParameter(f"--node: {error}") from error
+    capture = _capture(matrix, product, memory)
+    machine = _told(capture.machine, None, None, cpu, pcie_gen, p2p)
+    for warning in warnings(replace(capture, machine=machine), product, cpu):
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo(yaml.safe_dump(encode(TopologyRecord(node, machine)), sort_keys=False, width=200), nl=False)
 
 
-def _matrix(path: Path, product: str | None, memory: str | None, cpu: str | None, pcie_gen: int | None, p2p: bool | None) -> Machine:
+def _capture(path: Path, product: str | None, memory: str | None) -> Capture:
     memory_bytes = _memory_bytes(memory)
     try:
-        machine = parse_matrix(read_text(path), product, memory_bytes)
+        return parse_capture(read_text(path), product, memory_bytes)
     except TopologyError as error:
         raise TopologyError(f"{path}: {error}") from error
-    return _told(machine, None, None, cpu, pcie_gen, p2p)
 
 
 def _told(machine: Machine, product: str | None, memory: str | None, cpu: str | None, pcie_gen: int | None, p2p: bool | None) -> Machine:
@@ -220,7 +229,7 @@ def _told(machine: Machine, product: str | None, memory: str | None, cpu: str | 
 
 def _memory_bytes(memory: str | None) -> int | None:
     try:
-        return int(quantity(memory)) if memory is not None else None
+        return gpu_memory_bytes(memory) if memory is not None else None
     except ValueError as error:
         raise typer.BadParameter(f"--memory: {error}") from error
 

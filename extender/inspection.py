@@ -7,6 +7,7 @@ from typing import Any
 
 from topology.bandwidth import MESSAGE_MIXES, AllReduce
 from topology.bottleneck import why
+from topology.contradictions import contradictions
 from topology.fabric import assumptions, fabric_name
 from topology.hardware import Machine, TopologyError, mask_of, positions_of
 from topology.placement import Placement, PlacementTable, table_for
@@ -21,9 +22,12 @@ MOST_LISTED = 1 << 16
 def machine_answer(name: str, machine: Machine, free: int | None = None, gpus: tuple[int, ...] | None = None) -> dict[str, Any]:
     """Matrix, best/expected/worst per size over `free` (default: all), and the set `gpus` (indices) if given.
 
-    Raises TopologyError for an index the machine does not have.
+    `bandwidth_gbps` is what rings and multicast carry of very large messages. Where the machine contradicts itself,
+    `bandwidth_range_gbps` of a set is [lowest, highest] over all readings. Raises TopologyError for an index the machine does not have.
     """
     table = table_for(machine)
+    found = contradictions(machine)
+    readings = [table, *(table_for(one.otherwise) for one in found)]
     whole = mask_of(range(len(machine.gpus)))
     free = whole if free is None else free
     answer: dict[str, Any] = {
@@ -33,12 +37,13 @@ def machine_answer(name: str, machine: Machine, free: int | None = None, gpus: t
         "fabric": fabric_name(machine),
         "cpu_model": machine.cpu_model,
         "assumed": list(assumptions(machine, table.fabric)),
+        "contradictions": [one.says for one in found],
         "free": list(machine.indices(free)),
         "pairs": _pairs(machine, table),
-        "sizes": [_size(machine, table, free, size) for size in range(2, free.bit_count() + 1)],
+        "sizes": [_size(machine, readings, free, size) for size in range(2, free.bit_count() + 1)],
     }
     if gpus is not None:
-        answer["set"] = _set(machine, table, mask_of(machine.positions(list(gpus))))
+        answer["set"] = _set(machine, readings, mask_of(machine.positions(list(gpus))))
     return answer
 
 
@@ -51,24 +56,33 @@ def _pairs(machine: Machine, table: PlacementTable) -> list[list[dict[str, Any] 
     return cells
 
 
-def _size(machine: Machine, table: PlacementTable, free: int, size: int) -> dict[str, Any]:
+def _size(machine: Machine, readings: list[PlacementTable], free: int, size: int) -> dict[str, Any]:
+    table = readings[0]
     found = table.extremes(free, size)
     assert found is not None
     outcomes = table.predictor.predict(free, ((size, False),)).outcomes
     expected = sum((table.busbw_gbps(o.taken) or 0.0) * o.probability for o in outcomes)
     return {
         "size": size,
-        "best": _placement(machine, found[0]),
+        "best": _placement(machine, readings, found[0]),
         "expected_bandwidth_gbps": round(expected, 6),
-        "worst": _placement(machine, found[1]),
+        "worst": _placement(machine, readings, found[1]),
     }
 
 
-def _placement(machine: Machine, placement: Placement) -> dict[str, Any]:
-    return {"gpus": list(machine.indices(placement.mask)), "bandwidth_gbps": placement.busbw_gbps}
+def _placement(machine: Machine, readings: list[PlacementTable], placement: Placement) -> dict[str, Any]:
+    known = {"gpus": list(machine.indices(placement.mask)), "bandwidth_gbps": placement.busbw_gbps}
+    return known | _range(readings, placement.mask)
 
 
-def _set(machine: Machine, table: PlacementTable, mask: int) -> dict[str, Any]:
+def _range(readings: list[PlacementTable], mask: int) -> dict[str, Any]:
+    """[lowest, highest] bandwidth of a set over all readings of its machine; empty where there is but one reading."""
+    speeds = [speed for reading in readings if (speed := reading.busbw_gbps(mask)) is not None]
+    return {"bandwidth_range_gbps": [min(speeds), max(speeds)]} if len(readings) > 1 and speeds else {}
+
+
+def _set(machine: Machine, readings: list[PlacementTable], mask: int) -> dict[str, Any]:
+    table = readings[0]
     found = table.all_reduce(mask)
     return {
         "gpus": [machine.gpus[p].index for p in positions_of(mask)],
@@ -77,6 +91,7 @@ def _set(machine: Machine, table: PlacementTable, mask: int) -> dict[str, Any]:
         "effective_gbps": {name: round(found.effective_gbps(mix), 2) for name, mix in MESSAGE_MIXES.items()} if found else {},
         "latency_seconds": found.latency_seconds if found else None,
         "why": list(why(machine, table.fabric, positions_of(mask))),
+        **_range(readings, mask),
     }
 
 
@@ -86,7 +101,8 @@ def sizes_gbps(found: AllReduce) -> dict[str, float]:
 
 
 def all_sets(machine: Machine, most: int = MOST_LISTED) -> list[dict[str, Any]]:
-    """Every set of two or more GPUs, by size then indices, with its bus bandwidth per message size.
+    """Every set of two or more GPUs, by size then indices, with its bus bandwidth per message size and, as `bandwidth_gbps`, what rings
+    and multicast carry of very large messages. Trees count at a message size only, so that a size can exceed it.
 
     Raises TopologyError for a machine that has more than `most` sets.
     """
@@ -101,5 +117,6 @@ def all_sets(machine: Machine, most: int = MOST_LISTED) -> list[dict[str, Any]]:
             assert speed is not None
             if id(speed) not in known:
                 known[id(speed)] = sizes_gbps(speed)
-            found.append({"gpus": sorted(machine.gpus[p].index for p in members), "busbw_gbps": known[id(speed)]})
+            gpus = sorted(machine.gpus[p].index for p in members)
+            found.append({"gpus": gpus, "bandwidth_gbps": speed.busbw_gbps, "busbw_gbps": known[id(speed)]})
     return found

@@ -84,13 +84,20 @@ def _scores(answer: Mapping[str, Any]) -> list[Text]:
 
 def sets(found: Sequence[Mapping[str, Any]]) -> RenderableType:
     """`topo show --all-sets` as a table."""
-    table = Table(title="all-reduce bus bandwidth of every set, GB/s by message size", title_justify="left")
+    table = Table(title="all-reduce bus bandwidth of every set, GB/s: of rings, then by message size", title_justify="left")
     table.add_column("GPUs", no_wrap=True)
+    table.add_column("rings", justify="right", no_wrap=True)
     for size in found[0]["busbw_gbps"] if found else ():
         table.add_column(size, justify="right", no_wrap=True)
     for row in found:
-        table.add_row(gpu_set(row["gpus"]), *(f"{speed:.2f}" for speed in row["busbw_gbps"].values()))
+        table.add_row(gpu_set(row["gpus"]), *(f"{speed:.2f}" for speed in (row["bandwidth_gbps"], *row["busbw_gbps"].values())))
     return table
+
+
+def _ranged(row: Mapping[str, Any]) -> str:
+    """Bandwidth of a set, with its range where its machine contradicts itself."""
+    speed, ends = gbps(row["bandwidth_gbps"]), [gbps(end) for end in row.get("bandwidth_range_gbps", ())]
+    return speed if len(set(ends)) < 2 else f"{speed} ({ends[0]} to {ends[1]})"
 
 
 def topology(answer: Mapping[str, Any]) -> RenderableType:
@@ -102,24 +109,23 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
         matrix.add_column(f"GPU{index}", justify="right", no_wrap=True)
     for index, row in zip(indices, answer["pairs"], strict=True):
         matrix.add_row(f"GPU{index}", *("X" if cell is None else f"{cell['link']}\n{gbps(cell['bandwidth_gbps'])}" for cell in row))
-    sizes = Table(title="all-reduce bus bandwidth per set size, GB/s", title_justify="left")
+    sizes = Table(title="all-reduce bus bandwidth per set size, GB/s of rings; --all-sets has all message sizes", title_justify="left")
     for name in ("GPUs", "best", "a best set", "expected", "worst", "a worst set"):
         sizes.add_column(name, justify="left" if "set" in name else "right")
     for row in answer["sizes"]:
         sizes.add_row(
-            str(row["size"]), gbps(row["best"]["bandwidth_gbps"]), gpu_set(row["best"]["gpus"]), gbps(row["expected_bandwidth_gbps"]),
-            gbps(row["worst"]["bandwidth_gbps"]), gpu_set(row["worst"]["gpus"]),
+            str(row["size"]), _ranged(row["best"]), gpu_set(row["best"]["gpus"]), gbps(row["expected_bandwidth_gbps"]),
+            _ranged(row["worst"]), gpu_set(row["worst"]["gpus"]),
         )  # fmt: skip
     parts: list[RenderableType] = [matrix, sizes]
     if answer["assumed"]:
         parts.append(Text(f"assumed, for nothing told: {'; '.join(answer['assumed'])}", style="yellow"))
+    parts += [Text(f"contradiction: {says}", style="yellow") for says in answer["contradictions"]]
     chosen = answer.get("set")
     if chosen:
         latency = chosen["latency_seconds"]
         figures = (
-            "a single GPU: no communication"
-            if latency is None
-            else f"{gbps(chosen['bandwidth_gbps'])} GB/s, latency {latency * 1e6:.1f} us"
+            "a single GPU: no communication" if latency is None else f"{_ranged(chosen)} GB/s of rings, latency {latency * 1e6:.1f} us"
         )
         parts.append(Text(f"{gpu_set(chosen['gpus'])}: {figures}", style="bold"))
         if chosen["busbw_gbps"]:

@@ -68,7 +68,8 @@ def full_manifest() -> dict[str, Any]:
     manifest["spec"] |= {"driverVersion": "570.1", "cudaVersion": "12.8", "peerToPeer": True, "cpuModel": "Intel", "product": "Tesla T4"}
     manifest["spec"]["nics"] = []
     manifest["spec"]["gpus"][0] |= {
-        "uuid": "GPU-0", "memoryBytes": 1 << 34, "pciBusId": "0000:01:00.0", "numaNode": 0, "cpuAffinity": "0-7", "migEnabled": False,
+        "uuid": "GPU-0", "memoryBytes": 1 << 34, "pciBusId": "0000:01:00.0", "numaNode": 0, "cpuAffinity": "0-7",
+        "numaAffinity": "0-1", "migEnabled": False,
         "pcieGeneration": 3, "pcieWidth": 16, "nvlinkGeneration": 1, "switchLinks": 0, "deadLinks": 0, "computeCapability": "7.5",
         "eccEnabled": True, "persistenceMode": True, "oneSidedLinks": 0,
         "migInstances": [{"uuid": "MIG-0", "profile": "1g.5gb", "memoryBytes": 1 << 32}],

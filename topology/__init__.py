@@ -8,9 +8,13 @@ Modules, from the ground up (imports point down this list only):
     hardware        the frozen facts: Gpu, Nic, Machine
     constants       GB/s of every kind of link, speeds and latencies, each with its source
     products        what a product name alone tells
-    matrix          `nvidia-smi topo -m` text -> Machine
+    host_zones      which devices hang on which CPU
+    matrix_text     the tables of `nvidia-smi topo` in a pasted text
+    matrix          those tables -> Machine
     fabric          Machine -> networkx graph; which links a pair's traffic crosses
+    contradictions  what contradicts itself in a machine, and the other machine it could be
     channels        what NCCL's channels make of a wire
+    host_channels   the rings and chains that NCCL runs over the host
     ring_orders     which rings through a set there are
     linear_programme  the packings' optimum
     rings           the best packing of rings through a set

@@ -20,10 +20,10 @@ from functools import cached_property
 from math import exp, log
 
 from topology import constants
-from topology.channels import channelled_gbps
 from topology.constants import Protocol
 from topology.detours import pack_detours
 from topology.fabric import Fabric
+from topology.host_channels import HostChannels
 from topology.ring_orders import rings_through
 from topology.rings import Packing, Path, pack_host, pack_own
 from topology.trees import TREE_CHANNELS, second_channel, tree_gbps
@@ -46,15 +46,24 @@ MESSAGE_MIXES: Mapping[str, Mapping[int, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Tree:
+    """Tree channels, which inside a node are chains."""
+
+    channels: int
+    gbps: float
+    """What all channels together carry."""
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
-    """What a set can do where NCCL finds a second channel for it; see `trees`."""
+    """What a set can do where NCCL looks for a second channel for it; see `trees`."""
 
     chance: float
     """Probability that it does."""
     ring_gbps: float
-    """Bus bandwidth of rings in two channels."""
-    tree_gbps: float | None
-    """Both tree channels together; None where there is no tree."""
+    """Bus bandwidth of rings in two channels or more."""
+    tree: Tree | None
+    """None where there is no tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,7 @@ class Way:
 
     path: Path
     ring_gbps: float
+    tree: Tree | None = None
     split: Split | None = None
 
 
@@ -122,13 +132,15 @@ class AllReduce:
         return 2 * (self.size - 1) / self.size
 
     def _way_seconds(self, way: Way, message_bytes: float) -> float:
-        ring = self._ring_seconds(way.path, way.ring_gbps, message_bytes)
+        usual = self._either_seconds(way.path, way.ring_gbps, way.tree, message_bytes)
         if way.split is None:
-            return ring
-        best = min(ring, self._ring_seconds(way.path, way.split.ring_gbps, message_bytes))
-        if way.split.tree_gbps is not None:
-            best = min(best, self._tree_seconds(way.split.tree_gbps, message_bytes, way.path is Path.NVLINK))
-        return (1 - way.split.chance) * ring + way.split.chance * best
+            return usual
+        split = min(usual, self._either_seconds(way.path, way.split.ring_gbps, way.split.tree, message_bytes))
+        return (1 - way.split.chance) * usual + way.split.chance * split
+
+    def _either_seconds(self, path: Path, ring_gbps: float, tree: Tree | None, message_bytes: float) -> float:
+        ring = self._ring_seconds(path, ring_gbps, message_bytes)
+        return ring if tree is None else min(ring, self._tree_seconds(tree, message_bytes, path is Path.NVLINK))
 
     def _ring_seconds(self, path: Path, gbps: float, message_bytes: float) -> float:
         linked = path is Path.NVLINK  # a detour's hop costs what one over PCIe does (NCCL tuning.cc: typeIntra)
@@ -141,11 +153,12 @@ class AllReduce:
             or (path is not Path.HOST and self.architecture >= protocol.nvlink_from_architecture)
         )
 
-    def _tree_seconds(self, gbps: float, message_bytes: float, linked: bool) -> float:
+    def _tree_seconds(self, tree: Tree, message_bytes: float, linked: bool) -> float:
         """Up and down: the data cross every wire twice, whatever n is. Source: NCCL tuning.cc."""
         protocol = constants.TREE_PROTOCOL
         step = min(max(int(message_bytes / 64).bit_length() - 1, 0), len(constants.TREE_SHARE) - 1)
-        carried = min(gbps * protocol.efficiency, TREE_CHANNELS * constants.TREE_CHANNEL_GBPS) * constants.TREE_SHARE[step]
+        most = tree.channels * constants.tree_channel_gbps(self.architecture)
+        carried = min(tree.gbps * protocol.efficiency, most) * constants.TREE_SHARE[step]
         return _latency_seconds(protocol, self.size, linked) + 2 * message_bytes / 1e9 / carried
 
 
@@ -169,22 +182,29 @@ def packings(fabric: Fabric, members: tuple[int, ...]) -> tuple[Packing, ...]:
 def reduced(fabric: Fabric, members: tuple[int, ...], packed: tuple[Packing, ...]) -> AllReduce:
     """The performance that given packings come to."""
     architecture = _architecture(fabric, members)
+    best = max(packed, key=lambda packing: packing.ring_gbps)  # the first of equals: NCCL prefers the nearer class of path
     return AllReduce(
         size=len(members),
-        ways=tuple(_way(fabric, members, packing, architecture) for packing in packed),
+        ways=tuple(_way(fabric, members, packing, architecture, packing is best) for packing in packed),
         nvls_gbps=_nvls_gbps(fabric, members),
         architecture=constants.UNKNOWN_ARCHITECTURE if architecture is None else architecture,
     )
 
 
-def _way(fabric: Fabric, members: tuple[int, ...], packing: Packing, architecture: int | None) -> Way:
+def _way(fabric: Fabric, members: tuple[int, ...], packing: Packing, architecture: int | None, best: bool) -> Way:
+    """One way; `best` says that its rings are the set's fastest, which are the ones that NCCL gives as many trees."""
     chance, speeds = second_channel(fabric, members, packing.path), constants.channel_gbps(architecture)
-    if not chance:
-        return Way(packing.path, packing.ring_gbps)
-    ring = packing.ring_gbps
-    if packing.path is Path.HOST:
-        ring = max(ring, channelled_gbps(packing.wire_gbps, speeds, TREE_CHANNELS))
-    return Way(packing.path, packing.ring_gbps, Split(chance, ring, tree_gbps(fabric, members, packing.path, speeds)))
+    if packing.path is not Path.HOST:
+        carried = tree_gbps(fabric, members, speeds) if chance else None
+        tree = Tree(TREE_CHANNELS, carried) if carried is not None else None
+        return Way(packing.path, packing.ring_gbps, None, Split(chance, packing.ring_gbps, tree) if chance else None)
+    two = packing.two_channels
+    split = Split(chance, two.ring_gbps, _tree(two)) if chance and two else None
+    return Way(packing.path, packing.ring_gbps, _tree(packing.channels) if best else None, split)
+
+
+def _tree(channels: HostChannels | None) -> Tree | None:
+    return Tree(channels.count, channels.tree_gbps) if channels and channels.tree_gbps else None
 
 
 def _architecture(fabric: Fabric, members: tuple[int, ...]) -> int | None:

@@ -28,8 +28,8 @@ def why(machine: Machine, fabric: Fabric, members: tuple[int, ...]) -> tuple[str
         said.append(f"full: the NVSwitch ports of {len(ports)} GPUs, {ports[0].capacity_gbps:g} GB/s per direction")
     if best.wire_gbps > best.ring_gbps * 1.005:
         said.append(f"the wires could carry {best.wire_gbps:g} GB/s; channels of equal speed make {best.ring_gbps:g} of them")
-    tree = max((way.split.tree_gbps or 0.0 for way in found.ways if way.path is best.path and way.split), default=0.0)
-    if tree > 1.5 * best.ring_gbps:
+    trees = [tree for way in found.ways if way.path is best.path for tree in (way.tree, way.split.tree if way.split else None)]
+    if max((tree.gbps for tree in trees if tree), default=0.0) > 1.5 * best.ring_gbps:
         said.append("a tree crosses the slow cut once only, and is faster than the ring for large messages")
     if found.nvls_gbps is not None:
         said.append(f"NVSwitch multicast gives {found.nvls_gbps:g} GB/s, rings {found.ring_gbps:g}")

@@ -54,6 +54,11 @@ def socket_gbps(cpu_model: str | None) -> float:
     return UNKNOWN_SOCKET_GBPS
 
 
+def knows_cpu(cpu_model: str) -> bool:
+    """Whether the socket link of a CPU model is known."""
+    return any(re.search(pattern, cpu_model.upper()) for pattern, _ in _SOCKET_GBPS)
+
+
 def is_amd(cpu_model: str | None) -> bool:
     """Whether the CPU is told to be an AMD one."""
     return re.search(r"AMD|EPYC|GENOA|MILAN|ROME|TURIN|NAPLES|BERGAMO|THREADRIPPER", (cpu_model or "").upper()) is not None
@@ -116,8 +121,14 @@ RING_PROTOCOLS = (
 TREE_PROTOCOL = Protocol("Simple", 8.4e-6, 4.0e-6, 4.0e-6, 0.92, {})
 """Of the trees only the simple protocol ever wins inside a node. Source: NCCL tuning.cc."""
 
-TREE_CHANNEL_GBPS = 26.5
-"""Most that one tree channel carries, of 0.92 efficiency. Source: NCCL tuning.cc (Volta; later ones 24 to 38.7)."""
+TREE_CHANNEL_GBPS = {0: 26.5, 8: 24.0, 9: 38.7, 10: 70.0}
+"""Most that one tree channel carries, of 0.92 efficiency, by the least GPU architecture it is for. Source: NCCL tuning.cc."""
+
+
+def tree_channel_gbps(architecture: int) -> float:
+    """The most that one tree channel carries on a GPU architecture."""
+    return TREE_CHANNEL_GBPS[max(least for least in TREE_CHANNEL_GBPS if least <= architecture)]
+
 
 TREE_SHARE = (0.9,) * 7 + (0.8, 0.7, 0.6, 0.6, 0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.7, 0.7, 0.8, 0.9, 0.9)
 """What NCCL takes off trees by message size, one step per doubling from 64 bytes on. Source: tuning.cc, simple protocol."""

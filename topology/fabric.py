@@ -1,9 +1,9 @@
 """Machine -> graph of GPUs, NICs, switches, host bridges and sockets; and what a pair's traffic crosses.
 
-A PCIe tree is not printed anywhere; it is read off the path classes. PIX groups hang under one
-switch, PXB groups under a switch of switches, NODE (and PHB) groups under one NUMA node. Where
-NVLink hides a pair's class it is bounded by what both ends share with a NIC or a third GPU, and
-failing that by their NUMA nodes: an inference of this module, which `Machine` itself never holds.
+A PCIe tree is not printed anywhere; it is read off NUMA affinity and path classes. PIX groups hang under one switch, PXB
+groups under a switch of switches, both under one host zone: see `host_zones`. Where NVLink hides a pair's class it is bounded
+by what both ends share with a NIC or a third GPU, and failing that by their zones: an inference of this module, which `Machine`
+itself never holds.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ import networkx as nx
 
 from topology import constants
 from topology.hardware import Gpu, Machine, PciePath
+from topology.host_zones import host_zones
 from topology.products import ProductFacts, facts
 
 _UNKNOWN = 9
 
 Route = tuple[tuple[str, float], ...]
 """Wires that the traffic of a pair crosses, each with how often one direction of it is used."""
+
+Sent = tuple[tuple[str, float, float], ...]
+"""Wires that what one GPU sends to another crosses, each with how often in its first and in its second direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +40,20 @@ class Fabric:
     routes: dict[tuple[int, int], Route]
     """By a pair's best class of link: NVLink where it has some, else PCIe."""
     pcie_routes: dict[tuple[int, int], Route]
+    pcie_sent: dict[tuple[int, int], Sent]
+    """What the first GPU of a pair sends to the second over PCIe; both directions together are the pair's `pcie_routes`."""
     link_class: dict[tuple[int, int], str]
     """Per pair: `NVSwitch`, `NV#`, or the PCIe class (known or inferred)."""
     distance: tuple[tuple[int, ...], ...]
-    """PCIe distance per pair, 1 (PIX) .. 5 (SYS), 0 on the diagonal; inferred where hidden."""
+    """PCIe distance per pair as nvidia-smi names it, 1 (PIX) .. 5 (SYS), 0 on the diagonal; inferred where hidden. Bandwidth
+    follows `zone` where the two disagree."""
     graph: nx.Graph[str]
     generation: tuple[int | None, ...]
     """NVLink generation per GPU, from the product where it was not reported; None = unknown or none."""
     architecture: tuple[int | None, ...]
     """GPU architecture (major compute capability) per GPU, from the product; None = unknown."""
     zone: tuple[str, ...]
-    """NUMA zone per GPU."""
+    """Host zone per GPU; see `host_zones`."""
     ordered_channels: bool
     """Whether NCCL keeps every channel across the sockets in one order of GPUs: it does on AMD. Source: NCCL search.cc."""
     switch_links: tuple[int, ...]
@@ -56,16 +63,26 @@ class Fabric:
         """What positions a < b use where a ring as a whole cannot keep to NVLink: their NVLinks unless PCIe is wider."""
         return max(self.routes[a, b], self.pcie_routes[a, b], key=self._alone_gbps)
 
+    def host_sent(self, a: int, b: int) -> Sent:
+        """What position a < b sends to b along `host_route`. A wire's first direction is away from a GPU, up from a switch, and
+        from the end that is named first."""
+        if self.host_route(a, b) == self.pcie_routes[a, b]:
+            return self.pcie_sent[a, b]
+        wires = [wire for wire, _ in self.routes[a, b]]
+        return ((wires[0], 1.0, 0.0),) if len(wires) == 1 else ((wires[0], 1.0, 0.0), (wires[1], 0.0, 1.0))
+
     def _alone_gbps(self, route: Route) -> float:
         return min(self.capacity_gbps[wire] / times for wire, times in route)
 
 
 def build_fabric(machine: Machine) -> Fabric:
     """Derive the fabric of a machine. Pure; a machine without GPUs gives an empty fabric."""
-    distance = pcie_distances(machine)
+    zones = host_zones(machine)
+    distance = pcie_distances(machine, zones)
     count = len(machine.gpus)
-    tree = _Tree(machine, distance)
-    pcie_routes = {(a, b): tree.route(a, b) for a, b in combinations(range(count), 2)}
+    tree = _Tree(machine, distance, zones)
+    pcie_sent = {(a, b): tree.sent(a, b) for a, b in combinations(range(count), 2)}
+    pcie_routes = {pair: tuple((wire, there + back) for wire, there, back in sent) for pair, sent in pcie_sent.items()}
     routes: dict[tuple[int, int], Route] = {}
     classes: dict[tuple[int, int], str] = {}
     for a, b in combinations(range(count), 2):
@@ -84,6 +101,7 @@ def build_fabric(machine: Machine) -> Fabric:
         capacity_gbps=capacity,
         routes=routes,
         pcie_routes=pcie_routes,
+        pcie_sent=pcie_sent,
         link_class=classes,
         distance=square,
         graph=_graph(machine, tree, capacity),
@@ -102,8 +120,8 @@ def _architecture(gpu: Gpu, known: ProductFacts | None) -> int | None:
     return int(major) if major.isdigit() else known.architecture if known else None
 
 
-def pcie_distances(machine: Machine) -> list[list[int]]:
-    """PCIe distances over GPUs then NICs, hidden ones inferred; 0 on the diagonal."""
+def pcie_distances(machine: Machine, zones: tuple[int, ...]) -> list[list[int]]:
+    """PCIe distances over GPUs then NICs, hidden ones inferred; 0 on the diagonal. `zones` is the host zone per device."""
     total, gpus = len(machine.gpus) + len(machine.nics), len(machine.gpus)
     known = [[machine.pcie_paths[i][j] for j in range(total)] for i in range(total)]
     found = [[0 if i == j else (path.distance if (path := known[i][j]) else _UNKNOWN) for j in range(total)] for i in range(total)]
@@ -115,22 +133,12 @@ def pcie_distances(machine: Machine) -> list[list[int]]:
                 guess[i][j] = guess[j][i] = via
     for i, j in combinations(range(gpus), 2):
         if found[i][j] == _UNKNOWN:
-            near = _same_numa(machine, i, j)
-            if near is False:
+            if zones[i] != zones[j]:
                 guess[i][j] = guess[j][i] = PciePath.SYS.distance
-            elif guess[i][j] >= PciePath.SYS.distance and near is not None:
+            elif guess[i][j] >= PciePath.SYS.distance:
                 guess[i][j] = guess[j][i] = PciePath.NODE.distance
     worst = PciePath.SYS.distance
     return [[min(cell, worst) for cell in row] for row in guess]
-
-
-def _same_numa(machine: Machine, a: int, b: int) -> bool | None:
-    left, right = machine.gpus[a], machine.gpus[b]
-    if left.numa_node is not None and right.numa_node is not None:
-        return left.numa_node == right.numa_node
-    if left.cpu_affinity and right.cpu_affinity:
-        return left.cpu_affinity == right.cpu_affinity
-    return None
 
 
 def groups(distance: list[list[int]], most: int, members: int) -> list[tuple[int, ...]]:
@@ -142,9 +150,9 @@ def groups(distance: list[list[int]], most: int, members: int) -> list[tuple[int
 
 
 class _Tree:
-    """The PCIe tree of one machine: which switch, which NUMA zone, what the wires carry."""
+    """The PCIe tree of one machine: which switch, which host zone, what the wires carry."""
 
-    def __init__(self, machine: Machine, distance: list[list[int]]) -> None:
+    def __init__(self, machine: Machine, distance: list[list[int]], zones: tuple[int, ...]) -> None:
         self.machine, self.distance = machine, distance
         self.gpus, self.total = len(machine.gpus), len(distance)
         known = facts(machine.gpus[0].product) if machine.gpus else None
@@ -153,7 +161,7 @@ class _Tree:
         self.penalty = constants.host_bridge_penalty(machine.cpu_model)
         self.leaf = self._level(PciePath.PIX.distance)
         self.upper = self._level(PciePath.PXB.distance)
-        self.zone = {i: f"NUMA zone {n}" for n, part in enumerate(groups(distance, PciePath.NODE.distance, self.total)) for i in part}
+        self.zone = {i: f"NUMA zone {n}" for i, n in enumerate(zones)}
         self.capacity_gbps = self._capacity()
 
     def _level(self, most: int) -> dict[int, str]:
@@ -190,27 +198,25 @@ class _Tree:
             capacity[f"socket link {a} - {b}"] = constants.socket_gbps(self.machine.cpu_model)
         return capacity
 
-    def route(self, a: int, b: int) -> Route:
-        """What a<->b crosses over PCIe. Without peer-to-peer, everything goes up to host memory and back.
+    def sent(self, a: int, b: int) -> Sent:
+        """What a < b sends to b over PCIe. Without peer-to-peer, everything goes up to host memory and back.
 
-        The host bridge's price is paid inside a socket only. Source: NCCL search.cc, followPath.
+        The host bridge's price is paid inside a zone only. Source: NCCL search.cc, followPath.
         """
         above_a, above_b = self.uplinks(a), self.uplinks(b)
         shared = set(above_a) & set(above_b)
         direct = bool(shared) and self.peer_to_peer
-        if direct:
-            crossed = [switch for switch in above_a + above_b if switch not in shared]
-        else:
-            crossed = above_a + above_b
         across = self.zone[a] != self.zone[b]
         price = 1.0 if direct or across else self.penalty
-        uses: dict[str, float] = {f"PCIe lanes of GPU {a}": price, f"PCIe lanes of GPU {b}": price}
-        for switch in crossed:
-            uses[f"uplink of {switch}"] = uses.get(f"uplink of {switch}", 0.0) + price
+        uses: dict[str, list[float]] = {f"PCIe lanes of GPU {a}": [price, 0.0], f"PCIe lanes of GPU {b}": [0.0, price]}
+        for direction, above in enumerate((above_a, above_b)):
+            for switch in above:
+                if not direct or switch not in shared:
+                    uses.setdefault(f"uplink of {switch}", [0.0, 0.0])[direction] += price
         if across:
             first, second = sorted((self.zone[a], self.zone[b]))
-            uses[f"socket link {first} - {second}"] = 1.0
-        return tuple(uses.items())
+            uses[f"socket link {first} - {second}"] = [1.0, 0.0] if first == self.zone[a] else [0.0, 1.0]
+        return tuple((wire, there, back) for wire, (there, back) in uses.items())
 
 
 def _nvlink_capacity(machine: Machine) -> dict[str, float]:

@@ -55,8 +55,11 @@ class Gpu:
     memory_bytes: int | None = None
     pci_bus_id: str | None = None
     numa_node: int | None = None
+    """The one NUMA node of the host that the GPU hangs on."""
     cpu_affinity: str | None = None
     """Linux cpulist, such as `0-31,64-95`."""
+    numa_affinity: str | None = None
+    """Near NUMA nodes as a Linux list where they are several, such as `0-1`; empty where the kernel is known to name none."""
     mig_enabled: bool | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None

@@ -258,6 +258,7 @@ def shape(machine: Machine) -> Machine:
             product=gpu.product,
             numa_node=gpu.numa_node,
             cpu_affinity=gpu.cpu_affinity,
+            numa_affinity=gpu.numa_affinity,
             mig_enabled=gpu.mig_enabled or None,
             pcie_generation=gpu.pcie_generation,
             pcie_width=gpu.pcie_width,
@@ -267,7 +268,7 @@ def shape(machine: Machine) -> Machine:
         )
         for position, gpu in enumerate(machine.gpus)
     )
-    nics = tuple(Nic(str(place)) for place in range(len(machine.nics)))
+    nics = tuple(Nic(str(place), numa_node=nic.numa_node) for place, nic in enumerate(machine.nics))
     return Machine(gpus, nics, machine.pcie_paths, machine.nvlinks, machine.cpu_model, machine.peer_to_peer)
 
 

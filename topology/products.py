@@ -83,3 +83,20 @@ def facts(product: str | None) -> ProductFacts | None:
         if re.search(pattern, name):
             return found
     return None
+
+
+_LINKED = re.compile(r"SXM|H100.*HBM3|H200$|H20$|H800$|GB[23]00|B[23]00")
+"""Products that are sold only on boards that join them by NVLink. Source: NVIDIA data sheets; names as NVML gives them."""
+
+_SWITCHLESS = re.compile(r"P100|A[18]00.*PCIE|A30|A40$|A6000(?!ADA)|A5500|A5000|A4500|RTX3090|H[128]00NVL|H[128]00PCIE")
+"""Products with NVLink that no board joins through NVSwitches: cards with bridges, and P100. Source: NVIDIA data sheets."""
+
+
+def always_linked(product: str | None) -> bool:
+    """Whether two GPUs of this product in one machine must be joined by NVLink: SXM modules and their like are."""
+    return product is not None and _LINKED.search(normalise(product)) is not None
+
+
+def never_switched(product: str | None) -> bool:
+    """Whether the NVLinks of a product are known to pass no NVSwitch."""
+    return product is not None and _SWITCHLESS.search(normalise(product)) is not None

@@ -152,6 +152,7 @@ class _WireGpu(_Wire, frozen=True):
     pci_bus_id: _Name | None = None
     numa_node: _Numa | None = None
     cpu_affinity: _CpuList | None = None
+    numa_affinity: _CpuList | None = None
     mig_enabled: bool | None = None
     pcie_generation: _Generation | None = None
     pcie_width: _Width | None = None

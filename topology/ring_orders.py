@@ -71,8 +71,8 @@ def drawn_rings(fabric: Fabric, members: tuple[int, ...]) -> Orders:
     return np.array(rings, dtype=np.intp)
 
 
-def _nearness(fabric: Fabric, a: int, b: int) -> tuple[bool, float, int]:
+def _nearness(fabric: Fabric, a: int, b: int) -> tuple[bool, float, bool, int]:
     pair = (min(a, b), max(a, b))
     linked = over_nvlink(fabric, a, b)
     slow = min(fabric.capacity_gbps[wire] for wire, _ in fabric.routes[pair])
-    return (not linked, -slow if linked else 0.0, fabric.distance[a][b])
+    return (not linked, -slow if linked else 0.0, fabric.zone[a] != fabric.zone[b], fabric.distance[a][b])

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from topology.channels import channelled_gbps
 from topology.fabric import Fabric, Route
+from topology.host_channels import HostChannels, host_channels
 from topology.linear_programme import maximise
 from topology.ring_orders import Orders, keeping_to, over_nvlink
 
@@ -62,6 +63,10 @@ class Packing:
     wire_gbps: float
     """What the wires could carry: never less than `ring_gbps`."""
     full: tuple[FullWire, ...]
+    channels: HostChannels | None = None
+    """Over the host: what NCCL runs."""
+    two_channels: HostChannels | None = None
+    """Over the host: what NCCL runs where it looks for two channels at least."""
 
 
 def pack_own(fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gbps: tuple[float, ...]) -> Packing | None:
@@ -78,7 +83,12 @@ def pack_host(fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gb
         return None
     host = {(i, j): fabric.host_route(members[i], members[j]) for i, j in combinations(range(len(members)), 2)}
     others = order[~keeping_to(order, [pair for pair, route in linked.items() if host[pair] == route])]
-    return _packing(Path.HOST, offer(fabric, others, host), speeds_gbps) if len(others) else None
+    if not len(others):
+        return None
+    rate, full = pack(offer(fabric, others, host))
+    wire = round(2 * rate, 6)
+    one, two = (host_channels(fabric, members, others, speeds_gbps, least) for least in (1, 2))
+    return Packing(Path.HOST, round(one.ring_gbps, 6) if one else wire, wire, full, one, two)
 
 
 def _linked(fabric: Fabric, members: tuple[int, ...]) -> dict[tuple[int, int], Route]:
@@ -89,7 +99,7 @@ def _linked(fabric: Fabric, members: tuple[int, ...]) -> dict[tuple[int, int], R
 def _packing(path: Path, rings: Rings, speeds_gbps: tuple[float, ...]) -> Packing:
     rate, full = pack(rings)
     wire = round(2 * rate, 6)
-    return Packing(path, round(_channelled(path, rings, wire, speeds_gbps), 6), wire, full)
+    return Packing(path, round(_channelled(rings, wire, speeds_gbps), 6), wire, full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +130,16 @@ def full_wires(rings: Rings, which: NDArray[np.bool_], crossings: NDArray[np.flo
     )
 
 
-def _channelled(path: Path, rings: Rings, wire_gbps: float, speeds_gbps: tuple[float, ...]) -> float:
+def _channelled(rings: Rings, wire_gbps: float, speeds_gbps: tuple[float, ...]) -> float:
     """What channels of equal speed make of a packing.
 
-    Over the host some wire is common to all rings, and channels are cut out of that one. So they are where all rings load
-    the wires alike; a ring that crosses its wire just once leaves it free in the other direction, for as many channels
-    again. In meshes of several kinds of ring the channels are whole NVLinks already.
+    Where all rings load the wires alike, channels are cut out of the wire that is full; a ring that crosses it just once leaves
+    it free in the other direction, for as many channels again. In meshes of several kinds of ring the channels are whole NVLinks
+    already. Channels over the host: see `host_channels`.
     """
-    if path is not Path.HOST and len(rings.uses) > 1:
+    if len(rings.uses) > 1:
         return wire_gbps
-    once = path is not Path.HOST and float(rings.uses[0].max()) <= 1.0
+    once = float(rings.uses[0].max()) <= 1.0
     return 2 * channelled_gbps(wire_gbps / 2, speeds_gbps) if once else channelled_gbps(wire_gbps, speeds_gbps)
 
 

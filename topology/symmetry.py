@@ -1,7 +1,8 @@
 """What is alike in a machine: pairs, GPUs, sets, and whole machines whose GPUs are merely numbered otherwise.
 
-A *look* is all that tells one pair of GPUs from another: link class, PCIe distance, capacities of the wires between. Which
-wires two pairs share follows from the looks, because PCIe trees are read off distances and NVLinks belong to one pair.
+A *look* is all that tells one pair of GPUs from another: link class, PCIe distance, whether both are in one host zone, capacities
+of the wires between. Which wires two pairs share follows from the looks, because PCIe trees are read off distances and zones, and
+NVLinks belong to one pair.
 Two GPUs are *twins* if swapping them changes no look. Eight GPUs on one switched board are all twins; so are the GPUs
 under one PCIe switch.
 """
@@ -48,7 +49,7 @@ def _gpu_look(fabric: Fabric, a: int) -> str:
 
 def _pair_look(fabric: Fabric, a: int, b: int) -> str:
     crossed = [_crossed(fabric, route) for route in (fabric.routes[a, b], fabric.pcie_routes[a, b])]
-    return f"pair {fabric.link_class[a, b]} {fabric.distance[a][b]} {crossed}"
+    return f"pair {fabric.link_class[a, b]} {fabric.distance[a][b]} {fabric.zone[a] == fabric.zone[b]} {crossed}"
 
 
 def _crossed(fabric: Fabric, route: Route) -> list[tuple[float, float]]:

@@ -53,10 +53,9 @@ def second_channel(fabric: Fabric, members: tuple[int, ...], path: Path) -> floa
     return TREE_CHANCE if pairs_in_two_zones(fabric, members) else 0.0
 
 
-def tree_gbps(fabric: Fabric, members: tuple[int, ...], path: Path, speeds_gbps: tuple[float, ...]) -> float | None:
-    """What two tree channels over one class of path carry together: one chain, there and back. None where there is none."""
-    across = len({fabric.zone[member] for member in members}) > 1
-    chains = None if path is Path.HOST and across and fabric.ordered_channels else _chains(fabric, members, path)
+def tree_gbps(fabric: Fabric, members: tuple[int, ...], speeds_gbps: tuple[float, ...]) -> float | None:
+    """What two tree channels over NVLink carry together: one chain, there and back. None where there is no such chain."""
+    chains = _chains(fabric, members)
     if chains is None:
         return None
     both_ways = _widest(chains, chains.uses)
@@ -64,14 +63,11 @@ def tree_gbps(fabric: Fabric, members: tuple[int, ...], path: Path, speeds_gbps:
     return round(TREE_CHANNELS * min(both_ways, channelled_gbps(one_way, speeds_gbps)), 6)
 
 
-def _chains(fabric: Fabric, members: tuple[int, ...], path: Path) -> Rings | None:
-    """Every chain of the class: what edges of a chain put on the wires, once in each direction."""
+def _chains(fabric: Fabric, members: tuple[int, ...]) -> Rings | None:
+    """Every chain over NVLink: what edges of a chain put on the wires, once in each direction."""
     size = len(members)
-    if path is Path.HOST:
-        routes = {(i, j): fabric.host_route(members[i], members[j]) for i, j in combinations(range(size), 2)}
-    else:
-        linked_pairs = [(i, j) for i, j in combinations(range(size), 2) if over_nvlink(fabric, members[i], members[j])]
-        routes = {(i, j): fabric.routes[members[i], members[j]] for i, j in linked_pairs}
+    linked_pairs = [(i, j) for i, j in combinations(range(size), 2) if over_nvlink(fabric, members[i], members[j])]
+    routes = {(i, j): fabric.routes[members[i], members[j]] for i, j in linked_pairs}
     order = rings_through(fabric, members)
     table, wires = edge_loads(routes, size)
     linked = np.zeros((size, size), dtype=bool)

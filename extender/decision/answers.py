@@ -25,6 +25,7 @@ from extender.decision.verdict import Evidence, Verdict
 from extender.settings import Scoring, Settings
 from extender.telemetry.answers import telemetry_answer
 from extender.telemetry.conditions import TUNING, Tuning
+from topology.contradictions import contradictions
 from topology.fabric import assumptions, fabric_name
 from topology.hardware import positions_of
 from topology.record import TopologyRecord
@@ -255,6 +256,7 @@ def node_detail(
         machine = record.machine
         detail["fabric"] = fabric_name(machine)
         detail["assumed"] = list(assumptions(machine, state.table.fabric))
+        detail["contradictions"] = [one.says for one in contradictions(machine)]
         detail["believed_free"] = [{"gpus": list(machine.indices(mask)), "probability": chance} for mask, chance in state.beliefs]
         detail["held"] = {
             pod.full_name: sorted(state.indices[p] for mask in view.known[pod.key] for p in positions_of(mask))

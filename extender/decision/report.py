@@ -17,6 +17,7 @@ from extender.decision.isolation import described
 from extender.decision.objects import Node, Taint
 from extender.decision.sharing import Sharing
 from extender.telemetry.conditions import NodeTelemetry, Tuning
+from topology.contradictions import contradictions
 from topology.hardware import Machine
 from topology.nvlink_faults import LinkFault, generation_contradictions, link_faults
 from topology.products import same_product
@@ -253,10 +254,14 @@ def topology(subject: Subject) -> Check:
     if unknown is not None:
         said = f"the agent does not know which pod holds which GPU: {unknown}"
         return Check(name, WARN, said, "does the kubelet run, and does the agent's pod mount its PodResources socket?")
-    contradictions = generation_contradictions(record.machine)
-    if contradictions:
+    generations = generation_contradictions(record.machine)
+    if generations:
         remedy = "update the driver and the agent; bandwidths are computed with the driver's generation"
-        return Check(name, WARN, "; ".join(contradictions), remedy)
+        return Check(name, WARN, "; ".join(generations), remedy)
+    doubtful = contradictions(record.machine)
+    if doubtful:
+        remedy = f"fabricwise topo show {view.name} --cluster kube: bandwidths in both readings"
+        return Check(name, WARN, "; ".join(one.says for one in doubtful), remedy)
     return Check(name, PASS, view.state.note)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from statistics import median
 
 from scipy.stats import spearmanr
@@ -28,7 +29,7 @@ class Against:
     message: str
     sets: int
     rank_correlation: float
-    """Spearman's, over all sets."""
+    """Spearman's, over all sets; not a number where all are equal."""
     median_error: float
     largest_error: float
     regret: float
@@ -76,7 +77,8 @@ def compare(machine: str, message: str, guess: Mapping[int, float], truth: Mappi
         called = sorted((mask for mask in sets if guess[mask] >= best * (1 - 1e-9)), key=positions_of)
         first = max(first, 1 - truth[called[0]] / best_truth)
         tied = max(tied, 1 - min(truth[mask] for mask in called) / best_truth)
-    rho = float(spearmanr([guess[mask] for mask in masks], [truth[mask] for mask in masks]).statistic)
+    differ = len({guess[mask] for mask in masks}) > 1 and len({truth[mask] for mask in masks}) > 1
+    rho = float(spearmanr([guess[mask] for mask in masks], [truth[mask] for mask in masks]).statistic) if differ else nan
     return Against(machine, message, len(masks), rho, median(errors), max(errors), first, tied)
 
 

@@ -227,6 +227,53 @@ def test_adapters_and_their_distance_from_sysfs(monkeypatch: pytest.MonkeyPatch,
     assert [found.pcie_paths[gpu][4] for gpu in range(4)] == [PciePath.PIX, PciePath.PIX, PciePath.SYS, PciePath.SYS]
 
 
+def kernel_of(root: Path, bridges: list[str], nodes: list[int]) -> Sysfs:
+    """A kernel that shows each GPU directly below a host bridge of its own, on the given NUMA nodes (-1 = none)."""
+    bus = root / "sys/bus/pci/devices"
+    bus.mkdir(parents=True)
+    for index, (bridge, node) in enumerate(zip(bridges, nodes, strict=True)):
+        place = root / f"sys/devices/{bridge}/{pci(index)}"
+        place.mkdir(parents=True)
+        (place / "numa_node").write_text(f"{node}\n")
+        (bus / pci(index)).symlink_to(place)
+    return Sysfs(root)
+
+
+BRIDGES = [f"pci000{n}:00" for n in range(4)]
+# what the kernel shows -> class of GPU 0 and GPU 1, of GPU 0 and GPU 2, whatever NVML says
+TREES = {
+    "one node, as in a cloud VM": (BRIDGES, [0, 0, 0, 0], PciePath.NODE, PciePath.NODE),
+    "no node at all": (BRIDGES, [-1, -1, -1, -1], PciePath.NODE, PciePath.NODE),
+    "two nodes": (BRIDGES, [0, 0, 1, 1], PciePath.NODE, PciePath.SYS),
+    "one host bridge for pairs": (["pci0000:00", "pci0000:00", "pci0001:00", "pci0001:00"], [0, 0, 0, 0], PciePath.PHB, PciePath.NODE),
+}
+
+
+@pytest.mark.parametrize("word", [PciePath.SYS, PciePath.PHB, PciePath.NODE])
+@pytest.mark.parametrize("case", TREES)
+def test_classes_between_gpus_come_from_the_kernel_and_not_from_nvml(
+    case: str, word: PciePath, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bridges, nodes, pair, across = TREES[case]
+    gpus = tuple(replace(gpu, numa_node=max(node, 0)) for gpu, node in zip(machine_of("l40s").gpus, nodes, strict=True))
+    words = tuple(tuple(None if i == j else word for j in range(4)) for i in range(4))
+    found = read(
+        monkeypatch, FakeNvml(replace(machine_of("l40s"), gpus=gpus, pcie_paths=words)), kernel_of(tmp_path, bridges, nodes)
+    ).machine
+    assert (found.pcie_paths[0][1], found.pcie_paths[0][2]) == (pair, across)
+    fabric = build_fabric(found)
+    assert (fabric.zone[0] == fabric.zone[2]) is (across is not PciePath.SYS)
+
+
+def test_the_numa_node_of_a_gpus_own_memory_is_not_that_of_its_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """GB200: NVML numbers the GPU's memory (2, 10, ...), sysfs the CPU beside it."""
+    fake = FakeNvml(
+        replace(machine_of("gb200-tray"), gpus=tuple(replace(g, numa_node=2 + 8 * g.index) for g in machine_of("gb200-tray").gpus))
+    )
+    found = read(monkeypatch, fake, kernel_of(tmp_path, BRIDGES, [0, 0, 1, 1])).machine
+    assert [gpu.numa_node for gpu in found.gpus] == [0, 0, 1, 1]
+
+
 CPUS = {
     "Intel": ("vendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) Platinum 8480C CPU @ 2.00GHz\n", "Intel Xeon Platinum 8480C"),
     "AMD": ("vendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC 9654 96-Core Processor\n", "AMD EPYC 9654"),

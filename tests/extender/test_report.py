@@ -20,7 +20,7 @@ from tests.conftest import Served
 from tests.extender.test_cli import run
 from tests.extender.test_telemetry_decisions import looked, machine, reading
 from tests.objects import GPU, node, pod, snapshot
-from topology.hardware import with_gpus
+from topology.hardware import PciePath, with_gpus
 from topology.record import DeviceStatus, TopologyRecord, encode
 
 COMPONENTS = {
@@ -106,6 +106,11 @@ def fewer_links(rack: Rack) -> None:
     rack.machine = with_gpus(rack.machine, switch_links=16)
 
 
+def words_of_a_hypervisor(rack: Rack) -> None:
+    words = tuple(tuple(None if i == j else PciePath.SYS for j in range(8)) for i in range(8))
+    rack.machine = replace(rack.machine, pcie_paths=words)
+
+
 def xid(rack: Rack) -> None:
     rack.looks = [looked(rack.name, STEADY - 10, g4=reading(rack.name, 4, xid=79))]
 
@@ -133,6 +138,7 @@ FAULTS: dict[str, tuple[Callable[[Rack], None], str, str, str]] = {
     "link-dead": (dead_link, "topology", "fail", "NVLinks down: GPU 0: 16 of 18 up, a hgx-h100 has them"),
     "link-generation": (older_links, "topology", "warn", "GPU 0: NVLink generation 3 by the driver"),
     "links-short": (fewer_links, "topology", "fail", "GPU 0, 1, 2, 3, 4, 5, 6, 7: 16 of 18 up"),
+    "classes-doubtful": (words_of_a_hypervisor, "topology", "warn", "SYS, the link between NUMA nodes, joins GPU 0 and GPU 1"),
     "agent-quiet": (quiet_agent, "topology", "warn", "the agent has not renewed its status"),
     "exporter-silent": (silent_exporter, "measured", "fail", "stale"),
     "xid-79": (xid, "healthy", "fail", "GPU 4: XID 79"),

@@ -89,19 +89,21 @@ def _one_sided(driver: DriverReading, gpu: GpuReading) -> int:
 
 
 def _paths(driver: DriverReading, kernel: Sysfs, adapters: tuple[Adapter, ...]) -> Matrix:
-    """PCIe classes over GPUs then NICs: NVML's between GPUs, the kernel's where a NIC is an end or NVML does not say."""
+    """PCIe classes over GPUs then NICs: as the kernel's tree has it; NVML's word only where the kernel does not show a device, for
+    hypervisors make up what NVML reads."""
     count = len(driver.gpus)
     chains = [kernel.chain(gpu.pci_bus_id) for gpu in driver.gpus] + [adapter.chain for adapter in adapters]
     numa = [_numa(gpu, kernel) for gpu in driver.gpus] + [adapter.nic.numa_node for adapter in adapters]
     cells: list[list[PciePath | None]] = [[None] * len(chains) for _ in chains]
     for i, j in combinations(range(len(chains)), 2):
         told = driver.paths.get((driver.gpus[i].index, driver.gpus[j].index)) if j < count else None
-        cells[i][j] = cells[j][i] = told or path_between(chains[i], chains[j], numa[i], numa[j])
+        cells[i][j] = cells[j][i] = path_between(chains[i], chains[j], numa[i], numa[j]) or told
     return tuple(map(tuple, cells))
 
 
 def _numa(gpu: GpuReading, kernel: Sysfs) -> int | None:
-    return gpu.numa_node if gpu.numa_node is not None else kernel.numa_node(gpu.pci_bus_id)
+    """The node of the host. NVML's own number is another one: that of the GPU's memory, where it is a NUMA node (GB200)."""
+    return kernel.numa_node(gpu.pci_bus_id)
 
 
 def _peer_to_peer(driver: DriverReading) -> bool | None:

@@ -70,7 +70,6 @@ class GpuReading:
     memory_bytes: int | None = None
     pci_bus_id: str | None = None
     compute_capability: str | None = None
-    numa_node: int | None = None
     cpu_affinity: str | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None
@@ -178,7 +177,6 @@ def _gpu(index: int, handle: Any) -> GpuReading:
         memory_bytes=int(memory.total) if memory is not None else None,
         pci_bus_id=bus_id(_text(pci.busId)) if pci is not None else None,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
-        numa_node=_natural(_call("nvmlDeviceGetNumaNodeId", handle)),
         cpu_affinity=_cpulist(_call("nvmlDeviceGetCpuAffinity", handle, 32)),
         pcie_generation=_natural(_call("nvmlDeviceGetMaxPcieLinkGeneration", handle)) or None,
         pcie_width=_natural(_call("nvmlDeviceGetMaxPcieLinkWidth", handle)) or None,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from topology.hardware import Nic, PciePath
 
+_HOST_BRIDGE = re.compile(r"pci[0-9a-f]{4,}:[0-9a-f]{2}$")
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]$")
 
 
@@ -23,25 +24,27 @@ class Adapter:
 def chain_of(device: Path) -> tuple[str, ...]:
     """What stands above a PCI device, host bridge first, the device last: pci0000:00, 0000:00:01.0, 0000:01:00.0.
 
-    Empty where there is no such device.
+    Empty where there is no such device, or no host bridge above it.
     """
     try:
         parts = device.resolve(strict=True).parts
     except OSError:
         return ()
-    return tuple(part for part in parts if part.startswith("pci") or _ADDRESS.match(part))
+    host = next((place for place, part in enumerate(parts) if _HOST_BRIDGE.match(part)), len(parts))
+    return tuple(part for part in parts[host:] if _HOST_BRIDGE.match(part) or _ADDRESS.match(part))
 
 
 def path_between(a: tuple[str, ...], b: tuple[str, ...], a_numa: int | None, b_numa: int | None) -> PciePath | None:
     """The class of a path, as nvidia-smi counts: through one switch PIX, several PXB, the host bridge PHB, several of them on one
-    NUMA node NODE, across nodes SYS. None where a chain is unknown."""
+    NUMA node NODE, across nodes SYS. None where a chain or one of the nodes is unknown. Two devices of unknown node count as on one
+    node, as for NCCL (see `topology.host_zones`)."""
     if not a or not b:
         return None
     shared = 0
     while shared < min(len(a), len(b)) and a[shared] == b[shared]:
         shared += 1
     if shared == 0:
-        if a_numa is None or b_numa is None:
+        if (a_numa is None) != (b_numa is None):
             return None
         return PciePath.NODE if a_numa == b_numa else PciePath.SYS
     if shared == 1:
