@@ -1,4 +1,4 @@
-"""`python -m tests.recorded write FILE [CLUSTERS]` and `compare BEFORE AFTER [RENAMED.json]`: two versions of the code, answer by answer."""
+"""`python -m tests.recorded write FILE [CLUSTERS]`, and `compare BEFORE AFTER [RENAMED.json]` for two such files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def write(path: Path, clusters: int) -> None:
 def compare(before: Path, after: Path, renamed: dict[str, str]) -> int:
     """Print what differs and return how many answers do. `renamed`: old text -> new text, of keys and of strings."""
     answers = differing = 0
-    for seed, (old_line, new_line) in enumerate(zip(before.open(), after.open(), strict=True)):
+    lines = zip(before.read_text().splitlines(), after.read_text().splitlines(), strict=True)
+    for seed, (old_line, new_line) in enumerate(lines):
         old, new = json.loads(old_line), json.loads(new_line)
         for ask in old:
             answers += 1

@@ -36,14 +36,14 @@ def answers_of(cluster: RecordedCluster) -> dict[str, Any]:
         client = served.client
         for pod in cluster.requests:
             found |= {f"{pod['metadata']['name']} {ask}": answer for ask, answer in _asked_about(client, pod, nodes, cluster).items()}
-        for path in (
+        paths = [
             "nodes",
             "reports",
             "holds",
             "decisions?limit=1000",
-            *(f"nodes/{n}" for n in nodes),
-            *(f"nodes/{n}/report" for n in nodes),
-        ):
+            *(f"nodes/{name}{more}" for name in nodes for more in ("", "/report")),
+        ]
+        for path in paths:
             found[f"GET {path}"] = client.get(f"/v1/{path}").json()
     return {ask: _untimed(answer) for ask, answer in found.items()}
 
@@ -67,7 +67,7 @@ def _asked_about(client: httpx.Client, pod: Object, nodes: list[str], cluster: R
 
 
 def _is_on(manifest: Object, node: str) -> bool:
-    return manifest["kind"] == "Pod" and manifest["spec"].get("nodeName") == node
+    return bool(manifest["kind"] == "Pod" and manifest["spec"].get("nodeName") == node)
 
 
 def _untimed(answer: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Clusters drawn from a seed: nodes of bundled platforms in many states, the pods on them, telemetry, and requests. The same seed gives the same cluster."""
+"""Clusters drawn from a seed: nodes of bundled platforms in many states, the pods on them, telemetry, and requests.
+
+The same seed gives the same cluster.
+"""
 
 from __future__ import annotations
 
