@@ -31,8 +31,8 @@ def dump(
 
     Environment values, command-line words and annotations that Fabricwise does not read are left out; Secrets are never read.
     """
-    api, address = kube_objects(kubeconfig)
-    _say(f"reading nodes, pods and gputopologies of {address}")
+    api, named = kube_objects(kubeconfig)
+    _say(f"reading nodes, pods and gputopologies of {named}")
     with _opened(output_file) as file:
         counts = write_dump(api, file)
     read = ", ".join(f"{count} {name}" for name, count in counts.items())
