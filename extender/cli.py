@@ -27,7 +27,7 @@ from extender.explain_command import ClassesOption, explain
 from extender.fit_command import fit
 from extender.inspection import all_sets, machine_answer
 from extender.logs import log_to_stderr
-from extender.printing import ConfigOption, Output, OutputOption, console, print_answer
+from extender.printing import ConfigOption, Output, console, print_answer
 from extender.reading import read_cluster
 from extender.service import build_service, serve_health, server_for, settle_process
 from extender.settings import Settings, load_settings

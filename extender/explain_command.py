@@ -196,7 +196,7 @@ def _explained(question: _Question, templates: Templates) -> dict[str, Any]:
             kube_pod = msgspec.structs.replace(kube_pod, spec=msgspec.structs.replace(kube_pod.spec, node_name=None))
         kube = evaluate(kube_pod, question.surroundings(kube_pod, templates.others))
         answer = answers.explain(judge, ranker, before, pod, settings.resource, kube=kube)
-        found.append({"of": one.source, **answer, **({"bound_to": bound_to} if bound_to else {})})
+        found.append({**answer, "of": one.source, **({"bound_to": bound_to} if bound_to else {})})
     return _together(found)
 
 

@@ -110,8 +110,12 @@ def _replica_specs(manifest: Mapping[str, Any]) -> Found:
                 yield role.lower(), at(roles, role, "template")
 
 
-_NOT_OF_PODS = ("model", "workerSpec", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "containerConcurrency", "timeout", "logger",
-                "batcher", "canaryTrafficPercent", "labels", "annotations", "deploymentStrategy")  # fmt: skip
+_NOT_OF_PODS = (
+    "workerSpec", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "containerConcurrency", "timeout", "logger", "batcher",
+    "canaryTrafficPercent", "labels", "annotations", "deploymentStrategy",
+)  # fmt: skip
+_OF_FRAMEWORKS = {"storageUri", "storage", "runtimeVersion", "modelFormat"}
+"""Fields by which the container of a model is told from those of a pod's spec."""
 
 
 def _component(spec: Any) -> dict[str, Any] | None:
@@ -119,9 +123,9 @@ def _component(spec: Any) -> dict[str, Any] | None:
     if not isinstance(spec, dict):
         return None
     own = {key: value for key, value in spec.items() if key not in _NOT_OF_PODS}
-    frameworks = [value for key, value in spec.items() if isinstance(value, dict) and {"storageUri", "runtimeVersion", "modelFormat"} & value.keys()]
-    containers = [{"name": "kserve-container", **value} for value in frameworks] + _items(own.get("containers"))
-    kept = {key: value for key, value in own.items() if value not in frameworks}
+    frameworks = [key for key, value in own.items() if isinstance(value, dict) and _OF_FRAMEWORKS & value.keys()]
+    containers = [{**own[key], "name": "kserve-container"} for key in frameworks] + _items(own.get("containers"))
+    kept = {key: value for key, value in own.items() if key not in frameworks}
     metadata = {"labels": spec.get("labels"), "annotations": spec.get("annotations")}
     return {"metadata": metadata, "spec": {**kept, "containers": containers}} if containers else None
 
@@ -147,6 +151,9 @@ def _pod_spec(*roles: tuple[str, tuple[str, ...]]) -> Callable[[Mapping[str, Any
     return find
 
 
+_RUNTIME = _pod_spec(("", ()), ("worker", ("workerSpec",)))
+_PREFILL = (("prefill", ("prefill", "template")), ("prefill-worker", ("prefill", "worker")))
+_LLM_SERVICE = _pod_spec(("", ("template",)), ("worker", ("worker",)), *_PREFILL)
 WORKLOADS: tuple[Workload, ...] = (
     Workload("Pod", "/api/v1", "pods", _pod, ("po",)),
     Workload("Deployment", "/apis/apps/v1", "deployments", _under("spec", "template"), ("deploy",)),
@@ -163,14 +170,9 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("RayJob", "/apis/ray.io/v1", "rayjobs", _ray("spec", "rayClusterSpec")),
     Workload("RayService", "/apis/ray.io/v1", "rayservices", _ray("spec", "rayClusterConfig")),
     Workload("InferenceService", "/apis/serving.kserve.io/v1beta1", "inferenceservices", _inference_service, ("isvc",)),
-    Workload("ServingRuntime", "/apis/serving.kserve.io/v1alpha1", "servingruntimes", _pod_spec(("", ()), ("worker", ("workerSpec",)))),
-    Workload(
-        "ClusterServingRuntime", "/apis/serving.kserve.io/v1alpha1", "clusterservingruntimes", _pod_spec(("", ()), ("worker", ("workerSpec",)))
-    ),
-    Workload(
-        "LLMInferenceService", "/apis/serving.kserve.io/v1alpha1", "llminferenceservices",
-        _pod_spec(("", ("template",)), ("worker", ("worker",)), ("prefill", ("prefill", "template")), ("prefill-worker", ("prefill", "worker"))),
-    ),
+    Workload("ServingRuntime", "/apis/serving.kserve.io/v1alpha1", "servingruntimes", _RUNTIME),
+    Workload("ClusterServingRuntime", "/apis/serving.kserve.io/v1alpha1", "clusterservingruntimes", _RUNTIME),
+    Workload("LLMInferenceService", "/apis/serving.kserve.io/v1alpha1", "llminferenceservices", _LLM_SERVICE),
     Workload("PyTorchJob", "/apis/kubeflow.org/v1", "pytorchjobs", _replica_specs),
     Workload("MPIJob", "/apis/kubeflow.org/v2beta1", "mpijobs", _replica_specs),
     Workload("TFJob", "/apis/kubeflow.org/v1", "tfjobs", _replica_specs),
@@ -205,8 +207,8 @@ def templates_of(documents: Sequence[Any], where: str, namespace: str | None = N
         if len(pods) > MOST_TEMPLATES:
             raise RequestError(f"{where}: more than {MOST_TEMPLATES} pod templates; explain them in smaller files")
     if not pods:
-        kinds = ", ".join(sorted({str(manifest.get("kind") or "an object without kind") for manifest in others})) or "nothing"
-        raise RequestError(f"{where}: expected a Pod or a workload, got {kinds}; {REMEDY}")
+        kinds = " and ".join(sorted({f"a {str(manifest.get('kind') or 'nameless kind')[:60]}" for manifest in others})[:5]) or "nothing"
+        raise RequestError(f"{where}: expected a Pod, got {kinds}; {REMEDY}")
     return Templates(tuple(pods), tuple(others))
 
 

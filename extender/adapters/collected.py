@@ -42,10 +42,8 @@ class CollectedObjects:
     def __call__(self, kind: str, manifest: Any) -> None:
         """Keep what is needed of an object."""
         self.seen_kinds.add(kind)
-        metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
-        if self.wanted is not None and kind == self.wanted.kind and isinstance(metadata, dict):
-            if (metadata.get("namespace") or "default", metadata.get("name")) == (self.wanted.namespace, self.wanted.name):
-                self.manifest = {**manifest, "kind": kind}
+        if self.wanted is not None and _name_of(kind, manifest) == self.wanted:
+            self.manifest = {**manifest, "kind": kind}
         try:
             self._keep(kind, manifest)
         except msgspec.ValidationError:
@@ -62,3 +60,8 @@ class CollectedObjects:
         elif kind == "PersistentVolume":
             volume = msgspec.convert(manifest, PersistentVolume, strict=False)
             self.volumes[volume.metadata.name] = volume
+
+
+def _name_of(kind: str, manifest: Any) -> ObjectName | None:
+    metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
+    return ObjectName(kind, str(metadata.get("namespace") or "default"), str(metadata.get("name"))) if isinstance(metadata, dict) else None

@@ -40,7 +40,10 @@ def read_text(path: Path) -> str:
 
 
 def read_dump(path: Path, collect: Collect | None = None) -> Listing:
-    """The file as one listing per kind; `collect` is called with every object, of whatever kind. Raises ClusterSourceError naming the object that cannot be read."""
+    """The file as one listing per kind; `collect` is called with every object, of whatever kind.
+
+    Raises ClusterSourceError naming the object that cannot be read.
+    """
     found: dict[str, list[Seen]] = {kind: [] for kind in KINDS}
     documents = load_documents(read_text(path), str(path))
     for kind, manifest in _objects(documents, str(path)):

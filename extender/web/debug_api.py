@@ -149,7 +149,7 @@ class DebugApi:
         now = time.monotonic()
         age = {"state_age_seconds": round(snapshot.age_seconds(now), 1)} if snapshot.silent else {}
         common = {"cluster": self._reports.cluster, **age}
-        answers = [{"of": one.source, **self._explain_one(one.manifest, snapshot, holds, now)} for one in templates]
+        answers = [{**self._explain_one(one.manifest, snapshot, holds, now), "of": one.source} for one in templates]
         return _json({**(answers[0] if len(answers) == 1 else {"explanations": answers}), **common})
 
     def _explain_one(self, manifest: dict[str, Any], snapshot: Snapshot, holds: Holds, now: float) -> dict[str, Any]:
@@ -179,12 +179,13 @@ class DebugApi:
         """A node's report card: every check with its evidence and remedy, and the eight questions of a baseline."""
         snapshot = self._live.snapshot
         found = node_report(name, snapshot, self._settings.resource, tuning(self._settings))
-        return _json({"error": f"no node {name!r} is known"}, 404) if found is None else _json(found)
+        return _json({"error": f"no node {name!r} is known"}, 404) if found is None else _json({**found, "cluster": self._reports.cluster})
 
     def reports(self) -> Response:
         """The report cards of all nodes with GPUs."""
         snapshot = self._live.snapshot
-        return _json({"nodes": all_reports(snapshot, self._settings.resource, tuning(self._settings))})
+        cards = all_reports(snapshot, self._settings.resource, tuning(self._settings))
+        return _json({"nodes": cards, "cluster": self._reports.cluster})
 
     def decisions(self, limit: int = Query(20, ge=1, le=1000, description="decisions, newest first"), pod: str | None = None) -> Response:
         """Recent filter and prioritize decisions, newest first, with every node's verdict.
@@ -240,7 +241,7 @@ def _templates(body: bytes) -> tuple[PodTemplate, ...]:
         raise RequestError(str(error)) from error
     templates = templates_of(documents, "request body").pods
     if len(templates) > MOST_TEMPLATES:
-        raise RequestError(f"request body: {len(templates)} pod templates, at most {MOST_TEMPLATES} are answered at once: send them one by one")
+        raise RequestError(f"request body: {len(templates)} pod templates, at most {MOST_TEMPLATES} are answered at once: send fewer")
     return templates
 
 

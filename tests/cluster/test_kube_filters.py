@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ def clear(plane: ControlPlane, prefix: str) -> None:
     for pod in plane.client.get("/api/v1/pods").json()["items"]:
         meta = pod["metadata"]
         if meta["name"].startswith(prefix):
-            plane.client.request("DELETE", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}", params={"gracePeriodSeconds": "0"})
+            plane.client.request(
+                "DELETE", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}", params={"gracePeriodSeconds": "0"}
+            )
     for number in range(NODES):
         plane.client.delete(f"/api/v1/nodes/{prefix}-n{number}")
 
@@ -136,46 +139,51 @@ def first_reasons(answer: KubeAnswer) -> Counter[str]:
     return reasons
 
 
+def populate(plane: ControlPlane, generator: Generator) -> None:
+    """The nodes of a round and the pods bound to them; the first and the last node are open to every sentinel."""
+    prefix = generator.prefix
+    for place in range(NODES):
+        node = generator.node(place)
+        if place in (0, NODES - 1):
+            node["spec"], node["status"]["allocatable"] = {}, node["status"]["allocatable"] | {"pods": "110"}
+        create(plane, node)
+    for place in range(BOUND):
+        create_drawn(plane, partial(generator.pod, f"{prefix}-bound{place}", SCHEDULER, f"{prefix}-n{generator.random.randrange(NODES)}"))
+    last = {"name": f"{prefix}-last", "namespace": OWN, "labels": {"last": prefix}}
+    spec = {"nodeName": f"{prefix}-n0", "containers": [{"name": "c", "image": "none"}]}
+    create(plane, {"apiVersion": "v1", "kind": "Pod", "metadata": last, "spec": spec})
+
+
+def surroundings(plane: ControlPlane) -> Surroundings:
+    """The cluster as `explain --cluster kube` reads it."""
+    collected = CollectedObjects()
+    listing = list_once(kube_objects(str(plane.kubeconfig("admin")))[0], collect=collected)
+    nodes = fold_all(Snapshot(), listing.listed, "nvidia.com/gpu").nodes
+    return Surroundings(nodes, {name: tuple(pods) for name, pods in collected.pods.items()})
+
+
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_the_nodes_that_pass_are_those_that_pass_kube_schedulers_own_filters(plane: ControlPlane, recorder: Recorder) -> None:
-    compared, sizes = 0, Counter[bool]()
+    fits = Counter[bool]()
     for number in range(ROUNDS):
-        prefix = f"round{number}"
-        generator = Generator(number, prefix)
-        for place in range(NODES):
-            node = generator.node(place)
-            if place in (0, NODES - 1):
-                node["spec"], node["status"]["allocatable"] = {}, node["status"]["allocatable"] | {"pods": "110"}
-            create(plane, node)
-        for place in range(BOUND):
-            node_name = f"{prefix}-n{generator.random.randrange(NODES)}"
-            create_drawn(plane, lambda place=place, node=node_name: generator.pod(f"{prefix}-bound{place}", SCHEDULER, node))  # type: ignore[misc]
-        last = {"name": f"{prefix}-last", "namespace": OWN, "labels": {"last": prefix}}
-        spec = {"nodeName": f"{prefix}-n0", "containers": [{"name": "c", "image": "none"}]}
-        create(plane, {"apiVersion": "v1", "kind": "Pod", "metadata": last, "spec": spec})
-        wait_seen(plane, recorder, prefix)
-        collected = CollectedObjects()
-        listing = list_once(kube_objects(str(plane.kubeconfig("admin")))[0], collect=collected)
-        nodes = fold_all(Snapshot(), listing.listed, "nvidia.com/gpu").nodes
-        around = Surroundings(nodes, {name: tuple(pods) for name, pods in collected.pods.items()})
-        pending = [
-            create_drawn(plane, lambda place=place: generator.pod(f"{prefix}-p{place}", SCHEDULER))  # type: ignore[misc]
-            for place in range(PENDING)
-        ]
+        generator = Generator(number, f"round{number}")
+        populate(plane, generator)
+        wait_seen(plane, recorder, generator.prefix)
+        around = surroundings(plane)
+        pending = [create_drawn(plane, partial(generator.pod, f"round{number}-p{place}", SCHEDULER)) for place in range(PENDING)]
         with ThreadPoolExecutor(4) as threads:
-            truths = list(threads.map(lambda manifest: truth(plane, recorder, manifest), pending))
+            truths = list(threads.map(partial(truth, plane, recorder), pending))
         for manifest, (passed, reasons) in zip(pending, truths, strict=True):
             answer = evaluate(msgspec.convert(manifest, KubePod), around)
-            ours = frozenset(nodes) - answer.refusals.keys()
-            said = {name: answer.refusals.get(name) for name in ours ^ passed}
-            assert ours == passed, f"{yaml.safe_dump(manifest)}\n{said}"
+            ours = frozenset(around.nodes) - answer.refusals.keys()
+            wrong = {name: answer.refusals.get(name) for name in ours ^ passed}
+            assert ours == passed, f"{yaml.safe_dump(manifest)}\n{wrong}"
             if not names_nodes(manifest):
                 assert first_reasons(answer) == reasons, yaml.safe_dump(manifest)
-            compared += 1
-            sizes[bool(passed)] += 1
-        clear(plane, prefix)
-    assert compared == 300
-    assert min(sizes[True], sizes[False]) >= 20, "pods that fit somewhere and pods that fit nowhere"
+            fits[bool(passed)] += 1
+        clear(plane, generator.prefix)
+    assert fits.total() == 300
+    assert min(fits[True], fits[False]) >= 20, "pods that fit somewhere and pods that fit nowhere"
 
 
 def test_explain_refuses_a_cordoned_and_a_tainted_node_in_kube_schedulers_words(plane: ControlPlane, tmp_path: Path) -> None:
