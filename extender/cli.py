@@ -51,9 +51,12 @@ class InOrder(TyperGroup):
 
 
 app = typer.Typer(
-    cls=InOrder, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUSES,
+    cls=InOrder,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_STATUSES,
     rich_markup_mode=None,
-)  # fmt: skip
+)
 app.command(name="agent")(agent)
 app.command(name="telemetry")(telemetry)
 app.command(name="fit")(fit)

@@ -18,9 +18,12 @@ MOST_NAMED = 8
 """Nodes named in a command of a remedy, and of a finding."""
 ONE_NODE = (Column("check", 0), Column("", 0), Column("evidence", 0, least_width=14), Column("what to do", 1, least_width=14))
 NODES = (
-    Column("node", 0, least_width=16), Column("status", 4), Column("fail", 3, least_width=10), Column("warn", 2, least_width=10),
+    Column("node", 0, least_width=16),
+    Column("status", 4),
+    Column("fail", 3, least_width=10),
+    Column("warn", 2, least_width=10),
     Column("unknown", 1, least_width=10),
-)  # fmt: skip
+)
 
 
 @dataclass(slots=True)

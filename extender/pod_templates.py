@@ -111,9 +111,20 @@ def _replica_specs(manifest: Mapping[str, Any]) -> Found:
 
 
 _NOT_OF_PODS = (
-    "workerSpec", "minReplicas", "maxReplicas", "scaleTarget", "scaleMetric", "containerConcurrency", "timeout", "logger", "batcher",
-    "canaryTrafficPercent", "labels", "annotations", "deploymentStrategy",
-)  # fmt: skip
+    "workerSpec",
+    "minReplicas",
+    "maxReplicas",
+    "scaleTarget",
+    "scaleMetric",
+    "containerConcurrency",
+    "timeout",
+    "logger",
+    "batcher",
+    "canaryTrafficPercent",
+    "labels",
+    "annotations",
+    "deploymentStrategy",
+)
 _OF_FRAMEWORKS = {"storageUri", "storage", "runtimeVersion", "modelFormat"}
 """Fields by which the container of a model is told from those of a pod's spec."""
 
@@ -177,7 +188,7 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload("MPIJob", "/apis/kubeflow.org/v2beta1", "mpijobs", _replica_specs),
     Workload("TFJob", "/apis/kubeflow.org/v1", "tfjobs", _replica_specs),
     Workload("Rollout", "/apis/argoproj.io/v1alpha1", "rollouts", _under("spec", "template")),
-)  # fmt: skip
+)
 BY_KIND = {workload.kind: workload for workload in WORKLOADS}
 BY_NAME = {name: workload for workload in WORKLOADS for name in workload.names}
 KINDS = ", ".join(workload.kind for workload in WORKLOADS)

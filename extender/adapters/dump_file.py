@@ -55,7 +55,7 @@ def read_dump(path: Path, collect: Collect | None = None) -> Listing:
             except ClusterSourceError as error:
                 raise ClusterSourceError(f"{path}: {error}") from error
     if not found["Node"]:
-        raise ClusterSourceError(f"{path} holds no Node: not a cluster dump. Make one with: fabricwise dump -o {path}")
+        raise ClusterSourceError(f"{path} holds no Node: not a cluster dump. Make one with: fabricwise dump {path}")
     return Listing(tuple(Listed(KINDS[kind], tuple(changes)) for kind, changes in found.items()), _unread(documents))
 
 

@@ -62,9 +62,15 @@ def ranker(scoring: Scoring) -> Ranker:
 
 
 def explain(
-    judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource: str, holds: Holds = NO_HOLDS, steady_seconds: float = 0.0,
+    judge: Judge,
+    ranker: Ranker,
+    snapshot: Snapshot,
+    pod: Pod,
+    resource: str,
+    holds: Holds = NO_HOLDS,
+    steady_seconds: float = 0.0,
     kube: KubeAnswer = UNASKED,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What would be decided about the pod over all nodes, and why. A node that kube-scheduler's filters refuse is no candidate: as in
     a cluster, scores compare the nodes that pass them."""
     cycle = begin(snapshot, holds, pod, resource, steady_seconds)
@@ -88,9 +94,13 @@ def explain(
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
     told = NOTHING_INFERRED if isinstance(demand, Rejection) else inferred(pod, demand, resource)
     return {
-        "pod": pod_name(pod), "demand": demand_answer(demand), "chosen": chosen, "nodes": rows, "inferred": inferred_answer(told),
+        "pod": pod_name(pod),
+        "demand": demand_answer(demand),
+        "chosen": chosen,
+        "nodes": rows,
+        "inferred": inferred_answer(told),
         "not_checked": list(kube.not_checked),
-    }  # fmt: skip
+    }
 
 
 def _refused(row: dict[str, Any], refusals: Sequence[KubeRefusal]) -> dict[str, Any]:

@@ -263,9 +263,14 @@ CHECKS: tuple[Callable[[Subject], Check], ...] = (
 
 
 GPU_LABELS = (
-    "nvidia.com/gpu.present", "nvidia.com/gpu.count", "nvidia.com/gpu.product", "feature.node.kubernetes.io/pci-10de.present",
-    "cloud.google.com/gke-accelerator", "kubernetes.azure.com/accelerator", "karpenter.k8s.aws/instance-gpu-name",
-)  # fmt: skip
+    "nvidia.com/gpu.present",
+    "nvidia.com/gpu.count",
+    "nvidia.com/gpu.product",
+    "feature.node.kubernetes.io/pci-10de.present",
+    "cloud.google.com/gke-accelerator",
+    "kubernetes.azure.com/accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+)
 """Labels of a node with NVIDIA GPUs: of GFD, Node Feature Discovery, GKE, AKS and Karpenter."""
 
 

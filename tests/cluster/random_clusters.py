@@ -43,14 +43,23 @@ class Generator:
         if self.chance(0.5):
             labels["disk"] = dice.choice(("ssd", "hdd"))
         amounts = {
-            "cpu": dice.choice(("2", "3500m", "16")), "memory": dice.choice(("4Gi", "6G", "64Gi")), "pods": dice.choice(("2", "4", "110")),
-            "ephemeral-storage": dice.choice(("1Gi", "100Gi")), "nvidia.com/gpu": dice.choice(("0", "2", "8")),
-        }  # fmt: skip
+            "cpu": dice.choice(("2", "3500m", "16")),
+            "memory": dice.choice(("4Gi", "6G", "64Gi")),
+            "pods": dice.choice(("2", "4", "110")),
+            "ephemeral-storage": dice.choice(("1Gi", "100Gi")),
+            "nvidia.com/gpu": dice.choice(("0", "2", "8")),
+        }
         if self.chance(0.3):
             amounts |= {"hugepages-2Mi": "64Mi", "example.com/fpga": "1"}
         spec: dict[str, Any] = {"unschedulable": True} if self.chance(0.1) else {}
         spec["taints"] = dice.sample(TAINTS, dice.choice((0, 0, 0, 1, 2)))
-        return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": spec, "status": {"capacity": amounts, "allocatable": amounts}}  # fmt: skip # noqa: E501
+        return {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "labels": labels},
+            "spec": spec,
+            "status": {"capacity": amounts, "allocatable": amounts},
+        }
 
     def pod(self, name: str, scheduler: str, node: str | None = None) -> dict[str, Any]:
         """A pod with some of everything; bound to `node` where one is given."""
@@ -62,7 +71,9 @@ class Generator:
         if self.chance(0.25):
             spec["initContainers"] = [self._init(f"i{place}") for place in range(dice.choice((1, 2)))]
         if self.chance(0.1):
-            spec["resources"] = dice.choice(({"requests": {"cpu": "3", "memory": "5Gi"}}, {"limits": {"cpu": "3"}}, {"limits": {"memory": "5Gi"}}))  # fmt: skip # noqa: E501
+            spec["resources"] = dice.choice(
+                ({"requests": {"cpu": "3", "memory": "5Gi"}}, {"limits": {"cpu": "3"}}, {"limits": {"memory": "5Gi"}})
+            )
             for container in [*spec["containers"], *spec.get("initContainers", [])]:
                 container.pop("resources", None)
         if self.chance(0.15):
@@ -78,7 +89,12 @@ class Generator:
         affinity = {**self._pods_affinity("podAffinity", 0.12, node is None), **self._pods_affinity("podAntiAffinity", 0.15, node is None)}
         if affinity:
             spec.setdefault("affinity", {}).update(affinity)
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": dice.choice(("default", "default", "kube-public")), "labels": labels}, "spec": spec}  # fmt: skip # noqa: E501
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": dice.choice(("default", "default", "kube-public")), "labels": labels},
+            "spec": spec,
+        }
 
     def _constrain(self, spec: dict[str, Any]) -> None:
         dice = self.random
@@ -93,9 +109,10 @@ class Generator:
             spec["topologySpreadConstraints"] = [self._spread() for _ in range(dice.choice((1, 1, 2)))]
             seen: set[tuple[str, str]] = set()
             spec["topologySpreadConstraints"] = [
-                one for one in spec["topologySpreadConstraints"]
+                one
+                for one in spec["topologySpreadConstraints"]
                 if (key := (one["topologyKey"], one["whenUnsatisfiable"])) not in seen and not seen.add(key)  # type: ignore[func-returns-value]
-            ]  # fmt: skip
+            ]
 
     def _container(self, name: str, large: bool) -> dict[str, Any]:
         dice = self.random
@@ -136,10 +153,13 @@ class Generator:
     def _node_term(self) -> dict[str, Any]:
         dice = self.random
         choices = (
-            {"key": "zone", "operator": "In", "values": dice.sample(ZONES, 2)}, {"key": "zone", "operator": "NotIn", "values": ["a"]},
-            {"key": "disk", "operator": "Exists"}, {"key": "disk", "operator": "DoesNotExist"},
-            {"key": "cores", "operator": "Gt", "values": ["8"]}, {"key": "cores", "operator": "Lt", "values": ["10"]},
-        )  # fmt: skip
+            {"key": "zone", "operator": "In", "values": dice.sample(ZONES, 2)},
+            {"key": "zone", "operator": "NotIn", "values": ["a"]},
+            {"key": "disk", "operator": "Exists"},
+            {"key": "disk", "operator": "DoesNotExist"},
+            {"key": "cores", "operator": "Gt", "values": ["8"]},
+            {"key": "cores", "operator": "Lt", "values": ["10"]},
+        )
         term: dict[str, Any] = {}
         if self.chance(0.85):
             term["matchExpressions"] = dice.sample(choices, dice.choice((1, 2)))
@@ -162,9 +182,11 @@ class Generator:
     def _spread(self) -> dict[str, Any]:
         dice = self.random
         found: dict[str, Any] = {
-            "maxSkew": dice.choice((1, 2)), "topologyKey": dice.choice(("zone", "zone", "kubernetes.io/hostname", "disk")),
-            "whenUnsatisfiable": dice.choice(("DoNotSchedule", "DoNotSchedule", "ScheduleAnyway")), "labelSelector": self._selector(),
-        }  # fmt: skip
+            "maxSkew": dice.choice((1, 2)),
+            "topologyKey": dice.choice(("zone", "zone", "kubernetes.io/hostname", "disk")),
+            "whenUnsatisfiable": dice.choice(("DoNotSchedule", "DoNotSchedule", "ScheduleAnyway")),
+            "labelSelector": self._selector(),
+        }
         if self.chance(0.2) and found["whenUnsatisfiable"] == "DoNotSchedule":
             found["minDomains"] = dice.choice((2, 4))
         if self.chance(0.3):

@@ -40,11 +40,14 @@ ROUNDS, NODES, BOUND, PENDING = 6, 12, 16, 50
 def recorder(plane: ControlPlane) -> Iterator[Recorder]:
     with recording_extender() as recorder:
         configuration = {
-            "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
-            "leaderElection": {"leaderElect": False}, "percentageOfNodesToScore": 100, "clientConnection": {"qps": 5000, "burst": 5000},
+            "apiVersion": "kubescheduler.config.k8s.io/v1",
+            "kind": "KubeSchedulerConfiguration",
+            "leaderElection": {"leaderElect": False},
+            "percentageOfNodesToScore": 100,
+            "clientConnection": {"qps": 5000, "burst": 5000},
             "profiles": [{"schedulerName": SCHEDULER}],
             "extenders": [{"urlPrefix": recorder.url, "filterVerb": "filter", "nodeCacheCapable": True, "httpTimeout": "10s", "weight": 1}],
-        }  # fmt: skip
+        }
         process = plane.start_scheduler(SCHEDULER, configuration, "admin")
         yield recorder
         process.stop()
@@ -93,9 +96,11 @@ def wait_seen(plane: ControlPlane, recorder: Recorder, prefix: str) -> None:
         nonlocal number
         name, number = f"{prefix}-sentinel-{number}", number + 1
         spec = {
-            "schedulerName": SCHEDULER, "tolerations": [{"operator": "Exists"}], "containers": [{"name": "c", "image": "none"}],
+            "schedulerName": SCHEDULER,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "c", "image": "none"}],
             "affinity": affinity,
-        }  # fmt: skip
+        }
         create(plane, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": OWN}, "spec": spec})
         wait_for("the sentinel asked about", lambda: name in recorder.asked)
         passed = recorder.asked[name]

@@ -14,9 +14,16 @@ from extender.decision.kube_filters.surroundings import KubeRefusal, Prepared, S
 from extender.decision.kube_filters.volume_filter import volume_binding
 
 FILTERS: tuple[Callable[[KubePod, Surroundings], Prepared], ...] = (
-    node_unschedulable, node_name, taint_toleration, node_affinity, node_ports, node_resources_fit, volume_binding, pod_topology_spread,
+    node_unschedulable,
+    node_name,
+    taint_toleration,
+    node_affinity,
+    node_ports,
+    node_resources_fit,
+    volume_binding,
+    pod_topology_spread,
     inter_pod_affinity,
-)  # fmt: skip
+)
 """In the order of kube-scheduler's default plugins: the first that refuses is what its event names."""
 
 
