@@ -68,7 +68,7 @@ def explain(
         collected = CollectedObjects(wanted)
         reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected)
         question = _Question(reading, collected, settings, cluster in (None, "kube"), kubeconfig)
-        answer = with_source(_explained(question, templates or question.templates()), reading)
+        answer = with_source(_explained(question, templates or question.templates(), what), reading)
     print_answer(answer, output, show.explanations)
     if any(one["chosen"] is None for one in answer.get("explanations") or [answer]):
         raise typer.Exit(FOUND)
@@ -96,7 +96,10 @@ def _asked(server: str, templates: Templates | None) -> dict[str, Any]:
     """The answers of a running extender, pod by pod."""
     if templates is None:
         raise RequestError("--server takes a manifest: kubectl get KIND NAME -o yaml | fabricwise explain - --server URL")
-    found = [{**ask(server, "/v1/explain", "nodes", one.manifest), "of": one.source} for one in templates.pods]
+    found = []
+    for one in templates.pods:
+        answer = ask(server, "/v1/explain", "nodes", one.manifest)
+        found.append({**answer, "of": one.source, "not_checked": [*answer.get("not_checked", ()), *one.not_known]})
     known = f"{found[0].get('cluster') or 'a cluster that it does not name'}, by the extender at {server}"
     return _together(found) | {"cluster": known}
 
@@ -182,13 +185,13 @@ def _same(one: KubePod, other: KubePod) -> bool:
     return (uid != "" and uid == other.metadata.uid) or (one.namespace, one.metadata.name) == (other.namespace, other.metadata.name)
 
 
-def _explained(question: _Question, templates: Templates) -> dict[str, Any]:
+def _explained(question: _Question, templates: Templates, what: str) -> dict[str, Any]:
     settings, snapshot = question.settings, question.reading.snapshot
     judge, ranker = Judge(answers.rules(settings)), answers.ranker(settings.scoring)
     judge.learn(snapshot)
     found = []
     for one in templates.pods:
-        pod, kube_pod = pods_from(one.manifest)
+        pod, kube_pod = pods_from(one.manifest, f"{what}: {one.source}")
         bound_to, before = None, snapshot
         if question.collected.wanted is not None and question.collected.wanted.kind == "Pod" and pod.spec.node_name:
             bound_to, before = pod.spec.node_name, _without(snapshot, pod, settings)
@@ -196,6 +199,7 @@ def _explained(question: _Question, templates: Templates) -> dict[str, Any]:
             kube_pod = msgspec.structs.replace(kube_pod, spec=msgspec.structs.replace(kube_pod.spec, node_name=None))
         kube = evaluate(kube_pod, question.surroundings(kube_pod, templates.others))
         answer = answers.explain(judge, ranker, before, pod, settings.resource, kube=kube)
+        answer["not_checked"] += one.not_known
         found.append({**answer, "of": one.source, **({"bound_to": bound_to} if bound_to else {})})
     return _together(found)
 

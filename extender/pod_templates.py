@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from extender.errors import RequestError
@@ -26,6 +27,8 @@ class PodTemplate:
     """The object, as `deployment/llm`, with the role where there are several."""
     manifest: dict[str, Any]
     """A Pod manifest."""
+    not_known: tuple[str, ...] = ()
+    """What the pod's controller may add, and is not known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,42 @@ def _pod_spec(*roles: tuple[str, tuple[str, ...]]) -> Callable[[Mapping[str, Any
     return find
 
 
+def _anywhere(manifest: Mapping[str, Any]) -> Found:
+    """Every pod spec in an object of a kind that is not in the table: known by its containers, each with an image.
+
+    The role is what the object calls the place: the names of list items, else the fields on the way.
+    """
+    for field, value in manifest.items():
+        if field not in ("metadata", "status"):
+            yield from _specs_in(value, () if field in _GENERIC_FIELDS else (field,))
+
+
+def _specs_in(value: Any, path: tuple[str, ...]) -> Found:
+    if isinstance(value, list):
+        for item in value:
+            own = at(item, "name") or at(item, "groupName")
+            yield from _specs_in(item, (str(own),) if isinstance(own, str) else path)
+    elif isinstance(value, dict):
+        runner = value.get("runner")  # OME's word for the one container of a pod spec without `containers`
+        containers = _items(value.get("containers")) or ([runner] if isinstance(runner, dict) else [])
+        if containers and all(isinstance(at(container, "image"), str) for container in containers):
+            yield " ".join(path), {"spec": {**value, "containers": containers}}
+            return
+        template = value.get("template")
+        if isinstance(template, dict) and _is_spec(template.get("spec")):
+            yield " ".join(path), template
+            value = {key: inner for key, inner in value.items() if key != "template"}
+        for key, inner in value.items():
+            yield from _specs_in(inner, path if key in _GENERIC_FIELDS else (*path, key))
+
+
+def _is_spec(value: Any) -> bool:
+    containers = _items(at(value, "containers"))
+    return bool(containers) and all(isinstance(at(container, "image"), str) for container in containers)
+
+
+_GENERIC_FIELDS = ("spec", "template", "podTemplate", "podSpec")
+"""Fields that tell no role."""
 _RUNTIME = _pod_spec(("", ()), ("worker", ("workerSpec",)))
 _PREFILL = (("prefill", ("prefill", "template")), ("prefill-worker", ("prefill", "worker")))
 _LLM_SERVICE = _pod_spec(("", ("template",)), ("worker", ("worker",)), *_PREFILL)
@@ -192,7 +231,7 @@ WORKLOADS: tuple[Workload, ...] = (
 BY_KIND = {workload.kind: workload for workload in WORKLOADS}
 BY_NAME = {name: workload for workload in WORKLOADS for name in workload.names}
 KINDS = ", ".join(workload.kind for workload in WORKLOADS)
-REMEDY = f"supported kinds: {KINDS}, any kind with a pod template in spec.template, and a List of them"
+REMEDY = f"supported kinds: {KINDS}, any other kind whose spec holds pod templates, and a List of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +277,11 @@ def _objects(documents: Sequence[Any], where: str) -> Iterator[dict[str, Any]]:
 def _templates(manifest: dict[str, Any], namespace: str | None) -> list[PodTemplate]:
     kind = str(manifest.get("kind") or "Pod")
     workload = BY_KIND.get(kind)
-    found = [(role, template) for role, template in (workload.find if workload else _under("spec", "template"))(manifest)]
-    usable = [(role, template) for role, template in found if isinstance(template, dict) and isinstance(template.get("spec"), dict)]
-    if kind != "Pod":
-        usable = [(role, template) for role, template in usable if "containers" in template["spec"] or workload is not None]
+    usable = _usable(workload.find(manifest)) if workload is not None else _usable(_under("spec", "template")(manifest), True)
+    not_known: tuple[str, ...] = ()
+    if not usable and kind != "Pod":
+        usable = _usable(_anywhere(manifest))
+        not_known = (f"what the controller of {kind} makes of this pod spec, which was found by its containers (references, patches)",)
     metadata = manifest.get("metadata") if isinstance(manifest.get("metadata"), dict) else {}
     assert isinstance(metadata, dict)
     name = str(metadata.get("name") or metadata.get("generateName") or "unnamed")
@@ -249,10 +289,19 @@ def _templates(manifest: dict[str, Any], namespace: str | None) -> list[PodTempl
     for role, template in usable:
         source = f"{kind.lower()}/{name}{f' {role}' if role else ''}"
         pod = template if kind == "Pod" else _as_pod(template, metadata, "-".join([name, *role.split()]))
-        templates.append(PodTemplate(source, pod))
-    if namespace is not None:
-        templates = [PodTemplate(one.source, _in_namespace(one.manifest, namespace)) for one in templates]
+        templates.append(PodTemplate(source, pod if namespace is None else _in_namespace(pod, namespace), not_known))
     return templates
+
+
+def _usable(found: Found, with_containers: bool = False) -> list[tuple[str, dict[str, Any]]]:
+    """Templates that are objects with a spec."""
+    return [
+        (role, template)
+        for role, template in islice(found, MOST_TEMPLATES + 1)
+        if isinstance(template, dict)
+        and isinstance(template.get("spec"), dict)
+        and (not with_containers or isinstance(template["spec"].get("containers"), list))
+    ]
 
 
 def _as_pod(template: Mapping[str, Any], owner: Mapping[str, Any], name: str) -> dict[str, Any]:

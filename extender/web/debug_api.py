@@ -50,13 +50,16 @@ MOST_VERDICTS = 50_000
 _encode = msgspec.json.Encoder().encode
 
 
-def pods_from(manifest: Any) -> tuple[Pod, KubePod]:
-    """A Pod manifest as parsed YAML or JSON -> the pod as decisions and as kube-scheduler's filters see it. Raises RequestError."""
+def pods_from(manifest: Any, source: str = "the manifest") -> tuple[Pod, KubePod]:
+    """A Pod manifest as parsed YAML or JSON -> the pod as decisions and as kube-scheduler's filters see it.
+
+    Raises RequestError naming `source`.
+    """
     try:
         return msgspec.convert(manifest, Pod, strict=False), msgspec.convert(manifest, KubePod, strict=False)
     except msgspec.ValidationError as error:
         raise RequestError(
-            f"not a Pod manifest: {error}. `kubectl explain pod` has the fields; `kubectl get pod NAME -o yaml` prints a whole one"
+            f"{source} is not a Pod manifest: {error}. `kubectl explain pod` has the fields; `kubectl get pod NAME -o yaml` prints one"
         ) from error
 
 
@@ -149,14 +152,15 @@ class DebugApi:
         now = time.monotonic()
         age = {"state_age_seconds": round(snapshot.age_seconds(now), 1)} if snapshot.silent else {}
         common = {"cluster": self._reports.cluster, **age}
-        answers = [{**self._explain_one(one.manifest, snapshot, holds, now), "of": one.source} for one in templates]
+        answers = [{**self._explain_one(one, snapshot, holds, now), "of": one.source} for one in templates]
         return _json({**(answers[0] if len(answers) == 1 else {"explanations": answers}), **common})
 
-    def _explain_one(self, manifest: dict[str, Any], snapshot: Snapshot, holds: Holds, now: float) -> dict[str, Any]:
+    def _explain_one(self, template: PodTemplate, snapshot: Snapshot, holds: Holds, now: float) -> dict[str, Any]:
         """The pods on the nodes are kept as far as decisions need them: what more kube-scheduler's filters need is named as not checked."""
-        pod, kube_pod = pods_from(manifest)
+        pod, kube_pod = pods_from(template.manifest, template.source)
         kube = evaluate(kube_pod, Surroundings(snapshot.nodes))
-        return explain(self._judge, self._ranker, snapshot, pod, self._settings.resource, holds, now, kube)
+        answer = explain(self._judge, self._ranker, snapshot, pod, self._settings.resource, holds, now, kube)
+        return {**answer, "not_checked": [*answer["not_checked"], *template.not_known]}
 
     def nodes(self) -> Response:
         """All nodes, a summary each."""

@@ -158,3 +158,41 @@ def test_whatever_the_documents_are_the_answer_is_pods_or_one_error(value: Any) 
             except FabricwiseError:
                 continue
             assert all(isinstance(one.manifest["spec"], dict) for one in found.pods), json.dumps(manifest)
+
+
+def image(gpus: int) -> dict[str, Any]:
+    return {"name": "c", "image": "x", "resources": {"limits": {"nvidia.com/gpu": gpus}}}
+
+
+# name -> (spec of a kind that is in no table, [(source, GPUs)])
+UNKNOWN: dict[str, tuple[dict[str, Any], list[tuple[str, int]]]] = {
+    "roles with templates": (
+        {
+            "roles": [
+                {"name": "prefill", "template": {"spec": {"containers": [image(1)]}}},
+                {"name": "decode", "template": {"spec": {"containers": [image(4)]}}},
+            ]
+        },
+        [("other/x prefill", 1), ("other/x decode", 4)],
+    ),
+    "a template of a template": (
+        {"template": {"spec": {"headGroupSpec": {"template": {"spec": {"containers": [image(8)]}}}}}},
+        [("other/x headGroupSpec", 8)],
+    ),
+    "OME's runners": (
+        {"engineConfig": {"leader": {"runner": image(8)}, "worker": {"runner": image(4)}}},
+        [("other/x engineConfig leader", 8), ("other/x engineConfig worker", 4)],
+    ),
+    "beside the spec": ({}, [("other/x inference", 2)]),
+    "a schema is no pod": ({"versions": [{"schema": {"properties": {"containers": {"type": "array"}}}}]}, []),
+    "containers without an image are a patch": ({"patch": {"containers": [{"name": "c"}]}}, []),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_in_an_unknown_kind_every_nested_pod_spec_is_found_and_named_by_its_place(name: str) -> None:
+    described, expected = UNKNOWN[name]
+    beside = {"inference": {"template": {"spec": {"containers": [image(2)]}}}} if name == "beside the spec" else {}
+    found = templates_of([of("Other", described, **beside), of("Pod", spec(1))], "x").pods
+    assert all(("controller of Other" in " ".join(one.not_known)) == one.source.startswith("other") for one in found)
+    assert [(one.source, gpus(one.manifest)) for one in found] == [*expected, ("pod/x", 1)]
