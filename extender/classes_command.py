@@ -7,25 +7,34 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.table import Table
 
 from extender.adapters.class_file import load_classes
 from extender.class_policies import render
 from extender.decision.annotations import LINKS
 from extender.decision.classes import WorkloadClass
-from extender.printing import Output, print_answer
+from extender.printing import Output, OutputOption, print_answer
+from extender.tables import Column, FittedTable
 
 classes = typer.Typer(help="Workload classes: what each may run on, and the policies that hold a cluster to them.", no_args_is_help=True)
 FileOption = Annotated[Path, typer.Option("--file", "-f", help="The classes; the repository ships config/workload-classes.yaml.")]
-COLUMNS = ("class", "sharing", "GB classes", "products", "link", "GB/s", "telemetry", "pools")
+COLUMNS = (
+    Column("class", 0),
+    Column("sharing", 7, least_width=8),
+    Column("GB classes", 6, least_width=8),
+    Column("products", 3, least_width=8),
+    Column("link", 5),
+    Column("GB/s", 4, is_number=True),
+    Column("telemetry", 1),
+    Column("pools", 2, least_width=12),
+)
 DEFAULT = Path("config/workload-classes.yaml")
 
 
 @classes.command("list")
-def list_classes(file: FileOption = DEFAULT) -> None:
+def list_classes(file: FileOption = DEFAULT, output: OutputOption = Output.TABLE) -> None:
     """The classes of a file, after checking it."""
     rows = [_row(one) for one in load_classes(file).values()]
-    print_answer({"file": str(file), "classes": rows}, Output.TABLE, _table)
+    print_answer({"file": str(file), "classes": rows}, output, _table)
 
 
 def _row(one: WorkloadClass) -> dict[str, str]:
@@ -42,12 +51,10 @@ def _row(one: WorkloadClass) -> dict[str, str]:
     }
 
 
-def _table(answer: dict[str, Any]) -> Table:
-    table = Table(title=f"workload classes of {answer['file']}", title_justify="left")
-    for name in COLUMNS:
-        table.add_column(name, no_wrap=name == "class")
+def _table(answer: dict[str, Any]) -> FittedTable:
+    table = FittedTable(COLUMNS, title=f"workload classes of {answer['file']}")
     for row in answer["classes"]:
-        table.add_row(*(row[name] for name in COLUMNS))
+        table.add(row[column.name] for column in COLUMNS)
     return table
 
 

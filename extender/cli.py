@@ -1,45 +1,62 @@
-"""The command line. Every error is one line on standard error and exit status 1; usage errors are 2."""
+"""The command line. Every error is one line on standard error; exit statuses are those of `errors`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
+from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
+from typer.core import TyperGroup
 
 from extender import show
 from extender.adapters.class_file import ClassFile
-from extender.adapters.dump_file import read_text
+from extender.adapters.dump_file import STANDARD_INPUT, read_text
 from extender.agent_command import agent
-from extender.asking import ask
 from extender.classes_command import classes
-from extender.decision import answers
-from extender.decision.judge import Judge
+from extender.cluster_options import ClusterOption, KubeconfigOption, OptionalClusterOption, complete_machine
 from extender.doctor_command import doctor, node
-from extender.documents import load_documents
 from extender.drawing import draw
 from extender.dump_command import dump
-from extender.errors import ClusterSourceError, RequestError, SettingsError, run_command
+from extender.errors import EXIT_STATUSES, ClusterSourceError, SettingsError, run_command
+from extender.explain_command import ClassesOption, explain
 from extender.fit_command import fit
 from extender.inspection import all_sets, machine_answer
 from extender.logs import log_to_stderr
-from extender.printing import ConfigOption, Output, OutputOption, console, print_answer
-from extender.reading import read_cluster, with_source
+from extender.printing import ConfigOption, Output, console, print_answer
+from extender.reading import read_cluster
 from extender.service import build_service, serve_health, server_for, settle_process
 from extender.settings import Settings, load_settings
 from extender.sources import connect
 from extender.telemetry_command import telemetry
 from extender.topology_import import gpu_memory_bytes, node_name, warnings
-from extender.web.debug_api import pod_from
 from topology.hardware import Machine, TopologyError, mask_of, with_gpus
 from topology.matrix import Capture, parse_capture
 from topology.platforms import machine_of, platforms
 from topology.record import TopologyRecord, encode, free_mask
 
-app = typer.Typer(help="GPU-aware scheduler extender: places pods by link bandwidth and says why.", no_args_is_help=True)
+ORDER = ("explain", "node", "doctor", "topo", "fit", "classes", "telemetry", "dump", "demo", "serve", "agent")
+"""The commands in the order in which people need them."""
+
+
+class InOrder(TyperGroup):
+    """Commands, listed in `ORDER`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names; one that `ORDER` does not know comes last."""
+        return sorted(super().list_commands(ctx), key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
+app = typer.Typer(
+    cls=InOrder,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_STATUSES,
+    rich_markup_mode=None,
+)
 app.command(name="agent")(agent)
 app.command(name="telemetry")(telemetry)
 app.command(name="fit")(fit)
@@ -47,8 +64,25 @@ app.add_typer(classes, name="classes")
 app.command(name="node")(node)
 app.command(name="doctor")(doctor)
 app.command(name="dump")(dump)
+app.command(name="explain")(explain)
 topo = typer.Typer(help="Look at one machine's links, or import them.", no_args_is_help=True)
 app.add_typer(topo, name="topo")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fabricwise {installed_version('fabricwise')}")
+        raise typer.Exit
+
+
+@app.callback()
+def fabricwise(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")] = False,
+) -> None:
+    """GPU-aware scheduler extender: places pods by link bandwidth and says why."""
+
+
+WHAT_MACHINE = "`nvidia-smi topo -m` output in a file (- is standard input), a bundled platform, or with --cluster a node's name."
 
 
 class Drawn(StrEnum):
@@ -56,12 +90,10 @@ class Drawn(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    YAML = "yaml"
     SVG = "svg"
 
 
-ClusterOption = Annotated[str | None, typer.Option("--cluster", help="kube, simulated, or a dump file.")]
-KubeconfigOption = Annotated[str | None, typer.Option("--kubeconfig", help="For --cluster kube outside a cluster.")]
-ClassesOption = Annotated[Path | None, typer.Option("--workload-classes", help="Classes file; see config/workload-classes.yaml.")]
 ProductOption = Annotated[str | None, typer.Option("--product", help="Product name, such as 'NVIDIA H100 80GB HBM3'.")]
 MemoryOption = Annotated[str | None, typer.Option("--memory", help="Memory per GPU, such as 80Gi.")]
 CpuOption = Annotated[str | None, typer.Option("--cpu", help="CPU model: decides the socket link's GB/s.")]
@@ -71,21 +103,21 @@ P2pOption = Annotated[bool | None, typer.Option("--p2p/--no-p2p", help="Whether 
 
 @app.command()
 def serve(
-    cluster: Annotated[str, typer.Option("--cluster", help="kube, simulated, or a dump file.")] = "simulated",
+    cluster: ClusterOption = None,
     config: ConfigOption = None,
     host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8888,
     kubeconfig: KubeconfigOption = None,
     workload_classes: ClassesOption = None,
 ) -> None:
-    """Serve the scheduler verbs and the debug API."""
+    """Serve the scheduler verbs and the debug API, by default for the cluster of the kubeconfig's current context."""
     settings = load_settings(config)
     if port and settings.server.health_port == port:
         raise SettingsError(f"server.health_port and --port are both {port}: two servers cannot listen on one port")
     log_to_stderr(settings.server.log_level)
     service = build_service(settings)
     class_file = ClassFile(workload_classes, service.live, service.supervisor) if workload_classes else None
-    source = connect(cluster, service, kubeconfig)
+    source = connect(cluster or "kube", service, kubeconfig)
     if class_file is not None:
         class_file.start()
     settle_process(service)
@@ -97,41 +129,10 @@ def serve(
         source.stop()
 
 
-@app.command()
-def explain(
-    pod: Annotated[Path, typer.Argument(help="Pod manifest (or a workload with a pod template), YAML or JSON.")],
-    cluster: ClusterOption = None,
-    server: Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead.")] = None,
-    config: ConfigOption = None,
-    output: OutputOption = Output.TABLE,
-    kubeconfig: KubeconfigOption = None,
-    workload_classes: ClassesOption = None,
-) -> None:
-    """Where would this pod go, and why not elsewhere?"""
-    if cluster and server:
-        raise typer.BadParameter("give --cluster or --server, not both")
-    documents = load_documents(read_text(pod), str(pod))
-    if len(documents) != 1:
-        raise RequestError(f"{pod}: expected one Pod, found {len(documents)} documents")
-    try:
-        wanted = pod_from(documents[0])
-    except RequestError as error:
-        raise RequestError(f"{pod}: {error}") from error
-    if server:
-        answer = ask(server, "/v1/explain", "nodes", documents[0])
-    else:
-        settings = load_settings(config)
-        reading = read_cluster(cluster or "simulated", settings, kubeconfig, workload_classes)
-        judge, ranker = Judge(answers.rules(settings)), answers.ranker(settings.scoring)
-        judge.learn(reading.snapshot)
-        answer = with_source(answers.explain(judge, ranker, reading.snapshot, wanted, settings.resource), reading)
-    print_answer(answer, output, show.explanation)
-
-
 @topo.command("show")
 def topo_show(
-    what: Annotated[str, typer.Argument(help="`nvidia-smi topo -m` output in a file, a node name, or a bundled platform.")],
-    cluster: ClusterOption = None,
+    what: Annotated[str, typer.Argument(help=WHAT_MACHINE, autocompletion=complete_machine)],
+    cluster: OptionalClusterOption = None,
     gpus: Annotated[str | None, typer.Option("--gpus", help="One set of GPU indices, such as 0,1,2.")] = None,
     product: ProductOption = None,
     memory: MemoryOption = None,
@@ -149,7 +150,7 @@ def topo_show(
     free: int | None = None
     if cluster is not None:
         machine, free = _node_machine(what, cluster, kubeconfig)
-    elif Path(what).is_file():
+    elif what == STANDARD_INPUT or Path(what).is_file():
         capture = _capture(Path(what), product, memory)
         machine = _told(capture.machine, None, None, cpu, pcie_gen, p2p)
         for note in capture.notes:
@@ -192,7 +193,7 @@ def _indices(text: str | None) -> tuple[int, ...] | None:
 
 @topo.command("import")
 def topo_import(
-    matrix: Annotated[Path, typer.Argument(help="`nvidia-smi topo -m` output in a file.")],
+    matrix: Annotated[Path, typer.Argument(help="`nvidia-smi topo -m` output in a file (- is standard input).")],
     node: Annotated[str, typer.Option("--node", help="Name of the node it is from.")],
     product: ProductOption = None,
     memory: MemoryOption = None,

@@ -13,9 +13,10 @@ from typing import Annotated, TextIO
 import typer
 
 from extender.adapters.dump_fields import dump_fields
-from extender.adapters.dump_file import UNREAD
+from extender.adapters.dump_file import STANDARD_INPUT, UNREAD
 from extender.adapters.kube_list import ListApi, items_of, refusal
 from extender.adapters.kube_resources import RESOURCES, Resource
+from extender.cluster_options import KubeconfigOption
 from extender.errors import ClusterSourceError
 from extender.plain_text import plain
 from extender.printing import print_warning
@@ -24,17 +25,22 @@ from topology.agent.publisher import ApiError
 
 
 def dump(
-    output_file: Annotated[Path | None, typer.Option("-o", "--output-file", help="Where to; without, standard output.")] = None,
-    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Whose current context is read; without, the usual one.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="The file to write; without it, or with -, standard output.")] = None,
+    old_file: Annotated[Path | None, typer.Option("-o", "--output-file", hidden=True, help="Older name of FILE.")] = None,
+    kubeconfig: KubeconfigOption = None,
 ) -> None:
     """Write the cluster's nodes, pods and GpuTopologies to a file, as far as Fabricwise reads them, for --cluster FILE.
 
     Environment values, command-line words and annotations that Fabricwise does not read are left out; Secrets are never read.
     """
-    api, address = kube_objects(kubeconfig)
-    _say(f"reading nodes, pods and gputopologies of {address}")
-    with _opened(output_file) as file:
-        counts = write_dump(api, file)
+    if file is not None and old_file is not None:
+        raise typer.BadParameter("name the file once")
+    named = file or old_file
+    output_file = None if named == Path(STANDARD_INPUT) else named
+    api, cluster = kube_objects(kubeconfig)
+    _say(f"reading nodes, pods and gputopologies of {cluster}")
+    with _opened(output_file) as opened:
+        counts = write_dump(api, opened)
     read = ", ".join(f"{count} {name}" for name, count in counts.items())
     _say(f"{read} -> {output_file or 'standard output'}")
 

@@ -9,6 +9,14 @@ from collections.abc import Callable
 from extender.plain_text import plain
 from topology.hardware import TopologyError
 
+FINE, FOUND, USAGE, COULD_NOT_ASK = 0, 1, 2, 3
+"""Exit statuses of every command: all is well; the answer is a problem (a check fails, no node is feasible); the command line is wrong;
+there is no answer, because something could not be read, reached or understood."""
+EXIT_STATUSES = (
+    "Exit status: 0 all is well; 1 a problem was found (a check fails, no node is feasible); 2 wrong usage; "
+    "3 no answer: a file, a cluster or a server could not be read or understood."
+)
+
 
 class FabricwiseError(Exception):
     """Base of every error the command line prints as one line."""
@@ -34,7 +42,7 @@ def run_command(app: Callable[..., object]) -> None:
     try:
         status = app(standalone_mode=False)
     except (FabricwiseError, TopologyError) as error:
-        _end(1, f"error: {error}")
+        _end(COULD_NOT_ASK, f"error: {error}")
     except BrokenPipeError:
         sys.exit(141)
     except KeyboardInterrupt:
@@ -42,7 +50,7 @@ def run_command(app: Callable[..., object]) -> None:
     except Exception as error:  # a wrong usage, or a bug of ours, whose traceback is shown only where it is asked for
         usage = _usage(error)
         if usage is not None:
-            _end(2, usage)
+            _end(USAGE, usage)
         if os.environ.get("FABRICWISE_TRACEBACK"):
             raise
         _end(70, f"error: internal, {type(error).__name__}: {error}. FABRICWISE_TRACEBACK=1 shows where.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
@@ -41,6 +42,7 @@ class Output(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    YAML = "yaml"
 
 
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
@@ -48,9 +50,11 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings fi
 
 
 def print_answer(answer: Any, output: Output, table: Callable[[Any], RenderableType]) -> None:
-    """An answer as JSON, or as the table made of it."""
+    """An answer as JSON or YAML, or as the table made of it."""
     if output is Output.JSON:
         typer.echo(json.dumps(answer, indent=2))
+    elif output is Output.YAML:
+        typer.echo(yaml.safe_dump(json.loads(json.dumps(answer)), sort_keys=False, width=160), nl=False)
     else:
         console.print(table(plain_data(answer)))
 

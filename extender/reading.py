@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from extender.adapters.class_file import load_classes
-from extender.adapters.dump_file import read_dump
-from extender.adapters.kube_client import api_client, server_of
-from extender.adapters.kube_list import Listing, Progress, list_once
+from extender.adapters.dump_file import STANDARD_INPUT, read_dump
+from extender.adapters.kube_client import api_client, cluster_name
+from extender.adapters.kube_list import Collect, Listing, Progress, list_once
 from extender.adapters.kube_objects import KubeObjects
 from extender.adapters.simulated import simulated
 from extender.decision.changes import Change, ClassesSeen, ClockTicked, fold_all
@@ -53,9 +53,14 @@ CONSEQUENCES = {
 """Kind -> what is missing from an answer without it."""
 
 
-def read_cluster(cluster: str, settings: Settings, kubeconfig: str | None = None, classes: Path | None = None) -> Reading:
-    """One listing of the cluster, folded. Raises ClusterSourceError, or SettingsError for a bad file of workload classes."""
-    name, listing = _listing(cluster, settings, kubeconfig)
+def read_cluster(
+    cluster: str, settings: Settings, kubeconfig: str | None = None, classes: Path | None = None, collect: Collect | None = None
+) -> Reading:
+    """One listing of the cluster, folded; `collect` is called with every manifest that is read.
+
+    Raises ClusterSourceError, or SettingsError for a bad file of workload classes.
+    """
+    name, listing = _listing(cluster, settings, kubeconfig, collect)
     changes: list[Change] = [*listing.listed]
     if cluster == "kube":  # a status may be too old to count; in a file or a simulation time does not pass
         changes.append(ClockTicked(time.time(), time.monotonic()))
@@ -65,21 +70,23 @@ def read_cluster(cluster: str, settings: Settings, kubeconfig: str | None = None
 
 
 def kube_objects(kubeconfig: str | None) -> tuple[KubeObjects, str]:
-    """The configured API server, and its address. Raises ClusterSourceError."""
+    """The configured API server, and which cluster that is, for people. Raises ClusterSourceError."""
     client = api_client(kubeconfig)
-    return KubeObjects(client, REQUEST_SECONDS), server_of(client)
+    return KubeObjects(client, REQUEST_SECONDS), cluster_name(client, kubeconfig)
 
 
-def _listing(cluster: str, settings: Settings, kubeconfig: str | None, progress: Progress | None = None) -> tuple[str, Listing]:
+def _listing(
+    cluster: str, settings: Settings, kubeconfig: str | None, collect: Collect | None = None, progress: Progress | None = None
+) -> tuple[str, Listing]:
     if cluster == "kube":
-        api, address = kube_objects(kubeconfig)
-        return f"the cluster at {address}", list_once(api, progress)
+        api, named = kube_objects(kubeconfig)
+        return named, list_once(api, progress, collect)
     if cluster == "simulated":
         return "the simulated cluster", Listing(tuple(simulated(settings.resource).listing()))
     path = Path(cluster)
-    if not path.exists():
-        raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file: give one of them")
-    return f"the dump {path}", read_dump(path)
+    if cluster != STANDARD_INPUT and not path.exists():
+        raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file; make one with: fabricwise dump FILE")
+    return "the dump on standard input" if cluster == STANDARD_INPUT else f"the dump {path}", read_dump(path, collect)
 
 
 def with_source(answer: dict[str, Any], reading: Reading) -> dict[str, Any]:

@@ -33,6 +33,9 @@ class Reports:
     telemetry: Callable[[], dict[str, Any]] | None = None
     """What is asked for telemetry, and who does not answer."""
 
+    cluster: str | None = None
+    """Which cluster the state is of, for people."""
+
     @property
     def is_leading(self) -> bool:
         """Whether to do what must be done once."""

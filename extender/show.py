@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from extender.tables import Column, FittedTable, few
+
 
 def gbps(value: float | None) -> str:
     """GB/s for people; `-` where there is none."""
@@ -20,34 +22,87 @@ def gpu_set(indices: Sequence[int]) -> str:
     return "{" + ",".join(map(str, indices)) + "}"
 
 
+CANDIDATES = (
+    Column("node", 0, least_width=16),
+    Column("score", 6, is_number=True),
+    Column("value", 1, is_number=True),
+    Column("GB/s expected", 5, is_number=True),
+    Column("best", 2, is_number=True),
+    Column("worst", 4, is_number=True),
+    Column("likely GPUs", 3, least_width=20),
+)
+
+
+def explanations(answer: Mapping[str, Any]) -> RenderableType:
+    """`explain` of one pod, or of several pod templates one below the other."""
+    parts: list[RenderableType] = []
+    for one in answer.get("explanations") or [answer]:
+        parts += [explanation(one), Text("")]
+    if answer.get("cluster"):
+        parts.append(Text(f"cluster: {answer['cluster']}"))
+    return Group(*parts)
+
+
 def explanation(answer: Mapping[str, Any]) -> RenderableType:
-    """`explain` as a table: candidates first, then refusals with their reasons."""
-    table = Table(title=_title(answer), title_justify="left", header_style="bold")
-    for name, justify in (
-        ("node", "left"),
-        ("score", "right"),
-        ("value", "right"),
-        ("GB/s expected", "right"),
-        ("best", "right"),
-        ("worst", "right"),
-    ):
-        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
-    table.add_column("likely GPUs / reason")
+    """One pod: candidates as a table, then the refused nodes by reason, then what was chosen and why, and what was not checked."""
+    table = FittedTable(CANDIDATES, title=_title(answer))
     for row in answer["nodes"]:
-        marked = Text(row["node"], style="bold green" if row["node"] == answer["chosen"] else "" if row["feasible"] else "dim")
-        table.add_row(
-            marked,
-            "-" if row["score"] is None else str(row["score"]),
-            "-" if row["value"] is None else f"{row['value']:.3f}",
-            gbps(row["expected_bandwidth_gbps"]),
-            gbps(row["best_bandwidth_gbps"]),
-            gbps(row["worst_bandwidth_gbps"]),
-            _why(row),
-        )
+        if row["feasible"]:
+            table.add(_candidate(row, answer["chosen"]))
+    parts: list[RenderableType] = [table] if table.rows else [Text(_title(answer), style="italic")]
+    parts += _refused(answer["nodes"])
     chosen = answer["chosen"] or "no node"
+    bound = f" (it is bound to {answer['bound_to']} now)" if answer.get("bound_to") else ""
+    parts.append(Text(f"chosen: {chosen}{bound}", style="bold"))
     age = answer.get("state_age_seconds")
-    aged = [Text(f"the API server has not been heard for {age:.0f} s: this is the state before that", style="yellow")] if age else []
-    return Group(table, Text(f"chosen: {chosen}", style="bold"), *aged, *_scores(answer), *_inferred(answer.get("inferred")))
+    if age:
+        parts.append(Text(f"the API server has not been heard for {age:.0f} s: this is the state before that", style="yellow"))
+    parts += [*_scores(answer), *_inferred(answer.get("inferred"))]
+    parts += [Text(f"  not checked: {words}", style="dim") for words in answer.get("not_checked", ())]
+    return Group(*parts)
+
+
+def _candidate(row: Mapping[str, Any], chosen: str | None) -> list[str | Text]:
+    return [
+        Text(row["node"], style="bold green" if row["node"] == chosen else ""),
+        "-" if row["score"] is None else str(row["score"]),
+        "-" if row["value"] is None else f"{row['value']:.3f}",
+        gbps(row["expected_bandwidth_gbps"]),
+        gbps(row["best_bandwidth_gbps"]),
+        gbps(row["worst_bandwidth_gbps"]),
+        _likely(row),
+    ]
+
+
+def _refused(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
+    """The refused nodes, grouped by the reasons against them as kube-scheduler's event groups them; each detail once."""
+    groups: dict[tuple[tuple[str, str], ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if not row["feasible"]:
+            groups.setdefault(tuple((one.get("by", "fabricwise"), one["reason"]) for one in _reasons(row)), []).append(row)
+    lines = [Text(f"refused: {sum(map(len, groups.values()))} nodes", style="bold")] if groups else []
+    for reasons, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        lines.append(Text(f"  {len(group)}: {few([row['node'] for row in group], 5)}"))
+        for place, (by, reason) in enumerate(reasons):
+            details: dict[str, list[str]] = {}
+            for row in group:
+                details.setdefault(_reasons(row)[place]["detail"], []).append(row["node"])
+            said = [f"{detail}{f' ({few(nodes)})' if len(details) > 1 else ''}" for detail, nodes in details.items() if detail]
+            more = f"; {len(said) - MOST_DETAILS} more" if len(said) > MOST_DETAILS else ""
+            lines.append(Text(f"    {by}: {reason}{': ' if said else ''}{'; '.join(said[:MOST_DETAILS])}{more}", style="dim"))
+    return lines
+
+
+MOST_DETAILS = 3
+"""Different details shown of one reason; `-o json` has them node by node."""
+_COUNTS = ("node has fewer GPUs than the pod requests", "too few free GPUs")
+
+
+def _reasons(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Every reason against a node; a count of GPUs that kube-scheduler makes as well is not said twice."""
+    found = list(row.get("refusals") or [row["rejection"]])
+    counted = any(one.get("by") == "kube-scheduler" and one["reason"].startswith("Insufficient ") and "/" in one["reason"] for one in found)
+    return [one for one in found if not (counted and one["reason"] in _COUNTS)]
 
 
 def _inferred(told: Mapping[str, Any] | None) -> list[Text]:
@@ -61,13 +116,15 @@ def _inferred(told: Mapping[str, Any] | None) -> list[Text]:
 def _title(answer: Mapping[str, Any]) -> str:
     demand = answer["demand"]
     if "problem" in demand:
-        return f"{answer['pod']}: {demand['problem']}"
-    return f"{answer['pod']} asks for {demand['gpus']} GPUs, per container {demand['gpus_per_container']}"
+        return f"{answer.get('of', 'pod')}: {answer['pod']}: {demand['problem']}"
+    of = f"{answer['of']}: " if not str(answer.get("of", "pod/")).startswith("pod/") else ""
+    if not demand["gpus"] and not demand.get("slices"):
+        return f"{of}{answer['pod']} asks for no GPU: kube-scheduler chooses by its own scores"
+    slices = "".join(f" and {count} {resource}" for resource, count in demand.get("slices", {}).items())
+    return f"{of}{answer['pod']} asks for {demand['gpus']} GPUs{slices}, per container {demand['gpus_per_container']}"
 
 
-def _why(row: Mapping[str, Any]) -> str:
-    if row["rejection"]:
-        return f"{row['rejection']['reason']} ({row['rejection']['detail']})"
+def _likely(row: Mapping[str, Any]) -> str:
     sets = [f"{gpu_set(p['gpus'])} {p['probability']:.0%}" for p in row["predicted"][:3]]
     further = len(row["predicted"][3:]) + row.get("further_sets", 0)  # an older server does not count further sets
     chance = sum(p["probability"] for p in row["predicted"][3:]) + row.get("further_probability", 0.0)

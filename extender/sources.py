@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from extender.adapters.dump_file import read_dump
+from extender.adapters.dump_file import STANDARD_INPUT, read_dump
 from extender.adapters.kube_binding import PodBinding
-from extender.adapters.kube_client import Client, api_client
+from extender.adapters.kube_client import Client, api_client, cluster_name
 from extender.adapters.kube_events import PodEvents
 from extender.adapters.kube_lease import KubeLease
 from extender.adapters.kube_objects import KubeObjects
@@ -60,6 +60,7 @@ def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> So
     """Start feeding the service. Raises ClusterSourceError; for `kube` only for a missing configuration."""
     if cluster == "kube":
         client = api_client(kubeconfig)
+        service.reports.cluster = cluster_name(client, kubeconfig)
         lease = _wire(service, client)
         watch = KubeWatch(client, service.live, service.settings.kube, service.metrics, service.supervisor)
         watch.start()
@@ -67,12 +68,14 @@ def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> So
             lease.start()
         return Source(watch, measured(service, "dcgm-exporter"), lease)
     if cluster == "simulated":
+        service.reports.cluster = "the simulated cluster"
         for listing in simulated(service.settings.resource).listing():
             service.live.apply((listing,))
         return Source(None, measured(service, "off"))
     path = Path(cluster)
-    if not path.exists():
-        raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file: give one of them")
+    if cluster != STANDARD_INPUT and not path.exists():
+        raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file; make one with: fabricwise dump FILE")
+    service.reports.cluster = "the dump on standard input" if cluster == STANDARD_INPUT else f"the dump {path}"
     service.live.apply(read_dump(path).listed)
     return Source(None, measured(service, "off"))
 

@@ -66,7 +66,7 @@ def _container(container: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-_CONTAINER_STATUS = _named("name", "allocatedResourcesStatus", "ready")
+_CONTAINER_STATUS = _named("name", "allocatedResourcesStatus", "ready", "resources", "allocatedResources")
 _NODE_CONDITION = _named("type", "status", "reason")
 _POD_CONDITION = _named("type", "status", "reason", "message", "lastTransitionTime")
 
@@ -86,6 +86,7 @@ FIELDS: dict[str, Keep] = {
                 (
                     "nodeName", "schedulerName", "priority", "priorityClassName", "preemptionPolicy", "nodeSelector", "affinity",
                     "tolerations", "topologySpreadConstraints", "schedulingGates", "overhead", "resources", "resourceClaims", "hostNetwork",
+                    "runtimeClassName",
                 ),
                 _whole,
             ),

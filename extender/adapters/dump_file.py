@@ -3,11 +3,12 @@ are served); one List or several documents."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from extender.adapters.kube_list import Listing
+from extender.adapters.kube_list import Collect, Listing
 from extender.adapters.manifests import KINDS, Seen, seen
 from extender.decision.changes import Listed
 from extender.documents import load_documents
@@ -15,12 +16,23 @@ from extender.errors import ClusterSourceError
 
 UNREAD = "unread"
 """Field of a dump's List: kind -> why `fabricwise dump` could not read it."""
-_MAKE_ONE = "Make a dump with: fabricwise dump -o FILE"
+_MAKE_ONE = "Make a dump with: fabricwise dump FILE"
+
+
+STANDARD_INPUT = "-"
+"""A file of this name is what is piped in."""
+MOST_INPUT_CHARACTERS = 1 << 30
+"""Of standard input, which may never end."""
 
 
 def read_text(path: Path) -> str:
-    """The file's text. Raises ClusterSourceError."""
+    """The file's text, or standard input's where the path is `-`. Raises ClusterSourceError."""
     try:
+        if str(path) == STANDARD_INPUT:
+            text = sys.stdin.read(MOST_INPUT_CHARACTERS + 1).removeprefix("\ufeff")
+            if len(text) > MOST_INPUT_CHARACTERS:
+                raise ClusterSourceError(f"standard input is longer than {MOST_INPUT_CHARACTERS} characters; name a file instead")
+            return text
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ClusterSourceError(f"{path}: {error.strerror or error}: give a file that can be read") from error
@@ -28,18 +40,23 @@ def read_text(path: Path) -> str:
         raise ClusterSourceError(f"{path} is not text: {error.reason} at byte {error.start}: save it as UTF-8") from error
 
 
-def read_dump(path: Path) -> Listing:
-    """The file as one listing per kind. Raises ClusterSourceError naming the object that cannot be read."""
+def read_dump(path: Path, collect: Collect | None = None) -> Listing:
+    """The file as one listing per kind; `collect` is called with every object, of whatever kind.
+
+    Raises ClusterSourceError naming the object that cannot be read.
+    """
     found: dict[str, list[Seen]] = {kind: [] for kind in KINDS}
     documents = load_documents(read_text(path), str(path))
     for kind, manifest in _objects(documents, str(path)):
+        if collect is not None:
+            collect(kind, manifest)
         if kind in found:
             try:
                 found[kind].append(seen(kind, manifest))
             except ClusterSourceError as error:
                 raise ClusterSourceError(f"{path}: {error}") from error
     if not found["Node"]:
-        raise ClusterSourceError(f"{path} holds no Node: not a cluster dump. Make one with: fabricwise dump -o FILE")
+        raise ClusterSourceError(f"{path} holds no Node: not a cluster dump. Make one with: fabricwise dump FILE")
     return Listing(tuple(Listed(KINDS[kind], tuple(changes)) for kind, changes in found.items()), _unread(documents))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -60,6 +61,24 @@ def credentials(configuration: Any) -> dict[str, str]:
     except Exception as error:  # ConfigException, and what its loaders let through
         remedy = "check the token file or exec plugin that the kubeconfig or the service account names"
         raise ClusterSourceError(f"no credentials for the API server: {_sentence(error)}; {remedy}") from error
+
+
+def context_of(kubeconfig: str | None) -> tuple[str, str] | None:
+    """(name, namespace) of the kubeconfig's current context; None in a cluster, or where the kubeconfig cannot be read."""
+    if kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return None
+    try:
+        _, current = kubernetes.config.list_kube_config_contexts(config_file=kubeconfig)  # type: ignore[no-untyped-call]
+        return str(current["name"]), str(current["context"].get("namespace") or "default")
+    except Exception:  # the loader lets errors of a broken file through; api_client says what is wrong with it
+        return None
+
+
+def cluster_name(client: kubernetes.client.ApiClient, kubeconfig: str | None) -> str:
+    """Which cluster that is, for people: the context of the kubeconfig, and the API server's address."""
+    context = context_of(kubeconfig)
+    where = f"context {context[0]}" if context is not None else "in-cluster"
+    return f"the cluster at {server_of(client)} ({where})"
 
 
 def server_of(client: kubernetes.client.ApiClient) -> str:

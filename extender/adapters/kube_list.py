@@ -43,12 +43,16 @@ class Listing:
     """Kind as listed -> why it, or an object of it, could not be read."""
 
 
-def list_once(api: ListApi, progress: Progress | None = None) -> Listing:
+Collect = Callable[[str, Any], None]
+"""(kind, manifest), for every object as it is read."""
+
+
+def list_once(api: ListApi, progress: Progress | None = None, collect: Collect | None = None) -> Listing:
     """Every kind, listed once. Raises ClusterSourceError where nodes cannot be listed: nothing can be said without them."""
     listed, unread = list[Listed](), dict[str, str]()
     for resource in RESOURCES:
         try:
-            objects, problems = _decoded(resource, items_of(api, resource, progress))
+            objects, problems = _decoded(resource, items_of(api, resource, progress), collect)
         except ApiError as error:
             why = refusal(resource, error)
             if resource.kind == "Node":
@@ -110,10 +114,12 @@ def _identity(item: object) -> str | None:
     return f"{metadata.get('namespace')}/{metadata.get('name')}" if isinstance(metadata, dict) else None
 
 
-def _decoded(resource: Resource, items: Iterator[dict[str, Any]]) -> tuple[tuple[Seen, ...], list[str]]:
+def _decoded(resource: Resource, items: Iterator[dict[str, Any]], collect: Collect | None) -> tuple[tuple[Seen, ...], list[str]]:
     """The objects that can be read, and what is wrong with the others."""
     objects, problems = list[Seen](), list[str]()
     for item in items:
+        if collect is not None:
+            collect(resource.kind, item)
         try:
             objects.append(seen(resource.kind, item))
         except ClusterSourceError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,6 +15,8 @@ from extender.decision.demand import Demand
 from extender.decision.holds import NO_HOLDS, Hold, Holds
 from extender.decision.inferred import inferred, inferred_answer
 from extender.decision.judge import Judge, judge_all
+from extender.decision.kube_filters.evaluate import UNASKED, KubeAnswer
+from extender.decision.kube_filters.surroundings import KubeRefusal
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
 from extender.decision.pressure import Pressure
@@ -62,24 +64,57 @@ def ranker(scoring: Scoring, lock: AbstractContextManager[object] | None = None)
 
 
 def explain(
-    judge: Judge, ranker: Ranker, snapshot: Snapshot, pod: Pod, resource: str, holds: Holds = NO_HOLDS, steady_seconds: float = 0.0
+    judge: Judge,
+    ranker: Ranker,
+    snapshot: Snapshot,
+    pod: Pod,
+    resource: str,
+    holds: Holds = NO_HOLDS,
+    steady_seconds: float = 0.0,
+    kube: KubeAnswer = UNASKED,
 ) -> dict[str, Any]:
-    """What would be decided about the pod over all nodes, and why."""
+    """What would be decided about the pod over all nodes, and why. A node that kube-scheduler's filters refuse is no candidate: as in
+    a cluster, scores compare the nodes that pass them."""
     cycle = begin(snapshot, holds, pod, resource, steady_seconds)
     demand, names = cycle.demand, sorted({*snapshot.views, *nodes_without_view(snapshot)})
     verdicts = judge_all(judge, snapshot, demand, names, cycle.guests)
-    ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, verdicts)
-    decided = ranks.decided(names, verdicts, pod.key)
-    rows = [node_answer(name, verdict, ranks.get(verdict, name == decided)) for name, verdict in zip(names, verdicts, strict=True)]
+    asked = [(name, verdict) for name, verdict in zip(names, verdicts, strict=True) if name not in kube.refusals]
+    candidates, considered = [name for name, _ in asked], [verdict for _, verdict in asked]
+    ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, considered)
+    decided = ranks.decided(candidates, considered, pod.key)
+    rows = [
+        _refused(node_answer(name, verdict, None), kube.refusals[name])
+        if name in kube.refusals
+        else node_answer(name, verdict, ranks.get(verdict, name == decided))
+        for name, verdict in zip(names, verdicts, strict=True)
+    ]
     notes = notes_by_node(snapshot)
     for row in rows:
         row["notes"] += notes.get(row["node"], ())
+        row["refusals"] = row.get("refusals") or ([row["rejection"]] if row["rejection"] else [])
         if promised := sum(guest.total for guest in cycle.guests.get(row["node"], ())):
             row["notes"].append(f"{promised} GPUs are promised to pods that are not seen there yet")
     rows.sort(key=_order)
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
     told = inferred(pod, demand, resource)
-    return {"pod": pod_name(pod), "demand": demand_answer(demand), "chosen": chosen, "nodes": rows, "inferred": inferred_answer(told)}
+    return {
+        "pod": pod_name(pod),
+        "demand": demand_answer(demand),
+        "chosen": chosen,
+        "nodes": rows,
+        "inferred": inferred_answer(told),
+        "not_checked": list(kube.not_checked),
+    }
+
+
+def _refused(row: dict[str, Any], refusals: Sequence[KubeRefusal]) -> dict[str, Any]:
+    """A node's answer where kube-scheduler's own filters refuse it: their reasons come first, for kube-scheduler asks us after them."""
+    theirs = [
+        {"reason": one.reason, "detail": one.detail, "curable": one.curable, "by": "kube-scheduler", "filter": one.plugin}
+        for one in refusals
+    ]
+    ours = [row["rejection"]] if row["rejection"] else []
+    return {**row, "feasible": False, "rejection": theirs[0], "refusals": [*theirs, *ours]}
 
 
 def notes_by_node(snapshot: Snapshot) -> dict[str, list[str]]:
@@ -154,12 +189,13 @@ def _version(parts: tuple[int, ...] | None) -> str | None:
 def node_answer(name: str, verdict: Verdict, ranking: Ranking | None) -> dict[str, Any]:
     """One node's verdict with all its numbers."""
     rejection, evidence = verdict.rejection, verdict.evidence
+    why = {"reason": str(rejection.reason), "detail": rejection.detail, "curable": rejection.curable} if rejection else {}
     return {
         "node": name,
         "feasible": verdict.feasible,
         "score": ranking.score if ranking else None,
         "value": ranking.value if ranking else None,
-        "rejection": {"reason": str(rejection.reason), "detail": rejection.detail, "curable": rejection.curable} if rejection else None,
+        "rejection": {**why, "by": "fabricwise"} if why else None,
         "scores": _scores(ranking),
         "best_bandwidth_gbps": evidence.best_gbps,
         "expected_bandwidth_gbps": evidence.expected_gbps,

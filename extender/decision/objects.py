@@ -40,6 +40,7 @@ class Taint(msgspec.Struct, frozen=True):
 
     key: str = ""
     effect: str = ""
+    value: str = ""
 
 
 class NodeSpec(msgspec.Struct, frozen=True):

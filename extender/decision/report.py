@@ -6,105 +6,23 @@ CHECKS is a table of small functions. A check that lacks what it needs says unkn
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from extender.decision.cluster import NodeView, Snapshot
-from extender.decision.components import Resident
 from extender.decision.isolation import described
+from extender.decision.node_subject import Check, Status, Subject, Survey, few, labels_of, plural, survey
 from extender.decision.objects import Node, Taint
+from extender.decision.readiness import baseline, readiness
+from extender.decision.reported_versions import branch
 from extender.decision.sharing import Sharing
-from extender.telemetry.conditions import NodeTelemetry, Tuning
+from extender.telemetry.conditions import Tuning
 from topology.contradictions import contradictions
-from topology.hardware import Machine
 from topology.nvlink_faults import LinkFault, generation_contradictions, link_faults
 from topology.products import same_product
 from topology.record import TopologyRecord
 
-
-class Status(StrEnum):
-    """How a check came out, best first."""
-
-    PASS = "pass"  # noqa: S105 - a word, no secret
-    UNKNOWN = "unknown"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check of one node."""
-
-    name: str
-    status: Status
-    evidence: str
-    remedy: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What checks compare a node with, gathered once for all nodes."""
-
-    by_node: Mapping[str, tuple[Resident, ...]]
-    components: frozenset[str]
-    """Parts of the GPU stack that run anywhere."""
-    drivers: Mapping[str | None, Counter[tuple[int, ...]]]
-    """Product -> driver versions (major, minor) -> nodes."""
-
-
-def survey(snapshot: Snapshot) -> Survey:
-    """The cluster at a glance."""
-    by_node: dict[str, list[Resident]] = {}
-    for one in snapshot.residents.values():
-        by_node.setdefault(one.node, []).append(one)
-    drivers: dict[str | None, Counter[tuple[int, ...]]] = {}
-    for view in snapshot.views.values():
-        if view.state.facts.driver:
-            drivers.setdefault(view.state.product, Counter())[view.state.facts.driver[:2]] += 1
-    kinds = frozenset(one.component for one in snapshot.residents.values() if one.component)
-    return Survey({name: tuple(found) for name, found in by_node.items()}, kinds, drivers)
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """All that is known of the node under check."""
-
-    name: str
-    node: Node
-    view: NodeView
-    snapshot: Snapshot
-    resource: str
-    tuning: Tuning
-    survey: Survey
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return self.node.metadata.labels or {}
-
-    @property
-    def record(self) -> TopologyRecord | str | None:
-        return self.snapshot.topologies.get(self.name)
-
-    @property
-    def machine(self) -> Machine | None:
-        return self.record.machine if isinstance(self.record, TopologyRecord) else None
-
-    @property
-    def residents(self) -> tuple[Resident, ...]:
-        return self.survey.by_node.get(self.name, ())
-
-    @property
-    def telemetry(self) -> NodeTelemetry | None:
-        return self.snapshot.telemetry.get(self.name)
-
-    def component(self, name: str) -> Resident | None:
-        """Its pod on the node, a ready one first."""
-        found = [one for one in self.residents if one.component == name]
-        return max(found, key=lambda one: one.ready, default=None)
-
-
+__all__ = ["CHECKS", "Check", "Status", "all_reports", "has_gpus", "node_report", "report"]
 PASS, UNKNOWN, WARN, FAIL = Status.PASS, Status.UNKNOWN, Status.WARN, Status.FAIL
 
 
@@ -114,9 +32,10 @@ def ready(subject: Subject) -> Check:
     if conditions.get("Ready") is None:
         return Check("ready", UNKNOWN, "the node says nothing of its readiness")
     if conditions["Ready"] != "True":
-        return Check("ready", FAIL, f"condition Ready is {conditions['Ready']}", "see kubectl describe node: kubelet, network, disk")
+        remedy = f"kubectl describe node {subject.name}: kubelet, network, disk"
+        return Check("ready", FAIL, f"condition Ready is {conditions['Ready']}", remedy)
     if spec is not None and spec.unschedulable:
-        return Check("ready", WARN, "cordoned", "kubectl uncordon, when its maintenance is over")
+        return Check("ready", WARN, "cordoned", f"once its maintenance is over: kubectl uncordon {subject.name}")
     return Check("ready", PASS, "condition Ready is True")
 
 
@@ -133,7 +52,8 @@ def components(subject: Subject) -> Check:
     missing = [name for name in wanted if subject.component(name) is None]
     sick = [one for name in wanted if (one := subject.component(name)) is not None and not one.ready]
     if sick:
-        return Check("components", FAIL, f"not ready: {', '.join(one.full_name for one in sick)}", "kubectl logs of that pod")
+        logs = "; ".join(f"kubectl logs -n {namespace} {pod}" for namespace, pod in (one.full_name.split("/", 1) for one in sick[:3]))
+        return Check("components", FAIL, f"not ready: {', '.join(one.full_name for one in sick)}", logs)
     if missing:
         remedy = "do its taints and labels keep the DaemonSet away? nvidia.com/gpu.deploy.* labels, tolerations"
         return Check("components", FAIL, f"run on other nodes, not here: {', '.join(missing)}", remedy)
@@ -146,12 +66,18 @@ def advertised(subject: Subject) -> Check:
     offered, counted = state.allocatable, subject.labels.get("nvidia.com/gpu.count", "")
     have = len(subject.machine.gpus) if subject.machine else int(counted) if counted.isdigit() else None
     if state.slices and not offered:
-        return Check(name, PASS, f"slices: {', '.join(f'{one.allocatable} {one.resource}' for one in state.slices)}")
+        kinds = "MIG devices" if all(one.sharing is Sharing.MIG for one in state.slices) else "slices"
+        return Check(name, PASS, f"{kinds}: {', '.join(f'{one.allocatable} {one.resource}' for one in state.slices)}")
+    if state.sharing is Sharing.MIG:  # GFD then counts MIG devices: only an agent tells how many GPUs they are of
+        of = f" of {plural(len(subject.machine.gpus), 'GPU')} by the agent" if subject.machine else ""
+        said = f"{plural(offered, 'MIG device')} offered as {subject.resource}{of}"
+        return Check(name, PASS if offered else FAIL, said, "" if offered else "see the device plugin's log")
     if have is None:
         status = UNKNOWN if offered else FAIL
-        return Check(name, status, f"{offered} {subject.resource} on offer, nobody says how many GPUs there are", "run the agent or GFD")
-    said = f"{offered} {subject.resource} on offer, {have} GPUs {'by the agent' if subject.machine else 'by GFD'}"
-    if state.sharing in (Sharing.TIME_SLICING, Sharing.MPS, Sharing.MIG):
+        said = f"{offered} {subject.resource} on offer; neither agent nor GFD counts the GPUs"
+        return Check(name, status, said, "run the agent or GFD")
+    said = f"{offered} {subject.resource} on offer, {plural(have, 'GPU')} {'by the agent' if subject.machine else 'by GFD'}"
+    if state.sharing in (Sharing.TIME_SLICING, Sharing.MPS):
         return Check(
             name, PASS if offered else FAIL, f"{said}, shared by {state.sharing}", "" if offered else "see the device plugin's log"
         )
@@ -169,7 +95,7 @@ def labelled(subject: Subject) -> Check:
         missing = [name for name, value in (("gpu.product", product), ("gpu.count", counted)) if not value]
         return Check("labelled", FAIL, f"no label nvidia.com/{', nvidia.com/'.join(missing)}", "run GPU feature discovery")
     if subject.machine is None or not subject.machine.gpus:
-        return Check("labelled", UNKNOWN, f"labels say {counted} x {product}; no agent to hold them against", "run the agent")
+        return Check("labelled", UNKNOWN, f"labels say {counted} x {product}; no agent's word to compare them with", "run the agent")
     own = subject.machine.gpus[0].product
     if own and not same_product(own, product.replace("-SHARED", "").partition("-MIG-")[0]):
         return Check("labelled", FAIL, f"label says {product}, the hardware {own}", "labels are old: restart GPU feature discovery")
@@ -181,35 +107,39 @@ def labelled(subject: Subject) -> Check:
 
 def driver(subject: Subject) -> Check:
     """Driver and CUDA are known, and the same as on the other nodes of that product."""
-    facts, product = subject.view.state.facts, subject.view.state.product
-    if facts.driver is None:
+    product = subject.view.state.product
+    reported = subject.driver
+    if reported is None:
         return Check("driver", UNKNOWN, "no driver version by agent or GFD", "run the agent or GFD")
-    peers = subject.survey.drivers[product]
-    usual, many = peers.most_common(1)[0]
-    said = f"driver {_dotted(facts.driver)}, CUDA {_dotted(facts.cuda) if facts.cuda else 'unknown'}"
-    if facts.driver[:2] != usual and many > 1:
-        return Check(
-            "driver", WARN, f"{said}; {many} other nodes with {product} run {_dotted(usual)}", "roll the driver out, or keep pools apart"
-        )
+    branches = Counter[str]()
+    for version, nodes in subject.survey.drivers[product].items():
+        branches[branch(version)] += nodes
+    usual, many = branches.most_common(1)[0]
+    said = f"driver {reported}, CUDA {subject.cuda or 'unknown'}"
+    if branch(reported) != usual and many > 1:
+        text = next(version for version, _ in subject.survey.drivers[product].most_common() if branch(version) == usual)
+        said = f"{said}; {many} other nodes with {product} run {text}"
+        return Check("driver", WARN, said, "roll the driver out, or keep pools apart")
     return Check("driver", PASS, said)
 
 
-def _dotted(parts: Sequence[int]) -> str:
-    return ".".join(map(str, parts))
-
-
 def isolated(subject: Subject) -> Check:
-    """A taint keeps pods away that ask for no GPU; who is there all the same."""
+    """A taint keeps pods away that ask for no GPU; those that are there all the same are named."""
     taints = [one for one in (subject.node.spec.taints or () if subject.node.spec else ()) if _keeps_away(one)]
     guests = sorted(one.full_name for one in subject.residents if one.component is None and not one.daemon)
+    there = f"{len(guests)} pods without GPUs run here: {few(guests)}"
     if not taints:
-        said = f"no GPU taint{f'; {len(guests)} pods without GPUs run here: {_few(guests)}' if guests else ''}"
-        return Check("isolated", WARN, said, "kubectl taint node NODE nvidia.com/gpu=present:NoSchedule")
+        said = f"no GPU taint; {there}" if guests else "no GPU taint"
+        remedy = (
+            "first give GPU pods and the DaemonSets of the GPU stack the toleration {key: nvidia.com/gpu, operator: Exists}, then "
+            f"kubectl taint node {subject.name} nvidia.com/gpu=present:NoSchedule"
+        )
+        return Check("isolated", WARN, said, remedy)
     said = f"taint {', '.join(f'{one.key}:{one.effect}' for one in taints)}"
     if guests:
-        return Check(
-            "isolated", WARN, f"{said}; yet {len(guests)} pods without GPUs run here: {_few(guests)}", "do they tolerate it for a reason?"
-        )
+        keys = ", ".join(sorted({one.key for one in taints}))
+        said = f"{said}; yet {there}"
+        return Check("isolated", WARN, said, f"remove their toleration of {keys}, unless they need this node; then delete them")
     return Check("isolated", PASS, said)
 
 
@@ -217,23 +147,27 @@ def _keeps_away(taint: Taint) -> bool:
     return taint.effect in ("NoSchedule", "NoExecute") and ("gpu" in taint.key.lower() or taint.key.startswith("nvidia.com/"))
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def sharing(subject: Subject) -> Check:
     """The sharing mode is explicit."""
     state, labels = subject.view.state, subject.labels
-    if state.sharing is None:
-        return Check("sharing", UNKNOWN, "nobody says what one unit is", "run GPU feature discovery")
+    mig = [one for one in state.slices if one.sharing is Sharing.MIG]
+    if state.sharing is None and not state.slices:
+        return Check("sharing", UNKNOWN, "neither agent nor GFD says what one unit is", "run GPU feature discovery")
     failed = labels.get("nvidia.com/mig.config.state")
     if failed == "failed":
-        return Check("sharing", FAIL, "nvidia.com/mig.config.state is failed", "kubectl logs of nvidia-mig-manager on this node")
+        remedy = f"see the log of the nvidia-mig-manager pod on {subject.name}"
+        return Check("sharing", FAIL, "nvidia.com/mig.config.state is failed", remedy)
     told = labels.get("nvidia.com/gpu.product", "").endswith("-SHARED") or labels.get("nvidia.com/gpu.sharing-strategy", "none") != "none"
     told = told or labels.get("nvidia.com/sharing.mps.enabled") == "true"
-    if state.sharing.replicated and not told:
+    if state.sharing is not None and state.sharing.replicated and not told:
         said = f"{state.allocatable} on offer of {state.physical} GPUs, but no label says they are shared"
         return Check("sharing", WARN, said, "let the device plugin and GFD read the same sharing config")
+    if mig:
+        devices = ", ".join(f"{one.allocatable} x {one.resource}" for one in mig)
+        whole = f", and {plural(state.allocatable, 'whole GPU')}" if state.allocatable else ""
+        return Check("sharing", PASS, f"divided by MIG (mixed strategy): {devices}{whole}")
+    if state.sharing is Sharing.MIG:
+        return Check("sharing", PASS, "divided by MIG (single strategy)")
     return Check("sharing", PASS, f"{state.sharing}{', '.join(['', *(one.resource for one in state.slices)])}")
 
 
@@ -249,7 +183,7 @@ def topology(subject: Subject) -> Check:
     if faults:
         return Check(name, FAIL, f"NVLinks down: {_link_evidence(faults)}", LINK_REMEDY)
     if view.stale_since_seconds is not None:
-        return Check(name, WARN, "the agent has not renewed its status", "is the agent's pod running on the node?")
+        return Check(name, WARN, "the agent has not renewed its status", f"see the log of the fabricwise-agent pod on {subject.name}")
     unknown = record.status.allocations_unknown if record.status else None
     if unknown is not None:
         said = f"the agent does not know which pod holds which GPU: {unknown}"
@@ -308,12 +242,13 @@ def healthy(subject: Subject) -> Check:
     if telemetry is not None and not faults:
         faults = sorted({f"{one.reading.uuid}: {one.fault.text}" for one in telemetry.devices.values() if one.fault})
     if faults:
-        return Check("healthy", FAIL, "; ".join(faults), "drain the node; reset the GPU or reboot; RMA when it comes back")
+        remedy = f"kubectl drain {subject.name} --ignore-daemonsets; reset the GPU or reboot; replace it when the error comes back"
+        return Check("healthy", FAIL, "; ".join(faults), remedy)
     suspicions = sorted({text for one in (telemetry.devices.values() if telemetry else ()) for text in one.suspicions})
     if suspicions:
         return Check("healthy", WARN, "; ".join(suspicions), "watch it; reset the GPU in the next maintenance")
     if (telemetry is None or not telemetry.devices) and subject.machine is None:
-        return Check("healthy", UNKNOWN, "neither agent nor telemetry speaks of it")
+        return Check("healthy", UNKNOWN, "neither agent nor telemetry tells of its GPUs")
     return Check("healthy", PASS, "no fatal XID, ECC or remapping error is known")
 
 
@@ -323,7 +258,8 @@ def validated(subject: Subject) -> Check:
     if found is None:
         return Check("validated", UNKNOWN, "no operator-validator on the node", "fabricwise doctor --smoke IMAGE")
     if not found.ready:
-        return Check("validated", FAIL, f"{found.full_name} is not ready", "kubectl logs of it, container by container")
+        namespace, pod = found.full_name.split("/", 1)
+        return Check("validated", FAIL, f"{found.full_name} is not ready", f"kubectl logs -n {namespace} {pod} --all-containers")
     return Check("validated", PASS, f"{found.full_name} is ready")
 
 
@@ -332,11 +268,24 @@ CHECKS: tuple[Callable[[Subject], Check], ...] = (
 )  # fmt: skip
 
 
-def has_gpus(node: Node, view: NodeView) -> bool:
-    """Whether a node is one that reports are about."""
-    labels = node.metadata.labels or {}
-    offered = view.state.allocatable or view.state.slices or view.machine is not None
-    return bool(offered) or labels.get("nvidia.com/gpu.present") == "true" or "nvidia.com/gpu.count" in labels
+GPU_LABELS = (
+    "nvidia.com/gpu.present",
+    "nvidia.com/gpu.count",
+    "nvidia.com/gpu.product",
+    "feature.node.kubernetes.io/pci-10de.present",
+    "cloud.google.com/gke-accelerator",
+    "kubernetes.azure.com/accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+)
+"""Labels of a node with NVIDIA GPUs: of GFD, Node Feature Discovery, GKE, AKS and Karpenter."""
+
+
+def has_gpus(node: Node, view: NodeView, resource: str) -> bool:
+    """Whether anything tells of GPUs on a node: what it offers or has, its agent, its labels."""
+    labels = labels_of(node)
+    offered = view.state.allocatable or view.state.slices or (view.machine is not None and view.machine.gpus)
+    capacity = (node.status.capacity if node.status else None) or {}
+    return bool(offered) or resource in capacity or any(labels.get(key, "false") not in ("false", "0", "") for key in GPU_LABELS)
 
 
 def _checked(check: Callable[[Subject], Check], subject: Subject) -> Check:
@@ -348,35 +297,17 @@ def _checked(check: Callable[[Subject], Check], subject: Subject) -> Check:
 
 
 def report(subject: Subject) -> dict[str, Any]:
-    """All checks of a node, the worst of them, and the eight questions of a baseline."""
-    found = [_checked(check, subject) for check in CHECKS]
+    """All checks of a node, the worst of them, the eight questions of a baseline and the eight of readiness.
+
+    A node without GPUs is asked only whether it is ready.
+    """
+    gpus = has_gpus(subject.node, subject.view, subject.resource)
+    found = [_checked(check, subject) for check in (CHECKS if gpus else (ready,))]
     worst = max((check.status for check in found), key=list(Status).index)
     checks = [{"check": one.name, "status": one.status.value, "evidence": one.evidence, "remedy": one.remedy} for one in found]
-    return {"node": subject.name, "status": worst.value, "checks": checks, "baseline": _baseline(subject, {one.name: one for one in found})}
-
-
-def _baseline(subject: Subject, found: dict[str, Check]) -> dict[str, str]:
-    deploy = subject.labels.get("nvidia.com/gpu.deploy.driver")
-    pod = subject.component("driver")
-    owner = (
-        f"the GPU Operator ({pod.full_name})"
-        if pod
-        else "the host's image"
-        if deploy == "pre-installed"
-        else "unknown: no driver pod, no label"
-    )
-    classes = sorted(subject.view.state.pools)
-    return {
-        "who owns the driver": f"{owner}; {found['driver'].evidence}",
-        "how are GPUs advertised": found["advertised"].evidence,
-        "how are they labelled": found["labelled"].evidence,
-        "how are they isolated": found["isolated"].evidence,
-        "how are they measured": found["measured"].evidence,
-        "how are they shared": found["sharing"].evidence,
-        "how were they validated": found["validated"].evidence,
-        "which workloads are allowed": ", ".join(classes) if classes else "any: no workload classes are defined"
-        if not subject.snapshot.classes else "of no workload class",
-    }  # fmt: skip
+    by_name = {one.name: one for one in found}
+    answers = {"baseline": baseline(subject, by_name) if gpus else {}, "readiness": readiness(subject, by_name) if gpus else {}}
+    return {"node": subject.name, "status": worst.value, "gpus": gpus, "checks": checks, **answers}
 
 
 def node_report(name: str, snapshot: Snapshot, resource: str, tuning: Tuning, at_a_glance: Survey | None = None) -> dict[str, Any] | None:
@@ -390,6 +321,7 @@ def node_report(name: str, snapshot: Snapshot, resource: str, tuning: Tuning, at
 def all_reports(snapshot: Snapshot, resource: str, tuning: Tuning) -> list[dict[str, Any]]:
     """The report cards of all nodes with GPUs, by name."""
     at_a_glance = survey(snapshot)
-    names = [name for name, view in sorted(snapshot.views.items()) if name in snapshot.nodes and has_gpus(snapshot.nodes[name], view)]
+    known = [(name, view) for name, view in sorted(snapshot.views.items()) if name in snapshot.nodes]
+    names = [name for name, view in known if has_gpus(snapshot.nodes[name], view, resource)]
     found = (node_report(name, snapshot, resource, tuning, at_a_glance) for name in names)
     return [one for one in found if one is not None]

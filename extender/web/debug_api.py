@@ -28,9 +28,13 @@ from extender.decision.answers import (
     set_aside_answer,
     tuning,
 )
-from extender.decision.cluster import NodeView
+from extender.decision.cluster import NodeView, Snapshot
+from extender.decision.holds import Holds
 from extender.decision.inferred import inferred
 from extender.decision.judge import Judge
+from extender.decision.kube_filters.evaluate import evaluate
+from extender.decision.kube_filters.pod_objects import KubePod
+from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.objects import Pod
 from extender.decision.outcomes import Outcome
 from extender.decision.record import record_of
@@ -41,6 +45,7 @@ from extender.documents import DocumentError, load_documents
 from extender.errors import RequestError
 from extender.live import LiveCluster
 from extender.metrics import Metrics
+from extender.pod_templates import PodTemplate, templates_of
 from extender.reports import Reports
 from extender.settings import Settings
 from extender.supervision import Supervisor
@@ -49,28 +54,25 @@ from extender.web.body import read_body
 MOST_POD_BYTES = 3 << 20
 """A larger manifest cannot be a pod's: etcd takes 1.5 MiB."""
 
+MOST_TEMPLATES = 10
+"""Pod templates in one request, each of which is held against every node."""
+
 MOST_VERDICTS = 50_000
 """Verdicts in one answer of /v1/decisions: some 50 MB of JSON."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-def pod_from(document: Any) -> Pod:
-    """A Pod manifest, or a workload with a pod template, as parsed YAML or JSON -> Pod. Raises RequestError."""
-    if not isinstance(document, dict):
-        raise RequestError("a Pod manifest is an object with metadata and spec: send one as JSON or YAML")
-    kind = document.get("kind", "Pod")
-    template = (document.get("spec") or {}).get("template") if isinstance(document.get("spec"), dict) else None
-    if kind != "Pod" and isinstance(template, dict):
-        document = {"metadata": document.get("metadata") or {}, "spec": template.get("spec") or {}}
-    elif kind != "Pod":
-        found = kind[:60] if isinstance(kind, str) else type(kind).__name__
-        raise RequestError(f"expected a Pod, got a {found}: send a Pod, or a workload with spec.template such as a Deployment")
+def pods_from(manifest: Any, source: str = "the manifest") -> tuple[Pod, KubePod]:
+    """A Pod manifest as parsed YAML or JSON -> the pod as decisions and as kube-scheduler's filters see it.
+
+    Raises RequestError naming `source`.
+    """
     try:
-        return msgspec.convert(document, Pod, strict=False)
+        return msgspec.convert(manifest, Pod, strict=False), msgspec.convert(manifest, KubePod, strict=False)
     except msgspec.ValidationError as error:
         raise RequestError(
-            f"not a Pod manifest: {error}. `kubectl explain pod` has the fields; `kubectl get pod NAME -o yaml` prints a whole one"
+            f"{source} is not a Pod manifest: {error}. `kubectl explain pod` has the fields; `kubectl get pod NAME -o yaml` prints one"
         ) from error
 
 
@@ -148,7 +150,10 @@ class DebugApi:
         return _json(self._reports.telemetry() if self._reports.telemetry else {"source": "off", "targets": 0, "looks": []})
 
     async def explain(self, request: Request) -> Response:
-        """What would be decided about this Pod (JSON or YAML), node by node, with the numbers."""
+        """What would be decided about this Pod, or about the pods of this workload (JSON or YAML), node by node, with the numbers.
+
+        Several pod templates are answered as a list, `explanations`.
+        """
         try:
             body = await read_body(request, MOST_POD_BYTES, self._settings.limits.body_seconds, "send the manifest of one pod")
             return await run_in_threadpool(self._explain, body)
@@ -156,7 +161,7 @@ class DebugApi:
             return _json({"error": str(error)}, 400)
 
     def _explain(self, body: bytes) -> Response:
-        pod = _one_pod(body)
+        templates = _templates(body)
         snapshot, holds = self._live.moment
         if not snapshot.synced:
             return _json(
@@ -164,8 +169,17 @@ class DebugApi:
                 503,
             )
         now = time.monotonic()
-        answer = explain(self._judge, self._ranker, snapshot, pod, self._settings.resource, holds, now)
-        return _json(answer | {"state_age_seconds": round(snapshot.age_seconds(now), 1)} if snapshot.silent else answer)
+        age = {"state_age_seconds": round(snapshot.age_seconds(now), 1)} if snapshot.silent else {}
+        common = {"cluster": self._reports.cluster, **age}
+        answers = [{**self._explain_one(one, snapshot, holds, now), "of": one.source} for one in templates]
+        return _json({**(answers[0] if len(answers) == 1 else {"explanations": answers}), **common})
+
+    def _explain_one(self, template: PodTemplate, snapshot: Snapshot, holds: Holds, now: float) -> dict[str, Any]:
+        """The pods on the nodes are kept as far as decisions need them: what more kube-scheduler's filters need is named as not checked."""
+        pod, kube_pod = pods_from(template.manifest, template.source)
+        kube = evaluate(kube_pod, Surroundings(snapshot.nodes))
+        answer = explain(self._judge, self._ranker, snapshot, pod, self._settings.resource, holds, now, kube)
+        return {**answer, "not_checked": [*answer["not_checked"], *template.not_known]}
 
     def nodes(self) -> Response:
         """All nodes, a summary each, with what is set aside of each; then everything that is set aside."""
@@ -194,12 +208,15 @@ class DebugApi:
         """A node's report card: every check with its evidence and remedy, and the eight questions of a baseline."""
         snapshot = self._live.snapshot
         found = node_report(name, snapshot, self._settings.resource, tuning(self._settings))
-        return _json({"error": _no_node(name, sorted(snapshot.views))}, 404) if found is None else _json(found)
+        if found is None:
+            return _json({"error": _no_node(name, sorted(snapshot.views))}, 404)
+        return _json({**found, "cluster": self._reports.cluster})
 
     def reports(self) -> Response:
         """The report cards of all nodes with GPUs."""
         snapshot = self._live.snapshot
-        return _json({"nodes": all_reports(snapshot, self._settings.resource, tuning(self._settings))})
+        cards = all_reports(snapshot, self._settings.resource, tuning(self._settings))
+        return _json({"nodes": cards, "cluster": self._reports.cluster})
 
     def decisions(self, limit: int = Query(20, ge=1, le=1000, description="decisions, newest first"), pod: str | None = None) -> Response:
         """Recent filter and prioritize decisions, newest first, with every node's verdict.
@@ -258,15 +275,16 @@ def _no_node(name: str, names: list[str]) -> str:
     )
 
 
-def _one_pod(body: bytes) -> Pod:
-    """The body as one pod. Raises RequestError."""
+def _templates(body: bytes) -> tuple[PodTemplate, ...]:
+    """The pod templates of the body. Raises RequestError."""
     try:
         documents = load_documents(body, "request body")
     except DocumentError as error:
         raise RequestError(str(error)) from error
-    if len(documents) != 1:
-        raise RequestError(f"request body: expected one Pod, found {len(documents)} documents: send them one by one")
-    return pod_from(documents[0])
+    templates = templates_of(documents, "request body").pods
+    if len(templates) > MOST_TEMPLATES:
+        raise RequestError(f"request body: {len(templates)} pod templates, at most {MOST_TEMPLATES} are answered at once: send fewer")
+    return templates
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -133,7 +133,7 @@ def test_an_account_that_may_list_nothing_is_told_so_in_one_line(bare: ControlPl
     for name, arguments in commands(tmp_path).items():
         status, out, err = run(bare, *arguments, account="gpu-scheduler")
         lines = [line for line in err.splitlines() if line.startswith("error:")]
-        assert (status, out, len(lines)) == (1, "", 1), name
+        assert (status, out, len(lines)) == (3, "", 1), name
         assert "nodes cannot be listed" in lines[0], name
 
 

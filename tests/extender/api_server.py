@@ -24,6 +24,8 @@ class ApiServer:
 
     lists: dict[str, list[dict[str, Any]]]
     """Path -> objects; a path that is not here answers 404."""
+    singles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Path -> the object there."""
     refused: dict[str, int] = field(default_factory=dict)
     """Path -> status it is refused with."""
     expired_tokens: int = 0
@@ -44,6 +46,8 @@ class ApiServer:
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """Status and body of a GET."""
+        if path in self.singles and path not in self.refused:
+            return 200, self.singles[path]
         status = self.refused.get(path) or (200 if path in self.lists else 404)
         if status != 200:
             return status, {"kind": "Status", "code": status, "message": f"refused with {status}"}

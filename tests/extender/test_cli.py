@@ -127,30 +127,30 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00\x01")
     p = {name.name: str(name) for name in tmp_path.iterdir()}
     return {
-        "no such pod file": (["explain", "nowhere.yaml"], 1, "nowhere.yaml: No such file"),
-        "a pod file that is no pod": (["explain", p["notpod.yaml"]], 1, "expected a Pod, got a Service"),
-        "a pod file that is no YAML": (["explain", p["broken.yaml"]], 1, "neither JSON nor YAML"),
-        "a pod file that is no text": (["explain", p["bytes"]], 1, "is not text"),
-        "a dump that is no cluster": (["explain", p["pod.yaml"], "--cluster", p["nocluster.yaml"]], 1, "holds no Node"),
-        "a dump that is a sentence": (["explain", p["pod.yaml"], "--cluster", p["scalar.yaml"]], 1, "item 0 is str"),
-        "a dump with a broken node": (["explain", p["pod.yaml"], "--cluster", p["badnode.yaml"]], 1, "Node n: Expected `object | null`"),
-        "a cluster that is nothing": (["explain", p["pod.yaml"], "--cluster", "nothing"], 1, "neither `kube` nor `simulated` nor a file"),
-        "a server that is not there": (["explain", p["pod.yaml"], "--server", "http://127.0.0.1:9"], 1, "http://127.0.0.1:9"),
-        "a server that is no address": (["explain", p["pod.yaml"], "--server", "::"], 1, "error: ::"),
+        "no such pod file": (["explain", "nowhere.yaml"], 3, "nowhere.yaml: No such file"),
+        "a pod file that is no pod": (["explain", p["notpod.yaml"]], 3, "expected a Pod, got a Service"),
+        "a pod file that is no YAML": (["explain", p["broken.yaml"]], 3, "neither JSON nor YAML"),
+        "a pod file that is no text": (["explain", p["bytes"]], 3, "is not text"),
+        "a dump that is no cluster": (["explain", p["pod.yaml"], "--cluster", p["nocluster.yaml"]], 3, "holds no Node"),
+        "a dump that is a sentence": (["explain", p["pod.yaml"], "--cluster", p["scalar.yaml"]], 3, "item 0 is str"),
+        "a dump with a broken node": (["explain", p["pod.yaml"], "--cluster", p["badnode.yaml"]], 3, "Node n: Expected `object | null`"),
+        "a cluster that is nothing": (["explain", p["pod.yaml"], "--cluster", "nothing"], 3, "neither `kube` nor `simulated` nor a file"),
+        "a server that is not there": (["explain", p["pod.yaml"], "--server", "http://127.0.0.1:9"], 3, "http://127.0.0.1:9"),
+        "a server that is no address": (["explain", p["pod.yaml"], "--server", "::"], 3, "error: ::"),
         "both": (["explain", p["pod.yaml"], "--server", "http://x", "--cluster", "simulated"], 2, "not both"),
-        "a matrix with a missing row": (["topo", "import", p["matrix.txt"], "--node", "n"], 1, "names GPU1, but no row GPU1"),
+        "a matrix with a missing row": (["topo", "import", p["matrix.txt"], "--node", "n"], 3, "names GPU1, but no row GPU1"),
         "memory that is none": (["topo", "import", p["matrix.txt"], "--node", "n", "--memory", "big"], 2, "'big' is not a quantity"),
         "GPUs that are no list": (["topo", "show", "t4", "--gpus", "a"], 2, "not a list such as 0,1,2"),
-        "a GPU that is not there": (["topo", "show", "t4", "--gpus", "9"], 1, "no GPU 9"),
+        "a GPU that is not there": (["topo", "show", "t4", "--gpus", "9"], 3, "no GPU 9"),
         "all sets and one": (["topo", "show", "t4", "--all-sets", "--gpus", "0,1"], 2, "--all-sets lists every set"),
         "all sets drawn": (["topo", "show", "t4", "--all-sets", "-o", "svg"], 2, "--all-sets lists every set"),
-        "a GPU twice": (["topo", "show", "t4", "--gpus", "1,1"], 1, "GPU 1 is named twice"),
-        "a platform that is none": (["topo", "show", "tpu"], 1, "'tpu' is no file and no bundled platform"),
-        "a node that is none": (["topo", "show", "n", "--cluster", "simulated"], 1, "node 'n' is not known"),
-        "a bad setting": (["serve", "--config", p["settings.yaml"]], 1, "wieghts"),
-        "a log level that is none": (["serve", "--config", p["loud.yaml"]], 1, "$.server.log_level"),
-        "serving nothing": (["serve", "--cluster", p["nocluster.yaml"]], 1, "holds no Node"),
-        "no kubeconfig": (["serve", "--cluster", "kube", "--kubeconfig", "nowhere"], 1, "no Kubernetes configuration"),
+        "a GPU twice": (["topo", "show", "t4", "--gpus", "1,1"], 3, "GPU 1 is named twice"),
+        "a platform that is none": (["topo", "show", "tpu"], 3, "'tpu' is no file and no bundled platform"),
+        "a node that is none": (["topo", "show", "n", "--cluster", "simulated"], 3, "node 'n' is not known"),
+        "a bad setting": (["serve", "--config", p["settings.yaml"]], 3, "wieghts"),
+        "a log level that is none": (["serve", "--config", p["loud.yaml"]], 3, "$.server.log_level"),
+        "serving nothing": (["serve", "--cluster", p["nocluster.yaml"]], 3, "holds no Node"),
+        "no kubeconfig": (["serve", "--cluster", "kube", "--kubeconfig", "nowhere"], 3, "no Kubernetes configuration"),
         "an unknown option": (["serve", "--prot", "1"], 2, "No such option"),
     }
 
@@ -269,17 +269,17 @@ def test_telemetry_prints_what_is_read_as_a_table_and_as_json(tmp_path: Path) ->
     with exporter(lambda: text) as target:
         assert json.loads(run("telemetry", target.url, "-o", "json"))["devices"] == found
         target.mode = "500"
-        assert "answered 500" in run("telemetry", target.url, status=1)
+        assert "answered 500" in run("telemetry", target.url, status=3)
 
 
 def test_telemetry_of_something_else_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "other.txt"
     path.write_text('# HELP go_goroutines Goroutines.\ngo_goroutines 7\nhttp_requests_total{code="200"} 1\n')
-    words = run("telemetry", str(path), status=1)
+    words = run("telemetry", str(path), status=3)
     assert "it has the metric families go_goroutines, http_requests" in words
     assert "TensorRT-LLM, Triton, Triton with TensorRT-LLM, NVIDIA NIM" in words
     assert "http://HOST:PORT/metrics" in words
-    assert "nowhere" in run("telemetry", str(tmp_path / "nowhere"), status=1)
+    assert "nowhere" in run("telemetry", str(tmp_path / "nowhere"), status=3)
 
 
 def test_fit_says_need_classes_and_nodes(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_fit_says_need_classes_and_nodes(tmp_path: Path) -> None:
 
 
 FIT_WRONG = {
-    ("--tp", "3"): (1, "tensor parallelism 3 does not divide"),
+    ("--tp", "3"): (3, "tensor parallelism 3 does not divide"),
     ("--dtype", "fp12"): (2, "fp12"),
 }
 

@@ -132,11 +132,11 @@ def test_a_dump_that_fails_leaves_no_file_and_an_older_one_as_it_was(api: ApiSer
     file.write_text("older")
     api.refused["/api/v1/nodes"] = 401
     ended = fabricwise("dump", "-o", str(file), "--kubeconfig", str(api.kubeconfig))
-    assert (ended.status, "log in again" in ended.err) == (1, True)
+    assert (ended.status, "log in again" in ended.err) == (3, True)
     assert file.read_text() == "older"
     assert {path.name for path in tmp_path.iterdir()} == {"cluster.json", "kubeconfig"}
     ended = fabricwise("dump", "-o", str(tmp_path / "nowhere" / "x"), "--kubeconfig", str(api.kubeconfig))
-    assert (ended.status, "nowhere/x: No such file" in ended.err) == (1, True)
+    assert (ended.status, "nowhere/x: No such file" in ended.err) == (3, True)
 
 
 FLAGS = sorted({flag for engine in ENGINES for flag in engine.flags} | {"--api-key", "--trust-remote-code", "-x"})

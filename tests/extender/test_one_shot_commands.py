@@ -102,7 +102,7 @@ def test_without_the_right_to_list_nodes_a_command_ends_in_one_line_with_a_remed
 ) -> None:
     api.refused[NODES] = 403
     ended = fabricwise(*commands[name])
-    assert (ended.status, ended.out) == (1, "")
+    assert (ended.status, ended.out) == (3, "")
     assert "error: nodes cannot be listed" in ended.err
     assert "kubectl auth can-i list nodes --all-namespaces" in ended.err
 
@@ -112,7 +112,7 @@ def test_topo_show_of_a_node_says_that_gputopologies_cannot_be_read(
 ) -> None:
     api.refused[TOPOLOGIES] = 403
     ended = fabricwise(*commands["topo show"])
-    assert (ended.status, "gputopologies cannot be listed" in ended.err) == (1, True)
+    assert (ended.status, "gputopologies cannot be listed" in ended.err) == (3, True)
 
 
 def test_one_object_that_cannot_be_read_is_left_out_and_named(api: ApiServer, commands: dict[str, list[str]], fabricwise: Commands) -> None:

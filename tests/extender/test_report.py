@@ -221,8 +221,8 @@ def test_a_real_mig_node(shared_data: Path) -> None:
     card = node_report(manifest["metadata"]["name"], snapshot(manifest), GPU, TUNING)
     assert card is not None
     found = {one["check"]: (one["status"], one["evidence"]) for one in card["checks"]}
-    assert found["advertised"] == ("pass", "slices: 2 nvidia.com/mig-1g.5gb, 1 nvidia.com/mig-2g.10gb")
-    assert found["driver"] == ("pass", "driver 520.56.6, CUDA 11.8")
+    assert found["advertised"] == ("pass", "MIG devices: 2 nvidia.com/mig-1g.5gb, 1 nvidia.com/mig-2g.10gb")
+    assert found["driver"] == ("pass", "driver 520.56.06, CUDA 11.8")
     assert card["baseline"]["who owns the driver"].startswith("the host's image")
 
 
@@ -238,7 +238,7 @@ def test_doctor_on_a_dump_exits_by_what_it_finds(tmp_path: Path) -> None:
     bad = Rack("bad")
     crashed_plugin(bad)
     run("doctor", "--cluster", dump([bad]), status=1)
-    assert "no node 'nowhere' is known" in run("node", "nowhere", "--cluster", good, status=1)
+    assert "no node 'nowhere' is known" in run("node", "nowhere", "--cluster", good, status=3)
 
 
 def test_over_http(served: Served) -> None:
@@ -248,6 +248,7 @@ def test_over_http(served: Served) -> None:
     assert [one["check"] for one in card["checks"]] == [check.__name__ for check in CHECKS]
     assert served.client.get("/v1/nodes/nowhere/report").status_code == 404
     server = str(served.client.base_url)
-    assert json.loads(run("node", "hgx-h100-0", "--server", server, "-o", "json")) == card
+    answer = json.loads(run("node", "hgx-h100-0", "--server", server, "-o", "json"))
+    assert answer == {**card, "cluster": f"a cluster that it does not name, by the extender at {server}"}
     assert "hgx-h100-0" in run("doctor", "--server", server)
-    assert "no node 'nowhere' is known" in run("node", "nowhere", "--server", server, status=1)
+    assert "no node 'nowhere' is known" in run("node", "nowhere", "--server", server, status=3)

@@ -1,0 +1,67 @@
+"""Objects kept whole while a cluster is listed, for answers that need more of them than decisions do."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
+from extender.decision.kube_filters.surroundings import ClaimKey
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectName:
+    """Names one object of a cluster."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.lower()}/{self.name} in namespace {self.namespace}"
+
+
+@dataclass(slots=True)
+class CollectedObjects:
+    """Called with every object as it is read: (kind, parsed manifest). What cannot be decoded is left out, and counted."""
+
+    wanted: ObjectName | None = None
+    """The object that the question is about."""
+    manifest: dict[str, Any] | None = None
+    """It, once it was seen."""
+    pods: dict[str, list[KubePod]] = field(default_factory=lambda: defaultdict(list))
+    """Node name -> pods bound to it that have not ended."""
+    claims: dict[ClaimKey, PersistentVolumeClaim] = field(default_factory=dict)
+    volumes: dict[str, PersistentVolume] = field(default_factory=dict)
+    seen_kinds: set[str] = field(default_factory=set)
+    undecoded: int = 0
+
+    def __call__(self, kind: str, manifest: Any) -> None:
+        """Keep what is needed of an object."""
+        self.seen_kinds.add(kind)
+        if self.wanted is not None and _name_of(kind, manifest) == self.wanted:
+            self.manifest = {**manifest, "kind": kind}
+        try:
+            self._keep(kind, manifest)
+        except msgspec.ValidationError:
+            self.undecoded += 1
+
+    def _keep(self, kind: str, manifest: Any) -> None:
+        if kind == "Pod":
+            pod = msgspec.convert(manifest, KubePod, strict=False)
+            if pod.spec.node_name and not pod.has_ended:
+                self.pods[pod.spec.node_name].append(pod)
+        elif kind == "PersistentVolumeClaim":
+            claim = msgspec.convert(manifest, PersistentVolumeClaim, strict=False)
+            self.claims[claim.metadata.namespace or "default", claim.metadata.name] = claim
+        elif kind == "PersistentVolume":
+            volume = msgspec.convert(manifest, PersistentVolume, strict=False)
+            self.volumes[volume.metadata.name] = volume
+
+
+def _name_of(kind: str, manifest: Any) -> ObjectName | None:
+    metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
+    return ObjectName(kind, str(metadata.get("namespace") or "default"), str(metadata.get("name"))) if isinstance(metadata, dict) else None
