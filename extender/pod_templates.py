@@ -231,7 +231,7 @@ WORKLOADS: tuple[Workload, ...] = (
 BY_KIND = {workload.kind: workload for workload in WORKLOADS}
 BY_NAME = {name: workload for workload in WORKLOADS for name in workload.names}
 KINDS = ", ".join(workload.kind for workload in WORKLOADS)
-REMEDY = f"supported kinds: {KINDS}, any other kind whose spec holds pod templates, and a List of them"
+REMEDY = f"give one of the supported kinds: {KINDS}, any other kind whose spec holds pod templates, or a List of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,9 +257,15 @@ def templates_of(documents: Sequence[Any], where: str, namespace: str | None = N
         if len(pods) > MOST_TEMPLATES:
             raise RequestError(f"{where}: more than {MOST_TEMPLATES} pod templates; explain them in smaller files")
     if not pods:
-        kinds = " and ".join(sorted({f"a {str(manifest.get('kind') or 'nameless kind')[:60]}" for manifest in others})[:5]) or "nothing"
+        kinds = " and ".join(sorted({_kind_said(manifest) for manifest in others})[:5]) or "nothing"
         raise RequestError(f"{where}: expected a Pod, got {kinds}; {REMEDY}")
     return Templates(tuple(pods), tuple(others))
+
+
+def _kind_said(manifest: dict[str, Any]) -> str:
+    """The object's kind for an error; a Pod that comes here has no spec."""
+    kind = str(manifest.get("kind") or "nameless kind")[:60]
+    return "a Pod without a spec" if kind == "Pod" else f"a {kind}"
 
 
 def _objects(documents: Sequence[Any], where: str) -> Iterator[dict[str, Any]]:

@@ -91,10 +91,10 @@ def test_the_errors_are_found() -> None:
 
 # body of POST /v1/explain -> what is wrong and what to do
 EXPLAINED: dict[str, tuple[bytes, str, str]] = {
-    "another kind": (b'{"kind": "Service", "spec": {}}', "expected a Pod, got a Service", "send a Pod, or a workload"),
-    "a list": (b"[1, 2]", "an object with metadata and spec", "send one as JSON or YAML"),
+    "another kind": (b'{"kind": "Service", "spec": {}}', "expected a Pod, got a Service", "give one of the supported kinds: Pod, Deployment"),
+    "a list": (b"[1, 2]", "an object with metadata and spec", "give one of the supported kinds"),
     "a wrong type": (b'{"spec": {"containers": 4}}', "$.spec.containers", "kubectl explain pod"),
-    "two pods": (b"kind: Pod\n---\nkind: Pod\n", "found 2 documents", "send them one by one"),
+    "pods that say nothing": (b"kind: Pod\n---\nkind: Pod\n", "got a Pod without a spec", "give one of the supported kinds"),
     "no YAML": (b"a: [", "neither JSON nor YAML", "Correct"),
     "too large": (b" " * (4 << 20), "larger than the limit of 3145728 bytes", "send the manifest of one pod"),
 }  # fmt: skip

@@ -212,7 +212,7 @@ def test_a_no_for_the_nominated_node_is_an_error_for_the_watch_lags(served: Serv
 
 def test_explain(served: Served, names: list[str]) -> None:
     answer = served.client.post("/v1/explain", json=pod(4)).json()
-    assert list(answer) == ["pod", "demand", "chosen", "nodes", "inferred"]
+    assert list(answer) == ["pod", "demand", "chosen", "nodes", "inferred", "not_checked", "of", "cluster"]
     assert answer["chosen"] == "hgx-b200-0"
     assert answer["demand"]["gpus"] == 4
     assert {row["node"] for row in answer["nodes"]} == set(names)

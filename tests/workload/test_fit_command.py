@@ -100,10 +100,10 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_named(case: str) -> None:
     arguments, words = WRONG[case]
-    assert words in fit(*arguments, status=1)
+    assert words in fit(*arguments, status=3)
 
 
 def test_a_config_that_says_nothing_is_told_what_bounds_need(tmp_path: Path) -> None:
-    said = fit("--model", str(model_folder(tmp_path, {"model_type": "sparkle"}, {})), status=1)
+    said = fit("--model", str(model_folder(tmp_path, {"model_type": "sparkle"}, {})), status=3)
     assert "unknown architecture: sparkle; and no bounds, for num_hidden_layers is missing" in said
     assert "another model can be described as JSON" in said
