@@ -91,7 +91,7 @@ def test_the_errors_are_found() -> None:
 
 # body of POST /v1/explain -> what is wrong and what to do
 EXPLAINED: dict[str, tuple[bytes, str, str]] = {
-    "another kind": (b'{"kind": "Service", "spec": {}}', "expected a Pod, got a Service", "give one of the supported kinds: Pod, Deployment"),
+    "another kind": (b'{"kind": "Service", "spec": {}}', "expected a Pod, got a Service", "give one of the supported kinds: Pod"),
     "a list": (b"[1, 2]", "an object with metadata and spec", "give one of the supported kinds"),
     "a wrong type": (b'{"spec": {"containers": 4}}', "$.spec.containers", "kubectl explain pod"),
     "pods that say nothing": (b"kind: Pod\n---\nkind: Pod\n", "got a Pod without a spec", "give one of the supported kinds"),
