@@ -41,7 +41,7 @@ accuracy: .venv/.ready ## the model against NCCL's search, measurements and NVID
 
 plots: .venv/.ready ## the plots and the demo's picture in docs/ anew
 	@$(BIN)/python -m tests.accuracy.plots docs
-	@$(BIN)/python -m extender.demo docs/demo.svg
+	@$(BIN)/python -m extender.cli.commands.demo docs/demo.svg
 
 clean: ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from extender.plain_text import plain
-from topology.hardware import TopologyError
+from topology.machine.hardware import TopologyError
 
 FINE, FOUND, USAGE, COULD_NOT_ASK = 0, 1, 2, 3
 """Exit statuses of every command: all is well; the answer is a problem (a check fails, no node is feasible); the command line is wrong;

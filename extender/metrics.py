@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from extender.decision.outcomes import Outcome
+from extender.decision.report.prediction_outcomes import Outcome
 
 _GBPS = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 180.0, 240.0, 360.0, 500.0, 720.0, 900.0)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)

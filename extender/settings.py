@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from extender.documents import load_documents
 from extender.errors import SettingsError
+from extender.loading import load_documents
 from extender.telemetry.xids import DEFAULT_FATAL
 
 Share = Annotated[float, Meta(ge=0, le=1)]

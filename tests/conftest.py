@@ -12,9 +12,9 @@ import httpx
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from extender.adapters.simulated import SimulatedCluster, simulated
-from extender.service import Service, build_service, server_for
+from extender.server.service import Service, build_service, server_for
 from extender.settings import Server, Settings
+from extender.sources.simulated import SimulatedCluster, simulated
 
 hypothesis_settings.register_profile("fabricwise", deadline=None, max_examples=40, derandomize=True)
 hypothesis_settings.load_profile("fabricwise")

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from topology import record as codec
+from topology import gputopology as codec
+from topology.gputopology import Allocation, DeviceStatus, Health, TopologyRecord, encode
 from topology.platforms import machine_of
-from topology.record import Allocation, DeviceStatus, Health, TopologyRecord, encode
 
 CRD = Path(__file__).parents[1] / "manifests/crd/gputopologies.yaml"
 _BOUNDS = ("type", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "pattern")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from topology.hardware import Gpu, Machine, Nic, PciePath
+from topology.machine.hardware import Gpu, Machine, Nic, PciePath
 
 
 def matrix_text(machine: Machine, *, tabs: bool = True, legend: bool = True, nic_rows: bool = True, escapes: bool = False) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from extender.adapters.manifests import seen
-from extender.decision.changes import Change, Listed, fold_all
-from extender.decision.cluster import Snapshot
-from extender.decision.objects import Pod
+from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.state.reducer import Change, Listed, fold_all
+from extender.decision.state.snapshot import Snapshot
+from extender.kube.decode import seen
+from topology.gputopology import DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of
-from topology.record import DeviceStatus, TopologyRecord, encode
 
 GPU = "nvidia.com/gpu"
 

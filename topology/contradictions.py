@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from topology.hardware import Machine, PciePath
-from topology.host_zones import affinity_key, host_zones
-from topology.products import always_linked, facts
+from topology.machine.hardware import Machine, PciePath
+from topology.machine.host_zones import affinity_key, host_zones
+from topology.machine.products import always_linked, facts
 
 
 @dataclass(frozen=True, slots=True)

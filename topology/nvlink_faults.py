@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from topology.hardware import Machine
+from topology.machine.hardware import Machine
+from topology.machine.products import facts, normalise
 from topology.platforms import fallback_platform, machine_of
-from topology.products import facts, normalise
 
 
 @dataclass(frozen=True, slots=True)

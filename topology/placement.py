@@ -13,10 +13,10 @@ from functools import lru_cache
 from itertools import combinations, product
 from math import prod
 
-from topology.bandwidth import AllReduce, all_reduce, mix_of
-from topology.fabric import Fabric, build_fabric
-from topology.hardware import Gpu, Machine, Nic, mask_of, positions_of
-from topology.prediction import Predictor, numa_nodes, pair_scores
+from topology.bandwidth.all_reduce import AllReduce, all_reduce, mix_of
+from topology.bandwidth.fabric import Fabric, build_fabric
+from topology.devices.prediction import Predictor, numa_nodes, pair_scores
+from topology.machine.hardware import Gpu, Machine, Nic, mask_of, positions_of
 from topology.symmetry import Looks, Square, canonical_order, fingerprint, looks_of, renumber, twin_classes
 
 REFERENCE_GBPS = 360.0

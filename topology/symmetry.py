@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from topology.fabric import Fabric, Route
+from topology.bandwidth.fabric import Fabric, Route
 
 _ROUNDS = 3
 _MOST_LEAVES = 500

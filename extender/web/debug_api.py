@@ -15,7 +15,16 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
-from extender.decision.answers import (
+from extender.decision.cycle.assumed_pods import Holds
+from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.scorers import Ranker
+from extender.decision.kube_filters.evaluate import evaluate
+from extender.decision.kube_filters.pod_objects import KubePod
+from extender.decision.kube_filters.surroundings import Surroundings
+from extender.decision.report.node_checks import all_reports, node_report
+from extender.decision.report.placement_record import record_of
+from extender.decision.report.prediction_outcomes import Outcome
+from extender.decision.report.serializers import (
     demand_answer,
     explain,
     hold_answer,
@@ -28,27 +37,18 @@ from extender.decision.answers import (
     set_aside_answer,
     tuning,
 )
-from extender.decision.cluster import NodeView, Snapshot
-from extender.decision.holds import Holds
-from extender.decision.inferred import inferred
-from extender.decision.judge import Judge
-from extender.decision.kube_filters.evaluate import evaluate
-from extender.decision.kube_filters.pod_objects import KubePod
-from extender.decision.kube_filters.surroundings import Surroundings
-from extender.decision.objects import Pod
-from extender.decision.outcomes import Outcome
-from extender.decision.record import record_of
-from extender.decision.report import all_reports, node_report
-from extender.decision.scores import Ranker
-from extender.decision_log import Decision, DecisionLog
-from extender.documents import DocumentError, load_documents
+from extender.decision.request.inferred_workload import inferred
+from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.state.snapshot import NodeView, Snapshot
 from extender.errors import RequestError
-from extender.live import LiveCluster
+from extender.loading import DocumentError, load_documents
 from extender.metrics import Metrics
 from extender.pod_templates import PodTemplate, templates_of
-from extender.reports import Reports
+from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.decision_log import Decision, DecisionLog
+from extender.scheduling.ports import Reports
+from extender.scheduling.supervision import Supervisor
 from extender.settings import Settings
-from extender.supervision import Supervisor
 from extender.web.body import read_body
 
 MOST_POD_BYTES = 3 << 20

@@ -17,24 +17,24 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from extender.binding import Binder
-from extender.decision.cycle import Cycle, Stall, World, begin, filtered
-from extender.decision.demand import Demand
-from extender.decision.eviction import preferred
-from extender.decision.holds import Hold
-from extender.decision.judge import judge_all
-from extender.decision.reasons import Rejection
-from extender.decision.record import record_of
-from extender.decision.requests import others_needed
-from extender.decision.scores import NO_RANKS, TOP_SCORE, Ranker, Ranks
-from extender.decision.verdict import Verdict
-from extender.decision_log import Decision, DecisionLog
+from extender.decision.cycle.assumed_pods import Hold
+from extender.decision.cycle.preemption import preferred
+from extender.decision.cycle.scheduling_cycle import Cycle, Stall, World, begin, filtered
+from extender.decision.evaluate.evaluator import judge_all
+from extender.decision.evaluate.scorers import NO_RANKS, TOP_SCORE, Ranker, Ranks
+from extender.decision.evaluate.verdict import Verdict
+from extender.decision.report.placement_record import record_of
+from extender.decision.request.other_resources import others_needed
+from extender.decision.request.pod_request import Demand
+from extender.decision.request.reasons import Rejection
 from extender.errors import RequestError
-from extender.live import LiveCluster
 from extender.metrics import Metrics
+from extender.scheduling.binder import Binder
+from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.decision_log import Decision, DecisionLog
+from extender.scheduling.requeue import Waker
 from extender.settings import Settings
-from extender.waking import Waker
-from extender.web import openapi, protocol
+from extender.web import openapi, wire
 from extender.web.body import read_body
 
 NOT_SYNCED = "fabricwise has not yet listed nodes, pods and topologies; try again"
@@ -52,7 +52,7 @@ _SETTLE_SECONDS = 0.05
 class _Asked:
     """One request: what came, and when."""
 
-    args: protocol.ExtenderArgs
+    args: wire.ExtenderArgs
     body_bytes: int
     started: float = field(default_factory=time.perf_counter)
     steady_seconds: float = field(default_factory=time.monotonic)
@@ -79,7 +79,7 @@ class SchedulerApi:
             ("prioritize", self.prioritize, self._bare_error(b"[]"), openapi.NODES),
         ):
             router.add_api_route(f"/{verb}", self._route(verb, _at_once(answer), refuse), methods=["POST"], openapi_extra=doc)
-        nobody = self._bare_error(protocol.encode(protocol.ExtenderPreemptionResult()))
+        nobody = self._bare_error(wire.encode(wire.ExtenderPreemptionResult()))
         preempt = self._route("preempt", _in_a_thread(self.preempt), nobody)
         router.add_api_route("/preempt", preempt, methods=["POST"], openapi_extra=openapi.PREEMPT)
         router.add_api_route("/bind", self._route("bind", self.bind, self._bind_error), methods=["POST"], openapi_extra=openapi.BIND)
@@ -113,10 +113,10 @@ class SchedulerApi:
 
     def filter(self, body: bytes) -> bytes:
         """Which of the named nodes can take the pod, and why the others cannot. Raises RequestError."""
-        asked = _Asked(protocol.decode_args(body), len(body))
-        args, named = asked.args, protocol.named_nodes(asked.args)
+        asked = _Asked(wire.decode_args(body), len(body))
+        args, named = asked.args, wire.named_nodes(asked.args)
         if self._settings.is_foreign(args.pod.spec.scheduler_name):
-            return protocol.encode(protocol.filter_result(args, named, list(named)))
+            return wire.encode(wire.filter_result(args, named, list(named)))
         snapshot, holds = self._live.moment
         if not snapshot.synced:
             return self._filter_stalled("not synced", NOT_SYNCED)
@@ -131,11 +131,11 @@ class SchedulerApi:
         if found.decided is not None:
             self._hold(asked, cycle, found.decided, found.verdicts[names.index(found.decided)])
         self._tell_waker(args, cycle.demand, names, found.verdicts)
-        return protocol.encode(self._filter_result(args, named, found.verdicts))
+        return wire.encode(self._filter_result(args, named, found.verdicts))
 
     def _filter_stalled(self, cause: str, message: str) -> bytes:
         self._metrics.verb_errors.labels("filter", cause).inc()
-        return protocol.encode(protocol.ExtenderFilterResult(error=message))
+        return wire.encode(wire.ExtenderFilterResult(error=message))
 
     def _hold(self, asked: _Asked, cycle: Cycle, node: str, verdict: Verdict) -> None:
         """Reckon with the pod on that node until the watch shows where it is."""
@@ -147,7 +147,7 @@ class SchedulerApi:
         self._live.hold(Hold(cycle.key, namespace, meta.name, node, demand, verdict.evidence, now, now + seconds, record.id))
         self._log.add_record(cycle.key, record)
 
-    def _tell_waker(self, args: protocol.ExtenderArgs, demand: Demand | Rejection, names: list[str], verdicts: Sequence[Verdict]) -> None:
+    def _tell_waker(self, args: wire.ExtenderArgs, demand: Demand | Rejection, names: list[str], verdicts: Sequence[Verdict]) -> None:
         """A pod that nobody can take now may be helped later; one whose request makes no sense cannot."""
         meta = args.pod.metadata
         if any(verdict.feasible for verdict in verdicts):
@@ -156,8 +156,8 @@ class SchedulerApi:
             self._waker.rejected(meta.namespace or "default", meta.name, meta.uid, demand, names)
 
     def _filter_result(
-        self, args: protocol.ExtenderArgs, named: dict[str, msgspec.Raw | None], verdicts: Sequence[Verdict]
-    ) -> protocol.ExtenderFilterResult:
+        self, args: wire.ExtenderArgs, named: dict[str, msgspec.Raw | None], verdicts: Sequence[Verdict]
+    ) -> wire.ExtenderFilterResult:
         passed: list[str] = []
         failed: dict[str, str] = {}
         unresolvable: dict[str, str] = {}
@@ -171,17 +171,17 @@ class SchedulerApi:
                 unresolvable[name] = reason
         self._passed.inc(len(passed))
         self._failed.inc(len(named) - len(passed))
-        return protocol.filter_result(args, named, passed, failed, unresolvable)
+        return wire.filter_result(args, named, passed, failed, unresolvable)
 
     def prioritize(self, body: bytes) -> bytes:
         """An integer score 0..10 for each named node, once, and the top one for one node alone. Raises RequestError."""
-        asked = _Asked(protocol.decode_args(body), len(body))
-        names = list(protocol.named_nodes(asked.args))
+        asked = _Asked(wire.decode_args(body), len(body))
+        names = list(wire.named_nodes(asked.args))
         snapshot, holds = self._live.moment
         cycle = begin(snapshot, holds, asked.args.pod, self._settings.resource, asked.steady_seconds)
         demand, foreign = cycle.demand, self._settings.is_foreign(asked.args.pod.spec.scheduler_name)
         if foreign or not snapshot.synced or isinstance(demand, Rejection) or not demand.total:
-            return protocol.encode([protocol.HostPriority(name, 0) for name in names])
+            return wire.encode([wire.HostPriority(name, 0) for name in names])
         verdicts = judge_all(self._judge, snapshot, demand, names, cycle.guests)
         ranks = self._ranker.rank(demand, verdicts)
         decided = ranks.decided(names, verdicts, cycle.key)
@@ -189,38 +189,38 @@ class SchedulerApi:
         if decided is not None:
             self._hold(asked, cycle, decided, verdicts[names.index(decided)])
         scores = ranks.scores_but_one
-        return protocol.encode(
+        return wire.encode(
             [
-                protocol.HostPriority(name, TOP_SCORE if name == decided else scores.get(verdict, 0))
+                wire.HostPriority(name, TOP_SCORE if name == decided else scores.get(verdict, 0))
                 for name, verdict in zip(names, verdicts, strict=True)
             ]
         )
 
     def preempt(self, body: bytes) -> bytes:
         """Which of the candidate nodes' victims are worth their eviction; an empty map vetoes them all. Raises RequestError."""
-        args = protocol.decode_preemption(body)
-        candidates = protocol.candidates_of(args)
+        args = wire.decode_preemption(body)
+        candidates = wire.candidates_of(args)
         snapshot, holds = self._live.moment
         now, resource = time.monotonic(), self._settings.resource
         if self._settings.is_foreign(args.pod.spec.scheduler_name):
-            return protocol.encode(protocol.preemption_result(candidates))
+            return wire.encode(wire.preemption_result(candidates))
         if not snapshot.synced or snapshot.age_seconds(now) > self._settings.kube.max_state_age_seconds:
             self._metrics.verb_errors.labels("preempt", "stale" if snapshot.synced else "not synced").inc()
-            return protocol.encode(protocol.preemption_result([]))  # nobody is evicted on a guess
+            return wire.encode(wire.preemption_result([]))  # nobody is evicted on a guess
         cycle = begin(snapshot, holds, args.pod, resource, now)
         if isinstance(cycle.demand, Rejection):
-            return protocol.encode(protocol.preemption_result([]))
+            return wire.encode(wire.preemption_result([]))
         if not cycle.demand.total:
-            return protocol.encode(protocol.preemption_result(candidates))
+            return wire.encode(wire.preemption_result(candidates))
         found = preferred(cycle, cycle.demand, candidates, others_needed(args.pod, resource), self._world)
         meta = args.pod.metadata
         helping = "; ".join(f"{len(one.candidate.victims)} victims, {one.gpus} GPUs on {one.candidate.node}" for one in found)
         logger.info("preempt for %s/%s: %d candidates, %s", meta.namespace, meta.name, len(candidates), helping or "none helps")
-        return protocol.encode(protocol.preemption_result([one.candidate for one in found]))
+        return wire.encode(wire.preemption_result([one.candidate for one in found]))
 
     async def bind(self, body: bytes) -> bytes:
         """Bind the pod to the node, if that still is right; never success without a binding. Raises RequestError."""
-        args = protocol.decode_binding(body)
+        args = wire.decode_binding(body)
         loop = asyncio.get_running_loop()
         self._live.answering = False  # what follows waits for the API server
         error = await loop.run_in_executor(
@@ -228,7 +228,7 @@ class SchedulerApi:
         )
         if error:
             self._metrics.verb_errors.labels("bind", "refused").inc()
-        return protocol.encode(protocol.ExtenderBindingResult(error))
+        return wire.encode(wire.ExtenderBindingResult(error))
 
     def _remember(
         self, verb: str, asked: _Asked, cycle: Cycle, names: list[str], verdicts: Sequence[Verdict], decided: str | None,
@@ -259,11 +259,11 @@ class SchedulerApi:
 
     @staticmethod
     def _filter_error(message: str) -> Response:
-        return Response(protocol.encode(protocol.ExtenderFilterResult(error=message)), media_type="application/json")
+        return Response(wire.encode(wire.ExtenderFilterResult(error=message)), media_type="application/json")
 
     @staticmethod
     def _bind_error(message: str) -> Response:
-        return Response(protocol.encode(protocol.ExtenderBindingResult(message)), media_type="application/json")
+        return Response(wire.encode(wire.ExtenderBindingResult(message)), media_type="application/json")
 
     @staticmethod
     def _bare_error(content: bytes) -> Callable[[str], Response]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from extender.workload.config_fields import ModelError
+from extender.workload.checkpoint.config_fields import ModelError
 from extender.workload.structure import Cache
 
 __all__ = ["SCALES_SHARE", "ModelError", "ModelShape", "contradiction"]

@@ -11,7 +11,7 @@ from tests.accuracy.figures import MEASURED, nccl_search, plugin_vectors
 from tests.accuracy.hosts import host_searches
 from tests.accuracy.report import against_mapa, against_nccl, by_counting_links, measured_gbps, rank_correlation
 from tests.accuracy.test_accuracy import AIM_ERROR, AIM_RANK, AIM_REGRET, KNOWN_MISSES
-from topology.device_plugin import best_effort
+from topology.devices.device_plugin import best_effort
 
 console = Console(width=None if sys.stdout.isatty() else 150)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from topology.hardware import Machine
+from topology.machine.hardware import Machine
 from topology.platforms import machine_of
 
 MESSAGES = {"32 KiB": 32 << 10, "256 KiB": 256 << 10, "1 MiB": 1 << 20, "16 MiB": 16 << 20, "256 MiB": 256 << 20}

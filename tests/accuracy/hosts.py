@@ -7,8 +7,8 @@ from itertools import combinations
 from pathlib import Path
 
 from tests.accuracy.figures import Searched
-from topology.hardware import Machine, with_gpus
-from topology.matrix import parse_matrix
+from topology.machine.hardware import Machine, with_gpus
+from topology.machine.matrix import parse_matrix
 
 _FILE = Path(__file__).parent / "hosts.txt"
 

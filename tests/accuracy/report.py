@@ -10,10 +10,10 @@ from statistics import median
 from scipy.stats import spearmanr
 
 from tests.accuracy.figures import MAPA_DGX1V, MESSAGES, Measured, Searched
-from topology.bandwidth import AllReduce
-from topology.constants import LAUNCH_SECONDS
-from topology.device_plugin import pair_scores
-from topology.hardware import mask_of, positions_of
+from topology.bandwidth.all_reduce import AllReduce
+from topology.devices.device_plugin import pair_scores
+from topology.machine.constants import LAUNCH_SECONDS
+from topology.machine.hardware import mask_of, positions_of
 from topology.placement import PlacementTable, table_for
 from topology.platforms import machine_of
 

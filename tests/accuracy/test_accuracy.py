@@ -9,7 +9,7 @@ import pytest
 from tests.accuracy.figures import MEASURED, Measured, Searched, nccl_search, plugin_vectors
 from tests.accuracy.plots import PLOTS
 from tests.accuracy.report import Against, against_mapa, against_nccl, by_counting_links, measured_gbps, rank_correlation
-from topology.device_plugin import best_effort
+from topology.devices.device_plugin import best_effort
 
 AIM_RANK, AIM_REGRET, AIM_ERROR = 0.95, 0.02, 0.15
 

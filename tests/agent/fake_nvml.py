@@ -11,7 +11,7 @@ from typing import Any
 
 import pynvml
 
-from topology.hardware import Machine, PciePath
+from topology.machine.hardware import Machine, PciePath
 
 VERSIONS = {1: 1, 2: 2, 3: 4, 4: 6, 5: 7, 6: 8}
 LEVELS = {PciePath.PIX: 10, PciePath.PXB: 20, PciePath.PHB: 30, PciePath.NODE: 40, PciePath.SYS: 50}

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from extender import main
+from extender import __main__
 from tests.agent.fake_nvml import FakeNvml
 from topology.agent import nvml
 from topology.platforms import machine_of
@@ -25,4 +25,4 @@ class Falling(FakeNvml):
 
 if __name__ == "__main__":
     nvml.pynvml = Falling(machine_of(sys.argv.pop(1)))
-    main.main()
+    __main__.main()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from topology.record import decode
+from topology.gputopology import decode
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,6 +28,6 @@ def test_once_prints_the_hardware_and_that_the_allocations_are_unknown_without_k
 
 
 def test_the_package_runs_as_a_module() -> None:
-    done = run("extender.main", "agent", "--help")
+    done = run("extender.__main__", "agent", "--help")
     assert done.returncode == 0, done.stderr
     assert "GpuTopology" in done.stdout

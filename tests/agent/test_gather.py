@@ -14,8 +14,8 @@ from topology.agent import nvml
 from topology.agent.gather import Gathered, gather
 from topology.agent.nvml import LOST, NvmlUnavailableError, read_driver
 from topology.agent.sysfs import Sysfs, path_between
-from topology.fabric import build_fabric
-from topology.hardware import FabricDomain, MigInstance, PciePath, with_gpus
+from topology.bandwidth.fabric import build_fabric
+from topology.machine.hardware import FabricDomain, MigInstance, PciePath, with_gpus
 from topology.nvlink_faults import link_faults
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from extender.agent import NodeClaim, claimed_uid, node_claim, node_name, serve_state
 from extender.errors import SettingsError
+from extender.server.agent_process import NodeClaim, claimed_uid, node_claim, node_name, serve_state
 from tests.agent.fake_nvml import FakeNvml
 from tests.agent.kubelet import Kubelet
 from topology.agent import nvml
@@ -26,9 +26,9 @@ from topology.agent.nvml import LOST, NvmlUnavailableError, read_driver
 from topology.agent.pod_resources import Holding, PodResources, PodResourcesError
 from topology.agent.publisher import ApiError, Publisher
 from topology.agent.sysfs import Sysfs
-from topology.hardware import Machine, MigInstance, TopologyError
+from topology.gputopology import Allocation, TopologyRecord, decode
+from topology.machine.hardware import Machine, MigInstance, TopologyError
 from topology.platforms import machine_of
-from topology.record import Allocation, TopologyRecord, decode
 
 GPU = "nvidia.com/gpu"
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from tests.objects import node, snapshot
+from topology.gputopology import TopologyRecord, decode
 from topology.nvlink_faults import link_faults
 from topology.placement import table_for
-from topology.record import TopologyRecord, decode
 
 CAPTURES = sorted((Path(__file__).parent / "captures").glob("*.yaml"))
 

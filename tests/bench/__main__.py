@@ -26,20 +26,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from extender.adapters.simulated import node_manifest
-from extender.decision.demand import Demand, demand_of
-from extender.decision.judge import Judge
-from extender.decision.rules import RULES
+from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.policy import RULES
+from extender.decision.request.pod_request import Demand, demand_of
+from extender.sources.simulated import node_manifest
 from extender.telemetry import dcgm
 from extender.telemetry.exposition import parse
 from tests.cluster.control_plane import free_port
 from tests.exposition import dcgm_text
 from tests.objects import pod, pod_struct, snapshot
-from topology.bandwidth import all_reduce
-from topology.hardware import positions_of
+from topology.bandwidth.all_reduce import all_reduce
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.machine.hardware import positions_of
 from topology.placement import fresh_table
 from topology.platforms import machine_of, platforms
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 NODES = 5000
 ROUNDS = {100: 400, 500: 300, 5000: 60}
@@ -213,7 +213,7 @@ def main() -> None:
         config.write_text("server: {log_level: warning}\n")
         names = [thing["metadata"]["name"] for thing in objects if thing["kind"] == "Node"]
         console.print(f"starting two servers, {NODES} nodes ...")
-        serve = ("extender.cli", "serve", "--cluster", str(dump), "--config", str(config), "--port", "PORT")
+        serve = ("extender.cli.app", "serve", "--cluster", str(dump), "--config", str(config), "--port", "PORT")
         with server(*serve) as ours, server("tests.bench.floor", "PORT") as floor:
             console.print(verbs(ours, floor, names))
         console.print(f"starting three servers, {NODES} nodes, telemetry arriving at one of them ...")

@@ -16,11 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from extender.adapters.frames import Look, frame
-from extender.adapters.telemetry_feed import TelemetryFeed
-from extender.service import build_service, server_for, settle_process
+from extender.collectors.feed import TelemetryFeed
+from extender.collectors.ipc import Look, frame
+from extender.server.cluster_source import connect
+from extender.server.service import build_service, server_for, settle_process
 from extender.settings import Server, Settings, Telemetry
-from extender.sources import connect
 from extender.telemetry.readings import DeviceReading
 
 INTERVAL_SECONDS = 15.0

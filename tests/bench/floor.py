@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from extender.service import build_service, server_for
+from extender.server.service import build_service, server_for
 from extender.settings import Server, Settings
-from extender.web import protocol, scheduler_api
+from extender.web import scheduler_api, wire
 
 
 class Undecided(scheduler_api.SchedulerApi):
     """Decodes the arguments and sends the names back."""
 
     def filter(self, body: bytes) -> bytes:
-        names = list(protocol.named_nodes(protocol.decode_args(body)))
-        return protocol.encode(protocol.ExtenderFilterResult(None, names))
+        names = list(wire.named_nodes(wire.decode_args(body)))
+        return wire.encode(wire.ExtenderFilterResult(None, names))
 
     def prioritize(self, body: bytes) -> bytes:
-        names = list(protocol.named_nodes(protocol.decode_args(body)))
-        return protocol.encode([protocol.HostPriority(name, 0) for name in names])
+        names = list(wire.named_nodes(wire.decode_args(body)))
+        return wire.encode([wire.HostPriority(name, 0) for name in names])
 
 
 def main() -> None:

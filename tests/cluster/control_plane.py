@@ -208,7 +208,7 @@ class Extender:
         """`wrapper`: a command that is given ours as its arguments."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "extender.cli", "serve", "--cluster", "kube", "--port", str(self.port)]
+        command = [sys.executable, "-m", "extender", "serve", "--cluster", "kube", "--port", str(self.port)]
         command += ["--config", str(config)] if config else []
         self.process = plane.run(name, [*wrapper, *command, "--kubeconfig", str(plane.kubeconfig("fabricwise"))])
         self.client = httpx.Client(base_url=self.url, timeout=20)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from extender.adapters.simulated import node_manifest
+from extender.sources.simulated import node_manifest
 from tests.cluster.control_plane import ControlPlane, wait_for
-from topology.hardware import Machine
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode, free_mask
+from topology.machine.hardware import Machine
 from topology.placement import table_for
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode, free_mask
 
 
 def pod(name: str, gpus: int, scheduler: str = "gpu-scheduler", **annotations: str) -> dict[str, Any]:

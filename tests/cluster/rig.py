@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import yaml
 
-from extender.adapters.simulated import cluster_machines
+from extender.sources.simulated import cluster_machines
 from tests.cluster.control_plane import ControlPlane, Extender, Process, wait_for
 from tests.cluster.fleet import Fleet, Kubelets, pod, scheduled
 

@@ -135,10 +135,10 @@ def test_the_agents_account_may_touch_gputopologies_only(plane: ControlPlane, ve
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_an_event_is_posted_once_with_the_extenders_rights(plane: ControlPlane) -> None:
-    from extender.adapters.kube_client import api_client
-    from extender.adapters.kube_events import PodEvents
-    from extender.adapters.kube_objects import KubeObjects
-    from extender.decision.outcomes import Known
+    from extender.decision.report.prediction_outcomes import Known
+    from extender.kube.api_client import api_client
+    from extender.kube.api_requests import KubeObjects
+    from extender.kube.events import PodEvents
 
     known = Known("0123456789", "default", "slow", "gpu-node", (0, 2), 20.0)
     for _ in range(2):  # as two replicas would

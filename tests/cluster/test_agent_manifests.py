@@ -10,8 +10,8 @@ import yaml
 
 from tests.cluster.conftest import ROOT, base_objects
 from tests.cluster.control_plane import ControlPlane, wait_for
+from topology.gputopology import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of
-from topology.record import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, encode
 
 pytestmark = pytest.mark.cluster
 FOLDERS = ("base", "agent", "bind")

@@ -9,8 +9,8 @@ import pytest
 from tests.cluster.control_plane import ControlPlane, Extender
 from tests.crd_bounds import cases, full_manifest
 from tests.objects import node, pod, topology
-from topology.hardware import TopologyError
-from topology.record import decode
+from topology.gputopology import decode
+from topology.machine.hardware import TopologyError
 
 pytestmark = pytest.mark.cluster
 

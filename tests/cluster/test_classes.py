@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from extender.adapters.class_file import load_classes
-from extender.class_policies import GOVERNED, KEY, render
+from extender.cli.admission_policies import GOVERNED, KEY, render
+from extender.sources.class_file import load_classes
 from tests.cluster.conftest import ROOT
 from tests.cluster.control_plane import ControlPlane, wait_for
 from tests.cluster.fleet import pod

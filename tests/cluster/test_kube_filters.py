@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from extender.adapters.collected import CollectedObjects
-from extender.adapters.kube_list import list_once
-from extender.decision.changes import fold_all
-from extender.decision.cluster import Snapshot
+from extender.cli.reading import kube_objects
 from extender.decision.kube_filters.evaluate import KubeAnswer, evaluate
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.surroundings import Surroundings
-from extender.reading import kube_objects
+from extender.decision.state.reducer import fold_all
+from extender.decision.state.snapshot import Snapshot
+from extender.kube.listing import list_once
 from tests.cluster.control_plane import ControlPlane, wait_for
 from tests.cluster.random_clusters import Generator
 from tests.cluster.recording_extender import REFUSAL, Recorder, recording_extender

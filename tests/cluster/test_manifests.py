@@ -43,8 +43,8 @@ def test_the_extenders_account_may_only_read_and_post_events(plane: ControlPlane
 
 
 def test_printer_columns(plane: ControlPlane) -> None:
+    from topology.gputopology import DeviceStatus, TopologyRecord, encode
     from topology.platforms import machine_of
-    from topology.record import DeviceStatus, TopologyRecord, encode
 
     manifest = encode(TopologyRecord("columns", machine_of("dgx-1v"), DeviceStatus(free=(0, 3, 5))))
     plane.apply({key: manifest[key] for key in ("apiVersion", "kind", "metadata", "spec")})

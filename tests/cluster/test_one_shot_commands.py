@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from extender.adapters.simulated import cluster_machines, node_manifest
+from extender.sources.simulated import cluster_machines, node_manifest
 from tests.cluster.assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
 from tests.cluster.control_plane import ControlPlane, required, wait_for
 from tests.cluster.fleet import pod
-from topology.record import DeviceStatus, TopologyRecord, encode
+from topology.gputopology import DeviceStatus, TopologyRecord, encode
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ NODE = next(iter(MACHINES))
 
 def run(plane: ControlPlane, *arguments: str, account: str = "admin") -> tuple[int, str, str]:
     """(status, standard output, standard error) of `fabricwise ARGUMENTS... --kubeconfig ...`"""
-    command = [sys.executable, "-W", "ignore", "-m", "extender.cli", *arguments, "--kubeconfig", str(plane.kubeconfig(account))]
+    command = [sys.executable, "-W", "ignore", "-m", "extender", *arguments, "--kubeconfig", str(plane.kubeconfig(account))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr

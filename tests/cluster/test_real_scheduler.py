@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from extender.adapters.simulated import cluster_machines
+from extender.sources.simulated import cluster_machines
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import Fleet, delete_pods, pod
-from topology.hardware import mask_of
-from topology.record import Allocation, DeviceStatus, free_mask
+from topology.gputopology import Allocation, DeviceStatus, free_mask
+from topology.machine.hardware import mask_of
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from extender.adapters.kube_client import api_client
-from extender.adapters.kube_objects import KubeObjects
-from extender.adapters.simulated import node_manifest
-from extender.adapters.smoke import PRIORITY_CLASS, Sample, smoke, smoke_priority
-from extender.decision.report import Check, Status
+from extender.decision.report.node_checks import Check, Status
+from extender.kube.api_client import api_client
+from extender.kube.api_requests import KubeObjects
+from extender.kube.smoke_test import PRIORITY_CLASS, Sample, smoke, smoke_priority
+from extender.sources.simulated import node_manifest
 from tests.cluster.control_plane import ControlPlane, wait_for
 from tests.cluster.fleet import delete_pods, pod
 from topology.platforms import machine_of

@@ -11,13 +11,13 @@ import httpx
 import pytest
 import yaml
 
-from extender.adapters.kube_waking import WOKEN_AT
-from extender.adapters.simulated import node_manifest
+from extender.kube.requeue_annotation import WOKEN_AT
+from extender.sources.simulated import node_manifest
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import delete_pods, pod
 from tests.exposition import Exporter, Values, dcgm_text, exporter, used
 from tests.extender.test_telemetry_decisions import machine
-from topology.record import DeviceStatus, TopologyRecord, encode
+from topology.gputopology import DeviceStatus, TopologyRecord, encode
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]

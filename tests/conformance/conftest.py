@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.manifests import seen
-from extender.adapters.simulated import simulated
-from extender.decision.changes import Listed
-from extender.service import build_service
+from extender.decision.state.reducer import Listed
+from extender.kube.decode import seen
+from extender.server.service import build_service
 from extender.settings import Server, Settings
+from extender.sources.simulated import simulated
 from tests.conformance.asking import Args, Small
 from tests.conftest import Served, serve
 from tests.objects import GPU

@@ -7,12 +7,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from extender.adapters.manifests import seen
-from extender.adapters.simulated import simulated
-from extender.decision.changes import PodGone, PodSeen
-from extender.decision.cycle import Stall
-from extender.service import build_service
+from extender.decision.cycle.scheduling_cycle import Stall
+from extender.decision.state.reducer import PodGone, PodSeen
+from extender.kube.decode import seen
+from extender.server.service import build_service
 from extender.settings import Holding, Server, Settings
+from extender.sources.simulated import simulated
 from tests.conformance.asking import KEYS, Small, filtered, full_v100, going, holds, named, nominated, preempted, scored
 from tests.conftest import Served, serve
 from tests.objects import GPU, node, pod, topology

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from extender import cli
+from extender.cli import app
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Commands:
         self.monkeypatch.setattr(sys, "argv", ["fabricwise", *arguments])
         status = 0
         try:
-            cli.main()
+            app.main()
         except SystemExit as ended:
             status = int(ended.code or 0)
         told = self.capsys.readouterr()

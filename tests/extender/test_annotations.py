@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.adapters.manifests import seen
-from extender.binding import Binder
-from extender.decision.annotations import ANNOTATIONS, MOST_WARNINGS, Wishes, unknown_names, wishes
-from extender.decision.answers import ranker, rules
-from extender.decision.changes import Listed, TopologySeen, fold
-from extender.decision.cluster import Snapshot
-from extender.decision.cycle import World
-from extender.decision.judge import Judge
-from extender.decision.reasons import Rejection
-from extender.decision_log import DecisionLog
-from extender.service import build_service, node_defaults
+from extender.decision.cycle.scheduling_cycle import World
+from extender.decision.evaluate.evaluator import Judge
+from extender.decision.report.serializers import ranker, rules
+from extender.decision.request.annotations import ANNOTATIONS, MOST_WARNINGS, Wishes, unknown_names, wishes
+from extender.decision.request.reasons import Rejection
+from extender.decision.state.reducer import Listed, TopologySeen, fold
+from extender.decision.state.snapshot import Snapshot
+from extender.kube.decode import seen
+from extender.scheduling.binder import Binder
+from extender.scheduling.decision_log import DecisionLog
+from extender.server.service import build_service, node_defaults
 from extender.settings import Settings
 from extender.web.scheduler_api import SchedulerApi
 from tests.conftest import Served
@@ -27,8 +27,8 @@ from tests.extender.test_decision import ask, machine, row
 from tests.extender.test_telemetry_decisions import looked, nodes, reading
 from tests.extender.test_telemetry_decisions import refusal as live_refusal
 from tests.objects import GPU, node, pod, snapshot
+from topology.gputopology import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
-from topology.record import DeviceStatus, TopologyRecord
 
 
 def asks(size: int = 2, **annotations: str) -> dict[str, Any]:

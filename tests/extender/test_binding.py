@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.kube_binding import PodBinding
-from extender.adapters.manifests import seen
-from extender.binding import NO_API_SERVER, NOT_SYNCED, Binder
-from extender.decision.changes import Listed
-from extender.decision.cycle import World
-from extender.decision.demand import Demand
-from extender.decision.holds import Hold
-from extender.decision.judge import Judge
-from extender.decision.objects import Pod
-from extender.decision.rules import RULES
-from extender.decision.verdict import Evidence
-from extender.decision_log import DecisionLog
-from extender.live import LiveCluster
-from extender.reports import Reports
+from extender.decision.cycle.assumed_pods import Hold
+from extender.decision.cycle.scheduling_cycle import World
+from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.policy import RULES
+from extender.decision.evaluate.verdict import Evidence
+from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.request.pod_request import Demand
+from extender.decision.state.reducer import Listed
+from extender.kube.decode import seen
+from extender.kube.pod_binding import PodBinding
+from extender.scheduling.binder import NO_API_SERVER, NOT_SYNCED, Binder
+from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.decision_log import DecisionLog
+from extender.scheduling.ports import Reports
 from extender.settings import Settings
 from tests.objects import GPU, node, pod, pod_struct, topology
 from topology.agent.publisher import ApiError

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from extender.adapters.manifests import gone, seen
-from extender.decision.changes import (
+from extender.decision.state.reducer import (
     Change,
     ClockTicked,
     Heard,
@@ -22,11 +21,12 @@ from extender.decision.changes import (
     fold,
     fold_all,
 )
-from extender.decision.cluster import Snapshot
+from extender.decision.state.snapshot import Snapshot
+from extender.kube.decode import gone, seen
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, node, pod, topology
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
-from topology.record import Allocation, DeviceStatus, TopologyRecord
 
 NAMES = ("a", "b", "c")
 

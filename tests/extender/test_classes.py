@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from extender.adapters.class_file import ClassFile, load_classes
-from extender.class_policies import render
-from extender.decision.changes import ClassesSeen, TelemetrySeen, TopologySeen, fold, fold_all
-from extender.decision.cluster import Snapshot
+from extender.cli.admission_policies import render
+from extender.decision.state.reducer import ClassesSeen, TelemetrySeen, TopologySeen, fold, fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.errors import SettingsError
-from extender.live import LiveCluster
+from extender.scheduling.cluster_store import LiveCluster
+from extender.sources.class_file import ClassFile, load_classes
 from extender.telemetry.readings import DeviceReading
 from tests.extender.test_annotations import refusal
 from tests.extender.test_decision import ask, machine
@@ -22,7 +22,7 @@ from tests.extender.test_sharing import shared_node, slices
 from tests.extender.test_telemetry_decisions import machine as with_uuids
 from tests.extender.test_telemetry_feed import wait
 from tests.objects import GPU, node, pod, snapshot
-from topology.record import TopologyRecord
+from topology.gputopology import TopologyRecord
 
 ROOT = Path(__file__).parents[2]
 CLASSES = load_classes(ROOT / "config/workload-classes.yaml")

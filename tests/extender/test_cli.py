@@ -13,18 +13,18 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from extender.adapters.simulated import simulated
-from extender.drawing import FREE, TAKEN, draw
+from extender.cli.rendering.svg import FREE, TAKEN, draw
+from extender.sources.simulated import simulated
 from tests.conftest import Served
 from tests.machines import matrix_text
 from tests.objects import node, pod
+from topology.gputopology import decode
 from topology.platforms import machine_of, platforms
-from topology.record import decode
 
 
 def run(*arguments: str, status: int = 0) -> str:
     """Standard output of `fabricwise ...`; standard error where a failure is expected."""
-    done = subprocess.run([sys.executable, "-m", "extender.cli", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-m", "extender", *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout if status == 0 else done.stderr
@@ -204,8 +204,8 @@ def test_the_demo_ends_by_itself() -> None:
 
 def test_all_real_captures_import_and_rank(shared_data: Path, tmp_path: Path) -> None:
     """The 22 captures as a cluster: bridged pairs above unbridged for two, NVSwitch boxes above both for four."""
-    from topology.matrix import parse_matrix
-    from topology.record import TopologyRecord, encode
+    from topology.gputopology import TopologyRecord, encode
+    from topology.machine.matrix import parse_matrix
 
     manifests: list[dict[str, Any]] = []
     for file in sorted((shared_data / "topologies").glob("*.txt")):
@@ -234,21 +234,21 @@ def test_all_real_captures_import_and_rank(shared_data: Path, tmp_path: Path) ->
 def test_a_bug_of_ours_is_one_line_and_shows_its_trace_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from extender import cli
+    from extender.cli import app
 
     def broken(**_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(app, "app", broken)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 70
     text = capsys.readouterr().err
     assert text.startswith("error: internal, ZeroDivisionError: ours")
     assert text.count("\n") == 1
     monkeypatch.setenv("FABRICWISE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
-        cli.main()
+        app.main()
 
 
 def test_telemetry_prints_what_is_read_as_a_table_and_as_json(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.adapters import kube_watch
-from extender.decision.changes import ClockTicked, TopologySeen, fold, fold_all
-from extender.decision.cluster import Snapshot
+from extender.decision.state.reducer import ClockTicked, TopologySeen, fold, fold_all
+from extender.decision.state.snapshot import Snapshot
+from extender.kube import watch
 from tests.objects import GPU, node, snapshot
+from topology.gputopology import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
-from topology.record import DeviceStatus, TopologyRecord
 
 NOON, HOUR, HEARTBEAT = 1_770_000_000.0, 3600.0, 60.0
 MACHINE = machine_of("hgx-h100", "n")
@@ -108,7 +108,7 @@ def test_wall_clock_is_read_in_the_extender_for_time_stamps_alone() -> None:
     """An interval by the wall clock is wrong by an hour when the clock is set: each reader of it is listed here, with its reason."""
     from pathlib import Path
 
-    root = Path(kube_watch.__file__).parents[1]
+    root = Path(watch.__file__).parents[1]
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if "time.time()" in path.read_text() and path.name != "agent.py"}
     assert found == {
         "adapters/kube_watch.py",  # the moment that an agent's first status is compared with

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from extender.decision.answers import explain, ranker
-from extender.decision.cluster import Snapshot
-from extender.decision.demand import Demand, demand_of
-from extender.decision.judge import Judge, judge_all
-from extender.decision.rules import RULES, Rules
+from extender.decision.evaluate.evaluator import Judge, judge_all
+from extender.decision.evaluate.policy import RULES, Rules
+from extender.decision.report.serializers import explain, ranker
+from extender.decision.request.pod_request import Demand, demand_of
+from extender.decision.state.snapshot import Snapshot
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
+from topology.gputopology import Allocation, DeviceStatus
 from topology.placement import DEFAULT_SIZE_MIX
-from topology.record import Allocation, DeviceStatus
 
 
 def ask(state: Snapshot, manifest: dict[str, Any], scoring: Scoring | None = None) -> dict[str, Any]:
@@ -267,8 +267,8 @@ def test_input_order_never_changes_a_verdict() -> None:
 
 
 def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision import judge as module
-    from extender.decision.demand import Demand
+    from extender.decision.evaluate import evaluator as module
+    from extender.decision.request.pod_request import Demand
 
     known = snapshot(*machine("n", "t4", 4))
     state, judge = known.views["n"].state, Judge(Rules({1: 1.0, 2: 1.0}))
@@ -278,8 +278,8 @@ def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision import judge as module
-    from extender.decision.demand import Demand
+    from extender.decision.evaluate import evaluator as module
+    from extender.decision.request.pod_request import Demand
 
     monkeypatch.setattr(module, "_MOST_DEMANDS", 3)
     judge = Judge(Rules({}))
@@ -294,8 +294,8 @@ def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.Mon
 
 
 def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision import judge as module
-    from extender.decision.demand import Demand
+    from extender.decision.evaluate import evaluator as module
+    from extender.decision.request.pod_request import Demand
 
     monkeypatch.setattr(module, "_SPARE_STATES", 2)
     judge, demand = Judge(Rules({1: 1.0})), Demand(((1, False),), 1)
@@ -310,8 +310,8 @@ def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPa
 
 
 def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision import judge as module
-    from extender.decision.demand import Demand
+    from extender.decision.evaluate import evaluator as module
+    from extender.decision.request.pod_request import Demand
 
     monkeypatch.setattr(module, "_MOST_VERDICTS", 10)
     judge = Judge(Rules({}))
@@ -336,7 +336,7 @@ def test_a_hazard_and_an_approximation_are_noted_once() -> None:
 def test_the_readme_lists_every_reason_and_whether_eviction_cures_it() -> None:
     from pathlib import Path
 
-    from extender.decision.reasons import Reason
+    from extender.decision.request.reasons import Reason
 
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     for reason in Reason:

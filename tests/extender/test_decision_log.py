@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from extender.decision.demand import Demand
-from extender.decision.objects import Meta, Pod, PodSpec
-from extender.decision.reasons import Reason, Rejection
-from extender.decision.scores import NO_RANKS
-from extender.decision.verdict import Evidence, verdict_of
-from extender.decision_log import Decision, DecisionLog
+from extender.decision.evaluate.scorers import NO_RANKS
+from extender.decision.evaluate.verdict import Evidence, verdict_of
+from extender.decision.request.kubernetes_objects import Meta, Pod, PodSpec
+from extender.decision.request.pod_request import Demand
+from extender.decision.request.reasons import Reason, Rejection
+from extender.scheduling.decision_log import Decision, DecisionLog
 
 
 def decision(number: int, nodes: int = 10) -> Decision:

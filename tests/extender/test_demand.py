@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.decision.demand import Demand, demand_of
-from extender.decision.quantities import quantity
-from extender.decision.reasons import Reason, Rejection
+from extender.decision.request.pod_request import Demand, demand_of
+from extender.decision.request.quantity import quantity
+from extender.decision.request.reasons import Reason, Rejection
 from tests.objects import GPU, container, pod, pod_struct
 
 MIN_GPU_MEMORY = "fabricwise.dev/min-gpu-memory"

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.decision.quantities import quantity
-from extender.documents import MOST_LEVELS, DocumentError, load_documents
+from extender.decision.request.quantity import quantity
+from extender.loading import MOST_LEVELS, DocumentError, load_documents
 from tests.conftest import Served
 
 READ = {

@@ -13,10 +13,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extender.adapters import kube_list
-from extender.adapters.dump_fields import dump_fields
-from extender.workload.engines import ENGINES
-from extender.workload.inference import CommandLine, infer, needed_words
+from extender.kube import listing
+from extender.sources.dump_fields import dump_fields
+from extender.workload.serving.inference import CommandLine, infer, needed_words
+from extender.workload.serving.serving_engines import ENGINES
 from tests.extender.api_server import PODS, ApiServer, api_server
 from tests.extender.commands import Commands
 from tests.objects import GPU, node, pod, topology
@@ -110,7 +110,7 @@ def test_a_dump_keeps_what_is_inferred_from_a_script_with_variables(api: ApiServ
 def test_a_large_cluster_is_read_in_pages_with_progress_on_standard_error(
     api: ApiServer, fabricwise: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kube_list, "PAGE_SIZE", 5)
+    monkeypatch.setattr(listing, "PAGE_SIZE", 5)
     api.add(*(pod(1, name=f"p{number}", node="gpu-1") for number in range(10)))
     ended = fabricwise("dump", "--kubeconfig", str(api.kubeconfig))
     assert len(json.loads(ended.out)["items"]) == 15

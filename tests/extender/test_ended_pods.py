@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.manifests import gone, seen
-from extender.decision.changes import Change, ClockTicked, Listed, PodGone, fold_all
-from extender.decision.cluster import Snapshot
-from extender.decision.ended import MOST_ENDED, UNSURE_SECONDS
+from extender.decision.state.ended_pods import MOST_ENDED, UNSURE_SECONDS
+from extender.decision.state.reducer import Change, ClockTicked, Listed, PodGone, fold_all
+from extender.decision.state.snapshot import Snapshot
+from extender.kube.decode import gone, seen
 from tests.objects import GPU, node, pod, snapshot
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 ALL = (0, 1, 2, 3)
 

@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from extender.decision import eviction
-from extender.decision.changes import ClockTicked, TelemetrySeen, TopologySeen, fold, fold_all
-from extender.decision.cluster import NODE_DEFAULTS, Snapshot
-from extender.decision.cycle import World, begin
-from extender.decision.demand import Demand
-from extender.decision.eviction import Candidate, preferred
-from extender.decision.holds import NO_HOLDS
-from extender.decision.judge import Judge
-from extender.decision.requests import others_needed
-from extender.decision.rules import RULES
-from extender.decision.views import without_pods
+from extender.decision.cycle import preemption
+from extender.decision.cycle.assumed_pods import NO_HOLDS
+from extender.decision.cycle.preemption import Candidate, preferred
+from extender.decision.cycle.scheduling_cycle import World, begin
+from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.policy import RULES
+from extender.decision.request.other_resources import others_needed
+from extender.decision.request.pod_request import Demand
+from extender.decision.state.node_state import without_pods
+from extender.decision.state.reducer import ClockTicked, TelemetrySeen, TopologySeen, fold, fold_all
+from extender.decision.state.snapshot import NODE_DEFAULTS, Snapshot
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
-from topology.record import Allocation, DeviceStatus, TopologyRecord
 
 
 def machine(name: str, platform: str, pods: Mapping[str, tuple[int, ...]], **more: Any) -> list[dict[str, Any]]:
@@ -120,8 +120,8 @@ def test_disruption_budgets_come_first() -> None:
 
 def test_a_pod_that_is_on_its_way_there_is_reckoned_with() -> None:
     """Another pod was decided for the free half a moment ago: the victim's half is all there is."""
-    from extender.decision.holds import Hold
-    from extender.decision.verdict import Evidence
+    from extender.decision.cycle.assumed_pods import Hold
+    from extender.decision.evaluate.verdict import Evidence
 
     state = snapshot(*machine("a", "hgx-h100", {"left": (0, 1, 2, 3)}))
     asking = pod_struct(vip(8))
@@ -141,7 +141,7 @@ def test_of_hundreds_of_candidates_only_the_cheapest_are_judged(monkeypatch: pyt
         looked.append(name)
         return without_pods(state, name, *rest, **more)
 
-    monkeypatch.setattr(eviction, "without_pods", counting)
+    monkeypatch.setattr(preemption, "without_pods", counting)
     objects = [
         thing for number in range(500) for thing in machine(f"n{number}", "hgx-h100", {f"v{number}": tuple(range(4 + number % 2 * 4))})
     ]

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
-from extender.adapters.simulated import simulated
-from extender.cluster_options import complete_cluster
+from extender.cli.cluster_options import complete_cluster
 from extender.errors import EXIT_STATUSES
+from extender.sources.simulated import simulated
 from tests.conftest import Served
 from tests.extender.api_server import ApiServer, api_server
 from tests.extender.commands import Commands, Ended
 from tests.objects import container, node, pod, topology
-from topology.record import Allocation, DeviceStatus
+from topology.gputopology import Allocation, DeviceStatus
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/team/deployments"
 CLAIMS = "/api/v1/namespaces/team/persistentvolumeclaims"
@@ -216,7 +216,7 @@ def test_completion_offers_clusters_platforms_and_nodes(tmp_path: Path, monkeypa
 
     def completed(words: str) -> list[str]:
         environment = {"_FABRICWISE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "PATH": "/bin"}
-        script = "import sys; sys.argv[0] = 'fabricwise'; from extender.cli import main; main()"
+        script = "import sys; sys.argv[0] = 'fabricwise'; from extender.cli.app import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", script], env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
         )

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.manifests import seen
-from extender.decision.changes import ClockTicked, PodGone, fold, fold_all
-from extender.decision.cluster import NodeView, Snapshot
-from extender.decision.outcomes import became_known, compare
-from extender.decision.verdict import Evidence, Prospect
+from extender.decision.evaluate.verdict import Evidence, Prospect
+from extender.decision.report.prediction_outcomes import became_known, compare
+from extender.decision.state.reducer import ClockTicked, PodGone, fold, fold_all
+from extender.decision.state.snapshot import NodeView, Snapshot
+from extender.kube.decode import seen
 from tests.objects import GPU, node, pod, snapshot
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 NOW = 1_790_000_000.0
 TIME = "2026-09-21T14:13:20Z"  # = NOW

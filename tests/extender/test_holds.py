@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.manifests import seen
-from extender.decision.changes import PodGone, fold, fold_all
-from extender.decision.cluster import Snapshot
-from extender.decision.cycle import begin
-from extender.decision.demand import Demand
-from extender.decision.holds import NO_HOLDS, Hold, Holds, nominees, rank_of, undone
-from extender.decision.verdict import Evidence
-from extender.decision.views import with_guests
-from extender.live import LiveCluster
+from extender.decision.cycle.assumed_pods import NO_HOLDS, Hold, Holds, nominees, rank_of, undone
+from extender.decision.cycle.scheduling_cycle import begin
+from extender.decision.evaluate.verdict import Evidence
+from extender.decision.request.pod_request import Demand
+from extender.decision.state.node_state import with_guests
+from extender.decision.state.reducer import PodGone, fold, fold_all
+from extender.decision.state.snapshot import Snapshot
+from extender.kube.decode import seen
+from extender.scheduling.cluster_store import LiveCluster
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 
 TWO = Demand(((2, False),), 2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from extender.decision.demand import Demand, demand_of
-from extender.decision.inferred import inferred, inferred_answer
+from extender.decision.request.inferred_workload import inferred, inferred_answer
+from extender.decision.request.pod_request import Demand, demand_of
 from tests.conftest import Served
 from tests.extender.test_decision import ask, machine
 from tests.objects import GPU, container, pod, pod_struct, snapshot
@@ -80,9 +80,9 @@ def test_nothing_is_inferred_of_a_pod_without_engine_or_gpus() -> None:
 def test_a_reckoned_need_steers_the_score_and_filters_only_where_told_to() -> None:
     from dataclasses import replace
 
-    from extender.decision.answers import explain, ranker
-    from extender.decision.judge import Judge
-    from extender.decision.rules import Rules
+    from extender.decision.evaluate.evaluator import Judge
+    from extender.decision.evaluate.policy import Rules
+    from extender.decision.report.serializers import explain, ranker
     from extender.settings import Scoring
     from topology.placement import DEFAULT_SIZE_MIX
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from extender.adapters import manifests
-from extender.adapters.manifests import gone, seen, seen_or_set_aside
-from extender.decision import changes as folding
-from extender.decision import judge as judging
-from extender.decision.answers import explain, ranker
-from extender.decision.changes import Change, Listed, PodGone, SetAside, fold_all
-from extender.decision.cluster import NodeState, Snapshot
-from extender.decision.demand import Demand
-from extender.decision.judge import Judge
-from extender.decision.rules import Rules
-from extender.live import LiveCluster
-from extender.service import build_service
+from extender.decision.evaluate import evaluator as judging
+from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.policy import Rules
+from extender.decision.report.serializers import explain, ranker
+from extender.decision.request.pod_request import Demand
+from extender.decision.state import reducer as folding
+from extender.decision.state.reducer import Change, Listed, PodGone, SetAside, fold_all
+from extender.decision.state.snapshot import NodeState, Snapshot
+from extender.kube import decode as decode_module
+from extender.kube.decode import gone, seen, seen_or_set_aside
+from extender.scheduling.cluster_store import LiveCluster
+from extender.server.service import build_service
 from extender.settings import Scoring, Settings
 from tests.conftest import Served
 from tests.faults import BrokenError, break_step, raising_for
@@ -90,9 +90,9 @@ def test_pod_that_cannot_be_folded_leaves_the_pods_after_it_and_what_was_known_o
 
 
 def test_node_whose_topology_breaks_its_view_is_judged_by_counts_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision import views
+    from extender.decision.state import node_state
 
-    break_step(monkeypatch, views, "table_for", "8", lambda machine: str(len(machine.gpus)))
+    break_step(monkeypatch, node_state, "table_for", "8", lambda machine: str(len(machine.gpus)))
     state = snapshot(node("bad"), topology("bad", "hgx-h100"), node("good", 4), topology("good", "t4"))
     assert state.views["good"].state.table is not None
     assert state.views["bad"].state.table is None
@@ -164,7 +164,7 @@ def test_table_that_cannot_be_computed_keeps_no_snapshot_back(monkeypatch: pytes
     assert noted == [("topologies", "warm", "a")]
 
 
-OBSERVERS = ("extender.service.observe_outcomes", "extender.owed_events.OwedEvents.observe")
+OBSERVERS = ("extender.server.service.observe_outcomes", "extender.scheduling.owed_events.OwedEvents.observe")
 
 
 @pytest.mark.parametrize("failing", OBSERVERS)
@@ -182,7 +182,7 @@ def test_observer_that_raises_keeps_neither_the_others_nor_the_watch(failing: st
 
 
 def test_pod_whose_placement_cannot_be_recorded_hides_no_other_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender import owed_events as module
+    from extender.scheduling import owed_events as module
 
     service = build_service(Settings())
     placed: list[str] = []
@@ -194,7 +194,7 @@ def test_pod_whose_placement_cannot_be_recorded_hides_no_other_pod(monkeypatch: 
 
 
 def test_model_annotation_of_any_numbers_is_a_demand_or_a_refusal() -> None:
-    from extender.decision.cycle import demand_in
+    from extender.decision.cycle.scheduling_cycle import demand_in
 
     fields = {"layers": 80, "hidden_size": 8192, "attention_heads": 64, "kv_heads": 8, "head_size": 128, "parameters": 70 * 10**9}
     extremes = (1e308, -1, 0, 5e-324, 1 << 60, 1 << 39, (1 << 50) - 1, 16)
@@ -215,22 +215,22 @@ def test_deleted_pod_that_is_malformed_is_gone_all_the_same() -> None:
 
 
 def test_decoder_that_raises_whatever_sets_aside_that_topology_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    break_step(monkeypatch, manifests, "decode", "bad", lambda manifest: str(manifest["metadata"]["name"]))
+    break_step(monkeypatch, decode_module, "decode", "bad", lambda manifest: str(manifest["metadata"]["name"]))
     state = fold_all(Snapshot(), listing(node("bad"), topology("bad", "hgx-h100"), node("good"), topology("good", "hgx-h100")), GPU)
     assert "BrokenError: made to fail for bad" in (state.views["bad"].problem or "")
     assert state.views["good"].state.table is not None
 
 
 def test_preempt_goes_on_with_the_other_candidates_where_one_node_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision import eviction
-    from extender.decision.cluster import NODE_DEFAULTS
-    from extender.decision.cycle import World, begin
-    from extender.decision.eviction import Candidate, preferred
-    from extender.decision.holds import NO_HOLDS
+    from extender.decision.cycle import preemption
+    from extender.decision.cycle.assumed_pods import NO_HOLDS
+    from extender.decision.cycle.preemption import Candidate, preferred
+    from extender.decision.cycle.scheduling_cycle import World, begin
+    from extender.decision.state.snapshot import NODE_DEFAULTS
 
     rows = [thing for name in ("bad", "good") for thing in (node(name, 1), pod(1, name=f"on-{name}", node=name))]
     state, asking = snapshot(*rows), pod_struct(pod(1, spec={"priority": 10}))
-    break_step(monkeypatch, eviction, "without_pods", "bad", lambda _state, name, *_: name)
+    break_step(monkeypatch, preemption, "without_pods", "bad", lambda _state, name, *_: name)
     cycle = begin(state, NO_HOLDS, asking, GPU, 0.0)
     assert isinstance(cycle.demand, Demand)
     candidates = [Candidate(name, (f"uid-on-{name}",)) for name in ("bad", "good")]
@@ -239,7 +239,7 @@ def test_preempt_goes_on_with_the_other_candidates_where_one_node_cannot_be_eval
 
 
 def test_check_of_a_report_that_raises_hides_neither_the_other_checks_nor_the_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision import report as module
+    from extender.decision.report import node_checks as module
     from extender.telemetry.conditions import TUNING
 
     state = snapshot(node("bad"), node("good"))

@@ -14,7 +14,7 @@ from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
 from extender.decision.kube_filters.pod_requests import requests_of
 from extender.decision.kube_filters.surroundings import Surroundings
-from extender.decision.objects import Node
+from extender.decision.request.kubernetes_objects import Node
 from tests.cluster.random_clusters import Generator
 
 AMOUNTS = {"cpu": "4", "memory": "8Gi", "pods": "3", "nvidia.com/gpu": "2"}

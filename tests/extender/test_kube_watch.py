@@ -17,12 +17,12 @@ import pytest
 import urllib3
 import yaml
 
-from extender.adapters import kube_watch
-from extender.adapters.kube_client import api_client
-from extender.adapters.kube_watch import KubeWatch
 from extender.errors import ClusterSourceError
-from extender.live import LiveCluster
+from extender.kube import watch as watch_module
+from extender.kube.api_client import api_client
+from extender.kube.watch import KubeWatch
 from extender.metrics import Metrics
+from extender.scheduling.cluster_store import LiveCluster
 from extender.settings import Kube
 from tests.objects import GPU, node, pod, topology
 
@@ -114,7 +114,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     }
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(config))
-    monkeypatch.setattr(kube_watch, "_ABSENT_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(watch_module, "_ABSENT_RETRY_SECONDS", 0.05)
     live, metrics = LiveCluster(GPU, warm_tables=False), Metrics()
     watch = KubeWatch(api_client(str(kubeconfig)), live, Kube(max_backoff_seconds=0.05), metrics)
     yield Rig(script, live, metrics, watch.start)

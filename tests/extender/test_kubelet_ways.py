@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from extender.decision.answers import explain, ranker
-from extender.decision.changes import Listed, PodGone, fold_all
-from extender.decision.cluster import NodeDefaults, Snapshot
-from extender.decision.judge import Judge
-from extender.decision.rules import Rules, learnt_mix
+from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.policy import Rules, learnt_mix
+from extender.decision.report.serializers import explain, ranker
+from extender.decision.state.reducer import Listed, PodGone, fold_all
+from extender.decision.state.snapshot import NodeDefaults, Snapshot
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
-from topology.numa_alignment import TopologyManager
-from topology.prediction import Kubelet
-from topology.record import DeviceStatus
+from topology.devices.numa_alignment import TopologyManager
+from topology.devices.prediction import Kubelet
+from topology.gputopology import DeviceStatus
 
 FREE_ACROSS = DeviceStatus(free=(0, 1, 4, 5))
 
@@ -43,7 +43,7 @@ def test_a_node_that_aligns_refuses_what_it_cannot_align(policy: str, feasible: 
 
 def test_the_operators_word_counts_where_the_node_says_nothing_that_makes_sense() -> None:
     objects = [node("n", labels={"fabricwise.dev/topology-manager-policy": "strict"}), topology("n", "hgx-h100", FREE_ACROSS)]
-    from extender.adapters.manifests import seen
+    from extender.kube.decode import seen
 
     changes = [
         Listed("nodes", (seen("Node", objects[0]),)),
@@ -122,7 +122,7 @@ def test_a_node_with_labels_only_is_assumed_to_be_its_products_board(case: str) 
 
 
 def test_the_operator_may_forbid_assuming() -> None:
-    from extender.adapters.manifests import seen
+    from extender.kube.decode import seen
 
     board = gfd("NVIDIA-H100-80GB-HBM3", 8)
     state = fold_all(Snapshot(), [seen("Node", board)], GPU, NodeDefaults(assume_from_product=False))

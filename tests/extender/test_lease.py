@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.kube_lease import KubeLease
+from extender.kube.lease import KubeLease
 from extender.settings import Lease
 from tests.extender.test_telemetry_feed import wait
 from topology.agent.publisher import ApiError

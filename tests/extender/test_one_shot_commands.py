@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from extender.adapters import kube_list
+from extender.cli.reading import kube_objects
 from extender.errors import ClusterSourceError
-from extender.reading import kube_objects
+from extender.kube import listing as listing_module
 from tests.extender.api_server import NODES, PODS, TOPOLOGIES, ApiServer, api_server
 from tests.extender.commands import Commands
 from tests.objects import node, pod, topology
@@ -123,16 +123,16 @@ def test_one_object_that_cannot_be_read_is_left_out_and_named(api: ApiServer, co
 
 
 def test_a_list_in_pages_is_read_whole_though_its_tokens_expire(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kube_list, "PAGE_SIZE", 3)
+    monkeypatch.setattr(listing_module, "PAGE_SIZE", 3)
     api.add(*(node(f"n{number}") for number in range(8)))
     api.expired_tokens = 1
-    listing = kube_list.list_once(kube_objects(str(api.kubeconfig))[0])
+    listing = listing_module.list_once(kube_objects(str(api.kubeconfig))[0])
     assert len(listing.listed[0].changes) == 10
     assert listing.unread == {}
 
 
 def test_a_list_that_never_ends_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kube_list, "MOST_OBJECTS", 50)
+    monkeypatch.setattr(listing_module, "MOST_OBJECTS", 50)
 
     class Endless:
         asked = 0
@@ -143,4 +143,4 @@ def test_a_list_that_never_ends_is_not_read_for_ever(monkeypatch: pytest.MonkeyP
             return {"metadata": {"continue": "again"}, "items": items}
 
     with pytest.raises(ClusterSourceError, match="more than 50 objects"):
-        kube_list.list_once(Endless())
+        listing_module.list_once(Endless())

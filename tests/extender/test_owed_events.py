@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.kube_events import PodEvents
-from extender.adapters.manifests import gone, seen
-from extender.decision.changes import Change, ClockTicked, Heard, Listed, Silenced
-from extender.owed_events import MOST_OWED, OWED_SECONDS
-from extender.service import Service, build_service
+from extender.decision.state.reducer import Change, ClockTicked, Heard, Listed, Silenced
+from extender.kube.decode import gone, seen
+from extender.kube.events import PodEvents
+from extender.scheduling.owed_events import MOST_OWED, OWED_SECONDS
+from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from tests.extender.test_holdings import running
 from tests.extender.test_records import Events
 from tests.objects import node, pod
 from topology.agent.publisher import ApiError
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 
 class Replica:

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from extender.drawing import draw
+from extender.cli.rendering.output import PlainConsole
+from extender.cli.rendering.svg import draw
 from extender.logs import PlainFormatter
 from extender.plain_text import plain, plain_data
-from extender.printing import PlainConsole
 from tests.exposition import dcgm_text, used
 from tests.extender.commands import Commands, Ended
 from tests.machines import matrix_text

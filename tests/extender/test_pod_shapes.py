@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.decision.demand import Demand, demand_of
+from extender.decision.request.pod_request import Demand, demand_of
 from tests.objects import GPU, container, node, pod, pod_struct, snapshot
-from topology.hardware import union_of
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.machine.hardware import union_of
 from topology.platforms import machine_of
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 MACHINE = machine_of("hgx-h100", "u")
 EVERYTHING = (1 << 8) - 1

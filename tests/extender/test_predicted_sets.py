@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.manifests import seen
-from extender.decision.answers import node_answer
-from extender.decision.changes import fold
-from extender.decision.demand import Demand, demand_of
-from extender.decision.judge import Judge
-from extender.decision.outcomes import became_known, compare
-from extender.decision.record import record_of
-from extender.decision.rules import Rules
-from extender.decision.verdict import MOST_PROSPECTS, Evidence
-from extender.decision.views import as_left
+from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.policy import Rules
+from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence
+from extender.decision.report.placement_record import record_of
+from extender.decision.report.prediction_outcomes import became_known, compare
+from extender.decision.report.serializers import node_answer
+from extender.decision.request.pod_request import Demand, demand_of
+from extender.decision.state.node_state import as_left
+from extender.decision.state.reducer import fold
+from extender.kube.decode import seen
 from extender.telemetry.conditions import NodeTelemetry, vacated
 from tests.extender.test_holdings import topology, view
 from tests.objects import GPU, container, node, pod, pod_struct, snapshot
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 UNIFORM = {"fabricwise.dev/device-plugin": "uniform"}
 

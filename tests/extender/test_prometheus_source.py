@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from extender.adapters.manifests import seen
-from extender.adapters.prometheus import queries
-from extender.decision.changes import ClockTicked, Listed, TopologySeen
+from extender.collectors.prometheus import queries
+from extender.decision.state.reducer import ClockTicked, Listed, TopologySeen
 from extender.errors import SettingsError
-from extender.service import build_service
+from extender.kube.decode import seen
+from extender.server.cluster_source import measured
+from extender.server.service import build_service
 from extender.settings import Prometheus, Settings, Telemetry
-from extender.sources import measured
 from tests.cluster.control_plane import free_port
 from tests.exposition import Values, dcgm_text, exporter, used
 from tests.extender.test_telemetry_decisions import machine, refusal
 from tests.extender.test_telemetry_feed import wait
 from tests.objects import node, pod
 from tests.prometheus_server import prometheus
-from topology.record import Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
 
 def test_five_queries_and_a_selector() -> None:

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.kube_events import PodEvents
-from extender.adapters.manifests import seen
-from extender.adapters.simulated import simulated
-from extender.decision.changes import Listed
-from extender.decision.holdings import BoundPod
-from extender.decision.record import Record, record_of
-from extender.decision.verdict import Evidence, Prospect
-from extender.service import Service, build_service
+from extender.decision.evaluate.verdict import Evidence, Prospect
+from extender.decision.report.placement_record import Record, record_of
+from extender.decision.state.allocations import BoundPod
+from extender.decision.state.reducer import Listed
+from extender.kube.decode import seen
+from extender.kube.events import PodEvents
+from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
+from extender.sources.simulated import simulated
 from tests.conftest import serve
 from tests.objects import GPU, node, pod, topology
 from topology.agent.publisher import ApiError

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import yaml
 
-from extender.adapters.class_file import load_classes
-from extender.decision.changes import Change, ClassesSeen, ClockTicked, TelemetrySeen, fold_all
-from extender.decision.cluster import NODE_DEFAULTS, Snapshot
-from extender.decision.report import CHECKS, all_reports, node_report
+from extender.decision.report.node_checks import CHECKS, all_reports, node_report
+from extender.decision.state.reducer import Change, ClassesSeen, ClockTicked, TelemetrySeen, fold_all
+from extender.decision.state.snapshot import NODE_DEFAULTS, Snapshot
+from extender.sources.class_file import load_classes
 from extender.telemetry.conditions import TUNING
 from tests.conftest import Served
 from tests.extender.test_cli import run
 from tests.extender.test_telemetry_decisions import looked, machine, reading
 from tests.objects import GPU, node, pod, snapshot
-from topology.hardware import PciePath, with_gpus
-from topology.record import DeviceStatus, TopologyRecord, encode
+from topology.gputopology import DeviceStatus, TopologyRecord, encode
+from topology.machine.hardware import PciePath, with_gpus
 
 COMPONENTS = {
     "nvidia-driver-daemonset": "driver", "nvidia-container-toolkit-daemonset": "toolkit", "nvidia-device-plugin-daemonset": "device-plugin",
@@ -215,7 +215,7 @@ def test_a_bare_node_is_unknown_rather_than_well_or_ill() -> None:
 
 
 def test_a_real_mig_node(shared_data: Path) -> None:
-    from extender.documents import load_documents
+    from extender.loading import load_documents
 
     manifest = load_documents((shared_data / "nodes/node-a100-mig-mixed-3-instances.yaml").read_text(), "node")[0]
     card = node_report(manifest["metadata"]["name"], snapshot(manifest), GPU, TUNING)

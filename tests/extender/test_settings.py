@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from extender.decision.sharing import is_slice
+from extender.decision.state.gpu_sharing import is_slice
 from extender.errors import FabricwiseError, SettingsError
 from extender.settings import Settings, load_settings
 

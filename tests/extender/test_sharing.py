@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from extender.decision.changes import TelemetrySeen, TopologySeen, fold
-from extender.decision.cluster import NodeState, Snapshot
-from extender.documents import load_documents
+from extender.decision.state.reducer import TelemetrySeen, TopologySeen, fold
+from extender.decision.state.snapshot import NodeState, Snapshot
+from extender.loading import load_documents
 from extender.telemetry.readings import DeviceReading
 from tests.extender.test_annotations import refusal
 from tests.objects import GPU, node, pod, snapshot
-from topology.hardware import Machine, MigInstance
+from topology.gputopology import TopologyRecord
+from topology.machine.hardware import Machine, MigInstance
 from topology.platforms import machine_of
-from topology.record import TopologyRecord
 
 GIB = 1 << 30
 A100 = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB", "nvidia.com/gpu.memory": "40960"}

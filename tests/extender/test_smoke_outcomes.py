@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from extender.adapters.smoke import PRIORITY_MANIFEST, outcome
-from extender.decision.report import Status
+from extender.decision.report.node_checks import Status
+from extender.kube.smoke_test import PRIORITY_MANIFEST, outcome
 
 BOUND = {"nodeName": "n"}
 LACKING = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: 1 Insufficient nvidia.com/gpu."}

@@ -14,23 +14,25 @@ import kubernetes
 import msgspec
 import pytest
 
-from extender.adapters import class_file, collector, telemetry_feed
-from extender.adapters.class_file import ClassFile
-from extender.adapters.collector import Collector
-from extender.adapters.frames import HEAD_BYTES, Assignment, Look
-from extender.adapters.kube_lease import KubeLease
-from extender.adapters.kube_resources import RESOURCES, Resource
-from extender.adapters.kube_watch import KubeWatch
-from extender.adapters.simulated import simulated
-from extender.adapters.telemetry_feed import TelemetryFeed
-from extender.decision.changes import Change, ClockTicked
-from extender.decision.cluster import Snapshot
-from extender.decision.targets import DCGM, Target
-from extender.live import LiveCluster
+from extender.collectors import feed as feed_module
+from extender.collectors import process
+from extender.collectors.feed import TelemetryFeed
+from extender.collectors.ipc import HEAD_BYTES, Assignment, Look
+from extender.collectors.process import Collector
+from extender.decision.state.reducer import Change, ClockTicked
+from extender.decision.state.scrape_targets import DCGM, Target
+from extender.decision.state.snapshot import Snapshot
+from extender.kube.lease import KubeLease
+from extender.kube.resources import RESOURCES, Resource
+from extender.kube.watch import KubeWatch
 from extender.metrics import Metrics
-from extender.service import build_service
+from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.supervision import Supervisor
+from extender.server.service import build_service
 from extender.settings import Kube, Server, Settings, Telemetry
-from extender.supervision import Supervisor
+from extender.sources import class_file
+from extender.sources.class_file import ClassFile
+from extender.sources.simulated import simulated
 from tests.conftest import serve
 from tests.extender.test_lease import SETTINGS, Leases
 from tests.extender.test_telemetry_feed import wait
@@ -81,7 +83,7 @@ def test_pause_grows_with_each_failure_up_to_its_bound() -> None:
 
 
 def test_readyz_names_a_loop_that_stays_down_and_only_while_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender import service as module
+    from extender.server import service as module
 
     monkeypatch.setattr(module, "Supervisor", lambda metrics: quick(metrics, down_seconds=0.2))
     cluster = simulated(GPU)
@@ -146,7 +148,7 @@ def test_watch_lists_again_after_an_unexpected_exception_and_says_meanwhile_that
 
 
 def test_telemetry_tick_goes_on_after_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry_feed, "_TICK_SECONDS", 0.02)
+    monkeypatch.setattr(feed_module, "_TICK_SECONDS", 0.02)
     live, metrics = LiveCluster(GPU), Metrics()
     live.apply([ClockTicked(1.0, 1.0)])
     live.apply = Faulty(live.apply)  # type: ignore[method-assign]
@@ -184,7 +186,7 @@ def test_lease_is_taken_after_an_unexpected_exception() -> None:
 
 
 def test_requeue_thread_goes_on_after_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender import service as module
+    from extender.server import service as module
     from tests.extender.test_waking import TWO, Ward
 
     monkeypatch.setattr(module, "Supervisor", quick)
@@ -202,15 +204,15 @@ def test_requeue_thread_goes_on_after_an_unexpected_exception(monkeypatch: pytes
 
 
 def _racks() -> list[Change]:
-    from extender.adapters.manifests import seen
-    from extender.decision.changes import Listed
+    from extender.decision.state.reducer import Listed
+    from extender.kube.decode import seen
     from tests.objects import node
 
     return [Listed("nodes", (seen("Node", node("a")),)), Listed("pods", ()), Listed("topologies", ())]
 
 
 def test_one_waiting_pod_that_cannot_be_read_keeps_no_other_pod_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender import waking
+    from extender.scheduling import requeue
     from tests.extender.test_waking import Ward, refused
 
     service = build_service(Settings())
@@ -218,7 +220,7 @@ def test_one_waiting_pod_that_cannot_be_read_keeps_no_other_pod_asleep(monkeypat
     service.reports.wake = ward.wake
     service.live.apply(_racks())
     ward.status("a", 8)
-    break_step(monkeypatch, waking, "demand_in", "uid-bad", lambda _state, pod, _resource: pod.key)
+    break_step(monkeypatch, requeue, "demand_in", "uid-bad", lambda _state, pod, _resource: pod.key)
     ward.apply(refused("bad", "uid-bad"), refused("good", "uid-good"))
     ward.status("a", 4)
     wait("woken", lambda: ward.woken == ["uid-good"])
@@ -237,7 +239,7 @@ def test_collector_target_that_raises_is_told_of_and_looked_at_again(monkeypatch
             raise BrokenError("made to fail")
         return Look(target.pod, target.kind, target.key, target.node, time.monotonic(), 0.0)
 
-    monkeypatch.setattr(collector, "look_at", look_at)
+    monkeypatch.setattr(process, "look_at", look_at)
     monkeypatch.setattr(Collector, "first_pause_seconds", 0.01)
 
     async def run() -> None:

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import RenderableType
 
-from extender import show
-from extender.decision import answers
-from extender.decision.judge import Judge
+from extender.cli.rendering import answer_tables
+from extender.cli.rendering.node_cards import card_table, cards_table, findings
+from extender.cli.rendering.output import PlainConsole
+from extender.cli.rendering.tables import Column, FittedTable
+from extender.decision.evaluate.evaluator import Judge
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.surroundings import Surroundings
-from extender.decision.report import all_reports, node_report
-from extender.node_cards import card_table, cards_table, findings
-from extender.printing import PlainConsole
+from extender.decision.report import serializers
+from extender.decision.report.node_checks import all_reports, node_report
 from extender.settings import Settings
-from extender.tables import Column, FittedTable
 from extender.telemetry.conditions import TUNING
 from extender.web.debug_api import pods_from
 from tests.extender.test_report import Rack, crashed_plugin, guest, no_taint, set_label, state_of
@@ -42,13 +42,13 @@ def explanation() -> Mapping[str, Any]:
     settings, manifest = Settings(), pod(2)
     wanted, kube_pod = pods_from(manifest)
     kube = evaluate(kube_pod, Surroundings(state.nodes, {}))
-    answer = answers.explain(Judge(answers.rules(settings)), answers.ranker(settings.scoring), state, wanted, GPU, kube=kube)
+    answer = serializers.explain(Judge(serializers.rules(settings)), serializers.ranker(settings.scoring), state, wanted, GPU, kube=kube)
     return {**answer, "of": "pod/llm", "cluster": "the cluster at https://10.0.0.1:6443 (context production)"}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_of_an_answer_is_wider_than_the_terminal_and_what_matters_most_is_there(width: int) -> None:
-    text = printed(show.explanations(explanation()), width)
+    text = printed(answer_tables.explanations(explanation()), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text, "nothing is cut off"
     flat = " ".join(text.split())

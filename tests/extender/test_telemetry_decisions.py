@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.manifests import seen
-from extender.decision.answers import explain, node_detail, ranker
-from extender.decision.changes import Change, ClockTicked, TelemetrySeen, TopologySeen, fold, fold_all
-from extender.decision.cluster import Snapshot
-from extender.decision.judge import Judge
-from extender.decision.rules import Rules
+from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.policy import Rules
+from extender.decision.report.serializers import explain, node_detail, ranker
+from extender.decision.state.reducer import Change, ClockTicked, TelemetrySeen, TopologySeen, fold, fold_all
+from extender.decision.state.snapshot import Snapshot
+from extender.kube.decode import seen
 from extender.settings import Scoring
 from extender.telemetry.conditions import TUNING
 from extender.telemetry.readings import DeviceReading, EngineReading
 from tests.objects import GPU, node, pod, pod_struct, snapshot
-from topology.hardware import Machine
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+from topology.machine.hardware import Machine
 from topology.placement import DEFAULT_SIZE_MIX
 from topology.platforms import machine_of
-from topology.record import Allocation, DeviceStatus, TopologyRecord
 
 GIB = 1 << 30
 
@@ -272,7 +272,7 @@ def test_folding_a_look_twice_changes_nothing_and_batches_fold_alike() -> None:
 
 
 def test_telemetry_goes_with_its_node() -> None:
-    from extender.decision.changes import NodeGone, NodeSeen
+    from extender.decision.state.reducer import NodeGone, NodeSeen
 
     state = fold(nodes(a="hgx-h100"), looked("a", 0, g5=reading("a", 5, xid=79)), GPU)
     state = fold(state, NodeGone("a"), GPU)

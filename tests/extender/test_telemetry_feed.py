@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from extender.adapters.manifests import seen
-from extender.adapters.telemetry_feed import TelemetryFeed
-from extender.decision.changes import ClockTicked, PodGone, TopologySeen
-from extender.service import Service, build_service
+from extender.collectors.feed import TelemetryFeed
+from extender.decision.state.reducer import ClockTicked, PodGone, TopologySeen
+from extender.kube.decode import seen
+from extender.server.cluster_source import measured
+from extender.server.service import Service, build_service
 from extender.settings import Dcgm, Settings, Telemetry
-from extender.sources import measured
 from tests.exposition import Exporter, Values, dcgm_text, exporter, used
 from tests.extender.test_telemetry_decisions import machine, refusal
 from tests.objects import node, pod
-from topology.record import TopologyRecord
+from topology.gputopology import TopologyRecord
 
 INTERVAL = 0.25
 
@@ -94,7 +94,7 @@ def site() -> Iterator[Site]:
         )  # fmt: skip
         service = build_service(Settings(telemetry=said))
         live = service.live
-        from extender.decision.changes import Listed
+        from extender.decision.state.reducer import Listed
 
         pods = tuple(seen("Pod", exporter_pod(f"exporter-{name}", name, racks[name].address)) for name in names)
         live.apply((Listed("nodes", tuple(seen("Node", node(name, 8)) for name in names)), Listed("pods", pods)))

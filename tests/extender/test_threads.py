@@ -10,18 +10,18 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from extender.decision import judge as judging
-from extender.decision import scores
-from extender.decision.answers import ranker
-from extender.decision.demand import Demand
-from extender.decision.judge import Judge, judge_all
-from extender.decision.rules import Rules
-from extender.decision.scores import Ranker
+from extender.decision.evaluate import evaluator as judging
+from extender.decision.evaluate import scorers
+from extender.decision.evaluate.evaluator import Judge, judge_all
+from extender.decision.evaluate.policy import Rules
+from extender.decision.evaluate.scorers import Ranker
+from extender.decision.report.serializers import ranker
+from extender.decision.request.pod_request import Demand
 from extender.settings import Scoring
 from tests.objects import node, snapshot
+from topology.devices.prediction import MOST_REMEMBERED, MOST_REMEMBERED_LARGE
 from topology.placement import MOST_ANSWERS, fresh_table
 from topology.platforms import machine_of
-from topology.prediction import MOST_REMEMBERED, MOST_REMEMBERED_LARGE
 
 THREADS, ROUNDS = 5, 1_000
 DEMANDS = [Demand(((size, False),), size, inferred_memory_bytes=extra) for size in (1, 2, 4) for extra in range(1, 5)]
@@ -61,7 +61,7 @@ def run_together(work: Callable[[random.Random], object]) -> list[BaseException]
 def test_judge_and_ranker_answer_five_threads_rightly_while_they_forget(eager_switches: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "_MOST_DEMANDS", 3)
     monkeypatch.setattr(judging, "_SPARE_STATES", -8)
-    monkeypatch.setattr(scores, "_MOST_COMPANIES", 2)
+    monkeypatch.setattr(scorers, "_MOST_COMPANIES", 2)
     state = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(5)))
     names = sorted(state.views)
     judge, ranks = Judge(Rules({1: 1.0}), threading.RLock()), ranker(Scoring(), threading.Lock())
@@ -80,7 +80,7 @@ def test_judge_and_ranker_answer_five_threads_rightly_while_they_forget(eager_sw
 
 
 def test_service_gives_judge_and_ranker_a_lock_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender import service as module
+    from extender.server import service as module
     from extender.settings import Settings
 
     locks: list[object] = []

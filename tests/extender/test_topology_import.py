@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from extender.cli import app
-from extender.topology_import import gpu_memory_bytes, node_name
+from extender.cli.app import app
+from extender.cli.topology_import import gpu_memory_bytes, node_name
 from tests.topology.test_host_zones import matrix
-from topology.hardware import TopologyError
-from topology.record import decode
+from topology.gputopology import decode
+from topology.machine.hardware import TopologyError
 
 VM = matrix("SYS SYS SYS", ["0-7|0"] * 3)
 SYS_ON_ONE_NODE = "SYS, the link between NUMA nodes, joins GPU 0 and GPU 1 and 2 more pairs, which are on NUMA node 0"

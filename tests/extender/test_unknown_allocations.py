@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from extender.decision.changes import ClockTicked, fold
-from extender.decision.report import node_report
+from extender.decision.report.node_checks import node_report
+from extender.decision.state.reducer import ClockTicked, fold
 from extender.telemetry.conditions import TUNING
 from tests.extender.test_holdings import NOW, free, running, topology, view
 from tests.extender.test_report import Rack, state_of
 from tests.objects import GPU, node, pod, snapshot
+from topology.gputopology import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, decode, encode
 from topology.platforms import machine_of
-from topology.record import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, decode, encode
 
 REASON = "/var/lib/kubelet/pod-resources/kubelet.sock: no such socket"
 UNKNOWN = DeviceStatus(None, (), ((3, "GPU is lost"),), NOW, allocations_unknown=REASON)

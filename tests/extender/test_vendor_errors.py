@@ -13,17 +13,17 @@ import pytest
 import urllib3
 import yaml
 
-from extender.adapters.kube_binding import PodBinding
-from extender.adapters.kube_client import api_client, credentials
-from extender.adapters.kube_lease import KubeLease
-from extender.adapters.kube_list import list_once
-from extender.adapters.kube_objects import KubeObjects
-from extender.adapters.kube_waking import PodWaking
-from extender.adapters.kube_watch import KubeWatch
-from extender.adapters.smoke import Sample, smoke
 from extender.errors import ClusterSourceError
-from extender.live import LiveCluster
+from extender.kube.api_client import api_client, credentials
+from extender.kube.api_requests import KubeObjects
+from extender.kube.lease import KubeLease
+from extender.kube.listing import list_once
+from extender.kube.pod_binding import PodBinding
+from extender.kube.requeue_annotation import PodWaking
+from extender.kube.smoke_test import Sample, smoke
+from extender.kube.watch import KubeWatch
 from extender.metrics import Metrics
+from extender.scheduling.cluster_store import LiveCluster
 from extender.settings import Kube, Lease
 from tests.extender.api_server import kubeconfig
 from tests.objects import GPU

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from extender.adapters.manifests import seen
-from extender.decision.changes import Change, Listed, PodGone, TopologySeen
-from extender.decision.demand import Demand
-from extender.service import Service, build_service
+from extender.decision.request.pod_request import Demand
+from extender.decision.state.reducer import Change, Listed, PodGone, TopologySeen
+from extender.kube.decode import seen
+from extender.scheduling.requeue import LAG_SECONDS, Waker
+from extender.server.service import Service, build_service
 from extender.settings import Settings, Waking
-from extender.waking import LAG_SECONDS, Waker
 from tests.extender.test_telemetry_decisions import looked, machine, reading
 from tests.extender.test_telemetry_feed import wait
 from tests.objects import node, pod
-from topology.record import DeviceStatus, TopologyRecord
+from topology.gputopology import DeviceStatus, TopologyRecord
 
 TWO = Demand(((2, False),), 2)
 

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 import yaml
 
-from extender.adapters.simulated import simulated
-from extender.service import build_service
+from extender.server.service import build_service
 from extender.settings import Limits, Server, Settings
+from extender.sources.simulated import simulated
 from extender.web.scheduler_api import LAGGING, NOT_SYNCED
 from tests.conftest import Served, serve
 from tests.objects import GPU, node, pod, topology
@@ -253,7 +253,7 @@ def test_nodes(served: Served, names: list[str]) -> None:
 
 
 def test_a_contradicted_topology_is_shown(served: Served) -> None:
-    from extender.adapters.manifests import seen
+    from extender.kube.decode import seen
 
     wrong = topology("t4-0", "hgx-h100")
     served.service.live.apply([seen("GpuTopology", wrong)])
@@ -346,10 +346,10 @@ def test_a_decision_shows_what_came_of_it(served: Served, names: list[str]) -> N
 
 def test_a_floor_that_was_missed_is_reported(served: Served, names: list[str]) -> None:
     """The plugin is predicted to honour the bridge; this one does not, as if it were not NVIDIA's."""
-    from extender.adapters.manifests import seen
-    from extender.decision.changes import TopologySeen
-    from extender.decision.outcomes import Known
-    from topology.record import Allocation, DeviceStatus, TopologyRecord
+    from extender.decision.report.prediction_outcomes import Known
+    from extender.decision.state.reducer import TopologySeen
+    from extender.kube.decode import seen
+    from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
     told: list[tuple[Known, float]] = []
     served.service.reports.floor_missed = lambda known, floor: told.append((known, floor))

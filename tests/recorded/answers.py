@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 
-from extender.adapters.manifests import seen
-from extender.adapters.simulated import simulated
-from extender.decision.changes import Change, ClockTicked, Listed, TelemetrySeen
-from extender.service import build_service
+from extender.decision.state.reducer import Change, ClockTicked, Listed, TelemetrySeen
+from extender.kube.decode import seen
+from extender.server.service import build_service
 from extender.settings import Server, Settings
+from extender.sources.simulated import simulated
 from tests.conftest import serve
 from tests.recorded.clusters import NOW_SECONDS, Object, RecordedCluster
 

@@ -9,13 +9,13 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from extender.adapters.simulated import node_manifest
+from extender.sources.simulated import node_manifest
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU
-from topology.hardware import Machine
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.machine.hardware import Machine
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 NOW_SECONDS = 1_750_000_000.0
 """Unix time at which every recorded cluster is looked at."""

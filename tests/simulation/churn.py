@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from extender.adapters.manifests import gone, seen
-from extender.adapters.simulated import node_manifest
-from extender.decision.changes import ClockTicked, fold_all
-from extender.decision.cluster import Snapshot
+from extender.decision.state.reducer import ClockTicked, fold_all
+from extender.decision.state.snapshot import Snapshot
+from extender.kube.decode import gone, seen
+from extender.sources.simulated import node_manifest
 from tests.objects import GPU
-from topology.hardware import Machine, union_of
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.machine.hardware import Machine, union_of
 from topology.placement import table_for
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from extender.adapters.manifests import seen
-from extender.decision.answers import ranker
-from extender.decision.changes import Listed, fold_all
-from extender.decision.cluster import NODE_DEFAULTS, Snapshot
-from extender.decision.cycle import Cycle, Filtered, World, begin, filtered
-from extender.decision.demand import Demand
-from extender.decision.events import ObjectSeen
-from extender.decision.eviction import Candidate, preferred
-from extender.decision.holds import NO_HOLDS, Hold, Holds, undone
-from extender.decision.judge import Judge, judge_all
-from extender.decision.objects import Pod
-from extender.decision.requests import others_needed
-from extender.decision.rules import RULES
-from extender.decision.verdict import Verdict
+from extender.decision.cycle.assumed_pods import NO_HOLDS, Hold, Holds, undone
+from extender.decision.cycle.preemption import Candidate, preferred
+from extender.decision.cycle.scheduling_cycle import Cycle, Filtered, World, begin, filtered
+from extender.decision.evaluate.evaluator import Judge, judge_all
+from extender.decision.evaluate.policy import RULES
+from extender.decision.evaluate.verdict import Verdict
+from extender.decision.report.serializers import ranker
+from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.request.other_resources import others_needed
+from extender.decision.request.pod_request import Demand
+from extender.decision.state.changes import ObjectSeen
+from extender.decision.state.reducer import Listed, fold_all
+from extender.decision.state.snapshot import NODE_DEFAULTS, Snapshot
+from extender.kube.decode import seen
 from extender.settings import Scoring
 from tests.objects import GPU
 from tests.simulation.world import Event

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from extender.adapters.manifests import seen
-from extender.decision.cycle import Filtered
-from extender.decision.eviction import Candidate
-from extender.decision.objects import Pod
+from extender.decision.cycle.preemption import Candidate
+from extender.decision.cycle.scheduling_cycle import Filtered
+from extender.decision.request.kubernetes_objects import Pod
+from extender.kube.decode import seen
 from tests.simulation.world import Event, SimPod, World
 
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 10.0)

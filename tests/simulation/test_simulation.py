@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from extender.adapters.simulated import cluster_machines
-from extender.decision.answers import node_answer
-from extender.decision.cycle import Filtered, begin
-from extender.decision.demand import Demand
-from extender.decision.eviction import Candidate
-from extender.decision.holds import NO_HOLDS
-from extender.decision.judge import Judge, judge_all
-from extender.decision.objects import Pod
-from extender.decision.rules import RULES
+from extender.decision.cycle.assumed_pods import NO_HOLDS
+from extender.decision.cycle.preemption import Candidate
+from extender.decision.cycle.scheduling_cycle import Filtered, begin
+from extender.decision.evaluate.evaluator import Judge, judge_all
+from extender.decision.evaluate.policy import RULES
+from extender.decision.report.serializers import node_answer
+from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.request.pod_request import Demand
+from extender.sources.simulated import cluster_machines
 from tests.simulation.core import TTL_SECONDS, Core
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.world import SimPod, World
@@ -356,10 +356,10 @@ def test_without_holds_the_model_finds_broken_promises(monkeypatch: pytest.Monke
 
 
 def test_without_a_second_look_the_model_finds_refusals_on_cleared_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extender.decision.cycle._second_look", lambda _cycle, _demand, _name, verdict, _world: verdict)
+    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._second_look", lambda _cycle, _demand, _name, verdict, _world: verdict)
     assert any("which was cleared for it" in text for text in broken_runs([WEATHERS[-1]]))
 
 
 def test_where_holds_count_for_a_no_the_model_finds_false_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extender.decision.cycle._held_back", lambda *_: False)
+    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._held_back", lambda *_: False)
     assert any("where it fits" in text for text in broken_runs([WEATHERS[1], WEATHERS[3], WEATHERS[-1]]))

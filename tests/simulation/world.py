@@ -6,13 +6,13 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from extender.adapters.manifests import gone, seen
-from extender.adapters.simulated import node_manifest
-from extender.decision.events import Change
+from extender.decision.state.changes import Change
+from extender.kube.decode import gone, seen
+from extender.sources.simulated import node_manifest
 from tests.objects import GPU
-from topology.hardware import Machine
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.machine.hardware import Machine
 from topology.placement import table_for
-from topology.record import Allocation, DeviceStatus, TopologyRecord, encode
 
 
 def timestamp(seconds: float) -> str:

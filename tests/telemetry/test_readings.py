@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from extender.telemetry import dcgm, engines
-from extender.telemetry.answers import not_understood, read
 from extender.telemetry.engines import ENGINE_LABELS, ENGINE_SIGNALS, SUPPORTED_ENGINES
 from extender.telemetry.exposition import Sample, parse
 from extender.telemetry.readings import DeviceReading, EngineReading
 from extender.telemetry.signals import SIGNALS, blank
+from extender.telemetry.telemetry_serializers import not_understood, read
 from extender.telemetry.xids import APPLICATION, FATAL, Severity, severity
 from tests.exposition import Values, dcgm_text
 from tests.telemetry.expositions import ENGINE_EXPOSITIONS

@@ -7,10 +7,10 @@ from itertools import combinations
 
 import pytest
 
-from topology import constants
-from topology.bandwidth import all_reduce
-from topology.fabric import assumptions, build_fabric, fabric_name, islands
-from topology.hardware import Gpu, Machine, PciePath
+from topology.bandwidth.all_reduce import all_reduce
+from topology.bandwidth.fabric import assumptions, build_fabric, fabric_name, islands
+from topology.machine import constants
+from topology.machine.hardware import Gpu, Machine, PciePath
 from topology.platforms import machine_of, platforms
 
 

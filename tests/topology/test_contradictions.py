@@ -10,11 +10,11 @@ from hypothesis import given
 from tests.machines import machines, matrix_text
 from tests.topology.test_host_zones import matrix
 from topology.contradictions import contradictions
-from topology.hardware import Machine, PciePath, with_gpus
-from topology.matrix import parse_matrix
+from topology.gputopology import TopologyRecord, decode, encode
+from topology.machine.hardware import Machine, PciePath, with_gpus
+from topology.machine.matrix import parse_matrix
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms
-from topology.record import TopologyRecord, decode, encode
 
 CASES = {
     "SYS inside one NUMA node": ("SYS SYS SYS", ["0-7|0"] * 3, "GPU 0 and GPU 1 and 2 more pairs, which are on NUMA node 0"),

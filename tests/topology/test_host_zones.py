@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.machines import machines, relabelled
-from topology.bandwidth import all_reduce
-from topology.fabric import build_fabric
-from topology.hardware import Gpu, Machine, Nic, PciePath, with_gpus
-from topology.host_zones import host_zones
-from topology.matrix import parse_matrix
+from topology.bandwidth.all_reduce import all_reduce
+from topology.bandwidth.fabric import build_fabric
+from topology.machine.hardware import Gpu, Machine, Nic, PciePath, with_gpus
+from topology.machine.host_zones import host_zones
+from topology.machine.matrix import parse_matrix
 
 
 def matrix(classes: str, affinities: list[str]) -> str:

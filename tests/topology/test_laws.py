@@ -10,15 +10,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.machines import machines, relabelled
-from topology import rings
-from topology.bandwidth import AllReduce, all_reduce
-from topology.channels import channelled_gbps
-from topology.constants import CHANNEL_GBPS
-from topology.fabric import Fabric, build_fabric
-from topology.hardware import Machine, mask_of
+from topology.bandwidth import rings
+from topology.bandwidth.all_reduce import AllReduce, all_reduce
+from topology.bandwidth.channels import channelled_gbps
+from topology.bandwidth.fabric import Fabric, build_fabric
+from topology.bandwidth.ring_orders import drawn_rings, every_ring
+from topology.bandwidth.trees import split_chance
+from topology.machine.constants import CHANNEL_GBPS
+from topology.machine.hardware import Machine, mask_of
 from topology.placement import table_for
-from topology.ring_orders import drawn_rings, every_ring
-from topology.trees import split_chance
 
 MESSAGES = (16 << 10, 256 << 10, 1 << 20, 16 << 20, 256 << 20)
 TOLERANCE = 1e-6

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.machines import machines, matrix_text
-from topology.hardware import Machine, PciePath, TopologyError
-from topology.matrix import parse_matrix
+from topology.machine.hardware import Machine, PciePath, TopologyError
+from topology.machine.matrix import parse_matrix
 from topology.platforms import machine_of
 
 PAIR = """\

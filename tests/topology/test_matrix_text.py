@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.machines import machines, matrix_text
 from tests.topology.test_host_zones import matrix
-from topology.hardware import Machine, PciePath, TopologyError
-from topology.matrix import parse_capture, parse_matrix
+from topology.machine.hardware import Machine, PciePath, TopologyError
+from topology.machine.matrix import parse_capture, parse_matrix
 
 PAIRS = matrix("NV12 NODE NODE NODE NODE NV12", ["0-7|0"] * 4)
 LEGEND = "\nLegend:\n\n  X    = Self\n  OK   = Status Ok\n  CNS  = Chipset not supported\n  U    = Unknown\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from topology.hardware import mask_of
-from topology.numa_alignment import TopologyManager, align
+from topology.devices.numa_alignment import TopologyManager, align
+from topology.machine.hardware import mask_of
 
 TWO_SOCKETS = (0, 0, 0, 0, 1, 1, 1, 1)
 ALL = 0b1111_1111

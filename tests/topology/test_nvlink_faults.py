@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topology.hardware import Gpu, Machine, with_gpus
+from topology.machine.hardware import Gpu, Machine, with_gpus
+from topology.machine.products import facts
 from topology.nvlink_faults import generation_contradictions, link_faults
 from topology.platforms import machine_of, platforms
-from topology.products import facts
 
 A100_PCIE, A100_SXM, V100, H100, H100_NVL, A6000 = (
     "NVIDIA A100 80GB PCIe", "NVIDIA A100-SXM4-40GB", "Tesla V100-SXM2-16GB", "NVIDIA H100 80GB HBM3", "NVIDIA H100 NVL",

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.machines import machines
-from topology.bandwidth import all_reduce
-from topology.hardware import Gpu, Machine, PciePath, mask_of
+from topology.bandwidth.all_reduce import all_reduce
+from topology.machine.hardware import Gpu, Machine, PciePath, mask_of
 from topology.placement import DEFAULT_SIZE_MIX, table_for
 from topology.platforms import machine_of, platforms
 

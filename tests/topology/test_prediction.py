@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.machines import machines
-from topology.fabric import build_fabric
-from topology.hardware import Machine, PciePath, mask_of, positions_of
-from topology.numa_alignment import TopologyManager
+from topology.bandwidth.fabric import build_fabric
+from topology.devices.numa_alignment import TopologyManager
+from topology.devices.prediction import DevicePlugin, Kubelet, Prediction, best_effort, pair_scores, partition_count
+from topology.machine.hardware import Machine, PciePath, mask_of, positions_of
 from topology.placement import table_for
 from topology.platforms import machine_of
-from topology.prediction import DevicePlugin, Kubelet, Prediction, best_effort, pair_scores, partition_count
 
 
 def distribution(platform: str, free: int, *steps: tuple[int, bool]) -> dict[tuple[int, ...], float]:

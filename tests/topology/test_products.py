@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from topology.machine.products import facts, normalise, same_product
 from topology.platforms import platforms
-from topology.products import facts, normalise, same_product
 
 # name -> (NVLink generation, NVLinks, PCIe generation, peer-to-peer). Source: NVIDIA data sheets.
 KNOWN = {

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.crd_bounds import bounds, codec_schema, crd_schema
 from tests.machines import machines
-from topology.hardware import Machine, TopologyError
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, decode, encode, free_mask
+from topology.machine.hardware import Machine, TopologyError
 from topology.platforms import machine_of, platforms
-from topology.record import Allocation, DeviceStatus, TopologyRecord, decode, encode, free_mask
 
 
 @given(machines(nics=True), st.data())

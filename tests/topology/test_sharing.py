@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topology.sharing import share_out
+from topology.devices.replica_sharing import share_out
 
 # name -> (replicas, free, size, packed, distribution)
 CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int, bool, dict[tuple[int, ...], float]]] = {

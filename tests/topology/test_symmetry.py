@@ -9,8 +9,8 @@ from itertools import combinations
 import pytest
 
 from tests.machines import relabelled
-from topology.fabric import build_fabric
-from topology.hardware import with_gpus
+from topology.bandwidth.fabric import build_fabric
+from topology.machine.hardware import with_gpus
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms
 from topology.symmetry import canonical_order, fingerprint, looks_of, renumber, twin_classes

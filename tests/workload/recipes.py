@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shlex
 
-from extender.workload.inference import CommandLine
+from extender.workload.serving.inference import CommandLine
 
 
 def recipe(command: str, gpus: int, image: str = "registry/any:1", **environment: str) -> CommandLine:

@@ -16,7 +16,7 @@ from tests.workload.published import PUBLISHED
 
 def fit(*arguments: str, status: int = 0) -> str:
     """Standard output on one line; standard error where a failure is expected."""
-    command = [sys.executable, "-m", "extender.cli", "fit", *arguments]
+    command = [sys.executable, "-m", "extender", "fit", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={"COLUMNS": "400", "PATH": ""})
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr

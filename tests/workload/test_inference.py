@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.workload.inference import CommandLine, infer, warnings
+from extender.workload.serving.inference import CommandLine, infer, warnings
 from tests.workload.recipes import RECIPES, SGLANG, recipe
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extender.adapters.model_folder import read_model
 from extender.errors import FabricwiseError, RequestError
-from extender.workload.answers import described, fit
+from extender.sources.model_folder import read_model
+from extender.workload.architecture.recognition import from_config
+from extender.workload.fit_serializers import described, fit
 from extender.workload.memory import Serving
 from extender.workload.model import ModelShape, contradiction
-from extender.workload.recognition import from_config
 from tests.workload.files import header, index, model_folder
 from tests.workload.published import PUBLISHED
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from extender.workload.config_fields import Fields
-from extender.workload.module_patterns import matcher, unread
-from extender.workload.quantization import Quantization, published
-from extender.workload.recognition import from_config
+from extender.workload.architecture.recognition import from_config
+from extender.workload.checkpoint.config_fields import Fields
+from extender.workload.checkpoint.module_patterns import matcher, unread
+from extender.workload.checkpoint.quantization import Quantization, published
 from extender.workload.structure import ATTENTION, Weight
 from tests.workload.published import PUBLISHED, decoder
 

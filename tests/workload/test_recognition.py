@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.workload.config_fields import ModelError
+from extender.workload.architecture.recognition import from_config
+from extender.workload.checkpoint.config_fields import ModelError
 from extender.workload.memory import Serving, footprint
-from extender.workload.recognition import from_config
 from tests.workload.counted import COUNTED
 from tests.workload.published import LLAMA4_VISION, PUBLISHED, decoder, multimodal
 from tests.workload.stored import STORED

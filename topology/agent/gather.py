@@ -7,8 +7,8 @@ from itertools import combinations
 
 from topology.agent.nvml import DriverReading, GpuReading
 from topology.agent.sysfs import Adapter, Sysfs, path_between
-from topology.hardware import Gpu, Machine, Matrix, PciePath
-from topology.record import Health
+from topology.gputopology import Health
+from topology.machine.hardware import Gpu, Machine, Matrix, PciePath
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from topology.agent.nvml import NvmlUnavailableError, read_driver
 from topology.agent.pod_resources import Allocatable, Holding, PodResources, PodResourcesError, physical
 from topology.agent.publisher import Publisher
 from topology.agent.sysfs import Sysfs
-from topology.hardware import Machine, TopologyError
-from topology.record import MAX_REASON_LENGTH, Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology import MAX_REASON_LENGTH, Allocation, DeviceStatus, TopologyRecord
+from topology.machine.hardware import Machine, TopologyError
 
 log = logging.getLogger("fabricwise.agent")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pynvml as _pynvml
 
-from topology.hardware import FabricDomain, MigInstance, PciePath, TopologyError
+from topology.machine.hardware import FabricDomain, MigInstance, PciePath, TopologyError
 
 pynvml: Any = _pynvml  # it has no types
 

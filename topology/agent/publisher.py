@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from topology.record import API_VERSION, GROUP, KIND, PLURAL, VERSION, TopologyRecord, encode
+from topology.gputopology import API_VERSION, GROUP, KIND, PLURAL, VERSION, TopologyRecord, encode
 
 log = logging.getLogger("fabricwise.agent")
 

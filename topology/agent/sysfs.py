@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from topology.hardware import Nic, PciePath
+from topology.machine.hardware import Nic, PciePath
 
 _HOST_BRIDGE = re.compile(r"pci[0-9a-f]{4,}:[0-9a-f]{2}$")
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]$")
@@ -37,7 +37,7 @@ def chain_of(device: Path) -> tuple[str, ...]:
 def path_between(a: tuple[str, ...], b: tuple[str, ...], a_numa: int | None, b_numa: int | None) -> PciePath | None:
     """The class of a path, as nvidia-smi counts: through one switch PIX, several PXB, the host bridge PHB, several of them on one
     NUMA node NODE, across nodes SYS. None where a chain or one of the nodes is unknown. Two devices of unknown node count as on one
-    node, as for NCCL (see `topology.host_zones`)."""
+    node, as for NCCL (see `topology.machine.host_zones`)."""
     if not a or not b:
         return None
     shared = 0

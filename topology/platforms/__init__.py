@@ -25,8 +25,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from topology.hardware import Gpu, Machine, PciePath, TopologyError
-from topology.products import facts, same_product
+from topology.machine.hardware import Gpu, Machine, PciePath, TopologyError
+from topology.machine.products import facts, same_product
 
 
 class Platform(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

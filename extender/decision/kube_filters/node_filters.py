@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from extender.decision.kube_filters.label_matching import node_selector_matches
 from extender.decision.kube_filters.pod_objects import ContainerPort, KubePod, Toleration
 from extender.decision.kube_filters.surroundings import NOTHING_TO_CHECK, KubeRefusal, Prepared, Surroundings, labels_of
-from extender.decision.objects import Node, Taint
+from extender.decision.request.kubernetes_objects import Node, Taint
 
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 READY_TAINTS = {"False": "node.kubernetes.io/not-ready", "Unknown": "node.kubernetes.io/unreachable"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from extender.decision.kube_filters.label_matching import is_empty, label_selector_matches, with_label_keys
 from extender.decision.kube_filters.pod_objects import KubePod, PodAffinity, PodAffinityTerm
 from extender.decision.kube_filters.surroundings import NOTHING_TO_CHECK, KubeRefusal, Prepared, Surroundings, labels_of
-from extender.decision.objects import Node
+from extender.decision.request.kubernetes_objects import Node
 
 PLUGIN = "InterPodAffinity"
 AFFINITY = "node(s) didn't match pod affinity rules"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from extender.decision.objects import Meta, Quantities, Resources
+from extender.decision.request.kubernetes_objects import Meta, Quantities, Resources
 
 Labels = dict[str, str]
 

@@ -12,8 +12,8 @@ from math import ceil
 from typing import Any
 
 from extender.decision.kube_filters.pod_objects import KubeContainer, KubeContainerStatus, KubePod
-from extender.decision.objects import Resources
-from extender.decision.quantities import quantity
+from extender.decision.request.kubernetes_objects import Resources
+from extender.decision.request.quantity import quantity
 
 Amounts = dict[str, Decimal]
 

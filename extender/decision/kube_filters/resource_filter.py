@@ -5,7 +5,7 @@ from __future__ import annotations
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.pod_requests import read_amounts, requests_of, whole_units
 from extender.decision.kube_filters.surroundings import KubeRefusal, Prepared, Surroundings
-from extender.decision.objects import Node
+from extender.decision.request.kubernetes_objects import Node
 
 NOT_KNOWN = "NodeResourcesFit: what the pods on a node request is not known; only the node's allocatable amounts were compared"
 

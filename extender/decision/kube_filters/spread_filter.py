@@ -8,7 +8,7 @@ from extender.decision.kube_filters.label_matching import is_empty, label_select
 from extender.decision.kube_filters.node_filters import keeps_away, matches_required, taints_of, tolerates
 from extender.decision.kube_filters.pod_objects import KubePod, LabelSelector, SpreadConstraint
 from extender.decision.kube_filters.surroundings import NOTHING_TO_CHECK, KubeRefusal, Prepared, Surroundings, labels_of
-from extender.decision.objects import Node
+from extender.decision.request.kubernetes_objects import Node
 
 PLUGIN = "PodTopologySpread"
 MISMATCH = "node(s) didn't match pod topology spread constraints"

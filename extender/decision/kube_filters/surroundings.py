@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
-from extender.decision.objects import Node
+from extender.decision.request.kubernetes_objects import Node
 
 ClaimKey = tuple[str, str]
 """(namespace, name)."""

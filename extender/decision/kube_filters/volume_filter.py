@@ -5,7 +5,7 @@ from __future__ import annotations
 from extender.decision.kube_filters.label_matching import node_selector_matches
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume
 from extender.decision.kube_filters.surroundings import NOTHING_TO_CHECK, KubeRefusal, NodeCheck, Prepared, Surroundings, labels_of
-from extender.decision.objects import Node
+from extender.decision.request.kubernetes_objects import Node
 
 PLUGIN = "VolumeBinding"
 

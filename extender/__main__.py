@@ -1,0 +1,25 @@
+"""The `fabricwise` command: loads just what the command at hand needs, for an agent on every node must be small."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from extender.errors import run_command
+
+
+def main() -> None:
+    """Entry point."""
+    if sys.argv[1:2] != ["agent"]:
+        from extender.cli.app import main as others
+
+        others()
+        return
+    from extender.cli.commands.agent import app
+
+    del sys.argv[1]
+    run_command(partial(app, prog_name="fabricwise agent"))
+
+
+if __name__ == "__main__":
+    main()

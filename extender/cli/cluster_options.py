@@ -1,0 +1,76 @@
+"""The options by which commands are told which cluster to ask, and how a shell completes their values.
+
+A completion that fails or takes long completes nothing: it must not disturb the line that is being typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from extender.cli.reading import read_cluster
+from extender.kube.api_client import api_client
+from extender.kube.api_requests import KubeObjects
+from extender.kube.listing import items_of
+from extender.kube.resources import RESOURCES
+from extender.settings import Settings
+from extender.sources.simulated import DEMO_CLUSTER, cluster_machines
+from topology.platforms import platforms
+
+COMPLETION_SECONDS = 3.0
+"""For one request to the API server."""
+MOST_COMPLETIONS = 1_000
+MOST_COMPLETION_BYTES = 64 << 20
+"""A larger dump is not read for a completion."""
+
+
+def complete_cluster(incomplete: str) -> list[str]:
+    """`kube`, `simulated`, and dump files in the folder that is being typed."""
+    words = [word for word in ("kube", "simulated") if word.startswith(incomplete)]
+    typed = Path(incomplete)
+    folder = typed if incomplete.endswith("/") else typed.parent
+    try:
+        files = [path for path in sorted(folder.iterdir()) if path.is_dir() or path.suffix in (".json", ".yaml", ".yml")]
+    except OSError:
+        return words
+    names = [f"{path}/" if path.is_dir() else str(path) for path in files[:MOST_COMPLETIONS] if not path.name.startswith(".")]
+    return words + [name for name in names if name.startswith(incomplete)]
+
+
+def complete_node(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of the nodes of the cluster that the line names so far."""
+    cluster = str(ctx.params.get("cluster") or "kube")
+    try:
+        names = [name for name in _node_names(cluster, ctx.params.get("kubeconfig")) if name.startswith(incomplete)]
+    except Exception:  # whatever is wrong is said once the command runs
+        return []
+    return sorted(names)[:MOST_COMPLETIONS]
+
+
+def _node_names(cluster: str, kubeconfig: str | None) -> Iterator[str]:
+    if cluster == "kube":
+        api = KubeObjects(api_client(kubeconfig), COMPLETION_SECONDS)
+        nodes = next(resource for resource in RESOURCES if resource.kind == "Node")
+        yield from (str(item["metadata"]["name"]) for item in items_of(api, nodes))
+    elif cluster == "simulated":
+        yield from cluster_machines(DEMO_CLUSTER)
+    elif Path(cluster).stat().st_size <= MOST_COMPLETION_BYTES:
+        yield from read_cluster(cluster, Settings()).snapshot.nodes
+
+
+def complete_machine(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Bundled platforms, or nodes where the line names a cluster."""
+    if ctx.params.get("cluster"):
+        return complete_node(ctx, incomplete)
+    return [name for name in platforms() if name.startswith(incomplete)]
+
+
+CLUSTERS = "kube (the kubeconfig's current context; in a pod, its own cluster), simulated, or a dump file (- is standard input)."
+ClusterOption = Annotated[str | None, typer.Option("--cluster", help=f"{CLUSTERS} Default: kube.", autocompletion=complete_cluster)]
+OptionalClusterOption = Annotated[str | None, typer.Option("--cluster", help=CLUSTERS, autocompletion=complete_cluster)]
+ServerOption = Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead.")]
+KubeconfigOption = Annotated[str | None, typer.Option("--kubeconfig", help="Whose current context is the cluster; without, the usual one.")]
+NodeArgument = Annotated[str, typer.Argument(help="The node.", autocompletion=complete_node)]

@@ -1,0 +1,61 @@
+"""`fabricwise agent` on the command line. Apart from the other commands, for it runs on every node and must stay small."""
+
+from __future__ import annotations
+
+import json
+import signal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from extender.logs import log_to_stderr
+from extender.server.agent_process import AgentOptions, build_agent, node_name, serve_state
+from topology.agent.pod_resources import DEFAULT_SOCKET
+from topology.gputopology import encode
+
+app = typer.Typer()
+
+
+class Printed(StrEnum):
+    """How to print an object."""
+
+    YAML = "yaml"
+    JSON = "json"
+
+
+@app.command()
+def agent(
+    node: Annotated[
+        str | None, typer.Option("--node-name", help="The node. Else $NODE_NAME, the node of the pod's token, the host's name.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print what would be published, and end.")] = False,
+    output: Annotated[Printed, typer.Option("-o", "--output", help="With --once.")] = Printed.YAML,
+    interval_seconds: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between looks at the node.")] = 5.0,
+    heartbeat_seconds: Annotated[float, typer.Option("--heartbeat", min=1, help="Seconds after which status is sent unchanged.")] = 60.0,
+    hardware_seconds: Annotated[float, typer.Option("--hardware-interval", min=0.2, help="Seconds between readings of NVML.")] = 30.0,
+    allow_no_gpu: Annotated[bool, typer.Option("--allow-no-gpu", help="Publish an empty machine where there is no NVML.")] = False,
+    pod_resources: Annotated[Path, typer.Option("--pod-resources", help="The kubelet's PodResources socket.")] = DEFAULT_SOCKET,
+    root: Annotated[Path, typer.Option("--host-root", help="Where the node's /sys and /proc are.")] = Path("/"),
+    host: Annotated[str, typer.Option("--host")] = "0.0.0.0",  # noqa: S104 - probes come from the kubelet
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Health and metrics.")] = 9478,
+    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Outside a cluster.")] = None,
+) -> None:
+    """Read this node's GPUs and who holds them, and publish both as its GpuTopology."""
+    options = AgentOptions(
+        node_name(node), pod_resources, root, interval_seconds, hardware_seconds, heartbeat_seconds, allow_no_gpu, kubeconfig
+    )
+    running = build_agent(options, publish=not once)
+    if once:
+        manifest = encode(running.round())
+        typer.echo(json.dumps(manifest, indent=2) if output is Printed.JSON else yaml.safe_dump(manifest, sort_keys=False, width=200))
+        return
+    log_to_stderr("INFO")
+    server = serve_state(running.state, interval_seconds, host, port)
+    signal.signal(signal.SIGTERM, lambda *_: running.state.stop.set())
+    try:
+        running.run()
+    finally:
+        server.shutdown()

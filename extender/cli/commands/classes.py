@@ -1,0 +1,69 @@
+"""`fabricwise classes`: look at workload classes, check a file, print the policies that enforce them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from extender.cli.admission_policies import render
+from extender.cli.rendering.output import Output, OutputOption, print_answer
+from extender.cli.rendering.tables import Column, FittedTable
+from extender.decision.request.annotations import LINKS
+from extender.decision.request.workload_classes import WorkloadClass
+from extender.sources.class_file import load_classes
+
+classes = typer.Typer(help="Workload classes: what each may run on, and the policies that hold a cluster to them.", no_args_is_help=True)
+FileOption = Annotated[Path, typer.Option("--file", "-f", help="The classes; the repository ships config/workload-classes.yaml.")]
+COLUMNS = (
+    Column("class", 0),
+    Column("sharing", 7, least_width=8),
+    Column("GB classes", 6, least_width=8),
+    Column("products", 3, least_width=8),
+    Column("link", 5),
+    Column("GB/s", 4, is_number=True),
+    Column("telemetry", 1),
+    Column("pools", 2, least_width=12),
+)
+DEFAULT = Path("config/workload-classes.yaml")
+
+
+@classes.command("list")
+def list_classes(file: FileOption = DEFAULT, output: OutputOption = Output.TABLE) -> None:
+    """The classes of a file, after checking it."""
+    rows = [_row(one) for one in load_classes(file).values()]
+    print_answer({"file": str(file), "classes": rows}, output, _table)
+
+
+def _row(one: WorkloadClass) -> dict[str, str]:
+    """A class as the words of its row."""
+    return {
+        "class": one.name,
+        "sharing": ", ".join(one.sharing),
+        "GB classes": ", ".join(map(str, one.memory_classes_gb)) or "any",
+        "products": ", ".join(one.products) or "any",
+        "link": LINKS[one.min_link] if one.min_link is not None else "-",
+        "GB/s": f"{one.min_busbw_gbps:g}" if one.min_busbw_gbps else "-",
+        "telemetry": "required" if one.telemetry_required else "ignored",
+        "pools": "; ".join(",".join(f"{key}={value}" for key, value in pool) for pool in one.pools) or "any",
+    }
+
+
+def _table(answer: dict[str, Any]) -> FittedTable:
+    table = FittedTable(COLUMNS, title=f"workload classes of {answer['file']}")
+    for row in answer["classes"]:
+        table.add(row[column.name] for column in COLUMNS)
+    return table
+
+
+@classes.command("render")
+def render_classes(
+    file: FileOption = DEFAULT,
+    scheduler: Annotated[str, typer.Option("--scheduler", help="schedulerName of GPU pods.")] = "gpu-scheduler",
+    mutating: Annotated[str, typer.Option("--mutating", help="MutatingAdmissionPolicy of your API server: v1, v1beta1 or none.")] = "v1",
+) -> None:
+    """Print admission policies: kubectl apply -f them, and label the namespaces they shall govern fabricwise.dev/governed=true."""
+    manifests = render(load_classes(file), scheduler, None if mutating == "none" else mutating)
+    typer.echo(yaml.safe_dump_all(manifests, sort_keys=False, width=160), nl=False)

@@ -1,0 +1,206 @@
+"""The demo: the real HTTP service on a simulated cluster, pods scheduled through the real verbs, live in a terminal.
+
+Beside it the same stream is placed by a count-only scheduler: kube-scheduler's default, which prefers the node with the
+largest share of free GPUs and does not ask how they are joined. Both clusters hand out devices by the same rules.
+
+`python -m extender.cli.commands.demo FILE.svg` draws the picture of the documentation.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.live import Live
+
+from extender.cli.rendering.demo_screen import SIMULATED, Placed, Stage, one_line, screen, summary
+from extender.errors import ClusterSourceError, FabricwiseError
+from extender.server.service import Service, build_service, server_for
+from extender.settings import Server, Settings
+from extender.sources.simulated import SimulatedCluster, simulated
+from topology.machine.hardware import mask_of
+from topology.placement import table_for
+
+_SIZES, _CHANCES = (1, 2, 4, 8), (0.25, 0.35, 0.30, 0.10)
+_START_SECONDS = 20.0
+_STRAY_SHARE = 0.75
+"""Of a GPU's memory, what the process takes that Kubernetes does not know."""
+PICTURE_COLUMNS, PICTURE_LINES = 112, 34
+
+
+def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once: bool) -> None:
+    """Run the stream, then a summary; without `once` the service stays up until Ctrl-C."""
+    console.print("Computing what every set of GPUs of ten platforms is worth ...", style="dim")
+    with _playing(pods, seed) as (stage, url, events):
+        watched = console.is_terminal
+        if not watched:
+            console.print(SIMULATED, highlight=False, soft_wrap=True)
+        view = Live(screen(stage, *console.size), console=console, refresh_per_second=8) if watched else nullcontext()
+        try:
+            with view as live:
+                for event in events:
+                    if live is not None:
+                        live.update(screen(stage, *console.size))
+                    elif event is not None:
+                        console.print(f"-- {event}", highlight=False, soft_wrap=True)
+                    if live is None:
+                        console.print(one_line(stage.placed[-1]), highlight=False, soft_wrap=True)
+                    time.sleep(pause_seconds)
+            console.print(summary(stage))
+            if not once:
+                console.print(f"\nStill serving: {url}/docs, {url}/v1/decisions, {url}/v1/nodes. Ctrl-C ends.", style="bold")
+                threading.Event().wait()
+        except KeyboardInterrupt:
+            console.print("ended")
+
+
+def picture(pods: int = 36, seed: int = 7) -> str:
+    """The demo's last screen and summary as SVG text, without an address outside of itself."""
+    console = Console(record=True, file=io.StringIO(), width=PICTURE_COLUMNS, height=PICTURE_LINES, force_terminal=True)
+    with _playing(pods, seed) as (stage, _, events):
+        for _event in events:
+            pass
+        console.print(screen(stage, PICTURE_COLUMNS, PICTURE_LINES))
+        console.print()
+        console.print(summary(stage))
+    without_fonts = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)  # they come from a CDN
+    return console.export_svg(title="make demo", code_format=without_fonts)
+
+
+@contextmanager
+def _playing(pods: int, seed: int) -> Iterator[tuple[Stage, str, Iterator[str | None]]]:
+    """A served simulated cluster: what is on screen, its URL, and the stream, which yields what befell the GPUs before each pod."""
+    settings = Settings(server=Server(log_level="warning"))
+    service = build_service(settings)
+    ours, counting = simulated(settings.resource), simulated(settings.resource)
+    service.live.apply(ours.listing())
+    stage, started_seconds = Stage(ours, pods), time.monotonic()
+
+    def events(client: httpx.Client) -> Iterator[str | None]:
+        for pod in _stream(pods, seed):
+            event = _happen(stage, len(stage.placed))
+            service.live.apply(ours.looks(started_seconds + len(stage.placed)))  # a second per pod: every run is alike
+            stage.placed.append(_place(pod, client, service, ours, counting))
+            yield event
+
+    with _serving(service) as url, httpx.Client(base_url=url, timeout=10) as client:
+        yield stage, url, events(client)
+
+
+@contextmanager
+def _serving(service: Service) -> Iterator[str]:
+    """The service on a free loopback port; yields its URL. Raises FabricwiseError when it does not come up."""
+    server = server_for(service, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, name="demo-server", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + _START_SECONDS
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise FabricwiseError("the demo's HTTP server did not start on 127.0.0.1: check that loopback ports can be opened")
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+def _stream(pods: int, seed: int) -> Iterator[dict[str, Any]]:
+    chance = random.Random(seed)
+    for number in range(pods):
+        size = chance.choices(_SIZES, _CHANCES)[0]
+        container = {"name": "server", "resources": {"limits": {"nvidia.com/gpu": str(size)}}}
+        name = f"llm-{number:03d}-tp{size}"
+        yield {"metadata": {"name": name, "namespace": "demo", "uid": name}, "spec": {"containers": [container]}}
+
+
+def _place(pod: dict[str, Any], client: httpx.Client, service: Service, ours: SimulatedCluster, counting: SimulatedCluster) -> Placed:
+    """One scheduling cycle over HTTP, as kube-scheduler would do it, and the count-only one beside it."""
+    size = int(pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
+    placed = Placed(pod["metadata"]["name"], size)
+    counted = _count_only(counting, size)
+    if counted is not None:
+        gpus = counting.bind(pod, counted)
+        placed.counted_node, placed.counted_gbps = counted, _speed(counting, counted, gpus)
+    fits = [name for name in ours.machines if ours.free(name).bit_count() >= size]
+    if not fits:
+        placed.reasons = ("kube-scheduler counts too few free GPUs on every node",)
+        return placed
+    answer = client.post("/scheduler/filter", json={"Pod": pod, "NodeNames": fits}).json()
+    if answer["Error"]:
+        raise ClusterSourceError(f"the demo's filter answered: {answer['Error']}; try another --seed, and report this one")
+    feasible = answer["NodeNames"]
+    placed.reasons = tuple(sorted({*answer["FailedNodes"].values(), *answer["FailedAndUnresolvableNodes"].values()}))
+    if not feasible:
+        return placed
+    scores = client.post("/scheduler/prioritize", json={"Pod": pod, "NodeNames": feasible}).json()
+    best = max(entry["Score"] for entry in scores)
+    placed.node = next(entry["Host"] for entry in scores if entry["Score"] == best)
+    explained = client.post("/v1/explain", content=msgspec.json.encode(pod)).json()
+    row = next(row for row in explained["nodes"] if row["node"] == placed.node)
+    placed.predicted_gbps = row["expected_bandwidth_gbps"]
+    placed.gpus = ours.bind(pod, placed.node, service.live)
+    placed.actual_gbps = _speed(ours, placed.node, placed.gpus)
+    return placed
+
+
+def _happen(stage: Stage, number: int) -> str | None:
+    """What befalls the cluster's GPUs meanwhile: an unknown process on a free one, its end, and an error of another free one."""
+    ours, target = stage.ours, _free_gpu(stage.ours)
+    if number == stage.total // 4 and target is not None:
+        node, index = stage.stray = target
+        total = next(gpu.memory_bytes or 0 for gpu in ours.machines[node].gpus if gpu.index == index)
+        used = int(_STRAY_SHARE * total)
+        ours.stray(node, index, used)
+        stage.news = f"telemetry: an unknown process holds {used >> 30} of {total >> 30} GiB of GPU {index} on {node}"
+    elif number == stage.total // 2 and stage.stray is not None:
+        ours.stray(*stage.stray, 0)
+        stage.news = f"telemetry: the process on {stage.stray[0]} has ended"
+        stage.stray = None
+    elif number == 2 * stage.total // 3 and target is not None:
+        node, index = target
+        ours.xid(node, index, 79)
+        stage.news = f"telemetry: GPU {index} on {node} has fallen off the bus (XID 79): it gets no pods"
+    else:
+        return None
+    return stage.news
+
+
+def _free_gpu(ours: SimulatedCluster) -> tuple[str, int] | None:
+    """The last usable GPU of the node whose usable GPUs are joined best: where the next pod would go. None where none is usable."""
+    usable = {name: ours.usable(name) for name in ours.machines}
+    worth = {name: (table_for(ours.machines[name]).capability(mask, {4: 1.0}), mask.bit_count()) for name, mask in usable.items() if mask}
+    node = max(worth, key=lambda name: worth[name], default=None)
+    return None if node is None else (node, ours.machines[node].indices(usable[node])[-1])
+
+
+def _count_only(cluster: SimulatedCluster, size: int) -> str | None:
+    """The node with the largest share of free GPUs: NodeResourcesFit's LeastAllocated."""
+    shares = {
+        name: cluster.free(name).bit_count() / len(machine.gpus)
+        for name, machine in cluster.machines.items()
+        if cluster.free(name).bit_count() >= size
+    }
+    return max(shares, key=lambda name: shares[name], default=None)
+
+
+def _speed(cluster: SimulatedCluster, node: str, gpus: tuple[int, ...]) -> float | None:
+    machine = cluster.machines[node]
+    return table_for(machine).busbw_gbps(mask_of(machine.positions(list(gpus))))
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(picture())

@@ -1,0 +1,88 @@
+"""`fabricwise node NAME` and `fabricwise doctor`: report cards on the command line. Exit status 1 where a check fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from extender.cli.client import ask
+from extender.cli.cluster_options import ClusterOption, KubeconfigOption, NodeArgument, ServerOption
+from extender.cli.reading import kube_objects, read_cluster, with_source
+from extender.cli.rendering.node_cards import card_table, cards_table
+from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
+from extender.decision.report.node_checks import Status, all_reports, node_report
+from extender.decision.report.serializers import tuning
+from extender.errors import FOUND, ClusterSourceError
+from extender.kube.smoke_test import Sample, smoke, smoke_priority
+from extender.settings import load_settings
+
+
+def node(
+    name: NodeArgument,
+    cluster: ClusterOption = None,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """One node's report card: what it claims, held against what is known. Exit status 1 where a check fails."""
+    if server:
+        answer = _asked(ask(server, f"/v1/nodes/{name}/report", "checks"), server)
+    else:
+        settings = load_settings(config)
+        reading = read_cluster(cluster or "kube", settings, kubeconfig)
+        snapshot = reading.snapshot
+        found = node_report(name, snapshot, settings.resource, tuning(settings))
+        if found is None:
+            raise ClusterSourceError(f"no node {name!r} is known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}")
+        answer = with_source(found, reading)
+    print_answer(answer, output, card_table)
+    _leave([answer])
+
+
+def doctor(
+    cluster: ClusterOption = None,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: KubeconfigOption = None,
+    image: Annotated[str | None, typer.Option("--smoke", metavar="IMAGE", help="Also run this CUDA sample where a GPU is free.")] = None,
+    namespace: Annotated[str, typer.Option("--smoke-namespace")] = "default",
+    deadline_seconds: Annotated[float, typer.Option("--smoke-deadline", min=1, help="Seconds per node.")] = 180.0,
+    scheduler: Annotated[str, typer.Option("--smoke-scheduler", help="schedulerName of the sample's pods.")] = "default-scheduler",
+) -> None:
+    """The report cards of all nodes with GPUs. Exit status 1 where a check fails."""
+    if image is not None and not server and cluster not in (None, "kube"):
+        raise typer.BadParameter("--smoke runs pods: it goes with --cluster kube or --server, not with a dump or a simulation")
+    settings = load_settings(config)
+    if server:
+        answer = _asked(ask(server, "/v1/reports", "nodes"), server)
+    else:
+        reading = read_cluster(cluster or "kube", settings, kubeconfig)
+        answer = with_source({"nodes": all_reports(reading.snapshot, settings.resource, tuning(settings))}, reading)
+    if image is not None:
+        _run_samples(answer["nodes"], Sample("", image, settings.resource, namespace, deadline_seconds, scheduler), kubeconfig)
+    print_answer(answer, output, cards_table)
+    _leave(answer["nodes"])
+
+
+def _run_samples(cards: list[dict[str, Any]], sample: Sample, kubeconfig: str | None) -> None:
+    """Run the sample on each card's node, one after another, and add its outcome to the card."""
+    api, _ = kube_objects(kubeconfig)
+    with smoke_priority(api):
+        for card in cards:
+            check = smoke(api, replace(sample, node=card["node"]))
+            card["checks"].append({"check": check.name, "status": check.status, "evidence": check.evidence, "remedy": check.remedy})
+            card["status"] = Status.FAIL if check.status is Status.FAIL else card["status"]
+
+
+def _leave(cards: list[dict[str, Any]]) -> None:
+    if any(card["status"] == "fail" for card in cards):
+        raise typer.Exit(FOUND)
+
+
+def _asked(answer: dict[str, Any], server: str) -> dict[str, Any]:
+    """A server's answer with the cluster that it is about."""
+    return {**answer, "cluster": f"{answer.get('cluster') or 'a cluster that it does not name'}, by the extender at {server}"}

@@ -1,0 +1,100 @@
+"""`fabricwise dump`: a cluster as a file that every command reads with `--cluster FILE`. It reads only, and needs nothing installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from extender.cli.cluster_options import KubeconfigOption
+from extender.cli.reading import kube_objects
+from extender.cli.rendering.output import print_warning
+from extender.errors import ClusterSourceError
+from extender.kube.listing import ListApi, items_of, refusal
+from extender.kube.resources import RESOURCES, Resource
+from extender.plain_text import plain
+from extender.sources.dump import STANDARD_INPUT, UNREAD
+from extender.sources.dump_fields import dump_fields
+from topology.agent.publisher import ApiError
+
+
+def dump(
+    file: Annotated[Path | None, typer.Argument(help="The file to write; without it, or with -, standard output.")] = None,
+    old_file: Annotated[Path | None, typer.Option("-o", "--output-file", hidden=True, help="Older name of FILE.")] = None,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """Write the cluster's nodes, pods and GpuTopologies to a file, as far as Fabricwise reads them, for --cluster FILE.
+
+    Environment values, command-line words and annotations that Fabricwise does not read are left out; Secrets are never read.
+    """
+    if file is not None and old_file is not None:
+        raise typer.BadParameter("name the file once")
+    named = file or old_file
+    output_file = None if named == Path(STANDARD_INPUT) else named
+    api, cluster = kube_objects(kubeconfig)
+    _say(f"reading nodes, pods and gputopologies of {cluster}")
+    with _opened(output_file) as opened:
+        counts = write_dump(api, opened)
+    read = ", ".join(f"{count} {name}" for name, count in counts.items())
+    _say(f"{read} -> {output_file or 'standard output'}")
+
+
+def write_dump(api: ListApi, file: TextIO) -> dict[str, int]:
+    """Write a List, one object a line, as the pages come; objects per kind. Raises ClusterSourceError where nodes cannot be listed."""
+    counts, unread, separator = dict[str, int](), dict[str, str](), ""
+    for resource in RESOURCES:
+        counts[resource.listed_as] = 0
+        try:
+            for line in _lines(api, resource):
+                file.write(f"{separator}\n{line}" if separator else f'{{"apiVersion": "v1", "kind": "List", "items": [\n{line}')
+                separator = ","
+                counts[resource.listed_as] += 1
+        except ApiError as error:
+            why = refusal(resource, error)
+            if resource.kind == "Node":
+                raise ClusterSourceError(why) from error
+            unread[resource.listed_as] = why
+            print_warning(why)
+        if not separator:
+            raise ClusterSourceError("the cluster has no nodes: there is nothing to dump")
+    file.write(f"\n], {json.dumps(UNREAD)}: {json.dumps(unread)}}}\n")
+    return counts
+
+
+def _lines(api: ListApi, resource: Resource) -> Iterator[str]:
+    version = resource.path.removeprefix("/apis/").removeprefix("/api/").rsplit("/", 1)[0]
+    for item in items_of(api, resource, _progress):
+        if isinstance(item, dict):
+            yield json.dumps(dump_fields(resource.kind, version, item))
+
+
+def _progress(kind: str, read: int, left: int | None) -> None:
+    if left != 0:
+        _say(f"{kind}: {read} read{f', {left} left' if left is not None else ''}")
+
+
+def _say(line: str) -> None:
+    typer.echo(plain(line), err=True)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO]:
+    """The file to write, readable for its owner alone; it appears under its name once it is whole. Raises ClusterSourceError."""
+    if path is None:
+        yield sys.stdout
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            yield file
+        partial.replace(path)
+    except OSError as error:
+        raise ClusterSourceError(f"{path}: {error.strerror or error}; name a file in a folder that can be written") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,189 @@
+"""A machine as an SVG drawing: sockets above, PCIe switches, GPUs in a row, NVLinks as arcs below. Pure.
+
+Links are as thick as they are wide (by the logarithm of their GB/s); GPUs are coloured by whether they are free.
+"""
+
+from __future__ import annotations
+
+import html
+from itertools import combinations
+from math import log2
+
+from extender.plain_text import plain
+from topology.bandwidth.fabric import Fabric, build_fabric, fabric_name
+from topology.machine.hardware import Machine
+
+CELL, MARGIN = 96, 40
+SOCKET_Y, SWITCH_Y, GPU_Y, NVSWITCH_Y = 92, 176, 268, 384
+INK, FREE, TAKEN, NVLINK, PCIE, SOCKET = "#1f2933", "#b7e4c7", "#f4c7ab", "#2d6a4f", "#64748b", "#94451f"
+
+
+def draw(name: str, machine: Machine, free: int) -> str:
+    """The drawing of a machine whose positions in `free` are free, as SVG text."""
+    fabric = build_fabric(machine)
+    order = _order(fabric)
+    place = {f"GPU {position}": MARGIN + CELL * (column + 0.5) for column, position in enumerate(order)}
+    place |= _above(fabric, place)
+    arcs = _arcs(fabric, place)
+    bottom = (NVSWITCH_Y + 60 if "NVSwitch" in fabric.graph else GPU_Y + 60 + _depth(fabric, order)) + 46
+    width = max(2 * MARGIN + CELL * max(1, fabric.size), 560)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom}" viewBox="0 0 {width} {bottom}" '
+        f'font-family="system-ui, sans-serif" font-size="12" fill="{INK}">',
+        f"<title>{_text(name)}</title>",
+        f'<rect width="{width}" height="{bottom}" fill="#ffffff"/>',
+        f'<text x="{MARGIN}" y="30" font-size="16" font-weight="600">{_text(_heading(name, machine))}</text>',
+        *_pcie(fabric, place),
+        *arcs,
+        *_boxes(fabric, place),
+        *_gpus(machine, place, free),
+        *_legend(bottom - 18),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _text(text: str) -> str:
+    """Text from outside, as XML may hold it and a terminal may show it."""
+    return html.escape(plain(text))
+
+
+def _heading(name: str, machine: Machine) -> str:
+    product = machine.gpus[0].product if machine.gpus else None
+    return f"{name}: {len(machine.gpus)} x {product or 'GPU'}, {fabric_name(machine)}" if machine.gpus else f"{name}: no GPUs"
+
+
+def _order(fabric: Fabric) -> list[int]:
+    """Positions so that what hangs together stands together."""
+    return sorted(
+        range(fabric.size), key=lambda p: (*[min(q for q in range(fabric.size) if fabric.distance[p][q] <= d) for d in (4, 2, 1)], p)
+    )
+
+
+def _chain(fabric: Fabric, gpu: str) -> list[str]:
+    """What stands above a GPU, nearest first: switches, then its socket."""
+    chain, seen = [gpu], {gpu}
+    while fabric.graph.nodes[chain[-1]]["kind"] != "socket":
+        pcie = [v for v in fabric.graph[chain[-1]] if v not in seen and fabric.graph.nodes[v]["kind"] in ("switch", "socket")]
+        if not pcie:
+            break
+        chain.append(min(pcie, key=lambda v: fabric.graph.nodes[v]["kind"] == "socket"))
+        seen.add(chain[-1])
+    return chain[1:]
+
+
+def _above(fabric: Fabric, place: dict[str, float]) -> dict[str, float]:
+    """Switches and sockets stand over the middle of their GPUs."""
+    under: dict[str, list[float]] = {}
+    for position in range(fabric.size):
+        for vertex in _chain(fabric, f"GPU {position}"):
+            under.setdefault(vertex, []).append(place[f"GPU {position}"])
+    return {vertex: (min(places) + max(places)) / 2 for vertex, places in under.items()}
+
+
+def _thick(gbps: float | None) -> float:
+    return 1.0 if not gbps or gbps < 2 else round(0.8 * log2(gbps), 2)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, gbps: float | None, colour: str) -> str:
+    told = f"<title>{gbps:g} GB/s per direction</title>" if gbps else ""
+    return (
+        f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{colour}" stroke-width="{_thick(gbps)}"'
+        f' stroke-linecap="round">{told}</line>'
+    )
+
+
+def _height(fabric: Fabric, vertex: str) -> float:
+    kind = fabric.graph.nodes[vertex]["kind"]
+    if kind == "switch":
+        return SWITCH_Y - (44 if vertex.startswith("upper") else 0)
+    return {"socket": SOCKET_Y, "gpu": GPU_Y, "nvswitch": NVSWITCH_Y}[kind]
+
+
+def _pcie(fabric: Fabric, place: dict[str, float]) -> list[str]:
+    lines: list[str] = []
+    for a, b, link in fabric.graph.edges(data=True):
+        if link["kind"] in ("pcie", "socket") and a in place and b in place:
+            colour = SOCKET if link["kind"] == "socket" else PCIE
+            lines.append(_line(place[a], _height(fabric, a), place[b], _height(fabric, b), link["gbps"], colour))
+            if link["kind"] == "socket":
+                middle = (place[a] + place[b]) / 2
+                lines.append(_label(middle, SOCKET_Y - 8, f"{link['gbps']:g} GB/s", SOCKET))
+    return lines
+
+
+def _arcs(fabric: Fabric, place: dict[str, float]) -> list[str]:
+    """Direct NVLinks as arcs below the GPUs, NVSwitch ports as lines to one bar."""
+    lines: list[str] = []
+    top = GPU_Y + 22
+    for a, b in combinations(range(fabric.size), 2):
+        link = fabric.link_class[a, b]
+        if link.startswith("NV") and link != "NVSwitch":
+            left, right = sorted((place[f"GPU {a}"], place[f"GPU {b}"]))
+            gbps, deep = fabric.capacity_gbps[f"NVLink {a}-{b}"], top + 0.62 * (right - left)
+            told = f"<title>{link}, {gbps:g} GB/s per direction</title>"
+            curve = f"M{left:g} {top} Q{(left + right) / 2:g} {deep:g} {right:g} {top}"
+            look = f'fill="none" stroke="{NVLINK}" stroke-width="{_thick(gbps)}" stroke-opacity="0.8"'
+            lines.append(f'<path d="{curve}" {look}>{told}</path>')
+            lines.append(_label((left + right) / 2, (top + deep) / 2 + 14, f"{link} {gbps:g}", NVLINK))
+    return lines + _switched(fabric, place)
+
+
+def _switched(fabric: Fabric, place: dict[str, float]) -> list[str]:
+    on = [position for position in range(fabric.size) if fabric.switch_links[position]]
+    if "NVSwitch" not in fabric.graph or not on:
+        return []
+    lines: list[str] = []
+    for position in on:
+        x, gbps = place[f"GPU {position}"], fabric.capacity_gbps[f"nvswitch port of GPU {position}"]
+        lines += [_line(x, GPU_Y, x, NVSWITCH_Y, gbps, NVLINK), _label(x + 6, GPU_Y + 62, f"{gbps:g}", NVLINK, "start")]
+    ends = [place[f"GPU {position}"] for position in on]
+    bar = _box(min(ends) - 40, NVSWITCH_Y - 16, max(ends) - min(ends) + 80, 32, "#d8f3dc", "NVSwitch, GB/s per GPU and direction")
+    return [*lines, bar]
+
+
+def _depth(fabric: Fabric, order: list[int]) -> float:
+    column = {position: number for number, position in enumerate(order)}
+    spans = [abs(column[a] - column[b]) for (a, b), link in fabric.link_class.items() if link.startswith("NV")]
+    return 0.31 * CELL * max(spans, default=0)
+
+
+def _boxes(fabric: Fabric, place: dict[str, float]) -> list[str]:
+    boxes: list[str] = []
+    for vertex, x in place.items():
+        kind = fabric.graph.nodes[vertex]["kind"]
+        if kind == "socket":
+            boxes.append(_box(x - 52, SOCKET_Y - 16, 104, 32, "#fde8d7", vertex))
+        elif kind == "switch":
+            boxes.append(_box(x - 46, _height(fabric, vertex) - 13, 92, 26, "#e2e8f0", f"PCIe {vertex}"))
+    return boxes
+
+
+def _gpus(machine: Machine, place: dict[str, float], free: int) -> list[str]:
+    return [
+        _box(place[f"GPU {p}"] - 34, GPU_Y - 22, 68, 44, FREE if free >> p & 1 else TAKEN, f"GPU {gpu.index}")
+        for p, gpu in enumerate(machine.gpus)
+    ]
+
+
+def _box(x: float, y: float, width: float, height: float, colour: str, text: str) -> str:
+    return (
+        f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" fill="{colour}" stroke="{INK}"/>'
+        f'<text x="{x + width / 2:g}" y="{y + height / 2 + 4:g}" text-anchor="middle">{_text(text)}</text>'
+    )
+
+
+def _label(x: float, y: float, text: str, colour: str, anchor: str = "middle") -> str:
+    halo = 'stroke="#ffffff" stroke-width="3" paint-order="stroke"'
+    return f'<text x="{x:g}" y="{y:g}" font-size="10" text-anchor="{anchor}" fill="{colour}" {halo}>{_text(text)}</text>'
+
+
+def _legend(y: float) -> list[str]:
+    entries = ((FREE, "free"), (TAKEN, "taken"), (NVLINK, "NVLink"), (PCIE, "PCIe"), (SOCKET, "between sockets"))
+    parts: list[str] = []
+    x = float(MARGIN)
+    for colour, text in entries:
+        parts.append(f'<rect x="{x:g}" y="{y - 10:g}" width="14" height="12" fill="{colour}" stroke="{INK}" stroke-width="0.5"/>')
+        parts.append(f'<text x="{x + 20:g}" y="{y:g}">{text}</text>')
+        x += 34 + 7.2 * len(text)
+    return parts

@@ -1,0 +1,124 @@
+"""The node under check: all that is known of it, and the survey of the cluster that it is compared with. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from extender.decision.report.reported_versions import reported_cuda, reported_driver
+from extender.decision.request.kubernetes_objects import Node
+from extender.decision.state.gpu_stack import Resident
+from extender.decision.state.snapshot import NodeView, Snapshot
+from extender.telemetry.conditions import NodeTelemetry, Tuning
+from topology.gputopology import TopologyRecord
+from topology.machine.hardware import Machine
+
+
+class Status(StrEnum):
+    """How a check came out, best first."""
+
+    PASS = "pass"  # noqa: S105 - a word, no secret
+    UNKNOWN = "unknown"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of one node."""
+
+    name: str
+    status: Status
+    evidence: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What checks compare a node with, gathered once for all nodes."""
+
+    by_node: Mapping[str, tuple[Resident, ...]]
+    components: frozenset[str]
+    """Parts of the GPU stack that run anywhere."""
+    drivers: Mapping[str | None, Counter[str]]
+    """Product -> driver version, as reported -> nodes."""
+
+
+def survey(snapshot: Snapshot) -> Survey:
+    """The cluster at a glance."""
+    by_node: dict[str, list[Resident]] = {}
+    for one in snapshot.residents.values():
+        by_node.setdefault(one.node, []).append(one)
+    drivers: dict[str | None, Counter[str]] = {}
+    for name, view in snapshot.views.items():
+        node = snapshot.nodes.get(name)
+        driver = reported_driver(labels_of(node), view.machine) if node is not None else None
+        if driver is not None:
+            drivers.setdefault(view.state.product, Counter())[driver] += 1
+    kinds = frozenset(one.component for one in snapshot.residents.values() if one.component)
+    return Survey({name: tuple(found) for name, found in by_node.items()}, kinds, drivers)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """All that is known of the node under check."""
+
+    name: str
+    node: Node
+    view: NodeView
+    snapshot: Snapshot
+    resource: str
+    tuning: Tuning
+    survey: Survey
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return labels_of(self.node)
+
+    @property
+    def record(self) -> TopologyRecord | str | None:
+        return self.snapshot.topologies.get(self.name)
+
+    @property
+    def machine(self) -> Machine | None:
+        return self.record.machine if isinstance(self.record, TopologyRecord) else None
+
+    @property
+    def residents(self) -> tuple[Resident, ...]:
+        return self.survey.by_node.get(self.name, ())
+
+    @property
+    def driver(self) -> str | None:
+        """The driver's version, as it was reported."""
+        return reported_driver(self.labels, self.view.machine)
+
+    @property
+    def cuda(self) -> str | None:
+        """The newest CUDA that the driver serves, as it was reported."""
+        return reported_cuda(self.labels, self.view.machine)
+
+    @property
+    def telemetry(self) -> NodeTelemetry | None:
+        return self.snapshot.telemetry.get(self.name)
+
+    def component(self, name: str) -> Resident | None:
+        """Its pod on the node, a ready one first."""
+        found = [one for one in self.residents if one.component == name]
+        return max(found, key=lambda one: one.ready, default=None)
+
+
+def labels_of(node: Node) -> dict[str, str]:
+    """A node's labels."""
+    return node.metadata.labels or {}
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def plural(count: int, thing: str) -> str:
+    """`1 GPU`, `8 GPUs`."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -1,0 +1,79 @@
+"""Reading and writing single objects on the API server. No exception of the client leaves this module."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import kubernetes.client
+import urllib3
+
+from extender.errors import ClusterSourceError
+from extender.kube.api_client import credentials
+from topology.agent.publisher import ApiError
+
+Query = tuple[tuple[str, str], ...]
+
+
+class KubeObjects:
+    """`topology.agent.publisher.Api` over a configured client."""
+
+    def __init__(self, client: kubernetes.client.ApiClient, timeout_seconds: float = 15.0) -> None:
+        self._client, self._timeout_seconds = client, timeout_seconds
+
+    def get(self, path: str, query: Query = ()) -> dict[str, Any]:
+        """An object, or one page of a list. Raises ApiError."""
+        return self._send("GET", path, query)
+
+    def apply(self, path: str, manifest: dict[str, Any], field_manager: str) -> dict[str, Any]:
+        """Server-side apply, taking over fields that others set. Raises ApiError."""
+        query = (("fieldManager", field_manager), ("force", "true"))
+        return self._send("PATCH", path, query, {"Content-Type": "application/apply-patch+yaml"}, json.dumps(manifest))
+
+    def merge(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
+        """A JSON merge patch. Raises ApiError; 404 and 409 where the object is gone or another one of that name."""
+        return self._send("PATCH", path, (), {"Content-Type": "application/merge-patch+json"}, json.dumps(patch))
+
+    def replace(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """The whole object, over the resourceVersion it names. Raises ApiError; 409 where it has changed since."""
+        return self._send("PUT", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))
+
+    def delete(self, path: str, grace_seconds: int = 0) -> dict[str, Any]:
+        """Delete an object; 0 does not wait for the kubelet that runs a pod. Raises ApiError; 404 where it is absent."""
+        return self._send("DELETE", path, (("gracePeriodSeconds", str(grace_seconds)),))
+
+    def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        """A new object. Raises ApiError; 409 where it is there already."""
+        return self._send("POST", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))
+
+    def _send(
+        self, method: str, path: str, query: Query = (), headers: dict[str, str] | None = None, body: str | None = None
+    ) -> dict[str, Any]:
+        client = self._client
+        url = client.configuration.host + path + ("?" + urlencode(query) if query else "")
+        try:
+            response = client.rest_client.pool_manager.request(
+                method,
+                url,
+                body=body,
+                headers={"Accept": "application/json", **(headers or {}), **credentials(client.configuration)},
+                timeout=urllib3.Timeout(self._timeout_seconds),
+                retries=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError, ClusterSourceError) as error:
+            raise ApiError(0, f"{method} {path}: {error}") from error
+        if response.status >= 300:
+            raise ApiError(response.status, f"{method} {path}: {response.status} {_message(response.data)}")
+        try:
+            answer = json.loads(response.data)
+        except ValueError as error:
+            raise ApiError(0, f"{method} {path}: the answer is not JSON") from error
+        return answer if isinstance(answer, dict) else {}
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")

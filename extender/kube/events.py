@@ -1,0 +1,109 @@
+"""Events on pods, for what their owners should not have to look for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from extender.decision.report.placement_record import Record
+from extender.decision.report.prediction_outcomes import Known
+from extender.decision.state.allocations import BoundPod
+from extender.kube.api_requests import KubeObjects
+from topology.agent.publisher import ApiError
+
+log = logging.getLogger("fabricwise.events")
+
+
+def _log_bug(posted: Future[None]) -> None:
+    """What a thread raises is otherwise heard by nobody."""
+    error = posted.exception()
+    if error is not None:
+        log.error("event not posted: %s: %s", type(error).__name__, error)
+
+
+MOST_NAME = 200
+"""Characters of the pod's name in that of its event: with uid and reason it must not exceed the 253 of an object's name."""
+
+RETRY_SECONDS = (1.0, 4.0)
+"""Pauses before an event is tried again that the API server could not take: no answer, overload, an error of its own."""
+
+MOST_WAITING = 5_000
+"""Events that wait for an API server that does not answer; further ones are dropped, and said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """The pod an event is about."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class PodEvents:
+    """Posts events from a thread of its own: who reports must not wait for the API server."""
+
+    def __init__(self, api: KubeObjects, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._api, self._sleep = api, sleep
+        self._posting = ThreadPoolExecutor(1, thread_name_prefix="events")
+        self._waiting = 0
+
+    def floor_missed(self, known: Known, floor_gbps: float) -> None:
+        """A pod got less bandwidth than the floor it asked for."""
+        gpus = ",".join(map(str, known.gpus))
+        text = f"asked for {floor_gbps:g} GB/s all-reduce bandwidth, got GPUs {gpus} of {known.node}, which give {known.busbw_gbps:g}"
+        self._submit(_About(known.namespace, known.name, known.key), "BandwidthBelowFloor", "Warning", text)
+
+    def placed(self, pod: BoundPod, record: Record) -> None:
+        """What was decided for a pod, now that it is bound."""
+        self._submit(_About(pod.namespace, pod.name, pod.key), "GpusPredicted", "Normal", record.as_sentence())
+
+    def _submit(self, about: _About, reason: str, kind: str, text: str) -> None:
+        if self._waiting >= MOST_WAITING:
+            log.warning("event on pod %s/%s dropped: %d others wait for the API server", about.namespace, about.name, self._waiting)
+            return
+        self._waiting += 1
+        self._posting.submit(self._post, about, reason, kind, text).add_done_callback(self._done)
+
+    def _done(self, posted: Future[None]) -> None:
+        self._waiting -= 1
+        _log_bug(posted)
+
+    def _post(self, about: _About, reason: str, kind: str, text: str) -> None:
+        """One name per pod and reason: should two replicas both think they lead, the first is heard and the other finds it there."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        start = about.name[:MOST_NAME].rstrip(".-")
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{start}.{about.uid[:8]}.{reason.lower()}", "namespace": about.namespace},
+            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": about.name, "namespace": about.namespace, "uid": about.uid},
+            "reason": reason,
+            "message": text,
+            "type": kind,
+            "source": {"component": "fabricwise"},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        for pause in (*RETRY_SECONDS, None):
+            error = self._attempt(f"/api/v1/namespaces/{about.namespace}/events", event)
+            if error is None:
+                return
+            if pause is None or not (error.status in (0, 429) or error.status >= 500):
+                log.warning("event on pod %s/%s not posted: %s", about.namespace, about.name, error)
+                return
+            self._sleep(pause)
+
+    def _attempt(self, path: str, event: dict[str, Any]) -> ApiError | None:
+        """Post the event. None where it is there now, by this replica or another one."""
+        try:
+            self._api.create(path, event)
+        except ApiError as error:
+            return None if error.status == 409 else error
+        return None

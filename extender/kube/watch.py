@@ -1,0 +1,291 @@
+"""List and watch of a real API server, for nodes, pods that have not ended, and GpuTopologies.
+
+Three nested loops per kind: for ever; list, then watch; one stream. A watch that ends is resumed where it stopped; a
+410 (the server no longer has that history) lists again; everything else backs off and tries again. The state last
+seen stays until a listing replaces it. Ready only after the first listing of every kind.
+
+The `kubernetes` client gives configuration, authentication and connections; its models are too slow for
+thousands of objects, so lines are decoded here. None of its exceptions leaves this module.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import kubernetes.client
+import msgspec
+import urllib3
+
+from extender.decision.state.reducer import Change, ClockTicked, Heard, Listed, SetAside, Silenced
+from extender.errors import ClusterSourceError
+from extender.kube.api_client import credentials
+from extender.kube.decode import Seen, gone, seen_or_set_aside
+from extender.kube.resources import RESOURCES, Resource
+from extender.metrics import Metrics
+from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.supervision import Supervisor
+from extender.settings import Kube
+
+log = logging.getLogger("fabricwise.kube")
+
+
+_ABSENT_RETRY_SECONDS = 5.0
+_TICK_SECONDS = 5.0
+_SHORT_WATCH_SECONDS = 1.0
+"""A watch that ends sooner is not asked for again at once: something between us and the server cuts it off."""
+
+
+class _GoneError(Exception):
+    """410: history is lost, list again."""
+
+
+class _RefusedError(Exception):
+    """The server, or the way to it, said no; `status` 0 = no answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _ListPage(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[Any] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: dict[str, Any]
+
+
+_PAGE, _EVENT = msgspec.json.Decoder(_ListPage), msgspec.json.Decoder(_Event)
+
+
+class KubeWatch:
+    """Follows the API server in three daemon threads until `stop`."""
+
+    def __init__(
+        self, client: kubernetes.client.ApiClient, live: LiveCluster, settings: Kube, metrics: Metrics, supervisor: Supervisor | None = None
+    ) -> None:
+        self._supervisor = supervisor or Supervisor(metrics)
+        self._client, self._live, self._settings, self._metrics = client, live, settings, metrics
+        self._stop = threading.Event()
+        self._silent: set[str] = set()
+        """Kinds that the state takes for unheard of; each thread speaks of its own kind alone."""
+
+    def start(self) -> None:
+        """Begin to follow; returns at once."""
+        for resource in RESOURCES:
+            self._supervisor.start(f"watch-{resource.listed_as}", partial(self._follow, resource), self._stop)
+        self._supervisor.start("tick", self._tick, self._stop)
+
+    def _tick(self) -> None:
+        """Let the state know that time passes, for what grows stale."""
+        while not self._stop.is_set():
+            self._live.apply((ClockTicked(time.time(), time.monotonic()),))
+            self._stop.wait(_TICK_SECONDS)
+
+    def stop(self) -> None:
+        """Ask the threads to end; a stream in flight ends at its next event or timeout."""
+        self._stop.set()
+
+    def _follow(self, resource: Resource) -> None:
+        version: str | None = None
+        failures = 0
+        while not self._stop.is_set():
+            failures += 1  # until an event proves otherwise
+            try:
+                if version is None:
+                    version = self._list(resource)
+                started = time.monotonic()
+                for newest in self._stream(resource, version):
+                    version, failures = newest, 0
+                if time.monotonic() - started > _SHORT_WATCH_SECONDS:
+                    continue  # a quiet watch that ran its time: resume at once
+            except _GoneError:
+                version = None
+                self._failed(resource, "gone")
+            except _RefusedError as refusal:
+                if refusal.status == 404 and resource.optional:
+                    self._live.apply((Listed(resource.listed_as, ()),))
+                    self._hears(resource)
+                    version, failures = None, 0
+                    self._stop.wait(_ABSENT_RETRY_SECONDS)
+                    continue
+                self._hears_nothing(resource)
+                self._failed(resource, str(refusal.status or "connection"))
+                log.warning("%s: %s", resource.listed_as, refusal)
+            except Exception:  # for the supervisor, which starts this afresh, with a list; until then the state grows old
+                self._failed(resource, "internal")
+                self._hears_nothing(resource)
+                raise
+            self._stop.wait(self._backoff(failures))
+
+    def _failed(self, resource: Resource, cause: str) -> None:
+        self._metrics.watch_failures.labels(resource.listed_as, cause).inc()
+
+    def _hears(self, resource: Resource) -> None:
+        """The API server answers for this kind."""
+        if resource.listed_as in self._silent:
+            self._silent.discard(resource.listed_as)
+            self._live.apply((Heard(resource.listed_as),))
+
+    def _hears_nothing(self, resource: Resource) -> None:
+        """From now on the state of this kind may be getting old."""
+        if resource.listed_as not in self._silent:
+            self._silent.add(resource.listed_as)
+            self._live.apply((Silenced(resource.listed_as, time.monotonic()),))
+
+    def _backoff(self, failures: int) -> float:
+        longest = min(self._settings.max_backoff_seconds, 0.05 * 2 ** min(failures, 10))
+        return float(longest * random.uniform(0.5, 1.0))
+
+    def _list(self, resource: Resource) -> str:
+        """List all pages, fold them as one, return the resource version to watch from."""
+        found: list[Seen | SetAside] = []
+        query = {"limit": str(self._settings.page_size)}
+        while True:
+            page = self._decode_page(resource, self._body(resource, query))
+            found += self._read_all(resource, page.items or [])
+            if not page.metadata.continue_:
+                break
+            query["continue"] = page.metadata.continue_
+        version = page.metadata.resource_version
+        self._live.apply((Listed(resource.listed_as, tuple(found), int(version) if version.isdigit() else None),))
+        return version
+
+    def _body(self, resource: Resource, query: dict[str, str]) -> bytes:
+        response = self._get(resource, query)
+        try:
+            return bytes(response.data)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _RefusedError(0, f"the list broke off: {error}") from error
+        finally:
+            response.release_conn()
+
+    def _decode_page(self, resource: Resource, data: bytes) -> _ListPage:
+        try:
+            return _PAGE.decode(data)
+        except msgspec.DecodeError as error:
+            raise _RefusedError(0, f"list of {resource.listed_as} is not one: {error}") from error
+
+    def _read_all(self, resource: Resource, items: list[Any]) -> list[Seen | SetAside]:
+        found: list[Seen | SetAside] = []
+        for item in items:
+            try:
+                found.append(self._seen(resource, item))
+            except ClusterSourceError as error:
+                self._failed(resource, "object")
+                log.warning("skipped: %s", error)
+        return found
+
+    def _seen(self, resource: Resource, item: Any) -> Seen | SetAside:
+        change = seen_or_set_aside(resource.kind, item)
+        if isinstance(change, SetAside):
+            self._failed(resource, "object")
+        return change
+
+    def _stream(self, resource: Resource, version: str) -> Iterator[str]:
+        """Fold events until the stream ends; yields the resource version after each."""
+        seconds = self._settings.watch_seconds
+        query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        with closing(self._get(resource, query)) as response:
+            self._hears(resource)
+            for lines in _line_batches(response):
+                if self._stop.is_set():
+                    return
+                version = self._fold(resource, lines, version)
+                yield version
+
+    def _fold(self, resource: Resource, lines: list[bytes], version: str) -> str:
+        """Fold the events that arrived together, in one step; the newest resource version. Raises after what was good."""
+        changes: list[Change] = []
+        try:
+            for line in lines:
+                event = self._event(resource, line)
+                change = self._change(resource, event)
+                if change is not None:
+                    changes.append(change)
+                self._metrics.watch_events.labels(resource.listed_as, event.type).inc()
+                version = _resource_version(event.object) or version
+        finally:
+            if changes:
+                self._live.apply(changes)
+        return version
+
+    def _event(self, resource: Resource, line: bytes) -> _Event:
+        try:
+            event = _EVENT.decode(line)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _RefusedError(0, f"watch of {resource.listed_as}: not an event: {error}") from error
+        if event.type == "ERROR":
+            code = event.object.get("code")
+            raise _GoneError if code == 410 else _RefusedError(int(code or 0), str(event.object.get("message")))
+        return event
+
+    def _change(self, resource: Resource, event: _Event) -> Change | None:
+        try:
+            if event.type in ("ADDED", "MODIFIED"):
+                return self._seen(resource, event.object)
+            if event.type == "DELETED":
+                return gone(resource.kind, event.object)
+        except ClusterSourceError as error:
+            self._failed(resource, "object")
+            log.warning("skipped: %s", error)
+        return None
+
+    def _get(self, resource: Resource, query: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """An open response, 200 only. Raises _GoneError or _RefusedError."""
+        query = dict(query)
+        if resource.field_selector:
+            query["fieldSelector"] = resource.field_selector
+        headers = {"Accept": "application/json"}
+        timeout = urllib3.Timeout(connect=self._settings.connect_timeout_seconds, read=self._settings.read_timeout_seconds)
+        try:
+            headers |= credentials(self._client.configuration)
+            response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
+                "GET", self._client.configuration.host + resource.path, fields=query, headers=headers,
+                preload_content=False, timeout=timeout, retries=False,
+            )  # fmt: skip
+        except (urllib3.exceptions.HTTPError, OSError, ClusterSourceError) as error:
+            raise _RefusedError(0, f"no answer from the API server: {error}") from error
+        if response.status == 200:
+            return response
+        try:
+            text = response.data[:300].decode(errors="replace")
+        except (urllib3.exceptions.HTTPError, OSError):
+            text = ""
+        response.release_conn()
+        if response.status == 410:
+            raise _GoneError
+        raise _RefusedError(response.status, f"API server answered {response.status} to {resource.path}: {text}")
+
+
+def _resource_version(manifest: dict[str, Any]) -> str | None:
+    """metadata.resourceVersion; None where there is none."""
+    metadata = manifest.get("metadata")
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return version if isinstance(version, str) and version else None
+
+
+def _line_batches(response: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
+    """Non-empty lines, those together that arrived together. Raises _RefusedError when the stream breaks."""
+    rest = b""
+    try:
+        while chunk := response.read1():
+            *lines, rest = (rest + chunk).split(b"\n")
+            if whole := [line for line in lines if line.strip()]:
+                yield whole
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _RefusedError(0, f"the watch broke: {error}") from error

@@ -1,0 +1,168 @@
+"""What is owed to the owners of pods: an event on what was predicted, and one where a pod got less bandwidth than it demands.
+
+One replica posts, the one that holds the Lease. While none does (a restart, a failover) pods are bound all the same, so each replica keeps
+what it would post for a while, and posts that when it comes to lead. An event's name is made of the pod's uid and the reason: of two
+replicas that post it, the API server takes the first one's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from extender.decision.cycle.scheduling_cycle import World, demand_in
+from extender.decision.report.placement_record import Record, record_of
+from extender.decision.report.prediction_outcomes import Known
+from extender.decision.request.reasons import Rejection
+from extender.decision.state.allocations import BoundPod
+from extender.decision.state.node_state import without_pods
+from extender.decision.state.snapshot import Snapshot
+from extender.scheduling.decision_log import DecisionLog
+from extender.scheduling.ports import Reports
+from extender.scheduling.set_aside_log import SetAsideLog
+from extender.settings import Settings
+
+MOST_OWED = 2_000
+"""Events kept until this replica leads; beyond, the oldest are dropped."""
+
+OWED_SECONDS = 900.0
+"""So long an event is owed. The API server keeps events for an hour by default: until then it knows which ones it has."""
+
+MOST_AT_ONCE = 20
+"""Predictions that are made anew per change of state: each takes some milliseconds, and the state's writer waits."""
+
+Reason = str
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """An event to be posted."""
+
+    since_seconds: float
+    """Monotonic time."""
+    post: Callable[[], None] | None
+    """Posts it; None: the prediction has to be made anew, of the snapshot."""
+    snapshot: Snapshot | None = None
+
+
+class OwedEvents:
+    """Events that this replica has not posted. The state's writer owns it: `observe` is called under its lock."""
+
+    def __init__(
+        self,
+        log: DecisionLog,
+        world: World,
+        settings: Settings,
+        reports: Reports,
+        set_aside: SetAsideLog,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`clock` gives monotonic seconds, `wall_clock` Unix time."""
+        self._log, self._world, self._settings, self._reports = log, world, settings, reports
+        self._set_aside = set_aside
+        self._clock, self._wall_clock = clock, wall_clock
+        self._owed: OrderedDict[tuple[str, Reason], _Owed] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._owed)
+
+    def floor_missed(self, known: Known, floor_gbps: float, before: Snapshot, after: Snapshot) -> None:
+        """A pod is known to have got less bandwidth than it demands. When the cluster is first listed only young pods are news."""
+        bound, report = after.pods.get(known.key), self._reports.floor_missed
+        if bound is None or report is None or not (before.synced or self._is_young(bound)):
+            return
+        self._owe(known.key, "floor missed", lambda: report(known, floor_gbps))
+
+    def observe(self, before: Snapshot, after: Snapshot) -> None:
+        """Note the pods that have just been bound, and post what is owed if this replica leads."""
+        if self._reports.placed is not None:
+            if before.pods is not after.pods:
+                self._note_seen_waiting(before, after)
+            if after.synced and (not before.synced or "pods" in before.silent):
+                self._note_seen_bound(before, after)
+        if self._owed:
+            self._post(after)
+
+    def _note_seen_waiting(self, before: Snapshot, after: Snapshot) -> None:
+        """Pods that waited and are bound. Where another replica decided, its record is made anew from the state before: it is the same."""
+        for key in before.pending.keys() - after.pending.keys():
+            self._set_aside.guard("pods", "observe", key, self._note_bound, before, after, key)
+
+    def _note_bound(self, before: Snapshot, after: Snapshot, key: str) -> None:
+        waited, bound = before.pending[key].pod, after.pods.get(key)
+        if bound is None or not self._is_ours(bound):
+            return
+        record = self._log.record(key)
+        if record is None or record.node != bound.node:
+            view, demand = before.views.get(bound.node), demand_in(before, waited, self._settings.resource)
+            if view is None or isinstance(demand, Rejection):
+                return
+            record = record_of(key, bound.node, self._world.judge.judge(demand, view.state).evidence)
+        self._owe(key, "placed", self._placed(bound, record))
+
+    def _note_seen_bound(self, before: Snapshot, after: Snapshot) -> None:
+        """Pods that were bound, not long ago, while this replica had not started or its watch was broken: maybe none led then."""
+        for key in after.pods.keys() - before.pending.keys() - (before.pods.keys() if before.synced else frozenset()):
+            bound = after.pods[key]
+            if self._is_ours(bound) and self._is_young(bound):
+                self._owe(key, "placed", None, after)
+
+    def _post(self, after: Snapshot) -> None:
+        oldest = self._clock() - OWED_SECONDS
+        while self._owed and next(iter(self._owed.values())).since_seconds < oldest:
+            self._owed.popitem(last=False)
+        if self._reports.is_leading:
+            for key, reason in [*self._due()]:
+                self._set_aside.guard("pods", "observe", key, self._post_one, self._owed.pop((key, reason)), after.pods.get(key))
+
+    def _post_one(self, owed: _Owed, bound: BoundPod | None) -> None:
+        post = owed.post or (self._reconstructed(owed.snapshot, bound) if owed.snapshot and bound else None)
+        if bound is not None and post is not None:
+            post()
+
+    def _due(self) -> Iterator[tuple[str, Reason]]:
+        """What to post now: all that is ready, and some of what has to be made anew."""
+        made_anew = 0
+        for name, owed in self._owed.items():
+            made_anew += owed.post is None
+            if owed.post is not None or made_anew <= MOST_AT_ONCE:
+                yield name
+
+    def _reconstructed(self, snapshot: Snapshot, bound: BoundPod) -> Callable[[], None] | None:
+        """A prediction from the node's state without the pod and those bound after it; None where the node is not known."""
+        view = snapshot.views.get(bound.node)
+        if view is None:
+            return None
+        later = frozenset(pod.key for pod in view.pods if pod.turn >= bound.turn)
+        state = without_pods(snapshot, bound.node, later, self._world.resource, self._world.defaults)
+        if state is None:
+            return None
+        evidence = self._world.judge.judge(bound.demand, state).evidence
+        return self._placed(bound, replace(record_of(bound.key, bound.node, evidence), is_reconstructed=True))
+
+    def _placed(self, bound: BoundPod, record: Record) -> Callable[[], None]:
+        report = self._reports.placed
+        assert report is not None
+        return lambda: report(bound, record)
+
+    def _owe(self, key: str, reason: Reason, post: Callable[[], None] | None, snapshot: Snapshot | None = None) -> None:
+        self._owed[key, reason] = _Owed(self._clock(), post, snapshot)
+        if len(self._owed) > MOST_OWED:
+            self._owed.popitem(last=False)
+
+    def _is_ours(self, bound: BoundPod) -> bool:
+        """Whether the binding does not carry the record already, and the pod is not of another scheduler."""
+        return not bound.recorded and not self._settings.is_foreign(bound.scheduler)
+
+    def _is_young(self, bound: BoundPod) -> bool:
+        """Whether it was bound within the time that events are owed; False where that is unknown."""
+        try:
+            scheduled = datetime.fromisoformat(bound.scheduled)
+        except ValueError:
+            return False
+        seconds = (scheduled if scheduled.tzinfo else scheduled.replace(tzinfo=UTC)).timestamp()
+        return self._wall_clock() - seconds <= OWED_SECONDS

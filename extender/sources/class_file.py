@@ -1,0 +1,75 @@
+"""Workload classes out of a file, and again whenever it changes: a mounted ConfigMap is swapped under the same name."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from extender.decision.request.workload_classes import ClassesError, WorkloadClass, read_classes
+from extender.decision.state.reducer import ClassesSeen
+from extender.errors import SettingsError
+from extender.loading import DocumentError, load_documents
+from extender.metrics import Metrics
+from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.supervision import Supervisor
+
+log = logging.getLogger("fabricwise.classes")
+
+LOOK_SECONDS = 2.0
+
+
+def load_classes(path: Path) -> dict[str, WorkloadClass]:
+    """The classes of a file. Raises SettingsError naming file, class and field."""
+    try:
+        documents = load_documents(path.read_bytes(), f"workload classes {path}")
+        if len(documents) != 1:
+            raise SettingsError(
+                f"workload classes {path}: expected one document, found {len(documents)}; config/workload-classes.yaml is an example"
+            )
+        return read_classes(documents[0])
+    except OSError as error:
+        raise SettingsError(f"workload classes {path}: {error.strerror or error}: give a file that can be read") from error
+    except ClassesError as error:
+        raise SettingsError(f"workload classes {path}: {error}; config/workload-classes.yaml is an example") from error
+
+
+class ClassFile:
+    """Follows a file until `stop`."""
+
+    def __init__(self, path: Path, live: LiveCluster, supervisor: Supervisor | None = None) -> None:
+        """Reads it once. Raises SettingsError: to start with a mistake would be to start without rules."""
+        self._supervisor = supervisor or Supervisor(Metrics())
+        self._path, self._live = path, live
+        self._stop = threading.Event()
+        self._text = self._read()
+        live.apply((ClassesSeen(load_classes(path)),))
+
+    def start(self) -> None:
+        """Begin to follow; returns at once."""
+        self._supervisor.start("workload-classes", self._follow, self._stop)
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._stop.set()
+
+    def _read(self) -> bytes | None:
+        try:
+            return self._path.read_bytes()
+        except OSError:
+            return None
+
+    def _follow(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            text = self._read()
+            if text == self._text:
+                continue
+            try:
+                classes = load_classes(self._path)
+            except (SettingsError, DocumentError) as error:
+                log.error("%s; the classes read before stay in force", error)
+                self._text = text
+                continue
+            self._live.apply((ClassesSeen(classes),))
+            self._text = text  # last: what raises before this is tried again
+            log.info("workload classes read anew: %s", ", ".join(sorted(classes)))

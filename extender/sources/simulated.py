@@ -1,0 +1,173 @@
+"""A cluster out of the bundled platforms, for demos and first looks. Plays kubelet and agent when a pod is bound.
+
+Which devices a pod gets is drawn from the very distribution that predictions are made of, with a seed of the cluster's
+own: two runs are alike.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.request.pod_request import Demand, demand_of
+from extender.decision.state.reducer import Listed, TelemetrySeen, TopologySeen
+from extender.errors import ClusterSourceError
+from extender.kube.decode import seen
+from extender.scheduling.cluster_store import LiveCluster
+from extender.telemetry import xids
+from extender.telemetry.readings import DeviceReading
+from topology.devices.prediction import Steps
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode, free_mask
+from topology.machine.hardware import Machine, TopologyError
+from topology.placement import table_for
+from topology.platforms import machine_of, platforms
+
+DEMO_CLUSTER: dict[str, int] = {
+    "dgx-1v": 2,
+    "dgx-a100": 1,
+    "hgx-h100": 1,
+    "hgx-b200": 1,
+    "a100-pcie-bridge-pairs": 2,
+    "a40-bridge-pairs": 1,
+    "l40s": 2,
+    "rtx4090": 1,
+    "l4": 1,
+    "t4": 2,
+}
+"""Platform -> nodes: fourteen nodes, ten platforms, 82 GPUs, of which few are well connected."""
+
+
+def node_manifest(name: str, machine: Machine, resource: str = "nvidia.com/gpu") -> dict[str, Any]:
+    """A v1 Node as GPU feature discovery and the device plugin would leave it."""
+    gpu = machine.gpus[0]
+    labels = {
+        "kubernetes.io/hostname": name,
+        "nvidia.com/gpu.present": "true",
+        "nvidia.com/gpu.count": str(len(machine.gpus)),
+        "nvidia.com/gpu.product": (gpu.product or "unknown").replace(" ", "-"),
+        "nvidia.com/gpu.memory": str((gpu.memory_bytes or 0) >> 20),
+    }
+    amounts = {"cpu": "192", "memory": "2000Gi", "pods": "110", resource: str(len(machine.gpus))}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "status": {"capacity": amounts, "allocatable": amounts},
+    }
+
+
+def cluster_machines(counts: dict[str, int]) -> dict[str, Machine]:
+    """Node name -> machine, e.g. `hgx-h100-0`."""
+    return {f"{name}-{n}": machine_of(name, f"{name}-{n}") for name, count in counts.items() for n in range(count)}
+
+
+class SimulatedCluster:
+    """Machines with free and held devices; nothing in it moves by itself."""
+
+    def __init__(self, machines: dict[str, Machine], resource: str = "nvidia.com/gpu", seed: int = 7) -> None:
+        self.machines, self._resource = machines, resource
+        self._random, self._random_load = random.Random(seed), random.Random(seed)
+        self._status = {name: DeviceStatus(free=tuple(g.index for g in m.gpus)) for name, m in machines.items()}
+        self._strays: dict[tuple[str, int], int] = {}
+        self._xids: dict[tuple[str, int], int] = {}
+
+    def listing(self) -> Iterator[Listed]:
+        """The whole cluster as listings of nodes, pods and topologies."""
+        yield Listed("nodes", tuple(seen("Node", node_manifest(n, m, self._resource)) for n, m in self.machines.items()))
+        yield Listed("pods", ())
+        yield Listed("topologies", tuple(TopologySeen(name, self.record(name)) for name in self.machines))
+
+    def record(self, node: str) -> TopologyRecord:
+        """The node's GpuTopology as its agent would publish it now."""
+        return TopologyRecord(node, self.machines[node], self._status[node])
+
+    def manifests(self) -> Iterator[dict[str, Any]]:
+        """Nodes and GpuTopologies, ready to dump."""
+        for name, machine in self.machines.items():
+            yield {**node_manifest(name, machine, self._resource)}
+            yield encode(self.record(name))
+
+    def free(self, node: str) -> int:
+        """Mask of the node's free positions."""
+        return free_mask(self.machines[node], self._status[node])
+
+    def faulty(self, node: str) -> int:
+        """Mask of the node's positions whose GPU reports a fatal XID."""
+        machine = self.machines[node]
+        codes = {index: code for (name, index), code in self._xids.items() if name == node}
+        return sum(1 << p for p, gpu in enumerate(machine.gpus) if xids.severity(codes.get(gpu.index, 0)) is xids.Severity.FATAL)
+
+    def usable(self, node: str) -> int:
+        """Mask of the node's free positions that are neither faulty nor held by a process that Kubernetes does not know."""
+        held = sum(1 << p for p, gpu in enumerate(self.machines[node].gpus) if self._strays.get((node, gpu.index)))
+        return self.free(node) & ~held & ~self.faulty(node)
+
+    def bind(self, manifest: dict[str, Any], node: str, live: LiveCluster | None = None) -> tuple[int, ...]:
+        """Bind a pod: the kubelet picks devices, the agent publishes them. Returns the GPU indices.
+
+        Raises ClusterSourceError when it does not fit.
+        """
+        bound = {**manifest, "spec": {**manifest["spec"], "nodeName": node}}
+        change = seen("Pod", bound)
+        pod: Pod = change.pod  # type: ignore[union-attr]
+        demand = demand_of(pod, self._resource)
+        if not isinstance(demand, Demand):
+            raise ClusterSourceError(f"pod {pod.metadata.name}: {demand.detail}")
+        taken = self._draw(node, demand.steps)
+        machine, status = self.machines[node], self._status[node]
+        indices = machine.indices(taken)
+        held = tuple(Allocation(i, pod.metadata.uid, pod.metadata.namespace or "default", pod.metadata.name) for i in indices)
+        self._status[node] = DeviceStatus(machine.indices(self.free(node) & ~taken), status.allocated + held, status.unhealthy)
+        if live is not None:
+            live.apply((change, TopologySeen(node, self.record(node))))
+        return indices
+
+    def stray(self, node: str, index: int, used_bytes: int) -> None:
+        """A process that Kubernetes does not know takes memory of a GPU; 0 ends it.
+
+        Raises ClusterSourceError where the GPU has less.
+        """
+        total = next((gpu.memory_bytes or 0 for gpu in self.machines[node].gpus if gpu.index == index), 0)
+        if used_bytes > total:
+            raise ClusterSourceError(f"GPU {index} of {node} has {total >> 30} GiB: give the process less than {used_bytes >> 30} GiB")
+        self._strays[node, index] = used_bytes
+
+    def xid(self, node: str, index: int, code: int) -> None:
+        """The driver reports an error of a GPU."""
+        self._xids[node, index] = code
+
+    def looks(self, steady_seconds: float) -> list[TelemetrySeen]:
+        """What exporters on all nodes would say now: held GPUs work, free ones idle, but for strays and errors."""
+        return [TelemetrySeen(name, steady_seconds, self._readings(name), (), (), "simulated") for name in self.machines]
+
+    def _readings(self, node: str) -> tuple[DeviceReading, ...]:
+        machine, free = self.machines[node], self.free(node)
+        found = []
+        for position, gpu in enumerate(machine.gpus):
+            total, idle = gpu.memory_bytes or 0, bool(free >> position & 1)
+            used = self._strays.get((node, gpu.index), 0) if idle else int(0.9 * total)
+            busy = 0.0 if idle else self._random_load.uniform(0.6, 1.0)
+            found.append(
+                DeviceReading(
+                    gpu.uuid or f"{node}-{gpu.index}", index=gpu.index, fb_used_bytes=used, fb_free_bytes=total - used,
+                    utilization=busy, memory_utilization=busy / 2, temperature_celsius=35.0 + 35.0 * busy,
+                    xid=self._xids.get((node, gpu.index), 0),
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+    def _draw(self, node: str, steps: Steps) -> int:
+        outcomes = table_for(self.machines[node]).predictor.predict(self.free(node), steps).outcomes
+        if not outcomes:
+            raise ClusterSourceError(f"node {node} has not the free GPUs: choose another, or a smaller pod")
+        return self._random.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
+
+
+def simulated(resource: str, counts: dict[str, int] | None = None) -> SimulatedCluster:
+    """The demo cluster, or one of given platforms. Raises ClusterSourceError naming an unknown platform."""
+    try:
+        return SimulatedCluster(cluster_machines(counts or DEMO_CLUSTER), resource)
+    except TopologyError as error:
+        raise ClusterSourceError(f"{error} (bundled: {', '.join(platforms())})") from error

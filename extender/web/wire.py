@@ -1,0 +1,191 @@
+"""The extender's wire format: Go structs without JSON tags, so capitalised keys and explicit nulls.
+
+Source: kubernetes 1.36 `staging/src/k8s.io/kube-scheduler/extender/v1/types.go`. Unknown fields are accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from extender.decision.cycle.preemption import Candidate
+from extender.decision.request.kubernetes_objects import Pod
+from extender.errors import RequestError
+
+
+class NodeList(msgspec.Struct, frozen=True):
+    """v1 NodeList, items kept as they came, to be echoed."""
+
+    items: list[msgspec.Raw] | None = None
+
+
+class ExtenderArgs(msgspec.Struct, frozen=True, rename="pascal"):
+    """Arguments of filter and prioritize. `node_names` with nodeCacheCapable, `nodes` without."""
+
+    pod: Pod
+    nodes: NodeList | None = None
+    node_names: list[str] | None = None
+
+
+class EchoedNodes(msgspec.Struct, frozen=True):
+    """A NodeList to send back."""
+
+    items: list[msgspec.Raw]
+    metadata: dict[str, str] = {}
+
+
+class ExtenderFilterResult(msgspec.Struct, frozen=True, rename="pascal"):
+    """Result of filter; every field always present."""
+
+    nodes: EchoedNodes | None = None
+    node_names: list[str] | None = None
+    failed_nodes: dict[str, str] = {}
+    failed_and_unresolvable_nodes: dict[str, str] = {}
+    error: str = ""
+
+
+class HostPriority(msgspec.Struct, frozen=True, rename="pascal", gc=False):
+    """One entry of prioritize's bare array; the score is an integer 0..10. Thousands per answer, none in a cycle: no GC."""
+
+    host: str
+    score: int
+
+
+class MetaPod(msgspec.Struct, frozen=True):
+    """A pod by its uid alone."""
+
+    uid: str = msgspec.field(default="", name="UID")
+
+
+class MetaVictims(msgspec.Struct, frozen=True):
+    """Whom preemption would evict on a node, as kube-scheduler names them with nodeCacheCapable."""
+
+    pods: list[MetaPod] | None = msgspec.field(default=None, name="Pods")
+    pdb_violations: int = msgspec.field(default=0, name="NumPDBViolations")
+
+
+class Victims(msgspec.Struct, frozen=True):
+    """The same as whole pods."""
+
+    pods: list[Pod] | None = msgspec.field(default=None, name="Pods")
+    pdb_violations: int = msgspec.field(default=0, name="NumPDBViolations")
+
+
+class ExtenderPreemptionArgs(msgspec.Struct, frozen=True, rename="pascal"):
+    """Arguments of preempt: one map or the other."""
+
+    pod: Pod
+    node_name_to_victims: dict[str, Victims | None] | None = None
+    node_name_to_meta_victims: dict[str, MetaVictims | None] | None = None
+
+
+class ExtenderPreemptionResult(msgspec.Struct, frozen=True, rename="pascal"):
+    """Result of preempt, whichever map came. Empty: nobody is to be evicted."""
+
+    node_name_to_meta_victims: dict[str, MetaVictims] = {}
+
+
+class ExtenderBindingArgs(msgspec.Struct, frozen=True, rename="pascal"):
+    """Arguments of bind."""
+
+    pod_name: str
+    node: str
+    pod_namespace: str = ""
+    pod_uid: str = msgspec.field(default="", name="PodUID")
+
+
+class ExtenderBindingResult(msgspec.Struct, frozen=True, rename="pascal"):
+    """Result of bind; empty: the pod is bound."""
+
+    error: str = ""
+
+
+class _ItemMeta(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Item(msgspec.Struct, frozen=True):
+    metadata: _ItemMeta
+
+
+_ARGS = msgspec.json.Decoder(ExtenderArgs)
+_PREEMPTION = msgspec.json.Decoder(ExtenderPreemptionArgs)
+_BINDING = msgspec.json.Decoder(ExtenderBindingArgs)
+_ITEM = msgspec.json.Decoder(_Item)
+encode = msgspec.json.Encoder().encode
+
+
+def _not_a(kind: str, problem: object) -> str:
+    return f"request body is not {kind}: {problem}; /docs has an example, k8s.io/kube-scheduler/extender/v1 the type"
+
+
+def decode_args(body: bytes) -> ExtenderArgs:
+    """Raises RequestError naming the field."""
+    try:
+        return _ARGS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(_not_a("ExtenderArgs", error)) from error
+
+
+def decode_preemption(body: bytes) -> ExtenderPreemptionArgs:
+    """Raises RequestError naming the field."""
+    try:
+        return _PREEMPTION.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(_not_a("ExtenderPreemptionArgs", error)) from error
+
+
+def decode_binding(body: bytes) -> ExtenderBindingArgs:
+    """Raises RequestError naming the field."""
+    try:
+        args = _BINDING.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(_not_a("ExtenderBindingArgs", error)) from error
+    for name, value in (("PodName", args.pod_name), ("PodUID", args.pod_uid), ("Node", args.node)):
+        if not value:
+            raise RequestError(_not_a("ExtenderBindingArgs", f"{name} is empty"))
+    return args
+
+
+def candidates_of(args: ExtenderPreemptionArgs) -> list[Candidate]:
+    """Nodes and the uids of their victims, in order; a node without any is none."""
+    told: dict[str, tuple[list[str], int]] = {}
+    for node, meta in (args.node_name_to_meta_victims or {}).items():
+        told[node] = ([pod.uid for pod in meta.pods or ()], meta.pdb_violations) if meta else ([], 0)
+    for node, whole in (args.node_name_to_victims or {}).items():
+        told.setdefault(node, ([pod.metadata.uid for pod in whole.pods or ()], whole.pdb_violations) if whole else ([], 0))
+    return [Candidate(node, tuple(dict.fromkeys(uids)), violations) for node, (uids, violations) in told.items() if uids]
+
+
+def preemption_result(candidates: Sequence[Candidate]) -> ExtenderPreemptionResult:
+    """The candidates that stay, with those of their victims that stay."""
+    return ExtenderPreemptionResult(
+        {one.node: MetaVictims([MetaPod(uid) for uid in one.victims], one.pdb_violations) for one in candidates}
+    )
+
+
+def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:
+    """Candidate name -> the Node to echo (None where only names came), in order, each name once."""
+    if args.node_names is not None:
+        return dict.fromkeys(args.node_names)
+    named: dict[str, msgspec.Raw | None] = {}
+    for place, item in enumerate(args.nodes.items or [] if args.nodes else []):
+        try:
+            named.setdefault(_ITEM.decode(item).metadata.name, item)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise RequestError(
+                f"request body: Nodes.items[{place}]: {error}: send whole Nodes, or NodeNames (nodeCacheCapable: true)"
+            ) from error
+    return named
+
+
+def filter_result(
+    args: ExtenderArgs, named: dict[str, msgspec.Raw | None], passed: list[str],
+    failed: dict[str, str] | None = None, unresolvable: dict[str, str] | None = None,
+) -> ExtenderFilterResult:  # fmt: skip
+    """A filter result that echoes whichever field came."""
+    if args.node_names is None and args.nodes is not None:
+        items = [item for name in passed if (item := named[name]) is not None]
+        return ExtenderFilterResult(EchoedNodes(items), None, failed or {}, unresolvable or {})
+    return ExtenderFilterResult(None, passed, failed or {}, unresolvable or {})
