@@ -16,9 +16,12 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.verb_seconds = Histogram(
-            "fabricwise_verb_seconds", "Time to answer a scheduler verb, body in to body out", ["verb"],
-            buckets=_SECONDS, registry=self.registry,
-        )  # fmt: skip
+            "fabricwise_verb_seconds",
+            "Time to answer a scheduler verb, body in to body out",
+            ["verb"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self.verb_errors = Counter(
             "fabricwise_verb_errors", "Scheduler verbs answered with an Error", ["verb", "cause"], registry=self.registry
         )
@@ -30,21 +33,25 @@ class Metrics:
         self.synced = Gauge("fabricwise_synced", "1 once nodes, pods and topologies are listed", registry=self.registry)
         self.revision = Gauge("fabricwise_snapshot_revision", "Changes folded so far", registry=self.registry)
         self.state_age = Gauge("fabricwise_state_age_seconds", "Since when the API server is not heard", registry=self.registry)
-        self.holds = Gauge("fabricwise_holds", "Pods decided and not visible yet", registry=self.registry)
-        self.leading = Gauge("fabricwise_leading", "1 where this replica posts events and wakes pods", registry=self.registry)
+        self.assumed_pods = Gauge("fabricwise_assumed_pods", "Pods decided and not visible yet", registry=self.registry)
+        self.leading = Gauge("fabricwise_leading", "1 where this replica posts events and requeues pods", registry=self.registry)
         self.known_nodes = Gauge("fabricwise_nodes", "Nodes by what is known of their topology", ["topology"], registry=self.registry)
 
         self.predicted_gbps = Histogram(
-            "fabricwise_predicted_gbps", "Bandwidth predicted for pods whose devices have become known, GB/s",
-            buckets=_GBPS, registry=self.registry,
-        )  # fmt: skip
+            "fabricwise_predicted_gbps",
+            "Bandwidth predicted for pods whose devices have become known, GB/s",
+            buckets=_GBPS,
+            registry=self.registry,
+        )
         self.actual_gbps = Histogram(
             "fabricwise_actual_gbps", "Bandwidth of the devices those pods really got, GB/s", buckets=_GBPS, registry=self.registry
         )
         self.predictions = Counter(
-            "fabricwise_predictions", "Predictions whose outcome is known, by whether the set was among those predicted",
-            ["in_support"], registry=self.registry,
-        )  # fmt: skip
+            "fabricwise_predictions",
+            "Predictions whose outcome is known, by whether the set was among those predicted",
+            ["in_support"],
+            registry=self.registry,
+        )
         self.disagreements = Gauge(
             "fabricwise_allocation_disagreements", "Pods whose own status and the agent's name different devices", registry=self.registry
         )
@@ -57,11 +64,18 @@ class Metrics:
             "fabricwise_telemetry_nodes", "Nodes by what telemetry knows of them", ["telemetry"], registry=self.registry
         )
         self.fenced = Gauge("fabricwise_fenced_gpus", "GPUs fenced for a fatal error", registry=self.registry)
-        self.woken = Counter("fabricwise_woken_pods", "Pending pods woken, a rejection being cured", ["outcome"], registry=self.registry)
-        self.set_aside = Counter(
-            "fabricwise_objects_set_aside", "Objects, nodes and steps that failed and were set aside", ["kind", "stage"],
+        self.requeued = Counter(
+            "fabricwise_requeued_pods",
+            "Pending pods requeued because a change resolved their rejection",
+            ["outcome"],
             registry=self.registry,
-        )  # fmt: skip
+        )
+        self.set_aside = Counter(
+            "fabricwise_objects_set_aside",
+            "Objects, nodes and steps that failed and were set aside",
+            ["kind", "stage"],
+            registry=self.registry,
+        )
         self.loop_restarts = Counter(
             "fabricwise_loop_restarts", "Loops that ended with an unexpected error and were started again", ["loop"], registry=self.registry
         )

@@ -180,7 +180,7 @@ class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engines: Engines = Engines()
 
 
-class Waking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RequeueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Waking pending pods when telemetry or topology has cured their rejection, of which kube-scheduler does not hear."""
 
     enabled: bool = True
@@ -192,7 +192,7 @@ class Waking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rejected pods remembered; the oldest are forgotten first."""
 
 
-class Holding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AssumedPodSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Reckoning with pods that are decided and not yet visible on the watch."""
 
     ttl_seconds: Annotated[float, Meta(ge=0)] = 30.0
@@ -234,8 +234,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: Server = Server()
     kube: Kube = Kube()
     telemetry: Telemetry = Telemetry()
-    waking: Waking = Waking()
-    holds: Holding = Holding()
+    requeue: RequeueSettings = RequeueSettings()
+    assumed_pods: AssumedPodSettings = AssumedPodSettings()
     binding: Binding = Binding()
     lease: Lease = Lease()
     scheduler_names: tuple[str, ...] = ()
@@ -319,12 +319,12 @@ def _telemetry_that_is_required(settings: Settings) -> str | None:
 
 
 def _end_of_a_hold(settings: Settings) -> str | None:
-    holds, binding = settings.holds, settings.binding
-    if holds.ttl_seconds == 0 or holds.ttl_seconds > binding.timeout_seconds:
+    assumed_pods, binding = settings.assumed_pods, settings.binding
+    if assumed_pods.ttl_seconds == 0 or assumed_pods.ttl_seconds > binding.timeout_seconds:
         return None
     return (
-        f"holds.ttl_seconds ({holds.ttl_seconds:g}) must be 0 or above binding.timeout_seconds ({binding.timeout_seconds:g}): "
-        "a hold would end while its binding is still being written"
+        f"assumed_pods.ttl_seconds ({assumed_pods.ttl_seconds:g}) must be 0 or above binding.timeout_seconds "
+        f"({binding.timeout_seconds:g}): an assumed pod would be forgotten while its binding is still being written"
     )
 
 
@@ -351,9 +351,18 @@ def _certificates(settings: Settings) -> str | None:
 
 Contradiction = Callable[[Settings], str | None]
 CONTRADICTIONS: tuple[Contradiction, ...] = (
-    _lease_retry, _silence_on_a_watch, _age_of_telemetry, _jump_of_memory, _turns_of_memory, _address_of_prometheus,
-    _telemetry_that_is_required, _end_of_a_hold, _weights, _size_mix, _certificates,
-)  # fmt: skip
+    _lease_retry,
+    _silence_on_a_watch,
+    _age_of_telemetry,
+    _jump_of_memory,
+    _turns_of_memory,
+    _address_of_prometheus,
+    _telemetry_that_is_required,
+    _end_of_a_hold,
+    _weights,
+    _size_mix,
+    _certificates,
+)
 """Settings that make one another ineffective: settings -> what is wrong, naming each of them; None where nothing is."""
 
 

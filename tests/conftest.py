@@ -51,7 +51,7 @@ def served() -> Iterator[Served]:
     """The simulated cluster behind a real HTTP server; decisions start empty."""
     settings = Settings(server=Server(log_level="error"))
     service, cluster = build_service(settings), simulated(settings.resource)
-    service.live.apply(cluster.listing())
+    service.store.apply(cluster.listing())
     yield from serve(service, cluster)
 
 

@@ -17,7 +17,7 @@ from topology.bandwidth.all_reduce import AllReduce, all_reduce, mix_of
 from topology.bandwidth.fabric import Fabric, build_fabric
 from topology.devices.prediction import Predictor, numa_nodes, pair_scores
 from topology.machine.hardware import Gpu, Machine, Nic, mask_of, positions_of
-from topology.symmetry import Looks, Square, canonical_order, fingerprint, looks_of, renumber, twin_classes
+from topology.symmetry import PairSignatures, Square, canonical_order, fingerprint, interchangeable_gpus, pair_signatures_of, renumber
 
 REFERENCE_GBPS = 360.0
 """Quality 1.0 of a set: what a ring gives on HGX H100. Source: NCCL 2.30.7 search on that machine."""
@@ -49,10 +49,10 @@ class SetTable:
 
     `lru_cache` bounds what is kept, and is safe in several threads."""
 
-    def __init__(self, fabric: Fabric, looks: Looks) -> None:
+    def __init__(self, fabric: Fabric, looks: PairSignatures) -> None:
         self.size, self._fabric, self._matrix = fabric.size, fabric, looks.matrix
-        self._twins = twin_classes(looks.matrix)
-        self._class_masks = tuple(mask_of(members) for members in self._twins)
+        self._are_interchangeable = interchangeable_gpus(looks.matrix)
+        self._class_masks = tuple(mask_of(members) for members in self._are_interchangeable)
         self._by_look: dict[int, AllReduce | None] = {}
         remembered = lru_cache(maxsize=MOST_ANSWERS)
         self._of_kind = remembered(self._kind_performance)
@@ -181,8 +181,8 @@ class SetTable:
                     self.extremes(mask, size)
                 for size in SIZES:
                     self.capability_of(mask, size)
-        elif prod(len(members) + 1 for members in self._twins) <= _MOST_KINDS:
-            for kind in product(*(range(len(members) + 1) for members in self._twins)):
+        elif prod(len(members) + 1 for members in self._are_interchangeable) <= _MOST_KINDS:
+            for kind in product(*(range(len(members) + 1) for members in self._are_interchangeable)):
                 self._of_kind(kind)
 
 
@@ -281,7 +281,7 @@ _MOST_SHAPES = 512
 @lru_cache(maxsize=_MOST_SHAPES)
 def _table_of(key: Machine) -> PlacementTable:
     fabric = build_fabric(key)
-    looks = looks_of(fabric)
+    looks = pair_signatures_of(fabric)
     order = canonical_order(looks.matrix)
     if len(_SHAPES) >= _MOST_SHAPES:
         _SHAPES.clear()
@@ -294,7 +294,7 @@ def fresh_table(machine: Machine) -> PlacementTable:
     """A table that shares nothing and remembers nothing yet: for benchmarks and tests."""
     key = shape(machine)
     fabric = build_fabric(key)
-    return PlacementTable(key, fabric, SetTable(fabric, looks_of(fabric)), tuple(range(fabric.size)))
+    return PlacementTable(key, fabric, SetTable(fabric, pair_signatures_of(fabric)), tuple(range(fabric.size)))
 
 
 def table_for(machine: Machine) -> PlacementTable:

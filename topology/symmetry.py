@@ -25,7 +25,7 @@ Square = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class PairSignatures:
     """Looks as numbers. Machines that differ in numbering alone have the same `vocabulary`, and so comparable numbers."""
 
     vocabulary: tuple[str, ...]
@@ -33,13 +33,13 @@ class Looks:
     """Number of each pair's look; on the diagonal the GPU's own."""
 
 
-def looks_of(fabric: Fabric) -> Looks:
+def pair_signatures_of(fabric: Fabric) -> PairSignatures:
     """The looks of all pairs and GPUs."""
     size = fabric.size
     words = [[_gpu_look(fabric, a) if a == b else _pair_look(fabric, min(a, b), max(a, b)) for b in range(size)] for a in range(size)]
     vocabulary = tuple(sorted({word for row in words for word in row}))
     number = {word: place for place, word in enumerate(vocabulary)}
-    return Looks(vocabulary, tuple(tuple(number[word] for word in row) for row in words))
+    return PairSignatures(vocabulary, tuple(tuple(number[word] for word in row) for row in words))
 
 
 def _gpu_look(fabric: Fabric, a: int) -> str:
@@ -56,12 +56,12 @@ def _crossed(fabric: Fabric, route: Route) -> list[tuple[float, float]]:
     return sorted((round(fabric.capacity_gbps[wire], 6), times) for wire, times in route)
 
 
-def twin_classes(matrix: Square) -> tuple[tuple[int, ...], ...]:
+def interchangeable_gpus(matrix: Square) -> tuple[tuple[int, ...], ...]:
     """Positions in classes of mutual twins, each ascending, by their first."""
     classes: list[list[int]] = []
     for a in range(len(matrix)):
         for members in classes:
-            if _twins(matrix, members[0], a):
+            if _are_interchangeable(matrix, members[0], a):
                 members.append(a)
                 break
         else:
@@ -69,7 +69,7 @@ def twin_classes(matrix: Square) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, classes))
 
 
-def _twins(matrix: Square, a: int, b: int) -> bool:
+def _are_interchangeable(matrix: Square, a: int, b: int) -> bool:
     return matrix[a][a] == matrix[b][b] and all(matrix[a][c] == matrix[b][c] for c in range(len(matrix)) if c not in (a, b))
 
 
@@ -132,7 +132,7 @@ def _leaves(matrix: Square, colours: tuple[int, ...]) -> Iterator[tuple[int, ...
         return
     tried: list[int] = []
     for a in (a for a in range(size) if colours[a] == shared[0]):
-        if any(_twins(matrix, a, other) for other in tried):
+        if any(_are_interchangeable(matrix, a, other) for other in tried):
             continue
         tried.append(a)
         singled = tuple(2 * colour - (1 if b == a else 0) for b, colour in enumerate(colours))

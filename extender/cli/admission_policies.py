@@ -43,14 +43,14 @@ def _binding(kind: str, version: str, **more: Any) -> dict[str, Any]:
 
 
 def _policy(kind: str, version: str, spec: dict[str, Any]) -> dict[str, Any]:
-    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+    policy = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
     return {
         "apiVersion": f"admissionregistration.k8s.io/{version}",
         "kind": kind,
         "metadata": {"name": NAME},
         "spec": {
             "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": rules},
+            "matchConstraints": {"resourceRules": policy},
             "matchConditions": [{"name": "asks-for-gpus", "expression": ASKS_FOR_GPUS}],
             "variables": [{"name": "named", "expression": NAMED}],
             **spec,

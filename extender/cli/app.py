@@ -116,7 +116,7 @@ def serve(
         raise SettingsError(f"server.health_port and --port are both {port}: two servers cannot listen on one port")
     log_to_stderr(settings.server.log_level)
     service = build_service(settings)
-    class_file = ClassFile(workload_classes, service.live, service.supervisor) if workload_classes else None
+    class_file = ClassFile(workload_classes, service.store, service.supervisor) if workload_classes else None
     source = connect(cluster or "kube", service, kubeconfig)
     if class_file is not None:
         class_file.start()

@@ -19,7 +19,7 @@ from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name
 from extender.kube.api_requests import KubeObjects
 from extender.kube.listing import Collect, Listing, Progress, list_once
-from extender.server.service import node_defaults
+from extender.server.from_settings import node_defaults
 from extender.settings import Settings
 from extender.sources.class_file import load_classes
 from extender.sources.dump import STANDARD_INPUT, read_dump

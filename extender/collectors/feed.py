@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from extender.collectors.ipc import Assignment, Look, frame, read_frame
+from extender.collectors.ipc import Assignment, ScrapeResult, frame, read_frame
 from extender.collectors.prometheus import SOURCE
 from extender.decision.state.reducer import Change, ClockTicked, TelemetrySeen
 from extender.decision.state.scrape_targets import ENGINE
 from extender.decision.state.snapshot import Snapshot
 from extender.metrics import Metrics
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor
 from extender.settings import Telemetry
 from extender.telemetry.readings import DeviceReading, EngineReading
@@ -41,21 +41,21 @@ _GLANCE_SECONDS = 0.0005
 _ASSIGN_SECONDS = 1.0
 _TICK_SECONDS = 2.0
 _MOST_BACKOFF_SECONDS = 30.0
-_LOOK = msgspec.msgpack.Decoder(Look)
+_LOOK = msgspec.msgpack.Decoder(ScrapeResult)
 _MOST_TARGETS_SHOWN = 10_000
 
 
 class TelemetryFeed:
     """Telemetry of one cluster, from `start` to `stop`."""
 
-    def __init__(self, live: LiveCluster, settings: Telemetry, metrics: Metrics, supervisor: Supervisor | None = None) -> None:
+    def __init__(self, store: ClusterStore, settings: Telemetry, metrics: Metrics, supervisor: Supervisor | None = None) -> None:
         self._supervisor = supervisor or Supervisor(metrics)
-        self._live, self._settings, self._metrics = live, settings, metrics
+        self._store, self._settings, self._metrics = store, settings, metrics
         self._stop = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._index = _Index()
-        self._arrived: queue.SimpleQueue[Look] = queue.SimpleQueue()
-        self._last: OrderedDict[str, Look] = OrderedDict()
+        self._arrived: queue.SimpleQueue[ScrapeResult] = queue.SimpleQueue()
+        self._last: OrderedDict[str, ScrapeResult] = OrderedDict()
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -83,19 +83,19 @@ class TelemetryFeed:
                 "target": look.target,
                 "kind": look.kind,
                 "node": look.node or None,
-                "age_seconds": round(now - look.steady_seconds, 3),
+                "age_seconds": round(now - look.monotonic_seconds, 3),
                 "took_seconds": round(look.took_seconds, 4),
                 "failed": look.failed or None,
                 "problems": list(look.problems),
             }
             for look in last
         ]
-        return {"source": self._settings.source, "targets": len(self._live.snapshot.targets), "looks": rows}
+        return {"source": self._settings.source, "targets": len(self._store.snapshot.targets), "looks": rows}
 
     def _tick(self) -> None:
         """What is heard no more must grow old also where nothing else tells the time."""
         while not self._stop.wait(_TICK_SECONDS):
-            self._live.apply((ClockTicked(None, time.monotonic()),))
+            self._store.apply((ClockTicked(None, time.monotonic()),))
 
     def _keep_collecting(self) -> None:
         failures = 0
@@ -132,7 +132,7 @@ class TelemetryFeed:
         told: Assignment | None = None
         while not done.is_set():
             said = self._assignment()
-            if said != told and self._live.snapshot.synced:
+            if said != told and self._store.snapshot.synced:
                 try:
                     child.stdin.write(frame(said))
                     child.stdin.flush()
@@ -147,26 +147,26 @@ class TelemetryFeed:
         common = (own.interval_seconds, own.timeout_seconds, own.concurrency, own.max_body_bytes, own.max_age_seconds)
         if own.source == "prometheus":
             return Assignment(*common, (), own.prometheus.url, own.prometheus.bearer_token_file, own.prometheus.selector)
-        targets = self._live.snapshot.targets
+        targets = self._store.snapshot.targets
         return Assignment(*common, tuple(targets[key] for key in sorted(targets)))
 
     def _fold(self, done: threading.Event) -> None:
         """What arrived together is folded together, in slices with a pause between: a verb that comes meanwhile waits for one."""
         while not done.is_set():
             done.wait(FOLD_SECONDS)
-            looks: list[Look] = []
+            looks: list[ScrapeResult] = []
             while len(looks) < MOST_LOOKS and not self._arrived.empty():
                 looks.append(self._arrived.get())
             changes = [change for look in looks for change in self._changes(look)]
             for first in range(0, len(changes), SLICE_NODES):
                 self._give_way()
-                self._live.apply(changes[first : first + SLICE_NODES])
+                self._store.apply(changes[first : first + SLICE_NODES])
                 done.wait(0.001)
 
-    def _changes(self, look: Look) -> list[Change]:
+    def _changes(self, look: ScrapeResult) -> list[Change]:
         """A look as changes; none where it cannot be read, which harms no other look."""
         try:
-            return list(self._index.changes(look, self._live.snapshot))
+            return list(self._index.changes(look, self._store.snapshot))
         except Exception:
             self._metrics.set_aside.labels("telemetry", "decode").inc()
             log.exception("telemetry: the answer of %s %s was set aside", look.kind, look.target)
@@ -175,11 +175,11 @@ class TelemetryFeed:
     def _give_way(self) -> None:
         """Verbs come first; but telemetry is not put off for ever."""
         patience = GIVE_WAY_SECONDS / _GLANCE_SECONDS
-        while self._live.answering and patience > 0:
+        while self._store.answering and patience > 0:
             time.sleep(_GLANCE_SECONDS)
             patience -= 1
 
-    def _note(self, look: Look) -> None:
+    def _note(self, look: ScrapeResult) -> None:
         name = f"{look.kind} {look.target}"
         with self._lock:
             self._last[name] = msgspec.structs.replace(look, devices=(), engines=())
@@ -199,7 +199,7 @@ class _Index:
     uuids: Mapping[str, str] | None = None
     names: Mapping[str, tuple[str, str]] | None = None
 
-    def changes(self, look: Look, snapshot: Snapshot) -> Iterable[Change]:
+    def changes(self, look: ScrapeResult, snapshot: Snapshot) -> Iterable[Change]:
         """A look as changes, one per node."""
         if look.kind == SOURCE:
             yield from self._joined(look, snapshot)
@@ -207,9 +207,9 @@ class _Index:
         source = f"{look.kind} {look.target}"
         words = tuple(f"{source}: {text}" for text in ((look.failed,) if look.failed else ()) + look.problems)
         engines = ((look.key, look.engines),) if look.kind == ENGINE and look.engines else ()
-        yield TelemetrySeen(look.node, look.steady_seconds, look.devices, engines, words, source)
+        yield TelemetrySeen(look.node, look.monotonic_seconds, look.devices, engines, words, source)
 
-    def _joined(self, look: Look, snapshot: Snapshot) -> Iterable[Change]:
+    def _joined(self, look: ScrapeResult, snapshot: Snapshot) -> Iterable[Change]:
         self._refresh(snapshot)
         assert self.uuids is not None
         assert self.names is not None
@@ -227,7 +227,7 @@ class _Index:
                 engines.setdefault(node, {}).setdefault(key, []).append(engine)
         for node in sorted({*devices, *engines}):
             by_pod = tuple((key, tuple(readings)) for key, readings in engines.get(node, {}).items())
-            yield TelemetrySeen(node, look.steady_seconds, tuple(devices.get(node, ())), by_pod, (), SOURCE)
+            yield TelemetrySeen(node, look.monotonic_seconds, tuple(devices.get(node, ())), by_pod, (), SOURCE)
 
     @staticmethod
     def _by_target(reading: DeviceReading, hosts: Mapping[str, str], snapshot: Snapshot) -> str | None:

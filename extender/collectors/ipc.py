@@ -30,7 +30,7 @@ class Assignment(msgspec.Struct, frozen=True):
     selector: str = ""
 
 
-class Look(msgspec.Struct, frozen=True, omit_defaults=True):
+class ScrapeResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one target said, or one round of queries; on failure just why."""
 
     target: str
@@ -40,7 +40,7 @@ class Look(msgspec.Struct, frozen=True, omit_defaults=True):
     """The pod's key; empty for a Prometheus server."""
     node: str
     """Empty for a Prometheus server: what it says is joined by UUID."""
-    steady_seconds: float
+    monotonic_seconds: float
     took_seconds: float
     devices: tuple[DeviceReading, ...] = ()
     engines: tuple[EngineReading, ...] = ()

@@ -18,8 +18,8 @@ import httpx
 import msgspec
 
 from extender.collectors import prometheus
-from extender.collectors.ipc import HEAD_BYTES, Assignment, Look, frame, length
-from extender.collectors.scrape import look_at
+from extender.collectors.ipc import HEAD_BYTES, Assignment, ScrapeResult, frame, length
+from extender.collectors.scrape import scrape_target
 from extender.decision.state.isolation import described
 from extender.decision.state.scrape_targets import Target
 
@@ -50,16 +50,18 @@ class Collector:
 
     async def assign(self, said: Assignment) -> None:
         """Follow a new assignment; the loops of targets that stay go on undisturbed."""
-        bare = msgspec.structs.replace(said, targets=())
-        if self._client is None or bare != self._said:
+        without_telemetry = msgspec.structs.replace(said, targets=())
+        if self._client is None or without_telemetry != self._said:
             await self.close()
             limits = httpx.Limits(max_connections=said.concurrency, max_keepalive_connections=said.concurrency)
             self._client = httpx.AsyncClient(timeout=said.timeout_seconds, limits=limits, trust_env=False)
-            self._slots, self._said = asyncio.Semaphore(said.concurrency), bare
+            self._slots, self._said = asyncio.Semaphore(said.concurrency), without_telemetry
         if said.prometheus_url:
             self._keep({"prometheus": lambda: self._ask_server(said)})
         else:
-            self._keep({(target, bare): lambda target=target: self._follow(target, bare) for target in said.targets})
+            self._keep(
+                {(target, without_telemetry): lambda target=target: self._follow(target, without_telemetry) for target in said.targets}
+            )
 
     def _keep(self, wanted: dict[Any, Any]) -> None:
         for name in set(self._loops) - set(wanted):
@@ -89,7 +91,7 @@ class Collector:
             except Exception as error:  # whatever it is, it stays with this target, and does not end its looks for good
                 why = described(error)
                 sys.stderr.write(f"collector: {target.pod if target else 'prometheus'}: {why}\n")
-                self._say(_failed_look(target, f"internal: {why}"))
+                self._say(_failed_scrape(target, f"internal: {why}"))
             failures = 0 if time.monotonic() - started > _STEADY_SECONDS else failures + 1
             await asyncio.sleep(min(_MOST_PAUSE_SECONDS, self.first_pause_seconds * 2.0 ** min(failures, 10)))
 
@@ -99,7 +101,7 @@ class Collector:
         while True:
             started = time.monotonic()
             async with self._slots:
-                look = await look_at(self._client, target, said.timeout_seconds, said.max_body_bytes)
+                look = await scrape_target(self._client, target, said.timeout_seconds, said.max_body_bytes)
             self._say(look)
             await _rest(started, said.interval_seconds)
 
@@ -110,15 +112,15 @@ class Collector:
             self._say(await prometheus.ask(self._client, said))
             await _rest(started, said.interval_seconds)
 
-    def _say(self, look: Look) -> None:
+    def _say(self, look: ScrapeResult) -> None:
         self._write(frame(look))
 
 
-def _failed_look(target: Target | None, why: str) -> Look:
+def _failed_scrape(target: Target | None, why: str) -> ScrapeResult:
     now = time.monotonic()
     if target is None:
-        return Look("prometheus", prometheus.SOURCE, "", "", now, 0.0, failed=why)
-    return Look(target.pod, target.kind, target.key, target.node, now, 0.0, failed=why)
+        return ScrapeResult("prometheus", prometheus.SOURCE, "", "", now, 0.0, failed=why)
+    return ScrapeResult(target.pod, target.kind, target.key, target.node, now, 0.0, failed=why)
 
 
 def _phase(url: str) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from extender.collectors.ipc import Assignment, Look
+from extender.collectors.ipc import Assignment, ScrapeResult
 from extender.collectors.scrape import ScrapeError
 from extender.telemetry import dcgm, engines
 from extender.telemetry.exposition import Sample
@@ -83,12 +83,12 @@ def queries(selector: str) -> dict[str, str]:
     }
 
 
-async def ask(client: httpx.AsyncClient, said: Assignment) -> Look:
+async def ask(client: httpx.AsyncClient, said: Assignment) -> ScrapeResult:
     """One round: all devices and engines the server knows."""
     started = time.monotonic()
 
-    def look(**more: object) -> Look:
-        return Look(said.prometheus_url, SOURCE, "", "", started, time.monotonic() - started, **more)  # type: ignore[arg-type]
+    def look(**more: object) -> ScrapeResult:
+        return ScrapeResult(said.prometheus_url, SOURCE, "", "", started, time.monotonic() - started, **more)  # type: ignore[arg-type]
 
     try:
         headers = _authorization(said.bearer_token_file)

@@ -8,7 +8,7 @@ import time
 import httpx
 import msgspec
 
-from extender.collectors.ipc import Look
+from extender.collectors.ipc import ScrapeResult
 from extender.decision.state.scrape_targets import DCGM, Target
 from extender.telemetry import dcgm, engines
 from extender.telemetry.exposition import Exposition, parse, seen
@@ -52,7 +52,7 @@ async def fetch(client: httpx.AsyncClient, url: str, timeout_seconds: float, max
         raise ScrapeError(f"no answer: {type(error).__name__}") from None
 
 
-async def look_at(client: httpx.AsyncClient, target: Target, timeout_seconds: float, max_body_bytes: int) -> Look:
+async def scrape_target(client: httpx.AsyncClient, target: Target, timeout_seconds: float, max_body_bytes: int) -> ScrapeResult:
     """One look at a target."""
     started = time.monotonic()
     try:
@@ -69,11 +69,11 @@ async def look_at(client: httpx.AsyncClient, target: Target, timeout_seconds: fl
     return _look(target, started, found, engines=readings, failed=failed)
 
 
-def _look(target: Target, started: float, found: Exposition | None = None, **more: object) -> Look:
+def _look(target: Target, started: float, found: Exposition | None = None, **more: object) -> ScrapeResult:
     """When a look began is when its values are from, at the latest."""
     took = time.monotonic() - started
     problems = found.problems if found else ()
-    return Look(target.pod, target.kind, target.key, target.node, started, took, problems=problems, **more)  # type: ignore[arg-type]
+    return ScrapeResult(target.pod, target.kind, target.key, target.node, started, took, problems=problems, **more)  # type: ignore[arg-type]
 
 
 def aged(devices: tuple[DeviceReading, ...], now_seconds: float) -> tuple[DeviceReading, ...]:

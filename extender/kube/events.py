@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from extender.decision.report.placement_record import Record
+from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.state.allocations import BoundPod
 from extender.kube.api_requests import KubeObjects
@@ -59,7 +59,7 @@ class PodEvents:
         text = f"asked for {floor_gbps:g} GB/s all-reduce bandwidth, got GPUs {gpus} of {known.node}, which give {known.busbw_gbps:g}"
         self._submit(_About(known.namespace, known.name, known.key), "BandwidthBelowFloor", "Warning", text)
 
-    def placed(self, pod: BoundPod, record: Record) -> None:
+    def placed(self, pod: BoundPod, record: PlacementRecord) -> None:
         """What was decided for a pod, now that it is bound."""
         self._submit(_About(pod.namespace, pod.name, pod.key), "GpusPredicted", "Normal", record.as_sentence())
 

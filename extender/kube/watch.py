@@ -23,13 +23,13 @@ import kubernetes.client
 import msgspec
 import urllib3
 
-from extender.decision.state.reducer import Change, ClockTicked, Heard, Listed, SetAside, Silenced
+from extender.decision.state.reducer import Change, ClockTicked, Listed, SetAside, WatchLost, WatchRestored
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import credentials
 from extender.kube.decode import Seen, gone, seen_or_set_aside
 from extender.kube.resources import RESOURCES, Resource
 from extender.metrics import Metrics
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor
 from extender.settings import Kube
 
@@ -76,10 +76,15 @@ class KubeWatch:
     """Follows the API server in three daemon threads until `stop`."""
 
     def __init__(
-        self, client: kubernetes.client.ApiClient, live: LiveCluster, settings: Kube, metrics: Metrics, supervisor: Supervisor | None = None
+        self,
+        client: kubernetes.client.ApiClient,
+        store: ClusterStore,
+        settings: Kube,
+        metrics: Metrics,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._supervisor = supervisor or Supervisor(metrics)
-        self._client, self._live, self._settings, self._metrics = client, live, settings, metrics
+        self._client, self._store, self._settings, self._metrics = client, store, settings, metrics
         self._stop = threading.Event()
         self._silent: set[str] = set()
         """Kinds that the state takes for unheard of; each thread speaks of its own kind alone."""
@@ -93,7 +98,7 @@ class KubeWatch:
     def _tick(self) -> None:
         """Let the state know that time passes, for what grows stale."""
         while not self._stop.is_set():
-            self._live.apply((ClockTicked(time.time(), time.monotonic()),))
+            self._store.apply((ClockTicked(time.time(), time.monotonic()),))
             self._stop.wait(_TICK_SECONDS)
 
     def stop(self) -> None:
@@ -118,7 +123,7 @@ class KubeWatch:
                 self._failed(resource, "gone")
             except _RefusedError as refusal:
                 if refusal.status == 404 and resource.optional:
-                    self._live.apply((Listed(resource.listed_as, ()),))
+                    self._store.apply((Listed(resource.listed_as, ()),))
                     self._hears(resource)
                     version, failures = None, 0
                     self._stop.wait(_ABSENT_RETRY_SECONDS)
@@ -139,13 +144,13 @@ class KubeWatch:
         """The API server answers for this kind."""
         if resource.listed_as in self._silent:
             self._silent.discard(resource.listed_as)
-            self._live.apply((Heard(resource.listed_as),))
+            self._store.apply((WatchRestored(resource.listed_as),))
 
     def _hears_nothing(self, resource: Resource) -> None:
         """From now on the state of this kind may be getting old."""
         if resource.listed_as not in self._silent:
             self._silent.add(resource.listed_as)
-            self._live.apply((Silenced(resource.listed_as, time.monotonic()),))
+            self._store.apply((WatchLost(resource.listed_as, time.monotonic()),))
 
     def _backoff(self, failures: int) -> float:
         longest = min(self._settings.max_backoff_seconds, 0.05 * 2 ** min(failures, 10))
@@ -162,7 +167,7 @@ class KubeWatch:
                 break
             query["continue"] = page.metadata.continue_
         version = page.metadata.resource_version
-        self._live.apply((Listed(resource.listed_as, tuple(found), int(version) if version.isdigit() else None),))
+        self._store.apply((Listed(resource.listed_as, tuple(found), int(version) if version.isdigit() else None),))
         return version
 
     def _body(self, resource: Resource, query: dict[str, str]) -> bytes:
@@ -221,7 +226,7 @@ class KubeWatch:
                 version = _resource_version(event.object) or version
         finally:
             if changes:
-                self._live.apply(changes)
+                self._store.apply(changes)
         return version
 
     def _event(self, resource: Resource, line: bytes) -> _Event:
@@ -255,9 +260,14 @@ class KubeWatch:
         try:
             headers |= credentials(self._client.configuration)
             response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
-                "GET", self._client.configuration.host + resource.path, fields=query, headers=headers,
-                preload_content=False, timeout=timeout, retries=False,
-            )  # fmt: skip
+                "GET",
+                self._client.configuration.host + resource.path,
+                fields=query,
+                headers=headers,
+                preload_content=False,
+                timeout=timeout,
+                retries=False,
+            )
         except (urllib3.exceptions.HTTPError, OSError, ClusterSourceError) as error:
             raise _RefusedError(0, f"no answer from the API server: {error}") from error
         if response.status == 200:

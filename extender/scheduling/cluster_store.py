@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import ParamSpec
 
-from extender.decision.cycle.assumed_pods import NO_HOLDS, Hold, Holds, undone
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, AssumedPods, undone
 from extender.decision.state.reducer import Change, fold_all
 from extender.decision.state.snapshot import NODE_DEFAULTS, NodeDefaults, NodeState, Snapshot
 from topology.placement import PlacementTable
@@ -27,7 +27,7 @@ Note = Callable[[str, str, str, BaseException | str], None]
 """(kind, stage, name, error) of something that was set aside; see `set_aside.SetAsideLog`."""
 
 
-class LiveCluster:
+class ClusterStore:
     """Holds the snapshot. Sources call `apply` from any thread; the web layer reads `snapshot`."""
 
     def __init__(
@@ -39,7 +39,7 @@ class LiveCluster:
         self._warm_tables = warm_tables
         self._warmed: weakref.WeakSet[PlacementTable] = weakref.WeakSet()
         self._snapshot = Snapshot()
-        self._holds, self._holds_lock = NO_HOLDS, threading.Lock()
+        self._assumed_pods, self._assumed_pods_lock = NO_ASSUMED_PODS, threading.Lock()
         self.answering = False
         """Whether a verb is being answered right now: who can wait a moment with his changes should."""
         self.observe: Observe | None = None
@@ -53,27 +53,27 @@ class LiveCluster:
         return self._snapshot
 
     @property
-    def holds(self) -> Holds:
+    def assumed_pods(self) -> AssumedPods:
         """What has been decided and may not be visible yet; it never changes under its reader."""
-        return self._holds
+        return self._assumed_pods
 
     @property
-    def moment(self) -> tuple[Snapshot, Holds]:
+    def moment(self) -> tuple[Snapshot, AssumedPods]:
         """Both, read so that no pod falls between them: a hold ends only after the snapshot that makes it needless is out."""
-        holds = self._holds
-        return self._snapshot, holds
+        assumed_pods = self._assumed_pods
+        return self._snapshot, assumed_pods
 
-    def hold(self, hold: Hold) -> None:
+    def assume(self, assumed_pod: AssumedPod) -> None:
         """Place a hold. Waits for no writer of the snapshot."""
-        with self._holds_lock:
-            self._holds = self._holds.placed(hold)
+        with self._assumed_pods_lock:
+            self._assumed_pods = self._assumed_pods.placed(assumed_pod)
 
     def release(self, *keys: str) -> None:
         """End holds, where there are any."""
-        if not self._holds.by_pod:
+        if not self._assumed_pods.by_pod:
             return
-        with self._holds_lock:
-            self._holds = self._holds.released(keys)
+        with self._assumed_pods_lock:
+            self._assumed_pods = self._assumed_pods.released(keys)
 
     def apply(self, changes: Iterable[Change]) -> Snapshot:
         """Fold changes and publish. New machine shapes are computed first, so that no filter call has to.
@@ -90,7 +90,7 @@ class LiveCluster:
                 if self._prepare is not None:
                     self._guard("prepare", self._prepare, changed, snapshot)
                 before, self._snapshot = self._snapshot, snapshot
-                self._guard("holds", self._settle_holds, before, snapshot)
+                self._guard("assumed pods", self._settle_assumed_pods, before, snapshot)
                 if self.observe is not None:
                     self._guard("observe", self.observe, before, snapshot)
                 self._note_set_aside(before, snapshot)
@@ -115,10 +115,10 @@ class LiveCluster:
             if before.set_aside.get(key) != entry:
                 self._noted(entry.kind, entry.stage, entry.name, entry.why)
 
-    def _settle_holds(self, before: Snapshot, after: Snapshot) -> None:
+    def _settle_assumed_pods(self, before: Snapshot, after: Snapshot) -> None:
         """The new snapshot is published already: whoever reads both never misses a pod, and never counts one twice."""
-        if self._holds.by_pod:
-            self.release(*self._holds.ended(after, time.monotonic()), *undone(self._holds, before, after))
+        if self._assumed_pods.by_pod:
+            self.release(*self._assumed_pods.ended(after, time.monotonic()), *undone(self._assumed_pods, before, after))
 
     def _warm(self, snapshot: Snapshot) -> None:
         """Compute the tables of the nodes that changed. One that raises is not tried again: its nodes are refused when asked about."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from extender.decision.evaluate.scorers import Ranks
 from extender.decision.evaluate.verdict import Evidence, Verdict
-from extender.decision.report.placement_record import Record
+from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand
@@ -70,7 +70,7 @@ class DecisionLog:
         self._kept: deque[tuple[int, Decision]] = deque()
         self._kept_bytes = 0
         self._outcomes: OrderedDict[str, Outcome] = OrderedDict()
-        self._records: OrderedDict[str, Record] = OrderedDict()
+        self._records: OrderedDict[str, PlacementRecord] = OrderedDict()
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Remember what came of a prediction; the last `_MOST_OUTCOMES` are kept."""
@@ -79,7 +79,7 @@ class DecisionLog:
             while len(self._outcomes) > _MOST_OUTCOMES:
                 self._outcomes.popitem(last=False)
 
-    def add_record(self, uid: str, record: Record) -> None:
+    def add_record(self, uid: str, record: PlacementRecord) -> None:
         """Remember what a pod was decided for; the last `_MOST_RECORDS` are kept."""
         with self._lock:
             self._records.pop(uid, None)
@@ -87,7 +87,7 @@ class DecisionLog:
             if len(self._records) > _MOST_RECORDS:
                 self._records.popitem(last=False)
 
-    def record(self, uid: str) -> Record | None:
+    def record(self, uid: str) -> PlacementRecord | None:
         """What a pod was decided for last."""
         with self._lock:
             return self._records.get(uid)

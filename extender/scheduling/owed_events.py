@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from extender.decision.cycle.scheduling_cycle import World, demand_in
-from extender.decision.report.placement_record import Record, record_of
+from extender.decision.cycle.scheduling_cycle import EvaluationContext, demand_in
+from extender.decision.report.placement_record import PlacementRecord, placement_record_of
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.reasons import Rejection
 from extender.decision.state.allocations import BoundPod
 from extender.decision.state.node_state import without_pods
 from extender.decision.state.snapshot import Snapshot
 from extender.scheduling.decision_log import DecisionLog
-from extender.scheduling.ports import Reports
+from extender.scheduling.ports import ClusterWriter
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.settings import Settings
 
@@ -54,15 +54,15 @@ class OwedEvents:
     def __init__(
         self,
         log: DecisionLog,
-        world: World,
+        context: EvaluationContext,
         settings: Settings,
-        reports: Reports,
+        writer: ClusterWriter,
         set_aside: SetAsideLog,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """`clock` gives monotonic seconds, `wall_clock` Unix time."""
-        self._log, self._world, self._settings, self._reports = log, world, settings, reports
+        self._log, self._context, self._settings, self._writer = log, context, settings, writer
         self._set_aside = set_aside
         self._clock, self._wall_clock = clock, wall_clock
         self._owed: OrderedDict[tuple[str, Reason], _Owed] = OrderedDict()
@@ -72,17 +72,17 @@ class OwedEvents:
 
     def floor_missed(self, known: Known, floor_gbps: float, before: Snapshot, after: Snapshot) -> None:
         """A pod is known to have got less bandwidth than it demands. When the cluster is first listed only young pods are news."""
-        bound, report = after.pods.get(known.key), self._reports.floor_missed
+        bound, report = after.pods.get(known.key), self._writer.floor_missed
         if bound is None or report is None or not (before.synced or self._is_young(bound)):
             return
         self._owe(known.key, "floor missed", lambda: report(known, floor_gbps))
 
     def observe(self, before: Snapshot, after: Snapshot) -> None:
         """Note the pods that have just been bound, and post what is owed if this replica leads."""
-        if self._reports.placed is not None:
+        if self._writer.placed is not None:
             if before.pods is not after.pods:
                 self._note_seen_waiting(before, after)
-            if after.synced and (not before.synced or "pods" in before.silent):
+            if after.synced and (not before.synced or "pods" in before.watch_lost_at):
                 self._note_seen_bound(before, after)
         if self._owed:
             self._post(after)
@@ -101,7 +101,7 @@ class OwedEvents:
             view, demand = before.views.get(bound.node), demand_in(before, waited, self._settings.resource)
             if view is None or isinstance(demand, Rejection):
                 return
-            record = record_of(key, bound.node, self._world.judge.judge(demand, view.state).evidence)
+            record = placement_record_of(key, bound.node, self._context.evaluator.evaluate(demand, view.state).evidence)
         self._owe(key, "placed", self._placed(bound, record))
 
     def _note_seen_bound(self, before: Snapshot, after: Snapshot) -> None:
@@ -115,7 +115,7 @@ class OwedEvents:
         oldest = self._clock() - OWED_SECONDS
         while self._owed and next(iter(self._owed.values())).since_seconds < oldest:
             self._owed.popitem(last=False)
-        if self._reports.is_leading:
+        if self._writer.is_leading:
             for key, reason in [*self._due()]:
                 self._set_aside.guard("pods", "observe", key, self._post_one, self._owed.pop((key, reason)), after.pods.get(key))
 
@@ -137,15 +137,15 @@ class OwedEvents:
         view = snapshot.views.get(bound.node)
         if view is None:
             return None
-        later = frozenset(pod.key for pod in view.pods if pod.turn >= bound.turn)
-        state = without_pods(snapshot, bound.node, later, self._world.resource, self._world.defaults)
+        later = frozenset(pod.key for pod in view.pods if pod.admission_order >= bound.admission_order)
+        state = without_pods(snapshot, bound.node, later, self._context.resource, self._context.defaults)
         if state is None:
             return None
-        evidence = self._world.judge.judge(bound.demand, state).evidence
-        return self._placed(bound, replace(record_of(bound.key, bound.node, evidence), is_reconstructed=True))
+        evidence = self._context.evaluator.evaluate(bound.demand, state).evidence
+        return self._placed(bound, replace(placement_record_of(bound.key, bound.node, evidence), is_reconstructed=True))
 
-    def _placed(self, bound: BoundPod, record: Record) -> Callable[[], None]:
-        report = self._reports.placed
+    def _placed(self, bound: BoundPod, record: PlacementRecord) -> Callable[[], None]:
+        report = self._writer.placed
         assert report is not None
         return lambda: report(bound, record)
 

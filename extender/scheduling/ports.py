@@ -6,23 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from extender.decision.report.placement_record import Record
+from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.state.allocations import BoundPod
 
 FloorMissed = Callable[[Known, float], None]
-Wake = Callable[[str, str, str], bool]
+RequeuePod = Callable[[str, str, str], bool]
 
 
 @dataclass(slots=True)
-class Reports:
+class ClusterWriter:
     """`floor_missed` and `placed` are called under the state's lock: return at once."""
 
     floor_missed: FloorMissed | None = None
-    placed: Callable[[BoundPod, Record], None] | None = None
+    placed: Callable[[BoundPod, PlacementRecord], None] | None = None
     """A pod is bound that carries no record of its decision."""
-    wake: Wake | None = None
+    requeue: RequeuePod | None = None
     """(namespace, name, uid) of a pending pod to be tried again; whether that was done. May take its time."""
     bind: Callable[[str, str, str, str, dict[str, str]], str] | None = None
     """(namespace, name, uid, node, annotations) -> the empty string once the pod is bound there, else why not. May take its time."""

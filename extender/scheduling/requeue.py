@@ -18,15 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extender.decision.cycle.scheduling_cycle import demand_in
-from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.snapshot import Snapshot
 from extender.metrics import Metrics
-from extender.scheduling.cluster_store import LiveCluster
-from extender.scheduling.ports import Reports
+from extender.scheduling.cluster_store import ClusterStore
+from extender.scheduling.ports import ClusterWriter
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.scheduling.supervision import Supervisor
-from extender.settings import Waking
+from extender.settings import RequeueSettings
 
 MOST_NAMES = 64
 """Of a pod that was refused on more nodes, the names are not kept: five thousand pods times five thousand names are gigabytes."""
@@ -51,22 +51,29 @@ class Waiting:
     """That were asked about and refused; None: many, or not known: any may help."""
     rejected_seconds: float = float("-inf")
     """When this replica refused it last (monotonic)."""
-    woken_seconds: float | None = None
-    wakes: int = 0
+    requeued_seconds: float | None = None
+    requeues: int = 0
     """Times it was woken and rejected again: each doubles the pause."""
     failures: int = 0
 
 
-class Waker:
+class Requeuer:
     """Remembers rejected pods, and has those woken that a change of state helps. Nothing here is on a verb's path but `rejected`."""
 
     def __init__(
-        self, live: LiveCluster, judge: Judge, settings: Waking, metrics: Metrics, reports: Reports, resource: str = "nvidia.com/gpu",
-        supervisor: Supervisor | None = None, set_aside: SetAsideLog | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        store: ClusterStore,
+        evaluator: Evaluator,
+        settings: RequeueSettings,
+        metrics: Metrics,
+        writer: ClusterWriter,
+        resource: str = "nvidia.com/gpu",
+        supervisor: Supervisor | None = None,
+        set_aside: SetAsideLog | None = None,
+    ) -> None:
         self._supervisor, self._aside = supervisor or Supervisor(metrics), set_aside or SetAsideLog(metrics)
         self._resource = resource
-        self._live, self._judge, self._settings, self._metrics, self._reports = live, judge, settings, metrics, reports
+        self._store, self._evaluator, self._settings, self._metrics, self._writer = store, evaluator, settings, metrics, writer
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, Waiting] = OrderedDict()
         self._cured: queue.SimpleQueue[_Moved] = queue.SimpleQueue()
@@ -85,7 +92,7 @@ class Waker:
 
     def rejected(self, namespace: str, name: str, uid: str, demand: Demand, nodes: Sequence[str]) -> None:
         """A filter call left the pod without a node."""
-        if not self._settings.enabled or self._reports.wake is None or not uid:
+        if not self._settings.enabled or self._writer.requeue is None or not uid:
             return
         named = frozenset(nodes) if len(nodes) <= MOST_NAMES else None
         with self._lock:
@@ -95,7 +102,7 @@ class Waker:
                 known.nodes, known.rejected_seconds = named, now
                 self._waiting.move_to_end(uid)
                 return
-            past = (known.woken_seconds, known.wakes) if known else (None, 0)
+            past = (known.requeued_seconds, known.requeues) if known else (None, 0)
             self._waiting.pop(uid, None)
             self._add(Waiting(namespace, name, uid, demand, named, now, *past))
 
@@ -106,7 +113,7 @@ class Waker:
         while len(self._waiting) > self._settings.max_pods:
             self._waiting.popitem(last=False)
         if self._thread is None:
-            self._thread = self._supervisor.start("waking", self._run)
+            self._thread = self._supervisor.start("requeue", self._run)
 
     def accepted(self, uid: str) -> None:
         """A filter call found the pod a node."""
@@ -126,7 +133,7 @@ class Waker:
 
     def observe(self, before: Snapshot, after: Snapshot) -> None:
         """State has moved. Under the state's lock: only notes who waits, and what may have cured something."""
-        if before.pending is not after.pending and self._settings.enabled and self._reports.wake is not None:
+        if before.pending is not after.pending and self._settings.enabled and self._writer.requeue is not None:
             self._note_pending(before, after)
         if not self._waiting:
             return
@@ -156,16 +163,16 @@ class Waker:
                     self._note_cured(self._cured.get_nowait())
             except queue.Empty:
                 pass
-            if self._led and self._wake_next():
+            if self._led and self._requeue_next():
                 time.sleep(pause)
 
     def _lead(self) -> None:
         """Who begins to lead cannot know what the one before him still meant to wake."""
-        leads = self._reports.is_leading
+        leads = self._writer.is_leading
         if leads and not self._led:
             with self._lock:
                 waiting = list(self._waiting.values())
-            fitting = [pod.uid for pod in waiting if self._fits(pod)] if self._reports.leading is not None else []
+            fitting = [pod.uid for pod in waiting if self._fits(pod)] if self._writer.leading is not None else []
             with self._lock:
                 self._due |= dict.fromkeys(fitting)
         elif not leads:
@@ -202,7 +209,7 @@ class Waker:
     def _demand(self, pod: Waiting) -> Demand | None:
         """What a pod asks for; None where that makes no sense, or the pod is not there any more."""
         if pod.demand is None:
-            snapshot = self._live.snapshot
+            snapshot = self._store.snapshot
             pending = snapshot.pending.get(pod.uid)
             try:
                 found = demand_in(snapshot, pending.pod, self._resource) if pending else None
@@ -216,25 +223,25 @@ class Waker:
         old, new = before.views.get(name), after.views.get(name)
         if old is None or new is None or old.state is new.state:
             return False
-        return not self._judge.judge(demand, old.state).feasible and self._judge.judge(demand, new.state).feasible
+        return not self._evaluator.evaluate(demand, old.state).feasible and self._evaluator.evaluate(demand, new.state).feasible
 
-    def _wake_next(self) -> bool:
+    def _requeue_next(self) -> bool:
         """Wake the pod that is due longest and still would fit; whether one was tried."""
         now = time.monotonic()
         with self._lock:
             due = [self._waiting[uid] for uid in self._due if uid in self._waiting]
         for pod in due:
-            pause = self._settings.pod_pause_seconds * 2.0 ** min(pod.wakes - 1, _MOST_DOUBLINGS)
-            if pod.woken_seconds is not None and now - pod.woken_seconds < pause:
+            pause = self._settings.pod_pause_seconds * 2.0 ** min(pod.requeues - 1, _MOST_DOUBLINGS)
+            if pod.requeued_seconds is not None and now - pod.requeued_seconds < pause:
                 continue
             with self._lock:
                 self._due.pop(pod.uid, None)
-            if pod.uid in self._live.snapshot.pods:
+            if pod.uid in self._store.snapshot.pods:
                 self.forget(pod.uid)
                 continue
             if not self._fits(pod):
                 continue
-            self._aside.guard("pods", "requeue", pod.uid, self._wake, pod, now)
+            self._aside.guard("pods", "requeue", pod.uid, self._requeue_pod, pod, now)
             return True
         return False
 
@@ -247,15 +254,15 @@ class Waker:
             return False
 
     def _would_fit(self, pod: Waiting) -> bool:
-        demand, views = self._demand(pod), self._live.snapshot.views
+        demand, views = self._demand(pod), self._store.snapshot.views
         names = views if pod.nodes is None else [name for name in pod.nodes if name in views]
-        return demand is not None and any(self._judge.judge(demand, views[name].state).feasible for name in names)
+        return demand is not None and any(self._evaluator.evaluate(demand, views[name].state).feasible for name in names)
 
-    def _wake(self, pod: Waiting, now: float) -> None:
-        pod.woken_seconds, pod.wakes = now, pod.wakes + 1
-        wake = self._reports.wake
-        done = wake is not None and wake(pod.namespace, pod.name, pod.uid)
-        self._metrics.woken.labels("ok" if done else "failed").inc()
+    def _requeue_pod(self, pod: Waiting, now: float) -> None:
+        pod.requeued_seconds, pod.requeues = now, pod.requeues + 1
+        requeue = self._writer.requeue
+        done = requeue is not None and requeue(pod.namespace, pod.name, pod.uid)
+        self._metrics.requeued.labels("ok" if done else "failed").inc()
         if not done and pod.failures < _MOST_FAILURES:
             pod.failures += 1
             with self._lock:

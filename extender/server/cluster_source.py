@@ -17,7 +17,7 @@ from extender.kube.api_requests import KubeObjects
 from extender.kube.events import PodEvents
 from extender.kube.lease import KubeLease
 from extender.kube.pod_binding import PodBinding
-from extender.kube.requeue_annotation import PodWaking
+from extender.kube.requeue_annotation import RequeueAnnotation
 from extender.kube.watch import KubeWatch
 from extender.server.service import Service
 from extender.sources.dump import STANDARD_INPUT, read_dump
@@ -44,15 +44,15 @@ class Source:
 
 def _wire(service: Service, client: Client) -> KubeLease | None:
     """What the service may write to the API server: events, one annotation on pending pods, bindings; the first two under a Lease."""
-    reports, settings = service.reports, service.settings
+    writer, settings = service.writer, service.settings
     events, binding = PodEvents(KubeObjects(client)), PodBinding(KubeObjects(client, settings.binding.timeout_seconds))
-    reports.floor_missed, reports.placed = events.floor_missed, events.placed
-    reports.wake = PodWaking(KubeObjects(client)).wake
-    reports.bind, reports.pod = binding.bind, binding.pod
+    writer.floor_missed, writer.placed = events.floor_missed, events.placed
+    writer.requeue = RequeueAnnotation(KubeObjects(client)).requeue
+    writer.bind, writer.pod = binding.bind, binding.pod
     if not settings.lease.enabled:
         return None
     lease = KubeLease(KubeObjects(client, settings.lease.duration_seconds / 3), settings.lease, supervisor=service.supervisor)
-    reports.leading = lease.is_leading
+    writer.leading = lease.is_leading
     return lease
 
 
@@ -60,23 +60,23 @@ def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> So
     """Start feeding the service. Raises ClusterSourceError; for `kube` only for a missing configuration."""
     if cluster == "kube":
         client = api_client(kubeconfig)
-        service.reports.cluster = cluster_name(client, kubeconfig)
+        service.writer.cluster = cluster_name(client, kubeconfig)
         lease = _wire(service, client)
-        watch = KubeWatch(client, service.live, service.settings.kube, service.metrics, service.supervisor)
+        watch = KubeWatch(client, service.store, service.settings.kube, service.metrics, service.supervisor)
         watch.start()
         if lease is not None:
             lease.start()
         return Source(watch, measured(service, "dcgm-exporter"), lease)
     if cluster == "simulated":
-        service.reports.cluster = "the simulated cluster"
+        service.writer.cluster = "the simulated cluster"
         for listing in simulated(service.settings.resource).listing():
-            service.live.apply((listing,))
+            service.store.apply((listing,))
         return Source(None, measured(service, "off"))
     path = Path(cluster)
     if cluster != STANDARD_INPUT and not path.exists():
         raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file; make one with: fabricwise dump FILE")
-    service.reports.cluster = "the dump on standard input" if cluster == STANDARD_INPUT else f"the dump {path}"
-    service.live.apply(read_dump(path).listed)
+    service.writer.cluster = "the dump on standard input" if cluster == STANDARD_INPUT else f"the dump {path}"
+    service.store.apply(read_dump(path).listed)
     return Source(None, measured(service, "off"))
 
 
@@ -88,7 +88,7 @@ def measured(service: Service, usual: str) -> TelemetryFeed | None:
         return None
     if source == "prometheus" and not said.prometheus.url:
         raise SettingsError("settings: telemetry.source is prometheus but telemetry.prometheus.url is empty")
-    feed = TelemetryFeed(service.live, msgspec.structs.replace(said, source=source), service.metrics, service.supervisor)
-    service.reports.telemetry = feed.status
+    feed = TelemetryFeed(service.store, msgspec.structs.replace(said, source=source), service.metrics, service.supervisor)
+    service.writer.telemetry = feed.status
     feed.start()
     return feed

@@ -12,29 +12,25 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from extender.decision.cycle.scheduling_cycle import World
-from extender.decision.evaluate.evaluator import Judge
+from extender.decision.cycle.scheduling_cycle import EvaluationContext
+from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.report.prediction_outcomes import Known, became_known, compare
-from extender.decision.report.serializers import ranker, rules, tuning
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.scrape_targets import NO_TARGETS, TargetRules, selector
-from extender.decision.state.snapshot import NodeDefaults, NodeState, Snapshot
-from extender.errors import SettingsError
+from extender.decision.state.snapshot import NodeState, Snapshot
 from extender.metrics import Metrics
 from extender.scheduling.binder import Binder
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.decision_log import DecisionLog
 from extender.scheduling.owed_events import OwedEvents
-from extender.scheduling.ports import Reports
-from extender.scheduling.requeue import Waker
+from extender.scheduling.ports import ClusterWriter
+from extender.scheduling.requeue import Requeuer
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.scheduling.supervision import Supervisor
+from extender.server.from_settings import node_defaults, policy, ranker
 from extender.server.tls import ServerTls
 from extender.settings import Settings, Tls
 from extender.web.debug_api import DebugApi
 from extender.web.scheduler_api import SchedulerApi
-from topology.devices.numa_alignment import TopologyManager
-from topology.devices.prediction import DevicePlugin, Kubelet
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,43 +38,15 @@ class Service:
     """One extender: its state and its HTTP application."""
 
     settings: Settings
-    live: LiveCluster
+    store: ClusterStore
     metrics: Metrics
     app: FastAPI
-    reports: Reports
-    waker: Waker
+    writer: ClusterWriter
+    requeuer: Requeuer
     health: FastAPI
     """Health and metrics alone."""
     supervisor: Supervisor
     """Runs the loops; says which of them stay down."""
-
-
-def node_defaults(settings: Settings) -> NodeDefaults:
-    """What the settings take for granted of nodes."""
-    nodes = settings.nodes
-    return NodeDefaults(
-        Kubelet(TopologyManager(nodes.topology_manager), DevicePlugin(nodes.device_plugin)),
-        nodes.assume_from_product,
-        nodes.max_status_age_seconds,
-        tuning(settings),
-        target_rules(settings),
-    )
-
-
-def target_rules(settings: Settings) -> TargetRules:
-    """What is scraped, out of the settings. Raises SettingsError naming a selector that is none."""
-    said = settings.telemetry
-    if said.source == "off":
-        return NO_TARGETS
-    try:
-        dcgm = tuple(selector(text) for text in said.dcgm.selectors)
-        engines = tuple(selector(text) for text in said.engines.selectors)
-    except ValueError as error:
-        raise SettingsError(
-            f"settings: telemetry.dcgm.selectors or telemetry.engines.selectors: {error}; config/extender.yaml is an example"
-        ) from error
-    own = said.engines
-    return TargetRules(dcgm, said.dcgm.port, said.dcgm.path, own.enabled, engines if own.enabled else (), own.port, own.path)
 
 
 def observe_outcomes(
@@ -115,7 +83,7 @@ def _observe_outcome(log: DecisionLog, metrics: Metrics, owed: OwedEvents, befor
 
 
 def build_service(
-    settings: Settings, live: LiveCluster | None = None, metrics: Metrics | None = None, scheduler_api: type[SchedulerApi] = SchedulerApi
+    settings: Settings, store: ClusterStore | None = None, metrics: Metrics | None = None, scheduler_api: type[SchedulerApi] = SchedulerApi
 ) -> Service:
     """An extender over a live cluster (an empty one unless given), not yet serving."""
     metrics = metrics or Metrics()
@@ -125,34 +93,34 @@ def build_service(
     def failed(demand: Demand, state: NodeState, error: Exception) -> None:
         set_aside.note("nodes", "evaluate", f"{state.allocatable} x {state.product or 'GPU'}, {demand.total} requested", error)
 
-    judge, by_weight = Judge(rules(settings), threading.RLock(), failed), ranker(settings.scoring, threading.Lock())
-    world = World(judge, settings.resource, node_defaults(settings))
-    live = live or LiveCluster(settings.resource, prepare=judge.prepare, defaults=world.defaults)
-    reports = Reports()
-    waker = Waker(live, judge, settings.waking, metrics, reports, settings.resource, supervisor, set_aside)
+    evaluator, by_weight = Evaluator(policy(settings), threading.RLock(), failed), ranker(settings.scoring, threading.Lock())
+    context = EvaluationContext(evaluator, settings.resource, node_defaults(settings))
+    store = store or ClusterStore(settings.resource, prepare=evaluator.prepare, defaults=context.defaults)
+    writer = ClusterWriter()
+    requeuer = Requeuer(store, evaluator, settings.requeue, metrics, writer, settings.resource, supervisor, set_aside)
 
-    owed = OwedEvents(log, world, settings, reports, set_aside)
+    owed = OwedEvents(log, context, settings, writer, set_aside)
 
     def observe(before: Snapshot, after: Snapshot) -> None:
         set_aside.guard("snapshot", "observe outcomes", "*", observe_outcomes, log, metrics, owed, before, after, set_aside)
         set_aside.guard("snapshot", "observe placements", "*", owed.observe, before, after)
-        set_aside.guard("snapshot", "observe waiting pods", "*", waker.observe, before, after)
+        set_aside.guard("snapshot", "observe waiting pods", "*", requeuer.observe, before, after)
 
-    live.note = set_aside.note
-    live.observe = observe
+    store.note = set_aside.note
+    store.observe = observe
     app = FastAPIOffline(
         title="Fabricwise",
         description="GPU-aware scheduler extender: places pods by link bandwidth and says why.",
         redoc_url=None,
         swagger_ui_parameters={"validatorUrl": None},  # else the page asks swagger.io about the document
     )
-    binder = Binder(live, world, settings, log, reports)
-    app.include_router(scheduler_api(live, world, by_weight, settings, metrics, log, waker, binder).router())
-    debug = DebugApi(live, judge, by_weight, settings, metrics, log, reports, supervisor)
+    binder = Binder(store, context, settings, log, writer)
+    app.include_router(scheduler_api(store, context, by_weight, settings, metrics, log, requeuer, binder).router())
+    debug = DebugApi(store, evaluator, by_weight, settings, metrics, log, writer, supervisor)
     app.include_router(debug.router())
     health = FastAPI(title="Fabricwise health", openapi_url=None)
     health.include_router(debug.health_router())
-    return Service(settings, live, metrics, app, reports, waker, health, supervisor)
+    return Service(settings, store, metrics, app, writer, requeuer, health, supervisor)
 
 
 def serve_health(service: Service, host: str) -> None:
@@ -196,7 +164,7 @@ def settle_process(service: Service) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
 
     def settle() -> None:
-        while not service.live.snapshot.synced:
+        while not service.store.snapshot.synced:
             time.sleep(0.1)
         gc.collect()
         gc.freeze()

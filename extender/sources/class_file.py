@@ -11,7 +11,7 @@ from extender.decision.state.reducer import ClassesSeen
 from extender.errors import SettingsError
 from extender.loading import DocumentError, load_documents
 from extender.metrics import Metrics
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor
 
 log = logging.getLogger("fabricwise.classes")
@@ -37,13 +37,13 @@ def load_classes(path: Path) -> dict[str, WorkloadClass]:
 class ClassFile:
     """Follows a file until `stop`."""
 
-    def __init__(self, path: Path, live: LiveCluster, supervisor: Supervisor | None = None) -> None:
+    def __init__(self, path: Path, store: ClusterStore, supervisor: Supervisor | None = None) -> None:
         """Reads it once. Raises SettingsError: to start with a mistake would be to start without rules."""
         self._supervisor = supervisor or Supervisor(Metrics())
-        self._path, self._live = path, live
+        self._path, self._store = path, store
         self._stop = threading.Event()
         self._text = self._read()
-        live.apply((ClassesSeen(load_classes(path)),))
+        store.apply((ClassesSeen(load_classes(path)),))
 
     def start(self) -> None:
         """Begin to follow; returns at once."""
@@ -70,6 +70,6 @@ class ClassFile:
                 log.error("%s; the classes read before stay in force", error)
                 self._text = text
                 continue
-            self._live.apply((ClassesSeen(classes),))
+            self._store.apply((ClassesSeen(classes),))
             self._text = text  # last: what raises before this is tried again
             log.info("workload classes read anew: %s", ", ".join(sorted(classes)))

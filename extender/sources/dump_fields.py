@@ -84,20 +84,36 @@ FIELDS: dict[str, Keep] = {
             volumes=_named("name", "persistentVolumeClaim"),
             **dict.fromkeys(
                 (
-                    "nodeName", "schedulerName", "priority", "priorityClassName", "preemptionPolicy", "nodeSelector", "affinity",
-                    "tolerations", "topologySpreadConstraints", "schedulingGates", "overhead", "resources", "resourceClaims", "hostNetwork",
+                    "nodeName",
+                    "schedulerName",
+                    "priority",
+                    "priorityClassName",
+                    "preemptionPolicy",
+                    "nodeSelector",
+                    "affinity",
+                    "tolerations",
+                    "topologySpreadConstraints",
+                    "schedulingGates",
+                    "overhead",
+                    "resources",
+                    "resourceClaims",
+                    "hostNetwork",
                     "runtimeClassName",
                 ),
                 _whole,
             ),
         ),
         status=_fields(
-            phase=_whole, nominatedNodeName=_whole, podIP=_whole, conditions=_POD_CONDITION,
-            containerStatuses=_CONTAINER_STATUS, initContainerStatuses=_CONTAINER_STATUS,
+            phase=_whole,
+            nominatedNodeName=_whole,
+            podIP=_whole,
+            conditions=_POD_CONDITION,
+            containerStatuses=_CONTAINER_STATUS,
+            initContainerStatuses=_CONTAINER_STATUS,
         ),
     ),
     "GpuTopology": _fields(metadata=_named(*_META), spec=_whole, status=_whole),
-}  # fmt: skip
+}
 """Kind -> what is kept of it."""
 
 

@@ -15,7 +15,7 @@ from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.reducer import Listed, TelemetrySeen, TopologySeen
 from extender.errors import ClusterSourceError
 from extender.kube.decode import seen
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.telemetry import xids
 from extender.telemetry.readings import DeviceReading
 from topology.devices.prediction import Steps
@@ -104,7 +104,7 @@ class SimulatedCluster:
         held = sum(1 << p for p, gpu in enumerate(self.machines[node].gpus) if self._strays.get((node, gpu.index)))
         return self.free(node) & ~held & ~self.faulty(node)
 
-    def bind(self, manifest: dict[str, Any], node: str, live: LiveCluster | None = None) -> tuple[int, ...]:
+    def bind(self, manifest: dict[str, Any], node: str, store: ClusterStore | None = None) -> tuple[int, ...]:
         """Bind a pod: the kubelet picks devices, the agent publishes them. Returns the GPU indices.
 
         Raises ClusterSourceError when it does not fit.
@@ -120,8 +120,8 @@ class SimulatedCluster:
         indices = machine.indices(taken)
         held = tuple(Allocation(i, pod.metadata.uid, pod.metadata.namespace or "default", pod.metadata.name) for i in indices)
         self._status[node] = DeviceStatus(machine.indices(self.free(node) & ~taken), status.allocated + held, status.unhealthy)
-        if live is not None:
-            live.apply((change, TopologySeen(node, self.record(node))))
+        if store is not None:
+            store.apply((change, TopologySeen(node, self.record(node))))
         return indices
 
     def stray(self, node: str, index: int, used_bytes: int) -> None:
@@ -138,9 +138,9 @@ class SimulatedCluster:
         """The driver reports an error of a GPU."""
         self._xids[node, index] = code
 
-    def looks(self, steady_seconds: float) -> list[TelemetrySeen]:
+    def looks(self, monotonic_seconds: float) -> list[TelemetrySeen]:
         """What exporters on all nodes would say now: held GPUs work, free ones idle, but for strays and errors."""
-        return [TelemetrySeen(name, steady_seconds, self._readings(name), (), (), "simulated") for name in self.machines]
+        return [TelemetrySeen(name, monotonic_seconds, self._readings(name), (), (), "simulated") for name in self.machines]
 
     def _readings(self, node: str) -> tuple[DeviceReading, ...]:
         machine, free = self.machines[node], self.free(node)
@@ -151,11 +151,16 @@ class SimulatedCluster:
             busy = 0.0 if idle else self._random_load.uniform(0.6, 1.0)
             found.append(
                 DeviceReading(
-                    gpu.uuid or f"{node}-{gpu.index}", index=gpu.index, fb_used_bytes=used, fb_free_bytes=total - used,
-                    utilization=busy, memory_utilization=busy / 2, temperature_celsius=35.0 + 35.0 * busy,
+                    gpu.uuid or f"{node}-{gpu.index}",
+                    index=gpu.index,
+                    fb_used_bytes=used,
+                    fb_free_bytes=total - used,
+                    utilization=busy,
+                    memory_utilization=busy / 2,
+                    temperature_celsius=35.0 + 35.0 * busy,
                     xid=self._xids.get((node, gpu.index), 0),
                 )
-            )  # fmt: skip
+            )
         return tuple(found)
 
     def _draw(self, node: str, steps: Steps) -> int:

@@ -64,29 +64,29 @@ def engine_answer(reading: EngineReading) -> dict[str, Any]:
 
 
 def telemetry_answer(
-    telemetry: NodeTelemetry | None, steady_seconds: float | None, names: dict[str, str], tuning: Tuning = TUNING
+    telemetry: NodeTelemetry | None, monotonic_seconds: float | None, names: dict[str, str], tuning: Tuning = TUNING
 ) -> dict[str, Any]:
     """All that telemetry says of a node, every value with its age; `names` are the pods' full names by key."""
     telemetry = telemetry or NodeTelemetry()
     devices: Sequence[DeviceCondition] = sorted(telemetry.devices.values(), key=lambda c: (c.reading.uuid, c.reading.mig_instance or -1))
     return {
-        "devices": [_condition(one, steady_seconds, tuning) for one in devices],
-        "engines": [_engines(names.get(key, key), one, steady_seconds, tuning) for key, one in sorted(telemetry.engines.items())],
+        "devices": [_condition(one, monotonic_seconds, tuning) for one in devices],
+        "engines": [_engines(names.get(key, key), one, monotonic_seconds, tuning) for key, one in sorted(telemetry.engines.items())],
         "problems": list(telemetry.problems),
     }
 
 
-def _condition(condition: DeviceCondition, steady_seconds: float | None, tuning: Tuning) -> dict[str, Any]:
+def _condition(condition: DeviceCondition, monotonic_seconds: float | None, tuning: Tuning) -> dict[str, Any]:
     fault = condition.fault
     return device_answer(condition.reading, tuning) | {
-        **_age(condition.seen_seconds, steady_seconds, tuning),
+        **_age(condition.seen_seconds, monotonic_seconds, tuning),
         "free_bytes_held": condition.free_bytes,
         "strain": condition.strain.value if condition.strain else None,
         "traffic": condition.traffic.value if condition.traffic else None,
         "fenced": {
             "why": fault.text,
-            "seconds_since_first_seen": _since(fault.first_seconds, steady_seconds),
-            "seconds_since_last_seen": _since(fault.last_seconds, steady_seconds),
+            "seconds_since_first_seen": _since(fault.first_seconds, monotonic_seconds),
+            "seconds_since_last_seen": _since(fault.last_seconds, monotonic_seconds),
         }
         if fault
         else None,
@@ -94,19 +94,19 @@ def _condition(condition: DeviceCondition, steady_seconds: float | None, tuning:
     }
 
 
-def _engines(pod: str, condition: EngineCondition, steady_seconds: float | None, tuning: Tuning) -> dict[str, Any]:
+def _engines(pod: str, condition: EngineCondition, monotonic_seconds: float | None, tuning: Tuning) -> dict[str, Any]:
     return {
         "pod": pod,
-        **_age(condition.seen_seconds, steady_seconds, tuning),
+        **_age(condition.seen_seconds, monotonic_seconds, tuning),
         "pressure": condition.pressure.value if condition.pressure else None,
         "engines": [msgspec.to_builtins(engine_answer(reading)) for reading in condition.readings],
     }
 
 
-def _age(seen_seconds: float, steady_seconds: float | None, tuning: Tuning) -> dict[str, Any]:
-    age = _since(seen_seconds, steady_seconds)
+def _age(seen_seconds: float, monotonic_seconds: float | None, tuning: Tuning) -> dict[str, Any]:
+    age = _since(seen_seconds, monotonic_seconds)
     return {"age_seconds": age, "stale": age is not None and age > tuning.max_age_seconds}
 
 
-def _since(then_seconds: float, steady_seconds: float | None) -> float | None:
-    return None if steady_seconds is None else round(max(0.0, steady_seconds - then_seconds), 3)
+def _since(then_seconds: float, monotonic_seconds: float | None) -> float | None:
+    return None if monotonic_seconds is None else round(max(0.0, monotonic_seconds - then_seconds), 3)

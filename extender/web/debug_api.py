@@ -15,19 +15,19 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
-from extender.decision.cycle.assumed_pods import Holds
-from extender.decision.evaluate.evaluator import Judge
+from extender.decision.cycle.assumed_pods import AssumedPods
+from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.report.node_checks import all_reports, node_report
-from extender.decision.report.placement_record import record_of
+from extender.decision.report.placement_record import placement_record_of
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.report.serializers import (
+    assumed_pod_answer,
     demand_answer,
     explain,
-    hold_answer,
     node_answer,
     node_detail,
     node_summary,
@@ -35,7 +35,6 @@ from extender.decision.report.serializers import (
     notes_by_node,
     outcome_answer,
     set_aside_answer,
-    tuning,
 )
 from extender.decision.request.inferred_workload import inferred
 from extender.decision.request.kubernetes_objects import Pod
@@ -44,9 +43,9 @@ from extender.errors import RequestError
 from extender.loading import DocumentError, load_documents
 from extender.metrics import Metrics
 from extender.pod_templates import PodTemplate, templates_of
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.decision_log import Decision, DecisionLog
-from extender.scheduling.ports import Reports
+from extender.scheduling.ports import ClusterWriter
 from extender.scheduling.supervision import Supervisor
 from extender.settings import Settings
 from extender.web.body import read_body
@@ -80,11 +79,25 @@ class DebugApi:
     """`/v1`, health and metrics."""
 
     def __init__(
-        self, live: LiveCluster, judge: Judge, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog, reports: Reports,
+        self,
+        store: ClusterStore,
+        evaluator: Evaluator,
+        ranker: Ranker,
+        settings: Settings,
+        metrics: Metrics,
+        log: DecisionLog,
+        writer: ClusterWriter,
         supervisor: Supervisor | None = None,
-    ) -> None:  # fmt: skip
-        self._reports, self._supervisor = reports, supervisor or Supervisor(metrics)
-        self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, judge, ranker, settings, metrics, log
+    ) -> None:
+        self._writer, self._supervisor = writer, supervisor or Supervisor(metrics)
+        self._store, self._evaluator, self._ranker, self._settings, self._metrics, self._log = (
+            store,
+            evaluator,
+            ranker,
+            settings,
+            metrics,
+            log,
+        )
 
     def health_router(self) -> APIRouter:
         """What the kubelet and Prometheus ask for."""
@@ -103,7 +116,7 @@ class DebugApi:
         router.add_api_route("/v1/telemetry", self.telemetry, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/nodes/{name}/report", self.report, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/reports", self.reports, methods=["GET"], tags=["debug"])
-        router.add_api_route("/v1/holds", self.holds, methods=["GET"], tags=["debug"])
+        router.add_api_route("/v1/assumed-pods", self.assumed_pods, methods=["GET"], tags=["debug"])
         router.add_api_route("/v1/decisions", self.decisions, methods=["GET"], tags=["debug"])
         return router
 
@@ -113,18 +126,18 @@ class DebugApi:
 
     async def readyz(self) -> Response:
         """200 once nodes, pods and topologies have been listed and while every loop runs; 503 names what is missing or down."""
-        missing, down = self._live.snapshot.missing, self._supervisor.down()
+        missing, down = self._store.snapshot.missing, self._supervisor.down()
         problems = [f"not yet listed: {', '.join(missing)}"] * bool(missing) + [f"fails again and again: {', '.join(down)}"] * bool(down)
         return PlainTextResponse("; ".join(problems), 503) if problems else PlainTextResponse("ok")
 
     def metrics(self) -> Response:
         """Prometheus exposition."""
-        snapshot = self._live.snapshot
+        snapshot = self._store.snapshot
         self._metrics.synced.set(snapshot.synced)
         self._metrics.loops_down.set(len(self._supervisor.down()))
         self._metrics.state_age.set(snapshot.age_seconds(time.monotonic()))
-        self._metrics.holds.set(len(self._live.holds.by_pod))
-        self._metrics.leading.set(self._reports.is_leading)
+        self._metrics.assumed_pods.set(len(self._store.assumed_pods.by_pod))
+        self._metrics.leading.set(self._writer.is_leading)
         self._metrics.revision.set(snapshot.revision)
         known = sum(view.state.table is not None for view in snapshot.views.values())
         problems = sum(view.problem is not None for view in snapshot.views.values())
@@ -138,16 +151,18 @@ class DebugApi:
             self._metrics.telemetry_nodes.labels(state).set(standing[state])
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
 
-    def holds(self) -> Response:
+    def assumed_pods(self) -> Response:
         """Pods that were decided for a node and are not visible there yet, oldest first."""
-        snapshot, holds = self._live.moment
+        snapshot, assumed_pods = self._store.moment
         now = time.monotonic()
-        ended = set(holds.ended(snapshot, now))
-        return _json({"holds": [hold_answer(hold, now) for key, hold in holds.by_pod.items() if key not in ended]})
+        ended = set(assumed_pods.ended(snapshot, now))
+        return _json(
+            {"assumed_pods": [assumed_pod_answer(assumed_pod, now) for key, assumed_pod in assumed_pods.by_pod.items() if key not in ended]}
+        )
 
     def telemetry(self) -> Response:
         """What is asked for telemetry, and who does not answer."""
-        return _json(self._reports.telemetry() if self._reports.telemetry else {"source": "off", "targets": 0, "looks": []})
+        return _json(self._writer.telemetry() if self._writer.telemetry else {"source": "off", "targets": 0, "looks": []})
 
     async def explain(self, request: Request) -> Response:
         """What would be decided about this Pod, or about the pods of this workload (JSON or YAML), node by node, with the numbers.
@@ -162,28 +177,28 @@ class DebugApi:
 
     def _explain(self, body: bytes) -> Response:
         templates = _templates(body)
-        snapshot, holds = self._live.moment
+        snapshot, assumed_pods = self._store.moment
         if not snapshot.synced:
             return _json(
                 {"error": f"not yet listed: {', '.join(snapshot.missing)}; try again in some seconds; if this stays, see the log"},
                 503,
             )
         now = time.monotonic()
-        age = {"state_age_seconds": round(snapshot.age_seconds(now), 1)} if snapshot.silent else {}
-        common = {"cluster": self._reports.cluster, **age}
-        answers = [{**self._explain_one(one, snapshot, holds, now), "of": one.source} for one in templates]
+        age = {"state_age_seconds": round(snapshot.age_seconds(now), 1)} if snapshot.watch_lost_at else {}
+        common = {"cluster": self._writer.cluster, **age}
+        answers = [{**self._explain_one(one, snapshot, assumed_pods, now), "of": one.source} for one in templates]
         return _json({**(answers[0] if len(answers) == 1 else {"explanations": answers}), **common})
 
-    def _explain_one(self, template: PodTemplate, snapshot: Snapshot, holds: Holds, now: float) -> dict[str, Any]:
+    def _explain_one(self, template: PodTemplate, snapshot: Snapshot, assumed_pods: AssumedPods, now: float) -> dict[str, Any]:
         """The pods on the nodes are kept as far as decisions need them: what more kube-scheduler's filters need is named as not checked."""
         pod, kube_pod = pods_from(template.manifest, template.source)
         kube = evaluate(kube_pod, Surroundings(snapshot.nodes))
-        answer = explain(self._judge, self._ranker, snapshot, pod, self._settings.resource, holds, now, kube)
+        answer = explain(self._evaluator, self._ranker, snapshot, pod, self._settings.resource, assumed_pods, now, kube)
         return {**answer, "not_checked": [*answer["not_checked"], *template.not_known]}
 
     def nodes(self) -> Response:
         """All nodes, a summary each, with what is set aside of each; then everything that is set aside."""
-        snapshot = self._live.snapshot
+        snapshot = self._store.snapshot
         notes = notes_by_node(snapshot)
         rows = [{**node_summary(snapshot.views[name]), "set_aside": notes.get(name, [])} for name in sorted(snapshot.views)]
         for name in nodes_without_view(snapshot):
@@ -193,30 +208,32 @@ class DebugApi:
 
     def node(self, name: str) -> Response:
         """One node: hardware, who holds what, what is believed free."""
-        snapshot = self._live.snapshot
+        snapshot = self._store.snapshot
         view = snapshot.views.get(name)
         if view is None:
             return _json({"error": _no_node(name, sorted(snapshot.views))}, 404)
-        detail = node_detail(view, snapshot.topologies.get(name), snapshot, tuning(self._settings))
+        detail = node_detail(view, snapshot.topologies.get(name), snapshot, self._store.defaults.tuning)
         detail["set_aside"] = notes_by_node(snapshot).get(name, [])
-        now, (_, holds) = time.monotonic(), self._live.moment
-        ended = set(holds.ended(snapshot, now))
-        detail["holds"] = [hold_answer(one, now) for key, one in holds.by_pod.items() if one.node == name and key not in ended]
+        now, (_, assumed_pods) = time.monotonic(), self._store.moment
+        ended = set(assumed_pods.ended(snapshot, now))
+        detail["assumed_pods"] = [
+            assumed_pod_answer(one, now) for key, one in assumed_pods.by_pod.items() if one.node == name and key not in ended
+        ]
         return _json(detail)
 
     def report(self, name: str) -> Response:
         """A node's report card: every check with its evidence and remedy, and the eight questions of a baseline."""
-        snapshot = self._live.snapshot
-        found = node_report(name, snapshot, self._settings.resource, tuning(self._settings))
+        snapshot = self._store.snapshot
+        found = node_report(name, snapshot, self._settings.resource, self._store.defaults.tuning)
         if found is None:
             return _json({"error": _no_node(name, sorted(snapshot.views))}, 404)
-        return _json({**found, "cluster": self._reports.cluster})
+        return _json({**found, "cluster": self._writer.cluster})
 
     def reports(self) -> Response:
         """The report cards of all nodes with GPUs."""
-        snapshot = self._live.snapshot
-        cards = all_reports(snapshot, self._settings.resource, tuning(self._settings))
-        return _json({"nodes": cards, "cluster": self._reports.cluster})
+        snapshot = self._store.snapshot
+        cards = all_reports(snapshot, self._settings.resource, self._store.defaults.tuning)
+        return _json({"nodes": cards, "cluster": self._writer.cluster})
 
     def decisions(self, limit: int = Query(20, ge=1, le=1000, description="decisions, newest first"), pod: str | None = None) -> Response:
         """Recent filter and prioritize decisions, newest first, with every node's verdict.
@@ -237,8 +254,8 @@ class DebugApi:
 
 
 def _telemetry_state(view: NodeView) -> str:
-    live = view.state.live
-    return "none" if not any(live.standings) and not live.stale else "stale" if live.stale else "fresh"
+    store = view.state.device_telemetry
+    return "none" if not any(store.device_loads) and not store.stale else "stale" if store.stale else "fresh"
 
 
 def _decision(decision: Decision, outcome: Outcome | None, resource: str) -> dict[str, Any]:
@@ -258,7 +275,7 @@ def _decision(decision: Decision, outcome: Outcome | None, resource: str) -> dic
         "outcome": outcome_answer(outcome) if outcome else None,
         "warnings": list(told.warnings),
         "decided": decision.decided,
-        "id": record_of(decision.uid, decision.decided, evidence).id if evidence is not None and decision.decided else None,
+        "id": placement_record_of(decision.uid, decision.decided, evidence).id if evidence is not None and decision.decided else None,
         "error": decision.stall,
         "state_age_seconds": round(decision.state_age_seconds, 1),
     }

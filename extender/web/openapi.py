@@ -14,10 +14,12 @@ _POD = {
 }
 NODES = _body("ExtenderArgs", ["Pod"], {"Pod": _POD, "NodeNames": ["gpu-a", "gpu-b"]})
 PREEMPT = _body(
-    "ExtenderPreemptionArgs", ["Pod"],
+    "ExtenderPreemptionArgs",
+    ["Pod"],
     {"Pod": _POD, "NodeNameToMetaVictims": {"gpu-a": {"Pods": [{"UID": "2"}], "NumPDBViolations": 0}}},
-)  # fmt: skip
+)
 BIND = _body(
-    "ExtenderBindingArgs", ["PodName", "PodNamespace", "PodUID", "Node"],
+    "ExtenderBindingArgs",
+    ["PodName", "PodNamespace", "PodUID", "Node"],
     {"PodName": "llm", "PodNamespace": "default", "PodUID": "1", "Node": "gpu-a"},
-)  # fmt: skip
+)

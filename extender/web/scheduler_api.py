@@ -17,22 +17,22 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from extender.decision.cycle.assumed_pods import Hold
+from extender.decision.cycle.assumed_pods import AssumedPod
 from extender.decision.cycle.preemption import preferred
-from extender.decision.cycle.scheduling_cycle import Cycle, Stall, World, begin, filtered
-from extender.decision.evaluate.evaluator import judge_all
+from extender.decision.cycle.scheduling_cycle import EvaluationContext, SchedulingCycle, Stall, begin, filtered
+from extender.decision.evaluate.evaluator import evaluate_nodes
 from extender.decision.evaluate.scorers import NO_RANKS, TOP_SCORE, Ranker, Ranks
 from extender.decision.evaluate.verdict import Verdict
-from extender.decision.report.placement_record import record_of
+from extender.decision.report.placement_record import placement_record_of
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
 from extender.errors import RequestError
 from extender.metrics import Metrics
 from extender.scheduling.binder import Binder
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.decision_log import Decision, DecisionLog
-from extender.scheduling.requeue import Waker
+from extender.scheduling.requeue import Requeuer
 from extender.settings import Settings
 from extender.web import openapi, wire
 from extender.web.body import read_body
@@ -55,18 +55,32 @@ class _Asked:
     args: wire.ExtenderArgs
     body_bytes: int
     started: float = field(default_factory=time.perf_counter)
-    steady_seconds: float = field(default_factory=time.monotonic)
+    monotonic_seconds: float = field(default_factory=time.monotonic)
 
 
 class SchedulerApi:
     """filter, prioritize, preempt and bind, over one live cluster."""
 
     def __init__(
-        self, live: LiveCluster, world: World, ranker: Ranker, settings: Settings, metrics: Metrics, log: DecisionLog, waker: Waker,
+        self,
+        store: ClusterStore,
+        context: EvaluationContext,
+        ranker: Ranker,
+        settings: Settings,
+        metrics: Metrics,
+        log: DecisionLog,
+        requeuer: Requeuer,
         binder: Binder,
-    ) -> None:  # fmt: skip
-        self._waker, self._binder, self._world = waker, binder, world
-        self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, world.judge, ranker, settings, metrics, log
+    ) -> None:
+        self._requeuer, self._binder, self._context = requeuer, binder, context
+        self._store, self._evaluator, self._ranker, self._settings, self._metrics, self._log = (
+            store,
+            context.evaluator,
+            ranker,
+            settings,
+            metrics,
+            log,
+        )
         self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize", "preempt", "bind")}
         self._passed, self._failed = metrics.nodes.labels("passed"), metrics.nodes.labels("failed")
         self._binding = ThreadPoolExecutor(settings.binding.concurrency, thread_name_prefix="binding")
@@ -92,7 +106,7 @@ class SchedulerApi:
             try:
                 body = await read_body(request, limits.max_body_bytes, limits.body_seconds, TOO_LARGE)
                 started = time.perf_counter()
-                self._live.answering = True
+                self._store.answering = True
                 content = await answer(body)
                 observe(time.perf_counter() - started)
             except RequestError as error:
@@ -103,7 +117,7 @@ class SchedulerApi:
                 logger.exception("%s failed", verb)
                 return refuse(INTERNAL)
             finally:
-                self._live.answering = False
+                self._store.answering = False
             if self._log.unsettled == 1:
                 asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._log.settle)
             return Response(content, media_type="application/json")
@@ -117,43 +131,43 @@ class SchedulerApi:
         args, named = asked.args, wire.named_nodes(asked.args)
         if self._settings.is_foreign(args.pod.spec.scheduler_name):
             return wire.encode(wire.filter_result(args, named, list(named)))
-        snapshot, holds = self._live.moment
+        snapshot, assumed_pods = self._store.moment
         if not snapshot.synced:
             return self._filter_stalled("not synced", NOT_SYNCED)
-        if snapshot.age_seconds(asked.steady_seconds) > self._settings.kube.max_state_age_seconds:
+        if snapshot.age_seconds(asked.monotonic_seconds) > self._settings.kube.max_state_age_seconds:
             return self._filter_stalled("stale", STALE)
-        cycle, names = begin(snapshot, holds, args.pod, self._settings.resource, asked.steady_seconds), list(named)
-        found = filtered(cycle, names, judge_all(self._judge, snapshot, cycle.demand, names, cycle.guests), self._world)
-        self._live.release(cycle.key)  # asked about anew: what it was decided for before does not count
+        cycle, names = begin(snapshot, assumed_pods, args.pod, self._settings.resource, asked.monotonic_seconds), list(named)
+        found = filtered(cycle, names, evaluate_nodes(self._evaluator, snapshot, cycle.demand, names, cycle.extra_pods), self._context)
+        self._store.release(cycle.key)  # asked about anew: what it was decided for before does not count
         self._remember("filter", asked, cycle, names, found.verdicts, found.decided, found.stall)
         if found.stall is not None:
             return self._filter_stalled(found.stall.name.lower(), found.stall.value)
         if found.decided is not None:
-            self._hold(asked, cycle, found.decided, found.verdicts[names.index(found.decided)])
-        self._tell_waker(args, cycle.demand, names, found.verdicts)
+            self._assume(asked, cycle, found.decided, found.verdicts[names.index(found.decided)])
+        self._tell_requeuer(args, cycle.demand, names, found.verdicts)
         return wire.encode(self._filter_result(args, named, found.verdicts))
 
     def _filter_stalled(self, cause: str, message: str) -> bytes:
         self._metrics.verb_errors.labels("filter", cause).inc()
         return wire.encode(wire.ExtenderFilterResult(error=message))
 
-    def _hold(self, asked: _Asked, cycle: Cycle, node: str, verdict: Verdict) -> None:
+    def _assume(self, asked: _Asked, cycle: SchedulingCycle, node: str, verdict: Verdict) -> None:
         """Reckon with the pod on that node until the watch shows where it is."""
-        demand, meta, seconds = cycle.demand, asked.args.pod.metadata, self._settings.holds.ttl_seconds
+        demand, meta, seconds = cycle.demand, asked.args.pod.metadata, self._settings.assumed_pods.ttl_seconds
         if isinstance(demand, Rejection) or not demand.total or seconds <= 0:
             return
-        record, now = record_of(cycle.key, node, verdict.evidence), asked.steady_seconds
+        record, now = placement_record_of(cycle.key, node, verdict.evidence), asked.monotonic_seconds
         namespace = meta.namespace or "default"
-        self._live.hold(Hold(cycle.key, namespace, meta.name, node, demand, verdict.evidence, now, now + seconds, record.id))
+        self._store.assume(AssumedPod(cycle.key, namespace, meta.name, node, demand, verdict.evidence, now, now + seconds, record.id))
         self._log.add_record(cycle.key, record)
 
-    def _tell_waker(self, args: wire.ExtenderArgs, demand: Demand | Rejection, names: list[str], verdicts: Sequence[Verdict]) -> None:
+    def _tell_requeuer(self, args: wire.ExtenderArgs, demand: Demand | Rejection, names: list[str], verdicts: Sequence[Verdict]) -> None:
         """A pod that nobody can take now may be helped later; one whose request makes no sense cannot."""
         meta = args.pod.metadata
         if any(verdict.feasible for verdict in verdicts):
-            self._waker.accepted(meta.uid)
+            self._requeuer.accepted(meta.uid)
         elif isinstance(demand, Demand):
-            self._waker.rejected(meta.namespace or "default", meta.name, meta.uid, demand, names)
+            self._requeuer.rejected(meta.namespace or "default", meta.name, meta.uid, demand, names)
 
     def _filter_result(
         self, args: wire.ExtenderArgs, named: dict[str, msgspec.Raw | None], verdicts: Sequence[Verdict]
@@ -165,7 +179,7 @@ class SchedulerApi:
             reason = verdict.reason
             if reason is None:
                 passed.append(name)
-            elif verdict.curable:
+            elif verdict.resolvable:
                 failed[name] = reason
             else:
                 unresolvable[name] = reason
@@ -177,17 +191,17 @@ class SchedulerApi:
         """An integer score 0..10 for each named node, once, and the top one for one node alone. Raises RequestError."""
         asked = _Asked(wire.decode_args(body), len(body))
         names = list(wire.named_nodes(asked.args))
-        snapshot, holds = self._live.moment
-        cycle = begin(snapshot, holds, asked.args.pod, self._settings.resource, asked.steady_seconds)
+        snapshot, assumed_pods = self._store.moment
+        cycle = begin(snapshot, assumed_pods, asked.args.pod, self._settings.resource, asked.monotonic_seconds)
         demand, foreign = cycle.demand, self._settings.is_foreign(asked.args.pod.spec.scheduler_name)
         if foreign or not snapshot.synced or isinstance(demand, Rejection) or not demand.total:
             return wire.encode([wire.HostPriority(name, 0) for name in names])
-        verdicts = judge_all(self._judge, snapshot, demand, names, cycle.guests)
+        verdicts = evaluate_nodes(self._evaluator, snapshot, demand, names, cycle.extra_pods)
         ranks = self._ranker.rank(demand, verdicts)
         decided = ranks.decided(names, verdicts, cycle.key)
         self._remember("prioritize", asked, cycle, names, verdicts, decided, None, ranks)
         if decided is not None:
-            self._hold(asked, cycle, decided, verdicts[names.index(decided)])
+            self._assume(asked, cycle, decided, verdicts[names.index(decided)])
         scores = ranks.scores_but_one
         return wire.encode(
             [
@@ -200,19 +214,19 @@ class SchedulerApi:
         """Which of the candidate nodes' victims are worth their eviction; an empty map vetoes them all. Raises RequestError."""
         args = wire.decode_preemption(body)
         candidates = wire.candidates_of(args)
-        snapshot, holds = self._live.moment
+        snapshot, assumed_pods = self._store.moment
         now, resource = time.monotonic(), self._settings.resource
         if self._settings.is_foreign(args.pod.spec.scheduler_name):
             return wire.encode(wire.preemption_result(candidates))
         if not snapshot.synced or snapshot.age_seconds(now) > self._settings.kube.max_state_age_seconds:
             self._metrics.verb_errors.labels("preempt", "stale" if snapshot.synced else "not synced").inc()
             return wire.encode(wire.preemption_result([]))  # nobody is evicted on a guess
-        cycle = begin(snapshot, holds, args.pod, resource, now)
+        cycle = begin(snapshot, assumed_pods, args.pod, resource, now)
         if isinstance(cycle.demand, Rejection):
             return wire.encode(wire.preemption_result([]))
         if not cycle.demand.total:
             return wire.encode(wire.preemption_result(candidates))
-        found = preferred(cycle, cycle.demand, candidates, others_needed(args.pod, resource), self._world)
+        found = preferred(cycle, cycle.demand, candidates, others_needed(args.pod, resource), self._context)
         meta = args.pod.metadata
         helping = "; ".join(f"{len(one.candidate.victims)} victims, {one.gpus} GPUs on {one.candidate.node}" for one in found)
         logger.info("preempt for %s/%s: %d candidates, %s", meta.namespace, meta.name, len(candidates), helping or "none helps")
@@ -222,7 +236,7 @@ class SchedulerApi:
         """Bind the pod to the node, if that still is right; never success without a binding. Raises RequestError."""
         args = wire.decode_binding(body)
         loop = asyncio.get_running_loop()
-        self._live.answering = False  # what follows waits for the API server
+        self._store.answering = False  # what follows waits for the API server
         error = await loop.run_in_executor(
             self._binding, self._binder.bind, args.pod_namespace or "default", args.pod_name, args.pod_uid, args.node
         )
@@ -231,9 +245,16 @@ class SchedulerApi:
         return wire.encode(wire.ExtenderBindingResult(error))
 
     def _remember(
-        self, verb: str, asked: _Asked, cycle: Cycle, names: list[str], verdicts: Sequence[Verdict], decided: str | None,
-        stall: Stall | None = None, ranks: Ranks = NO_RANKS,
-    ) -> None:  # fmt: skip
+        self,
+        verb: str,
+        asked: _Asked,
+        cycle: SchedulingCycle,
+        names: list[str],
+        verdicts: Sequence[Verdict],
+        decided: str | None,
+        stall: Stall | None = None,
+        ranks: Ranks = NO_RANKS,
+    ) -> None:
         """Keep the decision."""
         meta, snapshot = asked.args.pod.metadata, cycle.snapshot
         self._log.add(
@@ -253,7 +274,7 @@ class SchedulerApi:
                 revision=snapshot.revision,
                 decided=decided,
                 stall=stall.value if stall else None,
-                state_age_seconds=snapshot.age_seconds(asked.steady_seconds),
+                state_age_seconds=snapshot.age_seconds(asked.monotonic_seconds),
             )
         )
 

@@ -181,9 +181,12 @@ def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:
 
 
 def filter_result(
-    args: ExtenderArgs, named: dict[str, msgspec.Raw | None], passed: list[str],
-    failed: dict[str, str] | None = None, unresolvable: dict[str, str] | None = None,
-) -> ExtenderFilterResult:  # fmt: skip
+    args: ExtenderArgs,
+    named: dict[str, msgspec.Raw | None],
+    passed: list[str],
+    failed: dict[str, str] | None = None,
+    unresolvable: dict[str, str] | None = None,
+) -> ExtenderFilterResult:
     """A filter result that echoes whichever field came."""
     if args.node_names is None and args.nodes is not None:
         items = [item for name in passed if (item := named[name]) is not None]

@@ -26,8 +26,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
-from extender.decision.evaluate.evaluator import Judge
-from extender.decision.evaluate.policy import RULES
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.sources.simulated import node_manifest
 from extender.telemetry import dcgm
@@ -153,7 +153,7 @@ def parsing() -> str:
 def first_judgements() -> str:
     """What a state costs the first time it is judged, against the look-up after."""
     state = snapshot(*cluster(800))
-    judge = Judge(RULES)
+    evaluator = Evaluator(DEFAULT_POLICY)
     demand = demand_of(pod_struct(pod(4)), "nvidia.com/gpu")
     assert isinstance(demand, Demand)
     states = list({view.state for view in state.views.values()})
@@ -161,7 +161,7 @@ def first_judgements() -> str:
     for _ in range(2):
         started = time.perf_counter()
         for one in states:
-            judge.judge(demand, one)
+            evaluator.evaluate(demand, one)
         spent.append((time.perf_counter() - started) / len(states))
     first, again = (1e6 * seconds for seconds in spent)
     return f"{len(states)} distinct states: first judgement {first:.0f} us, again {again:.2f} us ({first / again:.0f}x)"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from extender.collectors.feed import TelemetryFeed
-from extender.collectors.ipc import Look, frame
+from extender.collectors.ipc import ScrapeResult, frame
 from extender.server.cluster_source import connect
 from extender.server.service import build_service, server_for, settle_process
 from extender.settings import Server, Settings, Telemetry
@@ -62,7 +62,7 @@ def emit(dump: str, rounds: int) -> None:
     while sent < rounds * len(nodes):
         name, gpus = nodes[sent % len(nodes)]
         devices = tuple(_reading(index, chance) for index in range(gpus))
-        sys.stdout.buffer.write(frame(Look(name, "dcgm-exporter", name, name, time.monotonic(), 0.01, devices)))
+        sys.stdout.buffer.write(frame(ScrapeResult(name, "dcgm-exporter", name, name, time.monotonic(), 0.01, devices)))
         sys.stdout.buffer.flush()
         sent += 1
         time.sleep(max(0.0, started + sent * INTERVAL_SECONDS / len(nodes) - time.monotonic()))
@@ -91,7 +91,7 @@ def main() -> None:
     settle_process(service)
     if mode != "calm":
         Arrivals.dump, Arrivals.rounds = dump, 1 if mode == "still" else Arrivals.rounds
-        Arrivals(service.live, telemetry, service.metrics).start()
+        Arrivals(service.store, telemetry, service.metrics).start()
     server_for(service, "127.0.0.1", int(port)).run()
 
 

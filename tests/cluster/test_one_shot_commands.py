@@ -107,15 +107,15 @@ def test_a_dump_of_the_cluster_answers_as_the_cluster_does(bare: ControlPlane, t
     file = tmp_path / "cluster.json"
     assert run(bare, "dump", "-o", str(file))[0] == 0
     wanted = commands(tmp_path)["explain"][1]
-    live, dumped = (json.loads(run(bare, "explain", wanted, "--cluster", cluster, "-o", "json")[1]) for cluster in ("kube", str(file)))
-    assert [dumped.pop("cluster"), live.pop("cluster")] == [f"the dump {file}", f"the cluster at {bare.url}"]
-    assert dumped == live
+    store, dumped = (json.loads(run(bare, "explain", wanted, "--cluster", cluster, "-o", "json")[1]) for cluster in ("kube", str(file)))
+    assert [dumped.pop("cluster"), store.pop("cluster")] == [f"the dump {file}", f"the cluster at {bare.url}"]
+    assert dumped == store
 
 
 def test_an_account_that_may_only_list_nodes_is_answered_and_told_what_was_not_read(bare: ControlPlane, tmp_path: Path) -> None:
     api = "rbac.authorization.k8s.io"
-    rules = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
-    bare.apply({"apiVersion": f"{api}/v1", "kind": "ClusterRole", "metadata": {"name": "nodes-only"}, "rules": rules})
+    policy = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
+    bare.apply({"apiVersion": f"{api}/v1", "kind": "ClusterRole", "metadata": {"name": "nodes-only"}, "rules": policy})
     subject = {"kind": "ServiceAccount", "name": "fabricwise", "namespace": "fabricwise-system"}
     role = {"apiGroup": api, "kind": "ClusterRole", "name": "nodes-only"}
     binding = {"apiVersion": f"{api}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "nodes-only"}}

@@ -31,8 +31,8 @@ def preempted(served: Served, manifest: Args, victims: dict[str, list[str]]) -> 
     return {name: [one["UID"] for one in meta["Pods"]] for name, meta in answer["NodeNameToMetaVictims"].items()}
 
 
-def holds(served: Served) -> dict[str, str]:
-    return {row["uid"]: row["node"] for row in served.client.get("/v1/holds").json()["holds"]}
+def assumed_pods(served: Served) -> dict[str, str]:
+    return {row["uid"]: row["node"] for row in served.client.get("/v1/assumed-pods").json()["assumed_pods"]}
 
 
 def named(size: int, name: str, **more: Any) -> Args:

@@ -31,7 +31,7 @@ def small() -> Iterator[Small]:
         service = build_service(Settings(server=Server(log_level="error"), **settings))
         kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
         for kind, listed in kinds.items():
-            service.live.apply((Listed(listed, tuple(seen(kind, one) for one in manifests if one["kind"] == kind)),))
+            service.store.apply((Listed(listed, tuple(seen(kind, one) for one in manifests if one["kind"] == kind)),))
         running.append(serve(service, simulated(GPU)))
         return next(running[-1])
 

@@ -11,9 +11,9 @@ from extender.decision.cycle.scheduling_cycle import Stall
 from extender.decision.state.reducer import PodGone, PodSeen
 from extender.kube.decode import seen
 from extender.server.service import build_service
-from extender.settings import Holding, Server, Settings
+from extender.settings import AssumedPodSettings, Server, Settings
 from extender.sources.simulated import simulated
-from tests.conformance.asking import KEYS, Small, filtered, full_v100, going, holds, named, nominated, preempted, scored
+from tests.conformance.asking import KEYS, Small, assumed_pods, filtered, full_v100, going, named, nominated, preempted, scored
 from tests.conftest import Served, serve
 from tests.objects import GPU, node, pod, topology
 
@@ -110,7 +110,7 @@ def test_stable_messages_across_attempts(served: Served, names: list[str]) -> No
     first = json.loads(served.client.post("/scheduler/filter", content=body).content)
     for number in range(3):
         scored(served, named(1, f"p{number}"), names)
-        served.cluster.bind(named(1, f"b{number}"), "t4-0", served.service.live)
+        served.cluster.bind(named(1, f"b{number}"), "t4-0", served.service.store)
         again = json.loads(served.client.post("/scheduler/filter", content=body).content)
         assert again["FailedAndUnresolvableNodes"] == first["FailedAndUnresolvableNodes"]
     assert not any(char.isdigit() for text in first["FailedAndUnresolvableNodes"].values() for char in text)
@@ -139,11 +139,11 @@ def test_nominated_pod_after_its_victims_are_gone(small: Small) -> None:
     objects = full_v100(victim=(0, 1, 2, 3), other=(4, 5, 6, 7))
     served = small(*objects)
     assert filtered(served, nominated(4), ["dgx"])["Error"] == Stall.LAGGING
-    served.service.live.apply([seen("Pod", going(objects[2]))])
+    served.service.store.apply([seen("Pod", going(objects[2]))])
     assert filtered(served, nominated(4), ["dgx"])["NodeNames"] == ["dgx"], "going is as good as gone where that is what makes the room"
-    served.service.live.apply([PodGone("uid-victim")])
+    served.service.store.apply([PodGone("uid-victim")])
     assert filtered(served, nominated(4), ["dgx"])["NodeNames"] == ["dgx"], "the agent's status is older than the eviction"
-    assert holds(served) == {"uid-preemptor": "dgx"}
+    assert assumed_pods(served) == {"uid-preemptor": "dgx"}
 
 
 def test_victims_still_terminating_no_false_no(small: Small) -> None:
@@ -152,9 +152,9 @@ def test_victims_still_terminating_no_false_no(small: Small) -> None:
     served = small(*objects)
     wants_quad = nominated(4, min_busbw="70")
     assert filtered(served, wants_quad, ["dgx"])["Error"] == Stall.LAGGING, "the victim may have been told to end"
-    served.service.live.apply([seen("Pod", going(objects[2]))])
+    served.service.store.apply([seen("Pod", going(objects[2]))])
     assert filtered(served, wants_quad, ["dgx"])["Error"] == Stall.LAGGING, "it has; its devices may be free or not"
-    served.service.live.apply([PodGone("uid-victim")])
+    served.service.store.apply([PodGone("uid-victim")])
     assert filtered(served, wants_quad, ["dgx"])["NodeNames"] == ["dgx"], "they are, whatever the agent's older status says"
     unhelped = nominated(4, "unhelped", min_busbw="100")
     assert filtered(served, unhelped, ["dgx"])["FailedAndUnresolvableNodes"] == {"dgx": "bandwidth floor out of reach"}, "a no stays a no"
@@ -166,7 +166,7 @@ def test_full_list_call_after_a_nominated_call(small: Small) -> None:
     assert filtered(served, nominated(4), ["dgx"])["Error"] == Stall.LAGGING
     answer = filtered(served, nominated(4), ["dgx", "spare"])
     assert (answer["NodeNames"], list(answer["FailedNodes"])) == (["spare"], ["dgx"])
-    assert holds(served) == {"uid-preemptor": "spare"}
+    assert assumed_pods(served) == {"uid-preemptor": "spare"}
 
 
 def test_integer_scores_every_host_once_in_a_bare_array(served: Served, names: list[str]) -> None:
@@ -185,9 +185,9 @@ def test_unique_top_score_when_holding(small: Small) -> None:
         scores = scored(served, named(8, f"p{number}"), names)
         tops = [name for name, score in scores.items() if score == 10]
         assert len(tops) == 1
-        assert holds(served)[f"uid-p{number}"] == tops[0]
+        assert assumed_pods(served)[f"uid-p{number}"] == tops[0]
         chosen.add(tops[0])
-        served.service.live.release(f"uid-p{number}")
+        served.service.store.release(f"uid-p{number}")
     assert len(chosen) > 4
 
 
@@ -204,10 +204,10 @@ def test_a_burst_without_device_double_booking(small: Small) -> None:
     assert all(not names and error == Stall.HELD for names, error in where[4:]), "no bridge is left, until the four are seen or gone"
     notes = served.client.post("/v1/explain", json=named(2, "asked")).json()["nodes"]
     assert "8 GPUs are promised to pods that are not seen there yet" in next(row for row in notes if row["node"] == "pairs")["notes"]
-    predicted = [row["predicted"] for row in served.client.get("/v1/holds").json()["holds"]]
+    predicted = [row["predicted"] for row in served.client.get("/v1/assumed-pods").json()["assumed_pods"]]
     assert len(predicted) == 4
     changes = [seen("Pod", named(2, f"p{number}", node="pairs", annotations=told)) for number in range(4)]
-    served.service.live.apply(changes)
+    served.service.store.apply(changes)
     answer = filtered(served, named(2, "p4", annotations=told), ["pairs", "plain"])
     assert list(answer["FailedNodes"]) == ["pairs"], "now it is known"
 
@@ -215,20 +215,20 @@ def test_a_burst_without_device_double_booking(small: Small) -> None:
 def test_re_filter_of_one_uid_replaces_its_hold(small: Small) -> None:
     served = small(node("a", 8), topology("a", "hgx-h100"), node("b", 8), topology("b", "hgx-h100"))
     filtered(served, named(8, "one"), ["a"])
-    assert holds(served) == {"uid-one": "a"}
+    assert assumed_pods(served) == {"uid-one": "a"}
     filtered(served, named(8, "one"), ["b"])
-    assert holds(served) == {"uid-one": "b"}
+    assert assumed_pods(served) == {"uid-one": "b"}
     assert filtered(served, named(8, "two"), ["a"])["NodeNames"] == ["a"]
 
 
 def test_ttl_release(small: Small) -> None:
     import time
 
-    served = small(node("a", 8), topology("a", "hgx-h100"), holds=Holding(ttl_seconds=0.4))
+    served = small(node("a", 8), topology("a", "hgx-h100"), assumed_pods=AssumedPodSettings(ttl_seconds=0.4))
     filtered(served, named(8, "one"), ["a"])
     assert filtered(served, named(8, "two"), ["a"])["Error"] == Stall.HELD
     time.sleep(0.5)
-    assert holds(served) == {}
+    assert assumed_pods(served) == {}
     assert filtered(served, named(8, "two"), ["a"])["NodeNames"] == ["a"]
 
 
@@ -241,15 +241,15 @@ def test_a_pod_recreated_under_the_same_name_with_a_new_uid(small: Small) -> Non
         return {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
 
     assert filtered(served, incarnation("old"), ["a"])["NodeNames"] == ["a"]
-    served.service.live.apply([seen("Pod", incarnation("old", "a"))])
+    served.service.store.apply([seen("Pod", incarnation("old", "a"))])
     assert filtered(served, incarnation("new"), ["a"])["NodeNames"] == ["a"]
-    assert holds(served) == {"new": "a"}
-    served.service.live.apply([PodGone("old")])
-    assert holds(served) == {"new": "a"}
+    assert assumed_pods(served) == {"new": "a"}
+    served.service.store.apply([PodGone("old")])
+    assert assumed_pods(served) == {"new": "a"}
     change = seen("Pod", incarnation("new", "a"))
     assert isinstance(change, PodSeen)
-    served.service.live.apply([change, PodGone("old")])
-    assert holds(served) == {}
+    served.service.store.apply([change, PodGone("old")])
+    assert assumed_pods(served) == {}
     assert served.client.get("/v1/nodes/a").json()["requested"] == 4
 
 
@@ -275,7 +275,7 @@ def test_preempt_takes_whole_pods_too(small: Small) -> None:
 def test_a_foreign_scheduler_that_takes_gpus_is_seen_within_one_event(small: Small) -> None:
     served = small(node("a", 8), topology("a", "hgx-h100"), node("b", 8), topology("b", "t4"))
     assert filtered(served, pod(8), ["a"])["NodeNames"] == ["a"]
-    served.service.live.apply([seen("Pod", pod(2, name="theirs", node="a", spec={"schedulerName": "volcano", "nodeName": "a"}))])
+    served.service.store.apply([seen("Pod", pod(2, name="theirs", node="a", spec={"schedulerName": "volcano", "nodeName": "a"}))])
     assert list(filtered(served, pod(8), ["a"])["FailedNodes"]) == ["a"]
 
 
@@ -294,7 +294,7 @@ def test_foreign_schedulername_passes_through(small: Small) -> None:
     assert scored(served, theirs, ["dgx"]) == {"dgx": 0}
     assert preempted(served, theirs, {"dgx": ["uid-a"]}) == {"dgx": ["uid-a"]}
     assert filtered(served, pod(4), ["dgx"])["NodeNames"] == ["dgx"], "who names none is default-scheduler's"
-    assert holds(served) == {}
+    assert assumed_pods(served) == {}
     assert filtered(served, ours, ["dgx"])["FailedNodes"]
     assert served.client.get("/v1/nodes/dgx").json()["requested"] == 8, "it counts as load all the same"
 
@@ -309,7 +309,7 @@ def test_init_container_zero_gpu_and_claim_only_pods(served: Served, names: list
     init = {"name": "warm", "resources": {"limits": {GPU: "8"}}}
     only_init = pod(spec={"initContainers": [init]})
     assert "t4-0" in filtered(served, only_init, names)["FailedAndUnresolvableNodes"], "eight at its peak"
-    assert holds(served) == {}
+    assert assumed_pods(served) == {}
     assert scored(served, only_init, ["hgx-h100-0"]) == {"hgx-h100-0": 10}
 
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.decision.cycle.scheduling_cycle import World
-from extender.decision.evaluate.evaluator import Judge
-from extender.decision.report.serializers import ranker, rules
+from extender.decision.cycle.scheduling_cycle import EvaluationContext
+from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.request.annotations import ANNOTATIONS, MOST_WARNINGS, Wishes, unknown_names, wishes
 from extender.decision.request.reasons import Rejection
 from extender.decision.state.reducer import Listed, TopologySeen, fold
@@ -19,7 +18,8 @@ from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
 from extender.scheduling.binder import Binder
 from extender.scheduling.decision_log import DecisionLog
-from extender.server.service import build_service, node_defaults
+from extender.server.from_settings import node_defaults, policy, ranker
+from extender.server.service import build_service
 from extender.settings import Settings
 from extender.web.scheduler_api import SchedulerApi
 from tests.conftest import Served
@@ -37,7 +37,7 @@ def asks(size: int = 2, **annotations: str) -> dict[str, Any]:
 
 def refusal(state: Snapshot, manifest: dict[str, Any], name: str = "n") -> tuple[str, bool] | None:
     found = row(ask(state, manifest), name)["rejection"]
-    return (found["reason"], found["curable"]) if found else None
+    return (found["reason"], found["resolvable"]) if found else None
 
 
 MISSING = ("no set of GPUs is joined by the link the pod requires", False)
@@ -148,7 +148,7 @@ def test_nonsense_is_a_refusal_that_names_the_annotation(name: str) -> None:
         assert isinstance(refused, Rejection), text
         assert refused.reason == f"pod annotation fabricwise.dev/{name} is malformed"
         assert refused.detail.startswith(f"annotation fabricwise.dev/{name}: ")
-        assert not refused.curable
+        assert not refused.resolvable
 
 
 # annotation -> text -> what is in the refusal
@@ -204,7 +204,7 @@ UNKNOWN: dict[str, str | None] = {
     "fabricwise.dev/": "the names are workload-class",
     "fabricwise.dev/min-busbw": None,
     "fabricwise.dev/decision": None,
-    "fabricwise.dev/woken-at": None,
+    "fabricwise.dev/requeued-at": None,
     "example.com/min-busbw": None,
     "min-busbw": None,
 }
@@ -267,7 +267,7 @@ def test_the_examples_are_read(annotation: Any) -> None:
 
 
 def test_foreign_annotations_are_nobodys_business() -> None:
-    assert wishes({"example.com/min-link": "warp", "fabricwise.dev/woken-at": "x"}) == Wishes()
+    assert wishes({"example.com/min-link": "warp", "fabricwise.dev/requeued-at": "x"}) == Wishes()
 
 
 def test_the_readme_has_the_table() -> None:
@@ -301,11 +301,15 @@ def test_over_http_every_annotation_ends_in_an_answer(annotations: dict[str, str
 
 def _api() -> SchedulerApi:
     service = build_service(Settings())
-    service.live.apply((Listed("nodes", (seen("Node", node("n", 8, labels=LABELS)),)), Listed("pods", ()), Listed("topologies", ())))
+    service.store.apply((Listed("nodes", (seen("Node", node("n", 8, labels=LABELS)),)), Listed("pods", ()), Listed("topologies", ())))
     settings = service.settings
-    log, metrics, world = DecisionLog(1 << 20), service.metrics, World(Judge(rules(settings)), settings.resource, node_defaults(settings))
-    binder = Binder(service.live, world, settings, log, service.reports)
-    return SchedulerApi(service.live, world, ranker(settings.scoring), settings, metrics, log, service.waker, binder)
+    log, metrics, context = (
+        DecisionLog(1 << 20),
+        service.metrics,
+        EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)),
+    )
+    binder = Binder(service.store, context, settings, log, service.writer)
+    return SchedulerApi(service.store, context, ranker(settings.scoring), settings, metrics, log, service.requeuer, binder)
 
 
 _API = _api()

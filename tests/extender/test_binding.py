@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from extender.decision.cycle.assumed_pods import Hold
-from extender.decision.cycle.scheduling_cycle import World
-from extender.decision.evaluate.evaluator import Judge
-from extender.decision.evaluate.policy import RULES
+from extender.decision.cycle.assumed_pods import AssumedPod
+from extender.decision.cycle.scheduling_cycle import EvaluationContext
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.evaluate.verdict import Evidence
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand
@@ -19,9 +19,9 @@ from extender.decision.state.reducer import Listed
 from extender.kube.decode import seen
 from extender.kube.pod_binding import PodBinding
 from extender.scheduling.binder import NO_API_SERVER, NOT_SYNCED, Binder
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.decision_log import DecisionLog
-from extender.scheduling.ports import Reports
+from extender.scheduling.ports import ClusterWriter
 from extender.settings import Settings
 from tests.objects import GPU, node, pod, pod_struct, topology
 from topology.agent.publisher import ApiError
@@ -31,8 +31,8 @@ from topology.agent.publisher import ApiError
 class Desk:
     """A binder, and what it wrote."""
 
-    live: LiveCluster = field(default_factory=lambda: LiveCluster(GPU, warm_tables=False))
-    reports: Reports = field(default_factory=Reports)
+    store: ClusterStore = field(default_factory=lambda: ClusterStore(GPU, warm_tables=False))
+    writer: ClusterWriter = field(default_factory=ClusterWriter)
     written: list[tuple[str, str]] = field(default_factory=list)
     answer: str = ""
     there: Pod | str = "pod team/llm is not there"
@@ -40,9 +40,9 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.log = DecisionLog(1 << 20)
-        world = World(Judge(RULES), GPU, self.live.defaults)
-        self.binder = Binder(self.live, world, self.settings, self.log, self.reports)
-        self.reports.bind, self.reports.pod = self.write, lambda _namespace, _name: self.there
+        context = EvaluationContext(Evaluator(DEFAULT_POLICY), GPU, self.store.defaults)
+        self.binder = Binder(self.store, context, self.settings, self.log, self.writer)
+        self.writer.bind, self.writer.pod = self.write, lambda _namespace, _name: self.there
 
     def write(self, namespace: str, name: str, uid: str, where: str, annotations: dict[str, str]) -> str:
         self.written.append((uid, where))
@@ -52,7 +52,7 @@ class Desk:
     def list(self, *manifests: dict[str, Any]) -> None:
         kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
         for kind, listed in kinds.items():
-            self.live.apply([Listed(listed, tuple(seen(kind, one) for one in manifests if one["kind"] == kind))])
+            self.store.apply([Listed(listed, tuple(seen(kind, one) for one in manifests if one["kind"] == kind))])
 
     def bind(self, uid: str = "uid-llm", where: str = "a") -> str:
         return self.binder.bind("team", "llm", uid, where)
@@ -68,39 +68,39 @@ def desk() -> Desk:
 def test_a_pod_that_fits_is_bound_with_its_record_and_held(desk: Desk) -> None:
     assert desk.bind() == ""
     assert desk.written == [("uid-llm", "a")]
-    assert list(desk.live.holds.by_pod) == ["uid-llm"]
+    assert list(desk.store.assumed_pods.by_pod) == ["uid-llm"]
     record = desk.log.record("uid-llm")
     assert record is not None
     assert record.node == "a"
 
 
 def test_a_node_that_was_taken_meanwhile_is_refused_and_nothing_is_written(desk: Desk) -> None:
-    desk.live.hold(Hold("uid-llm", "team", "llm", "a", Demand(((4, False),), 4), Evidence(), 0.0, float("inf"), ""))
-    desk.live.apply([seen("Pod", pod(8, name="foreign", node="a"))])
+    desk.store.assume(AssumedPod("uid-llm", "team", "llm", "a", Demand(((4, False),), 4), Evidence(), 0.0, float("inf"), ""))
+    desk.store.apply([seen("Pod", pod(8, name="foreign", node="a"))])
     assert "too few free GPUs" in desk.bind()
     assert desk.written == []
-    assert desk.live.holds.by_pod == {}, "it is held no more"
+    assert desk.store.assumed_pods.by_pod == {}, "it is held no more"
 
 
 def test_who_was_decided_later_does_not_come_first(desk: Desk) -> None:
     """The later one has reckoned with this pod; this pod need not reckon with the later one, or both would be refused."""
     demand = Demand(((4, False),), 4)
     for number, name in enumerate(("uid-llm", "uid-later")):
-        desk.live.hold(Hold(name, "team", name, "a", demand, Evidence(), float(number), float("inf"), ""))
+        desk.store.assume(AssumedPod(name, "team", name, "a", demand, Evidence(), float(number), float("inf"), ""))
     desk.list(node("a", 4), pod(4))
     assert desk.bind() == ""
-    desk.live.release("uid-llm")
+    desk.store.release("uid-llm")
     assert "stand in the way" in desk.bind(), "not decided before the other, it comes after it"
 
 
 def test_the_api_servers_words_are_passed_on(desk: Desk) -> None:
     desk.answer = "no answer"
     assert desk.bind() == "no answer"
-    assert list(desk.live.holds.by_pod) == ["uid-llm"], "it may be bound all the same"
+    assert list(desk.store.assumed_pods.by_pod) == ["uid-llm"], "it may be bound all the same"
 
 
 def test_bound_already_is_success_there_and_an_error_elsewhere(desk: Desk) -> None:
-    desk.live.apply([seen("Pod", pod(4, node="a"))])
+    desk.store.apply([seen("Pod", pod(4, node="a"))])
     assert desk.bind() == ""
     assert "already bound to a" in desk.bind(where="b")
     assert desk.written == []
@@ -117,7 +117,7 @@ def test_a_pod_our_watch_has_not_shown_yet_is_looked_up(desk: Desk) -> None:
 def test_without_a_cluster_or_before_the_first_list_nothing_is_bound() -> None:
     desk = Desk()
     assert desk.bind() == NOT_SYNCED
-    desk.reports.bind = None
+    desk.writer.bind = None
     assert desk.bind() == NO_API_SERVER
 
 
@@ -125,7 +125,7 @@ def test_a_pod_of_another_scheduler_is_bound_unjudged() -> None:
     desk = Desk(settings=Settings(scheduler_names=("gpu-scheduler",)))
     desk.list(node("a", 4), pod(8))
     assert desk.bind() == ""
-    assert desk.live.holds.by_pod == {}
+    assert desk.store.assumed_pods.by_pod == {}
 
 
 @dataclass
@@ -180,11 +180,11 @@ def test_many_at_once_wait_for_no_lock_of_ours(desk: Desk) -> None:
         together.wait()
         return ""
 
-    desk.reports.bind = write
+    desk.writer.bind = write
     pods = [pod(1, name="llm") for _ in range(8)]
     for number, one in enumerate(pods):
         one["metadata"]["uid"] = f"uid-{number}"
-    desk.live.apply([seen("Pod", one) for one in pods])
+    desk.store.apply([seen("Pod", one) for one in pods])
     errors: list[str] = []
     threads = [threading.Thread(target=lambda n=n: errors.append(desk.bind(f"uid-{n}"))) for n in range(8)]
     for thread in threads:

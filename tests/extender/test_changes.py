@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from extender.decision.state.reducer import (
     Change,
     ClockTicked,
-    Heard,
     Listed,
     PodGone,
-    Silenced,
     TelemetrySeen,
     TopologySeen,
+    WatchLost,
+    WatchRestored,
     fold,
     fold_all,
 )
@@ -72,10 +72,10 @@ def test_events_and_two_reports_of_each_agent_end_where_a_fresh_list_does(stream
     listings: list[Change] = [
         Listed(listed, tuple(seen(kind, m) for (k, _), m in left.items() if k == kind and m is not None)) for kind, listed in kinds.items()
     ]
-    reports = [report for number in (1, 2) for report in reports_of(left, number)]
-    fresh = fold_all(Snapshot(), [*listings, *reports], GPU)
-    same(fold_all(play(stream), reports, GPU), fresh)
-    same(fold_all(play(stream[: len(stream) // 2]), [*listings, *reports], GPU), fresh)
+    writer = [report for number in (1, 2) for report in reports_of(left, number)]
+    fresh = fold_all(Snapshot(), [*listings, *writer], GPU)
+    same(fold_all(play(stream), writer, GPU), fresh)
+    same(fold_all(play(stream[: len(stream) // 2]), [*listings, *writer], GPU), fresh)
 
 
 def reports_of(left: dict[tuple[str, str], dict[str, object] | None], number: int) -> list[Change]:
@@ -209,10 +209,10 @@ def test_a_server_set_back_to_an_older_state_is_believed_when_it_lists() -> None
 
 
 def test_silence_is_dated_from_its_beginning_and_ends_when_something_is_heard() -> None:
-    state = fold_all(Snapshot(), [Silenced("pods", 100.0), Silenced("pods", 130.0), Silenced("nodes", 120.0)], GPU)
+    state = fold_all(Snapshot(), [WatchLost("pods", 100.0), WatchLost("pods", 130.0), WatchLost("nodes", 120.0)], GPU)
     assert state.age_seconds(160.0) == 60.0
-    assert fold(state, Heard("pods"), GPU).age_seconds(160.0) == 40.0
-    assert fold_all(state, [Heard("pods"), Heard("nodes")], GPU).age_seconds(160.0) == 0.0
+    assert fold(state, WatchRestored("pods"), GPU).age_seconds(160.0) == 40.0
+    assert fold_all(state, [WatchRestored("pods"), WatchRestored("nodes")], GPU).age_seconds(160.0) == 0.0
 
 
 def test_a_pod_that_leaves_takes_what_was_seen_in_its_memory_with_it() -> None:
@@ -223,12 +223,12 @@ def test_a_pod_that_leaves_takes_what_was_seen_in_its_memory_with_it() -> None:
     start: list[Change] = [Listed("nodes", (seen("Node", node("a", 8)),)), TopologySeen("a", record), ClockTicked(1.0, 1.0)]
     pods = [seen("Pod", pod(1, name=name, node="a")) for name in ("p", "q")]
     state = fold_all(Snapshot(), [*start, *pods, TelemetrySeen("a", 1.0, readings)], GPU)
-    known = [one.free_bytes if one else None for one in state.views["a"].state.live.standings]
+    known = [one.free_bytes if one else None for one in state.views["a"].state.device_telemetry.device_loads]
     assert None not in known
     state = fold(state, PodGone("uid-p"), GPU)
-    after = [one.free_bytes if one else None for one in state.views["a"].state.live.standings]
+    after = [one.free_bytes if one else None for one in state.views["a"].state.device_telemetry.device_loads]
     assert after == [None, *known[1:]]
     state = fold(state, TelemetrySeen("a", 2.0, (replace(readings[0], fb_used_bytes=0, fb_free_bytes=80 << 30),)), GPU)
-    found = state.views["a"].state.live.standings[0]
+    found = state.views["a"].state.device_telemetry.device_loads[0]
     assert found is not None
     assert found.free_bytes == 80 << 30

@@ -13,7 +13,7 @@ from extender.cli.admission_policies import render
 from extender.decision.state.reducer import ClassesSeen, TelemetrySeen, TopologySeen, fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import SettingsError
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.class_file import ClassFile, load_classes
 from extender.telemetry.readings import DeviceReading
 from tests.extender.test_annotations import refusal
@@ -177,18 +177,18 @@ def test_a_mistake_is_named_with_file_and_class(tmp_path: Path, text: str) -> No
 def test_a_changed_file_is_read_again_and_a_broken_one_is_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text("classes: [{name: a}]")
-    live = LiveCluster(GPU)
-    file = ClassFile(path, live)
+    store = ClusterStore(GPU)
+    file = ClassFile(path, store)
     file.start()
-    assert set(live.snapshot.classes) == {"a"}
+    assert set(store.snapshot.classes) == {"a"}
     path.write_text("classes: [{name: b}]")
-    wait("b read", lambda: set(live.snapshot.classes) == {"b"})
+    wait("b read", lambda: set(store.snapshot.classes) == {"b"})
     path.write_text("classes: [{name: B!}]")
     time.sleep(2.5)
-    assert set(live.snapshot.classes) == {"b"}
+    assert set(store.snapshot.classes) == {"b"}
     file.stop()
     with pytest.raises(SettingsError):
-        ClassFile(tmp_path / "nowhere.yaml", live)
+        ClassFile(tmp_path / "nowhere.yaml", store)
 
 
 def test_render_names_every_class_and_can_leave_out_mutation() -> None:

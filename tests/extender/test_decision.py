@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from extender.decision.evaluate.evaluator import Judge, judge_all
-from extender.decision.evaluate.policy import RULES, Rules
-from extender.decision.report.serializers import explain, ranker
+from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
+from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
+from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.snapshot import Snapshot
+from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 from topology.gputopology import Allocation, DeviceStatus
@@ -20,7 +21,7 @@ from topology.placement import DEFAULT_SIZE_MIX
 
 def ask(state: Snapshot, manifest: dict[str, Any], scoring: Scoring | None = None) -> dict[str, Any]:
     scoring = scoring or Scoring()
-    return explain(Judge(Rules(DEFAULT_SIZE_MIX)), ranker(scoring), state, pod_struct(manifest), GPU)
+    return explain(Evaluator(Policy(DEFAULT_SIZE_MIX)), ranker(scoring), state, pod_struct(manifest), GPU)
 
 
 def row(answer: dict[str, Any], name: str) -> dict[str, Any]:
@@ -111,12 +112,12 @@ def test_of_true_equals_one_is_at_the_top_and_the_pods_uid_says_which() -> None:
 
 def test_the_order_of_names_does_not_say_which() -> None:
     state = snapshot(*(thing for name in "abcdef" for thing in machine(name, "t4", 4)))
-    judge, ranks = Judge(RULES), ranker(Scoring())
+    evaluator, ranks = Evaluator(DEFAULT_POLICY), ranker(Scoring())
     demand = demand_of(pod_struct(pod(2)), GPU)
     assert isinstance(demand, Demand)
     chosen = set()
     for names in ("abcdef", "fedcba", "cafebd"):
-        verdicts = judge_all(judge, state, demand, names)
+        verdicts = evaluate_nodes(evaluator, state, demand, names)
         chosen.add(ranks.rank(demand, verdicts).decided(names, verdicts, "uid-llm"))
     assert len(chosen) == 1
 
@@ -156,12 +157,12 @@ REJECTED: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any], str, bool]
 
 @pytest.mark.parametrize("case", REJECTED)
 def test_rejections(case: str) -> None:
-    objects, manifest, reason, curable = REJECTED[case]
+    objects, manifest, reason, resolvable = REJECTED[case]
     answer = ask(snapshot(*objects), manifest)
     found = row(answer, "n")
     assert answer["chosen"] is None
     assert found["rejection"]["reason"] == reason
-    assert found["rejection"]["curable"] is curable
+    assert found["rejection"]["resolvable"] is resolvable
     assert (found["score"], found["value"], found["scores"]) == (None, None, {})
 
 
@@ -185,8 +186,8 @@ def test_a_holder_without_uid_is_known_by_its_name() -> None:
 
 def test_devices_of_a_bound_pod_the_status_does_not_name_are_predicted() -> None:
     state = snapshot(*machine("n", "a100-pcie-bridge-pairs"), pod(2, name="other", node="n"))
-    beliefs = state.views["n"].state.beliefs
-    assert [probability for _, probability in beliefs] == [0.25] * 4, "one of the four bridged pairs is gone"
+    free_sets = state.views["n"].state.free_sets
+    assert [probability for _, probability in free_sets] == [0.25] * 4, "one of the four bridged pairs is gone"
     assert row(ask(state, pod(2)), "n")["expected_bandwidth_gbps"] == pytest.approx(240)
 
 
@@ -271,10 +272,10 @@ def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -
     from extender.decision.request.pod_request import Demand
 
     known = snapshot(*machine("n", "t4", 4))
-    state, judge = known.views["n"].state, Judge(Rules({1: 1.0, 2: 1.0}))
-    judge.prepare([state], known)
+    state, evaluator = known.views["n"].state, Evaluator(Policy({1: 1.0, 2: 1.0}))
+    evaluator.prepare([state], known)
     monkeypatch.setattr(module, "judge", None)
-    assert judge.judge(Demand(((2, False),), 2), state).feasible, "found in memory: calling the judge would fail"
+    assert evaluator.evaluate(Demand(((2, False),), 2), state).feasible, "found in memory: calling the judge would fail"
 
 
 def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,15 +283,15 @@ def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.Mon
     from extender.decision.request.pod_request import Demand
 
     monkeypatch.setattr(module, "_MOST_DEMANDS", 3)
-    judge = Judge(Rules({}))
+    evaluator = Evaluator(Policy({}))
     demands = [Demand(((size, False),), size) for size in range(1, 5)]
-    kept = judge.remembered(demands[0])
+    kept = evaluator.remembered(demands[0])
     for demand in demands[1:3]:
-        judge.remembered(demand)
-    assert judge.remembered(demands[0]) is kept
-    judge.remembered(demands[3])
-    assert judge.remembered(demands[0]) is kept, "asked for lately"
-    assert list(judge._memory) == [demands[2], demands[3], demands[0]]
+        evaluator.remembered(demand)
+    assert evaluator.remembered(demands[0]) is kept
+    evaluator.remembered(demands[3])
+    assert evaluator.remembered(demands[0]) is kept, "asked for lately"
+    assert list(evaluator._memory) == [demands[2], demands[3], demands[0]]
 
 
 def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,15 +299,15 @@ def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPa
     from extender.decision.request.pod_request import Demand
 
     monkeypatch.setattr(module, "_SPARE_STATES", 2)
-    judge, demand = Judge(Rules({1: 1.0})), Demand(((1, False),), 1)
+    evaluator, demand = Evaluator(Policy({1: 1.0})), Demand(((1, False),), 1)
     known = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(1, 9)))
     for view in known.views.values():
-        judge.judge(demand, view.state)
-    judge.prepare([], known)
-    assert len(judge.remembered(demand)) == 8, "all live"
+        evaluator.evaluate(demand, view.state)
+    evaluator.prepare([], known)
+    assert len(evaluator.remembered(demand)) == 8, "all live"
     left = snapshot(node("n1", 1), node("n2", 2))
-    judge.prepare([], left)
-    assert set(judge.remembered(demand)) == {view.state for view in left.views.values()}
+    evaluator.prepare([], left)
+    assert set(evaluator.remembered(demand)) == {view.state for view in left.views.values()}
 
 
 def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,13 +315,13 @@ def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) 
     from extender.decision.request.pod_request import Demand
 
     monkeypatch.setattr(module, "_MOST_VERDICTS", 10)
-    judge = Judge(Rules({}))
+    evaluator = Evaluator(Policy({}))
     known = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(1, 9)))
     for size in range(1, 4):
         for view in known.views.values():
-            judge.judge(Demand(((size, False),), size), view.state)
-    judge.prepare([], known)
-    assert list(judge._memory) == [Demand(((3, False),), 3)], "the demand asked last stays"
+            evaluator.evaluate(Demand(((size, False),), size), view.state)
+    evaluator.prepare([], known)
+    assert list(evaluator._memory) == [Demand(((3, False),), 3)], "the demand asked last stays"
 
 
 def test_a_hazard_and_an_approximation_are_noted_once() -> None:
@@ -341,4 +342,4 @@ def test_the_readme_lists_every_reason_and_whether_eviction_cures_it() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     for reason in Reason:
         line = next(line for line in readme.splitlines() if line.startswith(f"| {reason.value} |"))
-        assert line.endswith("| no |") is not reason.curable, line
+        assert line.endswith("| no |") is not reason.resolvable, line

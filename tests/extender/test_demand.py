@@ -61,7 +61,7 @@ def test_a_count_that_makes_no_sense_is_a_refusal(count: object) -> None:
     assert isinstance(refused, Rejection)
     assert refused.reason is Reason.BAD_GPU_REQUEST
     assert "container c, nvidia.com/gpu" in refused.detail
-    assert not refused.curable
+    assert not refused.resolvable
 
 
 MEMORY = {"80Gi": 80 << 30, "40G": 40 * 10**9, "81559Mi": 81559 << 20, "1Ti": 1 << 40, "85899345920": 80 << 30}

@@ -76,9 +76,9 @@ def test_a_dump_answers_as_the_cluster_it_was_made_of(api: ApiServer, fabricwise
     wanted.write_text(yaml.safe_dump(pod(2, name="new")))
     ended = fabricwise("dump", "-o", str(file), "--kubeconfig", str(api.kubeconfig))
     assert (ended.status, ended.out) == (0, "")
-    live = explained(fabricwise, wanted, "kube", "--kubeconfig", str(api.kubeconfig))
-    assert explained(fabricwise, wanted, str(file)) == live
-    assert {row["node"] for row in live["nodes"]} == {"gpu-1", "gpu-2"}
+    store = explained(fabricwise, wanted, "kube", "--kubeconfig", str(api.kubeconfig))
+    assert explained(fabricwise, wanted, str(file)) == store
+    assert {row["node"] for row in store["nodes"]} == {"gpu-1", "gpu-2"}
 
 
 def test_a_dump_on_standard_output_is_the_same_as_in_a_file(api: ApiServer, fabricwise: Commands, tmp_path: Path) -> None:

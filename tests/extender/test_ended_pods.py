@@ -47,7 +47,7 @@ def then(state: Snapshot, *changes: Change) -> Snapshot:
 
 def free(state: Snapshot) -> list[tuple[int, ...]]:
     """What is believed free, likeliest first."""
-    return [tuple(index for index in ALL if mask >> index & 1) for mask, _ in state.views["n"].state.beliefs]
+    return [tuple(index for index in ALL if mask >> index & 1) for mask, _ in state.views["n"].state.free_sets]
 
 
 def held_by_a() -> Snapshot:
@@ -135,7 +135,7 @@ def test_pod_of_the_same_name_with_the_same_devices_is_known_after_the_second_st
 def test_pod_that_is_bound_before_an_end_probably_did_not_get_those_gpus() -> None:
     """Its devices are unknown, and GPUs 0 and 1 were not free when the kubelet admitted it; most likely."""
     state = then(held_by_a(), seen("Pod", bound(2, "b")), PodGone("uid-a"))
-    chances = dict(state.views["n"].state.beliefs)
+    chances = dict(state.views["n"].state.free_sets)
     assert max(chances, key=lambda mask: chances[mask]) == 0b0011
     assert chances[0b0011] > 0.75
     assert len(chances) > 1, "the kubelet may have freed them before the API server showed it"
@@ -145,8 +145,8 @@ def test_gpus_of_a_terminating_pod_may_be_free_already_but_are_not_counted() -> 
     going = bound(2, "a")
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:30Z"
     state = then(held_by_a(), seen("Pod", going)).views["n"].state
-    assert dict(state.beliefs).keys() == {0b1100, 0b1111}
-    assert state.beliefs[0][0] == 0b1100
+    assert dict(state.free_sets).keys() == {0b1100, 0b1111}
+    assert state.free_sets[0][0] == 0b1100
     assert state.free_count == 2
 
 

@@ -48,7 +48,7 @@ def view(*objects: dict[str, Any], now: float | None = None) -> NodeView:
 
 
 def free(found: NodeView) -> list[tuple[int, ...]]:
-    return [tuple(i for i in range(4) if mask >> i & 1) for mask, _ in found.state.beliefs]
+    return [tuple(i for i in range(4) if mask >> i & 1) for mask, _ in found.state.free_sets]
 
 
 def test_a_pods_own_status_needs_no_agents_word() -> None:

@@ -80,21 +80,22 @@ def test_nothing_is_inferred_of_a_pod_without_engine_or_gpus() -> None:
 def test_a_reckoned_need_steers_the_score_and_filters_only_where_told_to() -> None:
     from dataclasses import replace
 
-    from extender.decision.evaluate.evaluator import Judge
-    from extender.decision.evaluate.policy import Rules
-    from extender.decision.report.serializers import explain, ranker
+    from extender.decision.evaluate.evaluator import Evaluator
+    from extender.decision.evaluate.policy import Policy
+    from extender.decision.report.serializers import explain
+    from extender.server.from_settings import ranker
     from extender.settings import Scoring
     from topology.placement import DEFAULT_SIZE_MIX
 
     state = snapshot(*machine("small", "dgx-a100"), *machine("large", "a100-pcie-bridge-pairs"))
     asked = pod_struct(serving(4, "m", "-tp", "4", model=json.dumps(LLAMA_70B)))
 
-    def refused(rules: Rules) -> dict[str, str | None]:
-        answer = explain(Judge(rules), ranker(Scoring()), state, asked, GPU)
+    def refused(policy: Policy) -> dict[str, str | None]:
+        answer = explain(Evaluator(policy), ranker(Scoring()), state, asked, GPU)
         return {row["node"]: row["rejection"]["reason"] if row["rejection"] else None for row in answer["nodes"]}
 
-    told = Rules(DEFAULT_SIZE_MIX)
-    row = next(r for r in explain(Judge(told), ranker(Scoring()), state, asked, GPU)["nodes"] if r["node"] == "small")
+    told = Policy(DEFAULT_SIZE_MIX)
+    row = next(r for r in explain(Evaluator(told), ranker(Scoring()), state, asked, GPU)["nodes"] if r["node"] == "small")
     assert "its model is reckoned to need" in row["scores"]["memory"]["detail"]
     assert refused(told) == {"small": None, "large": None}
     assert refused(replace(told, enforce_inferred=True)) == {"small": "GPU memory class too small", "large": None}

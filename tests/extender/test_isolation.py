@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from extender.decision.evaluate import evaluator as judging
-from extender.decision.evaluate.evaluator import Judge
-from extender.decision.evaluate.policy import Rules
-from extender.decision.report.serializers import explain, ranker
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.evaluate.policy import Policy
+from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand
 from extender.decision.state import reducer as folding
 from extender.decision.state.reducer import Change, Listed, PodGone, SetAside, fold_all
 from extender.decision.state.snapshot import NodeState, Snapshot
 from extender.kube import decode as decode_module
 from extender.kube.decode import gone, seen, seen_or_set_aside
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
+from extender.server.from_settings import ranker
 from extender.server.service import build_service
 from extender.settings import Scoring, Settings
 from tests.conftest import Served
@@ -97,7 +98,7 @@ def test_node_whose_topology_breaks_its_view_is_judged_by_counts_and_says_why(mo
     assert state.views["good"].state.table is not None
     assert state.views["bad"].state.table is None
     assert "made to fail" in (state.views["bad"].problem or "")
-    answer = explain(Judge(Rules({1: 1.0})), ranker(Scoring()), state, pod_struct(pod(1)), GPU)
+    answer = explain(Evaluator(Policy({1: 1.0})), ranker(Scoring()), state, pod_struct(pod(1)), GPU)
     notes = {row["node"]: " ".join(row["notes"]) for row in answer["nodes"]}
     assert "nodes/bad set aside (derive): BrokenError" in notes["bad"]
     assert "set aside" not in notes["good"]
@@ -106,26 +107,26 @@ def test_node_whose_topology_breaks_its_view_is_judged_by_counts_and_says_why(mo
 def test_node_without_any_view_is_refused_by_name_as_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     break_step(monkeypatch, folding, "node_view", "bad", lambda one, *_: one.metadata.name)
     state = snapshot(node("bad"), node("good"))
-    answer = explain(Judge(Rules({1: 1.0})), ranker(Scoring()), state, pod_struct(pod(1)), GPU)
+    answer = explain(Evaluator(Policy({1: 1.0})), ranker(Scoring()), state, pod_struct(pod(1)), GPU)
     refused = {row["node"]: row["rejection"]["reason"] if row["rejection"] else None for row in answer["nodes"]}
     assert refused == {"good": None, "bad": "fabricwise could not evaluate this node"}
     monkeypatch.undo()
     assert not fold_all(state, [seen("Node", node("bad", 4))], GPU).set_aside, "well again, and not set aside any more"
 
 
-def broken_evaluation(monkeypatch: pytest.MonkeyPatch, name: str, live: LiveCluster) -> None:
+def broken_evaluation(monkeypatch: pytest.MonkeyPatch, name: str, store: ClusterStore) -> None:
     """The evaluation of one node's state raises."""
 
     def state_name(_demand: Demand, state: NodeState, *_: object) -> str:
-        view = live.snapshot.views.get(name)
-        return name if view is not None and state in (view.state, view.state.bare) else ""
+        view = store.snapshot.views.get(name)
+        return name if view is not None and state in (view.state, view.state.without_telemetry) else ""
 
-    monkeypatch.setattr(judging, "judge_bare", raising_for(name, judging.judge_bare, state_name))
+    monkeypatch.setattr(judging, "judge_bare", raising_for(name, judging.evaluate_without_telemetry, state_name))
 
 
 def test_filter_refuses_the_one_node_whose_evaluation_raises_as_unresolvable(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    served.service.live.apply([seen("Node", node("bad", 3)), seen("Node", node("good", 5))])
-    broken_evaluation(monkeypatch, "bad", served.service.live)
+    served.service.store.apply([seen("Node", node("bad", 3)), seen("Node", node("good", 5))])
+    broken_evaluation(monkeypatch, "bad", served.service.store)
     manifest = pod(1, annotations={"fabricwise.dev/min-gpu-memory": "1Gi"})
     answer = served.client.post("/scheduler/filter", json={"Pod": manifest, "NodeNames": ["bad", "good", "nowhere"]}).json()
     assert not answer.get("Error")
@@ -137,14 +138,14 @@ def test_filter_refuses_the_one_node_whose_evaluation_raises_as_unresolvable(ser
     assert detail == "BrokenError: made to fail for bad"
     assert 'fabricwise_objects_set_aside_total{kind="nodes",stage="evaluate"}' in served.client.get("/metrics").text
     monkeypatch.undo()
-    served.service.live.apply([seen("Node", node("other", 2))])
+    served.service.store.apply([seen("Node", node("other", 2))])
     answer = served.client.post("/scheduler/filter", json={"Pod": manifest, "NodeNames": ["bad", "good"]}).json()
     assert answer["NodeNames"] == ["bad", "good"], "evaluated anew after the next change of state"
 
 
 def test_nodes_endpoint_lists_what_is_set_aside_with_its_node(served: Served) -> None:
     broken = seen_or_set_aside("Pod", pod(2, name="llm", node="good", spec={"priority": "high"}))
-    served.service.live.apply([seen("Node", node("good")), broken, SetAside("nodes", "lost", "decode", "malformed", "lost")])
+    served.service.store.apply([seen("Node", node("good")), broken, SetAside("nodes", "lost", "decode", "malformed", "lost")])
     answer = served.client.get("/v1/nodes").json()
     (note,) = next(row["set_aside"] for row in answer["nodes"] if row["node"] == "good")
     assert note.startswith("pods/uid-llm set aside (decode): Pod llm: Expected")
@@ -157,10 +158,10 @@ def test_table_that_cannot_be_computed_keeps_no_snapshot_back(monkeypatch: pytes
         raise BrokenError("no table")
 
     monkeypatch.setattr(PlacementTable, "warm", warm)
-    live, noted = LiveCluster(GPU), list[tuple[str, str, str]]()
-    live.note = lambda kind, stage, name, _error: noted.append((kind, stage, name))
-    live.apply(listing(node("a", 4), topology("a", "t4"), node("b"), pod(1)))
-    assert set(live.snapshot.views) == {"a", "b"}
+    store, noted = ClusterStore(GPU), list[tuple[str, str, str]]()
+    store.note = lambda kind, stage, name, _error: noted.append((kind, stage, name))
+    store.apply(listing(node("a", 4), topology("a", "t4"), node("b"), pod(1)))
+    assert set(store.snapshot.views) == {"a", "b"}
     assert noted == [("topologies", "warm", "a")]
 
 
@@ -175,10 +176,10 @@ def test_observer_that_raises_keeps_neither_the_others_nor_the_watch(failing: st
     monkeypatch.setattr(failing, broken)
     service = build_service(Settings())
     heard: list[Snapshot] = []
-    monkeypatch.setattr(service.waker, "observe", lambda _before, after: heard.append(after))
-    service.live.apply(listing(node("a"), pod(1)))
+    monkeypatch.setattr(service.requeuer, "observe", lambda _before, after: heard.append(after))
+    service.store.apply(listing(node("a"), pod(1)))
     assert [state.synced for state in heard] == [True]
-    assert service.live.snapshot.synced
+    assert service.store.snapshot.synced
 
 
 def test_pod_whose_placement_cannot_be_recorded_hides_no_other_pod(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,10 +187,10 @@ def test_pod_whose_placement_cannot_be_recorded_hides_no_other_pod(monkeypatch: 
 
     service = build_service(Settings())
     placed: list[str] = []
-    service.reports.placed = lambda bound, _record: placed.append(bound.key)
-    service.live.apply(listing(node("a"), pod(1, name="bad"), pod(1, name="good")))
+    service.writer.placed = lambda bound, _record: placed.append(bound.key)
+    service.store.apply(listing(node("a"), pod(1, name="bad"), pod(1, name="good")))
     break_step(monkeypatch, module, "demand_in", "uid-bad", lambda _state, one, _resource: one.key)
-    service.live.apply([seen("Pod", pod(1, name=name, node="a")) for name in ("bad", "good")])
+    service.store.apply([seen("Pod", pod(1, name=name, node="a")) for name in ("bad", "good")])
     assert placed == ["uid-good"]
 
 
@@ -223,18 +224,18 @@ def test_decoder_that_raises_whatever_sets_aside_that_topology_alone(monkeypatch
 
 def test_preempt_goes_on_with_the_other_candidates_where_one_node_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.decision.cycle import preemption
-    from extender.decision.cycle.assumed_pods import NO_HOLDS
+    from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
     from extender.decision.cycle.preemption import Candidate, preferred
-    from extender.decision.cycle.scheduling_cycle import World, begin
+    from extender.decision.cycle.scheduling_cycle import EvaluationContext, begin
     from extender.decision.state.snapshot import NODE_DEFAULTS
 
     rows = [thing for name in ("bad", "good") for thing in (node(name, 1), pod(1, name=f"on-{name}", node=name))]
     state, asking = snapshot(*rows), pod_struct(pod(1, spec={"priority": 10}))
     break_step(monkeypatch, preemption, "without_pods", "bad", lambda _state, name, *_: name)
-    cycle = begin(state, NO_HOLDS, asking, GPU, 0.0)
+    cycle = begin(state, NO_ASSUMED_PODS, asking, GPU, 0.0)
     assert isinstance(cycle.demand, Demand)
     candidates = [Candidate(name, (f"uid-on-{name}",)) for name in ("bad", "good")]
-    found = preferred(cycle, cycle.demand, candidates, (), World(Judge(Rules({1: 1.0})), GPU, NODE_DEFAULTS))
+    found = preferred(cycle, cycle.demand, candidates, (), EvaluationContext(Evaluator(Policy({1: 1.0})), GPU, NODE_DEFAULTS))
     assert [one.candidate.node for one in found] == ["good"]
 
 

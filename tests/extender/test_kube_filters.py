@@ -251,7 +251,7 @@ def test_without_the_pods_on_the_nodes_what_needs_them_is_listed_and_refuses_not
 
 def test_a_request_larger_than_the_node_is_refused_even_without_the_pods_on_it_and_no_eviction_cures_it() -> None:
     answer = evaluate(a_pod(containers=[asking(cpu="5")]), Surroundings({"n": a_node()}))
-    assert [(refusal.reason, refusal.curable) for refusal in answer.refusals["n"]] == [("Insufficient cpu", False)]
+    assert [(refusal.reason, refusal.resolvable) for refusal in answer.refusals["n"]] == [("Insufficient cpu", False)]
 
 
 def drawn(seed: int, count: int) -> list[KubePod]:

@@ -22,7 +22,7 @@ from extender.kube import watch as watch_module
 from extender.kube.api_client import api_client
 from extender.kube.watch import KubeWatch
 from extender.metrics import Metrics
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube
 from tests.objects import GPU, node, pod, topology
 
@@ -71,7 +71,7 @@ class Rig:
     """A scripted server, and a live cluster that follows it."""
 
     script: Script
-    live: LiveCluster
+    store: ClusterStore
     metrics: Metrics
     start: Callable[[], None]
 
@@ -82,7 +82,7 @@ class Rig:
             time.sleep(0.01)
 
     def nodes(self) -> set[str]:
-        return set(self.live.snapshot.nodes)
+        return set(self.store.snapshot.nodes)
 
 
 @pytest.fixture
@@ -115,9 +115,9 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(config))
     monkeypatch.setattr(watch_module, "_ABSENT_RETRY_SECONDS", 0.05)
-    live, metrics = LiveCluster(GPU, warm_tables=False), Metrics()
-    watch = KubeWatch(api_client(str(kubeconfig)), live, Kube(max_backoff_seconds=0.05), metrics)
-    yield Rig(script, live, metrics, watch.start)
+    store, metrics = ClusterStore(GPU, warm_tables=False), Metrics()
+    watch = KubeWatch(api_client(str(kubeconfig)), store, Kube(max_backoff_seconds=0.05), metrics)
+    yield Rig(script, store, metrics, watch.start)
     watch.stop()
     server.shutdown()
     server.server_close()
@@ -126,7 +126,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 def test_lists_every_page_then_is_synced(rig: Rig) -> None:
     rig.script.replies[NODES, "list"] = [page(node("a"), more="next"), page(node("b"), version="9")]
     rig.start()
-    rig.wait(lambda: rig.live.snapshot.synced)
+    rig.wait(lambda: rig.store.snapshot.synced)
     assert rig.nodes() == {"a", "b"}
     rig.wait(lambda: rig.script.count(NODES, "watch") > 0)
     queries = [query for path, query in rig.script.asked if path == NODES]
@@ -160,7 +160,7 @@ def test_a_server_that_keeps_losing_history_is_not_hammered(rig: Rig) -> None:
     rig.script.replies[NODES, "list"] = [page(node("a")) for _ in range(500)]
     rig.script.replies[NODES, "watch"] = [events(GONE) for _ in range(500)]
     rig.start()
-    rig.wait(lambda: rig.live.snapshot.synced)
+    rig.wait(lambda: rig.store.snapshot.synced)
     before = rig.script.count(NODES, "list")
     time.sleep(1.0)
     assert rig.script.count(NODES, "list") - before < 60, "at the tests' backoff of 25 to 50 ms; a second without one gives hundreds"
@@ -196,8 +196,8 @@ def test_without_the_crd_the_extender_is_ready_all_the_same(rig: Rig) -> None:
     rig.script.replies[NODES, "list"] = [page(node("a"))]
     rig.script.replies[TOPOLOGIES, "list"] = [(404, b"{}"), (404, b"{}"), page(topology("a", "t4"))]
     rig.start()
-    rig.wait(lambda: rig.live.snapshot.synced)
-    rig.wait(lambda: "a" in rig.live.snapshot.topologies)
+    rig.wait(lambda: rig.store.snapshot.synced)
+    rig.wait(lambda: "a" in rig.store.snapshot.topologies)
 
 
 def test_an_object_that_cannot_be_read_is_skipped_not_fatal(rig: Rig) -> None:
@@ -205,13 +205,13 @@ def test_an_object_that_cannot_be_read_is_skipped_not_fatal(rig: Rig) -> None:
     rig.script.replies[NODES, "list"] = [page(broken, node("a"), {"metadata": {}})]
     rig.script.replies[PODS, "watch"] = [events(("ADDED", {"metadata": {"name": "x"}, "spec": 7}), ("ADDED", pod(2, node="a")))]
     rig.start()
-    rig.wait(lambda: rig.live.snapshot.synced and len(rig.live.snapshot.pods) == 1)
+    rig.wait(lambda: rig.store.snapshot.synced and len(rig.store.snapshot.pods) == 1)
     assert rig.nodes() == {"a"}
 
 
 def test_only_pods_that_have_not_ended_are_asked_for(rig: Rig) -> None:
     rig.start()
-    rig.wait(lambda: rig.live.snapshot.synced)
+    rig.wait(lambda: rig.store.snapshot.synced)
     query = next(query for path, query in rig.script.asked if path == PODS)
     assert query["fieldSelector"] == "status.phase!=Succeeded,status.phase!=Failed"
 
@@ -227,7 +227,7 @@ def test_the_token_is_sent(rig: Rig) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(urllib3.PoolManager, "request", spy)
         rig.start()
-        rig.wait(lambda: rig.live.snapshot.synced)
+        rig.wait(lambda: rig.store.snapshot.synced)
     assert seen[0]["authorization"] == "Bearer secret"
 
 
@@ -247,19 +247,19 @@ def test_while_the_server_does_not_answer_the_state_grows_old_and_is_fresh_again
     rig.script.replies[NODES, "list"] = [page(node("a"))]
     rig.script.replies[PODS, "watch"] = [(500, b"")] * 12
     rig.start()
-    rig.wait(lambda: rig.live.snapshot.synced and "pods" in rig.live.snapshot.silent)
-    assert set(rig.live.snapshot.silent) == {"pods"}, "the others are heard"
-    first = rig.live.snapshot.silent["pods"]
-    assert rig.live.snapshot.age_seconds(first + 5.0) == 5.0
-    rig.wait(lambda: not rig.live.snapshot.silent)
-    assert rig.live.snapshot.age_seconds(first + 5.0) == 0.0
+    rig.wait(lambda: rig.store.snapshot.synced and "pods" in rig.store.snapshot.watch_lost_at)
+    assert set(rig.store.snapshot.watch_lost_at) == {"pods"}, "the others are heard"
+    first = rig.store.snapshot.watch_lost_at["pods"]
+    assert rig.store.snapshot.age_seconds(first + 5.0) == 5.0
+    rig.wait(lambda: not rig.store.snapshot.watch_lost_at)
+    assert rig.store.snapshot.age_seconds(first + 5.0) == 0.0
 
 
 def test_a_broken_watch_that_is_resumed_at_once_leaves_nothing_old(rig: Rig) -> None:
     rig.script.replies[NODES, "watch"] = [events(("ADDED", node("a")), status=0), events(("ADDED", node("b")))]
     rig.start()
     rig.wait(lambda: rig.nodes() == {"a", "b"})
-    rig.wait(lambda: not rig.live.snapshot.silent)
+    rig.wait(lambda: not rig.store.snapshot.watch_lost_at)
 
 
 def test_an_event_that_was_overtaken_changes_nothing(rig: Rig) -> None:
@@ -272,5 +272,5 @@ def test_an_event_that_was_overtaken_changes_nothing(rig: Rig) -> None:
         events(("MODIFIED", at(9, 8)), ("MODIFIED", at(7, 2)), ("DELETED", at(8, 2)), ("ADDED", at(9, 8)))
     ]
     rig.start()
-    rig.wait(lambda: rig.live.snapshot.synced and rig.script.count(NODES, "watch") > 1)
-    assert rig.live.snapshot.views["a"].state.allocatable == 8
+    rig.wait(lambda: rig.store.snapshot.synced and rig.script.count(NODES, "watch") > 1)
+    assert rig.store.snapshot.views["a"].state.allocatable == 8

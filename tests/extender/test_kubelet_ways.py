@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from extender.decision.evaluate.evaluator import Judge
-from extender.decision.evaluate.policy import Rules, learnt_mix
-from extender.decision.report.serializers import explain, ranker
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.evaluate.policy import Policy, learnt_mix
+from extender.decision.report.serializers import explain
 from extender.decision.state.reducer import Listed, PodGone, fold_all
 from extender.decision.state.snapshot import NodeDefaults, Snapshot
+from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 from topology.devices.numa_alignment import TopologyManager
@@ -20,8 +21,8 @@ from topology.gputopology import DeviceStatus
 FREE_ACROSS = DeviceStatus(free=(0, 1, 4, 5))
 
 
-def ask(state: Snapshot, manifest: dict[str, Any], rules: Rules | None = None) -> dict[str, dict[str, Any]]:
-    answer = explain(Judge(rules or Rules()), ranker(Scoring()), state, pod_struct(manifest), GPU)
+def ask(state: Snapshot, manifest: dict[str, Any], policy: Policy | None = None) -> dict[str, dict[str, Any]]:
+    answer = explain(Evaluator(policy or Policy()), ranker(Scoring()), state, pod_struct(manifest), GPU)
     return {row["node"]: row for row in answer["nodes"]}
 
 
@@ -38,7 +39,7 @@ def test_a_node_that_aligns_refuses_what_it_cannot_align(policy: str, feasible: 
     if not feasible:
         assert found["rejection"]["reason"] == "kubelet would reject: GPUs cannot be aligned to NUMA nodes"
         assert policy in found["rejection"]["detail"]
-        assert found["rejection"]["curable"]
+        assert found["rejection"]["resolvable"]
 
 
 def test_the_operators_word_counts_where_the_node_says_nothing_that_makes_sense() -> None:
@@ -67,9 +68,9 @@ def test_hazards_are_refused_only_if_the_operator_wants_it() -> None:
     pairs["spec"]["pciePaths"] = [" ".join("X" if i == j else "SYS" for j in range(8)) for i in range(8)]
     state = snapshot(node("n"), pairs)
     assert ask(state, pod(3))["n"]["feasible"]
-    refused = ask(state, pod(3), Rules(refuse_hazards=True))["n"]
+    refused = ask(state, pod(3), Policy(refuse_hazards=True))["n"]
     assert refused["rejection"]["reason"] == "device plugin could crash on this request"
-    assert ask(state, pod(2), Rules(refuse_hazards=True))["n"]["feasible"]
+    assert ask(state, pod(2), Policy(refuse_hazards=True))["n"]["feasible"]
 
 
 def test_small_and_large_messages_are_two_different_answers() -> None:
@@ -141,14 +142,14 @@ def test_the_mix_of_sizes_is_learnt_from_the_pods_there_are() -> None:
     pods = [pod(8, name=f"p{number}") for number in range(40)]
     state = snapshot(node("n"), topology("n", "hgx-h100"), *pods)
     assert state.sizes == {8: 40}
-    judge = Judge(Rules())
-    judge.prepare([], state)
-    assert judge.size_mix[8] > 0.8
+    evaluator = Evaluator(Policy())
+    evaluator.prepare([], state)
+    assert evaluator.size_mix[8] > 0.8
     gone = fold_all(state, [PodGone(f"uid-p{number}") for number in range(40)], GPU)
     assert gone.sizes == {}
-    judge.prepare([], gone)
-    assert judge.size_mix[8] == 0.25
-    assert Judge(Rules({1: 1.0})).learn(state) is False, "what the operator set stays"
+    evaluator.prepare([], gone)
+    assert evaluator.size_mix[8] == 0.25
+    assert Evaluator(Policy({1: 1.0})).learn(state) is False, "what the operator set stays"
 
 
 def test_a_learnt_mix_changes_what_fragmentation_costs() -> None:
@@ -157,9 +158,9 @@ def test_a_learnt_mix_changes_what_fragmentation_costs() -> None:
 
     def loss(asked: int) -> float:
         state = snapshot(*board, *(pod(asked, name=f"p{number}") for number in range(60)))
-        judge = Judge(Rules())
-        judge.learn(state)
-        answer = explain(judge, ranker(Scoring()), state, pod_struct(pod(1)), GPU)
+        evaluator = Evaluator(Policy())
+        evaluator.learn(state)
+        answer = explain(evaluator, ranker(Scoring()), state, pod_struct(pod(1)), GPU)
         return 1 - float(answer["nodes"][0]["scores"]["fragmentation"]["value"])
 
     assert loss(8) > 3 * loss(1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from extender.decision.state.reducer import Change, ClockTicked, Heard, Listed, Silenced
+from extender.decision.state.reducer import Change, ClockTicked, Listed, WatchLost, WatchRestored
 from extender.kube.decode import gone, seen
 from extender.kube.events import PodEvents
 from extender.scheduling.owed_events import MOST_OWED, OWED_SECONDS
@@ -31,12 +31,12 @@ class Replica:
         self.leads = leads
         self.pauses: list[float] = []
         self.events = PodEvents(api, sleep=self.pauses.append)
-        reports = self.service.reports
-        reports.placed, reports.floor_missed, reports.leading = self.events.placed, self.events.floor_missed, lambda: self.leads
+        writer = self.service.writer
+        writer.placed, writer.floor_missed, writer.leading = self.events.placed, self.events.floor_missed, lambda: self.leads
 
     def see(self, *changes: Change) -> None:
         """Changes of the cluster's state."""
-        self.service.live.apply(changes)
+        self.service.store.apply(changes)
 
     def list_all(self, *pods: dict[str, Any], platform: str = "t4", gpus: int = 4, status: DeviceStatus | None = None) -> None:
         """The first lists: one node with its topology, and some pods."""
@@ -171,9 +171,9 @@ def test_pod_bound_while_the_watch_was_broken_gets_its_event() -> None:
     replica = Replica(api, leads=True)
     replica.list_all()
     unseen = bound_at(pod(1, node="n"), time.time())
-    replica.see(Silenced("pods", time.monotonic()))
+    replica.see(WatchLost("pods", time.monotonic()))
     replica.see(Listed("pods", (seen("Pod", unseen),)))
-    replica.see(Heard("pods"))
+    replica.see(WatchRestored("pods"))
     replica.finish()
     assert list(messages(api)) == ["GpusPredicted llm"]
 

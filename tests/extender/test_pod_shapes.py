@@ -130,10 +130,10 @@ def test_as_many_gpus_are_believed_free_as_the_kubelet_has_left(shape: Shape, se
     named = kubelet.listed * has_agent | union_of(kubelet.on_the_pod) * has_own
     assert union_of(view.known.get("uid-shaped", ())) == named
     assert view.disagreements == ()
-    for mask, _ in view.state.beliefs:
+    for mask, _ in view.state.free_sets:
         assert mask.bit_count() == kubelet.free.bit_count()
         assert not mask & named, "what is named is not free"
-    assert sum(chance for _, chance in view.state.beliefs) == pytest.approx(1, abs=1e-6)
+    assert sum(chance for _, chance in view.state.free_sets) == pytest.approx(1, abs=1e-6)
 
 
 # name -> (shape, GPUs that the agent lists, GPUs that the pod's own status names, free sets of which the first is the likeliest)
@@ -158,11 +158,11 @@ def test_free_sets_of_a_shape(case: str) -> None:
         manifest = with_own_status(manifest, [union_of(1 << place for place in group) for group in own])
     view = snapshot(node("n", 8), reported(union_of(1 << place for place in listed)), manifest).views["n"]
     assert view.disagreements == ()
-    assert {mask for mask, _ in view.state.beliefs} == expected
+    assert {mask for mask, _ in view.state.free_sets} == expected
 
 
 def test_surplus_of_an_init_container_is_most_likely_where_the_plugin_would_have_put_it() -> None:
     """Four of one socket for the init container, two of them for the main one: the others of that socket are held."""
     view = snapshot(node("n", 8), reported(0b0011), manifest_of((("init", 4), ("main", 2)))).views["n"]
-    assert view.state.beliefs[0][0] == 0b11110000
-    assert view.state.beliefs[0][1] > 0.6
+    assert view.state.free_sets[0][0] == 0b11110000
+    assert view.state.free_sets[0][1] > 0.6

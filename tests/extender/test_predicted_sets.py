@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from extender.decision.evaluate.evaluator import Judge
-from extender.decision.evaluate.policy import Rules
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence
-from extender.decision.report.placement_record import record_of
+from extender.decision.report.placement_record import placement_record_of
 from extender.decision.report.prediction_outcomes import became_known, compare
 from extender.decision.report.serializers import node_answer
 from extender.decision.request.pod_request import Demand, demand_of
@@ -30,7 +30,7 @@ def evidence_of(platform: str, manifest: dict[str, Any], gpus: int = 8, labels: 
     state = snapshot(node("n", gpus, labels=labels), encode(TopologyRecord("n", machine_of(platform, "u"))))
     demand = demand_of(pod_struct(manifest), GPU)
     assert isinstance(demand, Demand)
-    return Judge(Rules()).judge(demand, state.views["n"].state).evidence
+    return Evaluator(Policy()).evaluate(demand, state.views["n"].state).evidence
 
 
 # name -> (platform, containers' GPUs)
@@ -59,21 +59,24 @@ def test_set_that_containers_may_divide_in_several_ways_is_shown_with_both_speed
     assert prospect.busbw_gbps is not None
     assert prospect.most_busbw_gbps is not None
     assert prospect.busbw_gbps < prospect.most_busbw_gbps
-    assert f"100% ({prospect.busbw_gbps:.1f} to {prospect.most_busbw_gbps:.1f} GB/s)" in record_of("uid", "n", evidence).as_sentence()
+    assert (
+        f"100% ({prospect.busbw_gbps:.1f} to {prospect.most_busbw_gbps:.1f} GB/s)"
+        in placement_record_of("uid", "n", evidence).as_sentence()
+    )
 
 
 def test_sets_beyond_those_listed_are_counted_with_their_chance() -> None:
     evidence = evidence_of("hgx-h100", pod(3), labels=UNIFORM)  # any 3 of 8: 56 sets
     assert (len(evidence.prospects), evidence.further_sets) == (MOST_PROSPECTS, 56 - MOST_PROSPECTS)
     assert evidence.further_probability == pytest.approx(1 - MOST_PROSPECTS / 56, abs=1e-4)
-    record = record_of("uid", "n", evidence)
+    record = placement_record_of("uid", "n", evidence)
     assert "and 52 more (93%)" in record.as_sentence()
     assert (record.as_data()["furtherSets"], record.as_data()["furtherProbability"]) == (52, pytest.approx(52 / 56, abs=1e-4))
 
 
 def test_answer_says_how_many_sets_it_does_not_list() -> None:
     state = snapshot(node("n", 8, labels=UNIFORM), encode(TopologyRecord("n", machine_of("hgx-h100"))))
-    verdict = Judge(Rules()).judge(Demand(((3, False),), 3), state.views["n"].state)
+    verdict = Evaluator(Policy()).evaluate(Demand(((3, False),), 3), state.views["n"].state)
     answer = node_answer("n", verdict, None)
     assert (len(answer["predicted"]), answer["further_sets"]) == (16, 40)
 
@@ -134,7 +137,7 @@ def test_gpu_that_two_pods_are_reported_to_hold_is_taken_once_and_reported() -> 
     """The sum of both masks would be another GPU."""
     held = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(2, "uid-a"), Allocation(1, "uid-b")))
     found = view(topology(held), pod(2, name="a", node="n"), pod(1, name="b", node="n"))
-    assert [mask for mask, _ in found.state.beliefs] == [0b1001]
+    assert [mask for mask, _ in found.state.free_sets] == [0b1001]
     assert found.disagreements == ("GPU 1 is reported to be held by 2 pods: team/a, team/b",)
 
 
@@ -147,7 +150,7 @@ def test_gpu_that_the_kubelet_gives_on_while_its_pod_terminates_is_no_disagreeme
 
 def test_gpu_of_two_pods_that_are_not_known_is_taken_once() -> None:
     held = DeviceStatus(allocated=(Allocation(1, "gone"), Allocation(1, "other")))
-    assert [mask for mask, _ in view(topology(held)).state.beliefs] == [0b1101]
+    assert [mask for mask, _ in view(topology(held)).state.free_sets] == [0b1101]
 
 
 def test_what_two_other_pods_hold_is_spared_when_a_third_one_leaves() -> None:

@@ -55,45 +55,45 @@ def test_a_real_prometheus(tmp_path: Path) -> None:
             prometheus=Prometheus(url=url),
         )  # fmt: skip
         service = build_service(Settings(telemetry=said))
-        live = service.live
+        store = service.store
         held = DeviceStatus(allocated=(Allocation(0, "uid-vllm", "team", "vllm"),))
         records = (TopologyRecord("a", machine("hgx-h100", "a"), held), TopologyRecord("b", machine("hgx-h100", "b")))
-        live.apply((Listed("nodes", tuple(seen("Node", node(name, 8)) for name in values)),))
-        live.apply((Listed("pods", (seen("Pod", pod(1, name="vllm", node="a")),)),))
-        live.apply((Listed("topologies", tuple(TopologySeen(r.node, r) for r in records)),))
+        store.apply((Listed("nodes", tuple(seen("Node", node(name, 8)) for name in values)),))
+        store.apply((Listed("pods", (seen("Pod", pod(1, name="vllm", node="a")),)),))
+        store.apply((Listed("topologies", tuple(TopologySeen(r.node, r) for r in records)),))
         feed = measured(service, "off")
         assert feed is not None
         stack.callback(feed.stop)
 
-        def standings(name: str) -> list[object]:
-            live.apply((ClockTicked(time.time(), time.monotonic()),))
-            return list(live.snapshot.views[name].state.live.standings)
+        def device_loads(name: str) -> list[object]:
+            store.apply((ClockTicked(time.time(), time.monotonic()),))
+            return list(store.snapshot.views[name].state.device_telemetry.device_loads)
 
-        wait("both nodes known", lambda: all(standings(n) and all(standings(n)) for n in values), 30)
-        first = live.snapshot.telemetry["a"].devices["GPU-a-0", None]
+        wait("both nodes known", lambda: all(device_loads(n) and all(device_loads(n)) for n in values), 30)
+        first = store.snapshot.telemetry["a"].devices["GPU-a-0", None]
         assert first.reading.fb_free_bytes == 80000 << 20
         assert first.reading.age_seconds is not None
         assert first.reading.age_seconds < 3
-        wait("the engine known", lambda: "uid-vllm" in live.snapshot.telemetry["a"].engines, 30)
+        wait("the engine known", lambda: "uid-vllm" in store.snapshot.telemetry["a"].engines, 30)
 
         values["b"]["GPU-b-3"] = used(60_000)
-        wait("avoided", lambda: refusal(live.snapshot, "b", pod(1)) == "GPU memory is in use by processes unknown to Kubernetes", 30)
+        wait("avoided", lambda: refusal(store.snapshot, "b", pod(1)) == "GPU memory is in use by processes unknown to Kubernetes", 30)
         values["b"]["GPU-b-3"] = {}
-        wait("used again", lambda: refusal(live.snapshot, "b", pod(1)) is None, 30)
+        wait("used again", lambda: refusal(store.snapshot, "b", pod(1)) is None, 30)
         values["b"]["GPU-b-3"] = {"DCGM_FI_DEV_XID_ERRORS": 79}
-        wait("fenced", lambda: refusal(live.snapshot, "b", pod(1)) == "GPU reports a fatal XID error", 30)
+        wait("fenced", lambda: refusal(store.snapshot, "b", pod(1)) == "GPU reports a fatal XID error", 30)
 
         targets["a"].mode = "hang"
         wait("a target that hangs is unknown, lookback or not", lambda: not any(
-            one is not None and getattr(one, "free_bytes", None) is not None for one in standings("a")), 30)  # fmt: skip
-        assert refusal(live.snapshot, "a", pod(1)) is None
+            one is not None and getattr(one, "free_bytes", None) is not None for one in device_loads("a")), 30)  # fmt: skip
+        assert refusal(store.snapshot, "a", pod(1)) is None
         targets["a"].mode = "ok"
-        wait("known again", lambda: all(standings("a")), 30)
+        wait("known again", lambda: all(device_loads("a")), 30)
 
         outage.close()
         wait("the outage told", lambda: any((look["failed"] or "").startswith("cannot be reached") for look in feed.status()["looks"]), 30)
-        wait("all unknown", lambda: all(getattr(one, "free_bytes", None) is None for one in standings("a")), 30)
-        assert refusal(live.snapshot, "a", pod(4)) is None
-        assert refusal(live.snapshot, "b", pod(1)) == "GPU reports a fatal XID error", "silence lifts no fence"
+        wait("all unknown", lambda: all(getattr(one, "free_bytes", None) is None for one in device_loads("a")), 30)
+        assert refusal(store.snapshot, "a", pod(4)) is None
+        assert refusal(store.snapshot, "b", pod(1)) == "GPU reports a fatal XID error", "silence lifts no fence"
         stack.enter_context(prometheus(tmp_path, jobs, port))
-        wait("known after it is back", lambda: all(standings("a")), 40)
+        wait("known after it is back", lambda: all(device_loads("a")), 40)

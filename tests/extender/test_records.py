@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extender.decision.evaluate.verdict import Evidence, Prospect
-from extender.decision.report.placement_record import Record, record_of
+from extender.decision.report.placement_record import PlacementRecord, placement_record_of
 from extender.decision.state.allocations import BoundPod
 from extender.decision.state.reducer import Listed
 from extender.kube.decode import seen
@@ -36,28 +36,32 @@ SENTENCES = {
 @pytest.mark.parametrize("case", SENTENCES)
 def test_as_a_sentence(case: str) -> None:
     evidence, text = SENTENCES[case]
-    assert record_of("uid", "gpu-7", evidence).as_sentence().startswith(text)
+    assert placement_record_of("uid", "gpu-7", evidence).as_sentence().startswith(text)
 
 
 def test_as_json() -> None:
-    data = json.loads(record_of("uid", "gpu-7", MANY_SETS).as_json())
+    data = json.loads(placement_record_of("uid", "gpu-7", MANY_SETS).as_json())
     assert (data["node"], data["expectedGbps"], data["worstGbps"], len(data["predicted"])) == ("gpu-7", 30.0, 30.0, 4)
     assert data["predicted"][0] == {"gpus": [0, 1], "probability": 0.125, "gbps": 30.0}
 
 
 def test_the_id_is_made_of_what_was_decided() -> None:
-    same = record_of("uid", "gpu-7", TWO_SETS).id
-    assert record_of("uid", "gpu-7", TWO_SETS).id == same
-    others = {record_of("other", "gpu-7", TWO_SETS).id, record_of("uid", "gpu-8", TWO_SETS).id, record_of("uid", "gpu-7", MANY_SETS).id}
+    same = placement_record_of("uid", "gpu-7", TWO_SETS).id
+    assert placement_record_of("uid", "gpu-7", TWO_SETS).id == same
+    others = {
+        placement_record_of("other", "gpu-7", TWO_SETS).id,
+        placement_record_of("uid", "gpu-8", TWO_SETS).id,
+        placement_record_of("uid", "gpu-7", MANY_SETS).id,
+    }
     assert len({same, *others}) == 4
 
 
-def replica(leads: bool) -> tuple[Service, list[tuple[BoundPod, Record]]]:
-    service, told = build_service(Settings(server=Server(log_level="error"))), list[tuple[BoundPod, Record]]()
-    service.reports.placed = lambda bound, record: told.append((bound, record))
-    service.reports.leading = lambda: leads
+def replica(leads: bool) -> tuple[Service, list[tuple[BoundPod, PlacementRecord]]]:
+    service, told = build_service(Settings(server=Server(log_level="error"))), list[tuple[BoundPod, PlacementRecord]]()
+    service.writer.placed = lambda bound, record: told.append((bound, record))
+    service.writer.leading = lambda: leads
     changes = (Listed("nodes", (seen("Node", node("a", 8)),)), Listed("pods", (seen("Pod", pod(4)),)))
-    service.live.apply((*changes, Listed("topologies", (seen("GpuTopology", topology("a", "dgx-1v")),))))
+    service.store.apply((*changes, Listed("topologies", (seen("GpuTopology", topology("a", "dgx-1v")),))))
     return service, told
 
 
@@ -69,8 +73,8 @@ def test_the_leader_leaves_the_record_though_the_other_one_decided() -> None:
         served.client.post("/scheduler/filter", json={"Pod": pod(4), "NodeNames": ["a"]})
         (decision,) = served.client.get("/v1/decisions").json()["decisions"]
         bound = seen("Pod", pod(4, node="a"))
-        decider.live.apply([bound])
-        leader.live.apply([bound])
+        decider.store.apply([bound])
+        leader.store.apply([bound])
     assert nothing == []
     ((pod_bound, record),) = told
     assert (pod_bound.key, record.node, record.id) == ("uid-llm", "a", decision["id"])
@@ -79,7 +83,7 @@ def test_the_leader_leaves_the_record_though_the_other_one_decided() -> None:
 def test_no_event_where_the_binding_carries_the_record_or_nobody_saw_the_pod_wait() -> None:
     leader, told = replica(leads=True)
     carried: dict[str, Any] = pod(4, node="a", annotations={"fabricwise.dev/decision": "{}"})
-    leader.live.apply([seen("Pod", carried), seen("Pod", pod(2, name="was-there-before", node="a"))])
+    leader.store.apply([seen("Pod", carried), seen("Pod", pod(2, name="was-there-before", node="a"))])
     assert told == []
 
 
@@ -102,7 +106,7 @@ def test_of_two_that_both_think_they_lead_one_is_heard() -> None:
     bound = BoundPod("uid-12345678", "team", "llm", "a", None, "")  # type: ignore[arg-type]
     for _ in range(2):
         events = PodEvents(api)  # type: ignore[arg-type]
-        events.placed(bound, record_of(bound.key, "a", TWO_SETS))
+        events.placed(bound, placement_record_of(bound.key, "a", TWO_SETS))
         events._posting.shutdown(wait=True)
     ((name, event),) = api.posted.items()
     assert name == "llm.uid-1234.gpuspredicted"

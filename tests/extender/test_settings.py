@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from extender.decision.state.gpu_sharing import is_slice
+from extender.decision.request.resource_names import is_slice
 from extender.errors import FabricwiseError, SettingsError
 from extender.settings import Settings, load_settings
 
@@ -101,7 +101,7 @@ CONTRADICTING: dict[str, tuple[str, tuple[str, ...]]] = {
     "telemetry required and off": (
         "{filtering: {telemetry_required_for: [a]}, telemetry: {source: off}}", ("filtering.telemetry_required_for", "telemetry.source"),
     ),
-    "holds that end before bindings": ("holds: {ttl_seconds: 5}", ("holds.ttl_seconds (5)", "binding.timeout_seconds (5)")),
+    "holds that end before bindings": ("assumed_pods: {ttl_seconds: 5}", ("assumed_pods.ttl_seconds (5)", "binding.timeout_seconds (5)")),
     "no weight at all": (
         "scoring: {weights: {link: 0, fragmentation: 0, memory: 0, pressure: 0}}", ("scoring.weights.link", "scoring.weights.pressure"),
     ),
@@ -127,7 +127,7 @@ AGREEING = (
     "lease: {duration_seconds: 3, retry_seconds: 0.3}",
     "telemetry: {source: off, interval_seconds: 60}",
     "telemetry: {restless_seconds: 0}",
-    "holds: {ttl_seconds: 0}",
+    "assumed_pods: {ttl_seconds: 0}",
     "scoring: {weights: {pressure: 0}}",
     "telemetry: {source: prometheus, prometheus: {url: 'http://p:9090'}}",
 )

@@ -97,7 +97,7 @@ def test_a_real_node_of_whole_gpus(shared_data: Path) -> None:
 
 
 # name -> (node, pod, refusal)
-RULES: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, bool] | None]] = {
+DEFAULT_POLICY: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, bool] | None]] = {
     "four replicas are not four GPUs": (shared_node(4, 1, **TSLICED), pod(4), SPREADS),
     "two containers of one each are no tensor-parallel pod": (shared_node(4, 1, **TSLICED), pod(1, 1), None),
     "one GPU on time-slicing": (shared_node(4, 1, **TSLICED), pod(1), None),
@@ -122,9 +122,9 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, bool] | None]]
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", RULES)
+@pytest.mark.parametrize("case", DEFAULT_POLICY)
 def test_rules(case: str) -> None:
-    manifest, asked, expected = RULES[case]
+    manifest, asked, expected = DEFAULT_POLICY[case]
     assert refusal(snapshot(manifest), asked) == expected
 
 
@@ -182,9 +182,9 @@ def test_a_broken_card_is_shunned_where_any_share_of_it_may_be_given() -> None:
 
 
 def test_a_mig_slices_memory_is_the_slices_whatever_the_agent_says_of_the_card() -> None:
-    bare = machine_of("dgx-a100")
+    without_telemetry = machine_of("dgx-a100")
     gpu = replace(
-        bare.gpus[0],
+        without_telemetry.gpus[0],
         mig_enabled=True,
         memory_bytes=40 * GIB,
         mig_instances=tuple(MigInstance(f"MIG-{n}", "1g.5gb", 4864 << 20) for n in range(7)),

@@ -17,7 +17,7 @@ import pytest
 from extender.collectors import feed as feed_module
 from extender.collectors import process
 from extender.collectors.feed import TelemetryFeed
-from extender.collectors.ipc import HEAD_BYTES, Assignment, Look
+from extender.collectors.ipc import HEAD_BYTES, Assignment, ScrapeResult
 from extender.collectors.process import Collector
 from extender.decision.state.reducer import Change, ClockTicked
 from extender.decision.state.scrape_targets import DCGM, Target
@@ -26,7 +26,7 @@ from extender.kube.lease import KubeLease
 from extender.kube.resources import RESOURCES, Resource
 from extender.kube.watch import KubeWatch
 from extender.metrics import Metrics
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor
 from extender.server.service import build_service
 from extender.settings import Kube, Server, Settings, Telemetry
@@ -88,7 +88,7 @@ def test_readyz_names_a_loop_that_stays_down_and_only_while_it_does(monkeypatch:
     monkeypatch.setattr(module, "Supervisor", lambda metrics: quick(metrics, down_seconds=0.2))
     cluster = simulated(GPU)
     service = build_service(Settings(server=Server(log_level="error")))
-    service.live.apply(cluster.listing())
+    service.store.apply(cluster.listing())
     serving = serve(service, cluster)
     ready, stop = next(serving).client, threading.Event()
     works, entered = threading.Event(), threading.Event()
@@ -114,24 +114,24 @@ def test_readyz_names_a_loop_that_stays_down_and_only_while_it_does(monkeypatch:
 
 
 def test_watch_tick_goes_on_after_an_unexpected_exception() -> None:
-    live, metrics = LiveCluster(GPU), Metrics()
-    live.apply = Faulty(live.apply)  # type: ignore[method-assign]
-    watch = KubeWatch(kubernetes.client.ApiClient(), live, Kube(), metrics, quick(metrics))
+    store, metrics = ClusterStore(GPU), Metrics()
+    store.apply = Faulty(store.apply)  # type: ignore[method-assign]
+    watch = KubeWatch(kubernetes.client.ApiClient(), store, Kube(), metrics, quick(metrics))
     stop = watch._stop
     thread = watch._supervisor.start("tick", watch._tick, stop)
-    wait("ticked", lambda: live.snapshot.now_seconds is not None)
+    wait("ticked", lambda: store.snapshot.now_seconds is not None)
     stop.set()
     thread.join(5)
     assert restarts(metrics, "tick") == 1.0
 
 
 def test_watch_lists_again_after_an_unexpected_exception_and_says_meanwhile_that_nothing_is_heard() -> None:
-    live, metrics = LiveCluster(GPU), Metrics()
-    watch = KubeWatch(kubernetes.client.ApiClient(), live, Kube(), metrics, quick(metrics))
+    store, metrics = ClusterStore(GPU), Metrics()
+    watch = KubeWatch(kubernetes.client.ApiClient(), store, Kube(), metrics, quick(metrics))
     listed, silent = threading.Event(), list[bool]()
 
     def list_(_resource: object) -> str:
-        silent.append("nodes" in live.snapshot.silent)
+        silent.append("nodes" in store.snapshot.watch_lost_at)
         listed.set()
         watch.stop()
         return "1"
@@ -149,12 +149,12 @@ def test_watch_lists_again_after_an_unexpected_exception_and_says_meanwhile_that
 
 def test_telemetry_tick_goes_on_after_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "_TICK_SECONDS", 0.02)
-    live, metrics = LiveCluster(GPU), Metrics()
-    live.apply([ClockTicked(1.0, 1.0)])
-    live.apply = Faulty(live.apply)  # type: ignore[method-assign]
-    feed = TelemetryFeed(live, Telemetry(), metrics, quick(metrics))
+    store, metrics = ClusterStore(GPU), Metrics()
+    store.apply([ClockTicked(1.0, 1.0)])
+    store.apply = Faulty(store.apply)  # type: ignore[method-assign]
+    feed = TelemetryFeed(store, Telemetry(), metrics, quick(metrics))
     thread = feed._supervisor.start("telemetry-tick", feed._tick, feed._stop)
-    wait("ticked", lambda: (live.snapshot.steady_seconds or 0.0) > 1.0)
+    wait("ticked", lambda: (store.snapshot.monotonic_seconds or 0.0) > 1.0)
     feed._stop.set()
     thread.join(5)
     assert restarts(metrics, "telemetry-tick") == 1.0
@@ -164,13 +164,13 @@ def test_class_file_is_followed_after_an_unexpected_exception_and_the_change_is_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(class_file, "LOOK_SECONDS", 0.02)
-    path, live, metrics = tmp_path / "classes.yaml", LiveCluster(GPU), Metrics()
+    path, store, metrics = tmp_path / "classes.yaml", ClusterStore(GPU), Metrics()
     path.write_text("classes: [{name: a}]")
-    file = ClassFile(path, live, quick(metrics))
+    file = ClassFile(path, store, quick(metrics))
     monkeypatch.setattr(class_file, "load_classes", Faulty(class_file.load_classes))
     path.write_text("classes: [{name: b}]")
     file.start()
-    wait("b read", lambda: set(live.snapshot.classes) == {"b"})
+    wait("b read", lambda: set(store.snapshot.classes) == {"b"})
     file.stop()
     assert restarts(metrics, "workload-classes") == 1.0
 
@@ -187,20 +187,20 @@ def test_lease_is_taken_after_an_unexpected_exception() -> None:
 
 def test_requeue_thread_goes_on_after_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.server import service as module
-    from tests.extender.test_waking import TWO, Ward
+    from tests.extender.test_requeue import TWO, Ward
 
     monkeypatch.setattr(module, "Supervisor", quick)
-    service = build_service(msgspec.structs.replace(Settings(), waking=msgspec.structs.replace(Settings().waking, max_per_second=50)))
-    ward = Ward(service, service.waker)
-    service.reports.wake = ward.wake
-    service.live.apply(_racks())
-    monkeypatch.setattr(service.waker, "_wake_next", Faulty(service.waker._wake_next))
-    service.waker.rejected("team", "two", "uid-two", TWO, ["a"])
+    service = build_service(msgspec.structs.replace(Settings(), requeue=msgspec.structs.replace(Settings().requeue, max_per_second=50)))
+    ward = Ward(service, service.requeuer)
+    service.writer.requeue = ward.requeue
+    service.store.apply(_racks())
+    monkeypatch.setattr(service.requeuer, "_requeue_next", Faulty(service.requeuer._requeue_next))
+    service.requeuer.rejected("team", "two", "uid-two", TWO, ["a"])
     ward.status("a", 8)
-    wait("restarted", lambda: restarts(service.metrics, "waking") == 1.0)
-    service.waker.rejected("team", "two", "uid-two", TWO, ["a"])
+    wait("restarted", lambda: restarts(service.metrics, "requeue") == 1.0)
+    service.requeuer.rejected("team", "two", "uid-two", TWO, ["a"])
     ward.status("a", 0)
-    wait("woken", lambda: ward.woken == ["uid-two"])
+    wait("woken", lambda: ward.requeued == ["uid-two"])
 
 
 def _racks() -> list[Change]:
@@ -213,37 +213,37 @@ def _racks() -> list[Change]:
 
 def test_one_waiting_pod_that_cannot_be_read_keeps_no_other_pod_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.scheduling import requeue
-    from tests.extender.test_waking import Ward, refused
+    from tests.extender.test_requeue import Ward, refused
 
     service = build_service(Settings())
-    ward = Ward(service, service.waker)
-    service.reports.wake = ward.wake
-    service.live.apply(_racks())
+    ward = Ward(service, service.requeuer)
+    service.writer.requeue = ward.requeue
+    service.store.apply(_racks())
     ward.status("a", 8)
     break_step(monkeypatch, requeue, "demand_in", "uid-bad", lambda _state, pod, _resource: pod.key)
     ward.apply(refused("bad", "uid-bad"), refused("good", "uid-good"))
     ward.status("a", 4)
-    wait("woken", lambda: ward.woken == ["uid-good"])
+    wait("woken", lambda: ward.requeued == ["uid-good"])
     assert service.metrics.set_aside.labels("pods", "requeue")._value.get() >= 1
-    assert restarts(service.metrics, "waking") == 0.0
+    assert restarts(service.metrics, "requeue") == 0.0
 
 
 def test_collector_target_that_raises_is_told_of_and_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[Look] = []
+    said: list[ScrapeResult] = []
     bad, good = (Target(DCGM, f"uid-{name}", name, "n", f"http://127.0.0.1:9/{name}") for name in ("bad", "good"))
     calls = {"bad": 0, "good": 0}
 
-    async def look_at(_client: httpx.AsyncClient, target: Target, *_: object) -> Look:
+    async def scrape_target(_client: httpx.AsyncClient, target: Target, *_: object) -> ScrapeResult:
         calls[target.pod] += 1
         if target.pod == "bad" and calls["bad"] <= 2:
             raise BrokenError("made to fail")
-        return Look(target.pod, target.kind, target.key, target.node, time.monotonic(), 0.0)
+        return ScrapeResult(target.pod, target.kind, target.key, target.node, time.monotonic(), 0.0)
 
-    monkeypatch.setattr(process, "look_at", look_at)
+    monkeypatch.setattr(process, "look_at", scrape_target)
     monkeypatch.setattr(Collector, "first_pause_seconds", 0.01)
 
     async def run() -> None:
-        one = Collector(lambda data: said.append(msgspec.msgpack.decode(data[HEAD_BYTES:], type=Look)))
+        one = Collector(lambda data: said.append(msgspec.msgpack.decode(data[HEAD_BYTES:], type=ScrapeResult)))
         await one.assign(Assignment(0.05, 1.0, 4, 1 << 20, 60.0, (bad, good)))
         for _ in range(400):
             await asyncio.sleep(0.01)
@@ -258,20 +258,20 @@ def test_collector_target_that_raises_is_told_of_and_looked_at_again(monkeypatch
 
 
 def test_answer_of_a_target_that_cannot_be_folded_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    live = LiveCluster(GPU)
-    feed = TelemetryFeed(live, Telemetry(), Metrics(), quick())
+    store = ClusterStore(GPU)
+    feed = TelemetryFeed(store, Telemetry(), Metrics(), quick())
 
     class Index:
-        def changes(self, look: Look, _snapshot: Snapshot) -> list[Change]:
+        def changes(self, look: ScrapeResult, _snapshot: Snapshot) -> list[Change]:
             if look.target == "bad":
                 raise BrokenError("made to fail")
             return [ClockTicked(None, 5.0)]
 
     monkeypatch.setattr(feed, "_index", Index())
     for name in ("bad", "good"):
-        feed._arrived.put(Look(name, DCGM, name, "n", 0.0, 0.0))
+        feed._arrived.put(ScrapeResult(name, DCGM, name, "n", 0.0, 0.0))
     done = threading.Event()
     thread = feed._supervisor.start("telemetry-fold", lambda: feed._fold(done), done)
-    wait("folded", lambda: live.snapshot.steady_seconds == 5.0)
+    wait("folded", lambda: store.snapshot.monotonic_seconds == 5.0)
     done.set()
     thread.join(5)

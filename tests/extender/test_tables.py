@@ -15,11 +15,12 @@ from extender.cli.rendering import answer_tables
 from extender.cli.rendering.node_cards import card_table, cards_table, findings
 from extender.cli.rendering.output import PlainConsole
 from extender.cli.rendering.tables import Column, FittedTable
-from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.report import serializers
 from extender.decision.report.node_checks import all_reports, node_report
+from extender.server.from_settings import policy, ranker
 from extender.settings import Settings
 from extender.telemetry.conditions import TUNING
 from extender.web.debug_api import pods_from
@@ -42,7 +43,7 @@ def explanation() -> Mapping[str, Any]:
     settings, manifest = Settings(), pod(2)
     wanted, kube_pod = pods_from(manifest)
     kube = evaluate(kube_pod, Surroundings(state.nodes, {}))
-    answer = serializers.explain(Judge(serializers.rules(settings)), serializers.ranker(settings.scoring), state, wanted, GPU, kube=kube)
+    answer = serializers.explain(Evaluator(policy(settings)), ranker(settings.scoring), state, wanted, GPU, kube=kube)
     return {**answer, "of": "pod/llm", "cluster": "the cluster at https://10.0.0.1:6443 (context production)"}
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from extender.decision.evaluate.evaluator import Judge
-from extender.decision.evaluate.policy import Rules
-from extender.decision.report.serializers import explain, node_detail, ranker
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.evaluate.policy import Policy
+from extender.decision.report.serializers import explain, node_detail
 from extender.decision.state.reducer import Change, ClockTicked, TelemetrySeen, TopologySeen, fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
+from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from extender.telemetry.conditions import TUNING
 from extender.telemetry.readings import DeviceReading, EngineReading
@@ -28,8 +29,8 @@ GIB = 1 << 30
 
 
 def machine(platform: str, node_name: str) -> Machine:
-    bare = machine_of(platform)
-    return replace(bare, gpus=tuple(replace(gpu, uuid=f"GPU-{node_name}-{gpu.index}") for gpu in bare.gpus))
+    without_telemetry = machine_of(platform)
+    return replace(without_telemetry, gpus=tuple(replace(gpu, uuid=f"GPU-{node_name}-{gpu.index}") for gpu in without_telemetry.gpus))
 
 
 def nodes(**platforms: str) -> Snapshot:
@@ -57,9 +58,9 @@ def looked(name: str, at_seconds: float, count: int = 8, /, **changed: DeviceRea
     return TelemetrySeen(name, at_seconds, found, (), (), "test")
 
 
-def ask(state: Snapshot, manifest: dict[str, Any], rules: Rules | None = None) -> dict[str, Any]:
-    judge = Judge(rules or Rules(DEFAULT_SIZE_MIX))
-    return explain(judge, ranker(Scoring()), state, pod_struct(manifest), GPU)
+def ask(state: Snapshot, manifest: dict[str, Any], policy: Policy | None = None) -> dict[str, Any]:
+    evaluator = Evaluator(policy or Policy(DEFAULT_SIZE_MIX))
+    return explain(evaluator, ranker(Scoring()), state, pod_struct(manifest), GPU)
 
 
 def row(answer: dict[str, Any], name: str) -> dict[str, Any]:
@@ -67,8 +68,8 @@ def row(answer: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def refusal(state: Snapshot, name: str, manifest: dict[str, Any], rules: Rules | None = None) -> str | None:
-    rejection = row(ask(state, manifest, rules), name)["rejection"]
+def refusal(state: Snapshot, name: str, manifest: dict[str, Any], policy: Policy | None = None) -> str | None:
+    rejection = row(ask(state, manifest, policy), name)["rejection"]
     return rejection["reason"] if rejection else None
 
 
@@ -77,7 +78,7 @@ def test_a_gpu_free_on_paper_with_60_gb_used_is_avoided_and_used_again_one_look_
     found = row(ask(state, pod(1)), "a")["rejection"]
     assert found["reason"] == "GPU memory is in use by processes unknown to Kubernetes"
     assert "GPU 3 has 19.0 GiB free of 67.1 needed" in found["detail"]
-    assert found["curable"] is False, "no eviction ends a process that Kubernetes does not know"
+    assert found["resolvable"] is False, "no eviction ends a process that Kubernetes does not know"
     small = pod(1, annotations={"fabricwise.dev/min-gpu-memory": "16Gi"})
     assert refusal(state, "a", small) is None, "what is left is enough for it"
     assert refusal(fold(state, looked("a", 30), GPU), "a", pod(1)) is None
@@ -92,7 +93,7 @@ def test_an_xid_79_moves_pods_away_at_once_and_the_reason_says_so() -> None:
     rejection = row(answer, "a")["rejection"]
     assert rejection["reason"] == "GPU reports a fatal XID error"
     assert "GPU 5: XID 79: GPU has fallen off the bus" in rejection["detail"]
-    assert rejection["curable"] is False
+    assert rejection["resolvable"] is False
     whole = row(ask(state, pod(8)), "a")["rejection"]
     assert whole["reason"] == "GPU reports a fatal XID error"
 
@@ -121,7 +122,7 @@ def test_a_fenced_gpu_that_the_node_no_longer_offers_leaves_the_free_set_and_the
 def test_ecc_and_remapping_have_a_reason_of_their_own_and_a_chance_may_be_tolerated() -> None:
     state = fold_all(nodes(a="hgx-h100"), [looked("a", 0, g5=reading("a", 5, ecc_double_bit=1))], GPU)
     assert refusal(state, "a", pod(1)) == "GPU reports uncorrectable memory errors"
-    assert refusal(state, "a", pod(1), Rules(DEFAULT_SIZE_MIX, tolerated_chance=0.2)) is None
+    assert refusal(state, "a", pod(1), Policy(DEFAULT_SIZE_MIX, tolerated_chance=0.2)) is None
 
 
 def test_a_held_gpu_with_an_error_keeps_nobody_else_away() -> None:
@@ -169,16 +170,16 @@ def test_looks_that_fail_do_not_put_off_growing_old() -> None:
 
 
 def test_a_class_may_require_telemetry() -> None:
-    rules = Rules(DEFAULT_SIZE_MIX, telemetry_required_for=frozenset({"production"}))
+    policy = Policy(DEFAULT_SIZE_MIX, telemetry_required_for=frozenset({"production"}))
     production = pod(2, annotations={"fabricwise.dev/workload-class": "production"})
     state = nodes(a="hgx-h100")
-    assert refusal(state, "a", production, rules) == "GPU telemetry is unknown and the pod's class requires it"
-    assert refusal(state, "a", pod(2), rules) is None
+    assert refusal(state, "a", production, policy) == "GPU telemetry is unknown and the pod's class requires it"
+    assert refusal(state, "a", pod(2), policy) is None
     state = fold(state, looked("a", 0), GPU)
-    assert refusal(state, "a", production, rules) is None
+    assert refusal(state, "a", production, policy) is None
     without = fold(nodes(a="hgx-h100"), looked("a", 0, g3=DeviceReading("GPU-a-3")), GPU)
-    assert refusal(without, "a", production, rules) is not None, "one of the GPUs it may get is unknown"
-    assert refusal(without, "a", pod(2), replace(rules, telemetry_required_for=frozenset({"*"}))) is not None
+    assert refusal(without, "a", production, policy) is not None, "one of the GPUs it may get is unknown"
+    assert refusal(without, "a", pod(2), replace(policy, telemetry_required_for=frozenset({"*"}))) is not None
 
 
 def test_calm_is_preferred_between_equals_and_links_to_calm() -> None:

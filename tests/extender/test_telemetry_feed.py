@@ -45,17 +45,17 @@ class Site:
     racks: dict[str, Rack] = field(default_factory=dict)
 
     def refusal(self, name: str, gpus: int = 1) -> str | None:
-        return refusal(self.service.live.snapshot, name, pod(gpus))
+        return refusal(self.service.store.snapshot, name, pod(gpus))
 
     def problems(self, name: str) -> tuple[str, ...]:
-        return self.service.live.snapshot.views[name].telemetry_problems
+        return self.service.store.snapshot.views[name].telemetry_problems
 
     def known(self, name: str) -> bool:
-        standings = self.service.live.snapshot.views[name].state.live.standings
-        return bool(standings) and all(one is not None for one in standings)
+        device_loads = self.service.store.snapshot.views[name].state.device_telemetry.device_loads
+        return bool(device_loads) and all(one is not None for one in device_loads)
 
     def tick(self) -> None:
-        self.service.live.apply((ClockTicked(time.time(), time.monotonic()),))
+        self.service.store.apply((ClockTicked(time.time(), time.monotonic()),))
 
 
 def wait(what: str, check: Callable[[], object], seconds: float = 15.0) -> float:
@@ -93,12 +93,12 @@ def site() -> Iterator[Site]:
             max_body_bytes=200_000, quiet_seconds=1.0, dcgm=Dcgm(port=port),
         )  # fmt: skip
         service = build_service(Settings(telemetry=said))
-        live = service.live
+        store = service.store
         from extender.decision.state.reducer import Listed
 
         pods = tuple(seen("Pod", exporter_pod(f"exporter-{name}", name, racks[name].address)) for name in names)
-        live.apply((Listed("nodes", tuple(seen("Node", node(name, 8)) for name in names)), Listed("pods", pods)))
-        live.apply((Listed("topologies", tuple(TopologySeen(n, TopologyRecord(n, machine("hgx-h100", n))) for n in names)),))
+        store.apply((Listed("nodes", tuple(seen("Node", node(name, 8)) for name in names)), Listed("pods", pods)))
+        store.apply((Listed("topologies", tuple(TopologySeen(n, TopologyRecord(n, machine("hgx-h100", n))) for n in names)),))
         feed = measured(service, "off")
         assert feed is not None
         stack.callback(feed.stop)
@@ -159,8 +159,8 @@ def test_wrong_uuids_are_told(site: Site) -> None:
 
 
 def test_a_target_that_disappears_and_another_that_takes_its_place(site: Site) -> None:
-    live = site.service.live
-    live.apply((PodGone("uid-exporter-bad"),))
+    store = site.service.store
+    store.apply((PodGone("uid-exporter-bad"),))
 
     def unknown() -> bool:
         site.tick()
@@ -170,7 +170,7 @@ def test_a_target_that_disappears_and_another_that_takes_its_place(site: Site) -
     asked = site.racks["bad"].target.asked
     time.sleep(4 * INTERVAL)
     assert site.racks["bad"].target.asked <= asked + 1, "nobody asks a pod that is gone"
-    live.apply((seen("Pod", exporter_pod("exporter-new", "bad", site.racks["bad"].address)),))
+    store.apply((seen("Pod", exporter_pod("exporter-new", "bad", site.racks["bad"].address)),))
     wait("bad known again", lambda: site.known("bad"))
 
 

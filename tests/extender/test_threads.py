@@ -12,11 +12,11 @@ import pytest
 
 from extender.decision.evaluate import evaluator as judging
 from extender.decision.evaluate import scorers
-from extender.decision.evaluate.evaluator import Judge, judge_all
-from extender.decision.evaluate.policy import Rules
+from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
+from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.scorers import Ranker
-from extender.decision.report.serializers import ranker
 from extender.decision.request.pod_request import Demand
+from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import node, snapshot
 from topology.devices.prediction import MOST_REMEMBERED, MOST_REMEMBERED_LARGE
@@ -64,17 +64,17 @@ def test_judge_and_ranker_answer_five_threads_rightly_while_they_forget(eager_sw
     monkeypatch.setattr(scorers, "_MOST_COMPANIES", 2)
     state = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(5)))
     names = sorted(state.views)
-    judge, ranks = Judge(Rules({1: 1.0}), threading.RLock()), ranker(Scoring(), threading.Lock())
+    evaluator, ranks = Evaluator(Policy({1: 1.0}), threading.RLock()), ranker(Scoring(), threading.Lock())
     right = {demand: [demand.total <= state.views[name].state.allocatable for name in names] for demand in DEMANDS}
 
     def work(chance: random.Random) -> None:
         demand = chance.choice(DEMANDS)
-        verdicts = judge_all(judge, state, demand, names)
+        verdicts = evaluate_nodes(evaluator, state, demand, names)
         assert [verdict.feasible for verdict in verdicts] == right[demand]
         ranked = ranks.rank(demand, verdicts)
         assert all((ranked.get(verdict) is not None) is verdict.feasible for verdict in verdicts)
         if chance.random() < 0.3:
-            judge.prepare([view.state for view in state.views.values()], state)
+            evaluator.prepare([view.state for view in state.views.values()], state)
 
     assert run_together(work) == []
 
@@ -91,7 +91,7 @@ def test_service_gives_judge_and_ranker_a_lock_each(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(module, "ranker", ranker_with)
     service = module.build_service(Settings())
-    assert isinstance(service.waker._judge._lock, type(threading.RLock()))
+    assert isinstance(service.requeuer._evaluator._lock, type(threading.RLock()))
     assert [type(lock) for lock in locks] == [type(threading.Lock())]
 
 

@@ -19,11 +19,11 @@ from extender.kube.api_requests import KubeObjects
 from extender.kube.lease import KubeLease
 from extender.kube.listing import list_once
 from extender.kube.pod_binding import PodBinding
-from extender.kube.requeue_annotation import PodWaking
+from extender.kube.requeue_annotation import RequeueAnnotation
 from extender.kube.smoke_test import Sample, smoke
 from extender.kube.watch import KubeWatch
 from extender.metrics import Metrics
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube, Lease
 from tests.extender.api_server import kubeconfig
 from tests.objects import GPU
@@ -72,7 +72,7 @@ USES: dict[str, Callable[[kubernetes.client.ApiClient], object]] = {
     "list": lambda client: list_once(KubeObjects(client)),
     "bind": lambda client: PodBinding(KubeObjects(client)).bind("ns", "name", "uid", "node", {}),
     "pod": lambda client: PodBinding(KubeObjects(client)).pod("ns", "name"),
-    "wake": lambda client: PodWaking(KubeObjects(client)).wake("ns", "name", "uid"),
+    "wake": lambda client: RequeueAnnotation(KubeObjects(client)).requeue("ns", "name", "uid"),
     "smoke": lambda client: smoke(KubeObjects(client), Sample("node", "image", GPU, "default", 1)),
 }
 
@@ -111,7 +111,7 @@ def test_a_watch_whose_credentials_cannot_be_refreshed_counts_a_lost_connection_
     metrics = Metrics()
     watch = KubeWatch(
         broken_credentials(VENDOR["ConfigException"], tmp_path),
-        LiveCluster(GPU, warm_tables=False),
+        ClusterStore(GPU, warm_tables=False),
         Kube(max_backoff_seconds=0.05),
         metrics,
     )

@@ -56,7 +56,7 @@ def test_every_dropped_node_is_explained_once(served: Served, names: list[str]) 
 
 
 def test_what_an_eviction_could_cure_is_in_failed_nodes(served: Served) -> None:
-    served.cluster.bind(pod(3, name="first"), "t4-0", served.service.live)
+    served.cluster.bind(pod(3, name="first"), "t4-0", served.service.store)
     answer = filter_(served, pod(2), ["t4-0"])
     assert answer["FailedNodes"] == {"t4-0": "too few free GPUs"}
     assert answer["NodeNames"] == []
@@ -167,7 +167,7 @@ def test_a_body_of_ten_megabytes_is_refused_by_name_and_the_connection_lives(ser
 def test_the_limit_is_a_setting() -> None:
     settings = Settings(server=Server(log_level="error"), limits=Limits(max_body_bytes=32 << 20))
     service, cluster = build_service(settings), simulated(GPU)
-    service.live.apply(cluster.listing())
+    service.store.apply(cluster.listing())
     for served in serve(service, cluster):
         body = json.dumps({"Pod": pod(1), "NodeNames": ["t4-0"], "Padding": "x" * (10 << 20)})
         assert served.client.post("/scheduler/filter", content=body).json()["NodeNames"] == ["t4-0"]
@@ -201,7 +201,7 @@ def test_before_the_first_listing_filter_is_an_error_never_a_rejection(unsynced:
 
 
 def test_a_no_for_the_nominated_node_is_an_error_for_the_watch_lags(served: Served) -> None:
-    served.cluster.bind(pod(4, name="victim"), "t4-0", served.service.live)
+    served.cluster.bind(pod(4, name="victim"), "t4-0", served.service.store)
     nominated = pod(4) | {"status": {"nominatedNodeName": "t4-0"}}
     assert filter_(served, nominated, ["t4-0"])["Error"] == LAGGING
     elsewhere = filter_(served, nominated, ["t4-0", "t4-1"])
@@ -244,7 +244,7 @@ def test_explain_of_a_pod_whose_request_makes_no_sense(served: Served) -> None:
 
 
 def test_nodes(served: Served, names: list[str]) -> None:
-    served.cluster.bind(pod(2, name="first"), "t4-0", served.service.live)
+    served.cluster.bind(pod(2, name="first"), "t4-0", served.service.store)
     listed = served.client.get("/v1/nodes").json()["nodes"]
     assert [row["node"] for row in listed] == sorted(names)
     detail = served.client.get("/v1/nodes/t4-0").json()
@@ -256,7 +256,7 @@ def test_a_contradicted_topology_is_shown(served: Served) -> None:
     from extender.kube.decode import seen
 
     wrong = topology("t4-0", "hgx-h100")
-    served.service.live.apply([seen("GpuTopology", wrong)])
+    served.service.store.apply([seen("GpuTopology", wrong)])
     assert "label nvidia.com/gpu.count says 4" in served.client.get("/v1/nodes/t4-0").json()["problem"]
     assert 'fabricwise_nodes{topology="contradicted"} 1.0' in served.client.get("/metrics").text
 
@@ -331,7 +331,7 @@ def test_a_decision_shows_what_came_of_it(served: Served, names: list[str]) -> N
     served.client.post("/scheduler/filter", json=body)
     (waiting,) = served.client.get("/v1/decisions", params={"pod": "team/judged"}).json()["decisions"]
     assert waiting["outcome"] is None
-    gpus = served.cluster.bind(manifest, "dgx-1v-0", served.service.live)
+    gpus = served.cluster.bind(manifest, "dgx-1v-0", served.service.store)
     (decision,) = served.client.get("/v1/decisions", params={"pod": "team/judged"}).json()["decisions"]
     assert decision["outcome"]["gpus"] == list(gpus)
     assert decision["outcome"]["in_support"] is True
@@ -352,13 +352,13 @@ def test_a_floor_that_was_missed_is_reported(served: Served, names: list[str]) -
     from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
     told: list[tuple[Known, float]] = []
-    served.service.reports.floor_missed = lambda known, floor: told.append((known, floor))
+    served.service.writer.floor_missed = lambda known, floor: told.append((known, floor))
     manifest = pod(2, name="floored", annotations={"fabricwise.dev/min-busbw": "200"})
     served.client.post("/scheduler/filter", json={"Pod": manifest, "Nodes": None, "NodeNames": names})
     node = "a100-pcie-bridge-pairs-0"
     status = DeviceStatus(allocated=(Allocation(0, "uid-floored"), Allocation(2, "uid-floored")))
     bound = {**manifest, "spec": {**manifest["spec"], "nodeName": node}}
     record = TopologyRecord(node, served.cluster.machines[node], status)
-    served.service.live.apply((seen("Pod", bound), TopologySeen(node, record)))
+    served.service.store.apply((seen("Pod", bound), TopologySeen(node, record)))
     ((known, floor),) = told
     assert (known.gpus, known.busbw_gbps, floor) == ((0, 2), 20.0, 200.0)

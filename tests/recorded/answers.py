@@ -29,7 +29,7 @@ def answers_of(cluster: RecordedCluster) -> dict[str, Any]:
     """Return "what was asked" -> the answer, for the verbs and the debug API."""
     settings = Settings(server=Server(log_level="error"))
     service = build_service(settings)
-    service.live.apply(_changes(cluster))
+    service.store.apply(_changes(cluster))
     nodes = [manifest["metadata"]["name"] for manifest in cluster.objects if manifest["kind"] == "Node"]
     found: dict[str, Any] = {}
     with contextmanager(serve)(service, simulated(settings.resource)) as served:
@@ -39,7 +39,7 @@ def answers_of(cluster: RecordedCluster) -> dict[str, Any]:
         paths = [
             "nodes",
             "reports",
-            "holds",
+            "assumed-pods",
             "decisions?limit=1000",
             *(f"nodes/{name}{more}" for name in nodes for more in ("", "/report")),
         ]

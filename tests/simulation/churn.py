@@ -48,7 +48,7 @@ class Delays:
 
 
 @dataclass
-class Resident:
+class NonGpuPod:
     """A pod as the kubelet has it."""
 
     uid: str
@@ -90,7 +90,7 @@ class Churn:
     last_admission: float = 0.0
     """The kubelet admits pods one by one, as they are bound."""
     state: Snapshot = field(default_factory=Snapshot)
-    residents: dict[str, Resident] = field(default_factory=dict)
+    non_gpu_pods: dict[str, NonGpuPod] = field(default_factory=dict)
     predicted: dict[str, frozenset[int]] = field(default_factory=dict)
     """Pod uid -> the sets that it was predicted to get, as masks, when it was bound."""
     results: list[bool] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Churn:
 
     @property
     def _free(self) -> int:
-        return (1 << len(self.machine.gpus)) - 1 & ~union_of(pod.devices for pod in self.residents.values() if not pod.freed)
+        return (1 << len(self.machine.gpus)) - 1 & ~union_of(pod.devices for pod in self.non_gpu_pods.values() if not pod.freed)
 
     def _create(self, name: str | None = None) -> None:
         """A pod is bound, if the API server's count leaves room; what it will get is predicted at that moment."""
@@ -132,16 +132,16 @@ class Churn:
         view = self.state.views["n"]
         if size <= view.state.allocatable - view.state.requested:
             self.refused += size > view.state.free_count
-            pod = Resident(f"uid-{number}", name or f"pod-{number}", size, self.now)
+            pod = NonGpuPod(f"uid-{number}", name or f"pod-{number}", size, self.now)
             table = table_for(self.machine)
-            outcomes = [one for free, _ in view.state.beliefs for one in table.predictor.predict(free, ((size, False),)).outcomes]
+            outcomes = [one for free, _ in view.state.free_sets for one in table.predictor.predict(free, ((size, False),)).outcomes]
             self.predicted[pod.uid] = frozenset(one.taken for one in outcomes)
-            self.residents[pod.uid] = pod
+            self.non_gpu_pods[pod.uid] = pod
             self._see("Pod", pod.manifest(self.machine))
             self.last_admission = max(self.now + self._draw(self.delays.admission), self.last_admission)
             self._at(self.last_admission - self.now, lambda: self._admit(pod))
 
-    def _admit(self, pod: Resident) -> None:
+    def _admit(self, pod: NonGpuPod) -> None:
         outcomes = table_for(self.machine).predictor.predict(self._free, ((pod.gpus, False),)).outcomes
         if not outcomes:  # the kubelet has not freed enough yet: UnexpectedAdmissionError
             pod.freed, pod.phase = True, "Failed"
@@ -153,14 +153,14 @@ class Churn:
         if self.delays.own_status is not None:
             self._at(self._draw(self.delays.own_status), lambda: self._show_devices(pod))
 
-    def _show_devices(self, pod: Resident) -> None:
-        if pod.uid in self.residents and pod.phase == "Running":
+    def _show_devices(self, pod: NonGpuPod) -> None:
+        if pod.uid in self.non_gpu_pods and pod.phase == "Running":
             pod.own = True
             self._see("Pod", pod.manifest(self.machine))
 
     def _replace_one(self) -> None:
         """One pod is deleted; a moment later another one comes, and one more when the end of the first is shown."""
-        running = [pod for pod in self.residents.values() if pod.devices and not pod.deleted]
+        running = [pod for pod in self.non_gpu_pods.values() if pod.devices and not pod.deleted]
         if running:
             pod = self.dice.choice(running)
             pod.deleted = True
@@ -169,29 +169,29 @@ class Churn:
             self._at(self.delays.recreation, self._create)
         self._at(self.dice.uniform(0.8, 2.4), self._replace_one)
 
-    def _end(self, pod: Resident) -> None:
+    def _end(self, pod: NonGpuPod) -> None:
         """The containers have ended: the kubelet frees the devices and writes the phase, in no certain order, then deletes the pod."""
         freed, shown = self._draw(self.delays.freeing), self._draw(self.delays.end_shown)
         self._at(freed, lambda: self._free_devices(pod))
         self._at(shown, lambda: self._show_phase(pod))
         self._at(max(freed, shown) + 0.02, lambda: self._show_deletion(pod))
 
-    def _free_devices(self, pod: Resident) -> None:
+    def _free_devices(self, pod: NonGpuPod) -> None:
         pod.freed = True
 
-    def _show_phase(self, pod: Resident) -> None:
+    def _show_phase(self, pod: NonGpuPod) -> None:
         pod.phase = "Succeeded"
         self._see("Pod", pod.manifest(self.machine))
 
-    def _show_deletion(self, pod: Resident) -> None:
-        del self.residents[pod.uid]
+    def _show_deletion(self, pod: NonGpuPod) -> None:
+        del self.non_gpu_pods[pod.uid]
         self._see("Pod", pod.manifest(self.machine), deleted=True)
         self._at(self.delays.recreation, lambda: self._create(pod.name if self.same_names else None))
 
     def _report(self) -> None:
         """The agent looks at the kubelet; what it saw is on the API server a moment later."""
         places = range(len(self.machine.gpus))
-        held = [(place, pod) for pod in self.residents.values() if not pod.freed for place in places if pod.devices >> place & 1]
+        held = [(place, pod) for pod in self.non_gpu_pods.values() if not pod.freed for place in places if pod.devices >> place & 1]
         free = tuple(gpu.index for place, gpu in enumerate(self.machine.gpus) if self._free >> place & 1)
         entries = tuple(Allocation(self.machine.gpus[place].index, None, "team", pod.name) for place, pod in held)
         manifest = encode(TopologyRecord("n", self.machine, DeviceStatus(free, entries, (), START + self.now)))

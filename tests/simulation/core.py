@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from extender.decision.cycle.assumed_pods import NO_HOLDS, Hold, Holds, undone
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, AssumedPods, undone
 from extender.decision.cycle.preemption import Candidate, preferred
-from extender.decision.cycle.scheduling_cycle import Cycle, Filtered, World, begin, filtered
-from extender.decision.evaluate.evaluator import Judge, judge_all
-from extender.decision.evaluate.policy import RULES
+from extender.decision.cycle.scheduling_cycle import EvaluationContext, Filtered, SchedulingCycle, begin, filtered
+from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
+from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.evaluate.verdict import Verdict
-from extender.decision.report.serializers import ranker
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
@@ -19,6 +18,7 @@ from extender.decision.state.changes import ObjectSeen
 from extender.decision.state.reducer import Listed, fold_all
 from extender.decision.state.snapshot import NODE_DEFAULTS, Snapshot
 from extender.kube.decode import seen
+from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import GPU
 from tests.simulation.world import Event
@@ -31,9 +31,9 @@ KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
 class Trace:
     """One decision, with all it was made from."""
 
-    cycle: Cycle
+    cycle: SchedulingCycle
     pod: Pod
-    holds: Holds
+    assumed_pods: AssumedPods
     now: float
     names: tuple[str, ...]
     verdicts: Sequence[Verdict]
@@ -45,14 +45,14 @@ class Core:
     """State, holds, and the verbs."""
 
     snapshot: Snapshot = field(default_factory=Snapshot)
-    holds: Holds = NO_HOLDS
+    assumed_pods: AssumedPods = NO_ASSUMED_PODS
     cursor: int = 0
     """Events of the log it has seen."""
-    judge: Judge = field(default_factory=lambda: Judge(RULES))
+    evaluator: Evaluator = field(default_factory=lambda: Evaluator(DEFAULT_POLICY))
     traces: list[Trace] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.world = World(self.judge, GPU, NODE_DEFAULTS)
+        self.context = EvaluationContext(self.evaluator, GPU, NODE_DEFAULTS)
         self.ranker = ranker(Scoring())
 
     def apply(self, events: Sequence[Event], now: float) -> None:
@@ -74,41 +74,43 @@ class Core:
         self._settle(before, now)
 
     def _settle(self, before: Snapshot, now: float) -> None:
-        self.holds = self.holds.released([*self.holds.ended(self.snapshot, now), *undone(self.holds, before, self.snapshot)])
+        self.assumed_pods = self.assumed_pods.released(
+            [*self.assumed_pods.ended(self.snapshot, now), *undone(self.assumed_pods, before, self.snapshot)]
+        )
 
     def filter(self, pod: Pod, names: Sequence[str], now: float) -> Filtered:
         """As the web layer's."""
-        cycle, holds = begin(self.snapshot, self.holds, pod, GPU, now), self.holds
-        found = filtered(cycle, names, judge_all(self.judge, self.snapshot, cycle.demand, names, cycle.guests), self.world)
-        self.traces.append(Trace(cycle, pod, holds, now, tuple(names), found.verdicts, found.decided))
-        self.holds = self.holds.released([pod.key])
+        cycle, assumed_pods = begin(self.snapshot, self.assumed_pods, pod, GPU, now), self.assumed_pods
+        found = filtered(cycle, names, evaluate_nodes(self.evaluator, self.snapshot, cycle.demand, names, cycle.extra_pods), self.context)
+        self.traces.append(Trace(cycle, pod, assumed_pods, now, tuple(names), found.verdicts, found.decided))
+        self.assumed_pods = self.assumed_pods.released([pod.key])
         if found.stall is None and found.decided is not None:
-            self._hold(cycle, pod, found.decided, found.verdicts[list(names).index(found.decided)], now)
+            self._assume(cycle, pod, found.decided, found.verdicts[list(names).index(found.decided)], now)
         return found
 
     def prioritize(self, pod: Pod, names: Sequence[str], now: float) -> dict[str, int]:
         """As the web layer's."""
-        cycle, holds = begin(self.snapshot, self.holds, pod, GPU, now), self.holds
+        cycle, assumed_pods = begin(self.snapshot, self.assumed_pods, pod, GPU, now), self.assumed_pods
         assert isinstance(cycle.demand, Demand)
-        verdicts = judge_all(self.judge, self.snapshot, cycle.demand, names, cycle.guests)
+        verdicts = evaluate_nodes(self.evaluator, self.snapshot, cycle.demand, names, cycle.extra_pods)
         ranks = self.ranker.rank(cycle.demand, verdicts)
         decided = ranks.decided(names, verdicts, pod.key)
-        self.traces.append(Trace(cycle, pod, holds, now, tuple(names), verdicts, decided))
+        self.traces.append(Trace(cycle, pod, assumed_pods, now, tuple(names), verdicts, decided))
         if decided is not None:
-            self._hold(cycle, pod, decided, verdicts[list(names).index(decided)], now)
+            self._assume(cycle, pod, decided, verdicts[list(names).index(decided)], now)
         scores = ranks.scores_but_one
         return {name: 10 if name == decided else scores.get(verdict, 0) for name, verdict in zip(names, verdicts, strict=True)}
 
     def preempt(self, pod: Pod, candidates: Sequence[Candidate], now: float) -> list[Candidate]:
         """As the web layer's."""
-        cycle = begin(self.snapshot, self.holds, pod, GPU, now)
+        cycle = begin(self.snapshot, self.assumed_pods, pod, GPU, now)
         assert isinstance(cycle.demand, Demand)
-        return [one.candidate for one in preferred(cycle, cycle.demand, candidates, others_needed(pod, GPU), self.world)]
+        return [one.candidate for one in preferred(cycle, cycle.demand, candidates, others_needed(pod, GPU), self.context)]
 
-    def _hold(self, cycle: Cycle, pod: Pod, node: str, verdict: Verdict, now: float) -> None:
+    def _assume(self, cycle: SchedulingCycle, pod: Pod, node: str, verdict: Verdict, now: float) -> None:
         assert isinstance(cycle.demand, Demand)
-        hold = Hold(pod.key, "sim", pod.metadata.name, node, cycle.demand, verdict.evidence, now, now + TTL_SECONDS, "")
-        self.holds = self.holds.placed(hold)
+        assumed_pod = AssumedPod(pod.key, "sim", pod.metadata.name, node, cycle.demand, verdict.evidence, now, now + TTL_SECONDS, "")
+        self.assumed_pods = self.assumed_pods.placed(assumed_pod)
 
 
 def _seen(event: Event) -> ObjectSeen:

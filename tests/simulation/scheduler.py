@@ -56,14 +56,14 @@ class Scheduler:
         if event.kind == "GpuTopology":
             return
         if event.kind == "Node":
-            self.wake()
+            self.requeue()
             return
         uid = str(event.uid)
         if event.deleted:
             self.cached.pop(uid, None)
             self.on_node.pop(uid, None)
             self._forget(uid)
-            self.wake()
+            self.requeue()
         elif event.node:
             pod = self.world.pods.get(uid)
             if pod is not None:
@@ -71,7 +71,7 @@ class Scheduler:
             self.on_node[uid] = event.node
             self.assumed.pop(uid, None)
             self._forget(uid, keep_assumed=True)
-            self.wake()
+            self.requeue()
         elif uid in self.world.pods and self.world.pods[uid].scheduler == "gpu-scheduler" and not self._knows(uid):
             self.active.append(uid)
 
@@ -88,7 +88,7 @@ class Scheduler:
         if not keep_assumed:
             self.assumed.pop(uid, None)
 
-    def wake(self, *uids: str) -> None:
+    def requeue(self, *uids: str) -> None:
         """Waiting pods are tried again, after their backoff."""
         for uid in sorted(uids or self.unschedulable):
             if uid in self.unschedulable:
@@ -139,8 +139,8 @@ class Scheduler:
         feasible = [name for name, verdict in zip(fits, found.verdicts, strict=True) if verdict.feasible]
         if not feasible:
             self.on_rejected(pod, fits)
-            curable = {name: verdict.curable for name, verdict in zip(fits, found.verdicts, strict=True)}
-            self._fail(pod, curable, now)
+            resolvable = {name: verdict.resolvable for name, verdict in zip(fits, found.verdicts, strict=True)}
+            self._fail(pod, resolvable, now)
             return
         if len(feasible) == 1:
             self._assume(pod, feasible[0])
@@ -172,7 +172,7 @@ class Scheduler:
             pod.nominated = None
             self.world.write_pod(pod)
 
-    def _fail(self, pod: SimPod, curable: dict[str, bool], now: float) -> None:
+    def _fail(self, pod: SimPod, resolvable: dict[str, bool], now: float) -> None:
         self.unschedulable.add(pod.uid)
         nominated = self.nominated.get(pod.uid)
         if nominated is not None and any(
@@ -180,7 +180,7 @@ class Scheduler:
         ):
             return  # its victims are still going
         self._drop_nomination(pod)
-        candidates = [one for name in self.world.machines if curable.get(name, True) and (one := self._candidate(name, pod)) is not None]
+        candidates = [one for name in self.world.machines if resolvable.get(name, True) and (one := self._candidate(name, pod)) is not None]
         if not candidates:
             return
         kept = self.extender.preempt(self._payload(pod), candidates, now)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from extender.decision.cycle.assumed_pods import NO_HOLDS
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.preemption import Candidate
 from extender.decision.cycle.scheduling_cycle import Filtered, begin
-from extender.decision.evaluate.evaluator import Judge, judge_all
-from extender.decision.evaluate.policy import RULES
+from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
+from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.report.serializers import node_answer
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand
@@ -110,7 +110,7 @@ class Simulation:
     def is_current(self, node: str) -> bool:
         """Whether the core knows all of a node that it could know: nothing on its way but bindings it holds, no departure unpublished."""
         for event in self.world.log[self.core.cursor :]:
-            held = event.uid is not None and event.uid in self.core.holds.by_pod and not event.deleted
+            held = event.uid is not None and event.uid in self.core.assumed_pods.by_pod and not event.deleted
             if event.node == node and not held:
                 return False
         here = {pod.uid: pod.devices for pod in self.world.on(node)}
@@ -130,8 +130,8 @@ class Simulation:
         holds."""
         snapshot = self.core.snapshot
         known = [uid for uid in self.world.pods if uid in snapshot.pods]
-        known.sort(key=lambda uid: snapshot.pods[uid].turn)
-        unseen = [uid for uid in self.core.holds.by_pod if uid not in snapshot.pods]
+        known.sort(key=lambda uid: snapshot.pods[uid].admission_order)
+        unseen = [uid for uid in self.core.assumed_pods.by_pod if uid not in snapshot.pods]
         rows = [self.world.pods[uid] for uid in (*known, *unseen) if uid in self.world.pods and uid != but]
         here = [p for p in rows if (p.node or self.scheduler.assumed.get(p.uid)) == node]
         return [p for p in here if p.uid not in self.world.published[node]]
@@ -160,7 +160,7 @@ class Simulation:
 
     def _has_lost_holds(self, node: str) -> bool:
         """A restart loses holds younger than the watch lag, and nothing else."""
-        known = {*self.core.snapshot.pods, *self.core.holds.by_pod}
+        known = {*self.core.snapshot.pods, *self.core.assumed_pods.by_pod}
         return any(at == node and uid not in known for uid, at in self.scheduler.assumed.items())
 
     def refused(self, pod: SimPod, names: list[str]) -> None:
@@ -174,7 +174,7 @@ class Simulation:
             self.checked_refusals += 1
             speeds = list(self.outcomes(node, pod, self.coming(node, pod.uid)))
             fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
-            if fits and all(uid in self.scheduler.assumed or uid in self.core.snapshot.pods for uid in self.core.holds.by_pod):
+            if fits and all(uid in self.scheduler.assumed or uid in self.core.snapshot.pods for uid in self.core.assumed_pods.by_pod):
                 assert self._beliefs_differ(node), f"{pod.uid} was refused on {node}, where it fits"
 
     def _beliefs_differ(self, node: str) -> bool:
@@ -248,15 +248,17 @@ class Simulation:
         before = self.core.snapshot
         self.core.apply(events, self.now)
         if self.core.snapshot is not before:
-            self.wake()
+            self.requeue()
 
-    def wake(self) -> None:
+    def requeue(self) -> None:
         """As the Waker does: pods whose rejection is cured are tried again."""
         for uid in sorted(self.scheduler.unschedulable):
             pending = self.core.snapshot.pending.get(uid)
             demand = pending.demand if pending else None
-            if demand is not None and any(self.core.judge.judge(demand, view.state).feasible for view in self.core.snapshot.views.values()):
-                self.scheduler.wake(uid)
+            if demand is not None and any(
+                self.core.evaluator.evaluate(demand, view.state).feasible for view in self.core.snapshot.views.values()
+            ):
+                self.scheduler.requeue(uid)
 
     def kubelets(self) -> None:
         for name in self.world.machines:
@@ -275,15 +277,15 @@ class Simulation:
 
     def check_holds(self) -> None:
         """Whoever is reckoned with was decided less than a hold's time ago, and is not visible."""
-        counted = sum(map(len, self.core.holds.guests(self.core.snapshot, self.now, "").values()))
-        young = [one for one in self.core.holds.by_pod.values() if self.now - one.placed_steady_seconds < TTL_SECONDS]
+        counted = sum(map(len, self.core.assumed_pods.extra_pods(self.core.snapshot, self.now, "").values()))
+        young = [one for one in self.core.assumed_pods.by_pod.values() if self.now - one.placed_monotonic_seconds < TTL_SECONDS]
         assert counted == sum(one.key not in self.core.snapshot.pods for one in young)
 
     def calm_down(self) -> None:
         """No more faults, all is delivered, time passes: whoever can be placed is."""
         self.weather, self.down_until = Weather("after", pods=0, leaves=0.0), 0.0
         self.scheduler.sample = 1.0  # a pod whose sample was refused is not asked about the rest: why we want all nodes asked about
-        self.scheduler.wake()
+        self.scheduler.requeue()
         for _ in range(400):
             self.step()
             self.now += 1.0
@@ -324,12 +326,12 @@ def test_every_verdict_can_be_made_again_from_its_snapshot() -> None:
     for trace in random.Random(1).sample(traces, 50):
         demand = trace.cycle.demand
         assert isinstance(demand, Demand)
-        again = judge_all(Judge(RULES), trace.cycle.snapshot, demand, trace.names, trace.cycle.guests)
+        again = evaluate_nodes(Evaluator(DEFAULT_POLICY), trace.cycle.snapshot, demand, trace.names, trace.cycle.extra_pods)
         if trace.cycle.nominated is None:
             assert [node_answer(n, v, None) for n, v in zip(trace.names, again, strict=True)] == [
                 node_answer(n, v, None) for n, v in zip(trace.names, trace.verdicts, strict=True)
             ]
-        assert trace.holds.guests(trace.cycle.snapshot, trace.now, trace.pod.key) == trace.cycle.held
+        assert trace.assumed_pods.extra_pods(trace.cycle.snapshot, trace.now, trace.pod.key) == trace.cycle.held
 
 
 def test_the_same_dice_the_same_story() -> None:
@@ -351,12 +353,12 @@ def broken_runs(weathers: Sequence[Weather]) -> list[str]:
 
 def test_without_holds_the_model_finds_broken_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that cannot fail is none."""
-    monkeypatch.setattr("tests.simulation.core.begin", lambda s, _holds, pod, gpu, now: begin(s, NO_HOLDS, pod, gpu, now))
+    monkeypatch.setattr("tests.simulation.core.begin", lambda s, _assumed_pods, pod, gpu, now: begin(s, NO_ASSUMED_PODS, pod, gpu, now))
     assert any("may get less than its floor" in text for text in broken_runs(WEATHERS[:4]))
 
 
 def test_without_a_second_look_the_model_finds_refusals_on_cleared_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._second_look", lambda _cycle, _demand, _name, verdict, _world: verdict)
+    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._second_look", lambda _cycle, _demand, _name, verdict, _context: verdict)
     assert any("which was cleared for it" in text for text in broken_runs([WEATHERS[-1]]))
 
 

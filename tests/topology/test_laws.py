@@ -155,7 +155,7 @@ def test_on_pcie_trees_the_drawn_rings_are_the_best_rings(machine: Machine) -> N
     )
     fabric, whole = build_fabric(bare), tuple(range(len(bare.gpus)))
     orders = (every_ring(len(whole)), drawn_rings(fabric, whole))
-    every, drawn = (rings.pack(rings.offer(fabric, order, fabric.routes))[0] for order in orders)
+    every, drawn = (rings.pack(rings.ring_loads(fabric, order, fabric.routes))[0] for order in orders)
     assert drawn == pytest.approx(every, rel=TOLERANCE)
 
 

@@ -13,7 +13,7 @@ from topology.bandwidth.fabric import build_fabric
 from topology.machine.hardware import with_gpus
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms
-from topology.symmetry import canonical_order, fingerprint, looks_of, renumber, twin_classes
+from topology.symmetry import canonical_order, fingerprint, interchangeable_gpus, pair_signatures_of, renumber
 
 # Two triangles against a ring of six: the classic pair that plain colour refinement takes for one graph.
 TRIANGLES = {(0, 1), (1, 2), (0, 2), (3, 4), (4, 5), (3, 5)}
@@ -30,21 +30,26 @@ def test_a_fingerprint_tells_triangles_from_a_ring() -> None:
 
 
 def test_twins() -> None:
-    assert twin_classes(looks_of(build_fabric(machine_of("rtx4090"))).matrix) == ((0, 1, 2, 3), (4, 5, 6, 7))
-    assert twin_classes(looks_of(build_fabric(machine_of("a100-pcie-bridge-pairs"))).matrix) == ((0, 1), (2, 3), (4, 5), (6, 7))
-    assert len(twin_classes(looks_of(build_fabric(machine_of("dgx-1v"))).matrix)) == 8
+    assert interchangeable_gpus(pair_signatures_of(build_fabric(machine_of("rtx4090"))).matrix) == ((0, 1, 2, 3), (4, 5, 6, 7))
+    assert interchangeable_gpus(pair_signatures_of(build_fabric(machine_of("a100-pcie-bridge-pairs"))).matrix) == (
+        (0, 1),
+        (2, 3),
+        (4, 5),
+        (6, 7),
+    )
+    assert len(interchangeable_gpus(pair_signatures_of(build_fabric(machine_of("dgx-1v"))).matrix)) == 8
 
 
 @pytest.mark.parametrize("platform", list(platforms()))
 def test_renumbered_machines_have_one_canonical_form_and_one_table(platform: str) -> None:
     machine = machine_of(platform)
-    looks = looks_of(build_fabric(machine))
+    looks = pair_signatures_of(build_fabric(machine))
     form = renumber(looks.matrix, canonical_order(looks.matrix))
     chance = random.Random(platform)
     for _ in range(3):
         order = chance.sample(range(len(machine.gpus)), len(machine.gpus))
         other = relabelled(machine, order)
-        theirs = looks_of(build_fabric(other))
+        theirs = pair_signatures_of(build_fabric(other))
         assert theirs.vocabulary == looks.vocabulary
         assert renumber(theirs.matrix, canonical_order(theirs.matrix)) == form
         assert table_for(other).sets is table_for(machine).sets

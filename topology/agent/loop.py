@@ -13,7 +13,7 @@ from threading import Event
 
 from topology.agent.gather import Gathered, gather
 from topology.agent.nvml import NvmlUnavailableError, read_driver
-from topology.agent.pod_resources import Allocatable, Holding, PodResources, PodResourcesError, physical
+from topology.agent.pod_resources import Allocatable, AssumedPodSettings, PodResources, PodResourcesError, physical
 from topology.agent.publisher import Publisher
 from topology.agent.sysfs import Sysfs
 from topology.gputopology import MAX_REASON_LENGTH, Allocation, DeviceStatus, TopologyRecord
@@ -37,23 +37,23 @@ def read_hardware(kernel: Sysfs, allow_no_gpu: bool) -> Gathered:
         return Gathered(Machine((), cpu_model=kernel.cpu_model()))
 
 
-def allocations(machine: Machine, holdings: tuple[Holding, ...]) -> tuple[Allocation, ...]:
+def allocations(machine: Machine, allocations_of: tuple[AssumedPodSettings, ...]) -> tuple[Allocation, ...]:
     """The GPUs that containers hold, one entry per GPU and pod: whole, a MIG instance of it or a shared replica."""
     owner = {gpu.uuid: gpu.index for gpu in machine.gpus if gpu.uuid}
     owner |= {mig.uuid: gpu.index for gpu in machine.gpus for mig in gpu.mig_instances}
     held = {
         (owner[physical(device)], holding.namespace, holding.pod)
-        for holding in holdings
+        for holding in allocations_of
         for device in holding.device_ids
         if physical(device) in owner
     }
     return tuple(Allocation(index, None, namespace, pod) for index, namespace, pod in sorted(held))
 
 
-def record_of(
+def placement_record_of(
     node: str,
     hardware: Gathered,
-    holdings: tuple[Holding, ...] | None,
+    allocations_of: tuple[AssumedPodSettings, ...] | None,
     allocatable: tuple[Allocatable, ...] | None,
     now_seconds: float,
     kubelet_error: str | None = None,
@@ -67,11 +67,11 @@ def record_of(
         if offered & {g.uuid for g in machine.gpus} and not names & offered:
             unhealthy.setdefault(gpu.index, "the device plugin does not offer it")
     sick = tuple(sorted(unhealthy.items()))
-    if holdings is None:
+    if allocations_of is None:
         reason = (kubelet_error or "the kubelet did not answer")[:MAX_REASON_LENGTH]
         status = DeviceStatus(None, (), sick, now_seconds, hardware.health, allocations_unknown=reason)
     else:
-        held = allocations(machine, holdings)
+        held = allocations(machine, allocations_of)
         taken = {entry.index for entry in held} | set(unhealthy)
         free = tuple(gpu.index for gpu in machine.gpus if gpu.index not in taken)
         status = DeviceStatus(free, held, sick, now_seconds, hardware.health)
@@ -137,8 +137,8 @@ class Agent:
         if self._known is None or now >= self._read_at_monotonic_seconds + self._hardware_seconds:
             self._read(now)
         assert self._known is not None
-        holdings, allocatable = self._ask_kubelet()
-        record = record_of(self._node, self._known, holdings, allocatable, self._clock(), self.state.kubelet_error)
+        allocations_of, allocatable = self._ask_kubelet()
+        record = placement_record_of(self._node, self._known, allocations_of, allocatable, self._clock(), self.state.kubelet_error)
         state = self.state
         state.gpus = len(record.machine.gpus)
         state.unhealthy = len(record.status.unhealthy) if record.status else 0
@@ -160,10 +160,10 @@ class Agent:
             self.state.hardware_error = None
         self._read_at_monotonic_seconds = now_monotonic_seconds
 
-    def _ask_kubelet(self) -> tuple[tuple[Holding, ...] | None, tuple[Allocatable, ...] | None]:
+    def _ask_kubelet(self) -> tuple[tuple[AssumedPodSettings, ...] | None, tuple[Allocatable, ...] | None]:
         """What containers hold and what the kubelet could hand out, each None where the kubelet does not say."""
         try:
-            holdings = self._kubelet.list()
+            allocations_of = self._kubelet.list()
         except PodResourcesError as error:
             if self.state.kubelet_error != str(error):
                 log.warning("%s: publishing that the allocations are unknown", error)
@@ -173,10 +173,10 @@ class Agent:
             log.info("the kubelet answers again")
         self.state.kubelet_error = None
         try:
-            return holdings, self._kubelet.allocatable()
+            return allocations_of, self._kubelet.allocatable()
         except PodResourcesError as error:  # the allocations are known all the same
             log.debug("%s", error)
-            return holdings, None
+            return allocations_of, None
 
     def run(self) -> None:
         """Rounds until `state.stop` is set. A round that fails is logged and counted, and tried again after a growing pause."""

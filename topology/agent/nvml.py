@@ -32,9 +32,15 @@ _GPU, _NPU, _SWITCH = 0, 1, 2
 _FABRIC_STATES = {1: "not_started", 2: "in_progress", 3: "completed"}
 
 _THROTTLES = {
-    0x2: "applications_clocks", 0x4: "sw_power_cap", 0x8: "hw_slowdown", 0x10: "sync_boost", 0x20: "sw_thermal",
-    0x40: "hw_thermal", 0x80: "hw_power_brake", 0x100: "display_clocks",
-}  # fmt: skip
+    0x2: "applications_clocks",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal",
+    0x40: "hw_thermal",
+    0x80: "hw_power_brake",
+    0x100: "display_clocks",
+}
 """nvmlClocksEventReasons bits, but for idle. Source: nvml.h."""
 
 _LEAST_LINK_BOUND = 36

@@ -62,7 +62,7 @@ class PodResourcesError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class AssumedPodSettings:
     """Devices of one resource that a container holds."""
 
     namespace: str
@@ -93,11 +93,11 @@ class PodResources:
     def __init__(self, socket: Path = DEFAULT_SOCKET, timeout_seconds: float = 10.0) -> None:
         self._socket, self._timeout_seconds = socket, timeout_seconds
 
-    def list(self) -> tuple[Holding, ...]:
+    def list(self) -> tuple[AssumedPodSettings, ...]:
         """What every container of the node holds. Raises PodResourcesError."""
         answer = self._ask("List", "ListPodResources")
         return tuple(
-            Holding(pod.namespace, pod.name, container.name, devices.resource_name, tuple(devices.device_ids), _numa(devices))
+            AssumedPodSettings(pod.namespace, pod.name, container.name, devices.resource_name, tuple(devices.device_ids), _numa(devices))
             for pod in answer.pod_resources
             for container in pod.containers
             for devices in container.devices

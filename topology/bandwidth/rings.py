@@ -73,7 +73,7 @@ def pack_own(fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gbp
     """The best packing of rings over the pairs' own NVLinks or NVSwitch ports; None where none keeps to them."""
     linked = _linked(fabric, members)
     direct = order[keeping_to(order, linked)]
-    return _packing(Path.NVLINK, offer(fabric, direct, linked), speeds_gbps) if len(direct) else None
+    return _packing(Path.NVLINK, ring_loads(fabric, direct, linked), speeds_gbps) if len(direct) else None
 
 
 def pack_host(fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gbps: tuple[float, ...]) -> Packing | None:
@@ -85,7 +85,7 @@ def pack_host(fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gb
     others = order[~keeping_to(order, [pair for pair, route in linked.items() if host[pair] == route])]
     if not len(others):
         return None
-    rate, full = pack(offer(fabric, others, host))
+    rate, full = pack(ring_loads(fabric, others, host))
     wire = round(2 * rate, 6)
     one, two = (host_channels(fabric, members, others, speeds_gbps, least) for least in (1, 2))
     return Packing(Path.HOST, round(one.ring_gbps, 6) if one else wire, wire, full, one, two)
@@ -155,7 +155,7 @@ def edge_loads(routes: dict[tuple[int, int], Route], size: int) -> tuple[NDArray
     return table, wires
 
 
-def offer(fabric: Fabric, order: Orders, routes: dict[tuple[int, int], Route]) -> Rings:
+def ring_loads(fabric: Fabric, order: Orders, routes: dict[tuple[int, int], Route]) -> Rings:
     """Rings as rows of positions, over given routes, as loads."""
     table, wires = edge_loads(routes, order.shape[1])
     loads = table[order, np.roll(order, -1, axis=1)].sum(axis=1)

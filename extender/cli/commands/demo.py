@@ -49,13 +49,13 @@ def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once:
             console.print(SIMULATED, highlight=False, soft_wrap=True)
         view = Live(screen(stage, *console.size), console=console, refresh_per_second=8) if watched else nullcontext()
         try:
-            with view as live:
+            with view as store:
                 for event in events:
-                    if live is not None:
-                        live.update(screen(stage, *console.size))
+                    if store is not None:
+                        store.update(screen(stage, *console.size))
                     elif event is not None:
                         console.print(f"-- {event}", highlight=False, soft_wrap=True)
-                    if live is None:
+                    if store is None:
                         console.print(one_line(stage.placed[-1]), highlight=False, soft_wrap=True)
                     time.sleep(pause_seconds)
             console.print(summary(stage))
@@ -85,13 +85,13 @@ def _playing(pods: int, seed: int) -> Iterator[tuple[Stage, str, Iterator[str | 
     settings = Settings(server=Server(log_level="warning"))
     service = build_service(settings)
     ours, counting = simulated(settings.resource), simulated(settings.resource)
-    service.live.apply(ours.listing())
+    service.store.apply(ours.listing())
     stage, started_seconds = Stage(ours, pods), time.monotonic()
 
     def events(client: httpx.Client) -> Iterator[str | None]:
         for pod in _stream(pods, seed):
             event = _happen(stage, len(stage.placed))
-            service.live.apply(ours.looks(started_seconds + len(stage.placed)))  # a second per pod: every run is alike
+            service.store.apply(ours.looks(started_seconds + len(stage.placed)))  # a second per pod: every run is alike
             stage.placed.append(_place(pod, client, service, ours, counting))
             yield event
 
@@ -152,7 +152,7 @@ def _place(pod: dict[str, Any], client: httpx.Client, service: Service, ours: Si
     explained = client.post("/v1/explain", content=msgspec.json.encode(pod)).json()
     row = next(row for row in explained["nodes"] if row["node"] == placed.node)
     placed.predicted_gbps = row["expected_bandwidth_gbps"]
-    placed.gpus = ours.bind(pod, placed.node, service.live)
+    placed.gpus = ours.bind(pod, placed.node, service.store)
     placed.actual_gbps = _speed(ours, placed.node, placed.gpus)
     return placed
 

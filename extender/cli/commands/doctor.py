@@ -13,9 +13,9 @@ from extender.cli.reading import kube_objects, read_cluster, with_source
 from extender.cli.rendering.node_cards import card_table, cards_table
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
 from extender.decision.report.node_checks import Status, all_reports, node_report
-from extender.decision.report.serializers import tuning
 from extender.errors import FOUND, ClusterSourceError
 from extender.kube.smoke_test import Sample, smoke, smoke_priority
+from extender.server.from_settings import tuning
 from extender.settings import load_settings
 
 

@@ -16,7 +16,7 @@ from extender.cli.cluster_options import ClusterOption, KubeconfigOption, Server
 from extender.cli.reading import Reading, kube_objects, read_cluster, with_source
 from extender.cli.rendering import answer_tables
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
-from extender.decision.evaluate.evaluator import Judge
+from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
 from extender.decision.kube_filters.surroundings import ClaimKey, Surroundings
@@ -28,7 +28,8 @@ from extender.errors import FOUND, ClusterSourceError, RequestError
 from extender.kube.api_client import context_of
 from extender.loading import load_documents
 from extender.pod_templates import BY_KIND, BY_NAME, REMEDY, Templates, templates_of
-from extender.server.service import node_defaults
+from extender.server.from_settings import node_defaults, policy
+from extender.server.from_settings import ranker as ranker_of
 from extender.settings import Settings, load_settings
 from extender.sources.dump import STANDARD_INPUT, read_text
 from extender.web.debug_api import pods_from
@@ -187,8 +188,8 @@ def _same(one: KubePod, other: KubePod) -> bool:
 
 def _explained(question: _Question, templates: Templates, what: str) -> dict[str, Any]:
     settings, snapshot = question.settings, question.reading.snapshot
-    judge, ranker = Judge(serializers.rules(settings)), serializers.ranker(settings.scoring)
-    judge.learn(snapshot)
+    evaluator, ranker = Evaluator(policy(settings)), ranker_of(settings.scoring)
+    evaluator.learn(snapshot)
     found = []
     for one in templates.pods:
         pod, kube_pod = pods_from(one.manifest, f"{what}: {one.source}")
@@ -198,7 +199,7 @@ def _explained(question: _Question, templates: Templates, what: str) -> dict[str
             pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, node_name=None))
             kube_pod = msgspec.structs.replace(kube_pod, spec=msgspec.structs.replace(kube_pod.spec, node_name=None))
         kube = evaluate(kube_pod, question.surroundings(kube_pod, templates.others))
-        answer = serializers.explain(judge, ranker, before, pod, settings.resource, kube=kube)
+        answer = serializers.explain(evaluator, ranker, before, pod, settings.resource, kube=kube)
         answer["not_checked"] += one.not_known
         found.append({**answer, "of": one.source, **({"bound_to": bound_to} if bound_to else {})})
     return _together(found)
@@ -209,18 +210,18 @@ def _without(snapshot: Snapshot, pod: Pod, settings: Settings) -> Snapshot:
     changes: list[Change] = [PodGone(pod.key)]
     for node, record in snapshot.topologies.items():
         status = record.status if isinstance(record, TopologyRecord) else None
-        if isinstance(record, TopologyRecord) and status is not None and any(_holds(pod, one) for one in status.allocated):
+        if isinstance(record, TopologyRecord) and status is not None and any(_assumed_pods(pod, one) for one in status.allocated):
             changes.append(TopologySeen(node, replace(record, status=_released(status, pod))))
     return fold_all(snapshot, changes, settings.resource, node_defaults(settings))
 
 
 def _released(status: DeviceStatus, pod: Pod) -> DeviceStatus:
-    released = [one.index for one in status.allocated if _holds(pod, one)]
+    released = [one.index for one in status.allocated if _assumed_pods(pod, one)]
     free = None if status.free is None else tuple(sorted({*status.free, *released}))
-    return replace(status, free=free, allocated=tuple(one for one in status.allocated if not _holds(pod, one)))
+    return replace(status, free=free, allocated=tuple(one for one in status.allocated if not _assumed_pods(pod, one)))
 
 
-def _holds(pod: Pod, allocation: Allocation) -> bool:
+def _assumed_pods(pod: Pod, allocation: Allocation) -> bool:
     """Whether the agent says that this pod has the GPU; an agent may know the pod's name alone."""
     if allocation.pod_uid:
         return allocation.pod_uid == pod.key

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
-from extender.decision.report.serializers import tuning
 from extender.errors import ClusterSourceError
+from extender.server.from_settings import tuning
 from extender.settings import load_settings
 from extender.sources.dump import read_text
 from extender.telemetry.telemetry_serializers import not_understood, read
@@ -71,10 +71,18 @@ def _devices(devices: list[dict[str, Any]]) -> Table:
         busy = one["utilization"] if one["utilization"] is not None else one["engine_active"]
         healthy = {True: Text("yes", "green"), False: Text("NO", "bold red"), None: Text("unknown", "yellow")}[one["healthy"]]
         found.add_row(
-            _shown(one["index"], "{}"), one["uuid"], mig, _shown(one["fb_used_bytes"], "{:.1f}", 2**30),
-            _shown(one["fb_free_bytes"], "{:.1f}", 2**30), _shown(busy, "{:.0%}"), _shown(one["temperature_celsius"], "{:.0f}"),
-            _shown(one["power_watts"], "{:.0f}"), _shown(one["xid"], "{}"), healthy, f"{len(one['unknown'])} fields",
-        )  # fmt: skip
+            _shown(one["index"], "{}"),
+            one["uuid"],
+            mig,
+            _shown(one["fb_used_bytes"], "{:.1f}", 2**30),
+            _shown(one["fb_free_bytes"], "{:.1f}", 2**30),
+            _shown(busy, "{:.0%}"),
+            _shown(one["temperature_celsius"], "{:.0f}"),
+            _shown(one["power_watts"], "{:.0f}"),
+            _shown(one["xid"], "{}"),
+            healthy,
+            f"{len(one['unknown'])} fields",
+        )
     return found
 
 

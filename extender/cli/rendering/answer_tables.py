@@ -171,9 +171,13 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
         sizes.add_column(name, justify="left" if "set" in name else "right")
     for row in answer["sizes"]:
         sizes.add_row(
-            str(row["size"]), _ranged(row["best"]), gpu_set(row["best"]["gpus"]), gbps(row["expected_bandwidth_gbps"]),
-            _ranged(row["worst"]), gpu_set(row["worst"]["gpus"]),
-        )  # fmt: skip
+            str(row["size"]),
+            _ranged(row["best"]),
+            gpu_set(row["best"]["gpus"]),
+            gbps(row["expected_bandwidth_gbps"]),
+            _ranged(row["worst"]),
+            gpu_set(row["worst"]["gpus"]),
+        )
     parts: list[RenderableType] = [matrix, sizes]
     if answer["assumed"]:
         parts.append(Text(f"assumed, for nothing told: {'; '.join(answer['assumed'])}", style="yellow"))

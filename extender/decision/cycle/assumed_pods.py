@@ -14,16 +14,12 @@ from types import MappingProxyType
 from extender.decision.evaluate.verdict import Evidence
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand
+from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
 from extender.decision.state.snapshot import Snapshot
-
-Guests = Mapping[str, tuple[Demand, ...]]
-"""Node -> what pods that the API does not show there yet ask for, in the order they were decided."""
-
-NO_GUESTS: Guests = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class AssumedPod:
     """A pod decided for a node."""
 
     key: str
@@ -33,33 +29,33 @@ class Hold:
     demand: Demand
     evidence: Evidence
     """What it was predicted to get."""
-    placed_steady_seconds: float
-    until_steady_seconds: float
+    placed_monotonic_seconds: float
+    until_monotonic_seconds: float
     decision: str
     """Id of the decision."""
 
 
 @dataclass(frozen=True, slots=True)
-class Holds:
+class AssumedPods:
     """All holds, immutable: whoever reads them keeps what he has."""
 
-    by_pod: Mapping[str, Hold] = field(default_factory=lambda: MappingProxyType({}))
+    by_pod: Mapping[str, AssumedPod] = field(default_factory=lambda: MappingProxyType({}))
     """In the order they were placed."""
 
-    def placed(self, hold: Hold) -> Holds:
+    def placed(self, assumed_pod: AssumedPod) -> AssumedPods:
         """With one more; it replaces an earlier one of the same pod."""
-        return Holds({**{key: one for key, one in self.by_pod.items() if key != hold.key}, hold.key: hold})
+        return AssumedPods({**{key: one for key, one in self.by_pod.items() if key != assumed_pod.key}, assumed_pod.key: assumed_pod})
 
-    def released(self, keys: Iterable[str]) -> Holds:
+    def released(self, keys: Iterable[str]) -> AssumedPods:
         """Without some."""
         gone = frozenset(keys)
-        return self if gone.isdisjoint(self.by_pod) else Holds({key: one for key, one in self.by_pod.items() if key not in gone})
+        return self if gone.isdisjoint(self.by_pod) else AssumedPods({key: one for key, one in self.by_pod.items() if key not in gone})
 
-    def ended(self, snapshot: Snapshot, steady_seconds: float) -> tuple[str, ...]:
+    def ended(self, snapshot: Snapshot, monotonic_seconds: float) -> tuple[str, ...]:
         """Keys of the holds that are of no use any more: the pod is visible, or its time has run out."""
-        return tuple(key for key, one in self.by_pod.items() if key in snapshot.pods or steady_seconds >= one.until_steady_seconds)
+        return tuple(key for key, one in self.by_pod.items() if key in snapshot.pods or monotonic_seconds >= one.until_monotonic_seconds)
 
-    def guests(self, snapshot: Snapshot, steady_seconds: float, but: str, earlier: bool = False) -> Guests:
+    def extra_pods(self, snapshot: Snapshot, monotonic_seconds: float, but: str, earlier: bool = False) -> ExtraPods:
         """Whom to reckon with for a pod, itself left out. What the snapshot shows already is not counted twice.
 
         `earlier`: only those that were decided before the pod itself was; those after it have reckoned with it.
@@ -68,23 +64,25 @@ class Holds:
         for key, one in self.by_pod.items():
             if earlier and key == but:
                 break
-            if key != but and key not in snapshot.pods and steady_seconds < one.until_steady_seconds:
+            if key != but and key not in snapshot.pods and monotonic_seconds < one.until_monotonic_seconds:
                 found[one.node] = (*found.get(one.node, ()), one.demand)
-        return found or NO_GUESTS
+        return found or NO_EXTRA_PODS
 
 
-NO_HOLDS = Holds()
+NO_ASSUMED_PODS = AssumedPods()
 
 
-def undone(holds: Holds, before: Snapshot, after: Snapshot) -> tuple[str, ...]:
+def undone(assumed_pods: AssumedPods, before: Snapshot, after: Snapshot) -> tuple[str, ...]:
     """Keys of the holds whose pods waited and are gone without having been bound, or of whom kube-scheduler says anew that they could
     not be scheduled: something after us refused, or a gang it was part of."""
-    return tuple(key for key in holds.by_pod if key in before.pending and key not in after.pods and _came_to_nothing(key, before, after))
+    return tuple(
+        key for key in assumed_pods.by_pod if key in before.pending and key not in after.pods and _came_to_nothing(key, before, after)
+    )
 
 
 def _came_to_nothing(key: str, before: Snapshot, after: Snapshot) -> bool:
     old, new = before.pending[key], after.pending.get(key)
-    return new is None or (bool(new.told) and new.told != old.told)
+    return new is None or (bool(new.scheduler_message) and new.scheduler_message != old.scheduler_message)
 
 
 Rank = tuple[int, str, str]
@@ -96,7 +94,7 @@ def rank_of(pod: Pod) -> Rank:
     return -(pod.spec.priority or 0), pod.metadata.creation_timestamp or "", pod.key
 
 
-def nominees(snapshot: Snapshot, rank: Rank) -> Guests:
+def nominees(snapshot: Snapshot, rank: Rank) -> ExtraPods:
     """Pods nominated to nodes by preemption for whom a pod of this rank must leave room, as in kube-scheduler's own filters.
 
     Of two equally important ones the older comes first: were each to leave room for the other, both might be refused.
@@ -107,10 +105,10 @@ def nominees(snapshot: Snapshot, rank: Rank) -> Guests:
             demand = snapshot.pending[other[1]].demand
             if other[0] < rank and demand is not None:
                 found[node] = (*found.get(node, ()), demand)
-    return found or NO_GUESTS
+    return found or NO_EXTRA_PODS
 
 
-def together(one: Guests, other: Guests) -> Guests:
+def together(one: ExtraPods, other: ExtraPods) -> ExtraPods:
     """Both."""
     if not one or not other:
         return one or other

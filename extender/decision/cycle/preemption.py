@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import combinations
 
-from extender.decision.cycle.scheduling_cycle import Cycle, World
-from extender.decision.evaluate.evaluator import judge_with_guests
+from extender.decision.cycle.scheduling_cycle import EvaluationContext, SchedulingCycle
+from extender.decision.evaluate.evaluator import evaluate_with_extra_pods
 from extender.decision.evaluate.verdict import Verdict
 from extender.decision.request.other_resources import Requests, covers
 from extender.decision.request.pod_request import Demand
@@ -37,7 +37,7 @@ Cost = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Sacrifice:
+class PreemptionOption:
     """Some of a candidate's victims, and what they cost."""
 
     candidate: Candidate
@@ -48,44 +48,46 @@ class Sacrifice:
     """On the node with these victims gone; None: not judged."""
 
     @property
-    def worth(self) -> tuple[float, float]:
+    def quality(self) -> tuple[float, float]:
         """How good the set is that the pod would get: among equal costs more is better."""
         evidence = self.verdict.evidence if self.verdict else None
         return (evidence.effective_gbps or 0.0, evidence.worst_gbps or 0.0) if evidence else (0.0, 0.0)
 
 
-def preferred(cycle: Cycle, demand: Demand, candidates: Sequence[Candidate], needed: Requests, world: World) -> tuple[Sacrifice, ...]:
+def preferred(
+    cycle: SchedulingCycle, demand: Demand, candidates: Sequence[Candidate], needed: Requests, context: EvaluationContext
+) -> tuple[PreemptionOption, ...]:
     """The candidates that help and cost least; several where neither cost nor worth tells them apart, none where nothing helps.
 
     `needed`: what the pod asks for beside GPUs. Judged from the cheapest on, so that hundreds of candidates cost hardly more than a few.
     """
     offers = [offer for candidate in candidates for offer in _offers(cycle, demand, candidate, needed)]
-    found: dict[str, Sacrifice] = {}
+    found: dict[str, PreemptionOption] = {}
     for offer in sorted(offers, key=lambda one: (one.cost, one.candidate.node, one.candidate.victims)):
         if found and offer.cost > next(iter(found.values())).cost:
             break
-        judged = _judged(cycle, demand, offer, world)
+        judged = _evaluated(cycle, demand, offer, context)
         before = found.get(offer.candidate.node)
-        if judged is not None and (before is None or judged.worth > before.worth):
+        if judged is not None and (before is None or judged.quality > before.quality):
             found[offer.candidate.node] = judged
-    best = max((one.worth for one in found.values()), default=None)
-    return tuple(one for one in found.values() if one.worth == best)
+    best = max((one.quality for one in found.values()), default=None)
+    return tuple(one for one in found.values() if one.quality == best)
 
 
-def _offers(cycle: Cycle, demand: Demand, candidate: Candidate, needed: Requests) -> Iterator[Sacrifice]:
+def _offers(cycle: SchedulingCycle, demand: Demand, candidate: Candidate, needed: Requests) -> Iterator[PreemptionOption]:
     """The candidate, and what is left of it when victims are spared: as many as the count allows."""
     view = cycle.snapshot.views.get(candidate.node)
     if view is None or not candidate.victims:
         return
     known = {pod.key: pod for pod in view.pods}
-    room = view.state.allocatable - view.state.requested - sum(guest.total for guest in cycle.guests.get(candidate.node, ()))
+    room = view.state.allocatable - view.state.requested - sum(guest.total for guest in cycle.extra_pods.get(candidate.node, ()))
     for victims in _parts(candidate, known, needed):
         pods = [known[key] for key in victims if key in known]
         gpus = sum(pod.demand.total for pod in pods)
         if room + gpus >= demand.total:
             kept = Candidate(candidate.node, victims, min(candidate.pdb_violations, len(victims)))
             cost = kept.pdb_violations, max((pod.priority for pod in pods), default=0), gpus, len(victims)
-            yield Sacrifice(kept, cost, gpus)
+            yield PreemptionOption(kept, cost, gpus)
 
 
 def _parts(candidate: Candidate, known: dict[str, BoundPod], needed: Requests) -> Iterator[tuple[str, ...]]:
@@ -110,15 +112,15 @@ def _freed(pods: Sequence[BoundPod]) -> dict[str, Decimal]:
     return total
 
 
-def _judged(cycle: Cycle, demand: Demand, offer: Sacrifice, world: World) -> Sacrifice | None:
+def _evaluated(cycle: SchedulingCycle, demand: Demand, offer: PreemptionOption, context: EvaluationContext) -> PreemptionOption | None:
     """The offer with the verdict on its node; None where the pod could not go there all the same."""
     node, victims = offer.candidate.node, frozenset(offer.candidate.victims)
     try:
-        state = without_pods(cycle.snapshot, node, victims, world.resource, world.defaults, strangers_left=True)
+        state = without_pods(cycle.snapshot, node, victims, context.resource, context.defaults, strangers_left=True)
     except Exception as error:  # this candidate is vetoed: what its victims leave is not known; the others are judged
-        world.judge.broken(demand, cycle.snapshot.views[node].state, error)
+        context.evaluator.broken(demand, cycle.snapshot.views[node].state, error)
         return None
     if state is None:
         return None
-    verdict = judge_with_guests(world.judge, demand, state, cycle.guests.get(node, ()))
+    verdict = evaluate_with_extra_pods(context.evaluator, demand, state, cycle.extra_pods.get(node, ()))
     return replace(offer, verdict=verdict) if verdict.feasible else None

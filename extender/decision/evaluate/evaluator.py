@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from extender.decision.cycle.assumed_pods import NO_GUESTS, Guests
 from extender.decision.evaluate import link_classes
 from extender.decision.evaluate.filters import refuse
-from extender.decision.evaluate.policy import RULES, Rules, learnt_mix
+from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
 from extender.decision.evaluate.telemetry_filters import refuse_live
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, support_of, verdict_of
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
-from extender.decision.state.device_load import NOTHING
+from extender.decision.state.device_load import NO_TELEMETRY
 from extender.decision.state.free_sets import MOST_BELIEFS
 from extender.decision.state.isolation import described, view_key
-from extender.decision.state.node_state import with_guests
+from extender.decision.state.node_state import with_extra_pods
+from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
 from extender.decision.state.pressure import pressure
 from extender.decision.state.snapshot import NodeState, NodeView, Snapshot
 from topology.devices.prediction import Outcome
@@ -58,7 +58,7 @@ class _Remembered:
     """Verdicts but for telemetry, of bare states."""
 
 
-class Judge:
+class Evaluator:
     """Judges, and remembers. Holds no cluster state: forgetting changes no answer.
 
     Safe to be called from several threads, given a lock. The lock guards which demands are remembered; it is taken once per question and
@@ -66,10 +66,10 @@ class Judge:
     still reads a replaced one reads right verdicts.
     """
 
-    def __init__(self, rules: Rules, lock: AbstractContextManager[object] | None = None, failed: Failed | None = None) -> None:
+    def __init__(self, policy: Policy, lock: AbstractContextManager[object] | None = None, failed: Failed | None = None) -> None:
         """Where the rules name no mix of sizes it is learnt: see `prepare`. Without a lock it serves one thread alone."""
-        self._rules, self._learns, self._lock, self._failed = rules, rules.size_mix is None, lock or nullcontext(), failed
-        self._mix: Mapping[int, float] = rules.size_mix or DEFAULT_SIZE_MIX
+        self._policy, self._learns, self._lock, self._failed = policy, policy.size_mix is None, lock or nullcontext(), failed
+        self._mix: Mapping[int, float] = policy.size_mix or DEFAULT_SIZE_MIX
         self._memory: OrderedDict[Demand, _Remembered] = OrderedDict(
             (Demand(((size, False),), size), _Remembered(self._mix))
             for size in self._mix  # the commonest first questions
@@ -124,7 +124,7 @@ class Judge:
             recent = list(self._memory.items())[-_PREPARED_DEMANDS:]
         for state in states:
             for demand, memory in recent:
-                self._judged(demand, state, memory)
+                self._evaluated(demand, state, memory)
 
     def _forget(self, views: Collection[NodeView]) -> None:
         """Under the lock."""
@@ -133,26 +133,28 @@ class Judge:
         self._broken = []
         for demand, memory in self._memory.items():
             if len(memory.verdicts) > 2 * len(views) + _SPARE_STATES:
-                live = {state for view in views for state in (view.state, view.state.bare) if state is not None}
-                self._memory[demand] = _Remembered(memory.mix, _kept(memory.verdicts, live), _kept(memory.below, live))
+                used_states = {state for view in views for state in (view.state, view.state.without_telemetry) if state is not None}
+                self._memory[demand] = _Remembered(memory.mix, _kept(memory.verdicts, used_states), _kept(memory.below, used_states))
                 break  # one demand per change of state: a verb waits for no more
         while len(self._memory) > 1 and sum(len(memory.verdicts) for memory in self._memory.values()) > _MOST_VERDICTS:
             self._memory.popitem(last=False)
 
-    def judge(self, demand: Demand, state: NodeState) -> Verdict:
+    def evaluate(self, demand: Demand, state: NodeState) -> Verdict:
         """The verdict on one node state, from memory where it is there. An evaluation that raises is a refusal, see `broken`."""
-        return self._judged(demand, state, self._recall(demand))
+        return self._evaluated(demand, state, self._recall(demand))
 
-    def _judged(self, demand: Demand, state: NodeState, memory: _Remembered) -> Verdict:
+    def _evaluated(self, demand: Demand, state: NodeState, memory: _Remembered) -> Verdict:
         """Links are judged once for all states that differ by telemetry alone; telemetry is laid over that."""
         verdict = memory.verdicts.get(state)
         if verdict is None:
             try:
-                bare = state.bare or state
-                below = memory.below.get(bare)
+                without_telemetry = state.without_telemetry or state
+                below = memory.below.get(without_telemetry)
                 if below is None:
-                    below = memory.below[bare] = judge_bare(demand, bare, memory.mix, self._rules)
-                verdict = overlaid(demand, state, below, self._rules)
+                    below = memory.below[without_telemetry] = evaluate_without_telemetry(
+                        demand, without_telemetry, memory.mix, self._policy
+                    )
+                verdict = overlaid(demand, state, below, self._policy)
             except Exception as error:  # whatever is wrong with this state must not harm the answer about others
                 verdict = self.broken(demand, state, error)
                 with self._lock:
@@ -167,20 +169,20 @@ class Judge:
         return verdict_of(Rejection(Reason.NOT_EVALUATED, described(error)), Evidence(notes=(state.note,)))
 
 
-def _kept(verdicts: dict[NodeState, Verdict], live: Collection[NodeState]) -> dict[NodeState, Verdict]:
-    return {state: verdict for state in live if (verdict := verdicts.get(state)) is not None}
+def _kept(verdicts: dict[NodeState, Verdict], states: Collection[NodeState]) -> dict[NodeState, Verdict]:
+    return {state: verdict for state in states if (verdict := verdicts.get(state)) is not None}
 
 
-def judge_all(
-    judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, names: Sequence[str], guests: Guests = NO_GUESTS
+def evaluate_nodes(
+    evaluator: Evaluator, snapshot: Snapshot, demand: Demand | Rejection, names: Sequence[str], extra_pods: ExtraPods = NO_EXTRA_PODS
 ) -> list[Verdict]:
     """A verdict per name, in order. A demand that is itself a refusal refuses every node.
 
-    `guests`: pods to reckon with on some nodes beside those that the snapshot shows there.
+    `extra_pods`: pods to reckon with on some nodes beside those that the snapshot shows there.
     """
     if isinstance(demand, Rejection):
         return [verdict_of(demand, Evidence())] * len(names)
-    views, memory, judged = snapshot.views, judge.remembered(demand), judge.judge
+    views, memory, evaluate = snapshot.views, evaluator.remembered(demand), evaluator.evaluate
     verdicts: list[Verdict] = []
     for name in names:
         view = views.get(name)
@@ -188,20 +190,20 @@ def judge_all(
             verdicts.append(_without_view(snapshot, name))
         else:
             state = view.state
-            verdicts.append(memory.get(state) or judged(demand, state))
-    for place, name in enumerate(names) if guests else ():
-        if name in guests and name in views:
-            verdicts[place] = judge_with_guests(judge, demand, views[name].state, guests[name])
+            verdicts.append(memory.get(state) or evaluate(demand, state))
+    for place, name in enumerate(names) if extra_pods else ():
+        if name in extra_pods and name in views:
+            verdicts[place] = evaluate_with_extra_pods(evaluator, demand, views[name].state, extra_pods[name])
     return verdicts
 
 
-def judge_with_guests(judge: Judge, demand: Demand, state: NodeState, guests: tuple[Demand, ...]) -> Verdict:
+def evaluate_with_extra_pods(evaluator: Evaluator, demand: Demand, state: NodeState, extra_pods: tuple[Demand, ...]) -> Verdict:
     """The verdict on a node with further pods on it that the snapshot does not show there."""
     try:
-        crowded = with_guests(state, guests)
+        crowded = with_extra_pods(state, extra_pods)
     except Exception as error:  # see `Judge._judged`
-        return judge.broken(demand, state, error)
-    return judge.judge(demand, crowded)
+        return evaluator.broken(demand, state, error)
+    return evaluator.evaluate(demand, crowded)
 
 
 def _without_view(snapshot: Snapshot, name: str) -> Verdict:
@@ -210,36 +212,36 @@ def _without_view(snapshot: Snapshot, name: str) -> Verdict:
     return UNKNOWN_NODE if aside is None else verdict_of(Rejection(Reason.NOT_EVALUATED, aside.why), Evidence())
 
 
-def judge(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rules = RULES) -> Verdict:
+def evaluate(demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY) -> Verdict:
     """The verdict on one node state. Pure; `mix` weights the sizes later pods will ask for."""
-    return overlaid(demand, state, judge_bare(demand, state, mix, rules), rules)
+    return overlaid(demand, state, evaluate_without_telemetry(demand, state, mix, policy), policy)
 
 
-def overlaid(demand: Demand, state: NodeState, below: Verdict, rules: Rules) -> Verdict:
+def overlaid(demand: Demand, state: NodeState, below: Verdict, policy: Policy) -> Verdict:
     """A verdict without telemetry, and what telemetry makes of it."""
-    evidence, live = below.evidence, state.live
+    evidence, device_telemetry = below.evidence, state.device_telemetry
     if not below.feasible or not (demand.total or demand.slices):
         return below
-    rejection = refuse_live(demand, state, evidence.marginals, rules)
-    if live is NOTHING and rejection is None:
+    rejection = refuse_live(demand, state, evidence.marginals, policy)
+    if device_telemetry is NO_TELEMETRY and rejection is None:
         return below
-    if live.stale:
+    if device_telemetry.stale:
         evidence = replace(evidence, notes=(*evidence.notes, STALE_TELEMETRY))
     if rejection is not None:
         return verdict_of(rejection, Evidence(gpu_memory_bytes=evidence.gpu_memory_bytes, notes=evidence.notes))
     if state.table is None:
         return verdict_of(None, evidence)
-    return verdict_of(None, replace(evidence, pressure=pressure(state.burden, evidence.marginals, rules.neutral_pressure)))
+    return verdict_of(None, replace(evidence, pressure=pressure(state.load_by_gpu, evidence.marginals, policy.neutral_pressure)))
 
 
-def judge_bare(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rules = RULES) -> Verdict:
+def evaluate_without_telemetry(demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY) -> Verdict:
     """The verdict but for telemetry."""
-    rejection = refuse(demand, state, rules)
+    rejection = refuse(demand, state, policy)
     if rejection is not None:
         return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
     if state.table is None or not demand.total:
         return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
-    return verdict_of(None, _evidence(demand, state, state.table, mix, demand.wishes.messages or rules.messages))
+    return verdict_of(None, _evidence(demand, state, state.table, mix, demand.wishes.messages or policy.messages))
 
 
 def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapping[int, float], messages: str) -> Evidence:
@@ -248,7 +250,7 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
     approximate = hazard = False
     loss = least = weight = 0.0
     extremes: list[float] = []
-    for free, belief in state.beliefs:
+    for free, belief in state.free_sets:
         prediction = table.predictor.predict(free, demand.steps, state.kubelet)
         approximate, hazard = approximate or prediction.approximate, hazard or prediction.hazard
         before = table.capability(free, mix)
@@ -279,7 +281,7 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
         further_sets=len(ranked[MOST_PROSPECTS:]),
         further_probability=round(sum(chance for _, chance in ranked[MOST_PROSPECTS:]) / total, 6),
         support=support_of(chances),
-        support_complete=not approximate and len(state.beliefs) < MOST_BELIEFS,
+        support_complete=not approximate and len(state.free_sets) < MOST_BELIEFS,
         worst_rank=_worst_rank(demand, state, table),
         marginals=_marginals(sets, table.size, total),
         loss=max(0.0, loss / total),
@@ -303,7 +305,7 @@ def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int 
     """Only where the pod says which link it prefers: nobody else reads it."""
     if demand.wishes.preferred_link is None:
         return None
-    predictions = (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.beliefs)
+    predictions = (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
     masks = {mask for prediction in predictions for outcome in prediction.outcomes for mask in outcome.group_masks}
     return max((worst for mask in masks if (worst := link_classes.worst(table, mask)) is not None), default=None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from extender.decision.evaluate import link_classes
-from extender.decision.evaluate.policy import RULES, Rules
+from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.request.annotations import LINKS, SHARING
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
@@ -20,17 +20,17 @@ from topology.devices.prediction import Prediction
 from topology.devices.replica_sharing import share_out
 from topology.placement import PlacementTable
 
-Filter = Callable[[Demand, NodeState, Rules], Rejection | None]
+Filter = Callable[[Demand, NodeState, Policy], Rejection | None]
 
 
-def enough_gpus(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def enough_gpus(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """The node offers as many GPUs as the pod asks for, free or not."""
     if demand.total <= state.allocatable:
         return None
     return Rejection(Reason.TOO_FEW_GPUS, f"pod requests {demand.total}, node offers {state.allocatable}")
 
 
-def enough_healthy(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def enough_healthy(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """So many of them are healthy."""
     if demand.total <= state.healthy:
         return None
@@ -40,10 +40,10 @@ def enough_healthy(demand: Demand, state: NodeState, _rules: Rules) -> Rejection
     return Rejection(fault_reason(state.faults), f"{said}; {faults_said(state.faults)}")
 
 
-def enough_memory(demand: Demand, state: NodeState, rules: Rules) -> Rejection | None:
+def enough_memory(demand: Demand, state: NodeState, policy: Policy) -> Rejection | None:
     """Each GPU has the memory the pod demands. Unknown memory is not refused; the score says it is unknown."""
     need, have = demand.wishes.min_gpu_memory_bytes, state.gpu_memory_bytes
-    if rules.enforce_inferred and demand.inferred_memory_bytes is not None:
+    if policy.enforce_inferred and demand.inferred_memory_bytes is not None:
         need = max(need or 0, demand.inferred_memory_bytes)
     if not demand.total or need is None or have is None or need <= have:
         return None
@@ -52,7 +52,7 @@ def enough_memory(demand: Demand, state: NodeState, rules: Rules) -> Rejection |
     )
 
 
-def of_a_memory_class(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def of_a_memory_class(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """Its GPUs are of a memory class that the pod allows."""
     allowed, have = demand.wishes.gpu_memory_classes_gb, state.gpu_memory_bytes
     if not demand.total or allowed is None or have is None or memory_class(have) in allowed:
@@ -61,7 +61,7 @@ def of_a_memory_class(demand: Demand, state: NodeState, _rules: Rules) -> Reject
     return Rejection(Reason.WRONG_MEMORY_CLASS, said)
 
 
-def new_enough(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def new_enough(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """Compute capability, driver and CUDA are at least what the pod demands. What is unknown is not refused."""
     asked, facts = demand.wishes, state.facts
     for name, need, have, reason in (
@@ -78,7 +78,7 @@ def _version(parts: tuple[int, ...]) -> str:
     return ".".join(map(str, parts))
 
 
-def shares_as_allowed(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def shares_as_allowed(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """What it gets is of a kind it takes: by default whole GPUs where several work together, anything where each works alone."""
     for kind, most in kinds_of(demand, state):
         allowed = demand.wishes.sharing
@@ -99,7 +99,7 @@ def kinds_of(demand: Demand, state: NodeState) -> list[tuple[Sharing | None, int
     return found
 
 
-def on_distinct_gpus(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def on_distinct_gpus(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """A container that takes several replicas finds so many GPUs: two replicas of one GPU are not two GPUs."""
     for kind, most in kinds_of(demand, state):
         if kind is not None and kind.replicated and most > 1 and state.physical is not None and most > state.physical:
@@ -107,7 +107,7 @@ def on_distinct_gpus(demand: Demand, state: NodeState, _rules: Rules) -> Rejecti
     return None
 
 
-def on_distinct_replicas(demand: Demand, state: NodeState, rules: Rules) -> Rejection | None:
+def on_distinct_replicas(demand: Demand, state: NodeState, policy: Policy) -> Rejection | None:
     """The replicas of one container come from different GPUs, as NVIDIA's plugin shares out: each from the GPU of which least is taken.
 
     What is taken counts as spread evenly, as the same policy leaves it.
@@ -118,12 +118,12 @@ def on_distinct_replicas(demand: Demand, state: NodeState, rules: Rules) -> Reje
     each, taken = state.allocatable // gpus, state.requested
     free = [each - min(each, taken // gpus + (place < taken % gpus)) for place in range(gpus)]
     chance = sum(one for shares, one in share_out([each] * gpus, free, most).items() if max(shares) > 1)
-    if chance <= rules.tolerated_chance:
+    if chance <= policy.tolerated_chance:
         return None
     return Rejection(Reason.REPLICAS_MAY_COINCIDE, f"with {chance:.0%} two of its {most} replicas come from one GPU")
 
 
-def enough_slices(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def enough_slices(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """The node offers the slices the pod asks for, and each is large enough. kube-scheduler counts the free ones."""
     offered = {one.resource: one for one in state.slices}
     need = demand.wishes.min_gpu_memory_bytes
@@ -137,7 +137,7 @@ def enough_slices(demand: Demand, state: NodeState, _rules: Rules) -> Rejection 
     return None
 
 
-def of_its_class(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def of_its_class(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """The node is in a pool of the pod's workload class, and its product is one the class allows."""
     found = demand.workload
     if found is None:
@@ -149,7 +149,7 @@ def of_its_class(demand: Demand, state: NodeState, _rules: Rules) -> Rejection |
     return None
 
 
-def reaches_link(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def reaches_link(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """With every pod gone, the node's sound GPUs have sets joined by links of the class demanded. An unknown topology promises nothing."""
     most = demand.wishes.min_link
     if most is None or not demand.needs_links:
@@ -162,7 +162,7 @@ def reaches_link(demand: Demand, state: NodeState, _rules: Rules) -> Rejection |
     return Rejection(Reason.LINK_CLASS_MISSING, f"pod demands {LINKS[most]} between {max(demand.groups)} GPUs, here it joins {joined}")
 
 
-def keeps_link(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def keeps_link(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """Every set the pod may get is joined by links of that class."""
     most, table = demand.wishes.min_link, state.table
     if most is None or table is None or not demand.needs_links:
@@ -177,17 +177,17 @@ def keeps_link(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | N
 
 def _predictions(demand: Demand, state: NodeState, table: PlacementTable) -> Iterator[Prediction]:
     """What the pod may get, for each set of GPUs that may be free."""
-    return (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.beliefs)
+    return (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
 
 
-def enough_free(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def enough_free(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """So many are free, by Kubernetes' count and by what the agent saw."""
     if demand.total <= state.free_count:
         return None
     return Rejection(Reason.TOO_FEW_FREE, f"pod requests {demand.total}, {state.free_count} of {state.allocatable} are free")
 
 
-def admitted(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def admitted(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """The kubelet's Topology Manager admits the pod for some set of GPUs that may be free."""
     if state.kubelet.topology_manager is TopologyManager.NONE or state.table is None:
         return None
@@ -197,16 +197,16 @@ def admitted(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | Non
     return Rejection(Reason.NUMA_ALIGNMENT, f"topology manager policy is {state.kubelet.topology_manager.value}")
 
 
-def no_hazard(demand: Demand, state: NodeState, rules: Rules) -> Rejection | None:
+def no_hazard(demand: Demand, state: NodeState, policy: Policy) -> Rejection | None:
     """The device plugin cannot crash over the request, if the operator wants that ruled out."""
-    if not rules.refuse_hazards or state.table is None:
+    if not policy.refuse_hazards or state.table is None:
         return None
     if any(prediction.hazard for prediction in _predictions(demand, state, state.table)):
         return Rejection(Reason.HAZARD, "the plugin may return a nil device for this request (go-gpuallocator PR 80)")
     return None
 
 
-def reaches_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def reaches_floor(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """With every pod gone, the node's sound GPUs have sets that reach the pod's bandwidth floor. An unknown topology promises nothing."""
     floor = demand.wishes.min_busbw_gbps
     if floor is None or not demand.needs_links:
@@ -221,7 +221,7 @@ def reaches_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection 
     return None
 
 
-def keeps_floor(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def keeps_floor(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """Every set the pod may get reaches its bandwidth floor: a floor that holds by luck is none."""
     floor, table = demand.wishes.min_busbw_gbps, state.table
     if floor is None or table is None or not demand.needs_links:
@@ -265,12 +265,12 @@ FILTERS: tuple[Filter, ...] = (
 )
 
 
-def refuse(demand: Demand, state: NodeState, rules: Rules = RULES) -> Rejection | None:
+def refuse(demand: Demand, state: NodeState, policy: Policy = DEFAULT_POLICY) -> Rejection | None:
     """The first refusal, or None: the pod may go there. A pod without GPUs may go anywhere."""
     if not demand.total and not demand.slices:
         return None
     for check in FILTERS:
-        rejection = check(demand, state, rules)
+        rejection = check(demand, state, policy)
         if rejection is not None:
             return rejection
     return None

@@ -9,7 +9,7 @@ from topology.placement import SIZES
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Policy:
     """The settings that verdicts depend on."""
 
     size_mix: Mapping[int, float] | None = None
@@ -30,7 +30,7 @@ class Rules:
     """Workload classes whose pods go only where telemetry knows the devices; `*` = all pods."""
 
 
-RULES = Rules()
+DEFAULT_POLICY = Policy()
 
 _PRIOR_PODS = 8
 """Weight of the even mix that learning starts from: so many pods."""

@@ -66,7 +66,7 @@ class Verdict(msgspec.Struct, frozen=True, eq=False, gc=False):
     feasible: bool
     reason: str | None
     """The rejection's stable text."""
-    curable: bool
+    resolvable: bool
 
 
 def support_of(masks: Iterable[int]) -> bytes:
@@ -83,4 +83,4 @@ def verdict_of(rejection: Rejection | None, evidence: Evidence) -> Verdict:
     """A verdict with the plain fields derived from the rejection."""
     if rejection is None:
         return Verdict(None, evidence, True, None, False)
-    return Verdict(rejection, evidence, False, rejection.reason.value, rejection.curable)
+    return Verdict(rejection, evidence, False, rejection.reason.value, rejection.resolvable)

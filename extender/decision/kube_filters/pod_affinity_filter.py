@@ -29,9 +29,9 @@ class _Counts:
 
 def inter_pod_affinity(pod: KubePod, around: Surroundings) -> Prepared:
     """Terms with a `namespaceSelector` that is not empty need Namespaces, which are not read."""
-    rules = pod.spec.affinity
-    attracts = _required(rules.pod_affinity if rules else None)
-    repels = _required(rules.pod_anti_affinity if rules else None)
+    policy = pod.spec.affinity
+    attracts = _required(policy.pod_affinity if policy else None)
+    repels = _required(policy.pod_anti_affinity if policy else None)
     if around.pods is None:
         need = "its own terms and " if attracts or repels else ""
         return Prepared(None, (f"{PLUGIN}: {need}the anti-affinity of the pods on the nodes are not known",))
@@ -55,8 +55,8 @@ def inter_pod_affinity(pod: KubePod, around: Surroundings) -> Prepared:
     return Prepared(check, not_checked)
 
 
-def _required(rules: PodAffinity | None) -> list[PodAffinityTerm]:
-    return list(rules.required_during_scheduling_ignored_during_execution or ()) if rules is not None else []
+def _required(policy: PodAffinity | None) -> list[PodAffinityTerm]:
+    return list(policy.required_during_scheduling_ignored_during_execution or ()) if policy is not None else []
 
 
 def _keys(terms: Iterable[PodAffinityTerm]) -> str:

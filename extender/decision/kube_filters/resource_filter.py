@@ -31,8 +31,8 @@ def node_resources_fit(pod: KubePod, around: Surroundings) -> Prepared:
     return Prepared(check, (NOT_KNOWN,) if around.pods is None else ())
 
 
-def _refusal(reason: str, detail: str, curable: bool = True) -> KubeRefusal:
-    return KubeRefusal("NodeResourcesFit", reason, detail, curable)
+def _refusal(reason: str, detail: str, resolvable: bool = True) -> KubeRefusal:
+    return KubeRefusal("NodeResourcesFit", reason, detail, resolvable)
 
 
 def allocatable_of(node: Node) -> dict[str, int]:

@@ -35,7 +35,7 @@ class KubeRefusal:
     """The filter's name in kube-scheduler."""
     reason: str
     detail: str
-    curable: bool
+    resolvable: bool
     """Whether evicting pods could cure it: kube-scheduler's Unschedulable, not UnschedulableAndUnresolvable."""
 
 

@@ -126,17 +126,17 @@ def driver(subject: Subject) -> Check:
 def isolated(subject: Subject) -> Check:
     """A taint keeps pods away that ask for no GPU; those that are there all the same are named."""
     taints = [one for one in (subject.node.spec.taints or () if subject.node.spec else ()) if _keeps_away(one)]
-    guests = sorted(one.full_name for one in subject.residents if one.component is None and not one.daemon)
-    there = f"{len(guests)} pods without GPUs run here: {few(guests)}"
+    extra_pods = sorted(one.full_name for one in subject.non_gpu_pods if one.component is None and not one.daemon)
+    there = f"{len(extra_pods)} pods without GPUs run here: {few(extra_pods)}"
     if not taints:
-        said = f"no GPU taint; {there}" if guests else "no GPU taint"
+        said = f"no GPU taint; {there}" if extra_pods else "no GPU taint"
         remedy = (
             "first give GPU pods and the DaemonSets of the GPU stack the toleration {key: nvidia.com/gpu, operator: Exists}, then "
             f"kubectl taint node {subject.name} nvidia.com/gpu=present:NoSchedule"
         )
         return Check("isolated", WARN, said, remedy)
     said = f"taint {', '.join(f'{one.key}:{one.effect}' for one in taints)}"
-    if guests:
+    if extra_pods:
         keys = ", ".join(sorted({one.key for one in taints}))
         said = f"{said}; yet {there}"
         return Check("isolated", WARN, said, f"remove their toleration of {keys}, unless they need this node; then delete them")
@@ -219,7 +219,7 @@ def measured(subject: Subject) -> Check:
     if telemetry is None or not telemetry.devices:
         problems = f": {'; '.join(telemetry.problems)}" if telemetry and telemetry.problems else ""
         return Check("measured", FAIL, f"no telemetry of this node{problems}", "is dcgm-exporter running here? GET /v1/telemetry")
-    now = subject.snapshot.steady_seconds
+    now = subject.snapshot.monotonic_seconds
     oldest = min(one.seen_seconds for one in telemetry.devices.values())
     if now is not None and now - oldest > subject.tuning.max_age_seconds:
         return Check(
@@ -264,8 +264,18 @@ def validated(subject: Subject) -> Check:
 
 
 CHECKS: tuple[Callable[[Subject], Check], ...] = (
-    ready, components, advertised, labelled, driver, isolated, sharing, topology, measured, healthy, validated,
-)  # fmt: skip
+    ready,
+    components,
+    advertised,
+    labelled,
+    driver,
+    isolated,
+    sharing,
+    topology,
+    measured,
+    healthy,
+    validated,
+)
 
 
 GPU_LABELS = (

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from extender.decision.report.reported_versions import reported_cuda, reported_driver
 from extender.decision.request.kubernetes_objects import Node
-from extender.decision.state.gpu_stack import Resident
+from extender.decision.state.gpu_stack import NonGpuPod
 from extender.decision.state.snapshot import NodeView, Snapshot
 from extender.telemetry.conditions import NodeTelemetry, Tuning
 from topology.gputopology import TopologyRecord
@@ -39,7 +39,7 @@ class Check:
 class Survey:
     """What checks compare a node with, gathered once for all nodes."""
 
-    by_node: Mapping[str, tuple[Resident, ...]]
+    by_node: Mapping[str, tuple[NonGpuPod, ...]]
     components: frozenset[str]
     """Parts of the GPU stack that run anywhere."""
     drivers: Mapping[str | None, Counter[str]]
@@ -48,8 +48,8 @@ class Survey:
 
 def survey(snapshot: Snapshot) -> Survey:
     """The cluster at a glance."""
-    by_node: dict[str, list[Resident]] = {}
-    for one in snapshot.residents.values():
+    by_node: dict[str, list[NonGpuPod]] = {}
+    for one in snapshot.non_gpu_pods.values():
         by_node.setdefault(one.node, []).append(one)
     drivers: dict[str | None, Counter[str]] = {}
     for name, view in snapshot.views.items():
@@ -57,7 +57,7 @@ def survey(snapshot: Snapshot) -> Survey:
         driver = reported_driver(labels_of(node), view.machine) if node is not None else None
         if driver is not None:
             drivers.setdefault(view.state.product, Counter())[driver] += 1
-    kinds = frozenset(one.component for one in snapshot.residents.values() if one.component)
+    kinds = frozenset(one.component for one in snapshot.non_gpu_pods.values() if one.component)
     return Survey({name: tuple(found) for name, found in by_node.items()}, kinds, drivers)
 
 
@@ -86,7 +86,7 @@ class Subject:
         return self.record.machine if isinstance(self.record, TopologyRecord) else None
 
     @property
-    def residents(self) -> tuple[Resident, ...]:
+    def non_gpu_pods(self) -> tuple[NonGpuPod, ...]:
         return self.survey.by_node.get(self.name, ())
 
     @property
@@ -103,9 +103,9 @@ class Subject:
     def telemetry(self) -> NodeTelemetry | None:
         return self.snapshot.telemetry.get(self.name)
 
-    def component(self, name: str) -> Resident | None:
+    def component(self, name: str) -> NonGpuPod | None:
         """Its pod on the node, a ready one first."""
-        found = [one for one in self.residents if one.component == name]
+        found = [one for one in self.non_gpu_pods if one.component == name]
         return max(found, key=lambda one: one.ready, default=None)
 
 

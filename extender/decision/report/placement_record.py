@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class PlacementRecord:
     """A decision about one pod."""
 
     id: str
@@ -83,7 +83,7 @@ def _set_text(prospect: Prospect) -> str:
     return f"{text} ({prospect.busbw_gbps:.1f} to {prospect.most_busbw_gbps:.1f} GB/s)"
 
 
-def record_of(key: str, node: str, evidence: Evidence) -> Record:
+def placement_record_of(key: str, node: str, evidence: Evidence) -> PlacementRecord:
     """The record of a pod's placement."""
     sets = [(one.gpus, one.probability, one.busbw_gbps, one.most_busbw_gbps) for one in evidence.prospects]
-    return Record(sha256(repr((key, node, sets, evidence.further_sets, evidence.notes)).encode()).hexdigest()[:12], node, evidence)
+    return PlacementRecord(sha256(repr((key, node, sets, evidence.further_sets, evidence.notes)).encode()).hexdigest()[:12], node, evidence)

@@ -64,7 +64,7 @@ def _memory(subject: Subject, _checks: Checks) -> str:
     shared = ", shared by all its replicas" if state.sharing is not None and state.sharing.replicated else ""
     size = memory_class(state.gpu_memory_bytes)
     words = [f"{_gib(state.gpu_memory_bytes)} per {device}{shared}{f', class {size} GB' if size else ''}", *slices]
-    free = [one.free_bytes for one in state.live.standings if one is not None and one.free_bytes is not None]
+    free = [one.free_bytes for one in state.device_telemetry.device_loads if one is not None and one.free_bytes is not None]
     if free:
         words.append(f"at least {_gib(min(free))} of it not in use on each GPU by telemetry")
     return "; ".join(words)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
 
-from extender.decision.cycle.assumed_pods import NO_HOLDS, Hold, Holds
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, AssumedPods
 from extender.decision.cycle.scheduling_cycle import begin
-from extender.decision.evaluate.evaluator import Judge, judge_all
-from extender.decision.evaluate.policy import Rules
+from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
 from extender.decision.evaluate.scorers import NO_RANKS, Ranker, Ranking
 from extender.decision.evaluate.verdict import Evidence, Verdict
 from extender.decision.kube_filters.evaluate import UNASKED, KubeAnswer
@@ -24,7 +22,6 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
 from extender.decision.state.pressure import Pressure
 from extender.decision.state.snapshot import NodeView, Snapshot
-from extender.settings import Scoring, Settings
 from extender.telemetry.conditions import TUNING, Tuning
 from extender.telemetry.telemetry_serializers import telemetry_answer
 from topology.bandwidth.fabric import assumptions, fabric_name
@@ -33,51 +30,21 @@ from topology.gputopology import TopologyRecord
 from topology.machine.hardware import positions_of
 
 
-def rules(settings: Settings) -> Rules:
-    """What verdicts depend on, out of the settings."""
-    scoring, filtering = settings.scoring, settings.filtering
-    return Rules(
-        scoring.size_mix,
-        scoring.messages,
-        filtering.refuse_hazards,
-        filtering.tolerated_chance,
-        filtering.usable_memory_share,
-        1.0 - scoring.unknown_telemetry_value,
-        filtering.enforce_inferred,
-        frozenset(filtering.telemetry_required_for),
-    )
-
-
-def tuning(settings: Settings) -> Tuning:
-    """How telemetry is smoothed and when it is too old, out of the settings."""
-    said = settings.telemetry
-    return Tuning(
-        said.half_life_seconds, said.jump_share, said.hold_share, said.restless_seconds, said.quiet_seconds, said.max_age_seconds,
-        said.fatal_xids,
-    )  # fmt: skip
-
-
-def ranker(scoring: Scoring, lock: AbstractContextManager[object] | None = None) -> Ranker:
-    """A ranker by the settings' weights and neutral values; without a lock it serves one thread alone."""
-    weights = msgspec.structs.asdict(scoring.weights)
-    return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value, lock)
-
-
 def explain(
-    judge: Judge,
+    evaluator: Evaluator,
     ranker: Ranker,
     snapshot: Snapshot,
     pod: Pod,
     resource: str,
-    holds: Holds = NO_HOLDS,
-    steady_seconds: float = 0.0,
+    assumed_pods: AssumedPods = NO_ASSUMED_PODS,
+    monotonic_seconds: float = 0.0,
     kube: KubeAnswer = UNASKED,
 ) -> dict[str, Any]:
     """What would be decided about the pod over all nodes, and why. A node that kube-scheduler's filters refuse is no candidate: as in
     a cluster, scores compare the nodes that pass them."""
-    cycle = begin(snapshot, holds, pod, resource, steady_seconds)
+    cycle = begin(snapshot, assumed_pods, pod, resource, monotonic_seconds)
     demand, names = cycle.demand, sorted({*snapshot.views, *nodes_without_view(snapshot)})
-    verdicts = judge_all(judge, snapshot, demand, names, cycle.guests)
+    verdicts = evaluate_nodes(evaluator, snapshot, demand, names, cycle.extra_pods)
     asked = [(name, verdict) for name, verdict in zip(names, verdicts, strict=True) if name not in kube.refusals]
     candidates, considered = [name for name, _ in asked], [verdict for _, verdict in asked]
     ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, considered)
@@ -92,7 +59,7 @@ def explain(
     for row in rows:
         row["notes"] += notes.get(row["node"], ())
         row["refusals"] = row.get("refusals") or ([row["rejection"]] if row["rejection"] else [])
-        if promised := sum(guest.total for guest in cycle.guests.get(row["node"], ())):
+        if promised := sum(guest.total for guest in cycle.extra_pods.get(row["node"], ())):
             row["notes"].append(f"{promised} GPUs are promised to pods that are not seen there yet")
     rows.sort(key=_order)
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
@@ -110,7 +77,7 @@ def explain(
 def _refused(row: dict[str, Any], refusals: Sequence[KubeRefusal]) -> dict[str, Any]:
     """A node's answer where kube-scheduler's own filters refuse it: their reasons come first, for kube-scheduler asks us after them."""
     theirs = [
-        {"reason": one.reason, "detail": one.detail, "curable": one.curable, "by": "kube-scheduler", "filter": one.plugin}
+        {"reason": one.reason, "detail": one.detail, "resolvable": one.resolvable, "by": "kube-scheduler", "filter": one.plugin}
         for one in refusals
     ]
     ours = [row["rejection"]] if row["rejection"] else []
@@ -189,7 +156,7 @@ def _version(parts: tuple[int, ...] | None) -> str | None:
 def node_answer(name: str, verdict: Verdict, ranking: Ranking | None) -> dict[str, Any]:
     """One node's verdict with all its numbers."""
     rejection, evidence = verdict.rejection, verdict.evidence
-    why = {"reason": str(rejection.reason), "detail": rejection.detail, "curable": rejection.curable} if rejection else {}
+    why = {"reason": str(rejection.reason), "detail": rejection.detail, "resolvable": rejection.resolvable} if rejection else {}
     return {
         "node": name,
         "feasible": verdict.feasible,
@@ -243,19 +210,19 @@ def outcome_answer(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def hold_answer(hold: Hold, steady_seconds: float) -> dict[str, Any]:
+def assumed_pod_answer(assumed_pod: AssumedPod, monotonic_seconds: float) -> dict[str, Any]:
     """A pod that was decided for a node and is not visible there yet."""
-    evidence = hold.evidence
+    evidence = assumed_pod.evidence
     return {
-        "pod": f"{hold.namespace}/{hold.name}",
-        "uid": hold.key,
-        "node": hold.node,
-        "gpus": hold.demand.total,
+        "pod": f"{assumed_pod.namespace}/{assumed_pod.name}",
+        "uid": assumed_pod.key,
+        "node": assumed_pod.node,
+        "gpus": assumed_pod.demand.total,
         "expected_bandwidth_gbps": evidence.expected_gbps,
         **_predicted(evidence),
-        "age_seconds": round(steady_seconds - hold.placed_steady_seconds, 3),
-        "ends_in_seconds": round(hold.until_steady_seconds - steady_seconds, 3),
-        "decision": hold.decision,
+        "age_seconds": round(monotonic_seconds - assumed_pod.placed_monotonic_seconds, 3),
+        "ends_in_seconds": round(assumed_pod.until_monotonic_seconds - monotonic_seconds, 3),
+        "decision": assumed_pod.decision,
     }
 
 
@@ -293,7 +260,7 @@ def node_detail(
         detail["fabric"] = fabric_name(machine)
         detail["assumed"] = list(assumptions(machine, state.table.fabric))
         detail["contradictions"] = [one.says for one in contradictions(machine)]
-        detail["believed_free"] = [{"gpus": list(machine.indices(mask)), "probability": chance} for mask, chance in state.beliefs]
+        detail["believed_free"] = [{"gpus": list(machine.indices(mask)), "probability": chance} for mask, chance in state.free_sets]
         detail["held"] = {
             pod.full_name: sorted(state.indices[p] for mask in view.known[pod.key] for p in positions_of(mask))
             for pod in view.pods
@@ -308,5 +275,5 @@ def node_detail(
         detail["observed_at_seconds"] = status.observed_at_seconds if status else None
     if snapshot is not None:
         names = {pod.key: pod.full_name for pod in view.pods}
-        detail["telemetry"] = telemetry_answer(snapshot.telemetry.get(view.name), snapshot.steady_seconds, names, tuning)
+        detail["telemetry"] = telemetry_answer(snapshot.telemetry.get(view.name), snapshot.monotonic_seconds, names, tuning)
     return detail

@@ -9,8 +9,8 @@ from extender.decision.request.annotations import NO_WISHES, Wishes, wishes
 from extender.decision.request.kubernetes_objects import Container, Pod
 from extender.decision.request.quantity import quantity
 from extender.decision.request.reasons import Reason, Rejection
+from extender.decision.request.resource_names import is_slice
 from extender.decision.request.workload_classes import Classes, WorkloadClass
-from extender.decision.state.gpu_sharing import is_slice
 
 MOST_GPUS = (1 << 63) - 1
 """The largest quantity Kubernetes keeps exactly (int64). Absurd counts below it are just more than any node has."""

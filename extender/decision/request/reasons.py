@@ -58,12 +58,12 @@ class Reason(StrEnum):
     NOT_EVALUATED = "fabricwise could not evaluate this node"
 
     @property
-    def curable(self) -> bool:
+    def resolvable(self) -> bool:
         """Whether evicting pods (or waiting) could cure it; if not, it is reported as unresolvable."""
-        return self in _CURABLE
+        return self in _RESOLVABLE
 
 
-_CURABLE = frozenset(
+_RESOLVABLE = frozenset(
     (
         Reason.TOO_FEW_FREE,
         Reason.UNKNOWN_NODE,
@@ -84,6 +84,6 @@ class Rejection:
     detail: str
 
     @property
-    def curable(self) -> bool:
+    def resolvable(self) -> bool:
         """See `Reason.curable`."""
-        return self.reason.curable
+        return self.reason.resolvable

@@ -55,7 +55,7 @@ class BoundPod:
     """The scheduler that it names."""
 
     @property
-    def turn(self) -> tuple[str, str, str]:
+    def admission_order(self) -> tuple[str, str, str]:
         """Its place among those the kubelet admits: it takes them as they are bound."""
         return self.scheduled or self.created, self.created, self.key
 
@@ -66,7 +66,7 @@ class BoundPod:
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class Allocations:
     """What is known of a node's GPUs."""
 
     free: int
@@ -88,14 +88,14 @@ class Holdings:
     """Pods that ended before their devices were known: other pods may have been admitted while these held theirs."""
 
 
-def holdings(
+def allocations_of(
     record: TopologyRecord,
     pods: tuple[BoundPod, ...],
     stale: bool,
     withheld: int = 0,
     ended: tuple[EndedPod, ...] = (),
-    steady_seconds: float | None = None,
-) -> Holdings:
+    monotonic_seconds: float | None = None,
+) -> Allocations:
     """What the node's pods hold. Of a stale status only the unhealthy GPUs count: they seldom recover by themselves.
 
     `withheld`: mask of further positions that the kubelet does not hand out. `ended`: pods that the status may name although they ended.
@@ -125,9 +125,9 @@ def holdings(
     fit = everything & ~sick & ~withheld
     running = strangers | union_of(mask for pod in pods if not pod.terminating for mask in known.get(pod.key, ()))
     leaving = [union_of(known.get(pod.key, ())) & fit & ~running for pod in pods if pod.terminating]
-    unsure = tuple(pod for pod in ended if pod.may_still_hold(steady_seconds))
+    unsure = tuple(pod for pod in ended if pod.may_still_hold(monotonic_seconds))
     lingering = [pod.devices & fit & ~taken for pod in unsure]
-    return Holdings(
+    return Allocations(
         fit & ~taken,
         known,
         predicted,
@@ -220,7 +220,10 @@ def _held_before(
 def _taken_later(
     predicted: tuple[BoundPod | EndedPod, ...], pods: tuple[BoundPod, ...], known: Mapping[str, tuple[int, ...]]
 ) -> dict[str, int]:
-    found = {pod.key: union_of(mask for other in pods if other.turn > pod.turn for mask in known.get(other.key, ())) for pod in predicted}
+    found = {
+        pod.key: union_of(mask for other in pods if other.admission_order > pod.admission_order for mask in known.get(other.key, ()))
+        for pod in predicted
+    }
     return {key: mask for key, mask in found.items() if mask}
 
 

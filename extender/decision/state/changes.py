@@ -71,7 +71,7 @@ class ClockTicked:
 
     now_seconds: float | None
     """Unix time; None where it does not pass, as on a dump."""
-    steady_seconds: float | None = None
+    monotonic_seconds: float | None = None
     """The same moment on a clock that never goes back; None: the Unix time will do."""
 
 
@@ -80,7 +80,7 @@ class TelemetrySeen:
     """A look at some devices or engines of a node. What it does not name is left to grow old."""
 
     node: str
-    steady_seconds: float
+    monotonic_seconds: float
     """When it was taken."""
     devices: tuple[DeviceReading, ...] = ()
     engines: tuple[tuple[str, tuple[EngineReading, ...]], ...] = ()
@@ -109,15 +109,15 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Silenced:
+class WatchLost:
     """Nothing is heard of a kind any more: its watch broke, and could not be resumed."""
 
     kind: str
-    since_steady_seconds: float
+    since_monotonic_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class WatchRestored:
     """A kind is being watched again."""
 
     kind: str
@@ -125,4 +125,4 @@ class Heard:
 
 ObjectSeen = NodeSeen | PodSeen | TopologySeen
 ObjectGone = NodeGone | PodGone | TopologyGone
-Change = ObjectSeen | ObjectGone | SetAside | ClockTicked | TelemetrySeen | ClassesSeen | Listed | Silenced | Heard
+Change = ObjectSeen | ObjectGone | SetAside | ClockTicked | TelemetrySeen | ClassesSeen | Listed | WatchLost | WatchRestored

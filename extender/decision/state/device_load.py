@@ -18,7 +18,7 @@ MEMORY_STEP_BYTES = 256 << 20
 """Free memory is seen in so large steps, rounded down."""
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class DeviceLoad(msgspec.Struct, frozen=True, gc=False):
     """One device. None = unknown: never exported, blank, or too old."""
 
     strain: float | None = None
@@ -38,25 +38,25 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
         return None if self.free_bytes is None or not self.total_bytes else max(0.0, 1.0 - self.free_bytes / self.total_bytes)
 
 
-class Live(msgspec.Struct, frozen=True, gc=False):
+class DeviceTelemetry(msgspec.Struct, frozen=True, gc=False):
     """What telemetry adds to a node's state."""
 
-    standings: tuple[Standing | None, ...] = ()
+    device_loads: tuple[DeviceLoad | None, ...] = ()
     """Per position; None = nothing known or all of it stale. Empty: no telemetry was ever seen."""
-    shunned: int = 0
+    fenced_but_offered: int = 0
     """Mask of fenced devices that the device plugin may still hand out."""
     stale: bool = False
     """Whether a device that was known is not any more."""
 
 
-NOTHING = Live()
+NO_TELEMETRY = DeviceTelemetry()
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
     """Telemetry laid over a machine."""
 
-    standings: tuple[Standing | None, ...]
+    device_loads: tuple[DeviceLoad | None, ...]
     faulty: int
     """Mask of fenced positions."""
     problems: tuple[str, ...]
@@ -65,26 +65,26 @@ class Joined:
 
 
 def join(
-    machine: Machine, telemetry: NodeTelemetry, held: Mapping[str, tuple[int, ...]], steady_seconds: float | None, max_age_seconds: float
+    machine: Machine, telemetry: NodeTelemetry, held: Mapping[str, tuple[int, ...]], monotonic_seconds: float | None, max_age_seconds: float
 ) -> Joined:
     """Telemetry by position. `held`: pod key -> masks of the positions it holds, for what its engine says."""
     conditions = {uuid: one for (uuid, instance), one in telemetry.devices.items() if instance is None}
     instances = [(uuid, one) for (uuid, instance), one in telemetry.devices.items() if instance is not None]
     by_index = {one.reading.index: one for one in conditions.values()}
-    pressed = _pressed(telemetry, held, steady_seconds, max_age_seconds)
-    standings: list[Standing | None] = []
+    pressed = _pressed(telemetry, held, monotonic_seconds, max_age_seconds)
+    device_loads: list[DeviceLoad | None] = []
     faulty, stale = 0, False
     for position, gpu in enumerate(machine.gpus):
         found = conditions.get(gpu.uuid) if gpu.uuid else by_index.get(gpu.index)
         parts = [one for uuid, one in instances if gpu.uuid and uuid == gpu.uuid]
-        standing = _standing(found, parts, pressed.get(position), steady_seconds, max_age_seconds)
-        stale = stale or any(_old(one, steady_seconds, max_age_seconds) for one in (found, *parts) if one)
+        standing = _standing(found, parts, pressed.get(position), monotonic_seconds, max_age_seconds)
+        stale = stale or any(_old(one, monotonic_seconds, max_age_seconds) for one in (found, *parts) if one)
         faulty |= 1 << position if standing and standing.fault else 0
-        standings.append(standing)
+        device_loads.append(standing)
     known = {gpu.uuid for gpu in machine.gpus}
     strangers = sorted({uuid for uuid, _ in telemetry.devices} - known) if None not in known else []
     problems = tuple(f"telemetry names {uuid}, which the node's GpuTopology does not have" for uuid in strangers)
-    return Joined(tuple(standings), faulty, problems, stale)
+    return Joined(tuple(device_loads), faulty, problems, stale)
 
 
 def unplaced_faults(telemetry: NodeTelemetry) -> int:
@@ -92,25 +92,25 @@ def unplaced_faults(telemetry: NodeTelemetry) -> int:
     return len({uuid for (uuid, _), one in telemetry.devices.items() if one.fault is not None})
 
 
-def _old(condition: DeviceCondition, steady_seconds: float | None, max_age_seconds: float) -> bool:
-    return steady_seconds is not None and steady_seconds - condition.seen_seconds > max_age_seconds
+def _old(condition: DeviceCondition, monotonic_seconds: float | None, max_age_seconds: float) -> bool:
+    return monotonic_seconds is not None and monotonic_seconds - condition.seen_seconds > max_age_seconds
 
 
 def _standing(
-    found: DeviceCondition | None, instances: list[DeviceCondition], pressure: float | None, steady: float | None, max_age: float
-) -> Standing | None:
+    found: DeviceCondition | None, instances: list[DeviceCondition], pressure: float | None, monotonic: float | None, max_age: float
+) -> DeviceLoad | None:
     """A fence stands however old it is; all else is unknown once it is too old. An instance's fault is its card's."""
     faults = [one.fault for one in (found, *instances) if one is not None and one.fault is not None]
     fault, xid = (", ".join(sorted({one.text for one in faults})), any(one.xid for one in faults)) if faults else (None, False)
-    if found is None or _old(found, steady, max_age):
+    if found is None or _old(found, monotonic, max_age):
         if fault is None and pressure is None:
             return None
-        return Standing(traffic=pressure, fault=fault, xid=xid)
+        return DeviceLoad(traffic=pressure, fault=fault, xid=xid)
     traffic = found.traffic.value if found.traffic else None
     if pressure is not None:
         traffic = max(traffic or 0.0, pressure)
     free = found.free_bytes
-    return Standing(
+    return DeviceLoad(
         found.strain.value if found.strain else None,
         traffic,
         None if free is None else free // MEMORY_STEP_BYTES * MEMORY_STEP_BYTES,
@@ -120,11 +120,11 @@ def _standing(
     )
 
 
-def _pressed(telemetry: NodeTelemetry, held: Mapping[str, tuple[int, ...]], steady: float | None, max_age: float) -> dict[int, float]:
+def _pressed(telemetry: NodeTelemetry, held: Mapping[str, tuple[int, ...]], monotonic: float | None, max_age: float) -> dict[int, float]:
     """Position -> pressure of the engine that runs there."""
     found: dict[int, float] = {}
     for key, engine in telemetry.engines.items():
-        fresh = steady is None or steady - engine.seen_seconds <= max_age
+        fresh = monotonic is None or monotonic - engine.seen_seconds <= max_age
         if engine.pressure is None or not fresh:
             continue
         for mask in held.get(key, ()):
@@ -134,6 +134,6 @@ def _pressed(telemetry: NodeTelemetry, held: Mapping[str, tuple[int, ...]], stea
 
 
 @lru_cache(maxsize=65_536)
-def live(standings: tuple[Standing | None, ...], shunned: int, stale: bool) -> Live:
+def device_telemetry(device_loads: tuple[DeviceLoad | None, ...], fenced_but_offered: int, stale: bool) -> DeviceTelemetry:
     """One object per distinct content. A cache: dropping an entry costs time, never an answer."""
-    return Live(standings, shunned, stale)
+    return DeviceTelemetry(device_loads, fenced_but_offered, stale)

@@ -48,7 +48,7 @@ class EndedPod:
     devices were free."""
     steps: Steps = ()
     """Its containers as the kubelet served them, for the prediction of what it held where that was not known."""
-    turn: tuple[str, str, str] = ("", "", "")
+    admission_order: tuple[str, str, str] = ("", "", "")
     """Its place among the pods that the kubelet admits."""
     reports: int = 0
     """Statuses of the agent that arrived after the end and name the pod."""
@@ -64,9 +64,9 @@ class EndedPod:
         """Whether the entry is of this pod, or of another of the same name: the kubelet's PodResources API gives no uid."""
         return entry.pod_uid == self.key if entry.pod_uid else bool(entry.pod_name) and self.full_name == full_name_of(entry)
 
-    def may_still_hold(self, steady_seconds: float | None) -> bool:
+    def may_still_hold(self, monotonic_seconds: float | None) -> bool:
         """Whether its kubelet may still count the devices as held at this monotonic time. Where no time passes it does not."""
-        return self.unsure_until_seconds is not None and steady_seconds is not None and steady_seconds < self.unsure_until_seconds
+        return self.unsure_until_seconds is not None and monotonic_seconds is not None and monotonic_seconds < self.unsure_until_seconds
 
 
 def full_name_of(entry: Allocation) -> str:
@@ -98,7 +98,7 @@ def reported(ended: tuple[EndedPod, ...], status: DeviceStatus | None) -> tuple[
 
 
 def still_needed(
-    ended: tuple[EndedPod, ...], has_status: bool, unknown: Iterable[str], steady_seconds: float | None
+    ended: tuple[EndedPod, ...], has_status: bool, unknown: Iterable[str], monotonic_seconds: float | None
 ) -> tuple[EndedPod, ...]:
     """The ended pods that a prediction may still depend on at this monotonic time.
 
@@ -106,4 +106,4 @@ def still_needed(
     """
     waiting = frozenset(unknown) | {pod.key for pod in ended if pod.overlapping and not pod.devices}
     left = [replace(pod, overlapping=pod.overlapping & waiting) for pod in ended]
-    return tuple(pod for pod in left if pod.overlapping or has_status or pod.may_still_hold(steady_seconds))
+    return tuple(pod for pod in left if pod.overlapping or has_status or pod.may_still_hold(monotonic_seconds))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import TypeVar
 
-from extender.decision.state.allocations import BoundPod, Holdings
+from extender.decision.state.allocations import Allocations, BoundPod
 from extender.decision.state.ended_pods import EndedPod
 from topology.devices.prediction import Kubelet, Steps
 from topology.machine.hardware import mask_of, positions_of, union_of
@@ -41,19 +41,19 @@ Histories = dict[tuple[int, int], float]
 """(mask of free positions, mask of those of them that pods held which ended before their devices were known) -> its probability."""
 
 
-def beliefs_of(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
+def free_sets_of(held: Allocations, table: PlacementTable, kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
     """Free masks: what no pod is known to hold, less the devices predicted for pods that hold more than is known."""
-    beliefs: Beliefs = {held.free: 1.0}
+    free_sets: Beliefs = {held.free: 1.0}
     for mask in held.leaving[:MOST_UNSURE]:
-        beliefs = _mixed(beliefs, _merged((free | mask, chance) for free, chance in beliefs.items()), FREED_EARLY)
+        free_sets = _mixed(free_sets, _merged((free | mask, chance) for free, chance in free_sets.items()), FREED_EARLY)
     for mask in held.lingering[:MOST_UNSURE]:
-        beliefs = _mixed(beliefs, _merged((free & ~mask, chance) for free, chance in beliefs.items()), STILL_HELD)
+        free_sets = _mixed(free_sets, _merged((free & ~mask, chance) for free, chance in free_sets.items()), STILL_HELD)
     for partly_known in held.predicted:
         if known := held.known.get(partly_known.key, ()):
-            beliefs = _take_rest(beliefs, table, partly_known, known, kubelet)
-    histories: Histories = {(free, 0): chance for free, chance in beliefs.items()}
+            free_sets = _take_rest(free_sets, table, partly_known, known, kubelet)
+    histories: Histories = {(free, 0): chance for free, chance in free_sets.items()}
     unknown: list[BoundPod | EndedPod] = [pod for pod in held.predicted if pod.key not in held.known]
-    for pod in sorted([*unknown, *held.departed], key=lambda pod: pod.turn):
+    for pod in sorted([*unknown, *held.departed], key=lambda pod: pod.admission_order):
         hidden, later = union_of(held.held_before.get(pod.key, ())), held.taken_later.get(pod.key, 0)
         if isinstance(pod, EndedPod):
             histories = _held_for_a_while(histories, _Admission(table, kubelet, pod.steps, hidden, later))
@@ -61,21 +61,21 @@ def beliefs_of(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple
         overlapped = any(pod.key in departed.overlapping for departed in held.departed)
         after = _admitted(histories, _Admission(table, kubelet, pod.demand.steps, hidden, later), overlapped)
         histories = _mixed(after, histories, FREED_EARLY) if pod.terminating else after
-    beliefs = _merged((free, chance) for (free, _), chance in histories.items())
+    free_sets = _merged((free, chance) for (free, _), chance in histories.items())
     if any(pod.unsure_until_seconds is not None for pod in held.departed):
-        beliefs = _mixed(beliefs, _merged((free & ~departed, chance) for (free, departed), chance in histories.items()), STILL_HELD)
-    return _ranked(beliefs)
+        free_sets = _mixed(free_sets, _merged((free & ~departed, chance) for (free, departed), chance in histories.items()), STILL_HELD)
+    return _ranked(free_sets)
 
 
-def taken(beliefs: Beliefs, table: PlacementTable, pods: Sequence[Steps], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
+def taken(free_sets: Beliefs, table: PlacementTable, pods: Sequence[Steps], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
     """What is believed free after each of the pods has been given its devices, in order."""
     for steps in pods:
-        beliefs = _likeliest(_merged(_taken_from(beliefs, table, steps, kubelet)))
-    return _ranked(beliefs)
+        free_sets = _likeliest(_merged(_taken_from(free_sets, table, steps, kubelet)))
+    return _ranked(free_sets)
 
 
-def _taken_from(beliefs: Beliefs, table: PlacementTable, steps: Steps, kubelet: Kubelet) -> Iterator[tuple[int, float]]:
-    for free, chance in beliefs.items():
+def _taken_from(free_sets: Beliefs, table: PlacementTable, steps: Steps, kubelet: Kubelet) -> Iterator[tuple[int, float]]:
+    for free, chance in free_sets.items():
         for given, part in _given(table, free, steps, kubelet):
             yield free & ~given, chance * part
 
@@ -150,13 +150,13 @@ def _mixed(cases: dict[Case, float], others: dict[Case, float], share: float) ->
     return _likeliest(_merged(parts))
 
 
-def _ranked(beliefs: Beliefs) -> tuple[tuple[int, float], ...]:
-    kept = sorted(beliefs.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
+def _ranked(free_sets: Beliefs) -> tuple[tuple[int, float], ...]:
+    kept = sorted(free_sets.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
     total = sum(chance for _, chance in kept)
     return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
 
 
-def _take_rest(beliefs: Beliefs, table: PlacementTable, pod: BoundPod, known: tuple[int, ...], kubelet: Kubelet) -> Beliefs:
+def _take_rest(free_sets: Beliefs, table: PlacementTable, pod: BoundPod, known: tuple[int, ...], kubelet: Kubelet) -> Beliefs:
     """After the devices that a pod holds beside those that are known: a sidecar's, or what a finished init container had beyond the others.
 
     Of all sets that the pod may be given out of what is free and what it is known to hold, those count that agree with the known. Other
@@ -165,7 +165,7 @@ def _take_rest(beliefs: Beliefs, table: PlacementTable, pod: BoundPod, known: tu
     whole = union_of(known)
     told_apart = frozenset(known) if len(known) == len(pod.devices) else frozenset()
     left: Beliefs = {}
-    for mask, chance in beliefs.items():
+    for mask, chance in free_sets.items():
         agreeing = _merged(
             (mask & ~outcome.taken, outcome.probability)
             for outcome in table.predictor.predict(mask | whole, pod.demand.steps, kubelet).outcomes

@@ -10,15 +10,8 @@ from enum import StrEnum
 
 import msgspec
 
+from extender.decision.request.resource_names import SHARED_SUFFIX, mig_prefix
 from topology.machine.hardware import Machine
-
-SHARED_SUFFIX = ".shared"
-"""Of the resource of replicas under `renameByDefault`."""
-
-
-def mig_prefix(gpus: str) -> str:
-    """Of the resources of MIG devices under the mixed strategy: in the domain of the one that counts GPUs."""
-    return f"{gpus.rpartition('/')[0] or 'nvidia.com'}/mig-"
 
 
 class Sharing(StrEnum):
@@ -43,11 +36,6 @@ class Slice(msgspec.Struct, frozen=True, gc=False):
     allocatable: int
     memory_bytes: int | None = None
     """Of one MIG device; of the whole card where it is shared."""
-
-
-def is_slice(resource: str, gpus: str) -> bool:
-    """Whether a resource counts slices or replicas of GPUs; `gpus` is the one that counts GPUs."""
-    return resource.startswith(mig_prefix(gpus)) or resource == gpus + SHARED_SUFFIX
 
 
 def physical_gpus(labels: Mapping[str, str], machine: Machine | None) -> int | None:

@@ -10,17 +10,19 @@ COMPONENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "driver": (("app", "nvidia-driver-daemonset"),),
     "toolkit": (("app", "nvidia-container-toolkit-daemonset"),),
     "device-plugin": (
-        ("app", "nvidia-device-plugin-daemonset"), ("app.kubernetes.io/name", "nvidia-device-plugin"), ("name", "nvidia-device-plugin-ds"),
+        ("app", "nvidia-device-plugin-daemonset"),
+        ("app.kubernetes.io/name", "nvidia-device-plugin"),
+        ("name", "nvidia-device-plugin-ds"),
     ),
     "gfd": (("app", "gpu-feature-discovery"), ("app.kubernetes.io/name", "gpu-feature-discovery")),
     "dcgm-exporter": (("app", "nvidia-dcgm-exporter"), ("app.kubernetes.io/name", "dcgm-exporter")),
     "validator": (("app", "nvidia-operator-validator"),),
     "mig-manager": (("app", "nvidia-mig-manager"),),
-}  # fmt: skip
+}
 """Component -> labels its pods carry, any of them: the GPU Operator's, the Helm charts', NVIDIA's static manifest's."""
 
 
-class Resident(msgspec.Struct, frozen=True, gc=False):
+class NonGpuPod(msgspec.Struct, frozen=True, gc=False):
     """A pod on a node that holds no GPU."""
 
     node: str
@@ -32,7 +34,7 @@ class Resident(msgspec.Struct, frozen=True, gc=False):
     """Whether a DaemonSet or the kubelet itself put it there: it belongs to the node."""
 
 
-def resident(pod: Pod) -> Resident | None:
+def non_gpu_pod(pod: Pod) -> NonGpuPod | None:
     """A bound pod that has not ended, as a resident; who holds GPUs is none, unless he is a component."""
     status = pod.status
     if not pod.spec.node_name or (status is not None and status.phase in ("Succeeded", "Failed")):
@@ -43,4 +45,4 @@ def resident(pod: Pod) -> Resident | None:
     owners = {owner.kind for owner in pod.metadata.owner_references or ()}
     full_name = f"{pod.metadata.namespace or 'default'}/{pod.metadata.name}"
     ready = status is not None and status.phase == "Running" and conditions.get("Ready") == "True"
-    return Resident(pod.spec.node_name, full_name, component, ready, bool(owners & {"DaemonSet", "Node"}))
+    return NonGpuPod(pod.spec.node_name, full_name, component, ready, bool(owners & {"DaemonSet", "Node"}))

@@ -15,10 +15,10 @@ from functools import lru_cache
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.workload_classes import Classes
-from extender.decision.state.allocations import BoundPod, holdings, released
-from extender.decision.state.device_load import NOTHING, Joined, Live, join, live, unplaced_faults
+from extender.decision.state.allocations import BoundPod, allocations_of, released
+from extender.decision.state.device_load import NO_TELEMETRY, DeviceTelemetry, Joined, device_telemetry, join, unplaced_faults
 from extender.decision.state.ended_pods import EndedPod
-from extender.decision.state.free_sets import beliefs_of, taken
+from extender.decision.state.free_sets import free_sets_of, taken
 from extender.decision.state.gpu_sharing import Sharing, Slice, physical_gpus, sharing_of, slice_memory_bytes, slices_of
 from extender.decision.state.node_labels import (
     amounts_of,
@@ -30,7 +30,7 @@ from extender.decision.state.node_labels import (
     labelled_memory_bytes,
     product_of,
 )
-from extender.decision.state.pressure import NO_BURDEN, burden
+from extender.decision.state.pressure import NO_LOAD, load_by_gpu
 from extender.decision.state.snapshot import NODE_DEFAULTS, NodeDefaults, NodeFacts, NodeState, NodeView, Snapshot
 from extender.telemetry.conditions import DeviceCondition, NodeTelemetry, emptied
 from topology.devices.prediction import Kubelet, Steps
@@ -45,7 +45,7 @@ class Times:
 
     now_seconds: float | None = None
     """Unix time."""
-    steady_seconds: float | None = None
+    monotonic_seconds: float | None = None
     """A clock that never goes back."""
 
 
@@ -69,7 +69,7 @@ def node_view(
     A node without any is judged as the known platform of its product and GPU count, where there is just one.
     `ended`: pods that the topology's status may still name although they have ended.
     """
-    pods = tuple(sorted(pods, key=lambda pod: pod.turn))
+    pods = tuple(sorted(pods, key=lambda pod: pod.admission_order))
     problem = record if isinstance(record, str) else None
     machine = record.machine if isinstance(record, TopologyRecord) else None
     allocatable = count_of(node, resource)
@@ -89,7 +89,7 @@ def node_view(
     if machine is None or problem is not None or not machine.gpus:
         note = f"topology unknown: {problem}" if problem else "topology unknown: no GpuTopology, using labels and counts"
         healthy = _healthy_without_topology(allocatable, telemetry)
-        state = _shared(
+        state = _intern(
             allocatable,
             requested,
             product_of(labels),
@@ -120,15 +120,26 @@ def node_view(
         note = f"topology assumed from product: {platform}; device use predicted"
     fenced = _fenced(machine, telemetry)
     withheld = fenced if len(machine.gpus) - allocatable >= (sick | fenced).bit_count() else 0
-    held = holdings(record, pods, stale is not None, withheld, ended, times.steady_seconds)
+    held = allocations_of(record, pods, stale is not None, withheld, ended, times.monotonic_seconds)
     healthy = min(allocatable, len(machine.gpus) - (sick | fenced).bit_count())
-    joined = join(machine, telemetry, held.known, times.steady_seconds, defaults.tuning.max_age_seconds) if telemetry else None
-    bare = _shared(
-        allocatable, requested, machine.gpus[0].product or product_of(labels), memory, table,
-        tuple(gpu.index for gpu in machine.gpus), healthy, beliefs_of(held, table, kubelet), note, kubelet, _faults(machine, joined),
-        facts_of(labels, machine), offer, mask_of(range(len(machine.gpus))) & ~(sick | fenced),
-    )  # fmt: skip
-    state = _lively(bare, _live(joined, fenced & ~withheld & ~sick))
+    joined = join(machine, telemetry, held.known, times.monotonic_seconds, defaults.tuning.max_age_seconds) if telemetry else None
+    without_telemetry = _intern(
+        allocatable,
+        requested,
+        machine.gpus[0].product or product_of(labels),
+        memory,
+        table,
+        tuple(gpu.index for gpu in machine.gpus),
+        healthy,
+        free_sets_of(held, table, kubelet),
+        note,
+        kubelet,
+        _faults(machine, joined),
+        facts_of(labels, machine),
+        offer,
+        mask_of(range(len(machine.gpus))) & ~(sick | fenced),
+    )
+    state = _with_telemetry(without_telemetry, _device_telemetry(joined, fenced & ~withheld & ~sick))
     problems = joined.problems + telemetry.problems if joined and telemetry else ()
     return NodeView(
         node.metadata.name, state, pods, None, held.known, held.disagreements, stale, machine, fenced, fenced & ~withheld & ~sick, problems
@@ -150,20 +161,39 @@ def _pools(labels: Mapping[str, str], classes: Classes) -> frozenset[str]:
 
 
 def _shared_view(
-    node: Node, machine: Machine, pods: tuple[BoundPod, ...], allocatable: int, requested: int, kubelet: Kubelet, offer: _Offer,
-    telemetry: NodeTelemetry | None, times: Times, defaults: NodeDefaults,
-) -> NodeView:  # fmt: skip
+    node: Node,
+    machine: Machine,
+    pods: tuple[BoundPod, ...],
+    allocatable: int,
+    requested: int,
+    kubelet: Kubelet,
+    offer: _Offer,
+    telemetry: NodeTelemetry | None,
+    times: Times,
+    defaults: NodeDefaults,
+) -> NodeView:
     """A node whose units are slices or turns: links are not judged, memory is the slice's or, live, the card's."""
     labels = node.metadata.labels or {}
-    joined = join(machine, telemetry, {}, times.steady_seconds, defaults.tuning.max_age_seconds) if telemetry else None
+    joined = join(machine, telemetry, {}, times.monotonic_seconds, defaults.tuning.max_age_seconds) if telemetry else None
     cards = [gpu.memory_bytes for gpu in machine.gpus if gpu.memory_bytes is not None]
     memory = slice_memory_bytes(labels, machine) if offer.sharing is Sharing.MIG else min(cards, default=labelled_memory_bytes(labels))
     note = f"GPUs are shared by {offer.sharing}: {allocatable} on offer of {len(machine.gpus)}"
-    bare = _shared(
-        allocatable, requested, machine.gpus[0].product or product_of(labels), memory, None, tuple(gpu.index for gpu in machine.gpus),
-        allocatable, (), note, kubelet, _faults(machine, joined), facts_of(labels, machine), offer,
-    )  # fmt: skip
-    state = _lively(bare, _live(joined, 0))
+    without_telemetry = _intern(
+        allocatable,
+        requested,
+        machine.gpus[0].product or product_of(labels),
+        memory,
+        None,
+        tuple(gpu.index for gpu in machine.gpus),
+        allocatable,
+        (),
+        note,
+        kubelet,
+        _faults(machine, joined),
+        facts_of(labels, machine),
+        offer,
+    )
+    state = _with_telemetry(without_telemetry, _device_telemetry(joined, 0))
     return NodeView(node.metadata.name, state, pods, None, telemetry_problems=joined.problems if joined else ())
 
 
@@ -172,11 +202,11 @@ def with_telemetry(view: NodeView, telemetry: NodeTelemetry | None, times: Times
     or is free again, or the topology is unknown."""
     if view.machine is None or telemetry is None:
         return None
-    joined = join(view.machine, telemetry, view.known, times.steady_seconds, defaults.tuning.max_age_seconds)
+    joined = join(view.machine, telemetry, view.known, times.monotonic_seconds, defaults.tuning.max_age_seconds)
     if joined.faulty != view.fenced:
         return None
     problems = joined.problems + telemetry.problems
-    state = _lively(view.state.bare or view.state, _live(joined, view.shunned))
+    state = _with_telemetry(view.state.without_telemetry or view.state, _device_telemetry(joined, view.fenced_but_offered))
     if _faults(view.machine, joined) != state.faults:
         return None
     if state is view.state and problems == view.telemetry_problems:
@@ -184,8 +214,8 @@ def with_telemetry(view: NodeView, telemetry: NodeTelemetry | None, times: Times
     return replace(view, state=state, telemetry_problems=problems)
 
 
-def _live(joined: Joined | None, shunned: int) -> Live:
-    return live(joined.standings, shunned, joined.stale) if joined else NOTHING
+def _device_telemetry(joined: Joined | None, fenced_but_offered: int) -> DeviceTelemetry:
+    return device_telemetry(joined.device_loads, fenced_but_offered, joined.stale) if joined else NO_TELEMETRY
 
 
 def _fenced(machine: Machine, telemetry: NodeTelemetry | None) -> int:
@@ -198,7 +228,7 @@ def _fenced(machine: Machine, telemetry: NodeTelemetry | None) -> int:
 def _faults(machine: Machine, joined: Joined | None) -> tuple[tuple[int, str, bool], ...]:
     if joined is None or not joined.faulty:
         return ()
-    found = [(machine.gpus[p].index, joined.standings[p]) for p in positions_of(joined.faulty)]
+    found = [(machine.gpus[p].index, joined.device_loads[p]) for p in positions_of(joined.faulty)]
     return tuple((index, standing.fault, standing.xid) for index, standing in found if standing and standing.fault)
 
 
@@ -211,48 +241,89 @@ def _healthy_without_topology(allocatable: int, telemetry: NodeTelemetry | None)
 
 
 @lru_cache(maxsize=65_536)
-def _lively(bare: NodeState, alive: Live) -> NodeState:
+def _with_telemetry(without_telemetry: NodeState, alive: DeviceTelemetry) -> NodeState:
     """One object per distinct state, telemetry included."""
-    if alive is NOTHING:
-        return bare
-    found = burden(bare.table, _held(bare), alive.standings) if bare.table is not None else NO_BURDEN
-    return replace(bare, live=alive, burden=found, bare=bare)
+    if alive is NO_TELEMETRY:
+        return without_telemetry
+    found = (
+        load_by_gpu(without_telemetry.table, _held(without_telemetry), alive.device_loads)
+        if without_telemetry.table is not None
+        else NO_LOAD
+    )
+    return replace(without_telemetry, device_telemetry=alive, load_by_gpu=found, without_telemetry=without_telemetry)
 
 
 def _held(state: NodeState) -> tuple[float, ...]:
     """Per position the chance that somebody has it."""
-    return tuple(sum(chance for free, chance in state.beliefs if not free >> position & 1) for position in range(len(state.indices)))
+    return tuple(sum(chance for free, chance in state.free_sets if not free >> position & 1) for position in range(len(state.indices)))
 
 
 @lru_cache(maxsize=16_384)
-def _shared(
-    allocatable: int, requested: int, product: str | None, memory: int | None, table: PlacementTable | None,
-    indices: tuple[int, ...], healthy: int, beliefs: tuple[tuple[int, float], ...], note: str, kubelet: Kubelet,
-    faults: tuple[tuple[int, str, bool], ...], facts: NodeFacts, offer: _Offer, usable: int = 0,
-) -> NodeState:  # fmt: skip
+def _intern(
+    allocatable: int,
+    requested: int,
+    product: str | None,
+    memory: int | None,
+    table: PlacementTable | None,
+    indices: tuple[int, ...],
+    healthy: int,
+    free_sets: tuple[tuple[int, float], ...],
+    note: str,
+    kubelet: Kubelet,
+    faults: tuple[tuple[int, str, bool], ...],
+    facts: NodeFacts,
+    offer: _Offer,
+    usable: int = 0,
+) -> NodeState:
     """One object per distinct state. A cache: dropping an entry costs time, never an answer."""
     return NodeState(
-        allocatable, requested, product, memory, table, indices, healthy, beliefs, note, kubelet, faults, facts,
-        offer.sharing, offer.physical, offer.slices, offer.pools, usable=usable,
-    )  # fmt: skip
+        allocatable,
+        requested,
+        product,
+        memory,
+        table,
+        indices,
+        healthy,
+        free_sets,
+        note,
+        kubelet,
+        faults,
+        facts,
+        offer.sharing,
+        offer.physical,
+        offer.slices,
+        offer.pools,
+        usable=usable,
+    )
 
 
-def with_guests(state: NodeState, guests: tuple[Demand, ...]) -> NodeState:
+def with_extra_pods(state: NodeState, extra_pods: tuple[Demand, ...]) -> NodeState:
     """The state with further pods on the node whose devices nobody names: the same object as if they were bound there."""
-    placed = tuple((demand.steps, demand.total) for demand in guests if demand.total)
-    return _lively(_with_guests(state.bare or state, placed), state.live) if placed else state
+    placed = tuple((demand.steps, demand.total) for demand in extra_pods if demand.total)
+    return _with_telemetry(_with_extra_pods(state.without_telemetry or state, placed), state.device_telemetry) if placed else state
 
 
 @lru_cache(maxsize=16_384)
-def _with_guests(bare: NodeState, placed: tuple[tuple[Steps, int], ...]) -> NodeState:
-    beliefs = bare.beliefs
-    if bare.table is not None:
-        beliefs = taken(dict(beliefs), bare.table, [steps for steps, _ in placed], bare.kubelet)
-    return _shared(
-        bare.allocatable, bare.requested + sum(total for _, total in placed), bare.product, bare.gpu_memory_bytes, bare.table, bare.indices,
-        bare.healthy, beliefs, bare.note, bare.kubelet, bare.faults, bare.facts,
-        _Offer(bare.sharing, bare.physical, bare.slices, bare.pools), bare.usable,
-    )  # fmt: skip
+def _with_extra_pods(without_telemetry: NodeState, placed: tuple[tuple[Steps, int], ...]) -> NodeState:
+    free_sets = without_telemetry.free_sets
+    if without_telemetry.table is not None:
+        free_sets = taken(dict(free_sets), without_telemetry.table, [steps for steps, _ in placed], without_telemetry.kubelet)
+    return _intern(
+        without_telemetry.allocatable,
+        without_telemetry.requested + sum(total for _, total in placed),
+        without_telemetry.product,
+        without_telemetry.gpu_memory_bytes,
+        without_telemetry.table,
+        without_telemetry.indices,
+        without_telemetry.healthy,
+        free_sets,
+        without_telemetry.note,
+        without_telemetry.kubelet,
+        without_telemetry.faults,
+        without_telemetry.facts,
+        _Offer(without_telemetry.sharing, without_telemetry.physical, without_telemetry.slices, without_telemetry.pools),
+        without_telemetry.usable,
+    )
 
 
 def without_pods(
@@ -269,7 +340,7 @@ def without_pods(
     record = snapshot.topologies.get(name)
     if isinstance(record, TopologyRecord):
         record = released(record, tuple(pod for pod in view.pods if pod.key in leaving), view.pods if strangers_left else None)
-    times, telemetry = Times(snapshot.agent_seconds(name), snapshot.steady_seconds), snapshot.telemetry.get(name)
+    times, telemetry = Times(snapshot.agent_seconds(name), snapshot.monotonic_seconds), snapshot.telemetry.get(name)
     if telemetry is not None and leaving:
         telemetry = as_left(telemetry, view, leaving, emptied)
     ended = snapshot.ended.get(name, ())

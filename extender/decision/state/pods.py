@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 from extender.decision.request.annotations import wishes
 from extender.decision.request.kubernetes_objects import Meta, Pod
@@ -21,16 +23,33 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
     meta = pod.metadata
     devices = _devices(pod)
     return BoundPod(
-        pod.key, meta.namespace or "default", meta.name, pod.spec.node_name, demand, meta.creation_timestamp or "",
-        devices, _seen_seconds(pod) if devices else None, pod.spec.priority or 0, meta.deletion_timestamp is not None, _scheduled(pod),
-        _floor(pod), RECORD_ANNOTATION in (meta.annotations or {}), others_requested(pod, resource), pod.spec.scheduler_name,
-    )  # fmt: skip
+        pod.key,
+        meta.namespace or "default",
+        meta.name,
+        pod.spec.node_name,
+        demand,
+        meta.creation_timestamp or "",
+        devices,
+        _seen_seconds(pod) if devices else None,
+        pod.spec.priority or 0,
+        meta.deletion_timestamp is not None,
+        _scheduled(pod),
+        _floor(pod),
+        RECORD_ANNOTATION in (meta.annotations or {}),
+        others_requested(pod, resource),
+        pod.spec.scheduler_name,
+    )
 
 
 def has_ended(pod: Pod) -> bool:
     """Whether the kubelet reports that all its containers have ended: it holds no devices any more."""
     return pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
 
+
+ExtraPods = Mapping[str, tuple[Demand, ...]]
+"""Node -> what pods that the API does not show there yet ask for, in the order they were decided."""
+
+NO_EXTRA_PODS: ExtraPods = MappingProxyType({})
 
 RECORD_ANNOTATION = "fabricwise.dev/decision"
 """Annotation that the bind verb leaves: see `record`."""
@@ -56,7 +75,7 @@ class Pending:
     nominated: str | None
     """The node that preemption has chosen for it."""
     priority: int
-    told: str
+    scheduler_message: str
     """kube-scheduler's own word on why it is not scheduled; empty: none yet."""
     refused: bool
     """Whether that names a reason of ours."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from extender.decision.state.device_load import Standing
+from extender.decision.state.device_load import DeviceLoad
 from topology.placement import PlacementTable
 
 SHARED_BY_DISTANCE = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4, 5: 0.2}
@@ -32,28 +32,28 @@ class Pressure(msgspec.Struct, frozen=True, gc=False):
         return self.own + (1.0 - self.own) * NEIGHBOUR_WEIGHT * self.neighbours
 
 
-class Burden(msgspec.Struct, frozen=True, gc=False):
+class LoadByGpu(msgspec.Struct, frozen=True, gc=False):
     """Per position, whoever asks: what it has to bear itself (None = unknown), and what its neighbours make it wait."""
 
     own: tuple[float | None, ...] = ()
     beside: tuple[float, ...] = ()
 
 
-NO_BURDEN = Burden()
+NO_LOAD = LoadByGpu()
 
 
-def burden(table: PlacementTable, held: Sequence[float], standings: Sequence[Standing | None]) -> Burden:
+def load_by_gpu(table: PlacementTable, held: Sequence[float], device_loads: Sequence[DeviceLoad | None]) -> LoadByGpu:
     """`held[p]`: chance that somebody has position p. Neighbours count by what they share of the way to the host."""
-    loud = [(p, held[p] * one.traffic) for p, one in enumerate(standings) if one is not None and one.traffic and held[p]]
+    loud = [(p, held[p] * one.traffic) for p, one in enumerate(device_loads) if one is not None and one.traffic and held[p]]
     distances = table.fabric.distance
     beside = tuple(
         max((SHARED_BY_DISTANCE.get(distances[p][other], 0.0) * traffic for other, traffic in loud if other != p), default=0.0)
-        for p in range(len(standings))
+        for p in range(len(device_loads))
     )
-    return Burden(tuple(own_pressure(one) for one in standings), beside)
+    return LoadByGpu(tuple(own_pressure(one) for one in device_loads), beside)
 
 
-def pressure(found: Burden, marginals: Sequence[float], neutral: float) -> Pressure | None:
+def pressure(found: LoadByGpu, marginals: Sequence[float], neutral: float) -> Pressure | None:
     """`marginals[p]`: chance that the pod gets position p. None: it gets none.
 
     `neutral` is the pressure of a device of which nothing is known: its calm would be a guess, and so would its strain.
@@ -72,7 +72,7 @@ def pressure(found: Burden, marginals: Sequence[float], neutral: float) -> Press
     return Pressure(round((own + unknown * neutral) / total, 6), round(neighbours / total, 6), round(unknown / total, 6))
 
 
-def own_pressure(standing: Standing | None) -> float | None:
+def own_pressure(standing: DeviceLoad | None) -> float | None:
     """Strain and memory already in use; None where both are unknown."""
     if standing is None:
         return None

@@ -13,12 +13,11 @@ from typing import Any, assert_never
 from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.decision.request.pod_request import Demand, asks_for_slices
 from extender.decision.request.workload_classes import WorkloadClass
-from extender.decision.state.allocations import BoundPod, holdings, indices_named
+from extender.decision.state.allocations import BoundPod, allocations_of, indices_named
 from extender.decision.state.changes import (
     Change,
     ClassesSeen,
     ClockTicked,
-    Heard,
     Listed,
     NodeGone,
     NodeSeen,
@@ -26,13 +25,14 @@ from extender.decision.state.changes import (
     ObjectSeen,
     PodGone,
     PodSeen,
-    Silenced,
     TelemetrySeen,
     TopologyGone,
     TopologySeen,
-)  # fmt: skip
+    WatchLost,
+    WatchRestored,
+)
 from extender.decision.state.ended_pods import UNSURE_SECONDS, EndedPod, deleted, remembered, reported, still_needed
-from extender.decision.state.gpu_stack import resident
+from extender.decision.state.gpu_stack import non_gpu_pod
 from extender.decision.state.isolation import MOST_SET_ASIDE, SetAside, described, view_key
 from extender.decision.state.node_state import Times, as_left, node_view, stale_since, with_telemetry
 from extender.decision.state.pods import Pending, bound_pod, has_ended, held_demand, pending_pod
@@ -43,11 +43,25 @@ from topology.gputopology import TopologyRecord
 from topology.machine.hardware import union_of
 
 __all__ = [
-    "Change", "ClassesSeen", "ClockTicked", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "SetAside", "Silenced",
-    "TelemetrySeen", "TopologyGone", "TopologySeen", "fold", "fold_all",
-]  # fmt: skip
+    "Change",
+    "ClassesSeen",
+    "ClockTicked",
+    "Listed",
+    "NodeGone",
+    "NodeSeen",
+    "PodGone",
+    "PodSeen",
+    "SetAside",
+    "TelemetrySeen",
+    "TopologyGone",
+    "TopologySeen",
+    "WatchLost",
+    "WatchRestored",
+    "fold",
+    "fold_all",
+]
 
-MOST_BURIED = 4_000
+MOST_TOMBSTONES = 4_000
 """Deleted objects remembered: many more than a watch could ever deliver out of order."""
 
 
@@ -71,7 +85,7 @@ class _Draft:
         self.before, self.resource, self.defaults = snapshot, resource, defaults
         self._copies: dict[str, Any] = {}
         self.listed = snapshot.listed
-        self.times = Times(snapshot.now_seconds, snapshot.steady_seconds)
+        self.times = Times(snapshot.now_seconds, snapshot.monotonic_seconds)
         self.touched: set[str] = set()
         """Nodes to be derived anew."""
         self.measured: set[str] = set()
@@ -119,11 +133,11 @@ class _Draft:
                 name = f"{_KINDS[type(change)]}/{key}"
                 if version is None or version >= self._read("versions").get(name, version):
                     self._object_gone(change)
-                    self._bury(name, version)
+                    self._keep_tombstone(name, version)
             case SetAside():
                 self._object_set_aside(change)
-            case ClockTicked(now_seconds, steady_seconds):
-                self._tick(now_seconds, now_seconds if steady_seconds is None else steady_seconds)
+            case ClockTicked(now_seconds, monotonic_seconds):
+                self._tick(now_seconds, now_seconds if monotonic_seconds is None else monotonic_seconds)
             case TelemetrySeen(name):
                 self._measure(name, change)
             case ClassesSeen(classes):
@@ -131,7 +145,7 @@ class _Draft:
             case Listed(kind, changes, version):
                 self._relist(kind, changes)
                 self._note("horizons", kind, version)
-            case Silenced() | Heard():
+            case WatchLost() | WatchRestored():
                 self._hear(change)
             case _:
                 assert_never(change)
@@ -142,8 +156,8 @@ class _Draft:
             self._set_aside(entry)
             self._remember(name, entry.version, name in self._read("versions"))
 
-    def _hear(self, change: Silenced | Heard) -> None:
-        since = self._read("silent").get(change.kind, change.since_steady_seconds) if isinstance(change, Silenced) else None
+    def _hear(self, change: WatchLost | WatchRestored) -> None:
+        since = self._read("silent").get(change.kind, change.since_monotonic_seconds) if isinstance(change, WatchLost) else None
         self._note("silent", change.kind, since)
 
     def _classify(self, classes: Mapping[str, WorkloadClass]) -> None:
@@ -163,7 +177,7 @@ class _Draft:
                 # All of it is read before any of it is written: a pod that raises leaves what was known of it.
                 demand = held_demand(pod, self.resource)
                 target = target_of(pod, demand is not None, self.defaults.targets)
-                without_gpu = None if demand is not None or asks_for_slices(pod, self.resource) else resident(pod)
+                without_gpu = None if demand is not None or asks_for_slices(pod, self.resource) else non_gpu_pod(pod)
                 pending, bound = pending_pod(pod, self.resource, demand), bound_pod(pod, demand, self.resource)
                 self._ask(pod.key, demand.groups if demand else ())
                 self._aim(pod.key, target)
@@ -202,53 +216,53 @@ class _Draft:
         if version is not None and (kept or name in self._read("versions")) and self._read("versions").get(name) != version:
             self._write("versions")[name] = version
 
-    def _bury(self, name: str, version: int | None) -> None:
+    def _keep_tombstone(self, name: str, version: int | None) -> None:
         """Also what was never known: its beginning may be on its way still."""
         known = self._write("versions").pop(name) if name in self._read("versions") else None
         last = known if version is None else version
         if last is None or last <= self._read("buried").get(name, -1):
             return
-        buried = self._write("buried")
-        buried[name] = last
-        if len(buried) > MOST_BURIED:
-            del buried[next(iter(buried))]
+        tombstones = self._write("buried")
+        tombstones[name] = last
+        if len(tombstones) > MOST_TOMBSTONES:
+            del tombstones[next(iter(tombstones))]
 
     def keeps(self, key: str) -> bool:
         """Whether anything is kept of a pod."""
         return any(key in self._read(table) for table in _OF_PODS)
 
-    def _tick(self, now_seconds: float | None, steady_seconds: float | None) -> None:
+    def _tick(self, now_seconds: float | None, monotonic_seconds: float | None) -> None:
         """Nodes whose status or telemetry has become stale are looked at anew. What is fresh comes as a change of its own."""
         before = self.times
-        steady = max((one for one in (steady_seconds, before.steady_seconds) if one is not None), default=None)
-        now = self.times = Times(before.now_seconds if now_seconds is None else now_seconds, steady)
+        monotonic = max((one for one in (monotonic_seconds, before.monotonic_seconds) if one is not None), default=None)
+        now = self.times = Times(before.now_seconds if now_seconds is None else now_seconds, monotonic)
         for name, record in self._read("topologies").items() if now_seconds is not None else ():
             was = self._is_stale(name, record, before)
             self._date_status(name, record)
             if was is not self._is_stale(name, record, now):
                 self.touched.add(name)
         for name, ended in self._read("ended").items():
-            if any(pod.may_still_hold(before.steady_seconds) and not pod.may_still_hold(steady) for pod in ended):
+            if any(pod.may_still_hold(before.monotonic_seconds) and not pod.may_still_hold(monotonic) for pod in ended):
                 self.touched.add(name)
         limit = self.defaults.tuning.max_age_seconds
         for name, telemetry in self._read("telemetry").items():
-            if telemetry.ages_between(before.steady_seconds, now.steady_seconds, limit):
+            if telemetry.ages_between(before.monotonic_seconds, now.monotonic_seconds, limit):
                 self.measured.add(name)
 
     def _date_status(self, name: str, record: TopologyRecord | str | None) -> None:
         """Note when a status was received, once per status; nothing where no time passes."""
         observed = record.status.observed_at_seconds if isinstance(record, TopologyRecord) and record.status else None
         known: StatusTime | None = self._read("status_times").get(name)
-        now, steady = self.times.now_seconds, self.times.steady_seconds
-        if observed is None or now is None or steady is None:
+        now, monotonic = self.times.now_seconds, self.times.monotonic_seconds
+        if observed is None or now is None or monotonic is None:
             self._note("status_times", name, None if observed is None else known)
         elif known is None or known.observed_at_seconds != observed:
-            self._note("status_times", name, status_time(observed, now, steady, known))
+            self._note("status_times", name, status_time(observed, now, monotonic, known))
 
     def _times_of(self, name: str, times: Times) -> Times:
         """The time by the clock of the agent that wrote the node's status."""
         status = self._read("status_times").get(name)
-        return Times(agent_seconds(status, times.now_seconds, times.steady_seconds), times.steady_seconds)
+        return Times(agent_seconds(status, times.now_seconds, times.monotonic_seconds), times.monotonic_seconds)
 
     def _is_stale(self, name: str, record: TopologyRecord | str, times: Times) -> bool:
         return stale_since(record, self._times_of(name, times).now_seconds, self.defaults.most_status_age_seconds) is not None
@@ -259,7 +273,7 @@ class _Draft:
             return
         before = self._read("telemetry").get(name) or NodeTelemetry()
         told = (change.source, change.problems)
-        after = observe(before, change.devices, change.engines, told, change.steady_seconds, self.defaults.tuning)
+        after = observe(before, change.devices, change.engines, told, change.monotonic_seconds, self.defaults.tuning)
         if after != before:
             self._write("telemetry")[name] = after
             self.measured.add(name)
@@ -334,7 +348,7 @@ class _Draft:
         record = self._read("topologies").get(bound.node)
         pod = EndedPod(key, bound.namespace, bound.name)
         if isinstance(record, TopologyRecord):
-            held = holdings(
+            held = allocations_of(
                 record,
                 self._pods_of(bound.node),
                 self._is_stale(bound.node, record, self.times),
@@ -344,10 +358,18 @@ class _Draft:
             unknown = frozenset(other.key for other in held.predicted if other.key != key and other.key not in held.known)
             if not devices and record.status is None:
                 unknown = frozenset()  # where no source names devices, only who is bound counts
-            now = self.times.steady_seconds
+            now = self.times.monotonic_seconds
             until = None if is_deleted or now is None else now + UNSURE_SECONDS
             pod = EndedPod(
-                key, bound.namespace, bound.name, devices, named, unknown, bound.demand.steps, bound.turn, unsure_until_seconds=until
+                key,
+                bound.namespace,
+                bound.name,
+                devices,
+                named,
+                unknown,
+                bound.demand.steps,
+                bound.admission_order,
+                unsure_until_seconds=until,
             )
         self._vacate(key)
         self._unbind(key)
@@ -382,10 +404,10 @@ class _Draft:
             return
         known: Mapping[str, tuple[int, ...]] = {}
         if isinstance(record, TopologyRecord):
-            known = holdings(record, self._pods_of(node), self._is_stale(node, record, self.times), ended=ended).known
+            known = allocations_of(record, self._pods_of(node), self._is_stale(node, record, self.times), ended=ended).known
         unknown = (key for key in self._read("by_node").get(node, ()) if key not in known)
         has_status = isinstance(record, TopologyRecord) and record.status is not None
-        self._note("ended", node, still_needed(ended, has_status, unknown, self.times.steady_seconds) or None)
+        self._note("ended", node, still_needed(ended, has_status, unknown, self.times.monotonic_seconds) or None)
 
     def _pods_of(self, node: str) -> tuple[BoundPod, ...]:
         pods = self._read("pods")
@@ -445,9 +467,9 @@ class _Draft:
 
     def done(self) -> Snapshot:
         before = self.before
-        now: dict[str, Any] = {"now_seconds": self.times.now_seconds, "steady_seconds": self.times.steady_seconds}
+        now: dict[str, Any] = {"now_seconds": self.times.now_seconds, "steady_seconds": self.times.monotonic_seconds}
         if not self.touched and not self._copies and not self.measured and self.listed == before.listed:
-            return before if self.times == Times(before.now_seconds, before.steady_seconds) else replace(before, **now)
+            return before if self.times == Times(before.now_seconds, before.monotonic_seconds) else replace(before, **now)
         changed: dict[str, NodeView | None] = {}
         for name in self.measured - self.touched:
             old = before.views.get(name)
@@ -515,8 +537,13 @@ class _Draft:
 
 
 _KINDS: dict[type, str] = {
-    NodeSeen: "nodes", NodeGone: "nodes", PodSeen: "pods", PodGone: "pods", TopologySeen: "topologies", TopologyGone: "topologies",
-}  # fmt: skip
+    NodeSeen: "nodes",
+    NodeGone: "nodes",
+    PodSeen: "pods",
+    PodGone: "pods",
+    TopologySeen: "topologies",
+    TopologyGone: "topologies",
+}
 _OF_PODS = ("pods", "asked", "targets", "residents", "pending")
 """Tables by pod key."""
 
@@ -536,7 +563,7 @@ def subject_of(change: Change) -> tuple[str, str]:
             return "telemetry", name
         case SetAside(kind, name):
             return kind, name
-        case Listed(kind) | Silenced(kind) | Heard(kind):
+        case Listed(kind) | WatchLost(kind) | WatchRestored(kind):
             return kind, "*"
         case ClassesSeen():
             return "classes", "*"

@@ -60,24 +60,24 @@ def selector(text: str) -> Selector:
     return tuple(pairs)
 
 
-def target_of(pod: Pod, has_gpus: bool, rules: TargetRules) -> Target | None:
+def target_of(pod: Pod, has_gpus: bool, policy: TargetRules) -> Target | None:
     """What to ask of a pod; None where there is nothing, or no address yet."""
     status, node = pod.status, pod.spec.node_name
     if status is None or not status.pod_ip or not node or status.phase in ("Succeeded", "Failed"):
         return None
     labels, annotations = pod.metadata.labels or {}, pod.metadata.annotations or {}
-    if any(_fits(one, labels) for one in rules.dcgm):
-        return _target(DCGM, pod, node, status.pod_ip, "http", rules.dcgm_port, rules.dcgm_path)
+    if any(_fits(one, labels) for one in policy.dcgm):
+        return _target(DCGM, pod, node, status.pod_ip, "http", policy.dcgm_port, policy.dcgm_path)
     if not has_gpus:
         return None
-    if rules.annotated_engines and annotations.get("prometheus.io/scrape") == "true":
-        scheme, port = annotations.get("prometheus.io/scheme", "http"), annotations.get("prometheus.io/port", str(rules.engine_port))
+    if policy.annotated_engines and annotations.get("prometheus.io/scrape") == "true":
+        scheme, port = annotations.get("prometheus.io/scheme", "http"), annotations.get("prometheus.io/port", str(policy.engine_port))
         path = annotations.get("prometheus.io/path", "/metrics")
         if scheme in ("http", "https") and port.isdigit() and 0 < int(port) < 65536:
             return _target(ENGINE, pod, node, status.pod_ip, scheme, int(port), path)
         return None
-    if any(_fits(one, labels) for one in rules.engines):
-        return _target(ENGINE, pod, node, status.pod_ip, "http", rules.engine_port, rules.engine_path)
+    if any(_fits(one, labels) for one in policy.engines):
+        return _target(ENGINE, pod, node, status.pod_ip, "http", policy.engine_port, policy.engine_path)
     return None
 
 

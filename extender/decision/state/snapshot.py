@@ -9,13 +9,13 @@ from types import MappingProxyType
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.decision.state.allocations import BoundPod
-from extender.decision.state.device_load import NOTHING, Live
+from extender.decision.state.device_load import NO_TELEMETRY, DeviceTelemetry
 from extender.decision.state.ended_pods import EndedPod
 from extender.decision.state.gpu_sharing import Sharing, Slice
-from extender.decision.state.gpu_stack import Resident
+from extender.decision.state.gpu_stack import NonGpuPod
 from extender.decision.state.isolation import SetAside
 from extender.decision.state.pods import Pending
-from extender.decision.state.pressure import NO_BURDEN, Burden
+from extender.decision.state.pressure import NO_LOAD, LoadByGpu
 from extender.decision.state.scrape_targets import NO_TARGETS, Target, TargetRules
 from extender.telemetry.conditions import TUNING, NodeTelemetry, Tuning
 from topology.devices.prediction import USUAL, Kubelet
@@ -72,7 +72,7 @@ class NodeState:
     """nvidia-smi index per position."""
     healthy: int
     """Usable GPUs: what the node offers, less what the agent calls unhealthy."""
-    beliefs: tuple[tuple[int, float], ...]
+    free_sets: tuple[tuple[int, float], ...]
     """(free mask, probability), likeliest first; empty where topology is unknown."""
     note: str
     """Where the topology is from, or why there is none."""
@@ -89,19 +89,19 @@ class NodeState:
     """What it offers of shared or divided GPUs under other names."""
     pools: frozenset[str] = frozenset()
     """Workload classes in a pool of which it is."""
-    live: Live = NOTHING
-    burden: Burden = NO_BURDEN
+    device_telemetry: DeviceTelemetry = NO_TELEMETRY
+    load_by_gpu: LoadByGpu = NO_LOAD
     """What telemetry makes of each position, whoever asks."""
     usable: int = 0
     """Mask of positions that could be free if every pod left: neither sick nor fenced."""
-    bare: NodeState | None = None
+    without_telemetry: NodeState | None = None
     """The same state without telemetry, which many nodes share; None where this is it."""
 
     @property
     def free_count(self) -> int:
         """GPUs that both the API's count and the beliefs leave free."""
         counted = max(0, self.allocatable - self.requested)
-        return counted if self.table is None else min(counted, max((mask.bit_count() for mask, _ in self.beliefs), default=0))
+        return counted if self.table is None else min(counted, max((mask.bit_count() for mask, _ in self.free_sets), default=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class NodeView:
     """Where its topology is known."""
     fenced: int = 0
     """Mask of positions that telemetry has fenced."""
-    shunned: int = 0
+    fenced_but_offered: int = 0
     """Those of them that the device plugin may still hand out."""
     telemetry_problems: tuple[str, ...] = ()
 
@@ -138,23 +138,23 @@ class StatusTime:
 
     observed_at_seconds: float
     """Unix time, by the agent's clock."""
-    received_steady_seconds: float
+    received_monotonic_seconds: float
     age_at_receipt_seconds: float
 
 
-def status_time(observed_at_seconds: float, now_seconds: float, steady_seconds: float, before: StatusTime | None) -> StatusTime:
+def status_time(observed_at_seconds: float, now_seconds: float, monotonic_seconds: float, before: StatusTime | None) -> StatusTime:
     """The times of a status received now. It is no older than the time since the one before it was received."""
     age = max(0.0, now_seconds - observed_at_seconds)
     if before is not None:
-        age = min(age, max(0.0, steady_seconds - before.received_steady_seconds))
-    return StatusTime(observed_at_seconds, steady_seconds, age)
+        age = min(age, max(0.0, monotonic_seconds - before.received_monotonic_seconds))
+    return StatusTime(observed_at_seconds, monotonic_seconds, age)
 
 
-def agent_seconds(status: StatusTime | None, now_seconds: float | None, steady_seconds: float | None) -> float | None:
+def agent_seconds(status: StatusTime | None, now_seconds: float | None, monotonic_seconds: float | None) -> float | None:
     """Now, by the clock of the agent that wrote a status (Unix time); by ours where there is none."""
-    if status is None or steady_seconds is None:
+    if status is None or monotonic_seconds is None:
         return now_seconds
-    return status.observed_at_seconds + status.age_at_receipt_seconds + steady_seconds - status.received_steady_seconds
+    return status.observed_at_seconds + status.age_at_receipt_seconds + monotonic_seconds - status.received_monotonic_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class Snapshot:
     """Nodes whose view the last change made, altered or removed."""
     now_seconds: float | None = None
     """Unix time of the last tick; None where time does not pass, as in a dump."""
-    residents: Mapping[str, Resident] = field(default_factory=lambda: MappingProxyType({}))
+    non_gpu_pods: Mapping[str, NonGpuPod] = field(default_factory=lambda: MappingProxyType({}))
     """Pods that hold no GPU, by pod key: what the report card speaks of."""
     classes: Mapping[str, WorkloadClass] = field(default_factory=lambda: MappingProxyType({}))
     """Workload classes by name; none: nobody has defined any."""
@@ -187,7 +187,7 @@ class Snapshot:
     """By node name."""
     targets: Mapping[str, Target] = field(default_factory=lambda: MappingProxyType({}))
     """What can be asked for telemetry, by pod key."""
-    steady_seconds: float | None = None
+    monotonic_seconds: float | None = None
     """The same tick on a clock that never goes back: what telemetry's ages are measured by."""
 
     pending: Mapping[str, Pending] = field(default_factory=lambda: MappingProxyType({}))
@@ -196,13 +196,13 @@ class Snapshot:
     """Node -> keys of the pending pods that preemption has chosen it for."""
     versions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """"kind/key" of what is known -> its resourceVersion, where it has one."""
-    buried: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    tombstones: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """The same of what was deleted lately, oldest first: a change that comes late must not bring it back."""
     ended: Mapping[str, tuple[EndedPod, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """Node -> pods that ended there lately, oldest first, whose devices the agent's status may still show as held."""
-    horizons: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    list_versions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Kind -> resourceVersion of its last list."""
-    silent: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    watch_lost_at: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """Kind -> since when nothing is heard of it (steady seconds)."""
 
     set_aside: Mapping[str, SetAside] = field(default_factory=lambda: MappingProxyType({}))
@@ -212,11 +212,11 @@ class Snapshot:
 
     def agent_seconds(self, node: str) -> float | None:
         """Now, by the clock of the agent that wrote the node's status (Unix time); by ours where it wrote none."""
-        return agent_seconds(self.status_times.get(node), self.now_seconds, self.steady_seconds)
+        return agent_seconds(self.status_times.get(node), self.now_seconds, self.monotonic_seconds)
 
-    def age_seconds(self, steady_seconds: float) -> float:
+    def age_seconds(self, monotonic_seconds: float) -> float:
         """How old this state may be: 0 while every kind is being watched."""
-        return max((steady_seconds - since for since in self.silent.values()), default=0.0)
+        return max((monotonic_seconds - since for since in self.watch_lost_at.values()), default=0.0)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def _compressed(found: Fields, method: str) -> Quantization | UnknownQuantizatio
     sparsity, kv = found.part("sparsity_config"), _kv_scheme(found)
     if sparsity is not None and sparsity.word("format") not in ("", "dense"):
         return UnknownQuantization(f"{method} with sparsity {sparsity.word('format')[:40]}", kv_bytes=kv)
-    groups, rules, usual = found.part("config_groups") or Fields({}), list[tuple[Callable[[Weight], bool], Scheme]](), None
+    groups, policy, usual = found.part("config_groups") or Fields({}), list[tuple[Callable[[Weight], bool], Scheme]](), None
     for name in list(groups.raw)[:64]:
         group = groups.part(name) or Fields({})
         scheme = _weights_scheme(group.part("weights"))
@@ -156,17 +156,17 @@ def _compressed(found: Fields, method: str) -> Quantization | UnknownQuantizatio
         if not targets or "Linear" in targets:
             usual = scheme
         else:
-            rules.append((matcher(targets), scheme))
-    if usual is None and not rules:
+            policy.append((matcher(targets), scheme))
+    if usual is None and not policy:
         return UnknownQuantization(f"{method} without config_groups", kv_bytes=kv)
     excluded = _listed(found, "ignore")
 
     def converts(weight: Weight) -> Scheme | None:
         if excluded(weight):
             return None
-        return next((scheme for matches, scheme in rules if matches(weight)), usual)
+        return next((scheme for matches, scheme in policy if matches(weight)), usual)
 
-    return Quantization(method, usual or rules[0][1], converts, kv)
+    return Quantization(method, usual or policy[0][1], converts, kv)
 
 
 def _weights_scheme(weights: Fields | None) -> Scheme | None:

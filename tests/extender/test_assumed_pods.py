@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from extender.decision.cycle.assumed_pods import NO_HOLDS, Hold, Holds, nominees, rank_of, undone
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, AssumedPods, nominees, rank_of, undone
 from extender.decision.cycle.scheduling_cycle import begin
 from extender.decision.evaluate.verdict import Evidence
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.node_state import with_guests
+from extender.decision.state.node_state import with_extra_pods
 from extender.decision.state.reducer import PodGone, fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
-from extender.scheduling.cluster_store import LiveCluster
+from extender.scheduling.cluster_store import ClusterStore
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 
 TWO = Demand(((2, False),), 2)
 
 
-def hold(key: str, where: str = "a", until: float = 30.0) -> Hold:
-    return Hold(key, "team", key, where, TWO, Evidence(), 0.0, until, "id")
+def assumed_pod(key: str, where: str = "a", until: float = 30.0) -> AssumedPod:
+    return AssumedPod(key, "team", key, where, TWO, Evidence(), 0.0, until, "id")
 
 
 def bound(name: str, where: str = "a") -> dict[str, Any]:
@@ -44,23 +44,23 @@ ENDS: dict[str, tuple[Snapshot, float, bool]] = {
 @pytest.mark.parametrize("case", ENDS)
 def test_what_ends_a_hold(case: str) -> None:
     state, now, counts = ENDS[case]
-    holds = NO_HOLDS.placed(hold("uid-p"))
-    assert ("a" in holds.guests(state, now, "uid-other")) is counts
-    assert (holds.ended(state, now) == ()) is counts
+    assumed_pods = NO_ASSUMED_PODS.placed(assumed_pod("uid-p"))
+    assert ("a" in assumed_pods.extra_pods(state, now, "uid-other")) is counts
+    assert (assumed_pods.ended(state, now) == ()) is counts
 
 
 def test_a_pod_does_not_stand_in_its_own_way() -> None:
-    holds = NO_HOLDS.placed(hold("uid-p"))
-    assert holds.guests(snapshot(*BASE), 1.0, "uid-p") == {}
+    assumed_pods = NO_ASSUMED_PODS.placed(assumed_pod("uid-p"))
+    assert assumed_pods.extra_pods(snapshot(*BASE), 1.0, "uid-p") == {}
 
 
 def test_a_pending_pod_that_is_deleted_ends_its_hold_and_one_that_was_never_seen_does_not() -> None:
     """kube-scheduler may have shown us the pod before our own watch did."""
-    holds = NO_HOLDS.placed(hold("uid-p")).placed(hold("uid-q"))
+    assumed_pods = NO_ASSUMED_PODS.placed(assumed_pod("uid-p")).placed(assumed_pod("uid-q"))
     before = snapshot(*BASE, pod(2, name="p"))
     after = fold(before, PodGone("uid-p"), GPU)
-    assert undone(holds, before, after) == ("uid-p",)
-    assert undone(holds, before, fold(before, seen("Pod", bound("p")), GPU)) == ()
+    assert undone(assumed_pods, before, after) == ("uid-p",)
+    assert undone(assumed_pods, before, fold(before, seen("Pod", bound("p")), GPU)) == ()
 
 
 def refused(message: str) -> dict[str, Any]:
@@ -70,24 +70,24 @@ def refused(message: str) -> dict[str, Any]:
 
 def test_a_hold_ends_when_kube_scheduler_says_that_the_cycle_came_to_nothing() -> None:
     """A plugin after us refused, or the gang the pod is part of. The same words again are no news, and no event either."""
-    holds, before = NO_HOLDS.placed(hold("uid-p")), snapshot(*BASE, pod(2, name="p"))
+    assumed_pods, before = NO_ASSUMED_PODS.placed(assumed_pod("uid-p")), snapshot(*BASE, pod(2, name="p"))
     after = fold(before, seen("Pod", refused("permit: gang incomplete")), GPU)
-    assert undone(holds, before, after) == ("uid-p",)
-    assert undone(holds, after, fold(after, seen("Pod", refused("permit: gang incomplete")), GPU)) == ()
+    assert undone(assumed_pods, before, after) == ("uid-p",)
+    assert undone(assumed_pods, after, fold(after, seen("Pod", refused("permit: gang incomplete")), GPU)) == ()
     labelled = pod(2, name="p")
     labelled["metadata"]["labels"] = {"app": "x"}
-    assert undone(holds, before, fold(before, seen("Pod", labelled), GPU)) == ()
+    assert undone(assumed_pods, before, fold(before, seen("Pod", labelled), GPU)) == ()
 
 
 def test_holds_and_snapshots_are_their_readers_own() -> None:
-    first = NO_HOLDS.placed(hold("uid-p"))
-    second = first.placed(hold("uid-q", "b"))
+    first = NO_ASSUMED_PODS.placed(assumed_pod("uid-p"))
+    second = first.placed(assumed_pod("uid-q", "b"))
     third = second.released(["uid-p"])
-    assert [list(one.by_pod) for one in (NO_HOLDS, first, second, third)] == [[], ["uid-p"], ["uid-p", "uid-q"], ["uid-q"]]
+    assert [list(one.by_pod) for one in (NO_ASSUMED_PODS, first, second, third)] == [[], ["uid-p"], ["uid-p", "uid-q"], ["uid-q"]]
     state = snapshot(*BASE)
     view = state.views["a"].state
-    guests = first.guests(state, 1.0, "")
-    held = with_guests(view, guests["a"])
+    extra_pods = first.extra_pods(state, 1.0, "")
+    held = with_extra_pods(view, extra_pods["a"])
     assert state.views["a"].state is view
     assert (view.requested, held.requested) == (0, 2)
 
@@ -95,7 +95,7 @@ def test_holds_and_snapshots_are_their_readers_own() -> None:
 def test_a_held_pod_counts_just_as_a_bound_one() -> None:
     """The very same state object, and so the same verdicts: nothing moves when the watch catches up."""
     state = snapshot(*BASE)
-    held = with_guests(state.views["a"].state, (TWO, Demand(((4, False),), 4)))
+    held = with_extra_pods(state.views["a"].state, (TWO, Demand(((4, False),), 4)))
     first = {**pod(2, name="p", node="a"), "metadata": {**pod(2, name="p")["metadata"], "creationTimestamp": "2026-01-01T00:00:00Z"}}
     then = {**pod(4, name="q", node="a"), "metadata": {**pod(4, name="q")["metadata"], "creationTimestamp": "2026-01-01T00:00:01Z"}}
     caught_up = fold_all(state, [seen("Pod", first), seen("Pod", then)], GPU)
@@ -117,8 +117,8 @@ def test_room_is_left_for_nominated_pods_that_come_first(asking: tuple[int, str]
     state = snapshot(*BASE, waiting("p", "a", 10, "2026-01-01T00:02:00Z"))
     asker = pod_struct(waiting("me", "", priority, f"2026-01-01T{minute}:00Z"))
     assert ("a" in nominees(state, rank_of(asker))) is RANKS[asking]
-    assert ("a" in begin(state, NO_HOLDS, asker, GPU, 1.0).guests) is RANKS[asking]
-    assert begin(state, NO_HOLDS, asker, GPU, 1.0).held == {}
+    assert ("a" in begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).extra_pods) is RANKS[asking]
+    assert begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).held == {}
 
 
 def test_a_nomination_that_is_taken_back_leaves_no_trace() -> None:
@@ -131,29 +131,29 @@ def test_a_nomination_that_is_taken_back_leaves_no_trace() -> None:
 
 def test_no_reader_misses_a_pod_between_its_hold_and_its_binding() -> None:
     """Whoever reads both while the watch catches up sees the pod just once, whichever of the two moves first."""
-    live = LiveCluster(GPU, warm_tables=False)
-    live.apply([seen("Node", node("a", 8)), seen("GpuTopology", topology("a", "dgx-1v"))])
-    live.hold(hold("uid-p", until=float("inf")))
+    store = ClusterStore(GPU, warm_tables=False)
+    store.apply([seen("Node", node("a", 8)), seen("GpuTopology", topology("a", "dgx-1v"))])
+    store.assume(assumed_pod("uid-p", until=float("inf")))
     counts = []
 
     def look() -> None:
-        state, holds = live.moment
-        guests = holds.guests(state, 1.0, "")
-        counts.append(state.views["a"].state.requested + sum(one.total for one in guests.get("a", ())))
+        state, assumed_pods = store.moment
+        extra_pods = assumed_pods.extra_pods(state, 1.0, "")
+        counts.append(state.views["a"].state.requested + sum(one.total for one in extra_pods.get("a", ())))
 
     look()
-    live.observe = lambda _before, _after: look()
-    live.apply([seen("Pod", bound("p"))])
+    store.observe = lambda _before, _after: look()
+    store.apply([seen("Pod", bound("p"))])
     look()
     assert counts == [2, 2, 2]
-    assert live.holds.by_pod == {}
+    assert store.assumed_pods.by_pod == {}
 
 
 def test_holds_are_kept_in_the_order_they_were_placed() -> None:
-    holds = Holds()
+    assumed_pods = AssumedPods()
     for key in ("uid-c", "uid-a", "uid-b", "uid-a"):
-        holds = holds.placed(hold(key))
-    assert list(holds.by_pod) == ["uid-c", "uid-b", "uid-a"]
+        assumed_pods = assumed_pods.placed(assumed_pod(key))
+    assert list(assumed_pods.by_pod) == ["uid-c", "uid-b", "uid-a"]
 
 
 def test_pods_whose_devices_nobody_names_are_reckoned_with_in_the_order_they_were_bound() -> None:
@@ -164,8 +164,8 @@ def test_pods_whose_devices_nobody_names_are_reckoned_with_in_the_order_they_wer
         condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": f"2026-01-01T{was_bound}:00Z"}
         manifest["status"] = {"conditions": [condition]}
     empty = snapshot(*BASE)
-    in_turn = with_guests(empty.views["a"].state, (TWO, Demand(((4, False),), 4)))
-    out_of_turn = with_guests(empty.views["a"].state, (Demand(((4, False),), 4), TWO))
+    in_turn = with_extra_pods(empty.views["a"].state, (TWO, Demand(((4, False),), 4)))
+    out_of_turn = with_extra_pods(empty.views["a"].state, (Demand(((4, False),), 4), TWO))
     found = fold_all(empty, [seen("Pod", four), seen("Pod", one)], GPU).views["a"].state
-    assert in_turn.beliefs != out_of_turn.beliefs
-    assert found.beliefs == in_turn.beliefs
+    assert in_turn.free_sets != out_of_turn.free_sets
+    assert found.free_sets == in_turn.free_sets

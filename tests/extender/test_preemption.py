@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from extender.decision.cycle import preemption
-from extender.decision.cycle.assumed_pods import NO_HOLDS
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.preemption import Candidate, preferred
-from extender.decision.cycle.scheduling_cycle import World, begin
-from extender.decision.evaluate.evaluator import Judge
-from extender.decision.evaluate.policy import RULES
+from extender.decision.cycle.scheduling_cycle import EvaluationContext, begin
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.node_state import without_pods
@@ -45,10 +45,12 @@ def needing(cpu: str) -> dict[str, Any]:
 def kept(state: Snapshot, manifest: dict[str, Any], **victims: tuple[str, ...]) -> dict[str, set[str]]:
     """Node -> victims, of the candidates given as node=victims."""
     asking = pod_struct(manifest)
-    cycle = begin(state, NO_HOLDS, asking, GPU, 0.0)
+    cycle = begin(state, NO_ASSUMED_PODS, asking, GPU, 0.0)
     assert isinstance(cycle.demand, Demand)
     candidates = [Candidate(name, tuple(f"uid-{one}" for one in uids)) for name, uids in victims.items()]
-    found = preferred(cycle, cycle.demand, candidates, others_needed(asking, GPU), World(Judge(RULES), GPU, NODE_DEFAULTS))
+    found = preferred(
+        cycle, cycle.demand, candidates, others_needed(asking, GPU), EvaluationContext(Evaluator(DEFAULT_POLICY), GPU, NODE_DEFAULTS)
+    )
     return {one.candidate.node: {uid.removeprefix("uid-") for uid in one.candidate.victims} for one in found}
 
 
@@ -111,26 +113,26 @@ def test_victims(case: str) -> None:
 def test_disruption_budgets_come_first() -> None:
     state = snapshot(*machine("a", "hgx-h100", QUADS), *machine("b", "dgx-1v", {"x": (0, 1, 2, 3), "y": (4, 5, 6, 7)}))
     asking = pod_struct(vip(4))
-    cycle = begin(state, NO_HOLDS, asking, GPU, 0.0)
+    cycle = begin(state, NO_ASSUMED_PODS, asking, GPU, 0.0)
     assert isinstance(cycle.demand, Demand)
     candidates = [Candidate("a", ("uid-left",), 1), Candidate("b", ("uid-x",), 0)]
-    found = preferred(cycle, cycle.demand, candidates, (), World(Judge(RULES), GPU, NODE_DEFAULTS))
+    found = preferred(cycle, cycle.demand, candidates, (), EvaluationContext(Evaluator(DEFAULT_POLICY), GPU, NODE_DEFAULTS))
     assert [one.candidate.node for one in found] == ["b"]
 
 
 def test_a_pod_that_is_on_its_way_there_is_reckoned_with() -> None:
     """Another pod was decided for the free half a moment ago: the victim's half is all there is."""
-    from extender.decision.cycle.assumed_pods import Hold
+    from extender.decision.cycle.assumed_pods import AssumedPod
     from extender.decision.evaluate.verdict import Evidence
 
     state = snapshot(*machine("a", "hgx-h100", {"left": (0, 1, 2, 3)}))
     asking = pod_struct(vip(8))
-    hold = Hold("uid-other", "team", "other", "a", Demand(((4, False),), 4), Evidence(), 0.0, 30.0, "")
-    for holds, helps in ((NO_HOLDS, True), (NO_HOLDS.placed(hold), False)):
-        cycle = begin(state, holds, asking, GPU, 1.0)
+    assumed_pod = AssumedPod("uid-other", "team", "other", "a", Demand(((4, False),), 4), Evidence(), 0.0, 30.0, "")
+    for assumed_pods, helps in ((NO_ASSUMED_PODS, True), (NO_ASSUMED_PODS.placed(assumed_pod), False)):
+        cycle = begin(state, assumed_pods, asking, GPU, 1.0)
         assert isinstance(cycle.demand, Demand)
-        world = World(Judge(RULES), GPU, NODE_DEFAULTS)
-        assert bool(preferred(cycle, cycle.demand, [Candidate("a", ("uid-left",))], (), world)) is helps
+        context = EvaluationContext(Evaluator(DEFAULT_POLICY), GPU, NODE_DEFAULTS)
+        assert bool(preferred(cycle, cycle.demand, [Candidate("a", ("uid-left",))], (), context)) is helps
 
 
 def test_of_hundreds_of_candidates_only_the_cheapest_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:

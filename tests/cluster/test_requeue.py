@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from extender.kube.requeue_annotation import WOKEN_AT
+from extender.kube.requeue_annotation import REQUEUED_AT
 from extender.sources.simulated import node_manifest
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import delete_pods, pod
@@ -39,7 +39,7 @@ def target(values: dict[str, Values]) -> Iterator[Exporter]:
 def extender(plane: ControlPlane, target: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Extender]:
     config = tmp_path_factory.mktemp("waking") / "extender.yaml"
     telemetry = {"interval_seconds": 0.5, "timeout_seconds": 2, "quiet_seconds": 1, "dcgm": {"port": target.port}}
-    config.write_text(yaml.safe_dump({"telemetry": telemetry, "waking": {"pod_pause_seconds": 0.5}}))
+    config.write_text(yaml.safe_dump({"telemetry": telemetry, "requeue": {"pod_pause_seconds": 0.5}}))
     extender = Extender(plane, "waking-extender", config)
     extender.wait_ready()
     configuration = yaml.safe_load((ROOT / "config/kube-scheduler.yaml").read_text())
@@ -114,7 +114,7 @@ def test_memory_that_is_freed_binds_the_pod_within_seconds(rig: ControlPlane, ex
     took = seconds_to_bound(rig, "starved")
     print(f"memory freed to bound: {took:.1f} s")
     assert took < 10, "and not the five-minute flush"
-    assert WOKEN_AT in rig.pods()["starved"]["metadata"]["annotations"]
+    assert REQUEUED_AT in rig.pods()["starved"]["metadata"]["annotations"]
 
 
 def test_a_fence_that_is_lifted_binds_the_pod_within_seconds(rig: ControlPlane, extender: Extender, values: dict[str, Values]) -> None:
@@ -150,7 +150,7 @@ def test_the_extender_may_set_that_annotation_and_nothing_else(rig: ControlPlane
         return response.status_code == 403 and "the extender may" in response.text
 
     wait_for("the policy in force", lambda: refused({"metadata": {"labels": {"app": "mine"}}}))
-    assert patch({"metadata": {"annotations": {WOKEN_AT: "now"}}}).status_code == 200
+    assert patch({"metadata": {"annotations": {REQUEUED_AT: "now"}}}).status_code == 200
     assert refused({"metadata": {"annotations": {"other": "x"}}})
     containers = rig.pods()["victim"]["spec"]["containers"]
     assert refused({"spec": {"containers": [containers[0] | {"image": "evil"}]}})
