@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import StrEnum
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,7 +72,10 @@ app.add_typer(topo, name="topo")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fabricwise {installed_version('fabricwise')}")
+        try:
+            typer.echo(f"fabricwise {installed_version('fabricwise')}")
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            typer.echo("fabricwise, of unknown version: it is not installed as a package")
         raise typer.Exit
 
 
@@ -148,8 +152,9 @@ def topo_show(
     if every_set and (output is Drawn.SVG or chosen is not None):
         raise typer.BadParameter("--all-sets lists every set: it goes with neither --gpus nor -o svg")
     free: int | None = None
+    of: dict[str, str] = {}
     if cluster is not None:
-        machine, free = _node_machine(what, cluster, kubeconfig)
+        machine, free, of["cluster"] = _node_machine(what, cluster, kubeconfig)
     elif what == STANDARD_INPUT or Path(what).is_file():
         capture = _capture(Path(what), product, memory)
         machine = _told(capture.machine, None, None, cpu, pcie_gen, p2p)
@@ -165,10 +170,11 @@ def topo_show(
     elif every_set:
         print_answer(all_sets(machine), Output(output.value), answer_tables.sets)
     else:
-        print_answer(machine_answer(name, machine, free, chosen), Output(output.value), answer_tables.topology)
+        print_answer(machine_answer(name, machine, free, chosen) | of, Output(output.value), answer_tables.topology)
 
 
-def _node_machine(node: str, cluster: str, kubeconfig: str | None) -> tuple[Machine, int]:
+def _node_machine(node: str, cluster: str, kubeconfig: str | None) -> tuple[Machine, int, str]:
+    """A node's machine, the mask of its free GPUs, and which cluster that is of. Raises ClusterSourceError."""
     reading = read_cluster(cluster, Settings(), kubeconfig)
     snapshot = reading.snapshot
     record = snapshot.topologies.get(node)
@@ -179,7 +185,7 @@ def _node_machine(node: str, cluster: str, kubeconfig: str | None) -> tuple[Mach
     if record is None:
         known = "has no GpuTopology" if node in snapshot.nodes else f"is not known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}"
         raise ClusterSourceError(f"node {node!r} {known}")
-    return record.machine, free_mask(record.machine, record.status)
+    return record.machine, free_mask(record.machine, record.status), reading.cluster
 
 
 def _indices(text: str | None) -> tuple[int, ...] | None:

@@ -170,7 +170,7 @@ class Generator:
 
     def _selector(self) -> dict[str, Any]:
         dice = self.random
-        return dice.choice(  # type: ignore[no-any-return]
+        return dice.choice(
             (
                 {"matchLabels": {"app": dice.choice(APPS)}},
                 {"matchExpressions": [{"key": "version", "operator": "NotIn", "values": ["1"]}]},

@@ -34,7 +34,13 @@ def recording_extender() -> Iterator[Recorder]:
             names = body["NodeNames"] or []
             recorder.asked[body["Pod"]["metadata"]["name"]] = frozenset(names)
             refused = dict.fromkeys(names, REFUSAL)
-            answer = {"Nodes": None, "NodeNames": [], "FailedNodes": {}, "FailedAndUnresolvableNodes": refused, "Error": ""}
+            answer: dict[str, object] = {
+                "Nodes": None,
+                "NodeNames": [],
+                "FailedNodes": {},
+                "FailedAndUnresolvableNodes": refused,
+                "Error": "",
+            }
             data = json.dumps(answer).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))

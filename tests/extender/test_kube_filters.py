@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +66,7 @@ class Case:
     reasons: tuple[str, ...] = ()
     node: Node = field(default_factory=lambda: a_node(labels={"zone": "a"}))
     there: tuple[KubePod, ...] = ()
-    others: dict[str, tuple[Node, tuple[KubePod, ...]]] = field(default_factory=dict)
+    others: Mapping[str, tuple[Node, tuple[KubePod, ...]]] = field(default_factory=dict)
 
 
 LLM = {"app": "llm"}

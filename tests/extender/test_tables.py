@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import RenderableType
 
+from extender.cli.commands import telemetry
 from extender.cli.rendering import answer_tables
 from extender.cli.rendering.node_cards import card_table, cards_table, findings
 from extender.cli.rendering.output import PlainConsole
 from extender.cli.rendering.tables import Column, FittedTable
+from extender.cli.rendering.topology_report import machine_answer
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.surroundings import Surroundings
@@ -23,9 +25,12 @@ from extender.decision.report.node_checks import all_reports, node_report
 from extender.server.from_settings import policy, ranker
 from extender.settings import Settings
 from extender.telemetry.conditions import TUNING
+from extender.telemetry.telemetry_serializers import read
 from extender.web.debug_api import pods_from
+from tests.exposition import dcgm_text, used
 from tests.extender.test_report import Rack, crashed_plugin, guest, no_taint, set_label, state_of
 from tests.objects import GPU, node, pod, snapshot, topology
+from topology.platforms import machine_of
 
 WIDTHS = (60, 80, 160)
 
@@ -214,3 +219,22 @@ def test_a_wider_terminal_shows_at_least_the_columns_of_a_narrower_one(
     assert max(dropped, default=0) <= min((columns[place][0] for place in kept if columns[place][0]), default=9), (
         "the least important go first"
     )
+
+
+@pytest.mark.parametrize("platform", ["hgx-h100", "a100-pcie-bridge-pairs", "t4"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_matrix_of_eight_gpus_fits_the_terminal_whole(platform: str, width: int) -> None:
+    text = printed(answer_tables.topology(machine_answer(platform, machine_of(platform), None, (0, 1))), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    last = f"GPU{len(machine_of(platform).gpus) - 1}"
+    assert any("GPU0" in line and last in line for line in text.splitlines()), "all columns beside one another"
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_telemetry_of_devices_and_engines_fits_the_terminal(width: int) -> None:
+    text = dcgm_text({"GPU-11111111-2222-3333-4444-555555555555": used(60_000), "GPU-b": {"DCGM_FI_DEV_XID_ERRORS": 79}})
+    shown = printed(telemetry.table(read(text, TUNING)), width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert "NO" in shown
+    assert "used GiB" in shown

@@ -225,6 +225,19 @@ def test_explain(served: Served, names: list[str]) -> None:
     assert sum(outcome["probability"] for outcome in row["predicted"]) == pytest.approx(1)
 
 
+def test_explain_answers_each_template_of_a_workload_and_refuses_too_many(served: Served) -> None:
+    template = {"spec": pod(2)["spec"]}
+    manifest = {
+        "kind": "LeaderWorkerSet",
+        "metadata": {"name": "x"},
+        "spec": {"leaderWorkerTemplate": {"leaderTemplate": template, "workerTemplate": template}},
+    }
+    answer = served.client.post("/v1/explain", json=manifest).json()
+    assert [one["of"] for one in answer["explanations"]] == ["leaderworkerset/x leader", "leaderworkerset/x worker"]
+    response = served.client.post("/v1/explain", json={"kind": "List", "items": [pod(1)] * 11})
+    assert (response.status_code, "at most 10" in response.json()["error"]) == (400, True)
+
+
 def test_explain_reads_yaml_and_pod_templates(served: Served) -> None:
     text = yaml.safe_dump({"kind": "Deployment", "metadata": {"name": "d"}, "spec": {"template": {"spec": pod(2)["spec"]}}})
     assert served.client.post("/v1/explain", content=text).json()["demand"]["gpus"] == 2

@@ -16,7 +16,7 @@ from extender.server.agent_process import AgentOptions, build_agent, node_name, 
 from topology.agent.pod_resources import DEFAULT_SOCKET
 from topology.gputopology import encode
 
-app = typer.Typer()
+app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
 
 
 class Printed(StrEnum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +9,10 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
+from extender.cli.rendering.tables import Column, FittedTable
 from extender.errors import ClusterSourceError
 from extender.server.from_settings import tuning
 from extender.settings import load_settings
@@ -31,7 +30,7 @@ def telemetry(
     if what.startswith(("http://", "https://")):
         text = _fetched(what, settings.telemetry.timeout_seconds)
     else:
-        text = sys.stdin.read() if what == "-" else read_text(Path(what))
+        text = read_text(Path(what))
     answer = read(text, tuning(settings))
     if not answer["devices"] and not answer["engines"]:
         raise ClusterSourceError(f"{what}: {not_understood(text)}")
@@ -62,15 +61,35 @@ def table(answer: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _devices(devices: list[dict[str, Any]]) -> Table:
-    found = Table(title="devices", title_justify="left")
-    for name in ("GPU", "UUID", "MIG", "used GiB", "free GiB", "busy", "C", "W", "XID", "healthy", "unknown"):
-        found.add_column(name, no_wrap=name == "UUID", justify="left" if name in ("UUID", "MIG", "healthy", "unknown") else "right")
+DEVICES = (
+    Column("GPU", 0, is_number=True),
+    Column("UUID", 4, least_width=12),
+    Column("MIG", 5),
+    Column("used GiB", 9, is_number=True),
+    Column("free GiB", 8, is_number=True),
+    Column("busy", 6, is_number=True),
+    Column("C", 2, is_number=True),
+    Column("W", 2, is_number=True),
+    Column("XID", 7, is_number=True),
+    Column("healthy", 0),
+    Column("unknown", 1),
+)
+ENGINES = (
+    Column("engine", 0),
+    Column("model", 1, least_width=12),
+    Column("KV cache", 3, is_number=True),
+    Column("waiting", 4, is_number=True),
+    Column("running", 2, is_number=True),
+)
+
+
+def _devices(devices: list[dict[str, Any]]) -> FittedTable:
+    found = FittedTable(DEVICES, title="devices")
     for one in devices:
         mig = "-" if one["mig_instance"] is None else f"{one['mig_instance']} {one['mig_profile'] or ''}".strip()
         busy = one["utilization"] if one["utilization"] is not None else one["engine_active"]
         healthy = {True: Text("yes", "green"), False: Text("NO", "bold red"), None: Text("unknown", "yellow")}[one["healthy"]]
-        found.add_row(
+        cells = (
             _shown(one["index"], "{}"),
             one["uuid"],
             mig,
@@ -83,16 +102,15 @@ def _devices(devices: list[dict[str, Any]]) -> Table:
             healthy,
             f"{len(one['unknown'])} fields",
         )
+        found.add(cells)
     return found
 
 
-def _engines(engines: list[dict[str, Any]]) -> Table:
-    found = Table(title="serving engines", title_justify="left")
-    for name in ("engine", "model", "KV cache", "waiting", "running"):
-        found.add_column(name, justify="left" if name in ("engine", "model") else "right")
+def _engines(engines: list[dict[str, Any]]) -> FittedTable:
+    found = FittedTable(ENGINES, title="serving engines")
     for one in engines:
         waiting, running = _shown(one["requests_waiting"], "{:.0f}"), _shown(one["requests_running"], "{:.0f}")
-        found.add_row(one["engine"], one["model"] or "-", _shown(one["kv_cache_usage"], "{:.0%}"), waiting, running)
+        found.add((one["engine"], one["model"] or "-", _shown(one["kv_cache_usage"], "{:.0%}"), waiting, running))
     return found
 
 

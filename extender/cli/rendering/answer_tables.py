@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from extender.cli.rendering.tables import Column, FittedTable, few
+from extender.cli.rendering.tables import Column, Compact, FittedTable, few
 
 
 def gbps(value: float | None) -> str:
@@ -148,7 +148,11 @@ def sets(found: Sequence[Mapping[str, Any]]) -> RenderableType:
         table.add_column(size, justify="right", no_wrap=True)
     for row in found:
         table.add_row(gpu_set(row["gpus"]), *(f"{speed:.2f}" for speed in (row["bandwidth_gbps"], *row["busbw_gbps"].values())))
-    return table
+    return Compact(table)
+
+
+SHORT_LINKS = {"NVSwitch": "NVS"}
+"""Words for the cells of a matrix; its title says the whole one."""
 
 
 def _ranged(row: Mapping[str, Any]) -> str:
@@ -165,10 +169,13 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
     for index in indices:
         matrix.add_column(f"GPU{index}", justify="right", no_wrap=True)
     for index, row in zip(indices, answer["pairs"], strict=True):
-        matrix.add_row(f"GPU{index}", *("X" if cell is None else f"{cell['link']}\n{gbps(cell['bandwidth_gbps'])}" for cell in row))
+        matrix.add_row(
+            f"GPU{index}",
+            *("X" if cell is None else f"{SHORT_LINKS.get(cell['link'], cell['link'])}\n{gbps(cell['bandwidth_gbps'])}" for cell in row),
+        )
     sizes = Table(title="all-reduce bus bandwidth per set size, GB/s of rings; --all-sets has all message sizes", title_justify="left")
     for name in ("GPUs", "best", "a best set", "expected", "worst", "a worst set"):
-        sizes.add_column(name, justify="left" if "set" in name else "right")
+        sizes.add_column(name, justify="left" if "set" in name else "right", overflow="fold")
     for row in answer["sizes"]:
         sizes.add_row(
             str(row["size"]),
@@ -178,7 +185,7 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
             _ranged(row["worst"]),
             gpu_set(row["worst"]["gpus"]),
         )
-    parts: list[RenderableType] = [matrix, sizes]
+    parts: list[RenderableType] = [Compact(matrix), Compact(sizes)]
     if answer["assumed"]:
         parts.append(Text(f"assumed, for nothing told: {'; '.join(answer['assumed'])}", style="yellow"))
     parts += [Text(f"contradiction: {says}", style="yellow") for says in answer["contradictions"]]
@@ -192,4 +199,6 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
         if chosen["busbw_gbps"]:
             parts.append(Text("  by message size: " + ", ".join(f"{size} {gbps(speed)}" for size, speed in chosen["busbw_gbps"].items())))
         parts += [Text(f"  {sentence}") for sentence in chosen["why"]]
+    if answer.get("cluster"):
+        parts.append(Text(f"cluster: {answer['cluster']}"))
     return Group(*parts)

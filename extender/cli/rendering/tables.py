@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -86,3 +87,19 @@ def _width(cell: Cell) -> int:
 def few(names: Sequence[str], most: int = 3) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """A table that gives up its borders where the terminal is too narrow for them."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if Measurement.get(console, options.update(width=MEASURED_WIDTH), self.table).maximum > options.max_width:
+            self.table.box, self.table.padding, self.table.pad_edge = None, (0, 1), False
+        yield self.table
+
+
+MEASURED_WIDTH = 10_000
+"""Characters of a terminal that is wide enough for any table: what a table needs by itself is measured in it."""
