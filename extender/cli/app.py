@@ -117,7 +117,7 @@ def serve(
     """Serve the scheduler verbs and the debug API, by default for the cluster of the kubeconfig's current context."""
     settings = load_settings(config)
     if port and settings.server.health_port == port:
-        raise SettingsError(f"server.health_port and --port are both {port}: two servers cannot listen on one port")
+        raise SettingsError(f"server.health_port and --port are both {port}: set one of them to another port")
     log_to_stderr(settings.server.log_level)
     service = build_service(settings)
     class_file = ClassFile(workload_classes, service.store, service.supervisor) if workload_classes else None
@@ -179,12 +179,14 @@ def _node_machine(node: str, cluster: str, kubeconfig: str | None) -> tuple[Mach
     snapshot = reading.snapshot
     record = snapshot.topologies.get(node)
     if isinstance(record, str):
-        raise ClusterSourceError(record)
+        raise ClusterSourceError(f"{record}; correct the object, or see the log of the node's agent")
     if record is None and "topologies" in reading.unread:
-        raise ClusterSourceError(reading.unread["topologies"])
+        raise ClusterSourceError(f"{reading.unread['topologies']}; without GpuTopologies give a matrix or a platform instead of a node")
     if record is None:
-        known = "has no GpuTopology" if node in snapshot.nodes else f"is not known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}"
-        raise ClusterSourceError(f"node {node!r} {known}")
+        known = f"is not known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}"
+        if node in snapshot.nodes:
+            known = "has no GpuTopology; run the agent there, or make one with: fabricwise topo import"
+        raise ClusterSourceError(f"node {node!r} {known}; see `fabricwise topo --help`")
     return record.machine, free_mask(record.machine, record.status), reading.cluster
 
 

@@ -87,7 +87,7 @@ def measured(service: Service, usual: str) -> TelemetryFeed | None:
     if source == "off":
         return None
     if source == "prometheus" and not said.prometheus.url:
-        raise SettingsError("settings: telemetry.source is prometheus but telemetry.prometheus.url is empty")
+        raise SettingsError("settings: telemetry.source is prometheus: set telemetry.prometheus.url")
     feed = TelemetryFeed(service.store, msgspec.structs.replace(said, source=source), service.metrics, service.supervisor)
     service.writer.telemetry = feed.status
     feed.start()

@@ -111,8 +111,8 @@ def test_wall_clock_is_read_in_the_extender_for_time_stamps_alone() -> None:
     root = Path(watch.__file__).parents[1]
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if "time.time()" in path.read_text() and path.name != "agent.py"}
     assert found == {
-        "adapters/kube_watch.py",  # the moment that an agent's first status is compared with
-        "reading.py",  # the moment that the statuses of a cluster read once are compared with
-        "adapters/scrape.py",  # the moment that time stamps of an exporter are compared with
+        "kube/watch.py",  # the moment that an agent's first status is compared with
+        "cli/reading.py",  # the moment that the statuses of a cluster read once are compared with
+        "collectors/scrape.py",  # the moment that time stamps of an exporter are compared with
         "web/scheduler_api.py",  # the time stamp of a decision
     }

@@ -274,7 +274,7 @@ def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -
     known = snapshot(*machine("n", "t4", 4))
     state, evaluator = known.views["n"].state, Evaluator(Policy({1: 1.0, 2: 1.0}))
     evaluator.prepare([state], known)
-    monkeypatch.setattr(module, "judge", None)
+    monkeypatch.setattr(module, "evaluate", None)
     assert evaluator.evaluate(Demand(((2, False),), 2), state).feasible, "found in memory: calling the judge would fail"
 
 

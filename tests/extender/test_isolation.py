@@ -121,7 +121,7 @@ def broken_evaluation(monkeypatch: pytest.MonkeyPatch, name: str, store: Cluster
         view = store.snapshot.views.get(name)
         return name if view is not None and state in (view.state, view.state.without_telemetry) else ""
 
-    monkeypatch.setattr(judging, "judge_bare", raising_for(name, judging.evaluate_without_telemetry, state_name))
+    monkeypatch.setattr(judging, "evaluate_without_telemetry", raising_for(name, judging.evaluate_without_telemetry, state_name))
 
 
 def test_filter_refuses_the_one_node_whose_evaluation_raises_as_unresolvable(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ def test_five_queries_and_a_selector() -> None:
 
 
 def test_a_server_must_be_named() -> None:
-    with pytest.raises(SettingsError, match=r"prometheus\.url is empty"):
+    with pytest.raises(SettingsError, match=r"set telemetry\.prometheus\.url"):
         measured(build_service(Settings(telemetry=Telemetry(source="prometheus"))), "off")
 
 

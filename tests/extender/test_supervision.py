@@ -239,7 +239,7 @@ def test_collector_target_that_raises_is_told_of_and_looked_at_again(monkeypatch
             raise BrokenError("made to fail")
         return ScrapeResult(target.pod, target.kind, target.key, target.node, time.monotonic(), 0.0)
 
-    monkeypatch.setattr(process, "look_at", scrape_target)
+    monkeypatch.setattr(process, "scrape_target", scrape_target)
     monkeypatch.setattr(Collector, "first_pause_seconds", 0.01)
 
     async def run() -> None:

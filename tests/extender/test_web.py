@@ -332,7 +332,7 @@ def test_a_bug_of_ours_is_still_answered_200(served: Served, monkeypatch: pytest
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(scheduler_api, "judge_all", broken)
+    monkeypatch.setattr(scheduler_api, "evaluate_nodes", broken)
     response = served.client.post("/scheduler/filter", json={"Pod": pod(1), "NodeNames": ["t4-0"]})
     assert (response.status_code, response.json()["Error"]) == (200, scheduler_api.INTERNAL)
     assert 'cause="internal"' in served.client.get("/metrics").text

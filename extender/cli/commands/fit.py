@@ -83,10 +83,10 @@ def _description(text: bytes, where: str) -> ModelShape:
     try:
         shape = msgspec.json.decode(text, type=ModelShape)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RequestError(f"{where}: {error}") from error
+        raise RequestError(f"{where}: {error}; see `fabricwise fit --help` for an example") from error
     problem = contradiction(shape)
     if problem is not None:
-        raise RequestError(f"{where}: {problem}")
+        raise RequestError(f"{where}: {problem}; correct the description")
     return shape
 
 

@@ -240,7 +240,7 @@ def wishes(annotations: Mapping[str, str] | None) -> Wishes | Rejection:
 
 NO_WISHES = Wishes()
 
-WRITTEN_BY_US = ("decision", "woken-at")
+WRITTEN_BY_US = ("decision", "requeued-at")
 """Names under the prefix that Fabricwise itself writes on pods."""
 
 

@@ -144,7 +144,7 @@ class _Draft:
                 self._classify(classes)
             case Listed(kind, changes, version):
                 self._relist(kind, changes)
-                self._note("horizons", kind, version)
+                self._note("list_versions", kind, version)
             case WatchLost() | WatchRestored():
                 self._hear(change)
             case _:
@@ -157,8 +157,8 @@ class _Draft:
             self._remember(name, entry.version, name in self._read("versions"))
 
     def _hear(self, change: WatchLost | WatchRestored) -> None:
-        since = self._read("silent").get(change.kind, change.since_monotonic_seconds) if isinstance(change, WatchLost) else None
-        self._note("silent", change.kind, since)
+        since = self._read("watch_lost_at").get(change.kind, change.since_monotonic_seconds) if isinstance(change, WatchLost) else None
+        self._note("watch_lost_at", change.kind, since)
 
     def _classify(self, classes: Mapping[str, WorkloadClass]) -> None:
         if classes != self._read("classes"):
@@ -181,7 +181,7 @@ class _Draft:
                 pending, bound = pending_pod(pod, self.resource, demand), bound_pod(pod, demand, self.resource)
                 self._ask(pod.key, demand.groups if demand else ())
                 self._aim(pod.key, target)
-                self._note("residents", pod.key, without_gpu)
+                self._note("non_gpu_pods", pod.key, without_gpu)
                 self._wait(pod.key, pending)
                 self._pod_seen(pod, demand, bound)
 
@@ -197,7 +197,7 @@ class _Draft:
             case PodGone(key):
                 self._ask(key, ())
                 self._aim(key, None)
-                self._note("residents", key, None)
+                self._note("non_gpu_pods", key, None)
                 self._wait(key, None)
                 self._end(key, is_deleted=True)
 
@@ -208,8 +208,8 @@ class _Draft:
         known: int | None = self._read("versions").get(name)
         if known is not None:
             return known <= version
-        horizon: int = max(self._read("buried").get(name, -1), self._read("horizons").get(kind, -1))
-        return horizon < version
+        newest: int = max(self._read("tombstones").get(name, -1), self._read("list_versions").get(kind, -1))
+        return newest < version
 
     def _remember(self, name: str, version: int | None, kept: bool) -> None:
         """Versions only of what is kept: most pods of a cluster have nothing to do with GPUs."""
@@ -220,9 +220,9 @@ class _Draft:
         """Also what was never known: its beginning may be on its way still."""
         known = self._write("versions").pop(name) if name in self._read("versions") else None
         last = known if version is None else version
-        if last is None or last <= self._read("buried").get(name, -1):
+        if last is None or last <= self._read("tombstones").get(name, -1):
             return
-        tombstones = self._write("buried")
+        tombstones = self._write("tombstones")
         tombstones[name] = last
         if len(tombstones) > MOST_TOMBSTONES:
             del tombstones[next(iter(tombstones))]
@@ -440,8 +440,8 @@ class _Draft:
             del by_node[node]
 
     def _relist(self, kind: str, changes: tuple[ObjectSeen | SetAside, ...]) -> None:
-        self._note("horizons", kind, None)
-        for table in ("versions", "buried"):  # a listing is the truth, even of a server that was set back to an older state
+        self._note("list_versions", kind, None)
+        for table in ("versions", "tombstones"):  # a listing is the truth, even of a server that was set back to an older state
             if stale := [name for name in self._read(table) if name.startswith(f"{kind}/")]:
                 written = self._write(table)
                 for name in stale:
@@ -467,7 +467,7 @@ class _Draft:
 
     def done(self) -> Snapshot:
         before = self.before
-        now: dict[str, Any] = {"now_seconds": self.times.now_seconds, "steady_seconds": self.times.monotonic_seconds}
+        now: dict[str, Any] = {"now_seconds": self.times.now_seconds, "monotonic_seconds": self.times.monotonic_seconds}
         if not self.touched and not self._copies and not self.measured and self.listed == before.listed:
             return before if self.times == Times(before.now_seconds, before.monotonic_seconds) else replace(before, **now)
         changed: dict[str, NodeView | None] = {}
@@ -544,7 +544,7 @@ _KINDS: dict[type, str] = {
     TopologySeen: "topologies",
     TopologyGone: "topologies",
 }
-_OF_PODS = ("pods", "asked", "targets", "residents", "pending")
+_OF_PODS = ("pods", "asked", "targets", "non_gpu_pods", "pending")
 """Tables by pod key."""
 
 
