@@ -108,7 +108,7 @@ def test_a_dump_of_the_cluster_answers_as_the_cluster_does(bare: ControlPlane, t
     assert run(bare, "dump", "-o", str(file))[0] == 0
     wanted = commands(tmp_path)["explain"][1]
     store, dumped = (json.loads(run(bare, "explain", wanted, "--cluster", cluster, "-o", "json")[1]) for cluster in ("kube", str(file)))
-    assert [dumped.pop("cluster"), store.pop("cluster")] == [f"the dump {file}", f"the cluster at {bare.url}"]
+    assert [dumped.pop("cluster"), store.pop("cluster")] == [f"the dump {file}", f"the cluster at {bare.url} (context test)"]
     assert dumped == store
 
 
