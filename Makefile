@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The caller's own pip fills .venv: distributions often ship venv without the ensurepip it would need.
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench accuracy plots clean
+.PHONY: help demo test lint format bench accuracy plots lab lab-test clean
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -42,6 +42,12 @@ accuracy: .venv/.ready ## the model against NCCL's search, measurements and NVID
 plots: .venv/.ready ## the plots and the demo's picture in docs/ anew
 	@$(BIN)/python -m tests.accuracy.plots docs
 	@$(BIN)/python -m extender.cli.commands.demo docs/demo.svg
+
+lab: .venv/.ready ## a real control plane and GPU node on a mock of NVML (root; docs/lab.md)
+	@$(BIN)/python -m tests.lab $(LAB)
+
+lab-test: .venv/.ready ## the tests that run in the lab
+	@$(BIN)/python -m tests.lab test
 
 clean: ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""The `fabricwise` command: loads just what the command at hand needs, for an agent on every node must be small."""
+"""The `fabricwise` command: loads just what the command at hand needs, for processes on every node must be small."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from extender.errors import run_command
 
 def main() -> None:
     """Entry point."""
-    if sys.argv[1:2] != ["agent"]:
+    command = "".join(sys.argv[1:2])
+    if command == "agent":
+        from extender.cli.commands.agent import app
+    elif command == "steer":
+        from extender.steering.command import app
+    else:
         from extender.cli.app import main as others
 
         others()
         return
-    from extender.cli.commands.agent import app
-
     del sys.argv[1]
-    run_command(partial(app, prog_name="fabricwise agent"))
+    run_command(partial(app, prog_name=f"fabricwise {command}"))
 
 
 if __name__ == "__main__":

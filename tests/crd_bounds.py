@@ -11,7 +11,7 @@ import msgspec
 import yaml
 
 from topology import gputopology as codec
-from topology.gputopology import Allocation, DeviceStatus, Health, TopologyRecord, encode
+from topology.gputopology import Allocation, DeviceStatus, Health, SteeringStatus, TopologyRecord, encode
 from topology.platforms import machine_of
 
 CRD = Path(__file__).parents[1] / "manifests/crd/gputopologies.yaml"
@@ -62,7 +62,12 @@ def full_manifest() -> dict[str, Any]:
     """A manifest of two GPUs in which every field of the schema has a value."""
     machine = machine_of("t4", "bounds")
     status = DeviceStatus(
-        (0,), (Allocation(1, "uid", "team", "llm"),), ((2, "Xid 79"),), 1_770_000_000.0, (Health(0, 0, 0, False, False, ("idle",)),)
+        (0,),
+        (Allocation(1, "uid", "team", "llm"),),
+        ((2, "Xid 79"),),
+        1_770_000_000.0,
+        (Health(0, 0, 0, False, False, ("idle",)),),
+        steering=SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", ((0, 60 << 30),), 5, (("timeout", 1),), 1),
     )
     manifest = encode(TopologyRecord("bounds", machine, status))
     manifest["spec"] |= {"driverVersion": "570.1", "cudaVersion": "12.8", "peerToPeer": True, "cpuModel": "Intel", "product": "Tesla T4"}
@@ -147,6 +152,14 @@ def _list_cases() -> Iterator[tuple[str, dict[str, Any]]]:
     ):  # fmt: skip
         for count in (most, most + 1):
             yield f"{count} of status.{field}", _with(("status", field), [item] * count)
+    lists: tuple[tuple[str, object, int], ...] = (
+        ("resources", "nvidia.com/gpu", 32),
+        ("unknownMemory", {"index": 0, "bytes": 1}, 16),
+        ("forwarded", {"reason": "timeout", "count": 1}, 32),
+    )
+    for name, entry, most in lists:
+        for count in (most, most + 1):
+            yield f"{count} of status.steering.{name}", _with(("status", "steering", name), [entry] * count)
     for count in (64, 65):
         yield f"{count} throttle reasons", _with(("status", "health", "[]", "throttleReasons"), ["idle"] * count)
     for count in (16, 17):

@@ -26,6 +26,7 @@ Modules, from the ground up (imports point down this list only):
     numa_alignment  the kubelet's Topology Manager
     sharing         replicas of shared GPUs
     prediction      free GPUs, sizes -> the sets the kubelet would hand out
+    devices         which devices a steerer answers, the values it answers by, and the file it reads them from
     symmetry        pairs, GPUs, sets and machines that are alike
     placement       best, expected and worst set; what remains after it; one table per machine shape
     record          Machine <-> the GpuTopology custom resource

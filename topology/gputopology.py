@@ -63,6 +63,29 @@ class Health:
     throttle_reasons: tuple[str, ...] = ()
 
 
+MAX_STEERING_RESOURCES, MAX_STEERING_REASONS = 32, 32
+"""Most resources of one steerer, and most reasons for which it forwards answers; the CRD has the same bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SteeringStatus:
+    """The steerer that answers for the node's devices; see `topology.devices.steering`."""
+
+    version: str
+    resources: tuple[str, ...]
+    """Resources that the kubelet asks it about, such as nvidia.com/gpu."""
+    messages: str
+    """The mix of messages that it weighs bandwidth over."""
+    unknown_memory: tuple[tuple[int, int], ...] = ()
+    """(index, bytes) per GPU on which processes of no known pod hold memory."""
+    steered: int = 0
+    """Answers of its own since it started."""
+    forwarded: tuple[tuple[str, int], ...] = ()
+    """(reason, answers of NVIDIA's plugin)."""
+    differing: int = 0
+    """Allocations of other devices than it answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
     """What the node's agent saw.
@@ -80,6 +103,8 @@ class DeviceStatus:
     health: tuple[Health, ...] = ()
     allocations_unknown: str | None = None
     """Why the agent does not know which pod holds which GPU. `free` is then None and `allocated` is empty; both say nothing."""
+    steering: SteeringStatus | None = None
+    """None = no steerer is known to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +233,26 @@ class _WireHealth(_Wire, frozen=True):
     throttle_reasons: Annotated[list[_Name], Meta(max_length=64)] = []
 
 
+class _WireUnknownMemory(_Wire, frozen=True):
+    index: _Index
+    bytes: _Bytes
+
+
+class _WireForwarded(_Wire, frozen=True):
+    reason: _Name
+    count: _Count
+
+
+class _WireSteering(_Wire, frozen=True):
+    version: Annotated[str, Meta(max_length=64)]
+    resources: Annotated[list[_Name], Meta(max_length=MAX_STEERING_RESOURCES)]
+    messages: Annotated[str, Meta(max_length=64)]
+    unknown_memory: Annotated[list[_WireUnknownMemory], Meta(max_length=MAX_GPUS)] = []
+    steered: _Count = 0
+    forwarded: Annotated[list[_WireForwarded], Meta(max_length=MAX_STEERING_REASONS)] = []
+    differing: _Count = 0
+
+
 class _WireStatus(_Wire, frozen=True):
     observed_at: _Time | None = None
     free: Annotated[list[_Index], Meta(max_length=MAX_GPUS)] | None = None
@@ -218,6 +263,7 @@ class _WireStatus(_Wire, frozen=True):
     free_count: _Number | None = None
     best2_gbps: _Gbps | None = msgspec.field(default=None, name="best2Gbps")
     best4_gbps: _Gbps | None = msgspec.field(default=None, name="best4Gbps")
+    steering: _WireSteering | None = None
 
 
 class _WireMeta(msgspec.Struct, frozen=True):
@@ -310,6 +356,7 @@ def _status(status: _WireStatus, machine: Machine) -> DeviceStatus:
         "allocated": held,
         "unhealthy": [entry.index for entry in status.unhealthy],
         "health": [entry.index for entry in status.health],
+        "steering.unknownMemory": [entry.index for entry in status.steering.unknown_memory] if status.steering else [],
     }
     for where, indices in named.items():
         for index in indices:
@@ -328,6 +375,31 @@ def _status(status: _WireStatus, machine: Machine) -> DeviceStatus:
         ),
         observed_at_seconds=_seconds(status.observed_at),
         allocations_unknown=status.allocations_unknown,
+        steering=_steering(status.steering) if status.steering else None,
+    )
+
+
+def _steering(wire: _WireSteering) -> SteeringStatus:
+    return SteeringStatus(
+        wire.version,
+        tuple(wire.resources),
+        wire.messages,
+        tuple((entry.index, entry.bytes) for entry in wire.unknown_memory),
+        wire.steered,
+        tuple((entry.reason, entry.count) for entry in wire.forwarded),
+        wire.differing,
+    )
+
+
+def _wire_steering(steering: SteeringStatus) -> _WireSteering:
+    return _WireSteering(
+        steering.version,
+        list(steering.resources),
+        steering.messages,
+        [_WireUnknownMemory(index, held) for index, held in steering.unknown_memory],
+        steering.steered,
+        [_WireForwarded(reason, count) for reason, count in steering.forwarded],
+        steering.differing,
     )
 
 
@@ -389,6 +461,7 @@ def _wire_status(machine: Machine, status: DeviceStatus) -> _WireStatus:
         free_count=free.bit_count() if free is not None else None,
         best2_gbps=pair[0].busbw_gbps if pair else None,
         best4_gbps=four[0].busbw_gbps if four else None,
+        steering=_wire_steering(status.steering) if status.steering else None,
     )
 
 

@@ -66,6 +66,11 @@ class SetTable:
         return self._by_mask(mask)
 
     @property
+    def interchangeable(self) -> tuple[int, ...]:
+        """Masks of GPUs that are alike: exchanging two of one mask changes no answer."""
+        return self._class_masks
+
+    @property
     def distinct(self) -> tuple[AllReduce | None, ...]:
         """The performances computed so far: one per kind of set that looks different."""
         return tuple(self._by_look.values())
@@ -196,6 +201,13 @@ class PlacementTable:
         same = renumbered == tuple(range(self.size))
         self._there = None if same else _translation(renumbered)
         self._back = None if same else _translation(tuple(renumbered.index(place) for place in range(self.size)))
+        self.predictor.values = self
+
+    @property
+    def interchangeable(self) -> tuple[int, ...]:
+        """Masks of GPUs that are alike: exchanging two of one mask changes no answer about sets."""
+        classes = self.sets.interchangeable
+        return classes if self._back is None else tuple(_translated(self._back, members) for members in classes)
 
     def all_reduce(self, mask: int) -> AllReduce | None:
         """Performance of a set; None for fewer than two GPUs."""

@@ -34,12 +34,13 @@ from extender.server.service import build_service, serve_health, server_for, set
 from extender.settings import Settings, load_settings
 from extender.sources.class_file import ClassFile
 from extender.sources.dump import STANDARD_INPUT, read_text
+from extender.steering.command import steer
 from topology.gputopology import TopologyRecord, encode, free_mask
 from topology.machine.hardware import Machine, TopologyError, mask_of, with_gpus
 from topology.machine.matrix import Capture, parse_capture
 from topology.platforms import machine_of, platforms
 
-ORDER = ("explain", "node", "doctor", "topo", "fit", "classes", "telemetry", "dump", "demo", "serve", "agent")
+ORDER = ("explain", "node", "doctor", "topo", "fit", "classes", "telemetry", "dump", "demo", "serve", "agent", "steer")
 """The commands in the order in which people need them."""
 
 
@@ -59,6 +60,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(name="agent")(agent)
+app.command(name="steer")(steer)
 app.command(name="telemetry")(telemetry)
 app.command(name="fit")(fit)
 app.add_typer(classes, name="classes")

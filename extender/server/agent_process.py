@@ -24,6 +24,7 @@ from extender.kube.api_requests import KubeObjects
 from topology.agent.loop import MAX_PAUSE_SECONDS, Agent, State, read_hardware
 from topology.agent.pod_resources import PodResources
 from topology.agent.publisher import Publisher
+from topology.agent.steerer import DEFAULT_FOLDER, SteererFolder
 from topology.agent.sysfs import Sysfs
 
 STALLED_ROUNDS = 5
@@ -87,6 +88,8 @@ class AgentOptions:
     heartbeat_seconds: float = 60.0
     allow_no_gpu: bool = False
     kubeconfig: str | None = None
+    shared: Path = DEFAULT_FOLDER
+    """The folder shared with a steerer on this node; without it there is none."""
 
 
 def build_agent(options: AgentOptions, publish: bool) -> Agent:
@@ -100,7 +103,8 @@ def build_agent(options: AgentOptions, publish: bool) -> Agent:
         publisher = Publisher(api, options.node, options.heartbeat_seconds, time.monotonic, random.Random(), uid)
     kubelet = PodResources(options.pod_resources)
     hardware = partial(read_hardware, kernel, options.allow_no_gpu)
-    return Agent(options.node, hardware, kubelet, publisher, options.interval_seconds, options.hardware_seconds)
+    steerer = SteererFolder(options.shared)
+    return Agent(options.node, hardware, kubelet, publisher, options.interval_seconds, options.hardware_seconds, steerer=steerer)
 
 
 class StateCollector(Collector):

@@ -59,6 +59,12 @@ class Process:
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._child is not None
+        return self._child.pid
+
     def kill(self) -> None:
         """kill -9, and wait."""
         self._end(signal.SIGKILL)

@@ -28,8 +28,8 @@ class GoBuildError(RuntimeError):
     """The binaries were not built; the message says why, with the last lines of the go command."""
 
 
-def build(version: str, names: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
-    """Compile `names` (folders of SOURCES) as `version` ("v1.36.3") and move each into `folder` once it is complete.
+def build(version: str, names: Sequence[str], folder: Path, say: Callable[[str], None], sources: Path = SOURCES) -> None:
+    """Compile `names` (folders of `sources`, a Go module) as `version` ("v1.36.3") and move each into `folder` once it is complete.
 
     One `go build` for all of them, so that their shared packages are compiled once. `say` is told about progress.
     Raises GoBuildError, also where no Go toolchain is on PATH.
@@ -40,10 +40,10 @@ def build(version: str, names: Sequence[str], folder: Path, say: Callable[[str],
     say(f"building {' and '.join(names)} {version} from the Go module k8s.io/kubernetes: once, about 5 minutes on two cores")
     packages = [f"./{name}" for name in names]
     started = time.monotonic()
-    count = len(_run([go, "list", "-mod=readonly", "-deps", *packages], started, say))
+    count = len(_run([go, "list", "-mod=readonly", "-deps", *packages], started, say, sources=sources))
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder) as partial:
         flags = ["-mod=readonly", "-buildvcs=false", "-trimpath", "-v", "-ldflags", f"-s -w {_stamps(version)}"]
-        _run([go, "build", *flags, "-o", f"{partial}/", *packages], started, say, packages=count)
+        _run([go, "build", *flags, "-o", f"{partial}/", *packages], started, say, packages=count, sources=sources)
         missing = [name for name in names if not (Path(partial) / name).is_file()]
         if missing:
             raise GoBuildError(f"go build ended without an error and did not write {', '.join(missing)}")
@@ -65,7 +65,7 @@ def _environment() -> dict[str, str]:
     return kept | {"CGO_ENABLED": "0", "GOWORK": "off"}
 
 
-def _run(command: list[str], started: float, say: Callable[[str], None], packages: int = 0) -> list[str]:
+def _run(command: list[str], started: float, say: Callable[[str], None], packages: int = 0, sources: Path = SOURCES) -> list[str]:
     """The lines of standard output of a go command. Raises GoBuildError.
 
     `started`: the monotonic time from which LIMIT_SECONDS counts. `packages`: how many `-v` names at most, for progress.
@@ -76,7 +76,7 @@ def _run(command: list[str], started: float, say: Callable[[str], None], package
         try:
             child = subprocess.Popen(
                 command,
-                cwd=SOURCES,
+                cwd=sources,
                 env=_environment(),
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from topology.gputopology import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 pytestmark = pytest.mark.cluster
-FOLDERS = ("base", "agent", "bind")
+FOLDERS = ("base", "agent", "bind", "steering")
 SCHEDULER = "plain-for-agents"
 
 

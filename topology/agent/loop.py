@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 
 from topology.agent.gather import Gathered, gather
 from topology.agent.nvml import NvmlUnavailableError, read_driver
 from topology.agent.pod_resources import Allocatable, AssumedPodSettings, PodResources, PodResourcesError, physical
 from topology.agent.publisher import Publisher
+from topology.agent.steerer import SteererFolder
 from topology.agent.sysfs import Sysfs
 from topology.gputopology import MAX_REASON_LENGTH, Allocation, DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine, TopologyError
@@ -121,8 +122,11 @@ class Agent:
         hardware_seconds: float = 60.0,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        steerer: SteererFolder | None = None,
     ) -> None:
-        """`clock` gives Unix time, `monotonic` the time that intervals are measured with; both in seconds."""
+        """`clock` gives Unix time, `monotonic` the time that intervals are measured with; both in seconds. `steerer`: the folder that
+        a steerer on this node shares with the agent."""
+        self._steerer = steerer
         self._node, self._hardware, self._kubelet, self._publisher = node, hardware, kubelet, publisher
         self._interval_seconds, self._hardware_seconds = interval_seconds, hardware_seconds
         self._clock, self._monotonic = clock, monotonic
@@ -139,6 +143,9 @@ class Agent:
         assert self._known is not None
         allocations_of, allocatable = self._ask_kubelet()
         record = placement_record_of(self._node, self._known, allocations_of, allocatable, self._clock(), self.state.kubelet_error)
+        if self._steerer is not None and record.status is not None:
+            steering = self._steerer.steering(record.machine, record.status)
+            record = replace(record, status=replace(record.status, steering=steering))
         state = self.state
         state.gpus = len(record.machine.gpus)
         state.unhealthy = len(record.status.unhealthy) if record.status else 0

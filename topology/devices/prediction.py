@@ -17,6 +17,7 @@ from math import comb
 
 from topology.devices.device_plugin import best_effort, pair_scores, partition_count
 from topology.devices.numa_alignment import NO_SAY, TopologyManager, align
+from topology.devices.steering import SetValues, Steering, steered_set
 from topology.machine.hardware import Machine, mask_of, positions_of
 
 __all__ = [
@@ -50,8 +51,13 @@ class DevicePlugin(StrEnum):
 
     NVIDIA = "nvidia"
     """NVIDIA's best-effort policy. It is off where a GPU is in MIG mode, and then like `uniform`."""
+    STEERED = "steered"
+    """Fabricwise's steerer in front of NVIDIA's plugin: one certain set. Where it cannot choose it forwards NVIDIA's answer."""
     UNIFORM = "uniform"
     """An unknown plugin, or none that prefers anything: any set may come."""
+
+
+USUAL_STEERING = Steering()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class Kubelet:
 
     topology_manager: TopologyManager = TopologyManager.NONE
     device_plugin: DevicePlugin = DevicePlugin.NVIDIA
+    steering: Steering = USUAL_STEERING
+    """What a steerer knows; read where `device_plugin` is `steered`."""
 
 
 USUAL = Kubelet()
@@ -116,6 +124,8 @@ class Predictor:
 
     def __init__(self, scores: tuple[tuple[int, ...], ...], numa: tuple[int | None, ...] = (), mig: bool = False) -> None:
         """`scores` per pair and `numa` node per position; `mig`: some GPU is in MIG mode, which switches best-effort off."""
+        self.values: SetValues | None = None
+        """What sets are worth, where that is known: a steerer chooses by it."""
         self._scores, self._numa, self._mig = scores, numa or (None,) * len(scores), mig
         most = MOST_REMEMBERED if len(scores) <= MOST_ROTATED else MOST_REMEMBERED_LARGE
         self._prefer = lru_cache(maxsize=most)(self._draw)
@@ -158,7 +168,7 @@ class Predictor:
             return None
         if reusable.bit_count() >= size:
             return _any_of(reusable, size)
-        plugin = kubelet.device_plugin is DevicePlugin.NVIDIA and not self._mig
+        plugin = self._chooser(kubelet)
         aligned = free & alignment.aligned
         needed = size - reusable.bit_count()
         if needed < aligned.bit_count():
@@ -167,13 +177,23 @@ class Predictor:
             return _Draw({aligned | reusable: 1.0})
         return self._prefer(free | reusable, reusable | aligned, size, plugin)
 
-    def _draw(self, available: int, required: int, size: int, plugin: bool) -> _Draw:
+    def _chooser(self, kubelet: Kubelet) -> bool | Steering:
+        """Who chooses: the steerer by what it knows, NVIDIA's policy (True), or chance (False)."""
+        if self._mig or kubelet.device_plugin is DevicePlugin.UNIFORM:
+            return False
+        return kubelet.steering if kubelet.device_plugin is DevicePlugin.STEERED else True
+
+    def _draw(self, available: int, required: int, size: int, plugin: bool | Steering) -> _Draw:
         """One container's set: the policy over every rotation of the available list, equally likely."""
         offered, must = positions_of(available), positions_of(required)
         if size > len(offered):
             return _Draw({})
         if size in (0, len(offered)):
             return _Draw({available if size else 0: 1.0})
+        if isinstance(plugin, Steering) and self.values is not None:
+            chosen = steered_set(self.values, available, required, size, plugin)
+            if chosen is not None:
+                return _Draw({chosen: 1.0})
         if not plugin:
             return _any_of(available & ~required, size - len(must), required)
         if size > 1 and partition_count(len(offered), size) > MOST_PARTITIONS:

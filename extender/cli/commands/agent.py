@@ -14,6 +14,7 @@ import yaml
 from extender.logs import log_to_stderr
 from extender.server.agent_process import AgentOptions, build_agent, node_name, serve_state
 from topology.agent.pod_resources import DEFAULT_SOCKET
+from topology.agent.steerer import DEFAULT_FOLDER
 from topology.gputopology import encode
 
 app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,10 +43,11 @@ def agent(
     host: Annotated[str, typer.Option("--host")] = "0.0.0.0",  # noqa: S104 - probes come from the kubelet
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Health and metrics.")] = 9478,
     kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Outside a cluster.")] = None,
+    shared: Annotated[Path, typer.Option("--shared", help="The folder shared with `fabricwise steer`.")] = DEFAULT_FOLDER,
 ) -> None:
     """Read this node's GPUs and who holds them, and publish both as its GpuTopology."""
     options = AgentOptions(
-        node_name(node), pod_resources, root, interval_seconds, hardware_seconds, heartbeat_seconds, allow_no_gpu, kubeconfig
+        node_name(node), pod_resources, root, interval_seconds, hardware_seconds, heartbeat_seconds, allow_no_gpu, kubeconfig, shared
     )
     running = build_agent(options, publish=not once)
     if once:

@@ -27,7 +27,7 @@ from extender.decision.state.node_state import with_extra_pods
 from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
 from extender.decision.state.pressure import pressure
 from extender.decision.state.snapshot import NodeState, NodeView, Snapshot
-from topology.devices.prediction import Outcome
+from topology.devices.prediction import DevicePlugin, Outcome
 from topology.machine.hardware import positions_of
 from topology.placement import DEFAULT_SIZE_MIX, PlacementTable
 
@@ -274,6 +274,7 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
         expected_gbps=round(expected, 6) if expected is not None else None,
         worst_gbps=min(extremes, default=None),
         effective_gbps=round(effective / total, 6) if speeds else None,
+        containers=_containers(demand, state, table),
         prospects=tuple(
             Prospect(tuple(sorted(state.indices[p] for p in positions_of(mask))), round(chance / total, 6), *speeds_of[mask])
             for mask, chance in ranked[:MOST_PROSPECTS]
@@ -289,6 +290,16 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
         gpu_memory_bytes=state.gpu_memory_bytes,
         notes=(state.note, *((APPROXIMATE,) if approximate else ()), *((HAZARD,) if hazard else ())),
     )
+
+
+def _containers(demand: Demand, state: NodeState, table: PlacementTable) -> tuple[tuple[int, ...], ...] | None:
+    """What each container that stays gets, where a steerer makes that certain; None elsewhere."""
+    if state.kubelet.device_plugin is not DevicePlugin.STEERED or len(state.free_sets) != 1:
+        return None
+    outcomes = table.predictor.predict(state.free_sets[0][0], demand.steps, state.kubelet).outcomes
+    if len(outcomes) != 1:
+        return None
+    return tuple(tuple(sorted(state.indices[position] for position in positions_of(mask))) for mask in outcomes[0].group_masks)
 
 
 def _by_set(sets: Mapping[tuple[int, float | None], float]) -> tuple[dict[int, float], dict[int, tuple[float | None, float | None]]]:

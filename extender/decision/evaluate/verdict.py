@@ -36,6 +36,8 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     """Expected bus bandwidth over the message sizes the pod cares about (`topology.bandwidth.all_reduce.MESSAGE_MIXES`)."""
     prospects: tuple[Prospect, ...] = ()
     """The likeliest sets, each once."""
+    containers: tuple[tuple[int, ...], ...] | None = None
+    """nvidia-smi indices per container that stays, in the kubelet's order; None unless that is certain, as on a steered node."""
     further_sets: int = 0
     """How many sets there are beside those in `prospects`."""
     further_probability: float = 0.0

@@ -33,7 +33,8 @@ from extender.decision.state.node_labels import (
 from extender.decision.state.pressure import NO_LOAD, load_by_gpu
 from extender.decision.state.snapshot import NODE_DEFAULTS, NodeDefaults, NodeFacts, NodeState, NodeView, Snapshot
 from extender.telemetry.conditions import DeviceCondition, NodeTelemetry, emptied
-from topology.devices.prediction import Kubelet, Steps
+from topology.devices.prediction import DevicePlugin, Kubelet, Steps
+from topology.devices.steering import KnownDevices, Steering
 from topology.gputopology import TopologyRecord
 from topology.machine.hardware import Machine, mask_of, positions_of, union_of
 from topology.placement import PlacementTable, table_for
@@ -118,6 +119,9 @@ def node_view(
         note += f"; allocations unknown ({record.status.allocations_unknown}): device use predicted"
     if assumed is not None:
         note = f"topology assumed from product: {platform}; device use predicted"
+    kubelet = _steered(kubelet, record, resource, stale is not None)
+    if kubelet.device_plugin is DevicePlugin.STEERED:
+        note += "; devices are steered"
     fenced = _fenced(machine, telemetry)
     withheld = fenced if len(machine.gpus) - allocatable >= (sick | fenced).bit_count() else 0
     held = allocations_of(record, pods, stale is not None, withheld, ended, times.monotonic_seconds)
@@ -144,6 +148,22 @@ def node_view(
     return NodeView(
         node.metadata.name, state, pods, None, held.known, held.disagreements, stale, machine, fenced, fenced & ~withheld & ~sick, problems
     )
+
+
+def _steered(kubelet: Kubelet, record: TopologyRecord, resource: str, is_stale: bool) -> Kubelet:
+    """The kubelet of a node where, by the agent's status, a steerer answers which devices of the resource a container gets.
+
+    It answers by the same function as the prediction, from what the agent published: the prediction is certain.
+    """
+    steering = record.status.steering if record.status is not None and not is_stale else None
+    if steering is None or record.status is None or resource not in steering.resources or kubelet.device_plugin is not DevicePlugin.NVIDIA:
+        return kubelet
+    memory, machine = dict(steering.unknown_memory), record.machine
+    known = KnownDevices(
+        mask_of(machine.positions(sorted({index for index, _ in record.status.unhealthy}))),
+        tuple(memory.get(gpu.index, 0) for gpu in machine.gpus),
+    )
+    return replace(kubelet, device_plugin=DevicePlugin.STEERED, steering=Steering(known, steering.messages))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,17 @@
+"""`fabricwise steer`: a process on a GPU node, between the kubelet and NVIDIA's device plugin, that answers which devices are preferred.
+
+    messages        the messages of the device plugin API that are read here
+    device_facts    what the node's agent wrote down about the devices
+    waiting_pods    pods of the node that wait for devices, and what was decided for them (pure)
+    choice          a request of the kubelet -> the answer, or why NVIDIA's is forwarded (pure)
+    counts          what was steered, forwarded and handed out differently
+    node_pods       the pods of this node, from the API server
+    chooser         the choice within its time limit
+    plugin_proxy    one resource: the server that the kubelet calls, in front of the plugin's
+    registration    where the plugin registers, and the registration with the kubelet
+    steerer         all of it as one process, that follows restarts of kubelet and plugin
+    worker          a parent that starts the process anew when it dies
+    command         the command line
+
+It forwards everything else unchanged, and must stay small: nothing here imports numpy or scipy.
+"""

@@ -1,0 +1,105 @@
+"""The choice of devices within its time limit: facts from the agent's file, pods from the API server, allocations from the kubelet."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+from typing import Protocol
+
+from extender.steering.choice import Answer, Reason, Request, choose, not_for_us
+from extender.steering.waiting_pods import NodePod, Waiting, waiting
+from topology.agent.pod_resources import PodResources, PodResourcesError
+from topology.devices.facts_file import MOST_BYTES, DeviceFacts, FactsError, decode_facts
+
+log = logging.getLogger("fabricwise.steering")
+
+LIMIT_SECONDS = 0.1
+"""After so long NVIDIA's answer is forwarded: the kubelet has no time limit of its own, and admits one pod after another."""
+
+MOST_FACTS_AGE_SECONDS = 120.0
+"""Facts that the agent has not renewed for so long are not used: it renews them at least once in a minute."""
+
+
+class Pods(Protocol):
+    """The pods of this node."""
+
+    def asking_for(self, resource: str) -> tuple[NodePod, ...]:
+        """Those that ask for devices of the resource and have not ended."""
+
+
+class FactsFile:
+    """The agent's file, read again when it has changed."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        """`clock` gives Unix time."""
+        self._path, self._clock = path, clock
+        self._read: tuple[tuple[int, int, int], DeviceFacts | Reason] | None = None
+
+    def now(self) -> DeviceFacts | Reason:
+        """The facts, or why there are none."""
+        try:
+            stat = self._path.stat()
+            version = stat.st_ino, stat.st_mtime_ns, stat.st_size
+            if self._read is None or self._read[0] != version:
+                self._read = version, self._load()
+        except OSError:
+            return Reason.NO_FACTS
+        found = self._read[1]
+        if isinstance(found, DeviceFacts) and abs(self._clock() - found.written_at_seconds) > MOST_FACTS_AGE_SECONDS:
+            return Reason.OLD_FACTS
+        return found
+
+    def _load(self) -> DeviceFacts | Reason:
+        with self._path.open("rb") as file:
+            document = file.read(MOST_BYTES + 1)
+        try:
+            return decode_facts(document)
+        except FactsError as error:
+            log.warning("%s cannot be used, NVIDIA's answers are forwarded: %s", self._path, error)
+            return Reason.NO_FACTS
+
+
+class Chooser:
+    """Answers requests. Called from several threads at once."""
+
+    def __init__(self, facts: Callable[[], DeviceFacts | Reason], pods: Pods | None, kubelet: PodResources | None) -> None:
+        """`pods` None: no decision is known, and the answer is always the function's. So it is where `kubelet` does not answer."""
+        self._facts, self._pods, self._kubelet = facts, pods, kubelet
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="choose")
+
+    def choose(self, resource: str, request: Request, limit_seconds: float = LIMIT_SECONDS) -> Answer | Reason:
+        """The answer, or why NVIDIA's is to be forwarded. Raises nothing."""
+        other = not_for_us(request)
+        if other is not None:
+            return other
+        try:
+            return self._threads.submit(self._choose, resource, request).result(timeout=limit_seconds)
+        except FutureTimeoutError:
+            return Reason.TIMEOUT
+        except Exception:
+            log.exception("the choice failed, NVIDIA's answer is forwarded")
+            return Reason.ERROR
+
+    def _choose(self, resource: str, request: Request) -> Answer | Reason:
+        facts = self._facts()
+        return facts if isinstance(facts, Reason) else choose(request, facts, self._candidates(resource, request.size))
+
+    def _candidates(self, resource: str, size: int) -> tuple[Waiting, ...]:
+        """The containers that may be the one that asks. Where no pod has a decision, the kubelet need not be asked who has devices."""
+        pods = self._pods.asking_for(resource) if self._pods is not None else ()
+        if self._kubelet is None or not any(pod.decided is not None for pod in pods):
+            return ()
+        try:
+            allocations_of = self._kubelet.list()
+        except PodResourcesError as error:
+            log.warning("%s: decisions about pods are not used", error)
+            return ()
+        served: dict[tuple[str, str], set[str]] = {}
+        for holding in allocations_of:
+            if holding.resource == resource and holding.device_ids:
+                served.setdefault((holding.namespace, holding.pod), set()).add(holding.container)
+        return waiting(pods, served, size)

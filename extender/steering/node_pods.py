@@ -1,0 +1,129 @@
+"""The pods of one node, followed at the API server: a list, then a watch, both by the node's name."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+import urllib3
+
+from extender.kube.api_client import Client, credentials
+from extender.steering.waiting_pods import NodePod, node_pod
+
+log = logging.getLogger("fabricwise.steering")
+
+MOST_PODS = 1_024
+"""Pods of one node that are kept; the kubelet's own default is 110."""
+
+_WATCH_SECONDS = 240
+_MOST_PAUSE_SECONDS = 10.0
+_MOST_LINE_BYTES = 4 << 20
+
+
+class NodePods:
+    """Manifests of the pods that are bound to a node, as far as they are known. Follows the API server in a daemon thread."""
+
+    def __init__(self, connect: Callable[[], Client], node: str) -> None:
+        """`connect` gives a configured client; it is called in the thread, so that a start waits for no file of credentials."""
+        self._connect, self._node = connect, node
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+        self._pods: dict[str, dict[str, Any]] = {}
+        self.error: str | None = "the pods of the node are not listed yet"
+        """Why the pods may be unknown or old; None while they are followed."""
+
+    def start(self) -> None:
+        """Begin to follow; returns at once."""
+        threading.Thread(target=self._follow, name="node-pods", daemon=True).start()
+
+    def asking_for(self, resource: str) -> tuple[NodePod, ...]:
+        """The pods that ask for devices of the resource and have not ended."""
+        with self._lock:
+            manifests = list(self._pods.values())
+        return tuple(pod for manifest in manifests if (pod := node_pod(manifest, resource)) is not None)
+
+    def _follow(self) -> None:
+        failures = 0
+        while True:
+            try:
+                self._client = self._client or self._connect()
+                version = self._list()
+                self.error, failures = None, 0
+                self._watch(version)
+            except Exception as error:  # whatever it is: without the pods the answer is the function's
+                failures += 1
+                if self.error is None:
+                    log.warning("the pods of node %s are not followed: %s", self._node, error)
+                self.error = f"{type(error).__name__}: {error}"
+                pause = min(_MOST_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
+                threading.Event().wait(pause)
+
+    def _list(self) -> str:
+        with closing(self._get({"limit": str(MOST_PODS)})) as response:
+            page = msgspec.json.decode(response.data)
+        with self._lock:
+            self._pods = {item["metadata"]["uid"]: _slim(item) for item in (page.get("items") or [])[:MOST_PODS]}
+        return str(page["metadata"]["resourceVersion"])
+
+    def _watch(self, version: str) -> None:
+        """Until the server ends it; the next list then begins anew. Raises what the client raises."""
+        query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(_WATCH_SECONDS), "allowWatchBookmarks": "true"}
+        rest = b""
+        with closing(self._get(query)) as response:
+            while chunk := response.read1():
+                *lines, rest = (rest + chunk).split(b"\n")
+                if len(rest) > _MOST_LINE_BYTES:
+                    raise ValueError(f"an event has more than {_MOST_LINE_BYTES} bytes")
+                for line in lines:
+                    if line.strip():
+                        self._take(msgspec.json.decode(line))
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event["type"] == "ERROR":
+            raise ValueError(f"the watch ended: {event['object'].get('message')}")
+        if event["type"] == "BOOKMARK":
+            return
+        uid = event["object"]["metadata"]["uid"]
+        with self._lock:
+            if event["type"] == "DELETED":
+                self._pods.pop(uid, None)
+            elif uid in self._pods or len(self._pods) < MOST_PODS:
+                self._pods[uid] = _slim(event["object"])
+
+    def _get(self, query: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        assert self._client is not None
+        configuration = self._client.configuration
+        query = {**query, "fieldSelector": f"spec.nodeName={self._node}"}
+        response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
+            "GET",
+            f"{configuration.host}/api/v1/pods?{urlencode(query)}",
+            headers={"Accept": "application/json", **credentials(configuration)},
+            preload_content=False,
+            timeout=urllib3.Timeout(connect=5, read=_WATCH_SECONDS + 30),
+            retries=False,
+        )
+        if response.status != 200:
+            text = response.data[:300].decode(errors="replace")
+            raise ValueError(f"the API server answered {response.status} to a list of the node's pods: {text}")
+        return response
+
+
+def _slim(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What `node_pod` reads of a manifest, and no more."""
+    metadata, spec, status = manifest["metadata"], manifest.get("spec") or {}, manifest.get("status") or {}
+    kept = {name: metadata.get(name) for name in ("uid", "namespace", "name", "creationTimestamp", "annotations")}
+
+    def containers(name: str) -> list[dict[str, Any]]:
+        return [{key: one.get(key) for key in ("name", "resources", "restartPolicy")} for one in spec.get(name) or []]
+
+    return {
+        "metadata": kept,
+        "spec": {name: containers(name) for name in ("initContainers", "containers")},
+        "status": {"phase": status.get("phase"), "conditions": status.get("conditions")},
+    }

@@ -1,0 +1,184 @@
+"""One resource: a device plugin towards the kubelet, in front of NVIDIA's. All but the preferred allocation passes through as bytes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from extender.steering.choice import Answer, Reason, Request, completed
+from extender.steering.chooser import Chooser
+from extender.steering.counts import Counts
+from extender.steering.messages import DEVICE_PLUGIN, MESSAGES, preferred_response, steered_options
+
+log = logging.getLogger("fabricwise.steering")
+
+_PREFERRED_SECONDS = 20.0
+"""How long the plugin may take over a preferred allocation: for 16 GPUs its search takes up to 18 s. Then any set is answered."""
+
+_FORWARD_SECONDS = 60.0
+_THREADS = 8
+_CHANNEL = [("grpc.default_authority", "localhost"), ("grpc.max_receive_message_length", 16 << 20)]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a plugin said of itself when it registered."""
+
+    resource: str
+    endpoint: str
+    """Name of its socket in the kubelet's folder of device plugins."""
+    options: bytes
+
+
+class PluginProxy:
+    """Serves one resource on a socket of its own."""
+
+    def __init__(self, registration: Registration, folder: Path, endpoint: str, chooser: Chooser, counts: Counts) -> None:
+        """`folder`: the kubelet's folder of device plugins; `endpoint`: the name of our socket in it."""
+        self.registration, self.endpoint = registration, endpoint
+        self.plugin_socket, self.socket = folder / registration.endpoint, folder / endpoint
+        self._chooser, self._counts = chooser, counts
+        self._lock = threading.Lock()
+        self._streams = 0
+        self.healthy = 0
+        """Healthy devices in the plugin's last list."""
+        self._answered: frozenset[str] | None = None
+        """The ids of the last answer, until the allocation that follows it."""
+        self._channel: Any = grpc.insecure_channel(f"unix://{self.plugin_socket}", options=_CHANNEL)
+        self._server = grpc.server(ThreadPoolExecutor(_THREADS, thread_name_prefix=endpoint), options=_CHANNEL[1:])
+        handlers: dict[str, Any] = {
+            "GetDevicePluginOptions": grpc.unary_unary_rpc_method_handler(self._options),
+            "ListAndWatch": grpc.unary_stream_rpc_method_handler(self._list_and_watch),
+            "GetPreferredAllocation": grpc.unary_unary_rpc_method_handler(self._preferred),
+            "Allocate": grpc.unary_unary_rpc_method_handler(self._allocate),
+            "PreStartContainer": grpc.unary_unary_rpc_method_handler(self._pre_start),
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(DEVICE_PLUGIN, handlers),))
+        self._server.add_insecure_port(f"unix://{self.socket}")
+        self._server.start()
+
+    @property
+    def is_listened_to(self) -> bool:
+        """Whether the kubelet follows the devices."""
+        return self._streams > 0
+
+    def close(self) -> None:
+        """Stop serving: the kubelet sees the stream end."""
+        self._server.stop(None).wait(5)
+        self._channel.close()
+
+    def _options(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        return steered_options(self._forward("GetDevicePluginOptions", request, context))
+
+    def _pre_start(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        return self._forward("PreStartContainer", request, context)
+
+    def _allocate(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        answer = self._forward("Allocate", request, context)
+        try:
+            self._compare(MESSAGES["AllocateRequest"].FromString(request))
+        except Exception:  # only a count: the allocation stands
+            log.exception("an allocation could not be read")
+        return answer
+
+    def _compare(self, allocated: Any) -> None:
+        with self._lock:
+            answered, self._answered = self._answered, None
+        ids = {device for one in allocated.container_requests for device in one.devices_ids}
+        if answered is not None and ids != answered:
+            log.warning("%s: the kubelet allocated %s, answered was %s", self.registration.resource, sorted(ids), sorted(answered))
+            self._counts.differing(self.registration.resource)
+
+    def _list_and_watch(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Each list of the plugin as it comes. It ends when either side ends it."""
+        call = self._channel.unary_stream(f"/{DEVICE_PLUGIN}/ListAndWatch")(request)
+        context.add_callback(call.cancel)
+        resource = self.registration.resource
+        with self._lock:
+            self._streams += 1
+        try:
+            for message in call:
+                self.healthy = _healthy(message)
+                self._counts.listed(resource, self.healthy)
+                yield message
+        except grpc.RpcError as error:
+            if context.is_active():
+                log.warning("%s: the plugin's list of devices ended: %s", resource, error)
+                context.abort(error.code(), error.details() or "the device plugin ended the stream")
+        finally:
+            with self._lock:
+                self._streams -= 1
+                alone = self._streams == 0
+            if alone:
+                self._counts.listed(resource, None)
+
+    def _forward(self, method: str, request: bytes, context: grpc.ServicerContext, seconds: float = _FORWARD_SECONDS) -> bytes:
+        """The plugin's answer; where it is an error, the same error."""
+        try:
+            return self._ask(method, request, seconds)
+        except grpc.RpcError as error:
+            context.abort(error.code(), error.details() or "")
+
+    def _ask(self, method: str, request: bytes, seconds: float) -> bytes:
+        answer: bytes = self._channel.unary_unary(f"/{DEVICE_PLUGIN}/{method}")(request, timeout=seconds)
+        return answer
+
+    def _preferred(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        """Never an error: the kubelet fails the pod on one."""
+        started = time.monotonic()
+        resource = self.registration.resource
+        answered: tuple[str, ...] | None = None
+        try:
+            requests = MESSAGES["PreferredAllocationRequest"].FromString(request).container_requests
+            if len(requests) != 1:
+                reason, response = Reason.SEVERAL_CONTAINERS, self._plugins_answer(request, None)
+            else:
+                asked = Request(
+                    tuple(requests[0].available_deviceIDs), tuple(requests[0].must_include_deviceIDs), requests[0].allocation_size
+                )
+                found = self._chooser.choose(resource, asked)
+                if isinstance(found, Answer):
+                    self._remember(found.ids)
+                    self._counts.steered(resource, found.basis, time.monotonic() - started)
+                    return preferred_response(found.ids)
+                reason, response = found, self._plugins_answer(request, asked)
+        except Exception:
+            log.exception("%s: a preferred allocation failed, an empty one is answered", resource)
+            reason, response = Reason.ERROR, b""  # the kubelet then chooses by itself
+        self._remember(answered)
+        self._counts.forwarded(resource, reason, time.monotonic() - started)
+        return response
+
+    def _remember(self, answered: tuple[str, ...] | None) -> None:
+        with self._lock:
+            self._answered = frozenset(answered) if answered is not None else None
+
+    def _plugins_answer(self, request: bytes, asked: Request | None) -> bytes:
+        """NVIDIA's answer as it is where it names as many offered devices as requested; else completed to such a one."""
+        try:
+            response = self._ask("GetPreferredAllocation", request, _PREFERRED_SECONDS)
+        except grpc.RpcError as error:
+            log.warning("%s: the plugin does not answer which devices it prefers: %s", self.registration.resource, error)
+            response = b""
+        if asked is None:
+            return response
+        parts = MESSAGES["PreferredAllocationResponse"].FromString(response).container_responses
+        ids = tuple(parts[0].deviceIDs) if len(parts) == 1 else ()
+        whole = completed(ids, asked)
+        return response if set(whole) == set(ids) and len(ids) == len(whole) else preferred_response(whole)
+
+
+def _healthy(message: bytes) -> int:
+    """Devices that a list calls healthy; 0 where it cannot be read."""
+    try:
+        return sum(device.health == "Healthy" for device in MESSAGES["ListAndWatchResponse"].FromString(message).devices)
+    except Exception:
+        return 0

@@ -1,0 +1,273 @@
+"""The steerer of one node: it follows restarts of the kubelet and of the plugins, and keeps every resource registered.
+
+What can happen, and what is done about it:
+
+- The kubelet starts: it deletes all sockets and creates its own anew. All proxies are closed and the link is created anew, so that the
+  plugins, whose sockets are gone too, restart and register.
+- A plugin starts: it registers. Its resource gets a new proxy, which is registered with the kubelet.
+- A plugin dies: its stream ends, and with it ours, so the kubelet sees what it would see without the steerer.
+- The kubelet does not listen although the plugin lives: the resource is registered again, with growing pauses.
+- The kubelet counts no healthy device although it listens: up to Kubernetes 1.36 the late end of an older stream takes the newest one's
+  devices away (kubernetes/kubernetes 121994). The resource is registered again.
+- This process starts: the registrations of the process before it are read from a file, and registered with the kubelet at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import os
+import queue
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import grpc
+import msgspec
+
+from extender.steering.chooser import Chooser
+from extender.steering.counts import Counts
+from extender.steering.plugin_proxy import PluginProxy, Registration
+from extender.steering.registration import KUBELET_SOCKET, RegistrationServer, register_with_kubelet
+from topology.agent.pod_resources import PodResources, PodResourcesError
+
+log = logging.getLogger("fabricwise.steering")
+
+LOOK_SECONDS = 0.1
+"""Pause between two looks at the sockets."""
+
+REPORT_SECONDS = 2.0
+"""The agent takes a report that is older than some of these for that of a steerer that has ended."""
+
+_FIRST_PAUSE_SECONDS, _MOST_PAUSE_SECONDS = 0.1, 5.0
+_UNHEARD_SECONDS = 1.0
+"""So long after a registration the kubelet listens; else it is registered again."""
+
+_CHECK_SECONDS, _CHECKS = 0.5, 6
+"""How often, and how many times after a registration, the kubelet is asked whether it counts the devices."""
+
+_MOST_RESOURCES = 32
+_MOST_FILE_BYTES = 1 << 16
+
+Identity = tuple[int, int]
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    resource: str
+    endpoint: str
+    options: str
+    """Base64."""
+
+
+@dataclass(slots=True)
+class _Served:
+    proxy: PluginProxy
+    register_at: float
+    """Monotonic time of the next registration, where the kubelet does not listen."""
+    failures: int = 0
+    check_at: float = 0.0
+    """Monotonic time at which the kubelet is asked whether it counts the devices."""
+    checks: int = 0
+    """How often it is still asked after the last registration."""
+
+
+@dataclass(slots=True)
+class SteererState:
+    """For health and metrics."""
+
+    stop: Event = field(default_factory=Event)
+    looked_at: float | None = None
+    """Monotonic time of the last look."""
+
+
+class Steerer:
+    """One loop owns all state; other threads only hand registrations to it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        shared: Path,
+        chooser: Chooser,
+        counts: Counts,
+        version: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        healthy: Callable[[str], int | None] = lambda _resource: None,
+    ) -> None:
+        """`folder`: the kubelet's folder of device plugins. `shared`: the folder that the agent and this process share. `healthy`: how
+        many devices of a resource the kubelet counts as healthy, None where it does not say."""
+        self._healthy = healthy
+        self._folder, self._shared, self._chooser, self._counts, self._version = folder, shared, chooser, counts, version
+        self._monotonic = monotonic
+        self._arrived: queue.SimpleQueue[Registration] = queue.SimpleQueue()
+        self._served: dict[str, _Served] = {}
+        self._number = 0
+        self._kubelet: Identity | None = None
+        self._reported_at, self._report = float("-inf"), b""
+        self.state = SteererState()
+
+    def run(self, alive: Callable[[], bool] = lambda: True) -> None:
+        """Until `state.stop` is set, or `alive` says no. Raises OSError where the folders cannot be used."""
+        self._shared.mkdir(parents=True, exist_ok=True)
+        for left_behind in self._folder.glob("fabricwise-*.sock"):
+            left_behind.unlink(missing_ok=True)
+        self._kubelet = self._kubelet_identity()
+        server = RegistrationServer(self._folder, self._arrived.put)
+        try:
+            self._restore()
+            if not server.is_linked:
+                server.link()
+            while not self.state.stop.is_set() and alive():
+                self._look(server)
+                self.state.looked_at = self._monotonic()
+                self._wait()
+        finally:
+            server.close(unlink=False)
+            for served in self._served.values():
+                served.proxy.close()
+
+    def _wait(self) -> None:
+        """Until the next look, or until a plugin registers."""
+        with contextlib.suppress(queue.Empty):
+            self._take(self._arrived.get(timeout=LOOK_SECONDS))
+
+    def _look(self, server: RegistrationServer) -> None:
+        identity = self._kubelet_identity()
+        if identity is not None and (identity != self._kubelet or not server.is_linked):
+            log.info("the kubelet started anew: the plugins are to register again")
+            self._kubelet = identity
+            for served in self._served.values():
+                served.proxy.close()
+            self._served.clear()
+            server.link()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._take(self._arrived.get_nowait())
+        if identity is not None:
+            self._register_unheard()
+            self._register_uncounted()
+        self._write_report()
+
+    def _kubelet_identity(self) -> Identity | None:
+        """What tells one kubelet's socket from the next one's; None while there is none."""
+        try:
+            stat = (self._folder / KUBELET_SOCKET).stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_ctime_ns
+
+    def _take(self, registration: Registration) -> None:
+        """Serve a plugin that registers, in place of the one before it, and register with the kubelet."""
+        log.info("plugin %s registered for %s", registration.endpoint, registration.resource)
+        before = self._served.pop(registration.resource, None)
+        if before is not None:
+            before.proxy.close()
+        elif len(self._served) >= _MOST_RESOURCES:
+            log.error("more than %d resources: %s is not served", _MOST_RESOURCES, registration.resource)
+            return
+        self._serve(registration)
+        self._save()
+
+    def _serve(self, registration: Registration) -> None:
+        self._number += 1
+        # never a name again: a server that ends late removes the socket of its name; short: 107 characters are the most for a whole path
+        endpoint = f"fabricwise-{os.getpid()}-{self._number}.sock"
+        try:
+            proxy = PluginProxy(registration, self._folder, endpoint, self._chooser, self._counts)
+        except (OSError, RuntimeError) as error:  # grpc raises RuntimeError where it cannot bind
+            log.error("%s is not served: %s", registration.resource, error)
+            return
+        self._served[registration.resource] = served = _Served(proxy, self._monotonic())
+        self._register(served)
+
+    def _register_unheard(self) -> None:
+        now = self._monotonic()
+        for served in self._served.values():
+            if not served.proxy.is_listened_to and now >= served.register_at and _answers(served.proxy.plugin_socket):
+                self._register(served)
+
+    def _register_uncounted(self) -> None:
+        now = self._monotonic()
+        for resource, served in list(self._served.items()):
+            if not served.checks or now < served.check_at or not served.proxy.is_listened_to:
+                continue
+            served.checks, served.check_at = served.checks - 1, now + _CHECK_SECONDS
+            if served.proxy.healthy and self._healthy(resource) == 0:
+                log.warning("the kubelet counts no healthy device of %s although the plugin lists %d", resource, served.proxy.healthy)
+                served.proxy.close()
+                self._serve(served.proxy.registration)
+
+    def _register(self, served: _Served) -> None:
+        registration, now = served.proxy.registration, self._monotonic()
+        try:
+            register_with_kubelet(self._folder, registration, served.proxy.endpoint)
+        except grpc.RpcError as error:
+            pause = min(_MOST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(served.failures, 10))
+            log.warning("%s is not registered with the kubelet, next try in %.1f s: %s", registration.resource, pause, error)
+        else:
+            pause = min(_MOST_PAUSE_SECONDS, _UNHEARD_SECONDS * 2.0 ** min(served.failures, 10))
+            self._counts.registered(registration.resource)
+            served.checks, served.check_at = _CHECKS, now + _CHECK_SECONDS
+            log.info("registered %s with the kubelet", registration.resource)
+        served.failures = 0 if served.proxy.is_listened_to else served.failures + 1
+        served.register_at = now + pause
+
+    def _save(self) -> None:
+        saved = [
+            _Saved(one.resource, one.endpoint, base64.b64encode(one.options).decode())
+            for one in (served.proxy.registration for served in self._served.values())
+        ]
+        _write(self._shared / "registrations.json", msgspec.json.encode(saved))
+
+    def _restore(self) -> None:
+        """Serve the plugins that registered with the process before this one, and still answer."""
+        try:
+            with (self._shared / "registrations.json").open("rb") as file:
+                saved = msgspec.json.decode(file.read(_MOST_FILE_BYTES), type=list[_Saved])
+            registrations = [Registration(one.resource, one.endpoint, base64.b64decode(one.options)) for one in saved[:_MOST_RESOURCES]]
+        except (OSError, ValueError, msgspec.DecodeError):
+            return
+        for registration in registrations:
+            if "/" not in registration.endpoint and _answers(self._folder / registration.endpoint):
+                log.info("plugin %s registered before for %s", registration.endpoint, registration.resource)
+                self._serve(registration)
+
+    def _write_report(self) -> None:
+        now = self._monotonic()
+        report = self._counts.report(self._version, time.time())
+        told = report.partition(b'"resources"')[2]
+        if told != self._report or now >= self._reported_at + REPORT_SECONDS:
+            _write(self._shared / "steering.json", report)
+            self._reported_at, self._report = now, told
+
+
+def healthy_devices(kubelet: PodResources, resource: str) -> int | None:
+    """How many devices of a resource the kubelet counts as healthy; None where it does not answer."""
+    try:
+        return sum(len(one.device_ids) for one in kubelet.allocatable() if one.resource == resource)
+    except PodResourcesError:
+        return None
+
+
+def _answers(path: Path) -> bool:
+    """Whether a process listens on a socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _write(path: Path, document: bytes) -> None:
+    """Replace a file as a whole. A full disk is logged: the agent then takes the steerer for ended."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(document)
+        partial.replace(path)
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error)

@@ -1,0 +1,116 @@
+"""Pods of a node that are bound and wait for devices, and the sets that were decided for them. Pure.
+
+A decision is an annotation, which every user that may create a pod may write. It only ever selects among sets that the kubelet offers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+DECISION = "fabricwise.dev/decision"
+MOST_DECISION_CHARACTERS = 65_536
+_ENDED = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A container that asks for devices."""
+
+    container: str
+    size: int
+    ends: bool
+    """Whether it is an init container that ends before the next one starts: others reuse its devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePod:
+    """A pod that is bound to this node."""
+
+    uid: str
+    namespace: str
+    name: str
+    admission_order: tuple[str, str, str]
+    steps: tuple[Step, ...]
+    """In the order in which the kubelet serves them."""
+    decided: tuple[tuple[int, ...], ...] | None = None
+    """nvidia-smi indices per container that stays, in order; None where no decision names them."""
+
+    @property
+    def demand(self) -> tuple[tuple[int, bool], ...]:
+        """What tells its request from others."""
+        return tuple((step.size, step.ends) for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A container that may be the one that the kubelet asks for."""
+
+    pod: NodePod
+    step: Step
+    decided: tuple[int, ...] | None
+
+
+class _Containers(msgspec.Struct):
+    containers: list[list[int]] | None = None
+
+
+def node_pod(manifest: Mapping[str, Any], resource: str) -> NodePod | None:
+    """A pod as parsed JSON, as far as it concerns devices of `resource`; None where it asks for none, has ended or makes no sense."""
+    try:
+        metadata, spec, status = manifest["metadata"], manifest["spec"], manifest.get("status") or {}
+        if status.get("phase") in _ENDED:
+            return None
+        steps = [_step(one, resource, one.get("restartPolicy") != "Always") for one in spec.get("initContainers") or []]
+        steps += [_step(one, resource, False) for one in spec.get("containers") or []]
+        created = str(metadata.get("creationTimestamp") or "")
+        scheduled = next(
+            (str(c.get("lastTransitionTime")) for c in status.get("conditions") or [] if c.get("type") == "PodScheduled"), created
+        )
+        uid, kept = str(metadata["uid"]), tuple(step for step in steps if step.size)
+        decided = _decided((metadata.get("annotations") or {}).get(DECISION), kept)
+        namespace, name = str(metadata.get("namespace") or "default"), str(metadata["name"])
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
+    return NodePod(uid, namespace, name, (scheduled, created, uid), kept, decided) if kept else None
+
+
+def _step(container: Mapping[str, Any], resource: str, ends: bool) -> Step:
+    resources = container.get("resources") or {}
+    asked = (resources.get("requests") or {}).get(resource, (resources.get("limits") or {}).get(resource, 0))
+    return Step(str(container["name"]), int(asked), ends)
+
+
+def _decided(text: object, steps: tuple[Step, ...]) -> tuple[tuple[int, ...], ...] | None:
+    """The sets of a decision where they fit what the pod's containers ask for."""
+    if not isinstance(text, str) or len(text) > MOST_DECISION_CHARACTERS:
+        return None
+    try:
+        found = msgspec.json.decode(text, type=_Containers).containers
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    sizes = [step.size for step in steps if not step.ends]
+    return tuple(map(tuple, found)) if found is not None and [len(set(part)) for part in found] == sizes else None
+
+
+def waiting(pods: Iterable[NodePod], served: Mapping[tuple[str, str], Collection[str]], size: int) -> tuple[Waiting, ...]:
+    """The containers that may be the one that asks for `size` devices, in the order in which the kubelet admits their pods.
+
+    `served`: (namespace, name) -> containers that hold devices already, by the kubelet's PodResources. It names no finished init
+    container, so each one before the next container that stays may be the one that asks.
+    """
+    found = []
+    for pod in sorted(pods, key=lambda pod: pod.admission_order):
+        held, place = served.get((pod.namespace, pod.name), ()), 0
+        for step in pod.steps:
+            if step.container in held:
+                place += not step.ends
+                continue
+            if step.size == size:
+                found.append(Waiting(pod, step, pod.decided[place] if pod.decided is not None and not step.ends else None))
+            if not step.ends:
+                break
+    return tuple(found)

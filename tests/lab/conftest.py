@@ -1,0 +1,7 @@
+"""The lab's tests are collected only inside the lab's namespaces: `make lab-test`."""
+
+from __future__ import annotations
+
+import os
+
+collect_ignore_glob = [] if os.environ.get("FABRICWISE_LAB") else ["test_*.py"]

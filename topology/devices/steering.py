@@ -1,0 +1,129 @@
+"""The devices that a container gets on a node with a steerer: one pure function, by which the node answers and the extender predicts.
+
+Sets of devices are bit masks of positions, as everywhere in `topology`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Protocol
+
+from topology.machine.hardware import positions_of
+
+DEFAULT_MESSAGES = "mixed"
+"""The message sizes that a set's bandwidth is weighed over, as `bandwidth.mix_of` names them."""
+
+CROWDED_BYTES = 1 << 30
+"""Memory of unknown processes from which a device is avoided. Below it: drivers, display servers, what a persistence daemon keeps."""
+
+MOST_CANDIDATES = 4_096
+"""Sets that are compared for one answer: some 20 ms. Eight different GPUs have at most 70; more means: no answer."""
+
+_GBPS_DIGITS, _CAPABILITY_DIGITS = 3, 6
+"""Differences below these decimals are noise of the arithmetic, not reasons."""
+
+
+class SetValues(Protocol):
+    """What sets of a machine's devices are worth."""
+
+    @property
+    def interchangeable(self) -> tuple[int, ...]:
+        """Masks that divide the machine: exchanging two devices of one mask changes no value."""
+
+    def effective_gbps(self, mask: int, messages: str) -> float | None:
+        """All-reduce bandwidth in GB/s over a mix of messages; None for fewer than two devices."""
+
+    def capability(self, free: int, mix: Mapping[int, float]) -> float:
+        """What these devices are good for to later pods, 0..1; `mix` weights the sizes of those pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevices:
+    """What is known of a machine's devices beyond their links. Tuples are per position; a shorter one says nothing of the rest."""
+
+    excluded: int = 0
+    """Mask of devices that are unfit for use. The kubelet may offer them all the same."""
+    unknown_memory_bytes: tuple[int, ...] = ()
+    """Memory that processes of no known pod hold."""
+    pressure: tuple[float, ...] = ()
+    """Load that is not the new pod's, 0..1."""
+
+    @property
+    def crowded(self) -> int:
+        """Mask of devices on which unknown processes hold `CROWDED_BYTES` or more."""
+        return sum(1 << position for position, held in enumerate(self.unknown_memory_bytes) if held >= CROWDED_BYTES)
+
+    def pressure_of(self, position: int) -> float:
+        """The pressure of one device; 0 where it is not known."""
+        return self.pressure[position] if position < len(self.pressure) else 0.0
+
+
+NOTHING_KNOWN = KnownDevices()
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """What an answer depends on beside the request and the machine. The node's agent publishes it, so both sides have the same."""
+
+    known: KnownDevices = NOTHING_KNOWN
+    messages: str = DEFAULT_MESSAGES
+    size_mix: tuple[tuple[int, float], ...] = ((1, 0.25), (2, 0.25), (4, 0.25), (8, 0.25))
+    """(devices per pod, weight) of the pods that are expected later."""
+
+
+def steered_set(values: SetValues, offered: int, required: int, size: int, steering: Steering) -> int | None:
+    """The set of `size` devices out of `offered` that contains `required`; None where there is none, or too many would be compared.
+
+    In this order: fewest excluded devices, fewest on which unknown processes hold memory, highest bandwidth, most capability left
+    among the offered devices, least memory of unknown processes, least pressure, lowest positions.
+    """
+    needed = size - required.bit_count()
+    if size < 1 or needed < 0 or required & ~offered or size > offered.bit_count():
+        return None
+    groups = _groups(values, offered & ~required, steering.known)
+    if prod(group.bit_count() + 1 for group in groups) > MOST_CANDIDATES:
+        return None
+    mix = dict(steering.size_mix)
+
+    def rank(mask: int) -> tuple[object, ...]:
+        gbps = values.effective_gbps(mask, steering.messages) or 0.0
+        left = values.capability(offered & ~mask, mix)
+        return (*avoided(mask, steering.known), -round(gbps, _GBPS_DIGITS), -round(left, _CAPABILITY_DIGITS), *_load(mask, steering.known))
+
+    return min(
+        (chosen | required for chosen in _candidates(groups, needed)), key=lambda mask: (rank(mask), positions_of(mask)), default=None
+    )
+
+
+def avoided(mask: int, known: KnownDevices) -> tuple[int, int]:
+    """How many devices of a set are excluded, and on how many unknown processes hold memory. Less is better, the first number first."""
+    return (mask & known.excluded).bit_count(), (mask & known.crowded).bit_count()
+
+
+def _load(mask: int, known: KnownDevices) -> tuple[int, float]:
+    held = known.unknown_memory_bytes
+    positions = positions_of(mask)
+    memory_bytes = sum(held[position] for position in positions if position < len(held))
+    return memory_bytes // CROWDED_BYTES, round(sum(known.pressure_of(position) for position in positions), 6)
+
+
+def _groups(values: SetValues, free: int, known: KnownDevices) -> list[int]:
+    """The free devices divided into masks of devices of which nothing tells one from another."""
+    found: dict[tuple[object, ...], int] = {}
+    for place, members in enumerate(values.interchangeable):
+        for position in positions_of(members & free):
+            look: tuple[object, ...] = (place, avoided(1 << position, known), _load(1 << position, known))
+            if position < len(known.unknown_memory_bytes):
+                look = (*look, known.unknown_memory_bytes[position])
+            found[look] = found.get(look, 0) | 1 << position
+    return list(found.values())
+
+
+def _candidates(groups: list[int], needed: int) -> Iterator[int]:
+    """One set of `needed` devices for every way to divide them among the groups: of each group those with the lowest positions."""
+    for counts in product(*(range(min(needed, group.bit_count()) + 1) for group in groups)):
+        if sum(counts) == needed:
+            yield sum(1 << position for count, group in zip(counts, groups, strict=True) for position in positions_of(group)[:count])
