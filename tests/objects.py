@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from extender.decision.request.kubernetes_objects import Pod
-from extender.decision.state.reducer import Change, Listed, fold_all
+from extender.decision.state.changes import Change, Listed
+from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
 from topology.gputopology import DeviceStatus, TopologyRecord, encode

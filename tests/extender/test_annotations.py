@@ -13,7 +13,8 @@ from extender.decision.cycle.scheduling_cycle import EvaluationContext
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.request.annotations import ANNOTATIONS, MOST_WARNINGS, Wishes, unknown_names, wishes
 from extender.decision.request.reasons import Rejection
-from extender.decision.state.reducer import Listed, TopologySeen, fold
+from extender.decision.state.changes import Listed, TopologySeen
+from extender.decision.state.reducer import fold
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
 from extender.scheduling.binder import Binder

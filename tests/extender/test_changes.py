@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from extender.decision.state.reducer import (
-    Change,
-    ClockTicked,
-    Listed,
-    PodGone,
-    TelemetrySeen,
-    TopologySeen,
-    WatchLost,
-    WatchRestored,
-    fold,
-    fold_all,
-)
+from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone, TelemetrySeen, TopologySeen, WatchLost, WatchRestored
+from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import gone, seen
 from extender.telemetry.readings import DeviceReading

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from extender.cli.admission_policies import render
-from extender.decision.state.reducer import ClassesSeen, TelemetrySeen, TopologySeen, fold, fold_all
+from extender.decision.state.changes import ClassesSeen, TelemetrySeen, TopologySeen
+from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import SettingsError
 from extender.scheduling.cluster_store import ClusterStore

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.decision.state.reducer import ClockTicked, TopologySeen, fold, fold_all
+from extender.decision.state.changes import ClockTicked, TopologySeen
+from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube import watch
 from tests.objects import GPU, node, snapshot

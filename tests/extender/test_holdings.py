@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from extender.decision.evaluate.verdict import Evidence, Prospect
+from extender.decision.node.node_state import NodeView
 from extender.decision.report.prediction_outcomes import became_known, compare
-from extender.decision.state.reducer import ClockTicked, PodGone, fold, fold_all
-from extender.decision.state.snapshot import NodeView, Snapshot
+from extender.decision.state.changes import ClockTicked, PodGone
+from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode

@@ -10,11 +10,15 @@ import pytest
 from extender.decision.evaluate import evaluator as judging
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
+from extender.decision.node import node_view
+from extender.decision.node.node_state import NodeState
 from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand
-from extender.decision.state import reducer as folding
-from extender.decision.state.reducer import Change, Listed, PodGone, SetAside, fold_all
-from extender.decision.state.snapshot import NodeState, Snapshot
+from extender.decision.state import pod_changes, view_derivation
+from extender.decision.state.changes import Change, Listed, PodGone
+from extender.decision.state.isolation import SetAside
+from extender.decision.state.reducer import fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.kube import decode as decode_module
 from extender.kube.decode import gone, seen, seen_or_set_aside
 from extender.scheduling.cluster_store import ClusterStore
@@ -79,7 +83,7 @@ def test_set_aside_object_with_an_older_version_than_the_known_one_is_not_news()
 
 def test_pod_that_cannot_be_folded_leaves_the_pods_after_it_and_what_was_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     state = fold_all(Snapshot(), listing(node("a"), pod(2, name="bad", node="a")), GPU)
-    break_step(monkeypatch, folding, "pending_pod", "uid-bad", lambda one, *_: one.key)
+    break_step(monkeypatch, pod_changes, "pending_pod", "uid-bad", lambda one, *_: one.key)
     batch = [seen("Pod", pod(4, name="bad", node="a")), seen("Pod", pod(1, name="next", node="a"))]
     relist = listing(node("a"), pod(4, name="bad", node="a"), pod(1, name="next", node="a"))
     for changes in (batch, relist):
@@ -91,9 +95,7 @@ def test_pod_that_cannot_be_folded_leaves_the_pods_after_it_and_what_was_known_o
 
 
 def test_node_whose_topology_breaks_its_view_is_judged_by_counts_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision.state import node_state
-
-    break_step(monkeypatch, node_state, "table_for", "8", lambda machine: str(len(machine.gpus)))
+    break_step(monkeypatch, node_view, "table_for", "8", lambda machine: str(len(machine.gpus)))
     state = snapshot(node("bad"), topology("bad", "hgx-h100"), node("good", 4), topology("good", "t4"))
     assert state.views["good"].state.table is not None
     assert state.views["bad"].state.table is None
@@ -105,7 +107,7 @@ def test_node_whose_topology_breaks_its_view_is_judged_by_counts_and_says_why(mo
 
 
 def test_node_without_any_view_is_refused_by_name_as_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    break_step(monkeypatch, folding, "node_view", "bad", lambda one, *_: one.metadata.name)
+    break_step(monkeypatch, view_derivation, "node_view", "bad", lambda sources, *_: sources.node.metadata.name)
     state = snapshot(node("bad"), node("good"))
     answer = explain(Evaluator(Policy({1: 1.0})), ranker(Scoring()), state, pod_struct(pod(1)), GPU)
     refused = {row["node"]: row["rejection"]["reason"] if row["rejection"] else None for row in answer["nodes"]}
@@ -227,7 +229,7 @@ def test_preempt_goes_on_with_the_other_candidates_where_one_node_cannot_be_eval
     from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
     from extender.decision.cycle.preemption import Candidate, preferred
     from extender.decision.cycle.scheduling_cycle import EvaluationContext, begin
-    from extender.decision.state.snapshot import NODE_DEFAULTS
+    from extender.decision.node.node_state import NODE_DEFAULTS
 
     rows = [thing for name in ("bad", "good") for thing in (node(name, 1), pod(1, name=f"on-{name}", node=name))]
     state, asking = snapshot(*rows), pod_struct(pod(1, spec={"priority": 10}))

@@ -8,9 +8,11 @@ import pytest
 
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy, learnt_mix
+from extender.decision.node.node_state import NodeDefaults
 from extender.decision.report.serializers import explain
-from extender.decision.state.reducer import Listed, PodGone, fold_all
-from extender.decision.state.snapshot import NodeDefaults, Snapshot
+from extender.decision.state.changes import Listed, PodGone
+from extender.decision.state.reducer import fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology

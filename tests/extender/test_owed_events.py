@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from extender.decision.state.reducer import Change, ClockTicked, Listed, WatchLost, WatchRestored
+from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLost, WatchRestored
 from extender.kube.decode import gone, seen
 from extender.kube.events import PodEvents
 from extender.scheduling.owed_events import MOST_OWED, OWED_SECONDS

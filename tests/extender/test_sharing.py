@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from extender.decision.state.reducer import TelemetrySeen, TopologySeen, fold
-from extender.decision.state.snapshot import NodeState, Snapshot
+from extender.decision.node.node_state import NodeState
+from extender.decision.state.changes import TelemetrySeen, TopologySeen
+from extender.decision.state.reducer import fold
+from extender.decision.state.snapshot import Snapshot
 from extender.loading import load_documents
 from extender.telemetry.readings import DeviceReading
 from tests.extender.test_annotations import refusal

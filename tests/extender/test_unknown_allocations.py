@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from extender.decision.report.node_checks import node_report
-from extender.decision.state.reducer import ClockTicked, fold
+from extender.decision.state.changes import ClockTicked
+from extender.decision.state.reducer import fold
 from extender.telemetry.conditions import TUNING
 from tests.extender.test_holdings import NOW, free, running, topology, view
 from tests.extender.test_report import Rack, state_of

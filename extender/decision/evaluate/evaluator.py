@@ -18,15 +18,16 @@ from extender.decision.evaluate.filters import refuse
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
 from extender.decision.evaluate.telemetry_filters import refuse_live
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, support_of, verdict_of
+from extender.decision.node.device_load import NO_TELEMETRY
+from extender.decision.node.free_sets import MOST_BELIEFS
+from extender.decision.node.interned_states import with_extra_pods
+from extender.decision.node.node_state import NodeState, NodeView
+from extender.decision.node.pressure import pressure
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
-from extender.decision.state.device_load import NO_TELEMETRY
-from extender.decision.state.free_sets import MOST_BELIEFS
 from extender.decision.state.isolation import described, view_key
-from extender.decision.state.node_state import with_extra_pods
 from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
-from extender.decision.state.pressure import pressure
-from extender.decision.state.snapshot import NodeState, NodeView, Snapshot
+from extender.decision.state.snapshot import Snapshot
 from topology.devices.prediction import Outcome
 from topology.machine.hardware import positions_of
 from topology.placement import DEFAULT_SIZE_MIX, PlacementTable

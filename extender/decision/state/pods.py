@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
+from extender.decision.node.allocations import BoundPod
 from extender.decision.request.annotations import wishes
 from extender.decision.request.kubernetes_objects import Meta, Pod
 from extender.decision.request.other_resources import others_requested
 from extender.decision.request.pod_request import Demand, asks_for_slices, demand_of
 from extender.decision.request.reasons import Reason, Rejection
-from extender.decision.state.allocations import BoundPod
 
 
 def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None:

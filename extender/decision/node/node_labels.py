@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.node_state import NodeFacts
 from extender.decision.request.annotations import version
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.quantity import quantity
-from extender.decision.state.gpu_sharing import Sharing
-from extender.decision.state.snapshot import NodeFacts
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import DevicePlugin, Kubelet
 from topology.machine.hardware import Machine, with_gpus

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from extender.decision.node.ended_pods import EndedPod, full_name_of
 from extender.decision.request.other_resources import Requests
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.ended_pods import EndedPod, full_name_of
 from topology.gputopology import Allocation, TopologyRecord
 from topology.machine.hardware import Machine, mask_of, positions_of, union_of
 
