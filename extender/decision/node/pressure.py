@@ -1,4 +1,4 @@
-"""What a pod would find: on the devices it may get, and on the neighbours that share their way to the host. Pure."""
+"""The load on the devices that a pod may get, and on the neighbours that share their path to the host."""
 
 from __future__ import annotations
 
@@ -10,53 +10,56 @@ from extender.decision.node.device_load import DeviceLoad
 from topology.placement import PlacementTable
 
 SHARED_BY_DISTANCE = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4, 5: 0.2}
-"""How much two GPUs share of the way to the host, by what their path crosses (PIX .. SYS): a design choice, in even steps from
-one PCIe switch uplink, all of which is shared, to two sockets, which share memory bandwidth at most."""
+"""Distance of two GPUs (PIX .. SYS) -> share of the path to the host that they have in common. A design choice: even steps from one PCIe
+switch uplink, which is shared entirely, to two sockets, which share at most memory bandwidth."""
 
 NEIGHBOUR_WEIGHT = 0.5
-"""A neighbour at its fullest takes half of what is left."""
+"""A fully loaded neighbour takes half of the remaining capacity: a design choice."""
 
 
 class Pressure(msgspec.Struct, frozen=True, gc=False):
-    """Over the devices a pod may get, weighted by their chance."""
+    """The mean over the devices that a pod may get, weighted by their probability. All values are 0 .. 1."""
 
     own: float
-    """0..1; unknown devices count with the neutral value."""
+    """Load of the devices; unknown devices count with the neutral value."""
     neighbours: float
+    """Load of neighbours, by the share of the path to the host that they have in common with the devices."""
     unknown_share: float
-    """Share of those devices of which nothing is known, 0..1."""
+    """Share of the devices whose load is unknown."""
 
     @property
     def whole(self) -> float:
-        """0 (all calm) .. 1."""
+        """Both loads in one number: 0 (idle) .. 1."""
         return self.own + (1.0 - self.own) * NEIGHBOUR_WEIGHT * self.neighbours
 
 
 class LoadByGpu(msgspec.Struct, frozen=True, gc=False):
-    """Per position, whoever asks: what it has to bear itself (None = unknown), and what its neighbours make it wait."""
+    """The load per position, independent of the pod, 0 .. 1."""
 
     own: tuple[float | None, ...] = ()
+    """Load of the device; None = unknown."""
     beside: tuple[float, ...] = ()
+    """The largest load of a neighbour, by the share of the path to the host in common."""
 
 
 NO_LOAD = LoadByGpu()
 
 
 def load_by_gpu(table: PlacementTable, held: Sequence[float], device_loads: Sequence[DeviceLoad | None]) -> LoadByGpu:
-    """`held[p]`: chance that somebody has position p. Neighbours count by what they share of the way to the host."""
-    loud = [(p, held[p] * one.traffic) for p, one in enumerate(device_loads) if one is not None and one.traffic and held[p]]
+    """Return the load per position. `held[p]`: probability that a pod holds position p; an idle neighbour adds no load."""
+    loud = [(p, held[p] * load.traffic) for p, load in enumerate(device_loads) if load is not None and load.traffic and held[p]]
     distances = table.fabric.distance
     beside = tuple(
         max((SHARED_BY_DISTANCE.get(distances[p][other], 0.0) * traffic for other, traffic in loud if other != p), default=0.0)
         for p in range(len(device_loads))
     )
-    return LoadByGpu(tuple(own_pressure(one) for one in device_loads), beside)
+    return LoadByGpu(tuple(own_pressure(load) for load in device_loads), beside)
 
 
 def pressure(found: LoadByGpu, marginals: Sequence[float], neutral: float) -> Pressure | None:
-    """`marginals[p]`: chance that the pod gets position p. None: it gets none.
+    """Return the pressure on a pod; None where it gets no device. `marginals[p]`: probability that it gets position p.
 
-    `neutral` is the pressure of a device of which nothing is known: its calm would be a guess, and so would its strain.
+    `neutral` is the load that is assumed for a device whose load is unknown.
     """
     total = own = neighbours = unknown = 0.0
     for chance, mine, beside in zip(marginals, found.own, found.beside, strict=False):
@@ -72,11 +75,11 @@ def pressure(found: LoadByGpu, marginals: Sequence[float], neutral: float) -> Pr
     return Pressure(round((own + unknown * neutral) / total, 6), round(neighbours / total, 6), round(unknown / total, 6))
 
 
-def own_pressure(standing: DeviceLoad | None) -> float | None:
-    """Strain and memory already in use; None where both are unknown."""
-    if standing is None:
+def own_pressure(load: DeviceLoad | None) -> float | None:
+    """Return the larger of strain and memory share in use, 0 .. 1; None where both are unknown."""
+    if load is None:
         return None
-    used = standing.used_share
-    if standing.strain is None:
+    used = load.used_share
+    if load.strain is None:
         return used
-    return standing.strain if used is None else max(standing.strain, used)
+    return load.strain if used is None else max(load.strain, used)
