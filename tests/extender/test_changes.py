@@ -56,7 +56,7 @@ def same(one: Snapshot, other: Snapshot) -> None:
 
 
 @given(events())
-def test_events_and_two_reports_of_each_agent_end_where_a_fresh_list_does(stream: list[tuple[str, dict[str, object], bool]]) -> None:
+def test_events_and_two_statuses_of_each_agent_lead_to_the_state_of_a_fresh_list(stream: list[tuple[str, dict[str, object], bool]]) -> None:
     left = {(kind, str(manifest["metadata"]["name"])): (manifest if exists else None) for kind, manifest, exists in stream}  # type: ignore[index]
     kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
     listings: list[Change] = [
@@ -82,12 +82,12 @@ def test_folding_an_event_again_changes_nothing(stream: list[tuple[str, dict[str
     same(play(stream), play(doubled))
 
 
-def test_a_repeated_event_is_not_even_a_new_snapshot() -> None:
+def test_repeated_event_returns_the_same_snapshot() -> None:
     state = fold(Snapshot(), seen("Node", node("a")), GPU)
     assert fold(state, seen("Node", node("a")), GPU) is state
 
 
-def test_older_snapshots_do_not_change() -> None:
+def test_fold_does_not_change_older_snapshots() -> None:
     before = fold(Snapshot(), seen("Node", node("a", 4)), GPU)
     view = before.views["a"]
     after = fold(before, seen("Pod", pod(2, node="a")), GPU)
@@ -96,7 +96,7 @@ def test_older_snapshots_do_not_change() -> None:
     assert after.views["a"].state.requested == 2
 
 
-def test_a_pod_that_moves_leaves_its_old_node() -> None:
+def test_pod_that_changes_its_node_frees_the_gpus_of_the_old_one() -> None:
     state = fold_all(Snapshot(), [seen("Node", node("a")), seen("Node", node("b")), seen("Pod", pod(2, node="a"))], GPU)
     state = fold(state, seen("Pod", pod(2, node="b")), GPU)
     assert (state.views["a"].state.requested, state.views["b"].state.requested) == (0, 2)
@@ -107,7 +107,7 @@ def test_equal_nodes_share_one_state() -> None:
     assert state.views["a"].state is state.views["b"].state
 
 
-def test_synced_only_when_every_kind_is_listed() -> None:
+def test_snapshot_is_synced_only_after_every_kind_is_listed() -> None:
     state = fold_all(Snapshot(), [Listed("nodes", ()), Listed("pods", ())], GPU)
     assert not state.synced
     assert fold(state, Listed("topologies", ()), GPU).synced
@@ -170,7 +170,7 @@ def alike(one: Snapshot, other: Snapshot) -> None:
 
 
 @given(histories())
-def test_in_whatever_order_and_however_often_events_come_the_end_is_what_a_fresh_list_says(
+def test_events_in_any_order_and_repeated_lead_to_the_state_of_a_fresh_list(
     story: tuple[list[tuple[str, dict[str, Any], bool]], list[int]],
 ) -> None:
     history, order = story
@@ -179,7 +179,7 @@ def test_in_whatever_order_and_however_often_events_come_the_end_is_what_a_fresh
 
 
 @given(histories(), st.integers(0, 25))
-def test_a_gap_is_closed_by_a_list_and_what_comes_late_after_that_changes_nothing(
+def test_list_closes_a_gap_and_late_events_change_nothing_after_it(
     story: tuple[list[tuple[str, dict[str, Any], bool]], list[int]], seen_before: int
 ) -> None:
     history, order = story
@@ -189,7 +189,7 @@ def test_a_gap_is_closed_by_a_list_and_what_comes_late_after_that_changes_nothin
     alike(fold_all(after_gap, [changes[place] for place in order], GPU), after_gap)
 
 
-def test_a_server_set_back_to_an_older_state_is_believed_when_it_lists() -> None:
+def test_list_of_a_server_restored_to_an_older_state_replaces_newer_versions() -> None:
     """etcd restored from a backup: versions begin again below those we have seen."""
     new = {**node("a", 8), "metadata": {"name": "a", "resourceVersion": "900"}}
     old = {**node("a", 4), "metadata": {"name": "a", "resourceVersion": "7"}}
@@ -198,14 +198,14 @@ def test_a_server_set_back_to_an_older_state_is_believed_when_it_lists() -> None
     assert fold(state, Listed("nodes", (seen("Node", old),), 10), GPU).views["a"].state.allocatable == 4
 
 
-def test_silence_is_dated_from_its_beginning_and_ends_when_something_is_heard() -> None:
+def test_age_of_the_state_counts_from_the_first_loss_of_a_watch_until_it_is_restored() -> None:
     state = fold_all(Snapshot(), [WatchLost("pods", 100.0), WatchLost("pods", 130.0), WatchLost("nodes", 120.0)], GPU)
     assert state.age_seconds(160.0) == 60.0
     assert fold(state, WatchRestored("pods"), GPU).age_seconds(160.0) == 40.0
     assert fold_all(state, [WatchRestored("pods"), WatchRestored("nodes")], GPU).age_seconds(160.0) == 0.0
 
 
-def test_a_pod_that_leaves_takes_what_was_seen_in_its_memory_with_it() -> None:
+def test_memory_in_use_on_the_devices_of_a_pod_is_unknown_after_it_leaves_until_the_next_reading() -> None:
     """The next look tells whether a stranger is there; until then nobody knows. What others hold is not touched."""
     reading = DeviceReading("GPU-0", index=0, fb_used_bytes=70 << 30, fb_free_bytes=10 << 30)
     record = TopologyRecord("a", machine_of("hgx-h100", "a"), DeviceStatus(allocated=(Allocation(0, "uid-p"), Allocation(1, "uid-q"))))

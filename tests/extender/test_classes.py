@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from extender.errors import SettingsError
 from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.class_file import ClassFile, load_classes
 from extender.telemetry.readings import DeviceReading
-from tests.extender.test_annotations import refusal
+from tests.extender.refusals import refusal
+from tests.extender.shared_nodes import shared_node, slices
 from tests.extender.test_decision import ask, machine
-from tests.extender.test_sharing import shared_node, slices
 from tests.extender.test_telemetry_decisions import machine as with_uuids
 from tests.extender.test_telemetry_feed import wait
 from tests.objects import GPU, node, pod, snapshot
@@ -76,7 +75,7 @@ LANDS: dict[tuple[str, int], set[str]] = {
 
 
 @pytest.mark.parametrize(("name", "size"), LANDS)
-def test_each_shipped_class_lands_only_where_it_may(name: str, size: int) -> None:
+def test_pod_of_each_shipped_class_is_placed_only_on_nodes_that_the_class_allows(name: str, size: int) -> None:
     answer = ask(everything(), asks(size, name))
     assert {row["node"] for row in answer["nodes"] if row["feasible"]} == LANDS[name, size]
 
@@ -85,7 +84,7 @@ def test_every_shipped_class_is_tested() -> None:
     assert {name for name, _ in LANDS} == set(CLASSES)
 
 
-def test_the_reasons_read_like_sentences() -> None:
+def test_each_node_that_a_class_excludes_has_its_own_reason() -> None:
     answer = ask(everything(), asks(4, "large-model-production-inference"))
     said = {row["node"]: row["rejection"]["reason"] for row in answer["nodes"] if not row["feasible"]}
     assert said == {
@@ -99,14 +98,14 @@ def test_the_reasons_read_like_sentences() -> None:
     }
 
 
-def test_a_mig_device_of_its_own_name_is_judged_by_class_too() -> None:
+def test_class_applies_to_mig_devices_under_resource_names_of_their_own() -> None:
     state = everything()
     for name, expected in (("notebook", None), ("fine-tuning", "node shares its GPUs in a way the pod does not allow")):
         found = refusal(state, slices("nvidia.com/mig-1g.5gb", 1, workload_class=name), "mig-mixed")
         assert (found[0] if found else None) == expected
 
 
-def test_the_stricter_of_pod_and_class_holds_and_a_contradiction_is_said() -> None:
+def test_stricter_of_pod_and_class_applies_and_a_contradiction_is_rejected() -> None:
     state = everything()
     assert refusal(state, asks(1, "small-shared-inference", sharing="mps"), "time-sliced") is not None
     assert refusal(state, asks(1, "small-shared-inference", sharing="mps"), "mps") is None
@@ -120,12 +119,12 @@ def test_the_stricter_of_pod_and_class_holds_and_a_contradiction_is_said() -> No
     )
 
 
-def test_an_unknown_class_is_said_and_without_classes_nobody_checks() -> None:
+def test_unknown_class_is_rejected_unless_no_classes_are_loaded() -> None:
     assert refusal(everything(), asks(1, "large-models"), "hgx-h100") == ("pod names a workload class that is not defined", False)
     assert refusal(snapshot(*machine("n", "hgx-h100")), asks(1, "large-models")) is None
 
 
-def test_pools_and_products(tmp_path: Path) -> None:
+def test_class_restricts_pools_and_products_but_an_unknown_product_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text(
         yaml.safe_dump({"classes": [{"name": "prod", "pools": [{"pool": "gold", "zone": "a"}, {"pool": "silver"}], "products": ["H100"]}]})
@@ -167,7 +166,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_a_mistake_is_named_with_file_and_class(tmp_path: Path, text: str) -> None:
+def test_error_in_the_classes_file_names_file_and_class(tmp_path: Path, text: str) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text(text)
     with pytest.raises(Exception, match=r"workload classes .*classes\.yaml") as error:
@@ -175,7 +174,7 @@ def test_a_mistake_is_named_with_file_and_class(tmp_path: Path, text: str) -> No
     assert WRONG[text] in str(error.value)
 
 
-def test_a_changed_file_is_read_again_and_a_broken_one_is_not_taken(tmp_path: Path) -> None:
+def test_changed_classes_file_is_read_again_and_a_malformed_one_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text("classes: [{name: a}]")
     store = ClusterStore(GPU)
@@ -185,14 +184,14 @@ def test_a_changed_file_is_read_again_and_a_broken_one_is_not_taken(tmp_path: Pa
     path.write_text("classes: [{name: b}]")
     wait("b read", lambda: set(store.snapshot.classes) == {"b"})
     path.write_text("classes: [{name: B!}]")
-    time.sleep(2.5)
+    wait("the malformed file read", lambda: any(record.levelname == "ERROR" for record in caplog.records))
     assert set(store.snapshot.classes) == {"b"}
     file.stop()
     with pytest.raises(SettingsError):
         ClassFile(tmp_path / "nowhere.yaml", store)
 
 
-def test_render_names_every_class_and_can_leave_out_mutation() -> None:
+def test_admission_policies_name_every_class_and_can_omit_mutation() -> None:
     manifests = render(CLASSES, "gpu-scheduler")
     assert [one["kind"] for one in manifests] == [
         "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",

@@ -54,7 +54,7 @@ def is_stale(state: Snapshot) -> bool:
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR, 24 * HOUR, -24 * HOUR])
 @pytest.mark.parametrize("whose", ["ours_off", "agents_off"])
-def test_status_is_stale_after_five_minutes_of_silence_and_not_before_whatever_clock_is_set(whose: str, step: float) -> None:
+def test_status_is_stale_after_five_minutes_without_another_and_not_before_whichever_clock_is_set(whose: str, step: float) -> None:
     clocks = Clocks()
     state = begun(clocks)
     clocks = replace(clocks, **{whose: step})
@@ -72,7 +72,7 @@ def test_status_that_is_old_when_the_extender_starts_is_stale_at_once() -> None:
     assert is_stale(state)
 
 
-def test_status_that_arrives_late_is_as_old_as_it_says() -> None:
+def test_status_that_arrives_late_is_as_old_as_its_own_time() -> None:
     clocks = Clocks()
     state = begun(clocks)
     late = clocks.after(400)
@@ -89,7 +89,7 @@ def test_tick_alone_makes_a_status_stale_once_and_a_new_one_fresh_again() -> Non
 
 
 @given(st.lists(st.tuples(st.sampled_from(["tick", "status"]), st.integers(0, 200), st.integers(-5000, 5000)), max_size=12))
-def test_folding_one_by_one_and_at_once_date_a_status_alike(steps: list[tuple[str, int, int]]) -> None:
+def test_folding_one_by_one_and_in_one_batch_date_a_status_alike(steps: list[tuple[str, int, int]]) -> None:
     clocks, changes = Clocks(), list[ClockTicked | TopologySeen]()
     for kind, seconds, off in steps:
         clocks = replace(clocks.after(seconds), ours_off=float(off))
@@ -105,7 +105,7 @@ def test_folding_one_by_one_and_at_once_date_a_status_alike(steps: list[tuple[st
     assert fold_all(start, changes, GPU).status_times == one_by_one.status_times
 
 
-def test_wall_clock_is_read_in_the_extender_for_time_stamps_alone() -> None:
+def test_extender_reads_the_wall_clock_only_for_time_stamps() -> None:
     """An interval by the wall clock is wrong by an hour when the clock is set: each reader of it is listed here, with its reason."""
     from pathlib import Path
 

@@ -43,7 +43,7 @@ COUNTED: dict[str, tuple[dict[str, Any], int, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("case", COUNTED)
-def test_counting(case: str) -> None:
+def test_gpus_of_a_pod_are_counted_as_the_kubelet_counts_them(case: str) -> None:
     manifest, total, groups = COUNTED[case]
     demand = demand_of(pod_struct(manifest), GPU)
     assert isinstance(demand, Demand)
@@ -55,7 +55,7 @@ REFUSED: list[object] = ["-1", "1.5", "four", "500m", "", None, True, [], {}, "1
 
 
 @pytest.mark.parametrize("count", REFUSED)
-def test_a_count_that_makes_no_sense_is_a_refusal(count: object) -> None:
+def test_malformed_gpu_count_is_a_rejection_that_names_container_and_resource(count: object) -> None:
     manifest = pod(spec={"containers": [{"name": "c", "resources": {"limits": {GPU: count}}}]})
     refused = demand_of(pod_struct(manifest), GPU)
     assert isinstance(refused, Rejection)
@@ -68,14 +68,14 @@ MEMORY = {"80Gi": 80 << 30, "40G": 40 * 10**9, "81559Mi": 81559 << 20, "1Ti": 1 
 
 
 @pytest.mark.parametrize("text", MEMORY)
-def test_memory_annotation(text: str) -> None:
+def test_memory_annotation_is_read_as_a_kubernetes_quantity(text: str) -> None:
     demand = demand_of(pod_struct(pod(1, annotations={MIN_GPU_MEMORY: text})), GPU)
     assert isinstance(demand, Demand)
     assert demand.wishes.min_gpu_memory_bytes == MEMORY[text]
 
 
 @pytest.mark.parametrize("text", ["lots", "80 GB", "80gb", "-80Gi", "0", "", "NaN", "Gi"])
-def test_a_malformed_memory_annotation_is_a_refusal_that_names_it(text: str) -> None:
+def test_malformed_memory_annotation_is_a_rejection_that_names_it(text: str) -> None:
     refused = demand_of(pod_struct(pod(1, annotations={MIN_GPU_MEMORY: text})), GPU)
     assert isinstance(refused, Rejection)
     assert refused.reason is Reason.BAD_MIN_GPU_MEMORY
@@ -83,12 +83,12 @@ def test_a_malformed_memory_annotation_is_a_refusal_that_names_it(text: str) -> 
 
 
 @given(st.text(max_size=20))
-def test_any_text_is_a_quantity_or_a_value_error(text: str) -> None:
+def test_every_text_is_a_quantity_or_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert isinstance(quantity(text), Decimal)
 
 
-def test_reasons_are_stable_texts() -> None:
+def test_reasons_are_distinct_and_have_no_digits() -> None:
     """kube-scheduler wakes a pod whose message changed: no digits, no names, no times in a reason."""
     for reason in Reason:
         assert not any(character.isdigit() for character in reason.value)

@@ -73,18 +73,18 @@ def test_end_of_a_pod_frees_its_gpus_before_the_agent_reports(case: str) -> None
     assert state.views["n"].state.free_count == 4
 
 
-def test_status_that_was_on_its_way_at_the_end_does_not_hold_the_gpus_again() -> None:
+def test_first_status_after_the_end_that_names_the_pod_does_not_take_its_gpus() -> None:
     state = then(held_by_a(), PodGone("uid-a"), seen("GpuTopology", report(2.0, a=(0, 1), b=(2,))))
     assert free(state) == [(0, 1, 3)], "GPU 2 is held by a pod that the API server has not shown yet"
 
 
-def test_second_status_that_names_an_ended_pod_is_believed() -> None:
+def test_second_status_after_the_end_that_names_the_pod_takes_its_gpus() -> None:
     """The kubelet does not know of the end, for example because it cannot reach the API server."""
     late = [seen("GpuTopology", report(at, a=(0, 1))) for at in (2.0, 3.0)]
     assert free(then(held_by_a(), PodGone("uid-a"), *late)) == [(2, 3)]
 
 
-def test_hardware_that_is_written_anew_is_no_further_report() -> None:
+def test_topology_with_changed_hardware_and_equal_status_is_no_further_status() -> None:
     changed = report(1.0, a=(0, 1))
     writes: list[Change] = []
     for version in ("550.1", "550.2", "550.3"):

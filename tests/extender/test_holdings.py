@@ -7,71 +7,35 @@ from typing import Any
 import pytest
 
 from extender.decision.evaluate.verdict import Evidence, Prospect
-from extender.decision.node.node_state import NodeView
 from extender.decision.report.prediction_outcomes import became_known, compare
 from extender.decision.state.changes import ClockTicked, PodGone
 from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
+from tests.extender.allocation_objects import NOW, free, running, topology, view
 from tests.objects import GPU, node, pod, snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
-from topology.platforms import machine_of
-
-NOW = 1_790_000_000.0
-TIME = "2026-09-21T14:13:20Z"  # = NOW
+from topology.gputopology import Allocation, DeviceStatus
 
 
-def topology(status: DeviceStatus | None, platform: str = "t4") -> dict[str, Any]:
-    return encode(TopologyRecord("n", machine_of(platform, "u"), status))
-
-
-def running(name: str, *groups: tuple[int, ...], at: str | None = TIME, prefix: str = "GPU-u-") -> dict[str, Any]:
-    """A pod on n whose status names the devices of each container."""
-    manifest = pod(*(len(group) for group in groups), name=name, node="n")
-    manifest["status"] = {
-        "phase": "Running",
-        "conditions": [{"type": "Ready", "status": "True", **({"lastTransitionTime": at} if at else {})}],
-        "containerStatuses": [
-            {
-                "name": f"c{number}",
-                "allocatedResourcesStatus": [
-                    {"name": GPU, "resources": [{"resourceID": f"{prefix}{i}", "health": "Healthy"} for i in group]}
-                ],
-            }
-            for number, group in enumerate(groups)
-        ],
-    }
-    return manifest
-
-
-def view(*objects: dict[str, Any], now: float | None = None) -> NodeView:
-    state = snapshot(node("n", 4), *objects)
-    return (fold(state, ClockTicked(now), GPU) if now else state).views["n"]
-
-
-def free(found: NodeView) -> list[tuple[int, ...]]:
-    return [tuple(i for i in range(4) if mask >> i & 1) for mask, _ in found.state.free_sets]
-
-
-def test_a_pods_own_status_needs_no_agents_word() -> None:
+def test_devices_are_known_from_the_pods_own_status_without_the_agent() -> None:
     found = view(topology(None), running("a", (1, 3)))
     assert free(found) == [(0, 2)]
     assert found.known == {"uid-a": (0b1010,)}
 
 
-def test_containers_are_told_apart() -> None:
+def test_devices_are_known_per_container() -> None:
     assert view(topology(None), running("a", (0,), (2, 3))).known == {"uid-a": (0b1, 0b1100)}
 
 
 @pytest.mark.parametrize(("observed", "left"), [(NOW - 60, (0, 2)), (NOW + 60, (0, 1))])
-def test_where_they_disagree_the_newer_counts_and_it_is_shown(observed: float, left: tuple[int, ...]) -> None:
+def test_where_pod_and_agent_disagree_the_newer_counts_and_the_disagreement_is_reported(observed: float, left: tuple[int, ...]) -> None:
     status = DeviceStatus(allocated=(Allocation(2, "uid-a"), Allocation(3, "uid-a")), observed_at_seconds=observed)
     found = view(topology(status), running("a", (1, 3)))
     assert free(found) == [left]
     assert found.disagreements == ("pod team/a: its status names GPUs [1, 3], the agent [2, 3]",)
 
 
-def test_where_they_agree_nothing_is_said() -> None:
+def test_no_disagreement_is_reported_where_pod_and_agent_agree() -> None:
     status = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(3, "uid-a")), observed_at_seconds=NOW)
     assert view(topology(status), running("a", (1, 3))).disagreements == ()
 
@@ -94,18 +58,18 @@ CASES: dict[str, tuple[DeviceStatus, list[dict[str, Any]], list[tuple[int, ...]]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_free_sets(case: str) -> None:
+def test_free_sets_follow_from_the_agents_status_and_the_pods(case: str) -> None:
     status, pods, expected = CASES[case]
     assert sorted(free(view(topology(status), *pods))) == expected
 
 
-def test_a_shared_replica_holds_its_gpu() -> None:
+def test_pod_with_a_replica_holds_the_gpu_of_the_replica() -> None:
     manifest = running("a", (2,))
     manifest["status"]["containerStatuses"][0]["allocatedResourcesStatus"][0]["resources"][0]["resourceID"] = "GPU-u-2::5"
     assert free(view(topology(None), manifest)) == [(0, 1, 3)]
 
 
-def test_devices_of_other_vendors_and_of_ended_init_containers_are_not_held() -> None:
+def test_devices_of_other_vendors_and_of_finished_init_containers_are_free() -> None:
     manifest = running("a", (2,))
     statuses = manifest["status"]["containerStatuses"][0]["allocatedResourcesStatus"]
     statuses.append({"name": "rdma/hca", "resources": [{"resourceID": "mlx5_0"}]})
@@ -116,7 +80,7 @@ def test_devices_of_other_vendors_and_of_ended_init_containers_are_not_held() ->
     assert free(view(topology(None), manifest)) == [(0, 1, 3)]
 
 
-def test_a_stale_status_counts_for_hardware_only_and_says_since_when() -> None:
+def test_stale_status_counts_only_for_unhealthy_gpus_and_the_note_says_since_when() -> None:
     status = DeviceStatus(
         free=(), allocated=tuple(Allocation(i, "gone") for i in range(3)), unhealthy=((3, "lost"),), observed_at_seconds=NOW
     )
@@ -129,7 +93,7 @@ def test_a_stale_status_counts_for_hardware_only_and_says_since_when() -> None:
     assert stale.state.table is not None
 
 
-def test_time_makes_stale_and_a_new_status_fresh_again() -> None:
+def test_status_becomes_stale_with_time_and_a_new_one_is_fresh() -> None:
     status = DeviceStatus(free=(0,), observed_at_seconds=NOW)
     state = snapshot(node("n", 4), topology(status))
     assert state.views["n"].stale_since_seconds is None, "without a clock nothing is stale"
@@ -146,7 +110,7 @@ def states() -> tuple[Snapshot, Snapshot]:
     return before, fold(before, seen("Pod", running("a", (1, 3))), GPU)
 
 
-def test_a_pods_devices_become_known_once() -> None:
+def test_devices_of_a_pod_become_known_once() -> None:
     before, after = states()
     (known,) = became_known(before, after)
     assert (known.namespace, known.name, known.node, known.gpus) == ("team", "a", "n", (1, 3))
@@ -156,7 +120,7 @@ def test_a_pods_devices_become_known_once() -> None:
     assert became_known(after, fold(after, PodGone("uid-a"), GPU)) == ()
 
 
-def test_an_outcome_says_whether_the_set_was_predicted() -> None:
+def test_outcome_says_whether_the_set_was_predicted() -> None:
     (known,) = became_known(*states())
     right = Evidence(expected_gbps=9.0, prospects=(Prospect((0, 2), 0.5, 10.0), Prospect((1, 3), 0.5, 10.0)))
     assert compare(known, right).in_support is True

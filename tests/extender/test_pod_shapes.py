@@ -110,7 +110,7 @@ def served(shape: Shape, seed: int) -> DeviceManager | None:
 
 
 @given(shapes(), st.integers(0, 1000))
-def test_pod_is_counted_as_many_gpus_as_the_kubelet_allocates_to_it(shape: Shape, seed: int) -> None:
+def test_demand_counts_as_many_gpus_as_the_kubelet_allocates(shape: Shape, seed: int) -> None:
     kubelet = served(shape, seed)
     if kubelet is not None:
         demand = demand_of(pod_struct(manifest_of(shape)), GPU)
@@ -119,7 +119,7 @@ def test_pod_is_counted_as_many_gpus_as_the_kubelet_allocates_to_it(shape: Shape
 
 
 @given(shapes(), st.integers(0, 1000), st.booleans(), st.booleans())
-def test_as_many_gpus_are_believed_free_as_the_kubelet_has_left(shape: Shape, seed: int, has_agent: bool, has_own: bool) -> None:
+def test_free_sets_have_as_many_gpus_as_the_kubelet_has_free(shape: Shape, seed: int, has_agent: bool, has_own: bool) -> None:
     """By whatever source its devices become known, or none; what is in no list is predicted among the rest."""
     kubelet = served(shape, seed)
     if kubelet is None:
@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Shape, tuple[int, ...], tuple[tuple[int, ...], ...], set[
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_free_sets_of_a_shape(case: str) -> None:
+def test_free_sets_exclude_named_devices_and_the_surplus_of_init_containers(case: str) -> None:
     shape, listed, own, expected = CASES[case]
     manifest = manifest_of(shape)
     if own:
