@@ -1,4 +1,4 @@
-"""Every annotation: what it means to a verdict, that nonsense is a refusal naming it, and that the README has the table."""
+"""Every annotation: its effect on a verdict, the rejection where it is malformed, and the table in the README."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_message_size_may_be_a_number_of_bytes() -> None:
     assert small * 20 < large
 
 
-NONSENSE: dict[str, tuple[str, ...]] = {
+MALFORMED: dict[str, tuple[str, ...]] = {
     "workload-class": ("", "Big Models", "-x", "x" * 64),
     "min-gpu-memory": ("", "lots", "-1Gi", "0", "1e999999999", "80", "1048575", "80m", "80GB"),
     "gpu-memory-class": ("", "79", "eighty", "80;141"),
@@ -134,12 +134,12 @@ NONSENSE: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("name", [annotation.name for annotation in ANNOTATIONS])
 def test_malformed_annotation_is_a_rejection_that_names_it(name: str) -> None:
-    for text in NONSENSE[name]:
-        refused = wishes({f"fabricwise.dev/{name}": text})
-        assert isinstance(refused, Rejection), text
-        assert refused.reason == f"pod annotation fabricwise.dev/{name} is malformed"
-        assert refused.detail.startswith(f"annotation fabricwise.dev/{name}: ")
-        assert not refused.resolvable
+    for text in MALFORMED[name]:
+        rejection = wishes({f"fabricwise.dev/{name}": text})
+        assert isinstance(rejection, Rejection), text
+        assert rejection.reason == f"pod annotation fabricwise.dev/{name} is malformed"
+        assert rejection.detail.startswith(f"annotation fabricwise.dev/{name}: ")
+        assert not rejection.resolvable
 
 
 # annotation -> text -> what is in the refusal
@@ -165,9 +165,9 @@ MEANT: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in MEANT.items() for text in texts])
 def test_rejection_states_the_probable_meaning_or_what_to_write(name: str, text: str) -> None:
-    refused = wishes({f"fabricwise.dev/{name}": text})
-    assert isinstance(refused, Rejection)
-    assert MEANT[name][text] in refused.detail
+    rejection = wishes({f"fabricwise.dev/{name}": text})
+    assert isinstance(rejection, Rejection)
+    assert MEANT[name][text] in rejection.detail
 
 
 KEPT: dict[str, dict[str, object]] = {
@@ -279,7 +279,7 @@ def test_bound_pod_with_a_malformed_annotation_holds_its_gpus() -> None:
     count=st.integers(0, 9) | st.text(max_size=6),
 )
 def test_filter_answers_for_every_node_whatever_the_annotations_contain(annotations: dict[str, str], count: object) -> None:
-    """A reason for every node, or the node: never an error, whatever the pod says."""
+    """Every node is either accepted or has a reason; there is never an internal error."""
     import json
 
     from extender.web.scheduler_api import INTERNAL

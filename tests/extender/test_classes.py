@@ -1,4 +1,4 @@
-"""Workload classes: the shipped ones land only where they may; mistakes are named; files are read again."""
+"""Workload classes: on which nodes the shipped ones allow pods, errors in their file, and its changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def renamed(manifest: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def everything() -> Snapshot:
-    """One node of every kind; telemetry knows the boards of eight, but one."""
+    """One node of every kind. There is telemetry for the nodes with whole GPUs, except `hgx-h100-blind`."""
     mixed = node("mig-mixed", 0)
     mixed["status"]["allocatable"]["nvidia.com/mig-1g.5gb"] = mixed["status"]["capacity"]["nvidia.com/mig-1g.5gb"] = "7"
     state = snapshot(
@@ -57,8 +57,8 @@ def everything() -> Snapshot:
 
 
 def asks(size: int, name: str | None, **more: str) -> dict[str, Any]:
-    told = {f"fabricwise.dev/{key.replace('_', '-')}": value for key, value in more.items()}
-    return pod(size, annotations=told | ({"fabricwise.dev/workload-class": name} if name else {}))
+    keys = {f"fabricwise.dev/{key.replace('_', '-')}": value for key, value in more.items()}
+    return pod(size, annotations=keys | ({"fabricwise.dev/workload-class": name} if name else {}))
 
 
 BOARDS = {"hgx-h100", "hgx-h100-blind", "dgx-a100", "l40s"}
@@ -86,8 +86,8 @@ def test_every_shipped_class_is_tested() -> None:
 
 def test_each_node_that_a_class_excludes_has_its_own_reason() -> None:
     answer = ask(everything(), asks(4, "large-model-production-inference"))
-    said = {row["node"]: row["rejection"]["reason"] for row in answer["nodes"] if not row["feasible"]}
-    assert said == {
+    reasons = {row["node"]: row["rejection"]["reason"] for row in answer["nodes"] if not row["feasible"]}
+    assert reasons == {
         "hgx-h100-blind": "GPU telemetry is unknown and the pod's class requires it",
         "dgx-a100": "GPU memory class is none the pod allows",
         "l40s": "GPU memory class is none the pod allows",
@@ -133,12 +133,12 @@ def test_class_restricts_pools_and_products_but_an_unknown_product_is_allowed(tm
         ("gold", "NVIDIA-H100-80GB-HBM3", {"pool": "gold", "zone": "a"}),
         ("other-zone", "NVIDIA-H100-80GB-HBM3", {"pool": "gold", "zone": "b"}),
         ("silver", "NVIDIA-H100-80GB-HBM3", {"pool": "silver"}), ("wrong", "NVIDIA-A100-SXM4-80GB", {"pool": "silver"}),
-        ("untold", None, {"pool": "silver"}),
+        ("unlabelled", None, {"pool": "silver"}),
     )}  # fmt: skip
     state = fold(snapshot(*made.values()), ClassesSeen(load_classes(path)), GPU)
     assert refusal(state, asks(1, "prod"), "gold") is None
     assert refusal(state, asks(1, "prod"), "silver") is None
-    assert refusal(state, asks(1, "prod"), "untold") is None, "unknown is not refused"
+    assert refusal(state, asks(1, "prod"), "unlabelled") is None, "unknown is not refused"
     assert refusal(state, asks(1, "prod"), "other-zone") == ("node is in no pool of the pod's workload class", False)
     assert refusal(state, asks(1, "prod"), "wrong") == ("GPU product is none the pod's workload class allows", False)
 

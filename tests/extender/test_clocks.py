@@ -1,4 +1,4 @@
-"""Wall clocks that are set: the age of a status is measured by a clock that never goes back."""
+"""The age of a status is measured by a clock that never goes back: setting a wall clock does not change it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MACHINE = machine_of("hgx-h100", "n")
 
 @dataclass(frozen=True)
 class Clocks:
-    """The true time since the start, and how far the two wall clocks are off, in seconds."""
+    """The true time since the start, and the error of the two wall clocks, in seconds."""
 
     true_seconds: float = 0.0
     ours_off: float = 0.0
@@ -37,14 +37,14 @@ def tick(state: Snapshot, clocks: Clocks) -> Snapshot:
 
 
 def status(state: Snapshot, clocks: Clocks, delay: float = 0.0) -> Snapshot:
-    """The agent's status of so long ago arrives."""
+    """The state after a status arrives that the agent made `delay` seconds ago."""
     observed = NOON + clocks.true_seconds - delay + clocks.agents_off
     record = TopologyRecord("n", MACHINE, DeviceStatus(free=tuple(range(8)), observed_at_seconds=observed))
     return fold(state, TopologySeen("n", record), GPU)
 
 
 def begun(clocks: Clocks) -> Snapshot:
-    """A node whose status has just arrived, by clocks that agree."""
+    """A node whose status has just arrived; the clocks agree."""
     return tick(status(tick(snapshot(node("n")), clocks), clocks), clocks)
 
 
@@ -62,8 +62,8 @@ def test_status_is_stale_after_five_minutes_without_another_and_not_before_which
         clocks = clocks.after(HEARTBEAT)
         state = status(tick(state, clocks), clocks)
         assert not is_stale(state)
-    silent = clocks.after(299 - HEARTBEAT)
-    assert not is_stale(tick(state, silent))
+    without_status = clocks.after(299 - HEARTBEAT)
+    assert not is_stale(tick(state, without_status))
     assert is_stale(tick(state, clocks.after(301)))
 
 

@@ -1,4 +1,4 @@
-"""The end of a pod counts more than an older status of the agent."""
+"""The end of a pod takes precedence over an older status of the agent."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bound(gpus: int, name: str, uid: str | None = None, phase: str = "Running", 
 
 
 def start(*pods: dict[str, Any], **held: tuple[int, ...]) -> Snapshot:
-    """A node that an agent has reported on."""
+    """A node with a status of its agent. `held`: nvidia-smi indices per pod name."""
     return snapshot(node("n", 4), report(1.0, **held), *pods)
 
 
@@ -47,7 +47,7 @@ def then(state: Snapshot, *changes: Change) -> Snapshot:
 
 
 def free(state: Snapshot) -> list[tuple[int, ...]]:
-    """What is believed free, likeliest first."""
+    """The free sets as nvidia-smi indices, most probable first."""
     return [tuple(index for index in ALL if mask >> index & 1) for mask, _ in state.views["n"].state.free_sets]
 
 
@@ -111,11 +111,11 @@ def test_completed_pod_in_the_first_list_holds_nothing_although_the_status_names
 def test_pod_of_the_same_name_does_not_inherit_what_an_older_status_says_of_the_deleted_one() -> None:
     state = then(start(bound(1, "web-0", "first"), **{"web-0": (3,)}), PodGone("first"), seen("Pod", bound(1, "web-0", "second")))
     assert state.views["n"].known == {}
-    assert len(free(state)) == 4, "any one of the four may be its own"
+    assert len(free(state)) == 4, "each of the four may be the one that it holds"
 
 
 def test_late_status_of_a_deleted_pod_is_not_of_the_new_one_of_that_name() -> None:
-    """The status names it for the first time after its end; which devices it held is known from the pod itself."""
+    """The status names it for the first time after its end; its own status tells which devices it held."""
     state = then(start(bound(1, "web-0", "first", devices=(3,))), PodGone("first"), seen("Pod", bound(1, "web-0", "second")))
     assert then(state, seen("GpuTopology", report(2.0, **{"web-0": (3,)}))).views["n"].known == {}
 
@@ -134,7 +134,7 @@ def test_pod_of_the_same_name_with_the_same_devices_is_known_after_the_second_st
 
 
 def test_pod_that_is_bound_before_an_end_probably_did_not_get_those_gpus() -> None:
-    """Its devices are unknown, and GPUs 0 and 1 were not free when the kubelet admitted it; most likely."""
+    """Its devices are unknown, and GPUs 0 and 1 were probably not free when the kubelet admitted it."""
     state = then(held_by_a(), seen("Pod", bound(2, "b")), PodGone("uid-a"))
     chances = dict(state.views["n"].state.free_sets)
     assert max(chances, key=lambda mask: chances[mask]) == 0b0011
@@ -156,11 +156,11 @@ def test_kubelet_may_not_have_freed_the_gpus_when_the_phase_says_that_the_pod_en
     assert free(state) == [ALL, (2, 3)]
     assert state.views["n"].state.free_count == 4
     assert free(then(state, ClockTicked(None, 100.0 + UNSURE_SECONDS))) == [ALL]
-    assert free(then(state, PodGone("uid-a"))) == [ALL], "it is deleted after they are free"
+    assert free(then(state, PodGone("uid-a"))) == [ALL], "the kubelet deletes it after it has freed the devices"
 
 
 def test_gpus_of_a_pod_deleted_by_force_are_free_at_once() -> None:
-    """The kubelet hands them out although containers may still run."""
+    """The kubelet assigns them to other pods although containers may still run."""
     assert free(then(held_by_a(), ClockTicked(None, 100.0), PodGone("uid-a"))) == [ALL]
 
 

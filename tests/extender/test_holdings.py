@@ -1,4 +1,4 @@
-"""Who holds what: two sources, the newer counts, stale ones do not; and whether predictions came true."""
+"""Which pod holds which GPUs by two sources, and whether predictions were right."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from topology.gputopology import Allocation, DeviceStatus
 
 
 def test_devices_are_known_from_the_pods_own_status_without_the_agent() -> None:
-    found = view(topology(None), running("a", (1, 3)))
-    assert free(found) == [(0, 2)]
-    assert found.known == {"uid-a": (0b1010,)}
+    node_view = view(topology(None), running("a", (1, 3)))
+    assert free(node_view) == [(0, 2)]
+    assert node_view.known == {"uid-a": (0b1010,)}
 
 
 def test_devices_are_known_per_container() -> None:
@@ -30,9 +30,9 @@ def test_devices_are_known_per_container() -> None:
 @pytest.mark.parametrize(("observed", "left"), [(NOW - 60, (0, 2)), (NOW + 60, (0, 1))])
 def test_where_pod_and_agent_disagree_the_newer_counts_and_the_disagreement_is_reported(observed: float, left: tuple[int, ...]) -> None:
     status = DeviceStatus(allocated=(Allocation(2, "uid-a"), Allocation(3, "uid-a")), observed_at_seconds=observed)
-    found = view(topology(status), running("a", (1, 3)))
-    assert free(found) == [left]
-    assert found.disagreements == ("pod team/a: its status names GPUs [1, 3], the agent [2, 3]",)
+    node_view = view(topology(status), running("a", (1, 3)))
+    assert free(node_view) == [left]
+    assert node_view.disagreements == ("pod team/a: its status names GPUs [1, 3], the agent [2, 3]",)
 
 
 def test_no_disagreement_is_reported_where_pod_and_agent_agree() -> None:
@@ -42,16 +42,16 @@ def test_no_disagreement_is_reported_where_pod_and_agent_agree() -> None:
 
 # name -> (status, pods, free sets)
 CASES: dict[str, tuple[DeviceStatus, list[dict[str, Any]], list[tuple[int, ...]]]] = {
-    "a device of an unknown pod is simply taken": (DeviceStatus(allocated=(Allocation(0, "gone"),)), [], [(1, 2, 3)]),
-    "so is one of no pod": (DeviceStatus(allocated=(Allocation(0),)), [], [(1, 2, 3)]),
-    "and one that is neither free nor held": (DeviceStatus(free=(1, 2)), [], [(1, 2)]),
+    "a device of an unknown pod is taken": (DeviceStatus(allocated=(Allocation(0, "gone"),)), [], [(1, 2, 3)]),
+    "a device allocated to no pod is taken": (DeviceStatus(allocated=(Allocation(0),)), [], [(1, 2, 3)]),
+    "a device that is neither free nor allocated is taken": (DeviceStatus(free=(1, 2)), [], [(1, 2)]),
     "a pod that the status does not know yet is predicted": (
         DeviceStatus(free=(0, 1), allocated=(Allocation(2, "uid-b"), Allocation(3, "uid-b"))),
         [pod(2, name="b", node="n"), pod(1, name="new", node="n")],
         [(0,), (1,)],
     ),
     "a pod by name": (DeviceStatus(allocated=(Allocation(3, None, "team", "b"),)), [pod(1, name="b", node="n")], [(0, 1, 2)]),
-    "a device id that this machine has not": (DeviceStatus(), [running("a", (0, 1), prefix="GPU-other-")], [(0, 1), (2, 3)]),
+    "a device id that the machine does not have": (DeviceStatus(), [running("a", (0, 1), prefix="GPU-other-")], [(0, 1), (2, 3)]),
     "a replica of a GPU": (DeviceStatus(), [running("a", (2,), prefix="GPU-u-")], [(0, 1, 3)]),
     "sick GPUs": (DeviceStatus(free=(0, 1, 2, 3), unhealthy=((1, "lost"),)), [], [(0, 2, 3)]),
 }
@@ -86,7 +86,7 @@ def test_stale_status_counts_only_for_unhealthy_gpus_and_the_note_says_since_whe
     )
     fresh, stale = view(topology(status), now=NOW + 299), view(topology(status), now=NOW + 301)
     assert free(fresh) == [()]
-    assert free(stale) == [(0, 1, 2)], "the sick one stays sick"
+    assert free(stale) == [(0, 1, 2)], "an unhealthy GPU remains unhealthy"
     assert fresh.stale_since_seconds is None
     assert stale.stale_since_seconds == NOW + 300
     assert stale.state.note.endswith("status stale since 2026-09-21T14:18:20Z: device use predicted")
@@ -98,7 +98,7 @@ def test_status_becomes_stale_with_time_and_a_new_one_is_fresh() -> None:
     state = snapshot(node("n", 4), topology(status))
     assert state.views["n"].stale_since_seconds is None, "without a clock nothing is stale"
     ticked = fold(state, ClockTicked(NOW + 10), GPU)
-    assert ticked.views["n"] is state.views["n"], "a tick that makes nothing stale touches nothing"
+    assert ticked.views["n"] is state.views["n"], "a tick that makes nothing stale changes nothing"
     late = fold(ticked, ClockTicked(NOW + 400), GPU)
     assert late.views["n"].stale_since_seconds is not None
     again = fold(late, seen("GpuTopology", topology(DeviceStatus(free=(0,), observed_at_seconds=NOW + 390))), GPU)
@@ -126,4 +126,4 @@ def test_outcome_says_whether_the_set_was_predicted() -> None:
     assert compare(known, right).in_support is True
     assert compare(known, Evidence(prospects=(Prospect((0, 2), 1.0, 10.0),))).in_support is False
     many = Evidence(prospects=tuple(Prospect((0, n), 1 / 16, 10.0) for n in range(16)))
-    assert compare(known, many).in_support is None, "more were possible than are kept"
+    assert compare(known, many).in_support is None, "there are more predicted sets than are kept"

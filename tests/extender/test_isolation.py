@@ -1,4 +1,4 @@
-"""One bad object, node, pod or observer harms nothing else, and is named where people look."""
+"""One bad object, node, pod or observer harms nothing else, and is named in answers and logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from extender.decision.evaluate import evaluator as judging
+from extender.decision.evaluate import evaluator as evaluator_module
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
 from extender.decision.node import node_view
@@ -123,7 +123,9 @@ def broken_evaluation(monkeypatch: pytest.MonkeyPatch, name: str, store: Cluster
         view = store.snapshot.views.get(name)
         return name if view is not None and state in (view.state, view.state.without_telemetry) else ""
 
-    monkeypatch.setattr(judging, "evaluate_without_telemetry", raising_for(name, judging.evaluate_without_telemetry, state_name))
+    monkeypatch.setattr(
+        evaluator_module, "evaluate_without_telemetry", raising_for(name, evaluator_module.evaluate_without_telemetry, state_name)
+    )
 
 
 def test_filter_rejects_only_the_node_whose_evaluation_raises_as_unresolvable(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

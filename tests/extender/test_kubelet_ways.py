@@ -1,4 +1,4 @@
-"""How nodes hand out devices, what pods ask for, and nodes that only their labels describe."""
+"""How nodes assign devices, what pods request, and nodes that are described only by labels."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def labelled(policy: str) -> dict[str, Any]:
     ("policy", "feasible"), [("none", True), ("best-effort", True), ("restricted", False), ("single-numa-node", False)]
 )
 def test_node_with_a_strict_topology_manager_rejects_gpus_that_it_cannot_align(policy: str, feasible: bool) -> None:
-    found = ask(snapshot(labelled(policy), topology("n", "hgx-h100", FREE_ACROSS)), pod(4))["n"]
-    assert found["feasible"] is feasible
+    node_row = ask(snapshot(labelled(policy), topology("n", "hgx-h100", FREE_ACROSS)), pod(4))["n"]
+    assert node_row["feasible"] is feasible
     if not feasible:
-        assert found["rejection"]["reason"] == "kubelet would reject: GPUs cannot be aligned to NUMA nodes"
-        assert policy in found["rejection"]["detail"]
-        assert found["rejection"]["resolvable"]
+        assert node_row["rejection"]["reason"] == "kubelet would reject: GPUs cannot be aligned to NUMA nodes"
+        assert policy in node_row["rejection"]["detail"]
+        assert node_row["rejection"]["resolvable"]
 
 
 def test_configured_topology_manager_policy_counts_where_the_nodes_label_is_unknown() -> None:
@@ -61,8 +61,8 @@ def test_configured_topology_manager_policy_counts_where_the_nodes_label_is_unkn
 def test_uniform_device_plugin_may_assign_any_pair() -> None:
     labels = {"fabricwise.dev/device-plugin": "uniform"}
     state = snapshot(node("n", 8, labels=labels), topology("n", "a100-pcie-bridge-pairs"))
-    found = ask(state, pod(2))["n"]
-    assert found["expected_bandwidth_gbps"] < 60, "four bridged pairs of twenty-eight"
+    node_row = ask(state, pod(2))["n"]
+    assert node_row["expected_bandwidth_gbps"] < 60, "four bridged pairs of twenty-eight"
 
 
 def test_hazards_are_rejected_only_if_configured() -> None:
@@ -76,7 +76,7 @@ def test_hazards_are_rejected_only_if_configured() -> None:
 
 
 def test_effective_bandwidth_depends_on_the_message_size() -> None:
-    """Four GPUs of DGX-1V reach 80 GB/s but pay six hops; what they are worth to decode and prefill differs."""
+    """Four GPUs of a DGX-1V reach 80 GB/s with six hops: small messages lose most of it."""
     state = snapshot(node("n"), topology("n", "dgx-1v"))
     kinds = {kind: ask(state, pod(4, annotations={"fabricwise.dev/message-size": kind}))["n"] for kind in ("decode", "mixed", "prefill")}
     effective = [row["effective_bandwidth_gbps"] for row in kinds.values()]
@@ -87,9 +87,9 @@ def test_effective_bandwidth_depends_on_the_message_size() -> None:
 
 
 def test_malformed_message_size_is_named() -> None:
-    found = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/message-size": "huge"}))["n"]
-    assert found["rejection"]["reason"] == "pod annotation fabricwise.dev/message-size is malformed"
-    assert "'huge' is none of decode, prefill, mixed" in found["rejection"]["detail"]
+    node_row = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/message-size": "huge"}))["n"]
+    assert node_row["rejection"]["reason"] == "pod annotation fabricwise.dev/message-size is malformed"
+    assert "'huge' is none of decode, prefill, mixed" in node_row["rejection"]["detail"]
 
 
 def gfd(product: str, count: int, offered: int | None = None, mig: str = "none") -> dict[str, Any]:
@@ -115,11 +115,11 @@ ASSUMED: dict[str, tuple[dict[str, Any], str | None]] = {
 @pytest.mark.parametrize("case", ASSUMED)
 def test_node_with_only_labels_is_assumed_to_be_the_known_platform_of_its_product(case: str) -> None:
     manifest, platform = ASSUMED[case]
-    found = ask(snapshot(manifest), pod(2))["n"]
-    note = found["notes"][0]
+    node_row = ask(snapshot(manifest), pod(2))["n"]
+    note = node_row["notes"][0]
     if platform:
         assert note == f"topology assumed from product: {platform}; device use predicted"
-        assert found["expected_bandwidth_gbps"] is not None
+        assert node_row["expected_bandwidth_gbps"] is not None
     else:
         assert note.startswith("topology unknown")
 
@@ -133,8 +133,8 @@ def test_assuming_a_platform_from_the_product_can_be_turned_off() -> None:
 
 
 def test_gputopology_takes_precedence_over_the_product() -> None:
-    found = ask(snapshot(gfd("Tesla-T4", 4), topology("n", "t4")), pod(2))["n"]
-    assert found["notes"][0].startswith("topology from GpuTopology")
+    node_row = ask(snapshot(gfd("Tesla-T4", 4), topology("n", "t4")), pod(2))["n"]
+    assert node_row["notes"][0].startswith("topology from GpuTopology")
 
 
 def test_mix_of_sizes_is_learnt_from_the_known_pods() -> None:
@@ -151,11 +151,11 @@ def test_mix_of_sizes_is_learnt_from_the_known_pods() -> None:
     assert gone.sizes == {}
     evaluator.prepare([], gone)
     assert evaluator.size_mix[8] == 0.25
-    assert Evaluator(Policy({1: 1.0})).learn(state) is False, "what the operator set stays"
+    assert Evaluator(Policy({1: 1.0})).learn(state) is False, "a configured mix is not learnt"
 
 
 def test_learnt_mix_of_sizes_changes_the_cost_of_fragmentation() -> None:
-    """Where pods of eight come, breaking a whole board for one GPU costs more than where pods of one come."""
+    """Breaking a whole board for one GPU costs more where pods request eight GPUs than where they request one."""
     board = (node("n"), topology("n", "hgx-h100"))
 
     def loss(asked: int) -> float:
@@ -186,11 +186,11 @@ FLOORS: dict[str, tuple[str, DeviceStatus | None, int, str, str | None]] = {
 def test_bandwidth_floor_rejects_nodes_that_cannot_reach_it(case: str) -> None:
     platform, status, gpus, floor, refusal = FLOORS[case]
     state = snapshot(node("n"), topology("n", platform, status))
-    found = ask(state, pod(gpus, annotations={"fabricwise.dev/min-busbw": floor}))["n"]
-    assert (found["rejection"]["reason"] if found["rejection"] else None) == refusal
+    node_row = ask(state, pod(gpus, annotations={"fabricwise.dev/min-busbw": floor}))["n"]
+    assert (node_row["rejection"]["reason"] if node_row["rejection"] else None) == refusal
 
 
 def test_node_with_unknown_topology_does_not_meet_a_bandwidth_floor() -> None:
-    found = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/min-busbw": "5"}))["n"]
-    assert found["rejection"]["reason"] == "bandwidth floor out of reach"
-    assert "topology unknown" in found["rejection"]["detail"]
+    node_row = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/min-busbw": "5"}))["n"]
+    assert node_row["rejection"]["reason"] == "bandwidth floor out of reach"
+    assert "topology unknown" in node_row["rejection"]["detail"]

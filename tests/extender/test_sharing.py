@@ -1,4 +1,4 @@
-"""What a unit of a resource is, on real nodes and ones written after them; and who may land on it."""
+"""What one unit of a resource is, on real and on similar nodes, and which pods may go there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from topology.platforms import machine_of
 
 GIB = 1 << 30
 A100 = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB", "nvidia.com/gpu.memory": "40960"}
-SPREADS = ("pod needs whole GPUs that work together, the node's are shared or MIG", False)
+SPREADS_OVER_SHARED = ("pod needs whole GPUs that work together, the node's are shared or MIG", False)
 NOT_ALLOWED = ("node shares its GPUs in a way the pod does not allow", False)
 
 
@@ -67,7 +67,7 @@ def test_real_node_with_mixed_mig_offers_its_mig_devices(shared_data: Path) -> N
         ("nvidia.com/mig-1g.5gb", "mig", 2, 4864), ("nvidia.com/mig-2g.10gb", "mig", 1, 9856),
     ]  # fmt: skip
     assert refusal(state, slices("nvidia.com/mig-1g.5gb", 1), name) is None
-    assert refusal(state, slices("nvidia.com/mig-1g.5gb", 2), name) == SPREADS
+    assert refusal(state, slices("nvidia.com/mig-1g.5gb", 2), name) == SPREADS_OVER_SHARED
     assert refusal(state, slices("nvidia.com/mig-1g.5gb", 2, sharing="mig"), name) is None
     assert refusal(state, slices("nvidia.com/mig-1g.5gb", 1, min_gpu_memory="8Gi"), name) == ("GPU memory class too small", False), (
         "the slice's"
@@ -84,7 +84,7 @@ def test_real_node_of_whole_gpus_shares_none(shared_data: Path) -> None:
 
 # name -> (node, pod, refusal)
 DEFAULT_POLICY: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, bool] | None]] = {
-    "four replicas are not four GPUs": (shared_node(4, 1, **TSLICED), pod(4), SPREADS),
+    "four replicas are not four GPUs": (shared_node(4, 1, **TSLICED), pod(4), SPREADS_OVER_SHARED),
     "two containers of one each are no tensor-parallel pod": (shared_node(4, 1, **TSLICED), pod(1, 1), None),
     "one GPU on time-slicing": (shared_node(4, 1, **TSLICED), pod(1), None),
     "one GPU, whole ones only": (shared_node(4, 1, **TSLICED), pod(1, annotations={"fabricwise.dev/sharing": "none"}), NOT_ALLOWED),
@@ -100,11 +100,11 @@ DEFAULT_POLICY: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, bool]
         NOT_ALLOWED,
     ),
     "a renamed resource": (offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 1), None),
-    "several of a renamed resource": (offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 2), SPREADS),
+    "several of a renamed resource": (offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 2), SPREADS_OVER_SHARED),
     "a renamed resource, whole GPUs only": (
         offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 1, sharing="none"), NOT_ALLOWED
     ),
-    "whole GPUs for who says so": (node("n", 8), pod(4, annotations={"fabricwise.dev/sharing": "none"}), None),
+    "whole GPUs, whole ones only": (node("n", 8), pod(4, annotations={"fabricwise.dev/sharing": "none"}), None),
 }  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def test_gputopology_of_a_shared_node_is_no_contradiction_and_free_memory_of_its
 
     assert refusal(fold(state, used(2), GPU), asked) is None
     assert refusal(fold(state, used(9), GPU), asked) == ("GPU memory is in use by processes unknown to Kubernetes", False)
-    assert refusal(fold(state, used(9), GPU), pod(1)) is None, "who states no need on a shared card is not refused for it"
+    assert refusal(fold(state, used(9), GPU), pod(1)) is None, "a pod that states no need on a shared GPU is not rejected"
 
 
 def test_shared_node_with_a_faulty_gpu_is_rejected() -> None:
@@ -183,7 +183,7 @@ def test_memory_of_a_mig_device_is_its_own_and_not_that_of_the_gpu() -> None:
     assert found.problem is None
     assert (found.state.sharing, (found.state.gpu_memory_bytes or 0) >> 20) == ("mig", 4864)
     assert refusal(state, pod(1, annotations={"fabricwise.dev/min-gpu-memory": "20Gi"})) == ("GPU memory class too small", False)
-    assert refusal(state, pod(2)) == SPREADS
+    assert refusal(state, pod(2)) == SPREADS_OVER_SHARED
 
 
 def test_more_units_on_offer_than_the_agent_counts_gpus_is_a_contradiction() -> None:

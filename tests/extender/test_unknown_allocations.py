@@ -41,9 +41,9 @@ def test_devices_of_bound_pods_are_predicted_and_the_note_says_why() -> None:
     bound = pod(2, name="a", node="n")
     healthy = replace(UNKNOWN, unhealthy=())
     assert sorted(free(view(manifest(healthy), bound))) == sorted(free(view(topology(None), bound))), "as without any status"
-    found = view(manifest(), bound)
-    assert {len(gpus) for gpus in free(found)} == {1}, "four, less the lost one, less the two of the pod"
-    assert found.state.note.endswith(f"allocations unknown ({REASON}): device use predicted")
+    node_view = view(manifest(), bound)
+    assert {len(gpus) for gpus in free(node_view)} == {1}, "four, less the lost one, less the two of the pod"
+    assert node_view.state.note.endswith(f"allocations unknown ({REASON}): device use predicted")
 
 
 def test_devices_that_a_pods_own_status_names_remain_known() -> None:
