@@ -56,23 +56,23 @@ def load_by_gpu(table: PlacementTable, held: Sequence[float], device_loads: Sequ
     return LoadByGpu(tuple(own_pressure(load) for load in device_loads), beside)
 
 
-def pressure(found: LoadByGpu, marginals: Sequence[float], neutral: float) -> Pressure | None:
+def pressure(load: LoadByGpu, marginals: Sequence[float], neutral: float) -> Pressure | None:
     """Return the pressure on a pod; None where it gets no device. `marginals[p]`: probability that it gets position p.
 
     `neutral` is the load that is assumed for a device whose load is unknown.
     """
-    total = own = neighbours = unknown = 0.0
-    for chance, mine, beside in zip(marginals, found.own, found.beside, strict=False):
+    total = known_load = neighbours = unknown = 0.0
+    for chance, own, beside in zip(marginals, load.own, load.beside, strict=False):
         if chance:
             total += chance
             neighbours += chance * beside
-            if mine is None:
+            if own is None:
                 unknown += chance
             else:
-                own += chance * mine
+                known_load += chance * own
     if not total:
         return None
-    return Pressure(round((own + unknown * neutral) / total, 6), round(neighbours / total, 6), round(unknown / total, 6))
+    return Pressure(round((known_load + unknown * neutral) / total, 6), round(neighbours / total, 6), round(unknown / total, 6))
 
 
 def own_pressure(load: DeviceLoad | None) -> float | None:
