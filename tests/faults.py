@@ -9,11 +9,11 @@ import pytest
 
 
 class BrokenError(Exception):
-    """What the tests make a step raise."""
+    """The error that an injected fault raises."""
 
 
 def raising_for(name: str, step: Callable[..., Any], of: Callable[..., str]) -> Callable[..., Any]:
-    """`step`, which raises where `of` its arguments is `name`."""
+    """Return a function that calls `step`, but raises where `of(*args)` is `name`."""
 
     def run(*args: Any, **more: Any) -> Any:
         if of(*args) == name:
@@ -24,12 +24,12 @@ def raising_for(name: str, step: Callable[..., Any], of: Callable[..., str]) -> 
 
 
 def break_step(monkeypatch: pytest.MonkeyPatch, module: object, step: str, name: str, of: Callable[..., str]) -> None:
-    """Make a function that a module uses raise for one name."""
+    """Make function `step` of a module raise where `of(*args)` is `name`."""
     monkeypatch.setattr(module, step, raising_for(name, getattr(module, step), of))
 
 
 class Faulty:
-    """A step that raises the first few times, and then does what it stands for."""
+    """A step that raises the first `times` times and works after that."""
 
     def __init__(self, step: Callable[..., Any], times: int = 1) -> None:
         self.step, self.left, self.calls = step, times, 0

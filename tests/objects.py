@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from extender.decision.request.kubernetes_objects import Pod
-from extender.decision.state.reducer import Change, Listed, fold_all
+from extender.decision.state.changes import Change, Listed
+from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
 from topology.gputopology import DeviceStatus, TopologyRecord, encode
@@ -15,12 +16,12 @@ GPU = "nvidia.com/gpu"
 
 
 def container(gpus: object = None, name: str = "server", **more: Any) -> dict[str, Any]:
-    """A container, asking for GPUs by limit."""
+    """A container that requests GPUs by its limit."""
     return {"name": name, **({"resources": {"limits": {GPU: gpus}}} if gpus is not None else {}), **more}
 
 
 def pod(*gpus: object, name: str = "llm", node: str | None = None, **more: Any) -> dict[str, Any]:
-    """A pod with a container per number of GPUs."""
+    """A pod with one container per given number of GPUs."""
     spec: dict[str, Any] = {"containers": [container(count, f"c{i}") for i, count in enumerate(gpus)] or [container()]}
     if node:
         spec["nodeName"] = node
@@ -29,21 +30,21 @@ def pod(*gpus: object, name: str = "llm", node: str | None = None, **more: Any) 
 
 
 def pod_struct(manifest: dict[str, Any]) -> Pod:
-    """The pod as the decision sees it."""
+    """The pod as the decision gets it."""
     change = seen("Pod", manifest)
-    found: Pod = change.pod  # type: ignore[union-attr]
-    return found
+    decoded: Pod = change.pod  # type: ignore[union-attr]
+    return decoded
 
 
 def node(
     name: str, gpus: int = 8, product: str | None = None, memory_mib: int | None = None, labels: dict[str, str] | None = None
 ) -> dict[str, Any]:
     """A node with GFD labels where product and memory are given."""
-    told = {"nvidia.com/gpu.product": product, "nvidia.com/gpu.memory": str(memory_mib) if memory_mib else None}
-    own = {key: value for key, value in told.items() if value} | (labels or {})
+    gfd = {"nvidia.com/gpu.product": product, "nvidia.com/gpu.memory": str(memory_mib) if memory_mib else None}
+    all_labels = {key: value for key, value in gfd.items() if value} | (labels or {})
     amounts = {"cpu": "64", GPU: str(gpus)}
     status = {"capacity": amounts, "allocatable": amounts}
-    return {"kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "labels": own}, "status": status}
+    return {"kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "labels": all_labels}, "status": status}
 
 
 def topology(name: str, platform: str, status: DeviceStatus | None = None) -> dict[str, Any]:

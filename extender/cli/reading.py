@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from extender.cli.rendering.output import print_warning
-from extender.decision.state.reducer import Change, ClassesSeen, ClockTicked, fold_all
+from extender.decision.state.changes import Change, ClassesSeen, ClockTicked
+from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name

@@ -18,8 +18,8 @@ import msgspec
 
 from extender.collectors.ipc import Assignment, ScrapeResult, frame, read_frame
 from extender.collectors.prometheus import SOURCE
-from extender.decision.state.reducer import Change, ClockTicked, TelemetrySeen
-from extender.decision.state.scrape_targets import ENGINE
+from extender.decision.node.scrape_targets import ENGINE
+from extender.decision.state.changes import Change, ClockTicked, TelemetrySeen
 from extender.decision.state.snapshot import Snapshot
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore

@@ -7,7 +7,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
-from extender.decision.state.scrape_targets import Target
+from extender.decision.node.scrape_targets import Target
 from extender.telemetry.readings import DeviceReading, EngineReading
 
 T = TypeVar("T")

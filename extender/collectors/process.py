@@ -20,8 +20,8 @@ import msgspec
 from extender.collectors import prometheus
 from extender.collectors.ipc import HEAD_BYTES, Assignment, ScrapeResult, frame, length
 from extender.collectors.scrape import scrape_target
+from extender.decision.node.scrape_targets import Target
 from extender.decision.state.isolation import described
-from extender.decision.state.scrape_targets import Target
 
 _ASSIGNMENT = msgspec.msgpack.Decoder(Assignment)
 _JITTER = 0.05

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from extender.collectors.ipc import ScrapeResult
-from extender.decision.state.scrape_targets import DCGM, Target
+from extender.decision.node.scrape_targets import DCGM, Target
 from extender.telemetry import dcgm, engines
 from extender.telemetry.exposition import Exposition, parse, seen
 from extender.telemetry.readings import DeviceReading

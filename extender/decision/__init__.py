@@ -1,11 +1,15 @@
-"""The decision, pure: no I/O, clock, thread, log or randomness; time enters as data.
+"""The decision: which nodes a pod may go to, and how good each is. Pure.
 
-objects   the parts of Node and Pod that matter, as small typed structs
-demand    pod -> what it asks for, or a refusal
-cluster   snapshot of the cluster; per node, which GPUs are believed free
-changes   fold(snapshot, change) -> snapshot, the only way state changes
-filters   FILTERS: may this pod go to this node at all?
-scores    SCORERS: how good would it be?
-verdict   both together, per node and over the candidates
-answers   a decision as plain data, for people and debug surfaces
+The packages, each of which may import only those below it:
+
+report        a decision, or the condition of a node, as plain data for people
+cycle         one scheduling cycle of a pod: assumed pods, nominated pods, preemption
+evaluate      FILTERS and SCORERS: may this pod go to this node, and how good is it?
+state         the snapshot of the cluster, and `reducer.fold_all`, the only way it changes
+node          one node: its GPUs, which pods hold them, which sets are free
+kube_filters  kube-scheduler's own filters, for answers to people only
+request       what a pod asks for, or a rejection
+
+Must not be imported anywhere below, also not through other modules: a client, clock, thread, log, source of randomness, framework or
+settings loader. Time enters as data.
 """

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from extender.decision.request.kubernetes_objects import Node, Pod
-from extender.decision.state.isolation import described
-from extender.decision.state.reducer import NodeGone, NodeSeen, PodGone, PodSeen, SetAside, TopologyGone, TopologySeen
+from extender.decision.state.changes import NodeGone, NodeSeen, PodGone, PodSeen, TopologyGone, TopologySeen
+from extender.decision.state.isolation import SetAside, described
 from extender.errors import ClusterSourceError
 from topology.gputopology import decode
 from topology.machine.hardware import TopologyError

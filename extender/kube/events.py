@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
-from extender.decision.state.allocations import BoundPod
 from extender.kube.api_requests import KubeObjects
 from topology.agent.publisher import ApiError
 

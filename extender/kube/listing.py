@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from extender.decision.state.reducer import Listed
+from extender.decision.state.changes import Listed
 from extender.errors import ClusterSourceError
 from extender.kube.decode import Seen, seen
 from extender.kube.resources import RESOURCES, Resource

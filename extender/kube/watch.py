@@ -23,7 +23,8 @@ import kubernetes.client
 import msgspec
 import urllib3
 
-from extender.decision.state.reducer import Change, ClockTicked, Listed, SetAside, WatchLost, WatchRestored
+from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLost, WatchRestored
+from extender.decision.state.isolation import SetAside
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import credentials
 from extender.kube.decode import Seen, gone, seen_or_set_aside

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable
 from typing import ParamSpec
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, AssumedPods, undone
-from extender.decision.state.reducer import Change, fold_all
-from extender.decision.state.snapshot import NODE_DEFAULTS, NodeDefaults, NodeState, Snapshot
+from extender.decision.node.node_state import NODE_DEFAULTS, NodeDefaults, NodeState
+from extender.decision.state.changes import Change
+from extender.decision.state.reducer import fold_all
+from extender.decision.state.snapshot import Snapshot
 from topology.placement import PlacementTable
 
 log = logging.getLogger("fabricwise.isolation")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from extender.decision.cycle.scheduling_cycle import EvaluationContext, demand_in
+from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord, placement_record_of
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.reasons import Rejection
-from extender.decision.state.allocations import BoundPod
-from extender.decision.state.node_state import without_pods
+from extender.decision.state.leaving_pods import without_pods
 from extender.decision.state.snapshot import Snapshot
 from extender.scheduling.decision_log import DecisionLog
 from extender.scheduling.ports import ClusterWriter

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.kubernetes_objects import Pod
-from extender.decision.state.allocations import BoundPod
 
 FloorMissed = Callable[[Known, float], None]
 RequeuePod = Callable[[str, str, str], bool]

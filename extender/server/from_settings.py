@@ -8,8 +8,8 @@ import msgspec
 
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.scorers import Ranker
-from extender.decision.state.scrape_targets import NO_TARGETS, TargetRules, selector
-from extender.decision.state.snapshot import NodeDefaults
+from extender.decision.node.node_state import NodeDefaults
+from extender.decision.node.scrape_targets import NO_TARGETS, TargetRules, selector
 from extender.errors import SettingsError
 from extender.settings import Scoring, Settings
 from extender.telemetry.conditions import Tuning

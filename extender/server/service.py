@@ -14,9 +14,10 @@ from fastapi_offline import FastAPIOffline
 
 from extender.decision.cycle.scheduling_cycle import EvaluationContext
 from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.node.node_state import NodeState
 from extender.decision.report.prediction_outcomes import Known, became_known, compare
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.snapshot import NodeState, Snapshot
+from extender.decision.state.snapshot import Snapshot
 from extender.metrics import Metrics
 from extender.scheduling.binder import Binder
 from extender.scheduling.cluster_store import ClusterStore

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from extender.decision.request.workload_classes import ClassesError, WorkloadClass, read_classes
-from extender.decision.state.reducer import ClassesSeen
+from extender.decision.state.changes import ClassesSeen
 from extender.errors import SettingsError
 from extender.loading import DocumentError, load_documents
 from extender.metrics import Metrics

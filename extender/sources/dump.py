@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from extender.decision.state.reducer import Listed
+from extender.decision.state.changes import Listed
 from extender.errors import ClusterSourceError
 from extender.kube.decode import KINDS, Seen, seen
 from extender.kube.listing import Collect, Listing

@@ -12,7 +12,7 @@ from typing import Any
 
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand, demand_of
-from extender.decision.state.reducer import Listed, TelemetrySeen, TopologySeen
+from extender.decision.state.changes import Listed, TelemetrySeen, TopologySeen
 from extender.errors import ClusterSourceError
 from extender.kube.decode import seen
 from extender.scheduling.cluster_store import ClusterStore

@@ -21,6 +21,7 @@ from extender.decision.evaluate.scorers import Ranker
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.surroundings import Surroundings
+from extender.decision.node.node_state import NodeView
 from extender.decision.report.node_checks import all_reports, node_report
 from extender.decision.report.placement_record import placement_record_of
 from extender.decision.report.prediction_outcomes import Outcome
@@ -38,7 +39,7 @@ from extender.decision.report.serializers import (
 )
 from extender.decision.request.inferred_workload import inferred
 from extender.decision.request.kubernetes_objects import Pod
-from extender.decision.state.snapshot import NodeView, Snapshot
+from extender.decision.state.snapshot import Snapshot
 from extender.errors import RequestError
 from extender.loading import DocumentError, load_documents
 from extender.metrics import Metrics

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from extender.decision.cycle.scheduling_cycle import Stall
-from extender.decision.state.reducer import PodGone, PodSeen
+from extender.decision.state.changes import PodGone, PodSeen
 from extender.kube.decode import seen
 from extender.server.service import build_service
 from extender.settings import AssumedPodSettings, Server, Settings

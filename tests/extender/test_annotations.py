@@ -1,4 +1,4 @@
-"""Every annotation: what it means to a verdict, that nonsense is a refusal naming it, and that the README has the table."""
+"""Every annotation: its effect on a verdict, the rejection where it is malformed, and the table in the README."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from extender.decision.cycle.scheduling_cycle import EvaluationContext
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.request.annotations import ANNOTATIONS, MOST_WARNINGS, Wishes, unknown_names, wishes
 from extender.decision.request.reasons import Rejection
-from extender.decision.state.reducer import Listed, TopologySeen, fold
-from extender.decision.state.snapshot import Snapshot
+from extender.decision.state.changes import Listed, TopologySeen
+from extender.decision.state.reducer import fold
 from extender.kube.decode import seen
 from extender.scheduling.binder import Binder
 from extender.scheduling.decision_log import DecisionLog
@@ -23,22 +23,13 @@ from extender.server.service import build_service
 from extender.settings import Settings
 from extender.web.scheduler_api import SchedulerApi
 from tests.conftest import Served
+from tests.extender.refusals import asks, refusal
 from tests.extender.test_decision import ask, machine, row
 from tests.extender.test_telemetry_decisions import looked, nodes, reading
 from tests.extender.test_telemetry_decisions import refusal as live_refusal
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
-
-
-def asks(size: int = 2, **annotations: str) -> dict[str, Any]:
-    return pod(size, annotations={f"fabricwise.dev/{name.replace('_', '-')}": value for name, value in annotations.items()})
-
-
-def refusal(state: Snapshot, manifest: dict[str, Any], name: str = "n") -> tuple[str, bool] | None:
-    found = row(ask(state, manifest), name)["rejection"]
-    return (found["reason"], found["resolvable"]) if found else None
-
 
 MISSING = ("no set of GPUs is joined by the link the pod requires", False)
 TAKEN = ("free GPUs are not joined by the link the pod requires", True)
@@ -79,12 +70,12 @@ CASES: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any], tuple[str, bo
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_hard_requirements(case: str) -> None:
+def test_node_is_rejected_exactly_where_it_does_not_meet_an_annotation(case: str) -> None:
     objects, manifest, expected = CASES[case]
     assert refusal(snapshot(*objects), manifest) == expected
 
 
-def test_the_agents_versions_go_before_the_labels() -> None:
+def test_versions_by_the_agent_take_precedence_over_labels() -> None:
     from dataclasses import replace
 
     record = TopologyRecord("n", replace(machine_of("hgx-h100"), driver_version="550.54.15", cuda_version="12.4"))
@@ -92,13 +83,13 @@ def test_the_agents_versions_go_before_the_labels() -> None:
     assert refusal(state, asks(2, min_driver="550", min_cuda="12.4")) is None
 
 
-def test_free_memory_that_is_demanded() -> None:
+def test_node_is_rejected_where_no_gpu_has_the_requested_free_memory() -> None:
     state = fold(nodes(a="hgx-h100"), looked("a", 0, g3=reading("a", 3, 30)), GPU)
     assert live_refusal(state, "a", asks(1, min_free_memory="40Gi")) is None
     assert live_refusal(state, "a", asks(1, min_free_memory="60Gi")) == "GPU memory is in use by processes unknown to Kubernetes"
 
 
-def test_a_wish_that_is_met_is_worth_no_more_than_met() -> None:
+def test_exceeding_a_preference_scores_no_more_than_meeting_it() -> None:
     state = snapshot(*machine("b200", "hgx-b200"), *machine("half", "hgx-h100", status=DeviceStatus(free=(0, 1, 2, 3))))
     assert ask(state, asks(4))["chosen"] == "b200"
     met = ask(state, asks(4, preferred_busbw="300"))
@@ -110,7 +101,7 @@ def test_a_wish_that_is_met_is_worth_no_more_than_met() -> None:
     assert ask(far, asks(2, preferred_link="nvlink"))["chosen"] == "half"
 
 
-def test_a_message_size_of_ones_own() -> None:
+def test_message_size_may_be_a_number_of_bytes() -> None:
     assert [wishes({"fabricwise.dev/message-size": text}) for text in ("16Mi", "17M", "decode")] == [
         Wishes(messages="16777216"), Wishes(messages="16777216"), Wishes(messages="decode"),
     ]  # fmt: skip
@@ -119,7 +110,7 @@ def test_a_message_size_of_ones_own() -> None:
     assert small * 20 < large
 
 
-NONSENSE: dict[str, tuple[str, ...]] = {
+MALFORMED: dict[str, tuple[str, ...]] = {
     "workload-class": ("", "Big Models", "-x", "x" * 64),
     "min-gpu-memory": ("", "lots", "-1Gi", "0", "1e999999999", "80", "1048575", "80m", "80GB"),
     "gpu-memory-class": ("", "79", "eighty", "80;141"),
@@ -142,13 +133,13 @@ NONSENSE: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("name", [annotation.name for annotation in ANNOTATIONS])
-def test_nonsense_is_a_refusal_that_names_the_annotation(name: str) -> None:
-    for text in NONSENSE[name]:
-        refused = wishes({f"fabricwise.dev/{name}": text})
-        assert isinstance(refused, Rejection), text
-        assert refused.reason == f"pod annotation fabricwise.dev/{name} is malformed"
-        assert refused.detail.startswith(f"annotation fabricwise.dev/{name}: ")
-        assert not refused.resolvable
+def test_malformed_annotation_is_a_rejection_that_names_it(name: str) -> None:
+    for text in MALFORMED[name]:
+        rejection = wishes({f"fabricwise.dev/{name}": text})
+        assert isinstance(rejection, Rejection), text
+        assert rejection.reason == f"pod annotation fabricwise.dev/{name} is malformed"
+        assert rejection.detail.startswith(f"annotation fabricwise.dev/{name}: ")
+        assert not rejection.resolvable
 
 
 # annotation -> text -> what is in the refusal
@@ -173,10 +164,10 @@ MEANT: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in MEANT.items() for text in texts])
-def test_a_refusal_says_what_was_probably_meant_or_what_to_write(name: str, text: str) -> None:
-    refused = wishes({f"fabricwise.dev/{name}": text})
-    assert isinstance(refused, Rejection)
-    assert MEANT[name][text] in refused.detail
+def test_rejection_states_the_probable_meaning_or_what_to_write(name: str, text: str) -> None:
+    rejection = wishes({f"fabricwise.dev/{name}": text})
+    assert isinstance(rejection, Rejection)
+    assert MEANT[name][text] in rejection.detail
 
 
 KEPT: dict[str, dict[str, object]] = {
@@ -186,7 +177,7 @@ KEPT: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in KEPT.items() for text in texts])
-def test_amounts_that_make_sense_are_read(name: str, text: str) -> None:
+def test_valid_amounts_are_read(name: str, text: str) -> None:
     asked = wishes({f"fabricwise.dev/{name}": text})
     assert isinstance(asked, Wishes)
     field = next(annotation.field for annotation in ANNOTATIONS if annotation.name == name)
@@ -211,7 +202,7 @@ UNKNOWN: dict[str, str | None] = {
 
 
 @pytest.mark.parametrize("key", UNKNOWN)
-def test_an_unknown_name_under_our_prefix_is_a_warning_with_the_likely_meaning(key: str) -> None:
+def test_unknown_annotation_under_the_prefix_is_a_warning_with_the_probable_meaning(key: str) -> None:
     words = UNKNOWN[key]
     asked = ask(snapshot(*machine("n", "hgx-h100")), pod(1, annotations={key: "200"}))
     assert asked["chosen"] == "n", "a warning refuses nothing"
@@ -219,7 +210,7 @@ def test_an_unknown_name_under_our_prefix_is_a_warning_with_the_likely_meaning(k
     assert (len(warnings) == 1 and words in warnings[0] and key in warnings[0]) if words else warnings == []
 
 
-def test_a_malformed_annotation_does_not_hide_an_unknown_one() -> None:
+def test_malformed_annotation_does_not_hide_the_warning_about_an_unknown_one() -> None:
     answer = ask(snapshot(*machine("n", "hgx-h100")), pod(1, annotations={"fabricwise.dev/min-link": "warp", "fabricwise.dev/zebra": ""}))
     assert answer["chosen"] is None
     assert "fabricwise.dev/zebra is unknown" in answer["inferred"]["warnings"][0]
@@ -232,7 +223,7 @@ def test_warnings_of_unknown_names_are_bounded() -> None:
     assert max(map(len, warnings)) < 600
 
 
-def test_a_class_that_is_named_while_none_is_defined_is_a_warning_and_refuses_nothing() -> None:
+def test_class_named_while_none_are_loaded_is_a_warning_and_rejects_no_node() -> None:
     answer = ask(snapshot(*machine("n", "hgx-h100")), asks(1, workload_class="batch"))
     assert answer["chosen"] == "n"
     assert answer["inferred"]["warnings"] == [
@@ -242,7 +233,7 @@ def test_a_class_that_is_named_while_none_is_defined_is_a_warning_and_refuses_no
     assert ask(snapshot(*machine("n", "hgx-h100")), asks(1))["inferred"]["warnings"] == []
 
 
-def test_decisions_carry_the_warnings_of_explain(served: Served) -> None:
+def test_decision_contains_the_same_warnings_as_explain(served: Served) -> None:
     manifest = pod(1, name="warned", annotations={"fabricwise.dev/min_busbw": "5", "fabricwise.dev/workload-class": "batch"})
     answer = served.client.post("/scheduler/filter", json={"Pod": manifest, "NodeNames": ["t4-0"]}).json()
     assert answer["NodeNames"] == ["t4-0"]
@@ -257,26 +248,26 @@ def test_decisions_carry_the_warnings_of_explain(served: Served) -> None:
     | st.from_regex(r"[-+]?[0-9.eE]{0,12}[a-zA-Z]{0,3}")
     | st.sampled_from(["NaN", "Infinity", "1e-999999", "1e999999", "1" * 10_000, "[" * 9_000])
 )
-def test_no_text_makes_any_of_them_raise(annotation: Any, text: str) -> None:
+def test_no_text_of_an_annotation_raises(annotation: Any, text: str) -> None:
     assert isinstance(wishes({annotation.key: text}), Wishes | Rejection)
 
 
 @pytest.mark.parametrize("annotation", [one for one in ANNOTATIONS if one.name != "model"], ids=lambda one: one.name)
-def test_the_examples_are_read(annotation: Any) -> None:
+def test_example_of_each_annotation_is_valid(annotation: Any) -> None:
     assert isinstance(wishes({annotation.key: annotation.example}), Wishes)
 
 
-def test_foreign_annotations_are_nobodys_business() -> None:
+def test_annotations_under_other_prefixes_are_ignored() -> None:
     assert wishes({"example.com/min-link": "warp", "fabricwise.dev/requeued-at": "x"}) == Wishes()
 
 
-def test_the_readme_has_the_table() -> None:
+def test_readme_has_the_table_of_annotations() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     for annotation in ANNOTATIONS:
         assert f"| `{annotation.name}` | {annotation.kind.replace('|', ', ')} | `{annotation.example}` | {annotation.means} |" in readme
 
 
-def test_a_bound_pod_counts_whatever_its_annotations_say() -> None:
+def test_bound_pod_with_a_malformed_annotation_holds_its_gpus() -> None:
     state = fold(snapshot(*machine("n", "t4", 4)), seen("Pod", asks(3, min_link="warp") | {"spec": pod(3, node="n")["spec"]}), GPU)
     assert refusal(state, asks(2)) == ("too few free GPUs", True)
 
@@ -287,8 +278,8 @@ def test_a_bound_pod_counts_whatever_its_annotations_say() -> None:
     ),
     count=st.integers(0, 9) | st.text(max_size=6),
 )
-def test_over_http_every_annotation_ends_in_an_answer(annotations: dict[str, str], count: object) -> None:
-    """A reason for every node, or the node: never an error, whatever the pod says."""
+def test_filter_answers_for_every_node_whatever_the_annotations_contain(annotations: dict[str, str], count: object) -> None:
+    """Every node is either accepted or has a reason; there is never an internal error."""
     import json
 
     from extender.web.scheduler_api import INTERNAL

@@ -9,9 +9,10 @@ import pytest
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, AssumedPods, nominees, rank_of, undone
 from extender.decision.cycle.scheduling_cycle import begin
 from extender.decision.evaluate.verdict import Evidence
+from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.node_state import with_extra_pods
-from extender.decision.state.reducer import PodGone, fold, fold_all
+from extender.decision.state.changes import PodGone
+from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
 from extender.scheduling.cluster_store import ClusterStore

@@ -15,7 +15,7 @@ from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.evaluate.verdict import Evidence
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.reducer import Listed
+from extender.decision.state.changes import Listed
 from extender.kube.decode import seen
 from extender.kube.pod_binding import PodBinding
 from extender.scheduling.binder import NO_API_SERVER, NOT_SYNCED, Binder

@@ -1,4 +1,4 @@
-"""The fold: however a state is reached, it is the state."""
+"""The fold: the state depends on the objects that exist, not on the order of events that lead to them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from extender.decision.state.reducer import (
-    Change,
-    ClockTicked,
-    Listed,
-    PodGone,
-    TelemetrySeen,
-    TopologySeen,
-    WatchLost,
-    WatchRestored,
-    fold,
-    fold_all,
-)
+from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone, TelemetrySeen, TopologySeen, WatchLost, WatchRestored
+from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import gone, seen
 from extender.telemetry.readings import DeviceReading
@@ -33,7 +23,7 @@ NAMES = ("a", "b", "c")
 
 @st.composite
 def events(draw: st.DrawFn) -> list[tuple[str, dict[str, object], bool]]:
-    """(kind, object, exists afterwards) in some order, objects coming, changing and going."""
+    """(kind, object, whether it exists afterwards): objects are added, modified and deleted in any order."""
     stream = []
     for _ in range(draw(st.integers(0, 25))):
         kind, name = draw(st.sampled_from(["Node", "Pod", "GpuTopology"])), draw(st.sampled_from(NAMES))
@@ -55,18 +45,18 @@ def play(stream: list[tuple[str, dict[str, object], bool]]) -> Snapshot:
     return state
 
 
-def same(one: Snapshot, other: Snapshot) -> None:
-    assert one.nodes == other.nodes
-    assert one.pods == other.pods
-    assert one.topologies == other.topologies
-    assert one.by_node == other.by_node
-    assert {n: (v.state, v.pods, v.problem) for n, v in one.views.items()} == {
-        n: (v.state, v.pods, v.problem) for n, v in other.views.items()
+def assert_same_objects(first: Snapshot, second: Snapshot) -> None:
+    assert first.nodes == second.nodes
+    assert first.pods == second.pods
+    assert first.topologies == second.topologies
+    assert first.by_node == second.by_node
+    assert {n: (v.state, v.pods, v.problem) for n, v in first.views.items()} == {
+        n: (v.state, v.pods, v.problem) for n, v in second.views.items()
     }
 
 
 @given(events())
-def test_events_and_two_reports_of_each_agent_end_where_a_fresh_list_does(stream: list[tuple[str, dict[str, object], bool]]) -> None:
+def test_events_and_two_statuses_of_each_agent_lead_to_the_state_of_a_fresh_list(stream: list[tuple[str, dict[str, object], bool]]) -> None:
     left = {(kind, str(manifest["metadata"]["name"])): (manifest if exists else None) for kind, manifest, exists in stream}  # type: ignore[index]
     kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
     listings: list[Change] = [
@@ -74,12 +64,12 @@ def test_events_and_two_reports_of_each_agent_end_where_a_fresh_list_does(stream
     ]
     writer = [report for number in (1, 2) for report in reports_of(left, number)]
     fresh = fold_all(Snapshot(), [*listings, *writer], GPU)
-    same(fold_all(play(stream), writer, GPU), fresh)
-    same(fold_all(play(stream[: len(stream) // 2]), [*listings, *writer], GPU), fresh)
+    assert_same_objects(fold_all(play(stream), writer, GPU), fresh)
+    assert_same_objects(fold_all(play(stream[: len(stream) // 2]), [*listings, *writer], GPU), fresh)
 
 
 def reports_of(left: dict[tuple[str, str], dict[str, object] | None], number: int) -> list[Change]:
-    """A further report of each agent that names the same holders: it proves that what a status says is newer than the end of a pod."""
+    """A further status of each agent that names the same pods: it proves that the status is newer than the end of a pod."""
     topologies = [copy.deepcopy(manifest) for (kind, _), manifest in left.items() if kind == "GpuTopology" and manifest is not None]
     for manifest in topologies:
         manifest["status"]["observedAt"] = f"2026-01-01T00:00:0{number}Z"  # type: ignore[index]
@@ -89,15 +79,15 @@ def reports_of(left: dict[tuple[str, str], dict[str, object] | None], number: in
 @given(events())
 def test_folding_an_event_again_changes_nothing(stream: list[tuple[str, dict[str, object], bool]]) -> None:
     doubled = [event for event in stream for _ in range(2)]
-    same(play(stream), play(doubled))
+    assert_same_objects(play(stream), play(doubled))
 
 
-def test_a_repeated_event_is_not_even_a_new_snapshot() -> None:
+def test_repeated_event_returns_the_same_snapshot() -> None:
     state = fold(Snapshot(), seen("Node", node("a")), GPU)
     assert fold(state, seen("Node", node("a")), GPU) is state
 
 
-def test_older_snapshots_do_not_change() -> None:
+def test_fold_does_not_change_older_snapshots() -> None:
     before = fold(Snapshot(), seen("Node", node("a", 4)), GPU)
     view = before.views["a"]
     after = fold(before, seen("Pod", pod(2, node="a")), GPU)
@@ -106,7 +96,7 @@ def test_older_snapshots_do_not_change() -> None:
     assert after.views["a"].state.requested == 2
 
 
-def test_a_pod_that_moves_leaves_its_old_node() -> None:
+def test_pod_that_changes_its_node_frees_the_gpus_of_the_old_one() -> None:
     state = fold_all(Snapshot(), [seen("Node", node("a")), seen("Node", node("b")), seen("Pod", pod(2, node="a"))], GPU)
     state = fold(state, seen("Pod", pod(2, node="b")), GPU)
     assert (state.views["a"].state.requested, state.views["b"].state.requested) == (0, 2)
@@ -117,7 +107,7 @@ def test_equal_nodes_share_one_state() -> None:
     assert state.views["a"].state is state.views["b"].state
 
 
-def test_synced_only_when_every_kind_is_listed() -> None:
+def test_snapshot_is_synced_only_after_every_kind_is_listed() -> None:
     state = fold_all(Snapshot(), [Listed("nodes", ()), Listed("pods", ())], GPU)
     assert not state.synced
     assert fold(state, Listed("topologies", ()), GPU).synced
@@ -125,9 +115,9 @@ def test_synced_only_when_every_kind_is_listed() -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[tuple[str, dict[str, Any], bool]], list[int]]:
-    """What the API server went through, versions growing; and the order in which that arrives: anything goes, some of it twice.
+    """(events of an API server with growing versions, indices in the order of arrival: any order, some events twice).
 
-    Objects come back under the same name, pods with a uid of their own each time.
+    Objects are created again under the same name; such a pod has a new uid.
     """
     history: list[tuple[str, dict[str, Any], bool]] = []
     alive: dict[tuple[str, str], dict[str, Any]] = {}
@@ -159,7 +149,7 @@ def histories(draw: st.DrawFn) -> tuple[list[tuple[str, dict[str, Any], bool]], 
 
 
 def left_of(history: list[tuple[str, dict[str, Any], bool]]) -> list[Change]:
-    """A fresh list at the end of a history."""
+    """The lists of all kinds after a history."""
     newest: dict[tuple[str, str], tuple[dict[str, Any], bool]] = {}
     for kind, manifest, exists in history:
         key = manifest["metadata"]["uid"] if kind == "Pod" else manifest["metadata"]["name"]
@@ -171,36 +161,36 @@ def left_of(history: list[tuple[str, dict[str, Any], bool]]) -> list[Change]:
     ]
 
 
-def alike(one: Snapshot, other: Snapshot) -> None:
-    same(one, other)
-    assert dict(one.pending) == dict(other.pending)
-    assert dict(one.nominated) == dict(other.nominated)
-    assert dict(one.sizes) == dict(other.sizes)
-    assert dict(one.versions) == dict(other.versions)
+def assert_same_state(first: Snapshot, second: Snapshot) -> None:
+    assert_same_objects(first, second)
+    assert dict(first.pending) == dict(second.pending)
+    assert dict(first.nominated) == dict(second.nominated)
+    assert dict(first.sizes) == dict(second.sizes)
+    assert dict(first.versions) == dict(second.versions)
 
 
 @given(histories())
-def test_in_whatever_order_and_however_often_events_come_the_end_is_what_a_fresh_list_says(
+def test_events_in_any_order_and_repeated_lead_to_the_state_of_a_fresh_list(
     story: tuple[list[tuple[str, dict[str, Any], bool]], list[int]],
 ) -> None:
     history, order = story
     changes = [seen(kind, manifest) if exists else gone(kind, manifest) for kind, manifest, exists in history]
-    alike(fold_all(Snapshot(), [changes[place] for place in order], GPU), fold_all(Snapshot(), left_of(history), GPU))
+    assert_same_state(fold_all(Snapshot(), [changes[place] for place in order], GPU), fold_all(Snapshot(), left_of(history), GPU))
 
 
 @given(histories(), st.integers(0, 25))
-def test_a_gap_is_closed_by_a_list_and_what_comes_late_after_that_changes_nothing(
+def test_list_closes_a_gap_and_late_events_change_nothing_after_it(
     story: tuple[list[tuple[str, dict[str, Any], bool]], list[int]], seen_before: int
 ) -> None:
     history, order = story
     changes = [seen(kind, manifest) if exists else gone(kind, manifest) for kind, manifest, exists in history]
     after_gap = fold_all(fold_all(Snapshot(), [changes[place] for place in order[:seen_before]], GPU), left_of(history), GPU)
-    alike(after_gap, fold_all(Snapshot(), left_of(history), GPU))
-    alike(fold_all(after_gap, [changes[place] for place in order], GPU), after_gap)
+    assert_same_state(after_gap, fold_all(Snapshot(), left_of(history), GPU))
+    assert_same_state(fold_all(after_gap, [changes[place] for place in order], GPU), after_gap)
 
 
-def test_a_server_set_back_to_an_older_state_is_believed_when_it_lists() -> None:
-    """etcd restored from a backup: versions begin again below those we have seen."""
+def test_list_of_a_server_restored_to_an_older_state_replaces_newer_versions() -> None:
+    """After etcd is restored from a backup, versions begin again below those seen before."""
     new = {**node("a", 8), "metadata": {"name": "a", "resourceVersion": "900"}}
     old = {**node("a", 4), "metadata": {"name": "a", "resourceVersion": "7"}}
     state = fold(Snapshot(), seen("Node", new), GPU)
@@ -208,27 +198,27 @@ def test_a_server_set_back_to_an_older_state_is_believed_when_it_lists() -> None
     assert fold(state, Listed("nodes", (seen("Node", old),), 10), GPU).views["a"].state.allocatable == 4
 
 
-def test_silence_is_dated_from_its_beginning_and_ends_when_something_is_heard() -> None:
+def test_age_of_the_state_counts_from_the_first_loss_of_a_watch_until_it_is_restored() -> None:
     state = fold_all(Snapshot(), [WatchLost("pods", 100.0), WatchLost("pods", 130.0), WatchLost("nodes", 120.0)], GPU)
     assert state.age_seconds(160.0) == 60.0
     assert fold(state, WatchRestored("pods"), GPU).age_seconds(160.0) == 40.0
     assert fold_all(state, [WatchRestored("pods"), WatchRestored("nodes")], GPU).age_seconds(160.0) == 0.0
 
 
-def test_a_pod_that_leaves_takes_what_was_seen_in_its_memory_with_it() -> None:
-    """The next look tells whether a stranger is there; until then nobody knows. What others hold is not touched."""
+def test_memory_in_use_on_the_devices_of_a_pod_is_unknown_after_it_leaves_until_the_next_reading() -> None:
+    """Devices of other pods keep their reading."""
     reading = DeviceReading("GPU-0", index=0, fb_used_bytes=70 << 30, fb_free_bytes=10 << 30)
     record = TopologyRecord("a", machine_of("hgx-h100", "a"), DeviceStatus(allocated=(Allocation(0, "uid-p"), Allocation(1, "uid-q"))))
     readings = tuple(replace(reading, uuid=gpu.uuid or "", index=gpu.index) for gpu in record.machine.gpus)
     start: list[Change] = [Listed("nodes", (seen("Node", node("a", 8)),)), TopologySeen("a", record), ClockTicked(1.0, 1.0)]
     pods = [seen("Pod", pod(1, name=name, node="a")) for name in ("p", "q")]
     state = fold_all(Snapshot(), [*start, *pods, TelemetrySeen("a", 1.0, readings)], GPU)
-    known = [one.free_bytes if one else None for one in state.views["a"].state.device_telemetry.device_loads]
+    known = [load.free_bytes if load else None for load in state.views["a"].state.device_telemetry.device_loads]
     assert None not in known
     state = fold(state, PodGone("uid-p"), GPU)
-    after = [one.free_bytes if one else None for one in state.views["a"].state.device_telemetry.device_loads]
+    after = [load.free_bytes if load else None for load in state.views["a"].state.device_telemetry.device_loads]
     assert after == [None, *known[1:]]
     state = fold(state, TelemetrySeen("a", 2.0, (replace(readings[0], fb_used_bytes=0, fb_free_bytes=80 << 30),)), GPU)
-    found = state.views["a"].state.device_telemetry.device_loads[0]
-    assert found is not None
-    assert found.free_bytes == 80 << 30
+    load = state.views["a"].state.device_telemetry.device_loads[0]
+    assert load is not None
+    assert load.free_bytes == 80 << 30

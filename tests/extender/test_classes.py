@@ -1,8 +1,7 @@
-"""Workload classes: the shipped ones land only where they may; mistakes are named; files are read again."""
+"""Workload classes: on which nodes the shipped ones allow pods, errors in their file, and its changes."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,16 @@ import pytest
 import yaml
 
 from extender.cli.admission_policies import render
-from extender.decision.state.reducer import ClassesSeen, TelemetrySeen, TopologySeen, fold, fold_all
+from extender.decision.state.changes import ClassesSeen, TelemetrySeen, TopologySeen
+from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import SettingsError
 from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.class_file import ClassFile, load_classes
 from extender.telemetry.readings import DeviceReading
-from tests.extender.test_annotations import refusal
+from tests.extender.refusals import refusal
+from tests.extender.shared_nodes import shared_node, slices
 from tests.extender.test_decision import ask, machine
-from tests.extender.test_sharing import shared_node, slices
 from tests.extender.test_telemetry_decisions import machine as with_uuids
 from tests.extender.test_telemetry_feed import wait
 from tests.objects import GPU, node, pod, snapshot
@@ -35,7 +35,7 @@ def renamed(manifest: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def everything() -> Snapshot:
-    """One node of every kind; telemetry knows the boards of eight, but one."""
+    """One node of every kind. There is telemetry for the nodes with whole GPUs, except `hgx-h100-blind`."""
     mixed = node("mig-mixed", 0)
     mixed["status"]["allocatable"]["nvidia.com/mig-1g.5gb"] = mixed["status"]["capacity"]["nvidia.com/mig-1g.5gb"] = "7"
     state = snapshot(
@@ -57,8 +57,8 @@ def everything() -> Snapshot:
 
 
 def asks(size: int, name: str | None, **more: str) -> dict[str, Any]:
-    told = {f"fabricwise.dev/{key.replace('_', '-')}": value for key, value in more.items()}
-    return pod(size, annotations=told | ({"fabricwise.dev/workload-class": name} if name else {}))
+    keys = {f"fabricwise.dev/{key.replace('_', '-')}": value for key, value in more.items()}
+    return pod(size, annotations=keys | ({"fabricwise.dev/workload-class": name} if name else {}))
 
 
 BOARDS = {"hgx-h100", "hgx-h100-blind", "dgx-a100", "l40s"}
@@ -75,7 +75,7 @@ LANDS: dict[tuple[str, int], set[str]] = {
 
 
 @pytest.mark.parametrize(("name", "size"), LANDS)
-def test_each_shipped_class_lands_only_where_it_may(name: str, size: int) -> None:
+def test_pod_of_each_shipped_class_is_placed_only_on_nodes_that_the_class_allows(name: str, size: int) -> None:
     answer = ask(everything(), asks(size, name))
     assert {row["node"] for row in answer["nodes"] if row["feasible"]} == LANDS[name, size]
 
@@ -84,10 +84,10 @@ def test_every_shipped_class_is_tested() -> None:
     assert {name for name, _ in LANDS} == set(CLASSES)
 
 
-def test_the_reasons_read_like_sentences() -> None:
+def test_each_node_that_a_class_excludes_has_its_own_reason() -> None:
     answer = ask(everything(), asks(4, "large-model-production-inference"))
-    said = {row["node"]: row["rejection"]["reason"] for row in answer["nodes"] if not row["feasible"]}
-    assert said == {
+    reasons = {row["node"]: row["rejection"]["reason"] for row in answer["nodes"] if not row["feasible"]}
+    assert reasons == {
         "hgx-h100-blind": "GPU telemetry is unknown and the pod's class requires it",
         "dgx-a100": "GPU memory class is none the pod allows",
         "l40s": "GPU memory class is none the pod allows",
@@ -98,14 +98,14 @@ def test_the_reasons_read_like_sentences() -> None:
     }
 
 
-def test_a_mig_device_of_its_own_name_is_judged_by_class_too() -> None:
+def test_class_applies_to_mig_devices_under_resource_names_of_their_own() -> None:
     state = everything()
     for name, expected in (("notebook", None), ("fine-tuning", "node shares its GPUs in a way the pod does not allow")):
         found = refusal(state, slices("nvidia.com/mig-1g.5gb", 1, workload_class=name), "mig-mixed")
         assert (found[0] if found else None) == expected
 
 
-def test_the_stricter_of_pod_and_class_holds_and_a_contradiction_is_said() -> None:
+def test_stricter_of_pod_and_class_applies_and_a_contradiction_is_rejected() -> None:
     state = everything()
     assert refusal(state, asks(1, "small-shared-inference", sharing="mps"), "time-sliced") is not None
     assert refusal(state, asks(1, "small-shared-inference", sharing="mps"), "mps") is None
@@ -119,12 +119,12 @@ def test_the_stricter_of_pod_and_class_holds_and_a_contradiction_is_said() -> No
     )
 
 
-def test_an_unknown_class_is_said_and_without_classes_nobody_checks() -> None:
+def test_unknown_class_is_rejected_unless_no_classes_are_loaded() -> None:
     assert refusal(everything(), asks(1, "large-models"), "hgx-h100") == ("pod names a workload class that is not defined", False)
     assert refusal(snapshot(*machine("n", "hgx-h100")), asks(1, "large-models")) is None
 
 
-def test_pools_and_products(tmp_path: Path) -> None:
+def test_class_restricts_pools_and_products_but_an_unknown_product_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text(
         yaml.safe_dump({"classes": [{"name": "prod", "pools": [{"pool": "gold", "zone": "a"}, {"pool": "silver"}], "products": ["H100"]}]})
@@ -133,12 +133,12 @@ def test_pools_and_products(tmp_path: Path) -> None:
         ("gold", "NVIDIA-H100-80GB-HBM3", {"pool": "gold", "zone": "a"}),
         ("other-zone", "NVIDIA-H100-80GB-HBM3", {"pool": "gold", "zone": "b"}),
         ("silver", "NVIDIA-H100-80GB-HBM3", {"pool": "silver"}), ("wrong", "NVIDIA-A100-SXM4-80GB", {"pool": "silver"}),
-        ("untold", None, {"pool": "silver"}),
+        ("unlabelled", None, {"pool": "silver"}),
     )}  # fmt: skip
     state = fold(snapshot(*made.values()), ClassesSeen(load_classes(path)), GPU)
     assert refusal(state, asks(1, "prod"), "gold") is None
     assert refusal(state, asks(1, "prod"), "silver") is None
-    assert refusal(state, asks(1, "prod"), "untold") is None, "unknown is not refused"
+    assert refusal(state, asks(1, "prod"), "unlabelled") is None, "unknown is not refused"
     assert refusal(state, asks(1, "prod"), "other-zone") == ("node is in no pool of the pod's workload class", False)
     assert refusal(state, asks(1, "prod"), "wrong") == ("GPU product is none the pod's workload class allows", False)
 
@@ -166,7 +166,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_a_mistake_is_named_with_file_and_class(tmp_path: Path, text: str) -> None:
+def test_error_in_the_classes_file_names_file_and_class(tmp_path: Path, text: str) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text(text)
     with pytest.raises(Exception, match=r"workload classes .*classes\.yaml") as error:
@@ -174,7 +174,7 @@ def test_a_mistake_is_named_with_file_and_class(tmp_path: Path, text: str) -> No
     assert WRONG[text] in str(error.value)
 
 
-def test_a_changed_file_is_read_again_and_a_broken_one_is_not_taken(tmp_path: Path) -> None:
+def test_changed_classes_file_is_read_again_and_a_malformed_one_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "classes.yaml"
     path.write_text("classes: [{name: a}]")
     store = ClusterStore(GPU)
@@ -184,14 +184,14 @@ def test_a_changed_file_is_read_again_and_a_broken_one_is_not_taken(tmp_path: Pa
     path.write_text("classes: [{name: b}]")
     wait("b read", lambda: set(store.snapshot.classes) == {"b"})
     path.write_text("classes: [{name: B!}]")
-    time.sleep(2.5)
+    wait("the malformed file read", lambda: any(record.levelname == "ERROR" for record in caplog.records))
     assert set(store.snapshot.classes) == {"b"}
     file.stop()
     with pytest.raises(SettingsError):
         ClassFile(tmp_path / "nowhere.yaml", store)
 
 
-def test_render_names_every_class_and_can_leave_out_mutation() -> None:
+def test_admission_policies_name_every_class_and_can_omit_mutation() -> None:
     manifests = render(CLASSES, "gpu-scheduler")
     assert [one["kind"] for one in manifests] == [
         "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding",

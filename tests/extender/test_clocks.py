@@ -1,4 +1,4 @@
-"""Wall clocks that are set: the age of a status is measured by a clock that never goes back."""
+"""The age of a status is measured by a clock that never goes back: setting a wall clock does not change it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.decision.state.reducer import ClockTicked, TopologySeen, fold, fold_all
+from extender.decision.state.changes import ClockTicked, TopologySeen
+from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube import watch
 from tests.objects import GPU, node, snapshot
@@ -21,7 +22,7 @@ MACHINE = machine_of("hgx-h100", "n")
 
 @dataclass(frozen=True)
 class Clocks:
-    """The true time since the start, and how far the two wall clocks are off, in seconds."""
+    """The true time since the start, and the error of the two wall clocks, in seconds."""
 
     true_seconds: float = 0.0
     ours_off: float = 0.0
@@ -36,14 +37,14 @@ def tick(state: Snapshot, clocks: Clocks) -> Snapshot:
 
 
 def status(state: Snapshot, clocks: Clocks, delay: float = 0.0) -> Snapshot:
-    """The agent's status of so long ago arrives."""
+    """The state after a status arrives that the agent made `delay` seconds ago."""
     observed = NOON + clocks.true_seconds - delay + clocks.agents_off
     record = TopologyRecord("n", MACHINE, DeviceStatus(free=tuple(range(8)), observed_at_seconds=observed))
     return fold(state, TopologySeen("n", record), GPU)
 
 
 def begun(clocks: Clocks) -> Snapshot:
-    """A node whose status has just arrived, by clocks that agree."""
+    """A node whose status has just arrived; the clocks agree."""
     return tick(status(tick(snapshot(node("n")), clocks), clocks), clocks)
 
 
@@ -53,7 +54,7 @@ def is_stale(state: Snapshot) -> bool:
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR, 24 * HOUR, -24 * HOUR])
 @pytest.mark.parametrize("whose", ["ours_off", "agents_off"])
-def test_status_is_stale_after_five_minutes_of_silence_and_not_before_whatever_clock_is_set(whose: str, step: float) -> None:
+def test_status_is_stale_after_five_minutes_without_another_and_not_before_whichever_clock_is_set(whose: str, step: float) -> None:
     clocks = Clocks()
     state = begun(clocks)
     clocks = replace(clocks, **{whose: step})
@@ -61,8 +62,8 @@ def test_status_is_stale_after_five_minutes_of_silence_and_not_before_whatever_c
         clocks = clocks.after(HEARTBEAT)
         state = status(tick(state, clocks), clocks)
         assert not is_stale(state)
-    silent = clocks.after(299 - HEARTBEAT)
-    assert not is_stale(tick(state, silent))
+    without_status = clocks.after(299 - HEARTBEAT)
+    assert not is_stale(tick(state, without_status))
     assert is_stale(tick(state, clocks.after(301)))
 
 
@@ -71,7 +72,7 @@ def test_status_that_is_old_when_the_extender_starts_is_stale_at_once() -> None:
     assert is_stale(state)
 
 
-def test_status_that_arrives_late_is_as_old_as_it_says() -> None:
+def test_status_that_arrives_late_is_as_old_as_its_own_time() -> None:
     clocks = Clocks()
     state = begun(clocks)
     late = clocks.after(400)
@@ -88,7 +89,7 @@ def test_tick_alone_makes_a_status_stale_once_and_a_new_one_fresh_again() -> Non
 
 
 @given(st.lists(st.tuples(st.sampled_from(["tick", "status"]), st.integers(0, 200), st.integers(-5000, 5000)), max_size=12))
-def test_folding_one_by_one_and_at_once_date_a_status_alike(steps: list[tuple[str, int, int]]) -> None:
+def test_folding_one_by_one_and_in_one_batch_date_a_status_alike(steps: list[tuple[str, int, int]]) -> None:
     clocks, changes = Clocks(), list[ClockTicked | TopologySeen]()
     for kind, seconds, off in steps:
         clocks = replace(clocks.after(seconds), ours_off=float(off))
@@ -104,7 +105,7 @@ def test_folding_one_by_one_and_at_once_date_a_status_alike(steps: list[tuple[st
     assert fold_all(start, changes, GPU).status_times == one_by_one.status_times
 
 
-def test_wall_clock_is_read_in_the_extender_for_time_stamps_alone() -> None:
+def test_extender_reads_the_wall_clock_only_for_time_stamps() -> None:
     """An interval by the wall clock is wrong by an hour when the clock is set: each reader of it is listed here, with its reason."""
     from pathlib import Path
 

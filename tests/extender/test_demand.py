@@ -43,7 +43,7 @@ COUNTED: dict[str, tuple[dict[str, Any], int, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("case", COUNTED)
-def test_counting(case: str) -> None:
+def test_gpus_of_a_pod_are_counted_as_the_kubelet_counts_them(case: str) -> None:
     manifest, total, groups = COUNTED[case]
     demand = demand_of(pod_struct(manifest), GPU)
     assert isinstance(demand, Demand)
@@ -51,45 +51,45 @@ def test_counting(case: str) -> None:
     assert demand.needs_links is any(size > 1 for size in groups)
 
 
-REFUSED: list[object] = ["-1", "1.5", "four", "500m", "", None, True, [], {}, "1e30", "9" * 30, "NaN", "Infinity", "1e999999999"]
+MALFORMED: list[object] = ["-1", "1.5", "four", "500m", "", None, True, [], {}, "1e30", "9" * 30, "NaN", "Infinity", "1e999999999"]
 
 
-@pytest.mark.parametrize("count", REFUSED)
-def test_a_count_that_makes_no_sense_is_a_refusal(count: object) -> None:
+@pytest.mark.parametrize("count", MALFORMED)
+def test_malformed_gpu_count_is_a_rejection_that_names_container_and_resource(count: object) -> None:
     manifest = pod(spec={"containers": [{"name": "c", "resources": {"limits": {GPU: count}}}]})
-    refused = demand_of(pod_struct(manifest), GPU)
-    assert isinstance(refused, Rejection)
-    assert refused.reason is Reason.BAD_GPU_REQUEST
-    assert "container c, nvidia.com/gpu" in refused.detail
-    assert not refused.resolvable
+    rejection = demand_of(pod_struct(manifest), GPU)
+    assert isinstance(rejection, Rejection)
+    assert rejection.reason is Reason.BAD_GPU_REQUEST
+    assert "container c, nvidia.com/gpu" in rejection.detail
+    assert not rejection.resolvable
 
 
 MEMORY = {"80Gi": 80 << 30, "40G": 40 * 10**9, "81559Mi": 81559 << 20, "1Ti": 1 << 40, "85899345920": 80 << 30}
 
 
 @pytest.mark.parametrize("text", MEMORY)
-def test_memory_annotation(text: str) -> None:
+def test_memory_annotation_is_read_as_a_kubernetes_quantity(text: str) -> None:
     demand = demand_of(pod_struct(pod(1, annotations={MIN_GPU_MEMORY: text})), GPU)
     assert isinstance(demand, Demand)
     assert demand.wishes.min_gpu_memory_bytes == MEMORY[text]
 
 
 @pytest.mark.parametrize("text", ["lots", "80 GB", "80gb", "-80Gi", "0", "", "NaN", "Gi"])
-def test_a_malformed_memory_annotation_is_a_refusal_that_names_it(text: str) -> None:
-    refused = demand_of(pod_struct(pod(1, annotations={MIN_GPU_MEMORY: text})), GPU)
-    assert isinstance(refused, Rejection)
-    assert refused.reason is Reason.BAD_MIN_GPU_MEMORY
-    assert MIN_GPU_MEMORY in refused.reason
+def test_malformed_memory_annotation_is_a_rejection_that_names_it(text: str) -> None:
+    rejection = demand_of(pod_struct(pod(1, annotations={MIN_GPU_MEMORY: text})), GPU)
+    assert isinstance(rejection, Rejection)
+    assert rejection.reason is Reason.BAD_MIN_GPU_MEMORY
+    assert MIN_GPU_MEMORY in rejection.reason
 
 
 @given(st.text(max_size=20))
-def test_any_text_is_a_quantity_or_a_value_error(text: str) -> None:
+def test_every_text_is_a_quantity_or_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert isinstance(quantity(text), Decimal)
 
 
-def test_reasons_are_stable_texts() -> None:
-    """kube-scheduler wakes a pod whose message changed: no digits, no names, no times in a reason."""
+def test_reasons_are_distinct_and_have_no_digits() -> None:
+    """kube-scheduler requeues a pod whose message differs, so a reason has no numbers, names or times."""
     for reason in Reason:
         assert not any(character.isdigit() for character in reason.value)
     assert len({reason.value for reason in Reason}) == len(Reason)

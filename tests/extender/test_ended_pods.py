@@ -1,4 +1,4 @@
-"""The end of a pod counts more than an older status of the agent."""
+"""The end of a pod takes precedence over an older status of the agent."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from extender.decision.state.ended_pods import MOST_ENDED, UNSURE_SECONDS
-from extender.decision.state.reducer import Change, ClockTicked, Listed, PodGone, fold_all
+from extender.decision.node.ended_pods import MOST_ENDED, UNSURE_SECONDS
+from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone
+from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import gone, seen
 from tests.objects import GPU, node, pod, snapshot
@@ -36,7 +37,7 @@ def bound(gpus: int, name: str, uid: str | None = None, phase: str = "Running", 
 
 
 def start(*pods: dict[str, Any], **held: tuple[int, ...]) -> Snapshot:
-    """A node that an agent has reported on."""
+    """A node with a status of its agent. `held`: nvidia-smi indices per pod name."""
     return snapshot(node("n", 4), report(1.0, **held), *pods)
 
 
@@ -46,7 +47,7 @@ def then(state: Snapshot, *changes: Change) -> Snapshot:
 
 
 def free(state: Snapshot) -> list[tuple[int, ...]]:
-    """What is believed free, likeliest first."""
+    """The free sets as nvidia-smi indices, most probable first."""
     return [tuple(index for index in ALL if mask >> index & 1) for mask, _ in state.views["n"].state.free_sets]
 
 
@@ -72,18 +73,18 @@ def test_end_of_a_pod_frees_its_gpus_before_the_agent_reports(case: str) -> None
     assert state.views["n"].state.free_count == 4
 
 
-def test_status_that_was_on_its_way_at_the_end_does_not_hold_the_gpus_again() -> None:
+def test_first_status_after_the_end_that_names_the_pod_does_not_take_its_gpus() -> None:
     state = then(held_by_a(), PodGone("uid-a"), seen("GpuTopology", report(2.0, a=(0, 1), b=(2,))))
     assert free(state) == [(0, 1, 3)], "GPU 2 is held by a pod that the API server has not shown yet"
 
 
-def test_second_status_that_names_an_ended_pod_is_believed() -> None:
+def test_second_status_after_the_end_that_names_the_pod_takes_its_gpus() -> None:
     """The kubelet does not know of the end, for example because it cannot reach the API server."""
     late = [seen("GpuTopology", report(at, a=(0, 1))) for at in (2.0, 3.0)]
     assert free(then(held_by_a(), PodGone("uid-a"), *late)) == [(2, 3)]
 
 
-def test_hardware_that_is_written_anew_is_no_further_report() -> None:
+def test_topology_with_changed_hardware_and_equal_status_is_no_further_status() -> None:
     changed = report(1.0, a=(0, 1))
     writes: list[Change] = []
     for version in ("550.1", "550.2", "550.3"):
@@ -110,11 +111,11 @@ def test_completed_pod_in_the_first_list_holds_nothing_although_the_status_names
 def test_pod_of_the_same_name_does_not_inherit_what_an_older_status_says_of_the_deleted_one() -> None:
     state = then(start(bound(1, "web-0", "first"), **{"web-0": (3,)}), PodGone("first"), seen("Pod", bound(1, "web-0", "second")))
     assert state.views["n"].known == {}
-    assert len(free(state)) == 4, "any one of the four may be its own"
+    assert len(free(state)) == 4, "each of the four may be the one that it holds"
 
 
 def test_late_status_of_a_deleted_pod_is_not_of_the_new_one_of_that_name() -> None:
-    """The status names it for the first time after its end; which devices it held is known from the pod itself."""
+    """The status names it for the first time after its end; its own status tells which devices it held."""
     state = then(start(bound(1, "web-0", "first", devices=(3,))), PodGone("first"), seen("Pod", bound(1, "web-0", "second")))
     assert then(state, seen("GpuTopology", report(2.0, **{"web-0": (3,)}))).views["n"].known == {}
 
@@ -133,7 +134,7 @@ def test_pod_of_the_same_name_with_the_same_devices_is_known_after_the_second_st
 
 
 def test_pod_that_is_bound_before_an_end_probably_did_not_get_those_gpus() -> None:
-    """Its devices are unknown, and GPUs 0 and 1 were not free when the kubelet admitted it; most likely."""
+    """Its devices are unknown, and GPUs 0 and 1 were probably not free when the kubelet admitted it."""
     state = then(held_by_a(), seen("Pod", bound(2, "b")), PodGone("uid-a"))
     chances = dict(state.views["n"].state.free_sets)
     assert max(chances, key=lambda mask: chances[mask]) == 0b0011
@@ -155,11 +156,11 @@ def test_kubelet_may_not_have_freed_the_gpus_when_the_phase_says_that_the_pod_en
     assert free(state) == [ALL, (2, 3)]
     assert state.views["n"].state.free_count == 4
     assert free(then(state, ClockTicked(None, 100.0 + UNSURE_SECONDS))) == [ALL]
-    assert free(then(state, PodGone("uid-a"))) == [ALL], "it is deleted after they are free"
+    assert free(then(state, PodGone("uid-a"))) == [ALL], "the kubelet deletes it after it has freed the devices"
 
 
 def test_gpus_of_a_pod_deleted_by_force_are_free_at_once() -> None:
-    """The kubelet hands them out although containers may still run."""
+    """The kubelet assigns them to other pods although containers may still run."""
     assert free(then(held_by_a(), ClockTicked(None, 100.0), PodGone("uid-a"))) == [ALL]
 
 

@@ -1,4 +1,4 @@
-"""Who holds what: two sources, the newer counts, stale ones do not; and whether predictions came true."""
+"""Which pod holds which GPUs by two sources, and whether predictions were right."""
 
 from __future__ import annotations
 
@@ -8,102 +8,68 @@ import pytest
 
 from extender.decision.evaluate.verdict import Evidence, Prospect
 from extender.decision.report.prediction_outcomes import became_known, compare
-from extender.decision.state.reducer import ClockTicked, PodGone, fold, fold_all
-from extender.decision.state.snapshot import NodeView, Snapshot
+from extender.decision.state.changes import ClockTicked, PodGone
+from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
+from tests.extender.allocation_objects import NOW, free, running, topology, view
 from tests.objects import GPU, node, pod, snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
-from topology.platforms import machine_of
-
-NOW = 1_790_000_000.0
-TIME = "2026-09-21T14:13:20Z"  # = NOW
+from topology.gputopology import Allocation, DeviceStatus
 
 
-def topology(status: DeviceStatus | None, platform: str = "t4") -> dict[str, Any]:
-    return encode(TopologyRecord("n", machine_of(platform, "u"), status))
+def test_devices_are_known_from_the_pods_own_status_without_the_agent() -> None:
+    node_view = view(topology(None), running("a", (1, 3)))
+    assert free(node_view) == [(0, 2)]
+    assert node_view.known == {"uid-a": (0b1010,)}
 
 
-def running(name: str, *groups: tuple[int, ...], at: str | None = TIME, prefix: str = "GPU-u-") -> dict[str, Any]:
-    """A pod on n whose status names the devices of each container."""
-    manifest = pod(*(len(group) for group in groups), name=name, node="n")
-    manifest["status"] = {
-        "phase": "Running",
-        "conditions": [{"type": "Ready", "status": "True", **({"lastTransitionTime": at} if at else {})}],
-        "containerStatuses": [
-            {
-                "name": f"c{number}",
-                "allocatedResourcesStatus": [
-                    {"name": GPU, "resources": [{"resourceID": f"{prefix}{i}", "health": "Healthy"} for i in group]}
-                ],
-            }
-            for number, group in enumerate(groups)
-        ],
-    }
-    return manifest
-
-
-def view(*objects: dict[str, Any], now: float | None = None) -> NodeView:
-    state = snapshot(node("n", 4), *objects)
-    return (fold(state, ClockTicked(now), GPU) if now else state).views["n"]
-
-
-def free(found: NodeView) -> list[tuple[int, ...]]:
-    return [tuple(i for i in range(4) if mask >> i & 1) for mask, _ in found.state.free_sets]
-
-
-def test_a_pods_own_status_needs_no_agents_word() -> None:
-    found = view(topology(None), running("a", (1, 3)))
-    assert free(found) == [(0, 2)]
-    assert found.known == {"uid-a": (0b1010,)}
-
-
-def test_containers_are_told_apart() -> None:
+def test_devices_are_known_per_container() -> None:
     assert view(topology(None), running("a", (0,), (2, 3))).known == {"uid-a": (0b1, 0b1100)}
 
 
 @pytest.mark.parametrize(("observed", "left"), [(NOW - 60, (0, 2)), (NOW + 60, (0, 1))])
-def test_where_they_disagree_the_newer_counts_and_it_is_shown(observed: float, left: tuple[int, ...]) -> None:
+def test_where_pod_and_agent_disagree_the_newer_counts_and_the_disagreement_is_reported(observed: float, left: tuple[int, ...]) -> None:
     status = DeviceStatus(allocated=(Allocation(2, "uid-a"), Allocation(3, "uid-a")), observed_at_seconds=observed)
-    found = view(topology(status), running("a", (1, 3)))
-    assert free(found) == [left]
-    assert found.disagreements == ("pod team/a: its status names GPUs [1, 3], the agent [2, 3]",)
+    node_view = view(topology(status), running("a", (1, 3)))
+    assert free(node_view) == [left]
+    assert node_view.disagreements == ("pod team/a: its status names GPUs [1, 3], the agent [2, 3]",)
 
 
-def test_where_they_agree_nothing_is_said() -> None:
+def test_no_disagreement_is_reported_where_pod_and_agent_agree() -> None:
     status = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(3, "uid-a")), observed_at_seconds=NOW)
     assert view(topology(status), running("a", (1, 3))).disagreements == ()
 
 
 # name -> (status, pods, free sets)
 CASES: dict[str, tuple[DeviceStatus, list[dict[str, Any]], list[tuple[int, ...]]]] = {
-    "a device of an unknown pod is simply taken": (DeviceStatus(allocated=(Allocation(0, "gone"),)), [], [(1, 2, 3)]),
-    "so is one of no pod": (DeviceStatus(allocated=(Allocation(0),)), [], [(1, 2, 3)]),
-    "and one that is neither free nor held": (DeviceStatus(free=(1, 2)), [], [(1, 2)]),
+    "a device of an unknown pod is taken": (DeviceStatus(allocated=(Allocation(0, "gone"),)), [], [(1, 2, 3)]),
+    "a device allocated to no pod is taken": (DeviceStatus(allocated=(Allocation(0),)), [], [(1, 2, 3)]),
+    "a device that is neither free nor allocated is taken": (DeviceStatus(free=(1, 2)), [], [(1, 2)]),
     "a pod that the status does not know yet is predicted": (
         DeviceStatus(free=(0, 1), allocated=(Allocation(2, "uid-b"), Allocation(3, "uid-b"))),
         [pod(2, name="b", node="n"), pod(1, name="new", node="n")],
         [(0,), (1,)],
     ),
     "a pod by name": (DeviceStatus(allocated=(Allocation(3, None, "team", "b"),)), [pod(1, name="b", node="n")], [(0, 1, 2)]),
-    "a device id that this machine has not": (DeviceStatus(), [running("a", (0, 1), prefix="GPU-other-")], [(0, 1), (2, 3)]),
+    "a device id that the machine does not have": (DeviceStatus(), [running("a", (0, 1), prefix="GPU-other-")], [(0, 1), (2, 3)]),
     "a replica of a GPU": (DeviceStatus(), [running("a", (2,), prefix="GPU-u-")], [(0, 1, 3)]),
     "sick GPUs": (DeviceStatus(free=(0, 1, 2, 3), unhealthy=((1, "lost"),)), [], [(0, 2, 3)]),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_free_sets(case: str) -> None:
+def test_free_sets_follow_from_the_agents_status_and_the_pods(case: str) -> None:
     status, pods, expected = CASES[case]
     assert sorted(free(view(topology(status), *pods))) == expected
 
 
-def test_a_shared_replica_holds_its_gpu() -> None:
+def test_pod_with_a_replica_holds_the_gpu_of_the_replica() -> None:
     manifest = running("a", (2,))
     manifest["status"]["containerStatuses"][0]["allocatedResourcesStatus"][0]["resources"][0]["resourceID"] = "GPU-u-2::5"
     assert free(view(topology(None), manifest)) == [(0, 1, 3)]
 
 
-def test_devices_of_other_vendors_and_of_ended_init_containers_are_not_held() -> None:
+def test_devices_of_other_vendors_and_of_finished_init_containers_are_free() -> None:
     manifest = running("a", (2,))
     statuses = manifest["status"]["containerStatuses"][0]["allocatedResourcesStatus"]
     statuses.append({"name": "rdma/hca", "resources": [{"resourceID": "mlx5_0"}]})
@@ -114,25 +80,25 @@ def test_devices_of_other_vendors_and_of_ended_init_containers_are_not_held() ->
     assert free(view(topology(None), manifest)) == [(0, 1, 3)]
 
 
-def test_a_stale_status_counts_for_hardware_only_and_says_since_when() -> None:
+def test_stale_status_counts_only_for_unhealthy_gpus_and_the_note_says_since_when() -> None:
     status = DeviceStatus(
         free=(), allocated=tuple(Allocation(i, "gone") for i in range(3)), unhealthy=((3, "lost"),), observed_at_seconds=NOW
     )
     fresh, stale = view(topology(status), now=NOW + 299), view(topology(status), now=NOW + 301)
     assert free(fresh) == [()]
-    assert free(stale) == [(0, 1, 2)], "the sick one stays sick"
+    assert free(stale) == [(0, 1, 2)], "an unhealthy GPU remains unhealthy"
     assert fresh.stale_since_seconds is None
     assert stale.stale_since_seconds == NOW + 300
     assert stale.state.note.endswith("status stale since 2026-09-21T14:18:20Z: device use predicted")
     assert stale.state.table is not None
 
 
-def test_time_makes_stale_and_a_new_status_fresh_again() -> None:
+def test_status_becomes_stale_with_time_and_a_new_one_is_fresh() -> None:
     status = DeviceStatus(free=(0,), observed_at_seconds=NOW)
     state = snapshot(node("n", 4), topology(status))
     assert state.views["n"].stale_since_seconds is None, "without a clock nothing is stale"
     ticked = fold(state, ClockTicked(NOW + 10), GPU)
-    assert ticked.views["n"] is state.views["n"], "a tick that makes nothing stale touches nothing"
+    assert ticked.views["n"] is state.views["n"], "a tick that makes nothing stale changes nothing"
     late = fold(ticked, ClockTicked(NOW + 400), GPU)
     assert late.views["n"].stale_since_seconds is not None
     again = fold(late, seen("GpuTopology", topology(DeviceStatus(free=(0,), observed_at_seconds=NOW + 390))), GPU)
@@ -144,7 +110,7 @@ def states() -> tuple[Snapshot, Snapshot]:
     return before, fold(before, seen("Pod", running("a", (1, 3))), GPU)
 
 
-def test_a_pods_devices_become_known_once() -> None:
+def test_devices_of_a_pod_become_known_once() -> None:
     before, after = states()
     (known,) = became_known(before, after)
     assert (known.namespace, known.name, known.node, known.gpus) == ("team", "a", "n", (1, 3))
@@ -154,10 +120,10 @@ def test_a_pods_devices_become_known_once() -> None:
     assert became_known(after, fold(after, PodGone("uid-a"), GPU)) == ()
 
 
-def test_an_outcome_says_whether_the_set_was_predicted() -> None:
+def test_outcome_says_whether_the_set_was_predicted() -> None:
     (known,) = became_known(*states())
     right = Evidence(expected_gbps=9.0, prospects=(Prospect((0, 2), 0.5, 10.0), Prospect((1, 3), 0.5, 10.0)))
     assert compare(known, right).in_support is True
     assert compare(known, Evidence(prospects=(Prospect((0, 2), 1.0, 10.0),))).in_support is False
     many = Evidence(prospects=tuple(Prospect((0, n), 1 / 16, 10.0) for n in range(16)))
-    assert compare(known, many).in_support is None, "more were possible than are kept"
+    assert compare(known, many).in_support is None, "there are more predicted sets than are kept"

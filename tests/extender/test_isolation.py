@@ -1,4 +1,4 @@
-"""One bad object, node, pod or observer harms nothing else, and is named where people look."""
+"""One bad object, node, pod or observer harms nothing else, and is named in answers and logs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
-from extender.decision.evaluate import evaluator as judging
+from extender.decision.evaluate import evaluator as evaluator_module
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
+from extender.decision.node import node_view
+from extender.decision.node.node_state import NodeState
 from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand
-from extender.decision.state import reducer as folding
-from extender.decision.state.reducer import Change, Listed, PodGone, SetAside, fold_all
-from extender.decision.state.snapshot import NodeState, Snapshot
+from extender.decision.state import pod_changes, view_derivation
+from extender.decision.state.changes import Change, Listed, PodGone
+from extender.decision.state.isolation import SetAside
+from extender.decision.state.reducer import fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.kube import decode as decode_module
 from extender.kube.decode import gone, seen, seen_or_set_aside
 from extender.scheduling.cluster_store import ClusterStore
@@ -79,7 +83,7 @@ def test_set_aside_object_with_an_older_version_than_the_known_one_is_not_news()
 
 def test_pod_that_cannot_be_folded_leaves_the_pods_after_it_and_what_was_known_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     state = fold_all(Snapshot(), listing(node("a"), pod(2, name="bad", node="a")), GPU)
-    break_step(monkeypatch, folding, "pending_pod", "uid-bad", lambda one, *_: one.key)
+    break_step(monkeypatch, pod_changes, "pending_pod", "uid-bad", lambda one, *_: one.key)
     batch = [seen("Pod", pod(4, name="bad", node="a")), seen("Pod", pod(1, name="next", node="a"))]
     relist = listing(node("a"), pod(4, name="bad", node="a"), pod(1, name="next", node="a"))
     for changes in (batch, relist):
@@ -90,10 +94,8 @@ def test_pod_that_cannot_be_folded_leaves_the_pods_after_it_and_what_was_known_o
         assert state.listed == {"nodes", "pods", "topologies"}
 
 
-def test_node_whose_topology_breaks_its_view_is_judged_by_counts_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision.state import node_state
-
-    break_step(monkeypatch, node_state, "table_for", "8", lambda machine: str(len(machine.gpus)))
+def test_node_whose_topology_breaks_its_view_is_evaluated_by_counts_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_step(monkeypatch, node_view, "table_for", "8", lambda machine: str(len(machine.gpus)))
     state = snapshot(node("bad"), topology("bad", "hgx-h100"), node("good", 4), topology("good", "t4"))
     assert state.views["good"].state.table is not None
     assert state.views["bad"].state.table is None
@@ -104,8 +106,8 @@ def test_node_whose_topology_breaks_its_view_is_judged_by_counts_and_says_why(mo
     assert "set aside" not in notes["good"]
 
 
-def test_node_without_any_view_is_refused_by_name_as_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    break_step(monkeypatch, folding, "node_view", "bad", lambda one, *_: one.metadata.name)
+def test_node_without_any_view_is_rejected_as_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_step(monkeypatch, view_derivation, "node_view", "bad", lambda sources, *_: sources.node.metadata.name)
     state = snapshot(node("bad"), node("good"))
     answer = explain(Evaluator(Policy({1: 1.0})), ranker(Scoring()), state, pod_struct(pod(1)), GPU)
     refused = {row["node"]: row["rejection"]["reason"] if row["rejection"] else None for row in answer["nodes"]}
@@ -121,10 +123,12 @@ def broken_evaluation(monkeypatch: pytest.MonkeyPatch, name: str, store: Cluster
         view = store.snapshot.views.get(name)
         return name if view is not None and state in (view.state, view.state.without_telemetry) else ""
 
-    monkeypatch.setattr(judging, "evaluate_without_telemetry", raising_for(name, judging.evaluate_without_telemetry, state_name))
+    monkeypatch.setattr(
+        evaluator_module, "evaluate_without_telemetry", raising_for(name, evaluator_module.evaluate_without_telemetry, state_name)
+    )
 
 
-def test_filter_refuses_the_one_node_whose_evaluation_raises_as_unresolvable(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filter_rejects_only_the_node_whose_evaluation_raises_as_unresolvable(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     served.service.store.apply([seen("Node", node("bad", 3)), seen("Node", node("good", 5))])
     broken_evaluation(monkeypatch, "bad", served.service.store)
     manifest = pod(1, annotations={"fabricwise.dev/min-gpu-memory": "1Gi"})
@@ -153,7 +157,7 @@ def test_nodes_endpoint_lists_what_is_set_aside_with_its_node(served: Served) ->
     assert served.client.get("/v1/nodes/good").json()["set_aside"] == [note]
 
 
-def test_table_that_cannot_be_computed_keeps_no_snapshot_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_is_published_although_a_placement_table_cannot_be_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def warm(_table: PlacementTable) -> None:
         raise BrokenError("no table")
 
@@ -169,7 +173,7 @@ OBSERVERS = ("extender.server.service.observe_outcomes", "extender.scheduling.ow
 
 
 @pytest.mark.parametrize("failing", OBSERVERS)
-def test_observer_that_raises_keeps_neither_the_others_nor_the_watch(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_observer_that_raises_stops_neither_other_observers_nor_the_store(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise BrokenError(failing)
 
@@ -182,7 +186,7 @@ def test_observer_that_raises_keeps_neither_the_others_nor_the_watch(failing: st
     assert service.store.snapshot.synced
 
 
-def test_pod_whose_placement_cannot_be_recorded_hides_no_other_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pod_whose_placement_cannot_be_recorded_does_not_affect_other_pods(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.scheduling import owed_events as module
 
     service = build_service(Settings())
@@ -194,7 +198,7 @@ def test_pod_whose_placement_cannot_be_recorded_hides_no_other_pod(monkeypatch: 
     assert placed == ["uid-good"]
 
 
-def test_model_annotation_of_any_numbers_is_a_demand_or_a_refusal() -> None:
+def test_model_annotation_with_extreme_numbers_never_raises() -> None:
     from extender.decision.cycle.scheduling_cycle import demand_in
 
     fields = {"layers": 80, "hidden_size": 8192, "attention_heads": 64, "kv_heads": 8, "head_size": 128, "parameters": 70 * 10**9}
@@ -209,25 +213,25 @@ def test_model_annotation_of_any_numbers_is_a_demand_or_a_refusal() -> None:
             demand_in(Snapshot(), pod_struct(manifest), GPU)
 
 
-def test_deleted_pod_that_is_malformed_is_gone_all_the_same() -> None:
+def test_deletion_of_a_malformed_pod_is_decoded() -> None:
     broken = pod(2, name="llm", spec={"containers": "x"})
     assert gone("Pod", broken) == PodGone("uid-llm")
     assert gone("Pod", broken | {"metadata": {"name": "llm", "namespace": "team", "uid": 5}}) == PodGone("team/llm")
 
 
-def test_decoder_that_raises_whatever_sets_aside_that_topology_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_error_of_the_decoder_affects_only_its_topology(monkeypatch: pytest.MonkeyPatch) -> None:
     break_step(monkeypatch, decode_module, "decode", "bad", lambda manifest: str(manifest["metadata"]["name"]))
     state = fold_all(Snapshot(), listing(node("bad"), topology("bad", "hgx-h100"), node("good"), topology("good", "hgx-h100")), GPU)
     assert "BrokenError: made to fail for bad" in (state.views["bad"].problem or "")
     assert state.views["good"].state.table is not None
 
 
-def test_preempt_goes_on_with_the_other_candidates_where_one_node_cannot_be_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preempt_evaluates_the_other_candidates_where_one_node_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.decision.cycle import preemption
     from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
     from extender.decision.cycle.preemption import Candidate, preferred
     from extender.decision.cycle.scheduling_cycle import EvaluationContext, begin
-    from extender.decision.state.snapshot import NODE_DEFAULTS
+    from extender.decision.node.node_state import NODE_DEFAULTS
 
     rows = [thing for name in ("bad", "good") for thing in (node(name, 1), pod(1, name=f"on-{name}", node=name))]
     state, asking = snapshot(*rows), pod_struct(pod(1, spec={"priority": 10}))
@@ -239,7 +243,7 @@ def test_preempt_goes_on_with_the_other_candidates_where_one_node_cannot_be_eval
     assert [one.candidate.node for one in found] == ["good"]
 
 
-def test_check_of_a_report_that_raises_hides_neither_the_other_checks_nor_the_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_check_that_raises_affects_neither_other_checks_nor_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.decision.report import node_checks as module
     from extender.telemetry.conditions import TUNING
 

@@ -1,4 +1,4 @@
-"""How nodes hand out devices, what pods ask for, and nodes that only their labels describe."""
+"""How nodes assign devices, what pods request, and nodes that are described only by labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy, learnt_mix
+from extender.decision.node.node_state import NodeDefaults
 from extender.decision.report.serializers import explain
-from extender.decision.state.reducer import Listed, PodGone, fold_all
-from extender.decision.state.snapshot import NodeDefaults, Snapshot
+from extender.decision.state.changes import Listed, PodGone
+from extender.decision.state.reducer import fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
@@ -33,16 +35,16 @@ def labelled(policy: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("policy", "feasible"), [("none", True), ("best-effort", True), ("restricted", False), ("single-numa-node", False)]
 )
-def test_a_node_that_aligns_refuses_what_it_cannot_align(policy: str, feasible: bool) -> None:
-    found = ask(snapshot(labelled(policy), topology("n", "hgx-h100", FREE_ACROSS)), pod(4))["n"]
-    assert found["feasible"] is feasible
+def test_node_with_a_strict_topology_manager_rejects_gpus_that_it_cannot_align(policy: str, feasible: bool) -> None:
+    node_row = ask(snapshot(labelled(policy), topology("n", "hgx-h100", FREE_ACROSS)), pod(4))["n"]
+    assert node_row["feasible"] is feasible
     if not feasible:
-        assert found["rejection"]["reason"] == "kubelet would reject: GPUs cannot be aligned to NUMA nodes"
-        assert policy in found["rejection"]["detail"]
-        assert found["rejection"]["resolvable"]
+        assert node_row["rejection"]["reason"] == "kubelet would reject: GPUs cannot be aligned to NUMA nodes"
+        assert policy in node_row["rejection"]["detail"]
+        assert node_row["rejection"]["resolvable"]
 
 
-def test_the_operators_word_counts_where_the_node_says_nothing_that_makes_sense() -> None:
+def test_configured_topology_manager_policy_counts_where_the_nodes_label_is_unknown() -> None:
     objects = [node("n", labels={"fabricwise.dev/topology-manager-policy": "strict"}), topology("n", "hgx-h100", FREE_ACROSS)]
     from extender.kube.decode import seen
 
@@ -56,14 +58,14 @@ def test_the_operators_word_counts_where_the_node_says_nothing_that_makes_sense(
     assert ask(state, pod(2))["n"]["feasible"]
 
 
-def test_an_unknown_plugin_may_hand_out_any_pair() -> None:
+def test_uniform_device_plugin_may_assign_any_pair() -> None:
     labels = {"fabricwise.dev/device-plugin": "uniform"}
     state = snapshot(node("n", 8, labels=labels), topology("n", "a100-pcie-bridge-pairs"))
-    found = ask(state, pod(2))["n"]
-    assert found["expected_bandwidth_gbps"] < 60, "four bridged pairs of twenty-eight"
+    node_row = ask(state, pod(2))["n"]
+    assert node_row["expected_bandwidth_gbps"] < 60, "four bridged pairs of twenty-eight"
 
 
-def test_hazards_are_refused_only_if_the_operator_wants_it() -> None:
+def test_hazards_are_rejected_only_if_configured() -> None:
     pairs = topology("n", "a100-pcie-bridge-pairs", DeviceStatus(free=(0, 1, 2, 4, 6)))
     pairs["spec"]["pciePaths"] = [" ".join("X" if i == j else "SYS" for j in range(8)) for i in range(8)]
     state = snapshot(node("n"), pairs)
@@ -73,8 +75,8 @@ def test_hazards_are_refused_only_if_the_operator_wants_it() -> None:
     assert ask(state, pod(2), Policy(refuse_hazards=True))["n"]["feasible"]
 
 
-def test_small_and_large_messages_are_two_different_answers() -> None:
-    """Four GPUs of DGX-1V reach 80 GB/s but pay six hops; what they are worth to decode and prefill differs."""
+def test_effective_bandwidth_depends_on_the_message_size() -> None:
+    """Four GPUs of a DGX-1V reach 80 GB/s with six hops: small messages lose most of it."""
     state = snapshot(node("n"), topology("n", "dgx-1v"))
     kinds = {kind: ask(state, pod(4, annotations={"fabricwise.dev/message-size": kind}))["n"] for kind in ("decode", "mixed", "prefill")}
     effective = [row["effective_bandwidth_gbps"] for row in kinds.values()]
@@ -84,10 +86,10 @@ def test_small_and_large_messages_are_two_different_answers() -> None:
     assert ask(state, pod(4))["n"]["effective_bandwidth_gbps"] == effective[1], "the default is a mix"
 
 
-def test_a_message_size_that_is_none_is_named() -> None:
-    found = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/message-size": "huge"}))["n"]
-    assert found["rejection"]["reason"] == "pod annotation fabricwise.dev/message-size is malformed"
-    assert "'huge' is none of decode, prefill, mixed" in found["rejection"]["detail"]
+def test_malformed_message_size_is_named() -> None:
+    node_row = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/message-size": "huge"}))["n"]
+    assert node_row["rejection"]["reason"] == "pod annotation fabricwise.dev/message-size is malformed"
+    assert "'huge' is none of decode, prefill, mixed" in node_row["rejection"]["detail"]
 
 
 def gfd(product: str, count: int, offered: int | None = None, mig: str = "none") -> dict[str, Any]:
@@ -111,18 +113,18 @@ ASSUMED: dict[str, tuple[dict[str, Any], str | None]] = {
 
 
 @pytest.mark.parametrize("case", ASSUMED)
-def test_a_node_with_labels_only_is_assumed_to_be_its_products_board(case: str) -> None:
+def test_node_with_only_labels_is_assumed_to_be_the_known_platform_of_its_product(case: str) -> None:
     manifest, platform = ASSUMED[case]
-    found = ask(snapshot(manifest), pod(2))["n"]
-    note = found["notes"][0]
+    node_row = ask(snapshot(manifest), pod(2))["n"]
+    note = node_row["notes"][0]
     if platform:
         assert note == f"topology assumed from product: {platform}; device use predicted"
-        assert found["expected_bandwidth_gbps"] is not None
+        assert node_row["expected_bandwidth_gbps"] is not None
     else:
         assert note.startswith("topology unknown")
 
 
-def test_the_operator_may_forbid_assuming() -> None:
+def test_assuming_a_platform_from_the_product_can_be_turned_off() -> None:
     from extender.kube.decode import seen
 
     board = gfd("NVIDIA-H100-80GB-HBM3", 8)
@@ -130,12 +132,12 @@ def test_the_operator_may_forbid_assuming() -> None:
     assert state.views["n"].state.table is None
 
 
-def test_what_an_agent_says_beats_what_a_product_suggests() -> None:
-    found = ask(snapshot(gfd("Tesla-T4", 4), topology("n", "t4")), pod(2))["n"]
-    assert found["notes"][0].startswith("topology from GpuTopology")
+def test_gputopology_takes_precedence_over_the_product() -> None:
+    node_row = ask(snapshot(gfd("Tesla-T4", 4), topology("n", "t4")), pod(2))["n"]
+    assert node_row["notes"][0].startswith("topology from GpuTopology")
 
 
-def test_the_mix_of_sizes_is_learnt_from_the_pods_there_are() -> None:
+def test_mix_of_sizes_is_learnt_from_the_known_pods() -> None:
     assert learnt_mix({}) == {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25}
     assert learnt_mix({1: 1000}) == {1: 1.0, 2: 0.0, 4: 0.0, 8: 0.0}
     assert learnt_mix({3: 500, 16: 500}) == {1: 0.0, 2: 0.0, 4: 0.5, 8: 0.5}, "three need four, sixteen count as eight"
@@ -149,11 +151,11 @@ def test_the_mix_of_sizes_is_learnt_from_the_pods_there_are() -> None:
     assert gone.sizes == {}
     evaluator.prepare([], gone)
     assert evaluator.size_mix[8] == 0.25
-    assert Evaluator(Policy({1: 1.0})).learn(state) is False, "what the operator set stays"
+    assert Evaluator(Policy({1: 1.0})).learn(state) is False, "a configured mix is not learnt"
 
 
-def test_a_learnt_mix_changes_what_fragmentation_costs() -> None:
-    """Where pods of eight come, breaking a whole board for one GPU costs more than where pods of one come."""
+def test_learnt_mix_of_sizes_changes_the_cost_of_fragmentation() -> None:
+    """Breaking a whole board for one GPU costs more where pods request eight GPUs than where they request one."""
     board = (node("n"), topology("n", "hgx-h100"))
 
     def loss(asked: int) -> float:
@@ -181,14 +183,14 @@ FLOORS: dict[str, tuple[str, DeviceStatus | None, int, str, str | None]] = {
 
 
 @pytest.mark.parametrize("case", FLOORS)
-def test_a_bandwidth_floor(case: str) -> None:
+def test_bandwidth_floor_rejects_nodes_that_cannot_reach_it(case: str) -> None:
     platform, status, gpus, floor, refusal = FLOORS[case]
     state = snapshot(node("n"), topology("n", platform, status))
-    found = ask(state, pod(gpus, annotations={"fabricwise.dev/min-busbw": floor}))["n"]
-    assert (found["rejection"]["reason"] if found["rejection"] else None) == refusal
+    node_row = ask(state, pod(gpus, annotations={"fabricwise.dev/min-busbw": floor}))["n"]
+    assert (node_row["rejection"]["reason"] if node_row["rejection"] else None) == refusal
 
 
-def test_an_unknown_topology_promises_no_bandwidth() -> None:
-    found = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/min-busbw": "5"}))["n"]
-    assert found["rejection"]["reason"] == "bandwidth floor out of reach"
-    assert "topology unknown" in found["rejection"]["detail"]
+def test_node_with_unknown_topology_does_not_meet_a_bandwidth_floor() -> None:
+    node_row = ask(snapshot(node("n")), pod(2, annotations={"fabricwise.dev/min-busbw": "5"}))["n"]
+    assert node_row["rejection"]["reason"] == "bandwidth floor out of reach"
+    assert "topology unknown" in node_row["rejection"]["detail"]

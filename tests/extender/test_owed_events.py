@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from extender.decision.state.reducer import Change, ClockTicked, Listed, WatchLost, WatchRestored
+from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLost, WatchRestored
 from extender.kube.decode import gone, seen
 from extender.kube.events import PodEvents
 from extender.scheduling.owed_events import MOST_OWED, OWED_SECONDS
 from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
-from tests.extender.test_holdings import running
+from tests.extender.allocation_objects import running
 from tests.extender.test_records import Events
 from tests.objects import node, pod
 from topology.agent.publisher import ApiError

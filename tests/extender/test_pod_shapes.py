@@ -1,4 +1,4 @@
-"""Pods of every shape against the kubelet's own accounting: which devices they hold, which are in a list, which are free."""
+"""Pods of every shape, compared with the kubelet's accounting: which devices they hold, which are listed, which are free."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DeviceManager:
     """(kind, mask) per container."""
 
     def serve(self, kind: str, size: int) -> None:
-        """One container's devices."""
+        """Allocate the devices of one container."""
         reused = self._some(self.reusable, min(size, self.reusable.bit_count()))
         fresh = self._some(self.free, size - reused.bit_count())
         self.free &= ~fresh
@@ -82,7 +82,7 @@ def with_own_status(manifest: dict[str, Any], masks: list[int]) -> dict[str, Any
 
 
 def reported(mask: int) -> dict[str, Any]:
-    """The agent's word: the pod holds the mask, all else is free."""
+    """The GpuTopology by which the pod holds the mask and all else is free."""
     indices = [place for place in range(8) if mask >> place & 1]
     entries = tuple(Allocation(index, None, "team", "shaped") for index in indices)
     free = tuple(index for index in range(8) if index not in indices)
@@ -110,7 +110,7 @@ def served(shape: Shape, seed: int) -> DeviceManager | None:
 
 
 @given(shapes(), st.integers(0, 1000))
-def test_pod_is_counted_as_many_gpus_as_the_kubelet_allocates_to_it(shape: Shape, seed: int) -> None:
+def test_demand_counts_as_many_gpus_as_the_kubelet_allocates(shape: Shape, seed: int) -> None:
     kubelet = served(shape, seed)
     if kubelet is not None:
         demand = demand_of(pod_struct(manifest_of(shape)), GPU)
@@ -119,8 +119,8 @@ def test_pod_is_counted_as_many_gpus_as_the_kubelet_allocates_to_it(shape: Shape
 
 
 @given(shapes(), st.integers(0, 1000), st.booleans(), st.booleans())
-def test_as_many_gpus_are_believed_free_as_the_kubelet_has_left(shape: Shape, seed: int, has_agent: bool, has_own: bool) -> None:
-    """By whatever source its devices become known, or none; what is in no list is predicted among the rest."""
+def test_free_sets_have_as_many_gpus_as_the_kubelet_has_free(shape: Shape, seed: int, has_agent: bool, has_own: bool) -> None:
+    """With each combination of sources; devices that no source names are predicted among the rest."""
     kubelet = served(shape, seed)
     if kubelet is None:
         return
@@ -132,11 +132,11 @@ def test_as_many_gpus_are_believed_free_as_the_kubelet_has_left(shape: Shape, se
     assert view.disagreements == ()
     for mask, _ in view.state.free_sets:
         assert mask.bit_count() == kubelet.free.bit_count()
-        assert not mask & named, "what is named is not free"
+        assert not mask & named, "a named device is not free"
     assert sum(chance for _, chance in view.state.free_sets) == pytest.approx(1, abs=1e-6)
 
 
-# name -> (shape, GPUs that the agent lists, GPUs that the pod's own status names, free sets of which the first is the likeliest)
+# name -> (shape, GPUs that the agent lists, GPUs that the pod's own status names, free sets)
 CASES: dict[str, tuple[Shape, tuple[int, ...], tuple[tuple[int, ...], ...], set[int]]] = {
     "sidecar, by both": ((("sidecar", 2), ("main", 2)), (0, 1, 2, 3), ((0, 1),), {0b11110000}),
     "sidecar, by the agent": ((("sidecar", 2), ("main", 2)), (0, 1, 2, 3), (), {0b11110000}),
@@ -151,7 +151,7 @@ CASES: dict[str, tuple[Shape, tuple[int, ...], tuple[tuple[int, ...], ...], set[
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_free_sets_of_a_shape(case: str) -> None:
+def test_free_sets_exclude_named_devices_and_the_surplus_of_init_containers(case: str) -> None:
     shape, listed, own, expected = CASES[case]
     manifest = manifest_of(shape)
     if own:
@@ -162,7 +162,7 @@ def test_free_sets_of_a_shape(case: str) -> None:
 
 
 def test_surplus_of_an_init_container_is_most_likely_where_the_plugin_would_have_put_it() -> None:
-    """Four of one socket for the init container, two of them for the main one: the others of that socket are held."""
+    """The init container has four GPUs of one socket and the main container two of them: the other two are probably allocated."""
     view = snapshot(node("n", 8), reported(0b0011), manifest_of((("init", 4), ("main", 2)))).views["n"]
     assert view.state.free_sets[0][0] == 0b11110000
     assert view.state.free_sets[0][1] > 0.6

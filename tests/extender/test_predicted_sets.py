@@ -9,15 +9,15 @@ import pytest
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence
+from extender.decision.node.node_view import as_left
 from extender.decision.report.placement_record import placement_record_of
 from extender.decision.report.prediction_outcomes import became_known, compare
 from extender.decision.report.serializers import node_answer
 from extender.decision.request.pod_request import Demand, demand_of
-from extender.decision.state.node_state import as_left
 from extender.decision.state.reducer import fold
 from extender.kube.decode import seen
 from extender.telemetry.conditions import NodeTelemetry, vacated
-from tests.extender.test_holdings import topology, view
+from tests.extender.allocation_objects import topology, view
 from tests.objects import GPU, container, node, pod, pod_struct, snapshot
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of
@@ -141,7 +141,7 @@ def test_gpu_that_two_pods_are_reported_to_hold_is_taken_once_and_reported() -> 
     assert found.disagreements == ("GPU 1 is reported to be held by 2 pods: team/a, team/b",)
 
 
-def test_gpu_that_the_kubelet_gives_on_while_its_pod_terminates_is_no_disagreement() -> None:
+def test_gpu_of_a_terminating_pod_that_another_pod_gets_is_no_disagreement() -> None:
     held = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(1, "uid-b")))
     going = pod(1, name="a", node="n")
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:30Z"
@@ -153,7 +153,7 @@ def test_gpu_of_two_pods_that_are_not_known_is_taken_once() -> None:
     assert [mask for mask, _ in view(topology(held)).state.free_sets] == [0b1101]
 
 
-def test_what_two_other_pods_hold_is_spared_when_a_third_one_leaves() -> None:
+def test_devices_of_two_other_pods_are_unchanged_when_a_third_one_leaves() -> None:
     """The devices of a pod that no source names are among those that no other pod is known to hold."""
     held = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(1, "uid-b")))
     pods = [pod(1, name=name, node="n") for name in ("a", "b", "c")]

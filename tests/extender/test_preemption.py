@@ -13,11 +13,13 @@ from extender.decision.cycle.preemption import Candidate, preferred
 from extender.decision.cycle.scheduling_cycle import EvaluationContext, begin
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import DEFAULT_POLICY
+from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.node_state import without_pods
-from extender.decision.state.reducer import ClockTicked, TelemetrySeen, TopologySeen, fold, fold_all
-from extender.decision.state.snapshot import NODE_DEFAULTS, Snapshot
+from extender.decision.state.changes import ClockTicked, TelemetrySeen, TopologySeen
+from extender.decision.state.leaving_pods import without_pods
+from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord

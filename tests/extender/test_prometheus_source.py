@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from extender.collectors.prometheus import queries
-from extender.decision.state.reducer import ClockTicked, Listed, TopologySeen
+from extender.decision.state.changes import ClockTicked, Listed, TopologySeen
 from extender.errors import SettingsError
 from extender.kube.decode import seen
 from extender.server.cluster_source import measured

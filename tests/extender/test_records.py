@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from extender.decision.evaluate.verdict import Evidence, Prospect
+from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord, placement_record_of
-from extender.decision.state.allocations import BoundPod
-from extender.decision.state.reducer import Listed
+from extender.decision.state.changes import Listed
 from extender.kube.decode import seen
 from extender.kube.events import PodEvents
 from extender.server.service import Service, build_service

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.report.node_checks import CHECKS, all_reports, node_report
-from extender.decision.state.reducer import Change, ClassesSeen, ClockTicked, TelemetrySeen, fold_all
-from extender.decision.state.snapshot import NODE_DEFAULTS, Snapshot
+from extender.decision.state.changes import Change, ClassesSeen, ClockTicked, TelemetrySeen
+from extender.decision.state.reducer import fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.sources.class_file import load_classes
 from extender.telemetry.conditions import TUNING
 from tests.conftest import Served

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.reducer import Change, Listed, PodGone, TopologySeen
+from extender.decision.state.changes import Change, Listed, PodGone, TopologySeen
 from extender.kube.decode import seen
 from extender.scheduling.requeue import LAG_SECONDS, Requeuer
 from extender.server.service import Service, build_service

@@ -1,4 +1,4 @@
-"""What a unit of a resource is, on real nodes and ones written after them; and who may land on it."""
+"""What one unit of a resource is, on real and on similar nodes, and which pods may go there."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from extender.decision.state.reducer import TelemetrySeen, TopologySeen, fold
-from extender.decision.state.snapshot import NodeState, Snapshot
+from extender.decision.node.node_state import NodeState
+from extender.decision.state.changes import TelemetrySeen, TopologySeen
+from extender.decision.state.reducer import fold
+from extender.decision.state.snapshot import Snapshot
 from extender.loading import load_documents
 from extender.telemetry.readings import DeviceReading
-from tests.extender.test_annotations import refusal
+from tests.extender.refusals import refusal
+from tests.extender.shared_nodes import offering, shared_node, slices
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import TopologyRecord
 from topology.machine.hardware import Machine, MigInstance
@@ -21,25 +24,8 @@ from topology.platforms import machine_of
 
 GIB = 1 << 30
 A100 = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB", "nvidia.com/gpu.memory": "40960"}
-SPREADS = ("pod needs whole GPUs that work together, the node's are shared or MIG", False)
+SPREADS_OVER_SHARED = ("pod needs whole GPUs that work together, the node's are shared or MIG", False)
 NOT_ALLOWED = ("node shares its GPUs in a way the pod does not allow", False)
-
-
-def shared_node(offered: int = 4, count: int = 1, **labels: str) -> dict[str, Any]:
-    told = {"nvidia.com/" + name.replace("__", "."): value for name, value in labels.items()}
-    return node("n", offered, labels={"nvidia.com/gpu.count": str(count), "nvidia.com/gpu.memory": "15360", **told})
-
-
-def offering(resources: dict[str, int], **labels: str) -> dict[str, Any]:
-    made = node("n", 0, labels=labels)
-    amounts = {name: str(count) for name, count in resources.items()}
-    made["status"] = {"capacity": amounts, "allocatable": amounts}
-    return made
-
-
-def slices(resource: str, count: int, **annotations: str) -> dict[str, Any]:
-    container = {"name": "c", "resources": {"limits": {resource: str(count)}}}
-    return pod(spec={"containers": [container]}, annotations={f"fabricwise.dev/{k.replace('_', '-')}": v for k, v in annotations.items()})
 
 
 def state_of(*manifests: dict[str, Any]) -> NodeState:
@@ -67,12 +53,12 @@ MODES: dict[str, tuple[dict[str, Any], str | None]] = {
 
 
 @pytest.mark.parametrize("case", MODES)
-def test_modes(case: str) -> None:
+def test_sharing_of_a_node_follows_from_labels_and_offer(case: str) -> None:
     manifest, sharing = MODES[case]
     assert state_of(manifest).sharing == sharing
 
 
-def test_a_real_mixed_mig_node(shared_data: Path) -> None:
+def test_real_node_with_mixed_mig_offers_its_mig_devices(shared_data: Path) -> None:
     manifest = load_documents((shared_data / "nodes/node-a100-mig-mixed-3-instances.yaml").read_text(), "node")[0]
     name = manifest["metadata"]["name"]
     state = snapshot(manifest)
@@ -81,7 +67,7 @@ def test_a_real_mixed_mig_node(shared_data: Path) -> None:
         ("nvidia.com/mig-1g.5gb", "mig", 2, 4864), ("nvidia.com/mig-2g.10gb", "mig", 1, 9856),
     ]  # fmt: skip
     assert refusal(state, slices("nvidia.com/mig-1g.5gb", 1), name) is None
-    assert refusal(state, slices("nvidia.com/mig-1g.5gb", 2), name) == SPREADS
+    assert refusal(state, slices("nvidia.com/mig-1g.5gb", 2), name) == SPREADS_OVER_SHARED
     assert refusal(state, slices("nvidia.com/mig-1g.5gb", 2, sharing="mig"), name) is None
     assert refusal(state, slices("nvidia.com/mig-1g.5gb", 1, min_gpu_memory="8Gi"), name) == ("GPU memory class too small", False), (
         "the slice's"
@@ -91,14 +77,14 @@ def test_a_real_mixed_mig_node(shared_data: Path) -> None:
     assert refusal(state, pod(1), name) == ("node has fewer GPUs than the pod requests", False)
 
 
-def test_a_real_node_of_whole_gpus(shared_data: Path) -> None:
+def test_real_node_of_whole_gpus_shares_none(shared_data: Path) -> None:
     labels = {k: v for k, v in json.loads((shared_data / "nodes/gfd-8xV100.json").read_text()).items() if not k.startswith("_")}
     assert state_of(node("n", 8, labels=labels)).sharing == "none"
 
 
 # name -> (node, pod, refusal)
 DEFAULT_POLICY: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, bool] | None]] = {
-    "four replicas are not four GPUs": (shared_node(4, 1, **TSLICED), pod(4), SPREADS),
+    "four replicas are not four GPUs": (shared_node(4, 1, **TSLICED), pod(4), SPREADS_OVER_SHARED),
     "two containers of one each are no tensor-parallel pod": (shared_node(4, 1, **TSLICED), pod(1, 1), None),
     "one GPU on time-slicing": (shared_node(4, 1, **TSLICED), pod(1), None),
     "one GPU, whole ones only": (shared_node(4, 1, **TSLICED), pod(1, annotations={"fabricwise.dev/sharing": "none"}), NOT_ALLOWED),
@@ -114,16 +100,16 @@ DEFAULT_POLICY: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, bool]
         NOT_ALLOWED,
     ),
     "a renamed resource": (offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 1), None),
-    "several of a renamed resource": (offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 2), SPREADS),
+    "several of a renamed resource": (offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 2), SPREADS_OVER_SHARED),
     "a renamed resource, whole GPUs only": (
         offering({"nvidia.com/gpu.shared": 4}), slices("nvidia.com/gpu.shared", 1, sharing="none"), NOT_ALLOWED
     ),
-    "whole GPUs for who says so": (node("n", 8), pod(4, annotations={"fabricwise.dev/sharing": "none"}), None),
+    "whole GPUs, whole ones only": (node("n", 8), pod(4, annotations={"fabricwise.dev/sharing": "none"}), None),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", DEFAULT_POLICY)
-def test_rules(case: str) -> None:
+def test_node_that_shares_gpus_accepts_only_pods_that_allow_it(case: str) -> None:
     manifest, asked, expected = DEFAULT_POLICY[case]
     assert refusal(snapshot(manifest), asked) == expected
 
@@ -146,7 +132,7 @@ COINCIDE = {
 
 
 @pytest.mark.parametrize(("held", "asked"), COINCIDE)
-def test_replicas_that_may_come_from_one_gpu_are_no_two_gpus(held: int, asked: int) -> None:
+def test_replicas_that_may_be_of_one_gpu_do_not_count_as_two_gpus(held: int, asked: int) -> None:
     state = snapshot(shared_node(8, 2, **TSLICED), *([holding(held)] if held else []))
     assert refusal(state, pod(asked, annotations=ALLOWED)) == COINCIDE[held, asked]
 
@@ -155,7 +141,7 @@ def with_agent(state: Snapshot, machine: Machine) -> Snapshot:
     return fold(state, TopologySeen("n", TopologyRecord("n", machine)), GPU)
 
 
-def test_an_agent_on_a_shared_node_contradicts_nothing_and_its_cards_free_memory_counts() -> None:
+def test_gputopology_of_a_shared_node_is_no_contradiction_and_free_memory_of_its_gpus_counts() -> None:
     machine = machine_of("t4")
     machine = replace(machine, gpus=tuple(replace(gpu, uuid=f"GPU-{gpu.index}") for gpu in machine.gpus))
     state = with_agent(snapshot(shared_node(16, 4, **TSLICED)), machine)
@@ -170,10 +156,10 @@ def test_an_agent_on_a_shared_node_contradicts_nothing_and_its_cards_free_memory
 
     assert refusal(fold(state, used(2), GPU), asked) is None
     assert refusal(fold(state, used(9), GPU), asked) == ("GPU memory is in use by processes unknown to Kubernetes", False)
-    assert refusal(fold(state, used(9), GPU), pod(1)) is None, "who states no need on a shared card is not refused for it"
+    assert refusal(fold(state, used(9), GPU), pod(1)) is None, "a pod that states no need on a shared GPU is not rejected"
 
 
-def test_a_broken_card_is_shunned_where_any_share_of_it_may_be_given() -> None:
+def test_shared_node_with_a_faulty_gpu_is_rejected() -> None:
     machine = machine_of("t4")
     machine = replace(machine, gpus=tuple(replace(gpu, uuid=f"GPU-{gpu.index}") for gpu in machine.gpus))
     state = with_agent(snapshot(shared_node(16, 4, **TSLICED)), machine)
@@ -181,7 +167,7 @@ def test_a_broken_card_is_shunned_where_any_share_of_it_may_be_given() -> None:
     assert refusal(fold(state, broken, GPU), pod(1)) == ("GPU reports a fatal XID error", False)
 
 
-def test_a_mig_slices_memory_is_the_slices_whatever_the_agent_says_of_the_card() -> None:
+def test_memory_of_a_mig_device_is_its_own_and_not_that_of_the_gpu() -> None:
     without_telemetry = machine_of("dgx-a100")
     gpu = replace(
         without_telemetry.gpus[0],
@@ -197,15 +183,15 @@ def test_a_mig_slices_memory_is_the_slices_whatever_the_agent_says_of_the_card()
     assert found.problem is None
     assert (found.state.sharing, (found.state.gpu_memory_bytes or 0) >> 20) == ("mig", 4864)
     assert refusal(state, pod(1, annotations={"fabricwise.dev/min-gpu-memory": "20Gi"})) == ("GPU memory class too small", False)
-    assert refusal(state, pod(2)) == SPREADS
+    assert refusal(state, pod(2)) == SPREADS_OVER_SHARED
 
 
-def test_more_on_offer_than_the_agent_saw_is_a_contradiction_unless_gfd_counts_fewer_too() -> None:
+def test_more_units_on_offer_than_the_agent_counts_gpus_is_a_contradiction() -> None:
     state = with_agent(snapshot(node("n", 8)), machine_of("t4"))
     assert "GpuTopology has 4 GPUs but the node offers 8" in (state.views["n"].problem or "")
 
 
-def test_a_number_of_slices_that_makes_no_sense_is_a_refusal() -> None:
+def test_malformed_number_of_mig_devices_is_a_rejection() -> None:
     broken = slices("nvidia.com/mig-1g.5gb", 1)
     broken["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/mig-1g.5gb"] = "half"
     assert refusal(snapshot(node("n", 8)), broken) == ("pod's GPU request is not a whole number", False)

@@ -19,8 +19,8 @@ from extender.collectors import process
 from extender.collectors.feed import TelemetryFeed
 from extender.collectors.ipc import HEAD_BYTES, Assignment, ScrapeResult
 from extender.collectors.process import Collector
-from extender.decision.state.reducer import Change, ClockTicked
-from extender.decision.state.scrape_targets import DCGM, Target
+from extender.decision.node.scrape_targets import DCGM, Target
+from extender.decision.state.changes import Change, ClockTicked
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.lease import KubeLease
 from extender.kube.resources import RESOURCES, Resource
@@ -204,7 +204,7 @@ def test_requeue_thread_goes_on_after_an_unexpected_exception(monkeypatch: pytes
 
 
 def _racks() -> list[Change]:
-    from extender.decision.state.reducer import Listed
+    from extender.decision.state.changes import Listed
     from extender.kube.decode import seen
     from tests.objects import node
 

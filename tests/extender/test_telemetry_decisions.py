@@ -12,7 +12,8 @@ import pytest
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
 from extender.decision.report.serializers import explain, node_detail
-from extender.decision.state.reducer import Change, ClockTicked, TelemetrySeen, TopologySeen, fold, fold_all
+from extender.decision.state.changes import Change, ClockTicked, TelemetrySeen, TopologySeen
+from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
 from extender.server.from_settings import ranker
@@ -273,7 +274,7 @@ def test_folding_a_look_twice_changes_nothing_and_batches_fold_alike() -> None:
 
 
 def test_telemetry_goes_with_its_node() -> None:
-    from extender.decision.state.reducer import NodeGone, NodeSeen
+    from extender.decision.state.changes import NodeGone, NodeSeen
 
     state = fold(nodes(a="hgx-h100"), looked("a", 0, g5=reading("a", 5, xid=79)), GPU)
     state = fold(state, NodeGone("a"), GPU)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from extender.collectors.feed import TelemetryFeed
-from extender.decision.state.reducer import ClockTicked, PodGone, TopologySeen
+from extender.decision.state.changes import ClockTicked, PodGone, TopologySeen
 from extender.kube.decode import seen
 from extender.server.cluster_source import measured
 from extender.server.service import Service, build_service
@@ -94,7 +94,7 @@ def site() -> Iterator[Site]:
         )  # fmt: skip
         service = build_service(Settings(telemetry=said))
         store = service.store
-        from extender.decision.state.reducer import Listed
+        from extender.decision.state.changes import Listed
 
         pods = tuple(seen("Pod", exporter_pod(f"exporter-{name}", name, racks[name].address)) for name in names)
         store.apply((Listed("nodes", tuple(seen("Node", node(name, 8)) for name in names)), Listed("pods", pods)))

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from extender.decision.report.node_checks import node_report
-from extender.decision.state.reducer import ClockTicked, fold
+from extender.decision.state.changes import ClockTicked
+from extender.decision.state.reducer import fold
 from extender.telemetry.conditions import TUNING
-from tests.extender.test_holdings import NOW, free, running, topology, view
+from tests.extender.allocation_objects import NOW, free, running, topology, view
 from tests.extender.test_report import Rack, state_of
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, decode, encode
@@ -31,7 +32,7 @@ def test_unknown_allocations_have_no_counts_and_survive_the_round_trip() -> None
     assert decode(manifest()) == TopologyRecord("n", machine_of("t4", "u"), UNKNOWN)
 
 
-def test_a_node_without_free_gpus_says_zero_and_not_nothing() -> None:
+def test_status_of_a_node_without_free_gpus_has_a_free_count_of_zero() -> None:
     status = manifest(DeviceStatus(free=()))["status"]
     assert (status["freeCount"], status["free"]) == (0, [])
 
@@ -40,22 +41,22 @@ def test_devices_of_bound_pods_are_predicted_and_the_note_says_why() -> None:
     bound = pod(2, name="a", node="n")
     healthy = replace(UNKNOWN, unhealthy=())
     assert sorted(free(view(manifest(healthy), bound))) == sorted(free(view(topology(None), bound))), "as without any status"
-    found = view(manifest(), bound)
-    assert {len(gpus) for gpus in free(found)} == {1}, "four, less the lost one, less the two of the pod"
-    assert found.state.note.endswith(f"allocations unknown ({REASON}): device use predicted")
+    node_view = view(manifest(), bound)
+    assert {len(gpus) for gpus in free(node_view)} == {1}, "four, less the lost one, less the two of the pod"
+    assert node_view.state.note.endswith(f"allocations unknown ({REASON}): device use predicted")
 
 
-def test_devices_that_a_pods_own_status_names_stay_known() -> None:
+def test_devices_that_a_pods_own_status_names_remain_known() -> None:
     assert free(view(manifest(), running("a", (0, 1)))) == [(2,)]
 
 
-def test_a_status_that_is_both_stale_and_unknown_is_called_stale() -> None:
+def test_note_on_a_status_that_is_stale_and_unknown_says_stale() -> None:
     state = fold(snapshot(node("n", 4), manifest()), ClockTicked(NOW + 3600), GPU)
     assert "status stale since" in state.views["n"].state.note
     assert "allocations unknown" not in state.views["n"].state.note
 
 
-def test_the_report_warns_of_unknown_allocations() -> None:
+def test_node_checks_warn_of_unknown_allocations() -> None:
     rack = Rack("blind")
     rack.status = DeviceStatus(None, (), (), rack.status.observed_at_seconds, allocations_unknown=REASON)
     card = node_report("blind", state_of([rack]), GPU, TUNING)
@@ -67,7 +68,7 @@ def test_the_report_warns_of_unknown_allocations() -> None:
 
 
 @pytest.mark.parametrize(("length", "accepted"), [(MAX_REASON_LENGTH, True), (MAX_REASON_LENGTH + 1, False)])
-def test_a_reason_is_bounded(length: int, accepted: bool) -> None:
+def test_reason_for_unknown_allocations_is_bounded_in_length(length: int, accepted: bool) -> None:
     encoded = manifest()
     encoded["status"]["allocationsUnknown"] = "x" * length
     if accepted:

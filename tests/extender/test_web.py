@@ -360,7 +360,7 @@ def test_a_decision_shows_what_came_of_it(served: Served, names: list[str]) -> N
 def test_a_floor_that_was_missed_is_reported(served: Served, names: list[str]) -> None:
     """The plugin is predicted to honour the bridge; this one does not, as if it were not NVIDIA's."""
     from extender.decision.report.prediction_outcomes import Known
-    from extender.decision.state.reducer import TopologySeen
+    from extender.decision.state.changes import TopologySeen
     from extender.kube.decode import seen
     from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 

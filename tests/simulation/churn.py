@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from extender.decision.state.reducer import ClockTicked, fold_all
+from extender.decision.state.changes import ClockTicked
+from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import gone, seen
 from extender.sources.simulated import node_manifest

@@ -11,12 +11,13 @@ from extender.decision.cycle.scheduling_cycle import EvaluationContext, Filtered
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
 from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.evaluate.verdict import Verdict
+from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.changes import ObjectSeen
-from extender.decision.state.reducer import Listed, fold_all
-from extender.decision.state.snapshot import NODE_DEFAULTS, Snapshot
+from extender.decision.state.changes import Listed, ObjectSeen
+from extender.decision.state.reducer import fold_all
+from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
 from extender.server.from_settings import ranker
 from extender.settings import Scoring

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from extender.decision.node.node_view import NO_TIMES, NodeSources, Times, node_view
 from extender.decision.request.kubernetes_objects import Node
-from extender.decision.state.node_state import NO_TIMES, Times, node_view
 from extender.steering.counts import Counts
 from tests.crd_bounds import full_manifest
 from topology.agent.steerer import SteererFolder
@@ -120,12 +120,12 @@ def node(**labels: str) -> Node:
 
 def plugin_of(status: DeviceStatus, resource: str = "nvidia.com/gpu", times: Times = NO_TIMES, label: str | None = None) -> DevicePlugin:
     labels = {} if label is None else {"fabricwise.dev/device-plugin": label}
-    view = node_view(node(**labels), TopologyRecord("gpu-node", MACHINE, status), (), resource, times=times)
+    view = node_view(NodeSources(node(**labels), TopologyRecord("gpu-node", MACHINE, status), (), times), resource)
     return view.state.kubelet.device_plugin
 
 
 def test_node_whose_agent_publishes_a_steerer_is_predicted_by_its_function_and_what_it_knows() -> None:
-    view = node_view(node(), TopologyRecord("gpu-node", MACHINE, replace(ALL_FREE, steering=STEERING)), (), "nvidia.com/gpu")
+    view = node_view(NodeSources(node(), TopologyRecord("gpu-node", MACHINE, replace(ALL_FREE, steering=STEERING)), ()), "nvidia.com/gpu")
     assert view.state.kubelet.device_plugin is DevicePlugin.STEERED
     assert view.state.table is not None
     (outcome,) = view.state.table.predictor.predict(0b11111111, ((2, False),), view.state.kubelet).outcomes

@@ -22,7 +22,8 @@ from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume
 from extender.decision.kube_filters.surroundings import ClaimKey, Surroundings
 from extender.decision.report import serializers
 from extender.decision.request.kubernetes_objects import Pod
-from extender.decision.state.reducer import Change, PodGone, TopologySeen, fold_all
+from extender.decision.state.changes import Change, PodGone, TopologySeen
+from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import FOUND, ClusterSourceError, RequestError
 from extender.kube.api_client import context_of

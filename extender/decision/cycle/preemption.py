@@ -14,10 +14,10 @@ from itertools import combinations
 from extender.decision.cycle.scheduling_cycle import EvaluationContext, SchedulingCycle
 from extender.decision.evaluate.evaluator import evaluate_with_extra_pods
 from extender.decision.evaluate.verdict import Verdict
+from extender.decision.node.allocations import BoundPod
 from extender.decision.request.other_resources import Requests, covers
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.allocations import BoundPod
-from extender.decision.state.node_state import without_pods
+from extender.decision.state.leaving_pods import without_pods
 
 MOST_VICTIMS = 8
 """Of which every combination is tried; of more victims none is spared."""

@@ -14,13 +14,14 @@ from itertools import combinations
 from extender.decision.cycle.assumed_pods import AssumedPods, nominees, rank_of, together
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes, evaluate_with_extra_pods
 from extender.decision.evaluate.verdict import Verdict
+from extender.decision.node.node_state import NodeDefaults, NodeView
 from extender.decision.request.inferred_workload import with_inference
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand, classified, demand_of
 from extender.decision.request.reasons import Reason, Rejection
-from extender.decision.state.node_state import without_pods
+from extender.decision.state.leaving_pods import without_pods
 from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
-from extender.decision.state.snapshot import NodeDefaults, NodeView, Snapshot
+from extender.decision.state.snapshot import Snapshot
 
 MOST_GOING = 6
 """Terminating pods of a node of which every combination is tried; with more, all or none count as gone."""

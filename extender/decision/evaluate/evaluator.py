@@ -18,15 +18,16 @@ from extender.decision.evaluate.filters import refuse
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
 from extender.decision.evaluate.telemetry_filters import refuse_live
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, support_of, verdict_of
+from extender.decision.node.device_load import NO_TELEMETRY
+from extender.decision.node.free_sets import MOST_FREE_SETS
+from extender.decision.node.interned_states import with_extra_pods
+from extender.decision.node.node_state import NodeState, NodeView
+from extender.decision.node.pressure import pressure
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
-from extender.decision.state.device_load import NO_TELEMETRY
-from extender.decision.state.free_sets import MOST_BELIEFS
 from extender.decision.state.isolation import described, view_key
-from extender.decision.state.node_state import with_extra_pods
 from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
-from extender.decision.state.pressure import pressure
-from extender.decision.state.snapshot import NodeState, NodeView, Snapshot
+from extender.decision.state.snapshot import Snapshot
 from topology.devices.prediction import DevicePlugin, Outcome
 from topology.machine.hardware import positions_of
 from topology.placement import DEFAULT_SIZE_MIX, PlacementTable
@@ -282,7 +283,7 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
         further_sets=len(ranked[MOST_PROSPECTS:]),
         further_probability=round(sum(chance for _, chance in ranked[MOST_PROSPECTS:]) / total, 6),
         support=support_of(chances),
-        support_complete=not approximate and len(state.free_sets) < MOST_BELIEFS,
+        support_complete=not approximate and len(state.free_sets) < MOST_FREE_SETS,
         worst_rank=_worst_rank(demand, state, table),
         marginals=_marginals(sets, table.size, total),
         loss=max(0.0, loss / total),

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from extender.decision.evaluate import link_classes
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
+from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.node_state import NodeState
 from extender.decision.request.annotations import LINKS, SHARING
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
-from extender.decision.state.gpu_sharing import Sharing
-from extender.decision.state.snapshot import NodeState
 from extender.workload.memory import memory_class
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import Prediction

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from extender.decision.node.pressure import Pressure
 from extender.decision.request.reasons import Rejection
-from extender.decision.state.pressure import Pressure
 
 MOST_PROSPECTS = 16
 """Predicted sets listed per verdict, likeliest first. `Evidence.support` has all of them."""

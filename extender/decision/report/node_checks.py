@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.node_state import NodeView
 from extender.decision.report.node_subject import Check, Status, Subject, Survey, few, labels_of, plural, survey
 from extender.decision.report.readiness import baseline, readiness
 from extender.decision.report.reported_versions import branch
 from extender.decision.request.kubernetes_objects import Node, Taint
-from extender.decision.state.gpu_sharing import Sharing
 from extender.decision.state.isolation import described
-from extender.decision.state.snapshot import NodeView, Snapshot
+from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import Tuning
 from topology.contradictions import contradictions
 from topology.gputopology import TopologyRecord

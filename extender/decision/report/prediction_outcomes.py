@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, masks_in
-from extender.decision.state.allocations import BoundPod
-from extender.decision.state.snapshot import NodeView, Snapshot
+from extender.decision.node.allocations import BoundPod
+from extender.decision.node.node_state import NodeView
+from extender.decision.state.snapshot import Snapshot
 from topology.gputopology import TopologyRecord
 from topology.machine.hardware import positions_of, union_of
 

@@ -14,14 +14,15 @@ from extender.decision.evaluate.scorers import NO_RANKS, Ranker, Ranking
 from extender.decision.evaluate.verdict import Evidence, Verdict
 from extender.decision.kube_filters.evaluate import UNASKED, KubeAnswer
 from extender.decision.kube_filters.surroundings import KubeRefusal
+from extender.decision.node.node_state import NodeView
+from extender.decision.node.pressure import Pressure
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.request.annotations import LINKS, Wishes
 from extender.decision.request.inferred_workload import inferred, inferred_answer
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
-from extender.decision.state.pressure import Pressure
-from extender.decision.state.snapshot import NodeView, Snapshot
+from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import TUNING, Tuning
 from extender.telemetry.telemetry_serializers import telemetry_answer
 from topology.bandwidth.fabric import assumptions, fabric_name

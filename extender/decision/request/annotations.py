@@ -1,7 +1,7 @@
-"""ANNOTATIONS: what a pod may ask for beyond a number of GPUs. One row each; README has the table.
+"""The annotations by which a pod asks for more than a number of GPUs: `ANNOTATIONS` has one row each.
 
-They are requests, never state: every user that may create a pod may write them. A malformed one is a refusal that names it and what
-it may mean; a name under the prefix that is none of them is a warning.
+They are requests, never state: every user that may create a pod may write them. A malformed annotation is a rejection that names it and
+its probable meaning; an unknown name under the prefix is a warning.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from topology.bandwidth.all_reduce import MESSAGE_MIXES
 PREFIX = "fabricwise.dev/"
 MOST_BYTES = (1 << 63) - 1
 LEAST_MEMORY_BYTES = 1 << 20
-"""Less memory than any GPU or process has: such a number lacks its unit."""
+"""Smallest accepted amount of memory: a smaller number lacks its unit, since every GPU has more."""
 MOST_GBPS = 10_000
-"""Some ten times what a GPU's links carry today (NVLink 5: 900 GB/s per direction)."""
+"""Largest accepted bandwidth: about ten times that of one GPU's links today (NVLink 5: 900 GB/s per direction)."""
 LEAST_MESSAGE_BYTES, MOST_MESSAGE_BYTES = 1 << 10, 1 << 36
 MOST_TEXT = 8192
-"""Characters of an annotation that are looked at."""
+"""Longest accepted annotation, in characters."""
 MOST_WARNINGS = 5
-"""Unknown names that are told one by one."""
+"""Unknown annotations that get a warning each; further ones are counted."""
 
 LINKS = ("nvlink", "pix", "pxb", "phb", "node", "sys")
-"""Classes of link, best first: a rank is a place here. The PCIe ones are nvidia-smi's."""
+"""Link classes, best first: a rank is an index here. The PCIe classes are those of nvidia-smi."""
 
 SHARING = ("none", "mig", "time-slicing", "mps")
-"""How a device may be shared."""
+"""How a device may be shared: the values of annotation `sharing`."""
 
 Version = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a pod asks for by annotation. None = it does not say."""
+    """What a pod asks for by annotations. None = the annotation is absent."""
 
     workload_class: str | None = None
     min_gpu_memory_bytes: int | None = None
@@ -53,11 +53,11 @@ class Wishes:
     min_link: int | None = None
     """Rank in `LINKS` that no pair inside a container may exceed."""
     min_busbw_gbps: float | None = None
-    """Hard floor of the bandwidth of each container with two GPUs or more."""
+    """All-reduce bus bandwidth that each container with two or more GPUs must reach."""
     preferred_link: int | None = None
     preferred_busbw_gbps: float | None = None
     messages: str | None = None
-    """As `topology.bandwidth.all_reduce.mix_of` takes it."""
+    """Message sizes, in the form that `topology.bandwidth.all_reduce.mix_of` accepts."""
     min_compute_capability: Version | None = None
     min_driver: Version | None = None
     min_cuda: Version | None = None
@@ -67,21 +67,21 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One annotation."""
+    """One row of the table: the name, how the text is read, and what it means."""
 
     name: str
     field: str
     read: Callable[[str], Any]
-    """Text -> value. Raises ValueError saying what is wrong."""
+    """Text -> value. Raises ValueError with a remedy."""
     kind: str
-    """Type and unit, for people."""
+    """Type and unit, for documentation."""
     example: str
     means: str
     reason: Reason
 
     @property
     def key(self) -> str:
-        """With its prefix."""
+        """The name with its prefix."""
         return PREFIX + self.name
 
 
@@ -91,7 +91,7 @@ _PLAIN_NUMBER = re.compile(r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def _meant_memory(text: str) -> str:
-    """The amount that a text without a usable unit probably means, as `: did you mean 80Gi?`; empty where nothing is probable."""
+    """Return the probable meaning of a text without a valid unit, as `: did you mean 80Gi?`; empty where none is probable."""
     parts = _MEMORY_AS_WRITTEN.fullmatch(text)
     if parts is None or float(parts["number"]) == 0:
         return ""
@@ -115,7 +115,7 @@ def _bytes(text: str) -> int:
 
 
 def _gbps(text: str) -> float:
-    """A plain number: a quantity's suffix would multiply GB/s by powers of 1000 or 1024."""
+    """Return a bandwidth in GB/s. Only a plain number is accepted: a quantity's suffix would multiply it by powers of 1000 or 1024."""
     written = _SPEED_AS_WRITTEN.fullmatch(text)
     if _PLAIN_NUMBER.fullmatch(text.strip()) is None:
         meant = f": did you mean {written['number']}? The unit is left out" if written else ": give a number without a unit, such as 200"
@@ -142,7 +142,9 @@ def _link(text: str) -> int:
 
 
 def _message(text: str) -> str:
-    """A mix, or one size in bytes, to the nearest power of two: bandwidth changes little within an octave, and few sizes are remembered."""
+    """Return the name of a mix, or one size in bytes, rounded to a power of two: bandwidth changes little between powers, and the number
+    of cached sizes stays small.
+    """
     if text in MESSAGE_MIXES:
         return text
     try:
@@ -155,10 +157,10 @@ def _message(text: str) -> str:
 
 
 def _several(names: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    one = _one_of(names)
+    read_name = _one_of(names)
 
     def read(text: str) -> tuple[str, ...]:
-        return tuple(sorted({one(part.strip()) for part in text.split(",")}))
+        return tuple(sorted({read_name(part.strip()) for part in text.split(",")}))
 
     return read
 
@@ -169,7 +171,7 @@ def _classes(text: str) -> tuple[int, ...]:
 
 
 def version(text: str) -> Version:
-    """`12.4` -> (12, 4). Raises ValueError."""
+    """Return a version as numbers, such as (12, 4) for `12.4`. Raise ValueError where the text is none."""
     if not re.fullmatch(r"\d{1,6}(\.\d{1,6}){0,3}", text.strip(), re.ASCII):
         raise ValueError(f"{text[:40]!r} is not a version such as 12.4: give one to four numbers joined by dots")
     return tuple(map(int, text.strip().split(".")))
@@ -183,13 +185,13 @@ def _class_name(text: str) -> str:
 
 def _model(text: str) -> ModelShape:
     try:
-        found = msgspec.json.decode(text, type=ModelShape)
+        model = msgspec.json.decode(text, type=ModelShape)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"{error}; `fabricwise fit --model FILE -o json` prints a model's shape in this form") from error
-    problem = contradiction(found)
+    problem = contradiction(model)
     if problem is not None:
         raise ValueError(problem)
-    return found
+    return model
 
 
 _MEMORY, _SPEED, _LINK, _SHARING, _MESSAGE = (
@@ -223,8 +225,8 @@ ANNOTATIONS: tuple[Annotation, ...] = (
 
 
 def wishes(annotations: Mapping[str, str] | None) -> Wishes | Rejection:
-    """All that a pod's annotations ask for; the first malformed one is a refusal that names it."""
-    found: dict[str, Any] = {}
+    """Return what a pod's annotations ask for; or, for the first malformed one, a Rejection that names it."""
+    values: dict[str, Any] = {}
     for row in ANNOTATIONS if annotations else ():
         text = (annotations or {}).get(row.key)
         if text is None:
@@ -232,20 +234,23 @@ def wishes(annotations: Mapping[str, str] | None) -> Wishes | Rejection:
         try:
             if len(text) > MOST_TEXT:
                 raise ValueError(f"it is longer than {MOST_TEXT} characters: shorten it, or remove it")
-            found[row.field] = row.read(text)
+            values[row.field] = row.read(text)
         except (ValueError, ArithmeticError) as error:
             return Rejection(row.reason, f"annotation {row.key}: {error}")
-    return Wishes(**found) if found else NO_WISHES
+    return Wishes(**values) if values else NO_WISHES
 
 
 NO_WISHES = Wishes()
 
 WRITTEN_BY_US = ("decision", "requeued-at")
-"""Names under the prefix that Fabricwise itself writes on pods."""
+"""Names under the prefix that Fabricwise itself writes to pods."""
 
 
 def unknown_names(annotations: Mapping[str, str] | None) -> tuple[str, ...]:
-    """A warning per annotation whose name looks like ours and is none, with the likely meaning; at most `MOST_WARNINGS`, then a count."""
+    """Return a warning, with the probable meaning, for each annotation whose prefix is Fabricwise's, or similar, but whose name is unknown.
+
+    At most `MOST_WARNINGS`, then one line with the number of further ones.
+    """
     warnings = [warning for key in annotations or () if (warning := _unknown_name(key)) is not None]
     if len(warnings) > MOST_WARNINGS:
         warnings[MOST_WARNINGS:] = [f"and {len(warnings) - MOST_WARNINGS} more annotations with unknown names"]
@@ -257,10 +262,10 @@ _NAMES = tuple(row.name for row in ANNOTATIONS)
 
 def _unknown_name(key: str) -> str | None:
     prefix, slash, name = key.partition("/")
-    ours = prefix + slash == PREFIX
-    if ours and (name in _NAMES or name in WRITTEN_BY_US):
+    has_prefix = prefix + slash == PREFIX
+    if has_prefix and (name in _NAMES or name in WRITTEN_BY_US):
         return None
-    if not ours and not (slash and prefix.startswith("fabricwise")):
+    if not has_prefix and not (slash and prefix.startswith("fabricwise")):
         return None
     likely = next(iter(difflib.get_close_matches(name[:63].lower().replace("_", "-"), _NAMES, n=1, cutoff=0.6)), None)
     meant = f": did you mean {PREFIX}{likely}?" if likely else f": the names are {', '.join(_NAMES)}"

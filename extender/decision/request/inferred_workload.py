@@ -1,4 +1,4 @@
-"""What a pod's containers let us infer, and what looks wrong about the pod: told to people, never a reason to refuse by itself."""
+"""What can be inferred from a pod's containers, and warnings about the pod. They are for people and never reject a node by themselves."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from extender.workload.serving.inference import CommandLine, Inferred, infer, wa
 from extender.workload.serving.serving_engines import CONTEXT, DATA, DTYPE, PIPELINE, QUANTIZATION, TENSOR, UTILIZATION
 
 USUAL_CONTEXT, USUAL_CONCURRENCY = 8192, 16
-"""Tokens and sequences where nobody says: enough to tell a model that fits from one that does not."""
+"""Tokens and sequences where the command line gives none: a design choice, large enough to recognise a model that does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """All that is inferred of a pod."""
+    """Everything that is inferred from a pod."""
 
     containers: tuple[Inferred, ...] = ()
     warnings: tuple[str, ...] = ()
     need_bytes: int | None = None
-    """Memory per GPU, where a model description makes that computable."""
+    """Memory per GPU; None where no description of the model makes it computable."""
 
 
 NOTHING_INFERRED = Workload()
 
 
 def inferred(pod: Pod, demand: Demand | Rejection, resource: str) -> Workload:
-    """What the pod's command lines tell, beside what it asks for; of a demand that is refused, its annotations' unknown names alone.
+    """Return what the pod's command lines and annotations imply, with warnings. `demand`: as `pod_request.classified` returns it.
 
-    `demand`: as `demand.classified` returns it.
+    For a rejected demand: only the warnings about unknown annotations.
     """
     if isinstance(demand, Rejection):
         return Workload(warnings=unknown_names(pod.metadata.annotations))
     model = demand.wishes.model
-    found, said, need = [], [*unknown_names(pod.metadata.annotations), *_undefined_class(demand)], None
+    containers, texts, need = [], [*unknown_names(pod.metadata.annotations), *_undefined_class(demand)], None
     for container, gpus in _gpu_containers(pod, demand, resource):
-        one = infer(_line(container, gpus))
-        if one is None:
+        facts = infer(_line(container, gpus))
+        if facts is None:
             continue
-        found.append(one)
-        said += warnings(one)
+        containers.append(facts)
+        texts += warnings(facts)
         if model is not None:
-            footprint_or_why = _need(one, model)
-            if isinstance(footprint_or_why, str):
-                said.append(f"container {one.container}: {footprint_or_why}")
+            footprint_or_error = _footprint(facts, model)
+            if isinstance(footprint_or_error, str):
+                texts.append(f"container {facts.container}: {footprint_or_error}")
             else:
-                share = one.value(UTILIZATION)
+                share = facts.value(UTILIZATION)
                 share = share if isinstance(share, float) else DEFAULT_UTILIZATION
-                need = max(need or 0, int(footprint_or_why.total_bytes / share))
+                need = max(need or 0, int(footprint_or_error.total_bytes / share))
     minimum = demand.wishes.min_gpu_memory_bytes
     if need is not None and minimum is not None and minimum < need:
-        said.append(f"its model needs {need / 2**30:.0f} GiB per GPU, but it asks for GPUs of {minimum / 2**30:.0f}")
-    return Workload(tuple(found), tuple(said), need) if found or said else NOTHING_INFERRED
+        texts.append(f"its model needs {need / 2**30:.0f} GiB per GPU, but it asks for GPUs of {minimum / 2**30:.0f}")
+    return Workload(tuple(containers), tuple(texts), need) if containers or texts else NOTHING_INFERRED
 
 
 def _undefined_class(demand: Demand) -> tuple[str, ...]:
-    """A warning for a pod that names a class while none is defined: where some are, naming another is a refusal already."""
+    """Return a warning for a pod that names a class while none are loaded. Where some are loaded, an undefined name is a rejection."""
     name = demand.wishes.workload_class
     if name is None or demand.workload is not None:
         return ()
@@ -73,23 +73,23 @@ def _undefined_class(demand: Demand) -> tuple[str, ...]:
 
 
 def with_inference(demand: Demand | Rejection, pod: Pod, resource: str) -> Demand | Rejection:
-    """The demand with the memory its model is reckoned to need, where a model is described: that alone makes it computable."""
+    """Return the demand with the memory per GPU that its model needs, where an annotation describes the model."""
     if isinstance(demand, Rejection) or demand.wishes.model is None:
         return demand
     return replace(demand, inferred_memory_bytes=inferred(pod, demand, resource).need_bytes)
 
 
 def _gpu_containers(pod: Pod, demand: Demand, resource: str) -> list[tuple[Container, int]]:
-    """The containers that ask for GPUs, with how many; the steps of a demand are in their order."""
-    found = []
+    """Return the containers that request GPUs, with their number of GPUs; `demand.steps` has the same order."""
+    containers = []
     steps = iter(demand.steps)
     for container in [*(pod.spec.init_containers or []), *(pod.spec.containers or [])]:
-        amounts = container.resources
-        named = amounts is not None and (resource in (amounts.requests or {}) or resource in (amounts.limits or {}))
+        resources = container.resources
+        named = resources is not None and (resource in (resources.requests or {}) or resource in (resources.limits or {}))
         step = next(steps, None) if named and not _zero(container, resource) else None
         if step is not None:
-            found.append((container, step[0]))
-    return found
+            containers.append((container, step[0]))
+    return containers
 
 
 def _zero(container: Container, resource: str) -> bool:
@@ -104,26 +104,28 @@ def _line(container: Container, gpus: int) -> CommandLine:
     return CommandLine(container.name or "?", container.image or "", words, environment, gpus)
 
 
-def _need(one: Inferred, model: ModelShape) -> Footprint | str:
-    quantization, dtype = one.value(QUANTIZATION), one.value(DTYPE)
+def _footprint(facts: Inferred, model: ModelShape) -> Footprint | str:
+    """Return the memory that a model needs with the options of a command line; a str states why it cannot be computed."""
+    quantization, dtype = facts.value(QUANTIZATION), facts.value(DTYPE)
     width = QUANTIZATION_BYTES.get(str(quantization)) if quantization else DTYPE_BYTES.get(str(dtype)) if dtype else None
-    context = one.number(CONTEXT) or min(model.context or USUAL_CONTEXT, USUAL_CONTEXT)
-    replicated = one.number(DATA) is not None and model.active_parameters is None  # of a mixture, engines divide the experts among replicas
-    tensor = one.number(TENSOR) or (1 if replicated else max(1, one.gpus))
+    context = facts.number(CONTEXT) or min(model.context or USUAL_CONTEXT, USUAL_CONTEXT)
+    # A mixture of experts is not replicated: engines divide its experts among the data-parallel replicas.
+    replicated = facts.number(DATA) is not None and model.active_parameters is None
+    tensor = facts.number(TENSOR) or (1 if replicated else max(1, facts.gpus))
     try:
-        return footprint(model, Serving(context, USUAL_CONCURRENCY, tensor, one.number(PIPELINE) or 1, width))
+        return footprint(model, Serving(context, USUAL_CONCURRENCY, tensor, facts.number(PIPELINE) or 1, width))
     except ModelError as error:
         return str(error)
 
 
-def inferred_answer(found: Workload) -> dict[str, Any]:
-    """The same as plain data."""
+def inferred_answer(workload: Workload) -> dict[str, Any]:
+    """Return what was inferred as plain data."""
     return {
         "facts": [
-            {"container": one.container, "engine": one.engine, "fact": fact.name, "value": fact.value, "from": fact.source}
-            for one in found.containers
-            for fact in one.facts
+            {"container": container.container, "engine": container.engine, "fact": fact.name, "value": fact.value, "from": fact.source}
+            for container in workload.containers
+            for fact in container.facts
         ],
-        "gpu_memory_bytes": found.need_bytes,
-        "warnings": list(found.warnings),
+        "gpu_memory_bytes": workload.need_bytes,
+        "warnings": list(workload.warnings),
     }

@@ -1,4 +1,4 @@
-"""The parts of Node and Pod that a decision reads, decoded straight from the API's JSON; all else is skipped."""
+"""The parts of Node and Pod that a decision reads, decoded from the API's JSON; all other fields are skipped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class NodeCondition(msgspec.Struct, frozen=True):
-    """NodeCondition, less its times, which move with every heartbeat."""
+    """NodeCondition without its times, which change with every heartbeat."""
 
     type: str = ""
     status: str = ""
@@ -74,14 +74,14 @@ class Resources(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class EnvVar(msgspec.Struct, frozen=True):
-    """EnvVar; one from a secret or a field has no value here."""
+    """EnvVar. `value` is None where the value comes from a secret, a config map or a field."""
 
     name: str = ""
     value: str | None = None
 
 
 class Container(msgspec.Struct, frozen=True, rename="camel"):
-    """Container or init container; a sidecar is an init container with restartPolicy Always."""
+    """Container or init container. A sidecar is an init container with restartPolicy Always."""
 
     name: str = ""
     resources: Resources | None = None
@@ -117,7 +117,7 @@ class ResourceStatus(msgspec.Struct, frozen=True):
 
 
 class ContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """ContainerStatus; the devices are there from Kubernetes 1.34 on behind a gate, from 1.36 on by default."""
+    """ContainerStatus. It names devices from Kubernetes 1.34 on with a feature gate, from 1.36 on by default."""
 
     name: str = ""
     allocated_resources_status: list[ResourceStatus] | None = None
@@ -152,5 +152,5 @@ class Pod(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def key(self) -> str:
-        """The uid, or namespace/name where an object from a file has none."""
+        """The uid; namespace/name for an object from a file that has no uid."""
         return self.metadata.uid or f"{self.metadata.namespace or 'default'}/{self.metadata.name}"

@@ -1,4 +1,4 @@
-"""Pod -> what it asks for, counted as the kubelet counts; or a refusal, as a value."""
+"""What a pod asks for, counted as the kubelet counts; or a rejection, as a value."""
 
 from __future__ import annotations
 
@@ -13,85 +13,98 @@ from extender.decision.request.resource_names import is_slice
 from extender.decision.request.workload_classes import Classes, WorkloadClass
 
 MOST_GPUS = (1 << 63) - 1
-"""The largest quantity Kubernetes keeps exactly (int64). Absurd counts below it are just more than any node has."""
+"""The largest quantity that Kubernetes keeps exactly (int64). Every smaller count is valid, even if no node has that many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a pod asks of a node's GPUs."""
+    """What a pod asks for."""
 
     steps: tuple[tuple[int, bool], ...]
-    """(GPUs, is a finishing init container) per GPU container, in the order the kubelet serves them."""
+    """(GPUs, whether it is an init container that finishes) per container with GPUs, in the order in which the kubelet serves them."""
     total: int
-    """GPUs the pod holds at its peak: what the scheduler counts."""
+    """GPUs that the pod holds at its peak, as kube-scheduler counts them."""
     wishes: Wishes = NO_WISHES
-    """What it asks for by annotation."""
+    """What it asks for by annotations."""
     slices: tuple[tuple[str, int, int], ...] = ()
-    """(resource, at its peak, most in one container) of slices and replicas of GPUs, under names of their own."""
+    """(resource, units at the peak, most units in one container) of MIG devices and replicas under resource names of their own."""
     workload: WorkloadClass | None = None
-    """The class it names, where it is defined."""
+    """The workload class that it names, where that is defined."""
     inferred_memory_bytes: int | None = None
-    """Memory per GPU that its model is reckoned to need."""
+    """Memory per GPU that its model needs, as computed from the model's description; None = unknown."""
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """GPUs per container that stays: links matter inside each, not between them."""
+        """GPUs per container that does not finish. Links matter within a container, not between containers."""
         return tuple(size for size, init in self.steps if not init)
 
     @property
     def needs_links(self) -> bool:
-        """Whether any container holds two or more GPUs that will talk to each other."""
+        """Whether any container holds two or more GPUs, which communicate with each other."""
         return any(size > 1 for size in self.groups)
 
 
 def demand_of(pod: Pod, resource: str) -> Demand | Rejection:
-    """What the pod asks for. A request or annotation that makes no sense is a Rejection naming it.
+    """Return what the pod asks for, or a Rejection that names the malformed request or annotation.
 
-    A pod that asks for no GPU has `total` 0. Init containers run one after another and give their devices to whoever
-    follows; sidecars (restartPolicy Always) keep theirs. Source: Kubernetes, "Resource sharing within containers" of
-    the sidecar documentation; `resourcehelper.PodRequests`.
+    `resource` is the one that counts GPUs. A pod that asks for no GPU has `total` 0. Init containers run one after another, and the
+    containers that follow get their devices; sidecars (restartPolicy Always) keep theirs. Source: Kubernetes, "Resource sharing within
+    containers" of the sidecar documentation; `resourcehelper.PodRequests`.
     """
     try:
         steps, total = _counted(pod, resource)
-        others = [name for name in _resources(pod) if is_slice(name, resource)]
-        slices = [(name, count, max((size for size, _ in parts), default=0)) for name in others for parts, count in [_counted(pod, name)]]
+        slices = [_slice_request(pod, name) for name in _resources(pod) if is_slice(name, resource)]
     except ValueError as error:
         return Rejection(Reason.BAD_GPU_REQUEST, str(error))
-    asked = wishes(pod.metadata.annotations)
-    if isinstance(asked, Rejection):
-        return asked
-    return Demand(steps, total, asked, tuple(one for one in slices if one[1]))
+    requested = wishes(pod.metadata.annotations)
+    if isinstance(requested, Rejection):
+        return requested
+    return Demand(steps, total, requested, tuple((name, peak, most) for name, peak, most in slices if peak))
+
+
+def _slice_request(pod: Pod, resource: str) -> tuple[str, int, int]:
+    """Return (resource, units at the peak, most units in one container). Raise ValueError naming container and resource."""
+    steps, peak = _counted(pod, resource)
+    return resource, peak, max((size for size, _ in steps), default=0)
 
 
 def classified(demand: Demand | Rejection, classes: Classes) -> Demand | Rejection:
-    """The demand with what its workload class adds; the stricter holds.
+    """Return the demand with what its workload class adds; the stricter of two conditions applies.
 
-    Where no classes are defined, none is checked: `Demand.workload` stays None, and `inferred.inferred` warns.
+    A class that is not defined, or that excludes what the pod asks for, is a Rejection. Where no classes are loaded at all,
+    `Demand.workload` stays None, and `inferred_workload.inferred` warns.
     """
     if isinstance(demand, Rejection) or not classes or demand.wishes.workload_class is None:
         return demand
-    asked, found = demand.wishes, classes.get(demand.wishes.workload_class)
-    if found is None:
-        close = difflib.get_close_matches(asked.workload_class or "", classes, n=1)
+    requested, workload_class = demand.wishes, classes.get(demand.wishes.workload_class)
+    if workload_class is None:
+        close = difflib.get_close_matches(demand.wishes.workload_class, classes, n=1)
         meant = f": did you mean {close[0]}?" if close else ": name one of these, or define it in the classes file"
-        return Rejection(Reason.UNKNOWN_CLASS, f"{asked.workload_class!r} is none of {', '.join(sorted(classes))}{meant}")
-    sharing = found.sharing if asked.sharing is None else tuple(kind for kind in asked.sharing if kind in found.sharing)
-    sizes = asked.gpu_memory_classes_gb
-    if found.memory_classes_gb:
-        sizes = found.memory_classes_gb if sizes is None else tuple(size for size in sizes if size in found.memory_classes_gb)
+        return Rejection(Reason.UNKNOWN_CLASS, f"{requested.workload_class!r} is none of {', '.join(sorted(classes))}{meant}")
+    allowed_sharing, allowed_sizes = workload_class.sharing, workload_class.memory_classes_gb
+    sharing = allowed_sharing if requested.sharing is None else tuple(kind for kind in requested.sharing if kind in allowed_sharing)
+    sizes = requested.gpu_memory_classes_gb
+    if allowed_sizes:
+        sizes = allowed_sizes if sizes is None else tuple(size for size in sizes if size in allowed_sizes)
     if not sharing or sizes == ():
-        what = f"sharing {', '.join(asked.sharing or ())}" if not sharing else "its GPU memory classes"
-        return Rejection(Reason.AGAINST_CLASS, f"class {found.name} does not allow {what}: change the pod's annotations or its class")
-    links = [rank for rank in (asked.min_link, found.min_link) if rank is not None]
-    floors = [speed for speed in (asked.min_busbw_gbps, found.min_busbw_gbps) if speed is not None]
+        what = f"sharing {', '.join(requested.sharing or ())}" if not sharing else "its GPU memory classes"
+        return Rejection(
+            Reason.AGAINST_CLASS, f"class {workload_class.name} does not allow {what}: change the pod's annotations or its class"
+        )
+    links = [rank for rank in (requested.min_link, workload_class.min_link) if rank is not None]
+    floors = [floor for floor in (requested.min_busbw_gbps, workload_class.min_busbw_gbps) if floor is not None]
     merged = replace(
-        asked, sharing=sharing, gpu_memory_classes_gb=sizes, min_link=min(links, default=None), min_busbw_gbps=max(floors, default=None)
+        requested,
+        sharing=sharing,
+        gpu_memory_classes_gb=sizes,
+        min_link=min(links, default=None),
+        min_busbw_gbps=max(floors, default=None),
     )
-    return replace(demand, wishes=merged, workload=found)
+    return replace(demand, wishes=merged, workload=workload_class)
 
 
 def _counted(pod: Pod, resource: str) -> tuple[tuple[tuple[int, bool], ...], int]:
-    """Steps and peak of one resource. Raises ValueError naming container and resource."""
+    """Return `Demand.steps` and the peak of one resource. Raise ValueError naming container and resource."""
     sidecars = peak = apps = 0
     steps: list[tuple[int, bool]] = []
     for container in pod.spec.init_containers or []:
@@ -108,21 +121,21 @@ def _counted(pod: Pod, resource: str) -> tuple[tuple[tuple[int, bool], ...], int
 
 
 def asks_for_slices(pod: Pod, resource: str) -> bool:
-    """Whether a container speaks of slices or replicas of GPUs under names of their own."""
+    """Whether a container requests MIG devices or replicas of GPUs under resource names of their own."""
     return any(is_slice(name, resource) for name in _resources(pod))
 
 
 def _resources(pod: Pod) -> list[str]:
-    """Names of all resources that the containers speak of."""
-    found: set[str] = set()
+    """Return the names of all resources that the containers request, sorted."""
+    names: set[str] = set()
     for container in [*(pod.spec.init_containers or []), *(pod.spec.containers or [])]:
         if container.resources is not None:
-            found |= {*(container.resources.requests or {}), *(container.resources.limits or {})}
-    return sorted(found)
+            names |= {*(container.resources.requests or {}), *(container.resources.limits or {})}
+    return sorted(names)
 
 
 def _gpus(container: Container, resource: str) -> int:
-    """GPUs of one container: its request, which defaults to its limit."""
+    """Return the units of a resource that one container requests; the request defaults to the limit. Raise ValueError naming both."""
     if container.resources is None:
         return 0
     requests, limits = container.resources.requests or {}, container.resources.limits or {}

@@ -19,17 +19,15 @@ _SUFFIXES: dict[str, int | Decimal] = {
 _SUFFIXES |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _QUANTITY = re.compile(r"(?P<number>[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)(?P<suffix>[KMGTPE]i|[mkMGTPE]|)$", re.ASCII)
 
-
 MOST_TEXT = 100
-"""Characters of a quantity. The longest that kubectl prints are some twenty."""
-
+"""Longest accepted quantity, in characters. The longest that kubectl prints have about twenty."""
 
 MOST_EXPONENT = 40
-"""Power of ten that no amount reaches; Kubernetes itself keeps at most 2**63 - 1."""
+"""Largest accepted power of ten. Kubernetes itself keeps at most 2**63 - 1."""
 
 
 def quantity(text: Any) -> Decimal:
-    """A Kubernetes quantity ("80Gi", "1e3", 4) as a number. Raises ValueError saying what is wrong with it."""
+    """Return a Kubernetes quantity ("80Gi", "1e3", 4) as a number. Raise ValueError with a remedy where it is none."""
     if isinstance(text, bool) or not isinstance(text, str | int | float | Decimal):
         raise ValueError(f"a {type(text).__name__} is not a quantity such as 80Gi or 4")
     if isinstance(text, int) and text.bit_length() > 256:

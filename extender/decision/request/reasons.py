@@ -1,7 +1,7 @@
-"""Why a node was refused: a small closed vocabulary.
+"""Why a node is rejected: a small closed vocabulary.
 
-kube-scheduler groups nodes by identical text in the FailedScheduling event, and a text that changed between
-attempts would wake the pod at once. So a reason has no numbers, names or times; those are in `Rejection.detail`.
+kube-scheduler groups nodes with an identical text in the FailedScheduling event, and a text that differs from the one before requeues the
+pod at once. So a reason contains no numbers, names or times; those are in `Rejection.detail`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """The texts as people read them in events: "3 GPU memory class too small"."""
+    """The texts as people read them in events, where a count precedes them: "3 GPU memory class too small"."""
 
     UNKNOWN_NODE = "node is not yet known to fabricwise"
     BAD_GPU_REQUEST = "pod's GPU request is not a whole number"
@@ -59,7 +59,7 @@ class Reason(StrEnum):
 
     @property
     def resolvable(self) -> bool:
-        """Whether evicting pods (or waiting) could cure it; if not, it is reported as unresolvable."""
+        """Whether preemption or waiting may resolve it. If not, kube-scheduler gets the node as unresolvable."""
         return self in _RESOLVABLE
 
 
@@ -78,12 +78,12 @@ _RESOLVABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A refusal: the stable reason, and the numbers behind it for people."""
+    """A rejection: the stable reason, and the details for people."""
 
     reason: Reason
     detail: str
 
     @property
     def resolvable(self) -> bool:
-        """See `Reason.curable`."""
+        """See `Reason.resolvable`."""
         return self.reason.resolvable

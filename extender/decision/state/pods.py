@@ -1,4 +1,4 @@
-"""A pod as load: what it holds once it is bound, what it waits for before that. Pure."""
+"""The two forms in which the snapshot keeps a pod that requests GPUs: bound to a node, or pending."""
 
 from __future__ import annotations
 
@@ -8,95 +8,112 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
+from extender.decision.node.allocations import BoundPod
 from extender.decision.request.annotations import wishes
 from extender.decision.request.kubernetes_objects import Meta, Pod
 from extender.decision.request.other_resources import others_requested
 from extender.decision.request.pod_request import Demand, asks_for_slices, demand_of
 from extender.decision.request.reasons import Reason, Rejection
-from extender.decision.state.allocations import BoundPod
 
 
 def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None:
-    """The pod as load, of what it asks for: None when it is not bound, has ended, or holds no GPU."""
+    """Return the pod as one that holds GPUs; None where it is not bound, has ended, or holds none.
+
+    `demand`: as `held_demand` returns it. `resource` is the one that counts GPUs.
+    """
     if not pod.spec.node_name or has_ended(pod) or demand is None:
         return None
     meta = pod.metadata
     devices = _devices(pod)
     return BoundPod(
-        pod.key,
-        meta.namespace or "default",
-        meta.name,
-        pod.spec.node_name,
-        demand,
-        meta.creation_timestamp or "",
-        devices,
-        _seen_seconds(pod) if devices else None,
-        pod.spec.priority or 0,
-        meta.deletion_timestamp is not None,
-        _scheduled(pod),
-        _floor(pod),
-        RECORD_ANNOTATION in (meta.annotations or {}),
-        others_requested(pod, resource),
-        pod.spec.scheduler_name,
+        key=pod.key,
+        namespace=meta.namespace or "default",
+        name=meta.name,
+        node=pod.spec.node_name,
+        demand=demand,
+        created=meta.creation_timestamp or "",
+        devices=devices,
+        devices_seen_seconds=_status_seconds(pod) if devices else None,
+        priority=pod.spec.priority or 0,
+        terminating=meta.deletion_timestamp is not None,
+        scheduled=_scheduled(pod),
+        floor_gbps=_floor_gbps(pod),
+        recorded=RECORD_ANNOTATION in (meta.annotations or {}),
+        others=others_requested(pod, resource),
+        scheduler=pod.spec.scheduler_name,
     )
 
 
 def has_ended(pod: Pod) -> bool:
-    """Whether the kubelet reports that all its containers have ended: it holds no devices any more."""
+    """Whether the phase is Succeeded or Failed: all containers have ended, and the pod holds no devices."""
     return pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
 
 
 ExtraPods = Mapping[str, tuple[Demand, ...]]
-"""Node -> what pods that the API does not show there yet ask for, in the order they were decided."""
+"""Node -> demands of pods that the API does not show on the node yet, in the order in which they were decided."""
 
 NO_EXTRA_PODS: ExtraPods = MappingProxyType({})
 
 RECORD_ANNOTATION = "fabricwise.dev/decision"
-"""Annotation that the bind verb leaves: see `record`."""
+"""Annotation that the bind verb writes to a pod: see `report.placement_record`."""
 
 
 def _scheduled(pod: Pod) -> str:
+    """Return the time at which the pod was bound, as the API server writes it; empty where unknown."""
     conditions = (pod.status.conditions if pod.status else None) or ()
-    return next((one.last_transition_time or "" for one in conditions if one.type == "PodScheduled" and one.status == "True"), "")
+    times = (
+        condition.last_transition_time or "" for condition in conditions if condition.type == "PodScheduled" and condition.status == "True"
+    )
+    return next(times, "")
 
 
-def _floor(pod: Pod) -> float | None:
-    asked = wishes(pod.metadata.annotations)
-    return None if isinstance(asked, Rejection) else asked.min_busbw_gbps
+def _floor_gbps(pod: Pod) -> float | None:
+    requested = wishes(pod.metadata.annotations)
+    return None if isinstance(requested, Rejection) else requested.min_busbw_gbps
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A pod that asks for GPUs, or slices of them, and waits for a node."""
+    """A pod that requests GPUs, MIG devices or replicas and is not bound."""
 
     pod: Pod
     demand: Demand | None
-    """The GPUs it would hold; None where it asks for slices alone."""
+    """The GPUs that it will hold; None where it requests only MIG devices or replicas."""
     nominated: str | None
-    """The node that preemption has chosen for it."""
+    """The node that preemption has nominated for it."""
     priority: int
     scheduler_message: str
-    """kube-scheduler's own word on why it is not scheduled; empty: none yet."""
+    """kube-scheduler's message on why it is not scheduled; empty where there is none yet."""
     refused: bool
-    """Whether that names a reason of ours."""
+    """Whether that message contains a `Reason`."""
 
 
 def pending_pod(pod: Pod, resource: str, demand: Demand | None) -> Pending | None:
-    """The pod as one that waits; None when it is bound, ended or about to go, or asks for no GPU."""
+    """Return the pod as a pending one; None where it is bound, ended or terminating, or requests no GPU.
+
+    `demand`: as `held_demand` returns it.
+    """
     status = pod.status
     if pod.spec.node_name or has_ended(pod) or pod.metadata.deletion_timestamp is not None:
         return None
     if demand is None and not asks_for_slices(pod, resource):
         return None
-    told = " ".join(one.message or "" for one in (status.conditions or () if status else ()) if one.type == "PodScheduled").strip()
-    refused = bool(told) and any(reason.value in told for reason in Reason)
-    return Pending(pod, demand, (status.nominated_node_name if status else None) or None, pod.spec.priority or 0, told, refused)
+    conditions = (status.conditions if status else None) or ()
+    message = " ".join(condition.message or "" for condition in conditions if condition.type == "PodScheduled").strip()
+    return Pending(
+        pod=pod,
+        demand=demand,
+        nominated=(status.nominated_node_name if status else None) or None,
+        priority=pod.spec.priority or 0,
+        scheduler_message=message,
+        refused=bool(message) and any(reason.value in message for reason in Reason),
+    )
 
 
 def _devices(pod: Pod) -> tuple[tuple[str, ...], ...]:
-    """Device ids per container of NVIDIA's resources; without finished init containers, whose devices later containers may have.
+    """Return the ids of NVIDIA devices per container, without init containers that finish: later containers may have their devices.
 
-    The kubelet of Kubernetes 1.36 names those of main containers only; sidecars are read for one that names theirs too.
+    The kubelet of Kubernetes 1.36 names the devices of main containers only. Those of sidecars are read where a kubelet names them.
     """
     status = pod.status
     sidecars = {container.name for container in pod.spec.init_containers or () if container.restart_policy == "Always"}
@@ -104,13 +121,13 @@ def _devices(pod: Pod) -> tuple[tuple[str, ...], ...]:
     running += (status.container_statuses or []) if status else []
     groups = []
     for container in running:
-        held = [resource for resource in container.allocated_resources_status or () if resource.name.startswith("nvidia.com/")]
-        groups.append(tuple(device.resource_id for resource in held for device in resource.resources or ()))
+        allocated = [resource for resource in container.allocated_resources_status or () if resource.name.startswith("nvidia.com/")]
+        groups.append(tuple(device.resource_id for resource in allocated for device in resource.resources or ()))
     return tuple(group for group in groups if group)
 
 
-def _seen_seconds(pod: Pod) -> float | None:
-    """When the pod's status last moved, by its conditions: the API has no better time for it."""
+def _status_seconds(pod: Pod) -> float | None:
+    """Return the Unix time of the last change of the pod's conditions: the API has no better time for its status."""
     times = [condition.last_transition_time for condition in (pod.status.conditions or () if pod.status else ())]
     seconds = [datetime.fromisoformat(time).timestamp() for time in times if time and _TIME.match(time)]
     return max(seconds, default=None)
@@ -120,9 +137,9 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 
 
 def held_demand(pod: Pod, resource: str) -> Demand | None:
-    """What a pod holds once it is bound: its GPUs, whatever its annotations say; None where it asks for none.
+    """Return the GPUs that a pod holds once it is bound, without regard to its annotations; None where it requests none.
 
-    A request that makes no sense got past the API server some other way: nothing we can count.
+    A malformed request counts as none: the API server rejects such pods, so it has no effect on the kubelet.
     """
     demand = demand_of(Pod(metadata=Meta(name=pod.metadata.name), spec=pod.spec), resource)
     return demand if isinstance(demand, Demand) and demand.total else None

@@ -1,4 +1,4 @@
-"""How a node shares its GPUs, held against what it offers: labels alone can be wrong (`gpu.replicas` is, under time-slicing).
+"""How a node shares its GPUs. Labels are compared with what the node offers, because some are wrong (`gpu.replicas` under time-slicing).
 
 Sources: NVIDIA k8s-device-plugin README, "Shared Access to GPUs" (resource and product names) and "MIG strategies"; GFD's labels.
 """
@@ -15,7 +15,7 @@ from topology.machine.hardware import Machine
 
 
 class Sharing(StrEnum):
-    """What one unit of a resource is: a whole GPU, a slice, or a turn on one. The words of annotation `sharing`."""
+    """What one unit of a resource is: a whole GPU, a MIG device, or a replica. The values are those of annotation `sharing`."""
 
     NONE = "none"
     MIG = "mig"
@@ -24,22 +24,22 @@ class Sharing(StrEnum):
 
     @property
     def replicated(self) -> bool:
-        """Whether several units are one and the same device."""
+        """Whether several units can be the same device."""
         return self in (Sharing.TIME_SLICING, Sharing.MPS)
 
 
 class Slice(msgspec.Struct, frozen=True, gc=False):
-    """A resource of shared or divided GPUs that a node offers beside whole ones."""
+    """A resource of MIG devices or replicas that a node offers besides whole GPUs."""
 
     resource: str
     sharing: Sharing
     allocatable: int
     memory_bytes: int | None = None
-    """Of one MIG device; of the whole card where it is shared."""
+    """Memory of one MIG device; of the whole GPU where it is replicated."""
 
 
 def physical_gpus(labels: Mapping[str, str], machine: Machine | None) -> int | None:
-    """GPUs of the node: by the agent, else by GFD; None = nobody says."""
+    """Return the number of GPUs in the node, by the agent, else by GFD; None where it is unknown."""
     if machine is not None and machine.gpus:
         return len(machine.gpus)
     counted = labels.get("nvidia.com/gpu.count", "")
@@ -47,10 +47,10 @@ def physical_gpus(labels: Mapping[str, str], machine: Machine | None) -> int | N
 
 
 def sharing_of(labels: Mapping[str, str], offered: int, machine: Machine | None) -> Sharing | None:
-    """What one unit of the GPU resource is, of which the node offers so many; None = nobody says anything about its GPUs.
+    """Return what one unit of the GPU resource is; None where nothing is known about the node's GPUs. `offered`: units on offer.
 
-    More on offer than GFD counts is sharing, whatever else the labels say; more than the agent alone saw may as well be an old
-    GpuTopology, and is a contradiction.
+    More units than GFD counts GPUs are shared GPUs, whatever other labels say. More units than only the agent counts GPUs may come from an
+    outdated GpuTopology: `node_labels.contradiction` reports that.
     """
     product, physical = labels.get("nvidia.com/gpu.product", ""), physical_gpus(labels, machine)
     counted = physical_gpus(labels, None)
@@ -76,25 +76,30 @@ def _replicas(labels: Mapping[str, str]) -> Sharing:
 
 
 def slice_memory_bytes(labels: Mapping[str, str], machine: Machine | None) -> int | None:
-    """Memory of a MIG device under the single strategy: the smallest the agent saw, else GFD's, whose labels then speak of the slice."""
+    """Return the memory of a MIG device under the single strategy: the smallest by the agent, else by GFD, whose label is then that of the
+    device. None where unknown.
+    """
     known = [mig.memory_bytes for gpu in machine.gpus for mig in gpu.mig_instances] if machine else []
-    told = [memory for memory in known if memory is not None]
-    if told and len(told) == len(known):
-        return min(told)
+    sizes = [size for size in known if size is not None]
+    if sizes and len(sizes) == len(known):
+        return min(sizes)
     return _mib(labels.get("nvidia.com/gpu.memory", "")) if "-MIG-" in labels.get("nvidia.com/gpu.product", "") else None
 
 
 def slices_of(labels: Mapping[str, str], amounts: Sequence[tuple[str, int]], gpus: str) -> tuple[Slice, ...]:
-    """The slices a node offers; `amounts` are its allocatable resources."""
-    found = []
+    """Return the MIG devices and replicas that a node offers under resource names of their own.
+
+    `amounts`: (resource, allocatable). `gpus`: the resource that counts GPUs.
+    """
+    slices = []
     for resource, count in sorted(amounts):
         if resource == gpus + SHARED_SUFFIX and count:
-            found.append(Slice(resource, _replicas(labels), count, _mib(labels.get("nvidia.com/gpu.memory", ""))))
+            slices.append(Slice(resource, _replicas(labels), count, _mib(labels.get("nvidia.com/gpu.memory", ""))))
         elif resource.startswith(mig_prefix(gpus)) and count:
             profile = resource.removeprefix(mig_prefix(gpus)).removesuffix(SHARED_SUFFIX)
             kind = _replicas(labels) if resource.endswith(SHARED_SUFFIX) else Sharing.MIG
-            found.append(Slice(resource, kind, count, _mib(labels.get(f"nvidia.com/mig-{profile}.memory", ""))))
-    return tuple(found)
+            slices.append(Slice(resource, kind, count, _mib(labels.get(f"nvidia.com/mig-{profile}.memory", ""))))
+    return tuple(slices)
 
 
 def _mib(text: str) -> int | None:

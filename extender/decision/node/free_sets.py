@@ -1,4 +1,4 @@
-"""What is believed free of a node: masks of positions with probabilities, after pods whose devices are not known have had theirs. Pure."""
+"""Which sets of a node's GPUs may be free: masks of positions with probabilities, because the devices of some pods are only predicted."""
 
 from __future__ import annotations
 
@@ -7,43 +7,46 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import TypeVar
 
-from extender.decision.state.allocations import Allocations, BoundPod
-from extender.decision.state.ended_pods import EndedPod
+from extender.decision.node.allocations import Allocations, BoundPod
+from extender.decision.node.ended_pods import EndedPod
 from topology.devices.prediction import Kubelet, Steps
 from topology.machine.hardware import mask_of, positions_of, union_of
 from topology.placement import PlacementTable
 
 Case = TypeVar("Case", int, tuple[int, int])
 
-MOST_BELIEFS = 64
-"""Free sets kept per node; beyond, the unlikeliest are dropped."""
+MOST_FREE_SETS = 64
+"""Free sets kept per node; of more, the least probable are dropped."""
 
 HELD_AT_ADMISSION = 0.8
-"""Chance that devices which were freed after a pod had been bound were not free yet when the kubelet admitted that pod. Admission follows
-the binding within some 20 ms; the kubelet frees devices up to about a second before the API server shows the end."""
+"""Probability that devices which were freed after a pod had been bound were not free yet when the kubelet admitted that pod. The admission
+follows the binding within about 20 ms; the kubelet frees devices up to about a second before the API server shows the end."""
 
 FREED_EARLY = 0.2
-"""Chance that the kubelet has freed the devices of a terminating pod before it admits a pod that is decided now."""
+"""Probability that the kubelet frees the devices of a terminating pod before it admits a pod that is decided now."""
 
 STILL_HELD = 0.3
-"""Chance that the kubelet still counts the devices of a pod that ended a moment ago as held when it admits a pod that is decided now."""
+"""Probability that the kubelet still counts the devices of a pod that ended a moment ago as allocated when it admits a pod that is decided
+now."""
 
 FREE_AS_NOW = 0.7
-"""Chance that a pod of which some devices are known was admitted when the same devices were free as now, its own included."""
+"""Probability that a pod of which some devices are known was admitted when exactly its own devices and those free now were free."""
 
 MOST_UNSURE = 4
-"""Pods that end just now of which every combination is reckoned with; of more, the first."""
+"""Pods that are ending whose devices may or may not be free, each; of more, the first."""
 
-Beliefs = dict[int, float]
+FreeSets = dict[int, float]
 """Mask of free positions -> its probability."""
 
 Histories = dict[tuple[int, int], float]
-"""(mask of free positions, mask of those of them that pods held which ended before their devices were known) -> its probability."""
+"""(mask of free positions, mask of those that were held by pods that ended before their devices were known) -> its probability."""
 
 
 def free_sets_of(held: Allocations, table: PlacementTable, kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
-    """Free masks: what no pod is known to hold, less the devices predicted for pods that hold more than is known."""
-    free_sets: Beliefs = {held.free: 1.0}
+    """Return (mask of free positions, probability), most probable first: what no pod is known to hold, less the devices predicted for pods
+    that hold more than is known. `held`: the allocations of the node.
+    """
+    free_sets: FreeSets = {held.free: 1.0}
     for mask in held.leaving[:MOST_UNSURE]:
         free_sets = _mixed(free_sets, _merged((free | mask, chance) for free, chance in free_sets.items()), FREED_EARLY)
     for mask in held.lingering[:MOST_UNSURE]:
@@ -67,52 +70,55 @@ def free_sets_of(held: Allocations, table: PlacementTable, kubelet: Kubelet) -> 
     return _ranked(free_sets)
 
 
-def taken(free_sets: Beliefs, table: PlacementTable, pods: Sequence[Steps], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
-    """What is believed free after each of the pods has been given its devices, in order."""
+def taken(free_sets: FreeSets, table: PlacementTable, pods: Sequence[Steps], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
+    """Return (mask of free positions, probability) after the pods have got their devices, in order. `pods`: `Demand.steps` of each."""
     for steps in pods:
         free_sets = _likeliest(_merged(_taken_from(free_sets, table, steps, kubelet)))
     return _ranked(free_sets)
 
 
-def _taken_from(free_sets: Beliefs, table: PlacementTable, steps: Steps, kubelet: Kubelet) -> Iterator[tuple[int, float]]:
+def _taken_from(free_sets: FreeSets, table: PlacementTable, steps: Steps, kubelet: Kubelet) -> Iterator[tuple[int, float]]:
     for free, chance in free_sets.items():
         for given, part in _given(table, free, steps, kubelet):
             yield free & ~given, chance * part
 
 
 def _given(table: PlacementTable, free: int, steps: Steps, kubelet: Kubelet, hidden: int = 0, later: int = 0) -> list[tuple[int, float]]:
-    """Masks that a pod may be given out of a mask of free positions, with their chances.
+    """Return (mask that a pod may get from the mask `free`, probability).
 
-    `hidden`: positions that were not free yet when it was admitted; they count where it needs them. `later`: positions that were free then
-    and went to other pods after it.
+    `hidden`: positions that were not free yet at its admission; they are used only where it needs them. `later`: positions that were free
+    at its admission and that other pods got after it.
     """
     for available in ((free | later) & ~hidden, free & ~hidden, free):
-        outcomes = [one for one in table.predictor.predict(available, steps, kubelet).outcomes if not one.taken & ~free]
+        outcomes = [outcome for outcome in table.predictor.predict(available, steps, kubelet).outcomes if not outcome.taken & ~free]
         if outcomes:
             total = sum(outcome.probability for outcome in outcomes)
             return [(outcome.taken, outcome.probability / total) for outcome in outcomes]
-    return [(free, 1.0)]  # more is bound than the status leaves free: nothing is left here
+    return [(free, 1.0)]  # the pod needs more than is free: nothing remains
 
 
 @dataclass(frozen=True, slots=True)
 class _Admission:
-    """How the kubelet admitted a pod whose devices are not known."""
+    """The admission of a pod whose devices are not known."""
 
     table: PlacementTable
     kubelet: Kubelet
     steps: Steps
     hidden: int
-    """Mask of positions that were probably not free then."""
+    """Mask of positions that were probably not free at the admission."""
     later: int
-    """Mask of positions that went to other pods after it."""
+    """Mask of positions that other pods got after it."""
 
     def given(self, free: int, unavailable: int) -> list[tuple[int, float]]:
-        """Masks that the pod may have been given, with their chances."""
+        """Return (mask that the pod may have got, probability). `unavailable`: mask of positions that were not free."""
         return _given(self.table, free, self.steps, self.kubelet, unavailable, self.later)
 
 
 def _admitted(histories: Histories, admission: _Admission, overlapped: bool) -> Histories:
-    """After a pod. `overlapped`: what departed pods held was probably not free either when it was admitted."""
+    """Return the histories after the admission of a pod.
+
+    `overlapped`: positions of pods that ended before their devices were known were probably not free at the admission either.
+    """
 
     def after(is_early: bool) -> Iterator[tuple[tuple[int, int], float]]:
         for (free, departed), chance in histories.items():
@@ -127,7 +133,7 @@ def _admitted(histories: Histories, admission: _Admission, overlapped: bool) -> 
 
 
 def _held_for_a_while(histories: Histories, admission: _Admission) -> Histories:
-    """After a pod that has ended since: its devices are free again, and were not for the pods that were admitted meanwhile."""
+    """Return the histories after a pod that has ended since: its devices are free now, but were not for pods admitted in between."""
     cases = (
         ((free, departed | given), chance * part)
         for (free, departed), chance in histories.items()
@@ -137,7 +143,7 @@ def _held_for_a_while(histories: Histories, admission: _Admission) -> Histories:
 
 
 def _merged(weighted: Iterable[tuple[Case, float]]) -> dict[Case, float]:
-    """Cases with probabilities, each case once."""
+    """Return the probability of each distinct case."""
     merged: dict[Case, float] = {}
     for case, chance in weighted:
         merged[case] = merged.get(case, 0.0) + chance
@@ -145,31 +151,32 @@ def _merged(weighted: Iterable[tuple[Case, float]]) -> dict[Case, float]:
 
 
 def _mixed(cases: dict[Case, float], others: dict[Case, float], share: float) -> dict[Case, float]:
-    """Two distributions in one; `share` of it is the second."""
+    """Return the mixture of two distributions; `share` is the weight of the second."""
     parts = [(case, chance * (1 - share)) for case, chance in cases.items()] + [(case, chance * share) for case, chance in others.items()]
     return _likeliest(_merged(parts))
 
 
-def _ranked(free_sets: Beliefs) -> tuple[tuple[int, float], ...]:
-    kept = sorted(free_sets.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS]
+def _ranked(free_sets: FreeSets) -> tuple[tuple[int, float], ...]:
+    kept = sorted(free_sets.items(), key=lambda item: (-item[1], item[0]))[:MOST_FREE_SETS]
     total = sum(chance for _, chance in kept)
     return tuple((mask, round(chance / total, 9)) for mask, chance in kept)
 
 
-def _take_rest(free_sets: Beliefs, table: PlacementTable, pod: BoundPod, known: tuple[int, ...], kubelet: Kubelet) -> Beliefs:
-    """After the devices that a pod holds beside those that are known: a sidecar's, or what a finished init container had beyond the others.
+def _take_rest(free_sets: FreeSets, table: PlacementTable, pod: BoundPod, known: tuple[int, ...], kubelet: Kubelet) -> FreeSets:
+    """Return the free sets without the devices that a pod holds besides the known ones: those of a sidecar, or those of a finished init
+    container that no later container uses.
 
-    Of all sets that the pod may be given out of what is free and what it is known to hold, those count that agree with the known. Other
-    devices may have been free when it was admitted, so any others of the free ones may be its own as well.
+    Of all sets that the pod may get from the free devices and its known ones, those count that include the known ones. Other devices may
+    have been free at its admission, so any other free devices may be its own as well.
     """
     whole = union_of(known)
-    told_apart = frozenset(known) if len(known) == len(pod.devices) else frozenset()
-    left: Beliefs = {}
+    known_groups = frozenset(known) if len(known) == len(pod.devices) else frozenset()
+    left: FreeSets = {}
     for mask, chance in free_sets.items():
         agreeing = _merged(
             (mask & ~outcome.taken, outcome.probability)
             for outcome in table.predictor.predict(mask | whole, pod.demand.steps, kubelet).outcomes
-            if not whole & ~outcome.taken and told_apart <= {*outcome.group_masks}
+            if not whole & ~outcome.taken and known_groups <= {*outcome.group_masks}
         )
         total = sum(agreeing.values())
         likely = {rest: part / total for rest, part in agreeing.items()}
@@ -179,16 +186,16 @@ def _take_rest(free_sets: Beliefs, table: PlacementTable, pod: BoundPod, known: 
     return _likeliest(left)
 
 
-def _any_rest(mask: int, missing: int) -> Beliefs:
-    """What is left of a mask when any of its sets of `missing` positions may be taken; nothing where there are not so many."""
+def _any_rest(mask: int, missing: int) -> FreeSets:
+    """Return (remainder, probability) of a mask after any of its sets of `missing` positions is taken; 0 where it has not that many."""
     free = positions_of(mask)
     if missing >= len(free):
         return {0: 1.0}
-    sets = list(islice(combinations(free, missing), MOST_BELIEFS))
+    sets = list(islice(combinations(free, missing), MOST_FREE_SETS))
     return {mask & ~mask_of(part): 1 / len(sets) for part in sets}
 
 
 def _likeliest(cases: dict[Case, float]) -> dict[Case, float]:
-    if len(cases) <= MOST_BELIEFS:
+    if len(cases) <= MOST_FREE_SETS:
         return cases
-    return dict(sorted(cases.items(), key=lambda item: (-item[1], item[0]))[:MOST_BELIEFS])
+    return dict(sorted(cases.items(), key=lambda item: (-item[1], item[0]))[:MOST_FREE_SETS])

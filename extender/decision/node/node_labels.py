@@ -1,14 +1,14 @@
-"""What a Node object says of itself: labels of GPU feature discovery and of ours, and what it offers. Pure."""
+"""What a Node object states: labels of GPU feature discovery (GFD) and of Fabricwise, and the resources on offer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.node_state import NodeFacts
 from extender.decision.request.annotations import version
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.quantity import quantity
-from extender.decision.state.gpu_sharing import Sharing
-from extender.decision.state.snapshot import NodeFacts
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import DevicePlugin, Kubelet
 from topology.machine.hardware import Machine, with_gpus
@@ -16,31 +16,32 @@ from topology.machine.products import same_product
 from topology.platforms import fallback_platform, machine_of
 
 MEMORY_TOLERANCE = 0.15
-"""The agent's and the label's memory may differ by this much: one reserves framebuffer, one does not."""
-
+"""Largest relative difference between the memory sizes of agent and label: only one of them includes the reserved framebuffer."""
 
 TOPOLOGY_MANAGER, DEVICE_PLUGIN = "fabricwise.dev/topology-manager-policy", "fabricwise.dev/device-plugin"
-"""Node labels that say what the API does not."""
+"""Node labels that state the kubelet's configuration, which the API does not have."""
 
 
 def amounts_of(node: Node) -> tuple[tuple[str, int], ...]:
-    """Allocatable resources as whole numbers; what is none is left out."""
+    """Return (resource, allocatable) for the resources with a whole number above 0."""
     status = node.status
     amounts = (status.allocatable if status.allocatable is not None else status.capacity) if status else None
     return tuple((name, count) for name, value in (amounts or {}).items() if (count := _count(value)))
 
 
 def facts_of(labels: Mapping[str, str], machine: Machine | None) -> NodeFacts:
-    """By the agent, else by GFD's labels: `nvidia.com/cuda.driver-version.full` and its kin, or the older three parts."""
-    told = [gpu.compute_capability for gpu in machine.gpus] if machine else []
-    known = [one for text in told if text and (one := _numbers(text))]
-    capability = min(known) if known and len(known) == len(told) else _parts(labels, "nvidia.com/gpu.compute.", ("major", "minor"))
+    """Return the versions of a node, by the agent, else by GFD's labels: `nvidia.com/cuda.driver-version.full` and
+    `nvidia.com/cuda.runtime-version.full`, or the older labels with one part each.
+    """
+    texts = [gpu.compute_capability for gpu in machine.gpus] if machine else []
+    known = [numbers for text in texts if text and (numbers := _numbers(text))]
+    capability = min(known) if known and len(known) == len(texts) else _parts(labels, "nvidia.com/gpu.compute.", ("major", "minor"))
     driver = _numbers((machine.driver_version if machine else None) or labels.get("nvidia.com/cuda.driver-version.full", ""))
     cuda = _numbers((machine.cuda_version if machine else None) or labels.get("nvidia.com/cuda.runtime-version.full", ""))
     return NodeFacts(
-        capability,
-        driver or _parts(labels, "nvidia.com/cuda.driver.", ("major", "minor", "rev")),
-        cuda or _parts(labels, "nvidia.com/cuda.runtime.", ("major", "minor")),
+        compute_capability=capability,
+        driver=driver or _parts(labels, "nvidia.com/cuda.driver.", ("major", "minor", "rev")),
+        cuda=cuda or _parts(labels, "nvidia.com/cuda.runtime.", ("major", "minor")),
     )
 
 
@@ -52,14 +53,14 @@ def _numbers(text: str) -> tuple[int, ...] | None:
 
 
 def _parts(labels: Mapping[str, str], prefix: str, names: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Label values that go together, as many as there are; None without the first."""
-    found = [labels.get(prefix + name, "") for name in names]
-    whole = [text for text in found if text.isascii() and text.isdigit()]
-    return tuple(map(int, whole)) if found[0] in whole and whole else None
+    """Return a version whose parts are labels of their own, as many as there are; None without the first."""
+    texts = [labels.get(prefix + name, "") for name in names]
+    whole = [text for text in texts if text.isascii() and text.isdigit()]
+    return tuple(map(int, whole)) if texts[0] in whole and whole else None
 
 
 def kubelet_of(labels: Mapping[str, str], usual: Kubelet) -> Kubelet:
-    """The node's own word, where it makes sense."""
+    """Return the kubelet's configuration by the node's labels; `usual` where they are absent or unknown."""
     manager, plugin = labels.get(TOPOLOGY_MANAGER), labels.get(DEVICE_PLUGIN)
     return Kubelet(
         TopologyManager(manager) if manager in set(TopologyManager) else usual.topology_manager,
@@ -68,7 +69,7 @@ def kubelet_of(labels: Mapping[str, str], usual: Kubelet) -> Kubelet:
 
 
 def assumed_platform(labels: Mapping[str, str], allocatable: int) -> tuple[str, Machine] | None:
-    """The platform that GFD's labels describe, with its name; None where they fit none, or the node shares or splits GPUs."""
+    """Return (name, machine) of the one known platform that GFD's labels describe; None where there is none, or GPUs are shared."""
     product, counted = product_of(labels), labels.get("nvidia.com/gpu.count", "")
     whole = labels.get("nvidia.com/mig.strategy", "none") in ("none", "") and not (product or "").endswith("-SHARED")
     if product is None or not whole or not (counted.isascii() and counted.isdigit()) or int(counted) < allocatable:
@@ -80,16 +81,16 @@ def assumed_platform(labels: Mapping[str, str], allocatable: int) -> tuple[str, 
 
 
 def contradiction(node: Node, machine: Machine, resource: str, sharing: Sharing | None = None) -> str | None:
-    """How a GpuTopology contradicts its node, or None. Fewer allocatable than GPUs is no contradiction: some may be sick."""
+    """Return how a GpuTopology contradicts its node; else None. Fewer units than GPUs are no contradiction: some may be unhealthy."""
     labels = node.metadata.labels or {}
-    have = len(machine.gpus)
+    gpu_count = len(machine.gpus)
     capacity = node.status.capacity if node.status else None
     offered = max(count_of(node, resource), _count((capacity or {}).get(resource)) or 0)
-    if offered > have and sharing in (None, Sharing.NONE):
-        return f"GpuTopology has {have} GPUs but the node offers {offered} {resource}"
+    if offered > gpu_count and sharing in (None, Sharing.NONE):
+        return f"GpuTopology has {gpu_count} GPUs but the node offers {offered} {resource}"
     counted = labels.get("nvidia.com/gpu.count", "")
-    if counted.isascii() and counted.isdigit() and int(counted) != have and sharing is not Sharing.MIG:
-        return f"GpuTopology has {have} GPUs but label nvidia.com/gpu.count says {counted}"
+    if counted.isascii() and counted.isdigit() and int(counted) != gpu_count and sharing is not Sharing.MIG:
+        return f"GpuTopology has {gpu_count} GPUs but label nvidia.com/gpu.count says {counted}"
     label, product = product_of(labels), machine.gpus[0].product if machine.gpus else None
     if label and product and not same_product(label, product):
         return f"GpuTopology says {product} but label nvidia.com/gpu.product says {label}"
@@ -100,7 +101,7 @@ def contradiction(node: Node, machine: Machine, resource: str, sharing: Sharing 
 
 
 def count_of(node: Node, resource: str) -> int:
-    """Allocatable GPUs, which default to the capacity as in the API server. Nothing said, or nonsense, is none."""
+    """Return the allocatable GPUs, which default to the capacity as in the API server; 0 where they are absent or malformed."""
     if node.status is None:
         return 0
     amounts = node.status.allocatable if node.status.allocatable is not None else node.status.capacity
@@ -115,11 +116,11 @@ def _count(value: object) -> int | None:
 
 
 def product_of(labels: Mapping[str, str]) -> str | None:
-    """GFD's product, such as NVIDIA-H100-80GB-HBM3."""
+    """Return the product by GFD's label, such as NVIDIA-H100-80GB-HBM3."""
     return labels.get("nvidia.com/gpu.product") or None
 
 
 def labelled_memory_bytes(labels: Mapping[str, str]) -> int | None:
-    """Memory of one GPU. GFD's nvidia.com/gpu.memory is in MiB."""
+    """Return the memory of one GPU by GFD's label nvidia.com/gpu.memory, which is in MiB."""
     text = labels.get("nvidia.com/gpu.memory", "")
     return (int(text) << 20) or None if text.isascii() and text.isdigit() else None

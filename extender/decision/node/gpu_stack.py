@@ -1,4 +1,4 @@
-"""Pods beside the workloads: the parts of the GPU stack that run on a node, and guests that ask for no GPU. Pure."""
+"""Pods that hold no GPU: the parts of the GPU stack that run on a node, and all others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPONENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "validator": (("app", "nvidia-operator-validator"),),
     "mig-manager": (("app", "nvidia-mig-manager"),),
 }
-"""Component -> labels its pods carry, any of them: the GPU Operator's, the Helm charts', NVIDIA's static manifest's."""
+"""Component -> labels, any of which its pods carry: those of the GPU Operator, of the Helm charts and of NVIDIA's static manifests."""
 
 
 class NonGpuPod(msgspec.Struct, frozen=True, gc=False):
@@ -28,20 +28,20 @@ class NonGpuPod(msgspec.Struct, frozen=True, gc=False):
     node: str
     full_name: str
     component: str | None
-    """A name of `COMPONENTS`; None: a guest."""
+    """A name of `COMPONENTS`; None where it is no part of the GPU stack."""
     ready: bool
     daemon: bool
-    """Whether a DaemonSet or the kubelet itself put it there: it belongs to the node."""
+    """Whether a DaemonSet or the node itself (a static pod) owns it: it is part of the node, not a workload."""
 
 
 def non_gpu_pod(pod: Pod) -> NonGpuPod | None:
-    """A bound pod that has not ended, as a resident; who holds GPUs is none, unless he is a component."""
+    """Return a pod that requests no GPU as `NonGpuPod`; None where it is not bound or has ended."""
     status = pod.status
     if not pod.spec.node_name or (status is not None and status.phase in ("Succeeded", "Failed")):
         return None
     labels = pod.metadata.labels or {}
-    component = next((name for name, told in COMPONENTS.items() if any(labels.get(key) == value for key, value in told)), None)
-    conditions = {one.type: one.status for one in (status.conditions or () if status else ())}
+    component = next((name for name, pairs in COMPONENTS.items() if any(labels.get(key) == value for key, value in pairs)), None)
+    conditions = {condition.type: condition.status for condition in (status.conditions or () if status else ())}
     owners = {owner.kind for owner in pod.metadata.owner_references or ()}
     full_name = f"{pod.metadata.namespace or 'default'}/{pod.metadata.name}"
     ready = status is not None and status.phase == "Running" and conditions.get("Ready") == "True"

@@ -1,7 +1,7 @@
-"""What is to be scraped of a pod: a dcgm-exporter's devices, or a GPU pod's serving engine. Pure.
+"""What is scraped from a pod: the devices of a dcgm-exporter, or the serving engine of a GPU pod.
 
-Exporters are found by label. Engines by the usual prometheus.io annotations, or by configured labels; whoever writes such an
-annotation has his own pod's address asked, nothing else: host and port are the pod's, the answer is read for known metrics only.
+Exporters are found by label, engines by the usual prometheus.io annotations or by configured labels. An annotation can only cause a scrape
+of its own pod: the host is the pod's address, and only known metrics are read from the answer.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from extender.decision.request.kubernetes_objects import Pod
 DCGM, ENGINE = "dcgm-exporter", "engine"
 
 Selector = tuple[tuple[str, str], ...]
+"""(label, value) pairs that a pod must all have."""
+
 _PATH = re.compile(r"/[A-Za-z0-9._~/%?&=+:,;@!$*()-]*$")
 
 
 class Target(msgspec.Struct, frozen=True):
-    """One thing to ask."""
+    """One endpoint that is scraped."""
 
     kind: str
+    """`DCGM` or `ENGINE`."""
     key: str
     """The pod's key."""
     pod: str
@@ -33,7 +36,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class TargetRules(msgspec.Struct, frozen=True):
-    """The operator's word on what is scraped."""
+    """The settings on what is scraped."""
 
     dcgm: tuple[Selector, ...] = ()
     dcgm_port: int = 9400
@@ -48,7 +51,7 @@ NO_TARGETS = TargetRules()
 
 
 def selector(text: str) -> Selector:
-    """`app=x,tier=y` -> pairs. Raises ValueError."""
+    """Return the pairs of a label selector such as `app=x,tier=y`. Raise ValueError where it is malformed."""
     pairs = []
     for part in text.split(","):
         key, equals, value = part.strip().partition("=")
@@ -61,31 +64,35 @@ def selector(text: str) -> Selector:
 
 
 def target_of(pod: Pod, has_gpus: bool, policy: TargetRules) -> Target | None:
-    """What to ask of a pod; None where there is nothing, or no address yet."""
+    """Return what to scrape from a pod; None where there is nothing, or the pod has no address yet.
+
+    `has_gpus`: whether the pod requests GPUs.
+    """
     status, node = pod.status, pod.spec.node_name
     if status is None or not status.pod_ip or not node or status.phase in ("Succeeded", "Failed"):
         return None
     labels, annotations = pod.metadata.labels or {}, pod.metadata.annotations or {}
-    if any(_fits(one, labels) for one in policy.dcgm):
-        return _target(DCGM, pod, node, status.pod_ip, "http", policy.dcgm_port, policy.dcgm_path)
+    if any(_matches(each, labels) for each in policy.dcgm):
+        return _target(DCGM, pod, node, status.pod_ip, scheme="http", port=policy.dcgm_port, path=policy.dcgm_path)
     if not has_gpus:
         return None
     if policy.annotated_engines and annotations.get("prometheus.io/scrape") == "true":
         scheme, port = annotations.get("prometheus.io/scheme", "http"), annotations.get("prometheus.io/port", str(policy.engine_port))
         path = annotations.get("prometheus.io/path", "/metrics")
         if scheme in ("http", "https") and port.isdigit() and 0 < int(port) < 65536:
-            return _target(ENGINE, pod, node, status.pod_ip, scheme, int(port), path)
+            return _target(ENGINE, pod, node, status.pod_ip, scheme=scheme, port=int(port), path=path)
         return None
-    if any(_fits(one, labels) for one in policy.engines):
-        return _target(ENGINE, pod, node, status.pod_ip, "http", policy.engine_port, policy.engine_path)
+    if any(_matches(each, labels) for each in policy.engines):
+        return _target(ENGINE, pod, node, status.pod_ip, scheme="http", port=policy.engine_port, path=policy.engine_path)
     return None
 
 
-def _fits(one: Selector, labels: Mapping[str, str]) -> bool:
-    return all(labels.get(key) == value for key, value in one)
+def _matches(pairs: Selector, labels: Mapping[str, str]) -> bool:
+    return all(labels.get(key) == value for key, value in pairs)
 
 
-def _target(kind: str, pod: Pod, node: str, address: str, scheme: str, port: int, path: str) -> Target | None:
+def _target(kind: str, pod: Pod, node: str, address: str, *, scheme: str, port: int, path: str) -> Target | None:
+    """Return the target; None where address or path are malformed."""
     try:
         host = ipaddress.ip_address(address)
     except ValueError:

@@ -1,0 +1,28 @@
+"""How a kubelet hands out devices where a steerer answers for NVIDIA's device plugin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from topology.devices.prediction import DevicePlugin, Kubelet
+from topology.devices.steering import KnownDevices, Steering
+from topology.gputopology import TopologyRecord
+from topology.machine.hardware import mask_of
+
+
+def steered_kubelet(kubelet: Kubelet, record: TopologyRecord, resource: str, is_stale: bool) -> Kubelet:
+    """Return the kubelet of a node on which, by the agent's status, a steerer answers which devices of the resource a container gets.
+
+    The steerer answers by the function that the prediction uses, from what the agent published, so the prediction is certain. Without a
+    steerer, with a stale status or with a device plugin that is not NVIDIA's, `kubelet` is returned as it is.
+    """
+    status = record.status
+    steering = status.steering if status is not None and not is_stale else None
+    if status is None or steering is None or resource not in steering.resources or kubelet.device_plugin is not DevicePlugin.NVIDIA:
+        return kubelet
+    memory, machine = dict(steering.unknown_memory), record.machine
+    known = KnownDevices(
+        mask_of(machine.positions(sorted({index for index, _ in status.unhealthy}))),
+        tuple(memory.get(gpu.index, 0) for gpu in machine.gpus),
+    )
+    return replace(kubelet, device_plugin=DevicePlugin.STEERED, steering=Steering(known, steering.messages))
