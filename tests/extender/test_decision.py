@@ -291,7 +291,7 @@ def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.Mon
     assert evaluator.remembered(demands[0]) is kept
     evaluator.remembered(demands[3])
     assert evaluator.remembered(demands[0]) is kept, "asked for lately"
-    assert list(evaluator._memory) == [demands[2], demands[3], demands[0]]
+    assert list(evaluator._cache) == [demands[2], demands[3], demands[0]]
 
 
 def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +321,7 @@ def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) 
         for view in known.views.values():
             evaluator.evaluate(Demand(((size, False),), size), view.state)
     evaluator.prepare([], known)
-    assert list(evaluator._memory) == [Demand(((3, False),), 3)], "the demand asked last stays"
+    assert list(evaluator._cache) == [Demand(((3, False),), 3)], "the demand asked last stays"
 
 
 def test_a_hazard_and_an_approximation_are_noted_once() -> None:
