@@ -142,7 +142,7 @@ def test_the_files_number_is_used_and_named(tmp_path: Path) -> None:
 
 def test_files_that_belong_to_another_model_are_a_warning(tmp_path: Path) -> None:
     answer = answered(model_folder(tmp_path, LLAMA.config, {"model.safetensors.index.json": index(LLAMA.weights_bytes // 4, {})}))
-    assert any("do they belong to one model?" in text for text in answer["warnings"])  # type: ignore[attr-defined]
+    assert any("check that they belong to one model" in text for text in answer["warnings"])  # type: ignore[attr-defined]
 
 
 def test_the_weights_of_an_unknown_architecture_are_exact_where_files_state_them(tmp_path: Path) -> None:
