@@ -1,4 +1,4 @@
-"""Prometheus metrics, in a registry of their own: kube-scheduler has none about its extenders."""
+"""Prometheus metrics of the extender, in a registry that has nothing else. kube-scheduler exports no metrics about its extenders."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2
 
 
 class Metrics:
-    """Everything `/metrics` shows."""
+    """All metrics at `/metrics`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.verb_seconds = Histogram(
             "fabricwise_verb_seconds",
-            "Time to answer a scheduler verb, body in to body out",
+            "Seconds from the complete request body of a scheduler verb to its response body",
             ["verb"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -25,70 +25,83 @@ class Metrics:
         self.verb_errors = Counter(
             "fabricwise_verb_errors", "Scheduler verbs answered with an Error", ["verb", "cause"], registry=self.registry
         )
-        self.nodes = Counter("fabricwise_filtered_nodes", "Nodes judged by filter, by outcome", ["outcome"], registry=self.registry)
+        self.nodes = Counter("fabricwise_filtered_nodes", "Nodes evaluated by filter, by outcome", ["outcome"], registry=self.registry)
         self.watch_events = Counter("fabricwise_watch_events", "Events from the API server", ["kind", "type"], registry=self.registry)
         self.watch_failures = Counter(
-            "fabricwise_watch_failures", "Lists and watches that ended in an error", ["kind", "cause"], registry=self.registry
+            "fabricwise_watch_failures", "Lists and watches that ended with an error", ["kind", "cause"], registry=self.registry
         )
         self.synced = Gauge("fabricwise_synced", "1 once nodes, pods and topologies are listed", registry=self.registry)
-        self.revision = Gauge("fabricwise_snapshot_revision", "Changes folded so far", registry=self.registry)
-        self.state_age = Gauge("fabricwise_state_age_seconds", "Since when the API server is not heard", registry=self.registry)
-        self.assumed_pods = Gauge("fabricwise_assumed_pods", "Pods decided and not visible yet", registry=self.registry)
-        self.leading = Gauge("fabricwise_leading", "1 where this replica posts events and requeues pods", registry=self.registry)
-        self.known_nodes = Gauge("fabricwise_nodes", "Nodes by what is known of their topology", ["topology"], registry=self.registry)
+        self.revision = Gauge("fabricwise_snapshot_revision", "Changes applied to the snapshot since the start", registry=self.registry)
+        self.state_age = Gauge("fabricwise_state_age_seconds", "Seconds without contact to the API server", registry=self.registry)
+        self.assumed_pods = Gauge(
+            "fabricwise_assumed_pods", "Pods that are decided for a node and not yet visible there", registry=self.registry
+        )
+        self.leading = Gauge(
+            "fabricwise_leading", "1 if this replica holds the lease: it posts events and requeues pods", registry=self.registry
+        )
+        self.known_nodes = Gauge("fabricwise_nodes", "Nodes by the state of their topology", ["topology"], registry=self.registry)
 
         self.predicted_gbps = Histogram(
             "fabricwise_predicted_gbps",
-            "Bandwidth predicted for pods whose devices have become known, GB/s",
+            "Predicted bus bandwidth of pods whose devices are known now, GB/s",
             buckets=_GBPS,
             registry=self.registry,
         )
         self.actual_gbps = Histogram(
-            "fabricwise_actual_gbps", "Bandwidth of the devices those pods really got, GB/s", buckets=_GBPS, registry=self.registry
+            "fabricwise_actual_gbps",
+            "Bus bandwidth of the devices that those pods were allocated, GB/s",
+            buckets=_GBPS,
+            registry=self.registry,
         )
         self.predictions = Counter(
             "fabricwise_predictions",
-            "Predictions whose outcome is known, by whether the set was among those predicted",
+            "Predictions with a known outcome, by whether the allocated set was among the predicted sets",
             ["in_support"],
             registry=self.registry,
         )
         self.disagreements = Gauge(
-            "fabricwise_allocation_disagreements", "Pods whose own status and the agent's name different devices", registry=self.registry
+            "fabricwise_allocation_disagreements",
+            "Pods for which the pod's status and the agent name different devices",
+            registry=self.registry,
         )
-        self.scrapes = Counter("fabricwise_scrapes", "Looks at telemetry targets", ["kind", "outcome"], registry=self.registry)
+        self.scrapes = Counter("fabricwise_scrapes", "Scrapes of telemetry targets", ["kind", "outcome"], registry=self.registry)
         self.scrape_seconds = Histogram(
-            "fabricwise_scrape_seconds", "Time a telemetry target took to answer", ["kind"], buckets=_SECONDS, registry=self.registry
+            "fabricwise_scrape_seconds",
+            "Seconds that a telemetry target took to answer",
+            ["kind"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self.collector_starts = Counter("fabricwise_collector_restarts", "Telemetry collectors that ended", registry=self.registry)
         self.telemetry_nodes = Gauge(
-            "fabricwise_telemetry_nodes", "Nodes by what telemetry knows of them", ["telemetry"], registry=self.registry
+            "fabricwise_telemetry_nodes", "Nodes by the state of their telemetry", ["telemetry"], registry=self.registry
         )
-        self.fenced = Gauge("fabricwise_fenced_gpus", "GPUs fenced for a fatal error", registry=self.registry)
+        self.fenced = Gauge("fabricwise_fenced_gpus", "GPUs fenced because of a fatal error", registry=self.registry)
         self.requeued = Counter(
             "fabricwise_requeued_pods",
-            "Pending pods requeued because a change resolved their rejection",
+            "Pending pods requeued because a change may have resolved their rejection",
             ["outcome"],
             registry=self.registry,
         )
         self.set_aside = Counter(
             "fabricwise_objects_set_aside",
-            "Objects, nodes and steps that failed and were set aside",
+            "Objects, nodes and steps that were set aside because of an error",
             ["kind", "stage"],
             registry=self.registry,
         )
         self.loop_restarts = Counter(
             "fabricwise_loop_restarts", "Loops that ended with an unexpected error and were started again", ["loop"], registry=self.registry
         )
-        self.loops_down = Gauge("fabricwise_loops_down", "Loops that fail again and again", registry=self.registry)
-        self.stale = Gauge("fabricwise_stale_topologies", "Nodes whose GpuTopology status is too old", registry=self.registry)
+        self.loops_down = Gauge("fabricwise_loops_down", "Loops that fail repeatedly", registry=self.registry)
+        self.stale = Gauge("fabricwise_stale_topologies", "Nodes whose GpuTopology status is stale", registry=self.registry)
 
     def observe_outcome(self, outcome: Outcome) -> None:
-        """Count what came of a prediction."""
+        """Count the outcome of a prediction; observe both bandwidths if they are known."""
         self.predictions.labels({True: "yes", False: "no", None: "unknown"}[outcome.in_support]).inc()
         if outcome.expected_gbps is not None and outcome.known.busbw_gbps is not None:
             self.predicted_gbps.observe(outcome.expected_gbps)
             self.actual_gbps.observe(outcome.known.busbw_gbps)
 
     def render(self) -> bytes:
-        """The exposition text."""
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,14 +1,14 @@
-"""What a pod is going to run, as far as it can be known without running it. Pure.
+"""The workload of a pod, as far as it is known without running it: the model and its memory, the serving engine and its arguments. Pure.
 
-config_fields   a config.json's fields under one name each, checked
-structure       weights by module, KV cache by layer, recurrent state: what a model consists of
-attention, feed_forward, recurrent, towers   the parts of a layer, and vision towers
-families, hybrids, architectures   the table of architectures by model_type
-schemes, module_patterns, quantization   bytes of quantised matrices, and which matrices a checkpoint quantises
-sizes, bounds, recognition   a config.json -> exact sizes, or bounds for what is not known
-checkpoint      sizes that safetensors headers and the index state
-model           a model's shape: what memory depends on, also as a pod's annotation
-memory, capacity   what each GPU must hold, the most that fits
-engines, inference   what serving engines' arguments and environment say, every fact with its source
-answers         the same as plain data, for people
+structure        the parts of a model: weights by module, KV cache by layer, recurrent state
+checkpoint/      what a model's files say: fields of config.json, quantisation, sizes in safetensors headers
+model            a model's shape: the numbers that memory depends on, also as a pod's annotation
+memory           bytes per GPU for weights, KV cache, state, activations and runtime
+architecture/    config.json -> exact sizes of known architectures, bounds for unknown ones
+serving/         what a serving engine's arguments and environment say, each fact with its source
+capacity         the largest context and concurrency, and the fewest GPUs, that fit
+fit_serializers  the results as plain data
+
+This package knows models and engines, not clusters: it must not import any other package of `extender`, nor a client, clock, thread, log
+or settings loader.
 """

@@ -1,4 +1,4 @@
-"""What a model consists of: its weight matrices by module name, its KV cache by layer, its recurrent state."""
+"""The parts of a model: weight matrices by module name, KV cache by layer, recurrent state. Pure."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class Weight:
     """Equal weight matrices of one module."""
 
     module: str
-    """Its name in the published file without `.weight`; quantisation methods exclude modules by it. Of experts: the first one's."""
+    """The module's published name without `.weight`, by which quantisation configs exclude it. For experts: the first one's name."""
     part: str
     outputs: int
     inputs: int = 1
     count: int = 1
     used: int | None = None
-    """Of `count`, those that one token uses; None: all."""
+    """Number of the `count` matrices that one token uses; None: all."""
     linear: bool = True
-    """Whether a quantisation method may convert it: matrices, not norms, biases, convolutions and embeddings."""
+    """Whether a quantisation method may convert it: true for matrices, false for norms, biases, convolutions and embeddings."""
 
     @property
     def parameters(self) -> int:
-        """Numbers in all of them."""
+        """Numbers in all `count` matrices."""
         return self.outputs * self.inputs * self.count
 
     @property
     def active_parameters(self) -> int:
-        """Numbers that one token uses."""
+        """Numbers in the matrices that one token uses."""
         return self.outputs * self.inputs * (self.count if self.used is None else self.used)
 
 
@@ -52,16 +52,16 @@ class Cache:
     numbers: Annotated[int, Meta(ge=0, lt=1 << 40)]
     """Per token and layer: keys and values together."""
     heads: _Size | None = None
-    """Key-value heads, which tensor parallelism divides; None: every rank keeps all of it."""
+    """Key-value heads, which tensor parallelism divides; None: every rank keeps the whole cache."""
     window: _Size | None = None
-    """Most tokens that such a layer keeps per sequence."""
+    """Most tokens that such a layer keeps per sequence; None: all."""
     number_bytes: Annotated[float, Meta(gt=0, le=16)] | None = None
-    """Where the number's width does not follow the KV cache's dtype."""
+    """Bytes per number, if they do not depend on the KV cache's dtype."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Recurrent state of equal layers: constant per sequence, whatever its length."""
+    """Recurrent state of equal layers. Its size per sequence does not depend on the sequence's length."""
 
     kind: str
     layers: int
@@ -73,7 +73,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One sublayer: weights, and what it keeps between tokens."""
+    """One sublayer: its weights, its KV cache and its recurrent state."""
 
     weights: tuple[Weight, ...]
     cache: Cache | None = None
@@ -92,40 +92,40 @@ class Structure:
 
     @property
     def parameters(self) -> int:
-        """Numbers in all weights, multi-token prediction included where the published file has it."""
+        """Numbers in all weights, including multi-token prediction if the published file has it."""
         return sum(weight.parameters for weight in self.weights)
 
 
 def linear(module: str, part: str, outputs: int, inputs: int, bias: bool = False) -> tuple[Weight, ...]:
-    """A matrix, and its bias."""
+    """Return a matrix, and its bias if it has one."""
     matrix = Weight(module, part, outputs, inputs)
     return (matrix, vector(module, part, outputs)) if bias else (matrix,)
 
 
 def vector(module: str, part: str, size: int, count: int = 1) -> Weight:
-    """A bias, a norm or another vector that is never quantised."""
+    """Return a bias, a norm or another vector, which is never quantised."""
     return Weight(module, part, size, 1, count, linear=False)
 
 
 def assigned(weights: Iterable[Weight], part: str) -> tuple[Weight, ...]:
-    """The same weights as another part of the model."""
+    """Return the weights with `part` as their part of the model."""
     return tuple(replace(weight, part=part) for weight in weights)
 
 
 def structure(layers: Iterable[Layer], weights: Iterable[Weight], notes: Iterable[str] = ()) -> Structure:
-    """The model of these layers and other weights; equal caches and states are added up."""
-    found, caches, states = list(weights), dict[Cache, int](), dict[State, int]()
+    """Return the model with these layers and other weights; equal caches and states are combined."""
+    all_weights, caches, states = list(weights), dict[Cache, int](), dict[State, int]()
     for layer in layers:
-        found += layer.weights
+        all_weights += layer.weights
         for cache in (layer.cache, *layer.more_caches):
             if cache is not None:
-                one = replace(cache, layers=1)
-                caches[one] = caches.get(one, 0) + cache.layers
+                single_cache = replace(cache, layers=1)
+                caches[single_cache] = caches.get(single_cache, 0) + cache.layers
         if layer.state is not None:
-            single = replace(layer.state, layers=1)
-            states[single] = states.get(single, 0) + layer.state.layers
+            single_state = replace(layer.state, layers=1)
+            states[single_state] = states.get(single_state, 0) + layer.state.layers
     return Structure(
-        tuple(found),
+        tuple(all_weights),
         tuple(replace(cache, layers=count) for cache, count in caches.items()),
         tuple(replace(state, layers=count) for state, count in states.items()),
         tuple(notes),

@@ -1,4 +1,4 @@
-"""Verdicts and scores on named situations."""
+"""Verdicts and scores in named situations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def machine(name: str, platform: str, gpus: int = 8, status: DeviceStatus | None
     return node(name, gpus), topology(name, platform, status)
 
 
-def test_bridged_pairs_over_unbridged_and_switches_over_both() -> None:
+def test_bridged_pair_scores_above_an_unbridged_pair_and_a_switched_board_above_both() -> None:
     state = snapshot(*machine("bridged", "a100-pcie-bridge-pairs"), *machine("pcie", "l40s", 4), *machine("switched", "dgx-a100"))
     pairs = ask(state, pod(2))
     assert row(pairs, "bridged")["value"] > row(pairs, "pcie")["value"]
@@ -42,7 +42,7 @@ def test_bridged_pairs_over_unbridged_and_switches_over_both() -> None:
     assert row(fours, "switched")["best_bandwidth_gbps"] == pytest.approx(240)
 
 
-def test_free_but_badly_joined_is_seen() -> None:
+def test_free_gpus_with_slow_links_score_below_free_gpus_with_fast_links() -> None:
     good = DeviceStatus(free=(0, 1, 2, 3))
     bad = DeviceStatus(free=(1, 2, 4, 7))
     state = snapshot(*machine("joined", "dgx-1v", status=good), *machine("torn", "dgx-1v", status=bad))
@@ -61,34 +61,34 @@ def test_one_gpu_per_container_needs_no_links() -> None:
     assert answer["chosen"] == "torn", "nothing but fragmentation is left to decide"
 
 
-def test_two_containers_are_judged_by_the_slower() -> None:
+def test_pod_with_two_containers_is_scored_by_the_slower_one() -> None:
     state = snapshot(*machine("n", "a100-pcie-bridge-pairs", status=DeviceStatus(free=(0, 1, 2, 4))))
     found = row(ask(state, pod(2, 2)), "n")
     assert found["expected_bandwidth_gbps"] == pytest.approx(10), "the second container gets GPUs of two sockets"
 
 
-def test_a_single_gpu_goes_where_it_breaks_least() -> None:
+def test_single_gpu_pod_prefers_the_node_that_loses_the_least_capability() -> None:
     state = snapshot(*machine("whole", "hgx-h100"), *machine("broken", "hgx-h100", status=DeviceStatus(free=(0, 4, 5))))
     assert ask(state, pod(1))["chosen"] == "broken"
 
 
-def test_just_enough_free_is_preferred_to_breaking_a_whole_board() -> None:
+def test_node_with_just_enough_free_gpus_is_preferred_to_an_empty_board() -> None:
     state = snapshot(*machine("a-whole", "hgx-h100"), *machine("z-half", "hgx-h100", status=DeviceStatus(free=(4, 5, 6, 7))))
     assert ask(state, pod(4))["chosen"] == "z-half"
 
 
-def test_right_sized_memory_decides_between_equal_links() -> None:
+def test_gpu_memory_that_is_just_enough_decides_between_nodes_with_equal_links() -> None:
     demand = {"fabricwise.dev/min-gpu-memory": "70Gi"}
     state = snapshot(*machine("h200", "hgx-h200"), *machine("h100", "hgx-h100"))
     assert ask(state, pod(8, annotations=demand))["chosen"] == "h100"
 
 
-def test_bandwidth_outweighs_memory_and_packing() -> None:
+def test_bandwidth_outweighs_memory_and_fragmentation() -> None:
     state = snapshot(*machine("b200", "hgx-b200"), *machine("h100", "hgx-h100", status=DeviceStatus(free=(0, 1, 2, 3))))
     assert ask(state, pod(4, annotations={"fabricwise.dev/min-gpu-memory": "80Gi"}))["chosen"] == "b200"
 
 
-def test_scores_are_integers_and_the_best_value_alone_is_ten() -> None:
+def test_scores_are_integers_and_only_the_best_value_is_ten() -> None:
     state = snapshot(*machine("a", "hgx-h100"), *machine("b", "hgx-h100", status=DeviceStatus(free=(0, 1, 2, 3))), *machine("c", "t4", 4))
     rows = ask(state, pod(4))["nodes"]
     assert rows[0]["score"] == 10
@@ -97,7 +97,7 @@ def test_scores_are_integers_and_the_best_value_alone_is_ten() -> None:
     assert rows[0]["value"] > rows[1]["value"] > rows[2]["value"]
 
 
-def test_of_true_equals_one_is_at_the_top_and_the_pods_uid_says_which() -> None:
+def test_one_of_equal_nodes_gets_the_top_score_and_the_pods_uid_decides_which() -> None:
     names = [f"n{number}" for number in range(8)]
     state = snapshot(*(thing for name in names for thing in machine(name, "t4", 4)))
     chosen = Counter()  # type: Counter[str]
@@ -110,7 +110,7 @@ def test_of_true_equals_one_is_at_the_top_and_the_pods_uid_says_which() -> None:
     assert min(chosen[name] for name in names) > 400 / 8 / 2, f"spread over all of them: {chosen}"
 
 
-def test_the_order_of_names_does_not_say_which() -> None:
+def test_order_of_names_does_not_decide_between_equal_nodes() -> None:
     state = snapshot(*(thing for name in "abcdef" for thing in machine(name, "t4", 4)))
     evaluator, ranks = Evaluator(DEFAULT_POLICY), ranker(Scoring())
     demand = demand_of(pod_struct(pod(2)), GPU)
@@ -156,7 +156,7 @@ REJECTED: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any], str, bool]
 
 
 @pytest.mark.parametrize("case", REJECTED)
-def test_rejections(case: str) -> None:
+def test_node_is_rejected_with_the_reason_of_the_case(case: str) -> None:
     objects, manifest, reason, resolvable = REJECTED[case]
     answer = ask(snapshot(*objects), manifest)
     found = row(answer, "n")
@@ -166,7 +166,7 @@ def test_rejections(case: str) -> None:
     assert (found["score"], found["value"], found["scores"]) == (None, None, {})
 
 
-def test_a_bound_pod_the_status_names_is_not_counted_twice() -> None:
+def test_bound_pod_that_the_agents_status_names_is_counted_once() -> None:
     held = DeviceStatus(allocated=(Allocation(0, "uid-other", "team", "other"), Allocation(1, "uid-other", "team", "other")))
     state = snapshot(*machine("n", "t4", 4, held), pod(2, name="other", node="n"))
     assert row(ask(state, pod(2)), "n")["predicted"][0]["gpus"] == [2, 3]
@@ -178,13 +178,13 @@ def test_a_pod_recreated_under_the_same_name_is_another_pod() -> None:
     assert row(ask(state, pod(1)), "n")["rejection"]["reason"] == "too few free GPUs", "two devices held, two more on their way"
 
 
-def test_a_holder_without_uid_is_known_by_its_name() -> None:
+def test_allocation_without_uid_is_matched_by_the_pods_name() -> None:
     held = DeviceStatus(allocated=(Allocation(0, None, "team", "other"), Allocation(3, None, "team", "other")))
     state = snapshot(*machine("n", "t4", 4, held), pod(2, name="other", node="n"))
     assert row(ask(state, pod(2)), "n")["predicted"][0]["gpus"] == [1, 2]
 
 
-def test_devices_of_a_bound_pod_the_status_does_not_name_are_predicted() -> None:
+def test_devices_of_a_bound_pod_that_the_agents_status_does_not_name_are_predicted() -> None:
     state = snapshot(*machine("n", "a100-pcie-bridge-pairs"), pod(2, name="other", node="n"))
     free_sets = state.views["n"].state.free_sets
     assert [probability for _, probability in free_sets] == [0.25] * 4, "one of the four bridged pairs is gone"
@@ -195,18 +195,18 @@ ENDED = [{"status": {"phase": "Succeeded"}}, {"status": {"phase": "Failed"}}, {"
 
 
 @pytest.mark.parametrize("change", ENDED)
-def test_ended_and_unbound_pods_hold_nothing(change: dict[str, Any]) -> None:
+def test_ended_and_unbound_pods_occupy_no_gpus(change: dict[str, Any]) -> None:
     other = pod(4, name="other", node="n")
     other = other | change | {"spec": other["spec"] | change.get("spec", {})}
     assert ask(snapshot(*machine("n", "t4", 4), other), pod(4))["chosen"] == "n"
 
 
-def test_a_bound_pod_with_a_malformed_annotation_still_holds_its_gpus() -> None:
+def test_bound_pod_with_a_malformed_annotation_still_occupies_its_gpus() -> None:
     other = pod(4, name="other", node="n", annotations={"fabricwise.dev/min-gpu-memory": "lots"})
     assert ask(snapshot(*machine("n", "t4", 4), other), pod(1))["chosen"] is None
 
 
-def test_a_node_without_topology_stays_schedulable_and_says_so() -> None:
+def test_node_without_topology_stays_schedulable_with_a_note() -> None:
     state = snapshot(node("unknown", 8, "NVIDIA-H100-80GB-HBM3", 81559), *machine("known", "t4", 4))
     answer = ask(state, pod(2))
     found = row(answer, "unknown")
@@ -226,7 +226,7 @@ CONTRADICTIONS = {
 
 
 @pytest.mark.parametrize("case", CONTRADICTIONS)
-def test_a_topology_that_contradicts_its_node_is_set_aside_and_said_so(case: str) -> None:
+def test_topology_that_contradicts_its_node_is_ignored_with_a_note(case: str) -> None:
     manifest, message = CONTRADICTIONS[case]
     state = snapshot(manifest, topology("n", "hgx-h100"))
     assert message in (state.views["n"].problem or "")
@@ -254,7 +254,7 @@ def test_an_unreadable_topology_leaves_the_node_schedulable_with_the_reason() ->
     assert row(ask(state, pod(2)), "n")["feasible"]
 
 
-def test_weights_decide() -> None:
+def test_weights_decide_which_node_is_best() -> None:
     from extender.settings import Weights
 
     state = snapshot(*machine("fast", "hgx-b200"), *machine("spare", "hgx-h100", status=DeviceStatus(free=(0, 1))))
@@ -267,7 +267,7 @@ def test_input_order_never_changes_a_verdict() -> None:
     assert ask(snapshot(*objects), pod(4)) == ask(snapshot(*reversed(objects)), pod(4))
 
 
-def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepared_states_are_not_evaluated_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.decision.evaluate import evaluator as module
     from extender.decision.request.pod_request import Demand
 
@@ -278,7 +278,7 @@ def test_prepared_states_are_not_judged_again(monkeypatch: pytest.MonkeyPatch) -
     assert evaluator.evaluate(Demand(((2, False),), 2), state).feasible, "found in memory: calling the judge would fail"
 
 
-def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_drops_the_demand_that_was_not_used_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.decision.evaluate import evaluator as module
     from extender.decision.request.pod_request import Demand
 
@@ -291,10 +291,10 @@ def test_memory_forgets_the_demand_not_asked_for_longest(monkeypatch: pytest.Mon
     assert evaluator.remembered(demands[0]) is kept
     evaluator.remembered(demands[3])
     assert evaluator.remembered(demands[0]) is kept, "asked for lately"
-    assert list(evaluator._memory) == [demands[2], demands[3], demands[0]]
+    assert list(evaluator._cache) == [demands[2], demands[3], demands[0]]
 
 
-def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verdicts_of_states_no_node_is_in_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.decision.evaluate import evaluator as module
     from extender.decision.request.pod_request import Demand
 
@@ -310,7 +310,7 @@ def test_verdicts_on_states_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPa
     assert set(evaluator.remembered(demand)) == {view.state for view in left.views.values()}
 
 
-def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_cached_verdicts_is_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.decision.evaluate import evaluator as module
     from extender.decision.request.pod_request import Demand
 
@@ -321,7 +321,7 @@ def test_verdicts_are_bounded_over_all_demands(monkeypatch: pytest.MonkeyPatch) 
         for view in known.views.values():
             evaluator.evaluate(Demand(((size, False),), size), view.state)
     evaluator.prepare([], known)
-    assert list(evaluator._memory) == [Demand(((3, False),), 3)], "the demand asked last stays"
+    assert list(evaluator._cache) == [Demand(((3, False),), 3)], "the demand asked last stays"
 
 
 def test_a_hazard_and_an_approximation_are_noted_once() -> None:
@@ -334,7 +334,7 @@ def test_a_hazard_and_an_approximation_are_noted_once() -> None:
     assert notes[1:] == ["prediction is approximate"]
 
 
-def test_the_readme_lists_every_reason_and_whether_eviction_cures_it() -> None:
+def test_readme_lists_every_reason_and_whether_preemption_can_resolve_it() -> None:
     from pathlib import Path
 
     from extender.decision.request.reasons import Reason

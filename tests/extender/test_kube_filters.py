@@ -60,7 +60,7 @@ def spread(**more: Any) -> dict[str, Any]:
 
 @dataclass
 class Case:
-    """A pod, a node `n` in zone `a` among others, the pods there, and the reasons against `n`."""
+    """A pod, a node `n` in zone `a` and other nodes, their pods, and the expected reasons of `n`."""
 
     pod: KubePod
     reasons: tuple[str, ...] = ()
@@ -196,7 +196,7 @@ def around(case: Case) -> Surroundings:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_node_is_refused_for_these_reasons(name: str) -> None:
+def test_node_is_refused_for_the_reasons_of_the_case(name: str) -> None:
     case = CASES[name]
     refusals = evaluate(case.pod, around(case)).refusals.get("n", ())
     assert tuple(refusal.reason for refusal in refusals) == case.reasons
@@ -225,7 +225,7 @@ VOLUMES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("name", VOLUMES)
-def test_a_bound_volume_binds_the_pod_to_its_nodes_and_what_is_not_known_is_listed(name: str) -> None:
+def test_bound_volume_limits_the_pod_to_its_nodes_and_unread_objects_are_listed(name: str) -> None:
     known, reasons, not_checked = VOLUMES[name]
     pod = a_pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}])
     answer = evaluate(pod, Surroundings({"n": a_node(labels={"zone": "a"})}, {}, **known))
@@ -233,7 +233,7 @@ def test_a_bound_volume_binds_the_pod_to_its_nodes_and_what_is_not_known_is_list
     assert (not_checked in " ".join(answer.not_checked)) if not_checked else "VolumeBinding" not in " ".join(answer.not_checked)
 
 
-def test_without_the_pods_on_the_nodes_what_needs_them_is_listed_and_refuses_nothing() -> None:
+def test_filters_that_need_unread_pods_are_listed_and_refuse_no_node() -> None:
     pod = a_pod(
         labels=LLM,
         containers=[asking(cpu="4") | {"ports": [{"containerPort": 1, "hostPort": 1}]}],
@@ -250,7 +250,7 @@ def test_without_the_pods_on_the_nodes_what_needs_them_is_listed_and_refuses_not
     }
 
 
-def test_a_request_larger_than_the_node_is_refused_even_without_the_pods_on_it_and_no_eviction_cures_it() -> None:
+def test_request_larger_than_the_node_is_unresolvable_even_if_the_pods_on_it_are_unread() -> None:
     answer = evaluate(a_pod(containers=[asking(cpu="5")]), Surroundings({"n": a_node()}))
     assert [(refusal.reason, refusal.resolvable) for refusal in answer.refusals["n"]] == [("Insufficient cpu", False)]
 
@@ -261,7 +261,7 @@ def drawn(seed: int, count: int) -> list[KubePod]:
 
 
 @given(st.integers(0, 10_000), st.randoms(use_true_random=False))
-def test_the_order_of_nodes_and_pods_changes_no_answer(seed: int, dice: Any) -> None:
+def test_order_of_nodes_and_pods_changes_no_refusal(seed: int, dice: Any) -> None:
     generator = Generator(seed, "x")
     nodes = [msgspec.convert(generator.node(place), Node) for place in range(4)]
     pods = drawn(seed + 1, 6)
@@ -277,7 +277,7 @@ def test_the_order_of_nodes_and_pods_changes_no_answer(seed: int, dice: Any) -> 
 
 
 @given(st.integers(0, 10_000))
-def test_a_pod_that_leaves_makes_no_resource_scarcer(seed: int) -> None:
+def test_removing_a_pod_from_a_node_adds_no_resource_refusal(seed: int) -> None:
     pods, node = drawn(seed, 4), msgspec.convert(Generator(seed, "x").node(0), Node)
 
     def scarce(there: list[KubePod]) -> set[str]:
@@ -288,7 +288,7 @@ def test_a_pod_that_leaves_makes_no_resource_scarcer(seed: int) -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_a_pod_requests_at_least_what_any_of_its_containers_does(seed: int) -> None:
+def test_pod_requests_at_least_what_each_of_its_containers_requests(seed: int) -> None:
     for pod in drawn(seed, 3):
         if pod.spec.resources is None:
             total = requests_of(pod)

@@ -1,4 +1,4 @@
-"""The sets that a pod may get: each listed once, those not listed counted, all of them compared with what it got."""
+"""The sets that a pod may get: each is listed once, the others are counted, and all are compared with the allocation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNIFORM = {"fabricwise.dev/device-plugin": "uniform"}
 
 
 def evidence_of(platform: str, manifest: dict[str, Any], gpus: int = 8, labels: dict[str, str] | None = None) -> Evidence:
-    """What is predicted for a pod on an empty node."""
+    """Return the evidence of a pod on an empty node."""
     state = snapshot(node("n", gpus, labels=labels), encode(TopologyRecord("n", machine_of(platform, "u"))))
     demand = demand_of(pod_struct(manifest), GPU)
     assert isinstance(demand, Demand)
@@ -43,7 +43,7 @@ SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("case", SHAPES)
-def test_each_predicted_set_is_listed_once_with_its_whole_chance(case: str) -> None:
+def test_each_predicted_set_is_listed_once_with_its_total_probability(case: str) -> None:
     platform, containers = SHAPES[case]
     evidence = evidence_of(platform, pod(*containers))
     sets = [prospect.gpus for prospect in evidence.prospects]
@@ -53,7 +53,7 @@ def test_each_predicted_set_is_listed_once_with_its_whole_chance(case: str) -> N
 
 
 def test_set_that_containers_may_divide_in_several_ways_is_shown_with_both_speeds() -> None:
-    """All eight GPUs of a hybrid cube mesh, for three containers: how well each is connected differs."""
+    """All eight GPUs of a hybrid cube mesh for three containers: the containers' bandwidth depends on the division."""
     evidence = evidence_of("dgx-1v", pod(2, 3, 3))
     (prospect,) = evidence.prospects
     assert prospect.busbw_gbps is not None
@@ -65,7 +65,7 @@ def test_set_that_containers_may_divide_in_several_ways_is_shown_with_both_speed
     )
 
 
-def test_sets_beyond_those_listed_are_counted_with_their_chance() -> None:
+def test_sets_that_are_not_listed_are_counted_with_their_probability() -> None:
     evidence = evidence_of("hgx-h100", pod(3), labels=UNIFORM)  # any 3 of 8: 56 sets
     assert (len(evidence.prospects), evidence.further_sets) == (MOST_PROSPECTS, 56 - MOST_PROSPECTS)
     assert evidence.further_probability == pytest.approx(1 - MOST_PROSPECTS / 56, abs=1e-4)
@@ -74,7 +74,7 @@ def test_sets_beyond_those_listed_are_counted_with_their_chance() -> None:
     assert (record.as_data()["furtherSets"], record.as_data()["furtherProbability"]) == (52, pytest.approx(52 / 56, abs=1e-4))
 
 
-def test_answer_says_how_many_sets_it_does_not_list() -> None:
+def test_answer_states_how_many_sets_it_does_not_list() -> None:
     state = snapshot(node("n", 8, labels=UNIFORM), encode(TopologyRecord("n", machine_of("hgx-h100"))))
     verdict = Evaluator(Policy()).evaluate(Demand(((3, False),), 3), state.views["n"].state)
     answer = node_answer("n", verdict, None)
@@ -125,7 +125,7 @@ def test_outcome_of_a_pod_with_a_sidecar_waits_for_the_agent_that_names_all_devi
     assert became_known(after, fold(after, seen("Pod", running_with((2, 3), sidecar_pod())), GPU)) == ()
 
 
-def test_outcome_of_a_pod_whose_init_container_held_more_is_compared_by_what_is_known() -> None:
+def test_outcome_of_a_pod_whose_init_container_used_more_gpus_is_compared_by_the_known_gpus() -> None:
     manifest = pod(2, spec={"initContainers": [container(4, "init")], "nodeName": "n"})
     start = snapshot(node("n", 8), encode(TopologyRecord("n", machine_of("hgx-h100", "u"))), manifest)
     (known,) = became_known(start, fold(start, seen("Pod", running_with((1, 2), manifest)), GPU))
@@ -133,7 +133,7 @@ def test_outcome_of_a_pod_whose_init_container_held_more_is_compared_by_what_is_
     assert compare(known, evidence_of("hgx-h100", manifest)).in_support is True
 
 
-def test_gpu_that_two_pods_are_reported_to_hold_is_taken_once_and_reported() -> None:
+def test_gpu_that_is_reported_for_two_pods_is_occupied_once_and_reported_as_disagreement() -> None:
     """The sum of both masks would be another GPU."""
     held = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(2, "uid-a"), Allocation(1, "uid-b")))
     found = view(topology(held), pod(2, name="a", node="n"), pod(1, name="b", node="n"))
@@ -141,20 +141,20 @@ def test_gpu_that_two_pods_are_reported_to_hold_is_taken_once_and_reported() -> 
     assert found.disagreements == ("GPU 1 is reported to be held by 2 pods: team/a, team/b",)
 
 
-def test_gpu_of_a_terminating_pod_that_another_pod_gets_is_no_disagreement() -> None:
+def test_gpu_that_the_kubelet_reallocates_while_its_pod_terminates_is_no_disagreement() -> None:
     held = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(1, "uid-b")))
     going = pod(1, name="a", node="n")
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:30Z"
     assert view(topology(held), going, pod(1, name="b", node="n")).disagreements == ()
 
 
-def test_gpu_of_two_pods_that_are_not_known_is_taken_once() -> None:
+def test_gpu_of_two_unknown_pods_is_occupied_once() -> None:
     held = DeviceStatus(allocated=(Allocation(1, "gone"), Allocation(1, "other")))
     assert [mask for mask, _ in view(topology(held)).state.free_sets] == [0b1101]
 
 
-def test_devices_of_two_other_pods_are_unchanged_when_a_third_one_leaves() -> None:
-    """The devices of a pod that no source names are among those that no other pod is known to hold."""
+def test_gpus_of_two_other_pods_stay_occupied_when_a_third_pod_leaves() -> None:
+    """The devices of a pod that no source names are among those that are not known to be another pod's."""
     held = DeviceStatus(allocated=(Allocation(1, "uid-a"), Allocation(1, "uid-b")))
     pods = [pod(1, name=name, node="n") for name in ("a", "b", "c")]
     found = view(topology(held), *pods)

@@ -1,4 +1,4 @@
-"""Which victims are worth it: candidates that help, victims that do not, and whom to disturb least."""
+"""Preemption: which candidates make the pod schedulable, which victims are reprieved, and which candidate costs least."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from topology.platforms import machine_of
 
 
 def machine(name: str, platform: str, pods: Mapping[str, tuple[int, ...]], **more: Any) -> list[dict[str, Any]]:
-    """A node, and its pods by the GPUs they hold; pods of priority 0, or by name in `more`: a spec of their own."""
+    """A node, and its pods by the GPUs they occupy: pods of priority 0, or with the spec in `more` by name."""
     held = tuple(Allocation(index, f"uid-{pod}") for pod, indices in pods.items() for index in indices)
     bound = [pod(len(indices), name=one, node=name, spec=more.get(one, {}) | {"nodeName": name}) for one, indices in pods.items()]
     return [node(name, 8), topology(name, platform, DeviceStatus(allocated=held)), *bound]
@@ -39,13 +39,13 @@ def vip(gpus: int, **annotations: str) -> dict[str, Any]:
 
 
 def needing(cpu: str) -> dict[str, Any]:
-    """The same with CPU of its own."""
+    """The same, with an own amount of CPU."""
     container = {"name": "s", "resources": {"requests": {"cpu": cpu}, "limits": {GPU: "4"}}}
     return vip(4) | {"spec": {"priority": 1000, "containers": [container]}}
 
 
 def kept(state: Snapshot, manifest: dict[str, Any], **victims: tuple[str, ...]) -> dict[str, set[str]]:
-    """Node -> victims, of the candidates given as node=victims."""
+    """Return node -> victims of the preferred options, for candidates given as node=victims."""
     asking = pod_struct(manifest)
     cycle = begin(state, NO_ASSUMED_PODS, asking, GPU, 0.0)
     assert isinstance(cycle.demand, Demand)
@@ -64,55 +64,80 @@ CPU = {"containers": [{"name": "c0", "resources": {"requests": {"cpu": "30"}, "l
 State = list[dict[str, Any]]
 # what is asked -> (objects, the pod, candidates, what is kept)
 CASES: dict[str, tuple[State, dict[str, Any], dict[str, tuple[str, ...]], dict[str, set[str]]]] = {
-    "a victim whose GPUs are the quad": (machine("a", "dgx-1v", QUADS), vip(4, min_busbw="70"), {"a": ("left",)}, {"a": {"left"}}),
-    "a victim whose GPUs are none: veto": (machine("a", "dgx-1v", CROSSED), vip(4, min_busbw="70"), {"a": ("p",)}, {}),
-    "both together make one": (machine("a", "dgx-1v", CROSSED), vip(4, min_busbw="70"), {"a": ("p", "q")}, {"a": {"p", "q"}}),
-    "of two that each would do one is spared": (machine("a", "hgx-h100", QUADS), vip(4), {"a": ("right",)}, {"a": {"right"}}),
-    "a victim too many is spared": (machine("a", "dgx-1v", FOURS), vip(4, min_busbw="70"), {"a": ("a", "b", "c")}, {"a": {"a"}}),
-    "what the count needs is never spared": (machine("a", "hgx-h100", QUADS), vip(8), {"a": ("left", "right")}, {"a": {"left", "right"}}),
-    "what all the node's GPUs could not give: veto": (machine("a", "dgx-1v", QUADS), vip(4, min_busbw="300"), {"a": ("left", "right")}, {}),
-    "a node nobody knows: veto": (machine("a", "dgx-1v", QUADS), vip(4), {"ghost": ("left",)}, {}),
-    "no victims named: no candidate": (machine("a", "dgx-1v", QUADS), vip(4), {"a": ()}, {}),
-    "a victim that is gone already helps as it is": (machine("a", "dgx-1v", {"left": (0, 1, 2, 3)}), vip(4), {"a": ("x",)}, {"a": {"x"}}),
-    "the fewest GPUs are disturbed": (
+    "victim has the GPUs of a quad: preferred": (machine("a", "dgx-1v", QUADS), vip(4, min_busbw="70"), {"a": ("left",)}, {"a": {"left"}}),
+    "victim's GPUs are no quad: not preferred": (machine("a", "dgx-1v", CROSSED), vip(4, min_busbw="70"), {"a": ("p",)}, {}),
+    "two victims together have the GPUs of a quad: preferred": (
+        machine("a", "dgx-1v", CROSSED),
+        vip(4, min_busbw="70"),
+        {"a": ("p", "q")},
+        {"a": {"p", "q"}},
+    ),
+    "one victim is enough by count": (machine("a", "hgx-h100", QUADS), vip(4), {"a": ("right",)}, {"a": {"right"}}),
+    "victim that is not needed is reprieved": (machine("a", "dgx-1v", FOURS), vip(4, min_busbw="70"), {"a": ("a", "b", "c")}, {"a": {"a"}}),
+    "victim that is needed by count is not reprieved": (
+        machine("a", "hgx-h100", QUADS),
+        vip(8),
+        {"a": ("left", "right")},
+        {"a": {"left", "right"}},
+    ),
+    "demand that the empty node does not meet: not preferred": (
+        machine("a", "dgx-1v", QUADS),
+        vip(4, min_busbw="300"),
+        {"a": ("left", "right")},
+        {},
+    ),
+    "unknown node: not preferred": (machine("a", "dgx-1v", QUADS), vip(4), {"ghost": ("left",)}, {}),
+    "candidate without victims: not preferred": (machine("a", "dgx-1v", QUADS), vip(4), {"a": ()}, {}),
+    "victim that is already deleted stays a victim": (machine("a", "dgx-1v", {"left": (0, 1, 2, 3)}), vip(4), {"a": ("x",)}, {"a": {"x"}}),
+    "candidate with the fewest GPUs is preferred": (
         [*machine("a", "hgx-h100", {"big": tuple(range(8))}), *machine("b", "hgx-h100", {"half": (0, 1, 2, 3), "rest": (4, 5, 6, 7)})],
-        vip(4), {"a": ("big",), "b": ("half",)}, {"b": {"half"}},
+        vip(4),
+        {"a": ("big",), "b": ("half",)},
+        {"b": {"half"}},
     ),
-    "of equal cost the better set": (
+    "of candidates with equal cost the one with the best set is preferred": (
         [*machine("a", "dgx-1v", QUADS), *machine("b", "hgx-h100", {"x": (0, 1, 2, 3), "y": (4, 5, 6, 7)})],
-        vip(4), {"a": ("left",), "b": ("x",)}, {"b": {"x"}},
+        vip(4),
+        {"a": ("left",), "b": ("x",)},
+        {"b": {"x"}},
     ),
-    "equals are all kept, kube-scheduler chooses": (
+    "equal candidates are all preferred": (
         [*machine("a", "hgx-h100", QUADS), *machine("b", "hgx-h100", {"z": (0, 1, 2, 3), "w": (4, 5, 6, 7)})],
-        vip(4), {"a": ("left",), "b": ("z",)}, {"a": {"left"}, "b": {"z"}},
+        vip(4),
+        {"a": ("left",), "b": ("z",)},
+        {"a": {"left"}, "b": {"z"}},
     ),
-    "a lower priority goes first, however many GPUs": (
+    "candidate with lower priority is preferred, even with more GPUs": (
         [
             *machine("a", "hgx-h100", {"low": tuple(range(8))}),
             *machine("b", "hgx-h100", {"mid": (0, 1, 2, 3), "other": (4, 5, 6, 7)}, mid={"priority": 50}),
         ],
-        vip(4), {"a": ("low",), "b": ("mid",)}, {"a": {"low"}},
+        vip(4),
+        {"a": ("low",), "b": ("mid",)},
+        {"a": {"low"}},
     ),
     "who leaves CPU that is needed is not spared": (
         machine("a", "hgx-h100", QUADS, left=CPU, right=CPU),
         needing("50"),
-        {"a": ("left", "right")}, {"a": {"left", "right"}},
+        {"a": ("left", "right")},
+        {"a": {"left", "right"}},
     ),
-    "who leaves CPU that the others leave too is": (
+    "victim whose CPU is not needed is reprieved": (
         machine("a", "hgx-h100", QUADS, left=CPU, right=CPU),
         needing("20"),
-        {"a": ("left", "right")}, {"a": {"left"}},
+        {"a": ("left", "right")},
+        {"a": {"left"}},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_victims(case: str) -> None:
+def test_preferred_victims_are_those_of_the_case(case: str) -> None:
     objects, manifest, candidates, expected = CASES[case]
     assert kept(snapshot(*objects), manifest, **candidates) == expected
 
 
-def test_disruption_budgets_come_first() -> None:
+def test_candidate_without_violated_disruption_budget_is_preferred_to_one_with_more_bandwidth() -> None:
     state = snapshot(*machine("a", "hgx-h100", QUADS), *machine("b", "dgx-1v", {"x": (0, 1, 2, 3), "y": (4, 5, 6, 7)}))
     asking = pod_struct(vip(4))
     cycle = begin(state, NO_ASSUMED_PODS, asking, GPU, 0.0)
@@ -122,8 +147,8 @@ def test_disruption_budgets_come_first() -> None:
     assert [one.candidate.node for one in found] == ["b"]
 
 
-def test_a_pod_that_is_on_its_way_there_is_reckoned_with() -> None:
-    """Another pod was decided for the free half a moment ago: the victim's half is all there is."""
+def test_assumed_pod_on_the_candidate_counts() -> None:
+    """Another pod is assumed on the free half, so only the victim's half is left."""
     from extender.decision.cycle.assumed_pods import AssumedPod
     from extender.decision.evaluate.verdict import Evidence
 
@@ -137,8 +162,8 @@ def test_a_pod_that_is_on_its_way_there_is_reckoned_with() -> None:
         assert bool(preferred(cycle, cycle.demand, [Candidate("a", ("uid-left",))], (), context)) is helps
 
 
-def test_of_hundreds_of_candidates_only_the_cheapest_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five hundred nodes, of which one has a victim of two GPUs and the others victims of four or eight."""
+def test_only_the_cheapest_of_hundreds_of_candidates_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five hundred nodes one has a victim with two GPUs, the others have victims with four or eight."""
     looked: list[str] = []
 
     def counting(state: Snapshot, name: str, *rest: Any, **more: Any) -> Any:
@@ -155,8 +180,8 @@ def test_of_hundreds_of_candidates_only_the_cheapest_are_judged(monkeypatch: pyt
     assert looked == ["cheap"]
 
 
-def test_what_the_victim_itself_has_in_memory_is_no_strangers() -> None:
-    """Telemetry shows its GPUs full, of course; a stranger's 70 GiB on a free GPU still count."""
+def test_memory_that_the_victim_uses_does_not_count_as_memory_of_unknown_processes() -> None:
+    """Telemetry shows the victim's GPUs as full; 70 GiB of an unknown process on a free GPU still count."""
 
     def full(index: int) -> DeviceReading:
         return DeviceReading(f"GPU-a-{index}", index=index, fb_used_bytes=70 << 30, fb_free_bytes=10 << 30)

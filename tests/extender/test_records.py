@@ -1,4 +1,4 @@
-"""The record of a decision: left once, by whoever leads, and alike whoever makes it."""
+"""The record of a decision: the leader writes it once, and all replicas make the same record."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("case", SENTENCES)
-def test_as_a_sentence(case: str) -> None:
+def test_record_as_sentence_names_the_sets_and_the_bandwidth(case: str) -> None:
     evidence, text = SENTENCES[case]
     assert placement_record_of("uid", "gpu-7", evidence).as_sentence().startswith(text)
 
 
-def test_as_json() -> None:
+def test_record_as_json_has_the_sets_and_the_bandwidth() -> None:
     data = json.loads(placement_record_of("uid", "gpu-7", MANY_SETS).as_json())
     assert (data["node"], data["expectedGbps"], data["worstGbps"], len(data["predicted"])) == ("gpu-7", 30.0, 30.0, 4)
     assert data["predicted"][0] == {"gpus": [0, 1], "probability": 0.125, "gbps": 30.0}
 
 
-def test_the_id_is_made_of_what_was_decided() -> None:
+def test_id_of_a_record_depends_on_the_decision_only() -> None:
     same = placement_record_of("uid", "gpu-7", TWO_SETS).id
     assert placement_record_of("uid", "gpu-7", TWO_SETS).id == same
     others = {
@@ -65,8 +65,8 @@ def replica(leads: bool) -> tuple[Service, list[tuple[BoundPod, PlacementRecord]
     return service, told
 
 
-def test_the_leader_leaves_the_record_though_the_other_one_decided() -> None:
-    """And it is the same record, id included."""
+def test_leader_writes_the_record_of_a_decision_of_the_other_replica() -> None:
+    """The record is the same, including its id."""
     decider, nothing = replica(leads=False)
     leader, told = replica(leads=True)
     for served in serve(decider, simulated(GPU)):
@@ -80,7 +80,7 @@ def test_the_leader_leaves_the_record_though_the_other_one_decided() -> None:
     assert (pod_bound.key, record.node, record.id) == ("uid-llm", "a", decision["id"])
 
 
-def test_no_event_where_the_binding_carries_the_record_or_nobody_saw_the_pod_wait() -> None:
+def test_no_event_if_the_binding_has_the_record_or_the_pod_was_never_seen_pending() -> None:
     leader, told = replica(leads=True)
     carried: dict[str, Any] = pod(4, node="a", annotations={"fabricwise.dev/decision": "{}"})
     leader.store.apply([seen("Pod", carried), seen("Pod", pod(2, name="was-there-before", node="a"))])
@@ -88,7 +88,7 @@ def test_no_event_where_the_binding_carries_the_record_or_nobody_saw_the_pod_wai
 
 
 class Events:
-    """Remembers what is posted; refuses a name it has."""
+    """Keeps the posted events; refuses a second event of the same name."""
 
     def __init__(self) -> None:
         self.posted: dict[str, dict[str, Any]] = {}
@@ -101,7 +101,7 @@ class Events:
         return manifest
 
 
-def test_of_two_that_both_think_they_lead_one_is_heard() -> None:
+def test_event_of_two_replicas_that_both_act_as_leader_is_posted_once() -> None:
     api = Events()
     bound = BoundPod("uid-12345678", "team", "llm", "a", None, "")  # type: ignore[arg-type]
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The report card on a deliberately broken cluster: every planted fault is found, and no other."""
+"""Node reports of a deliberately broken cluster: every planted fault is found, and no other."""
 
 from __future__ import annotations
 
@@ -26,22 +26,37 @@ from topology.gputopology import DeviceStatus, TopologyRecord, encode
 from topology.machine.hardware import PciePath, with_gpus
 
 COMPONENTS = {
-    "nvidia-driver-daemonset": "driver", "nvidia-container-toolkit-daemonset": "toolkit", "nvidia-device-plugin-daemonset": "device-plugin",
-    "gpu-feature-discovery": "gfd", "nvidia-dcgm-exporter": "dcgm-exporter", "nvidia-operator-validator": "validator",
-}  # fmt: skip
+    "nvidia-driver-daemonset": "driver",
+    "nvidia-container-toolkit-daemonset": "toolkit",
+    "nvidia-device-plugin-daemonset": "device-plugin",
+    "gpu-feature-discovery": "gfd",
+    "nvidia-dcgm-exporter": "dcgm-exporter",
+    "nvidia-operator-validator": "validator",
+}
 NOW, STEADY = 1_800_000_000.0, 1000.0
 
 
 class Rack:
-    """A node in good order, and all that is known of it; faults are planted into it."""
+    """A node without faults and its objects; tests plant faults into it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.node = node(name, 8, "NVIDIA-H100-80GB-HBM3", 81559, {
-            "nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": "8", "nvidia.com/gpu.deploy.driver": "true",
-            "nvidia.com/cuda.driver-version.full": "570.86.16", "nvidia.com/cuda.runtime-version.full": "12.8",
-            "nvidia.com/gpu.sharing-strategy": "none", "nvidia.com/mig.capable": "true", "nvidia.com/mig.strategy": "mixed",
-        })  # fmt: skip
+        self.node = node(
+            name,
+            8,
+            "NVIDIA-H100-80GB-HBM3",
+            81559,
+            {
+                "nvidia.com/gpu.present": "true",
+                "nvidia.com/gpu.count": "8",
+                "nvidia.com/gpu.deploy.driver": "true",
+                "nvidia.com/cuda.driver-version.full": "570.86.16",
+                "nvidia.com/cuda.runtime-version.full": "12.8",
+                "nvidia.com/gpu.sharing-strategy": "none",
+                "nvidia.com/mig.capable": "true",
+                "nvidia.com/mig.strategy": "mixed",
+            },
+        )
         self.node["spec"] = {"taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]}
         self.node["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
         self.pods = [self._component(app) for app in COMPONENTS]
@@ -146,7 +161,7 @@ FAULTS: dict[str, tuple[Callable[[Rack], None], str, str, str]] = {
     "xid-79": (xid, "healthy", "fail", "GPU 4: XID 79"),
 }
 FOLLOWS = {("validator-pending", "components"), ("label-old", "topology")}
-"""What a fault breaks besides: a validator that is not ready is such a component; a label that contradicts the topology spoils it."""
+"""Further checks that a fault fails: a validator that is not ready is also a component that is not ready, and so on."""
 
 
 def racks() -> list[Rack]:
@@ -170,7 +185,7 @@ def cards() -> dict[str, dict[str, Any]]:
     return {card["node"]: card for card in all_reports(state_of(racks()), GPU, TUNING)}
 
 
-def test_a_node_in_good_order_passes_every_check(cards: dict[str, dict[str, Any]]) -> None:
+def test_node_without_faults_passes_every_check(cards: dict[str, dict[str, Any]]) -> None:
     for number in range(3):
         card = cards[f"good-{number}"]
         assert {one["check"]: one["status"] for one in card["checks"]} == {check.__name__: "pass" for check in CHECKS}
@@ -186,13 +201,13 @@ def test_every_planted_fault_is_found(cards: dict[str, dict[str, Any]], name: st
     assert found["remedy"], "and says what to do"
 
 
-def test_and_no_other(cards: dict[str, dict[str, Any]]) -> None:
+def test_no_fault_fails_a_check_that_is_not_about_it(cards: dict[str, dict[str, Any]]) -> None:
     planted = {(name, fault[1]) for name, fault in FAULTS.items()}
     found = {(name, one["check"]) for name, card in cards.items() for one in card["checks"] if one["status"] != "pass"}
     assert found - FOLLOWS == planted
 
 
-def test_a_pod_on_a_slice_is_no_guest() -> None:
+def test_pod_with_a_mig_slice_is_not_a_pod_without_gpus() -> None:
     rack = Rack("n")
     slice_pod = pod(name="sliced", node="n", spec={"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": "1"}}}]})
     slice_pod["spec"]["nodeName"] = "n"
@@ -208,7 +223,7 @@ def test_the_baseline_answers_eight_questions(cards: dict[str, dict[str, Any]]) 
     assert "large-model-production-inference" in answers["which workloads are allowed"]
 
 
-def test_a_bare_node_is_unknown_rather_than_well_or_ill() -> None:
+def test_node_without_agent_labels_and_telemetry_has_unknown_checks() -> None:
     card = node_report("n", snapshot(node("n", 8)), GPU, TUNING)
     assert card is not None
     said = {one["check"]: one["status"] for one in card["checks"]}
@@ -216,7 +231,7 @@ def test_a_bare_node_is_unknown_rather_than_well_or_ill() -> None:
     assert {name for name, status in said.items() if status == "fail"} == {"labelled"}
 
 
-def test_a_real_mig_node(shared_data: Path) -> None:
+def test_report_of_a_real_mig_node(shared_data: Path) -> None:
     from extender.loading import load_documents
 
     manifest = load_documents((shared_data / "nodes/node-a100-mig-mixed-3-instances.yaml").read_text(), "node")[0]
@@ -243,7 +258,7 @@ def test_doctor_on_a_dump_exits_by_what_it_finds(tmp_path: Path) -> None:
     assert "no node 'nowhere' is known" in run("node", "nowhere", "--cluster", good, status=3)
 
 
-def test_over_http(served: Served) -> None:
+def test_reports_over_http_are_the_same(served: Served) -> None:
     names = [card["node"] for card in served.client.get("/v1/reports").json()["nodes"]]
     assert "hgx-h100-0" in names
     card = served.client.get("/v1/nodes/hgx-h100-0/report").json()

@@ -1,4 +1,4 @@
-"""Tables in narrow terminals, and report cards as people read them: problems first, each fact once."""
+"""Tables in narrow terminals, and node reports as text: problems first, each fact once."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def explanation() -> Mapping[str, Any]:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_no_line_of_an_answer_is_wider_than_the_terminal_and_what_matters_most_is_there(width: int) -> None:
+def test_no_line_of_an_answer_is_wider_than_the_terminal_and_the_main_columns_are_shown(width: int) -> None:
     text = printed(answer_tables.explanations(explanation()), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text, "nothing is cut off"
@@ -73,7 +73,7 @@ def cards(*plants: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_doctor_says_what_is_wrong_first_once_and_with_the_nodes_names_in_the_remedy(width: int) -> None:
+def test_doctor_prints_problems_first_and_once_with_the_nodes_names_in_the_remedy(width: int) -> None:
     found = cards(no_taint, no_taint, crashed_plugin, lambda _: None)
     text = printed(cards_table({"nodes": found, "cluster": "the dump x"}), width)
     assert max(map(len, text.splitlines())) <= width
@@ -88,7 +88,7 @@ def test_doctor_says_what_is_wrong_first_once_and_with_the_nodes_names_in_the_re
     assert flat.index("kubectl taint") < flat.index("┃ node"), "the table of nodes comes last"
 
 
-def test_a_node_whose_name_is_part_of_other_words_is_not_mistaken_for_them() -> None:
+def test_node_name_that_is_part_of_another_word_is_not_replaced_in_that_word() -> None:
     found = [
         {
             "node": "gpu",
@@ -114,7 +114,7 @@ def test_no_remedy_has_a_placeholder_for_the_node(plant: Any) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_card_fits_the_terminal_and_states_no_evidence_twice(width: int) -> None:
+def test_node_report_fits_the_terminal_and_states_no_evidence_twice(width: int) -> None:
     answer = {**cards(no_taint)[0], "cluster": "the dump x"}
     text = printed(card_table(answer), width)
     assert max(map(len, text.splitlines())) <= width
@@ -126,7 +126,7 @@ def test_a_card_fits_the_terminal_and_states_no_evidence_twice(width: int) -> No
         assert flat.index("isolated") < flat.index("ready"), "the worst check comes first"
 
 
-def test_a_node_without_gpus_is_asked_only_whether_it_is_ready() -> None:
+def test_report_of_a_node_without_gpus_has_the_check_ready_only() -> None:
     state = snapshot(node("cpu-1", 0) | {"status": {"allocatable": {"cpu": "8"}, "conditions": [{"type": "Ready", "status": "True"}]}})
     card = node_report("cpu-1", state, GPU, TUNING)
     assert card is not None
@@ -155,7 +155,7 @@ MIG = {
 
 
 @pytest.mark.parametrize("strategy", MIG)
-def test_mig_is_called_mig(strategy: str) -> None:
+def test_sharing_of_a_mig_node_is_shown_as_mig(strategy: str) -> None:
     amounts, labels, words = MIG[strategy]
     manifest = node("n", 8, "NVIDIA-H100-80GB-HBM3", 81559, {"nvidia.com/gpu.count": amounts[GPU]} | labels)
     manifest["status"] = {"allocatable": amounts, "capacity": amounts}

@@ -1,4 +1,4 @@
-"""What telemetry does to verdicts and scores, through the fold, on named situations."""
+"""The effect of telemetry on verdicts and scores, through the reducer, in named situations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def reading(name: str, index: int, used_gib: float = 0.0, **more: Any) -> Device
 
 
 def looked(name: str, at_seconds: float, count: int = 8, /, **changed: DeviceReading) -> TelemetrySeen:
-    """A look at all GPUs of a node, idle but for those given as g3=reading(...)."""
+    """A scrape of all GPUs of a node, which are idle except those given as g3=reading(...)."""
     found = tuple(changed.get(f"g{index}", reading(name, index)) for index in range(count))
     return TelemetrySeen(name, at_seconds, found, (), (), "test")
 
@@ -74,7 +74,7 @@ def refusal(state: Snapshot, name: str, manifest: dict[str, Any], policy: Policy
     return rejection["reason"] if rejection else None
 
 
-def test_a_gpu_free_on_paper_with_60_gb_used_is_avoided_and_used_again_one_look_after_it_is_freed() -> None:
+def test_unallocated_gpu_with_60_gb_in_use_is_avoided_until_the_first_scrape_after_the_memory_is_freed() -> None:
     state = fold_all(nodes(a="hgx-h100"), [looked("a", 0), looked("a", 15, g3=reading("a", 3, 60))], GPU)
     found = row(ask(state, pod(1)), "a")["rejection"]
     assert found["reason"] == "GPU memory is in use by processes unknown to Kubernetes"
@@ -85,7 +85,7 @@ def test_a_gpu_free_on_paper_with_60_gb_used_is_avoided_and_used_again_one_look_
     assert refusal(fold(state, looked("a", 30), GPU), "a", pod(1)) is None
 
 
-def test_an_xid_79_moves_pods_away_at_once_and_the_reason_says_so() -> None:
+def test_xid_79_rejects_the_node_at_once_and_the_reason_names_it() -> None:
     state = nodes(a="hgx-h100", b="dgx-a100")
     assert ask(state, pod(4))["chosen"] == "a"
     state = fold_all(state, [looked("a", 0), looked("b", 0), looked("a", 15, g5=reading("a", 5, xid=79))], GPU)
@@ -108,7 +108,7 @@ def test_reasons_do_not_change_between_attempts() -> None:
         assert refusal(state, "a", pod(2)) == first
 
 
-def test_a_fenced_gpu_that_the_node_no_longer_offers_leaves_the_free_set_and_the_rest_is_used() -> None:
+def test_fenced_gpu_that_the_node_no_longer_offers_leaves_the_free_set_and_the_others_stay_in_use() -> None:
     state = fold_all(nodes(a="hgx-h100"), [looked("a", 0, g5=reading("a", 5, xid=79))], GPU)
     offered = node("a", 8)
     offered["status"]["allocatable"][GPU] = "7"
@@ -120,26 +120,26 @@ def test_a_fenced_gpu_that_the_node_no_longer_offers_leaves_the_free_set_and_the
     assert refusal(state, "a", pod(8)) == "node has fewer GPUs than the pod requests"
 
 
-def test_ecc_and_remapping_have_a_reason_of_their_own_and_a_chance_may_be_tolerated() -> None:
+def test_ecc_and_remapping_errors_have_their_own_reason_and_a_small_probability_can_be_tolerated() -> None:
     state = fold_all(nodes(a="hgx-h100"), [looked("a", 0, g5=reading("a", 5, ecc_double_bit=1))], GPU)
     assert refusal(state, "a", pod(1)) == "GPU reports uncorrectable memory errors"
     assert refusal(state, "a", pod(1), Policy(DEFAULT_SIZE_MIX, tolerated_chance=0.2)) is None
 
 
-def test_a_held_gpu_with_an_error_keeps_nobody_else_away() -> None:
+def test_allocated_gpu_with_an_error_does_not_reject_pods_that_cannot_get_it() -> None:
     held = DeviceStatus(allocated=(Allocation(5, "u", "t", "other"),))
     state = fold(nodes(a="hgx-h100"), TopologySeen("a", TopologyRecord("a", machine("hgx-h100", "a"), held)), GPU)
     state = fold(state, looked("a", 0, g5=reading("a", 5, xid=79)), GPU)
     assert refusal(state, "a", pod(4)) is None, "it is not handed out while somebody has it"
 
 
-def test_a_mig_instance_error_is_its_cards() -> None:
+def test_error_of_a_mig_instance_counts_for_its_gpu() -> None:
     parts = tuple(DeviceReading("GPU-a-2", mig_instance=n, xid=94 if n == 7 else 0) for n in (7, 9))
     state = fold(nodes(a="hgx-h100"), TelemetrySeen("a", 0, parts, (), (), "test"), GPU)
     assert refusal(state, "a", pod(8)) == "GPU reports a fatal XID error"
 
 
-def test_without_any_telemetry_scheduling_goes_on_and_says_what_it_does_not_know() -> None:
+def test_node_without_telemetry_stays_feasible_with_notes() -> None:
     state = fold_all(nodes(a="hgx-h100"), [looked("a", 0), ClockTicked(1e9, 10.0)], GPU)
     known = row(ask(state, pod(4)), "a")
     assert known["pressure"]["unknown_share"] == 0
@@ -154,7 +154,7 @@ def test_without_any_telemetry_scheduling_goes_on_and_says_what_it_does_not_know
     assert {(d["age_seconds"], d["stale"]) for d in ages} == {(70.0, True)}
 
 
-def test_stale_memory_is_unknown_but_a_fence_stands() -> None:
+def test_stale_memory_is_unknown_but_a_fenced_gpu_stays_fenced() -> None:
     state = fold_all(
         nodes(a="hgx-h100", b="hgx-h100"), [looked("a", 0, g1=reading("a", 1, 60)), looked("b", 0, g1=reading("b", 1, xid=79))], GPU
     )
@@ -163,14 +163,14 @@ def test_stale_memory_is_unknown_but_a_fence_stands() -> None:
     assert refusal(state, "b", pod(1)) == "GPU reports a fatal XID error"
 
 
-def test_looks_that_fail_do_not_put_off_growing_old() -> None:
+def test_failed_scrapes_do_not_keep_readings_fresh() -> None:
     state = fold_all(nodes(a="hgx-h100"), [looked("a", 0), ClockTicked(1e9, 59.0)], GPU)
     failing = TelemetrySeen("a", 61.0, (), (), ("no answer",), "test")
     state = fold_all(state, [failing, failing, ClockTicked(1e9 + 5, 64.0)], GPU)
     assert row(ask(state, pod(4)), "a")["pressure"]["unknown_share"] == 1
 
 
-def test_a_class_may_require_telemetry() -> None:
+def test_workload_class_can_require_telemetry() -> None:
     policy = Policy(DEFAULT_SIZE_MIX, telemetry_required_for=frozenset({"production"}))
     production = pod(2, annotations={"fabricwise.dev/workload-class": "production"})
     state = nodes(a="hgx-h100")
@@ -183,7 +183,7 @@ def test_a_class_may_require_telemetry() -> None:
     assert refusal(without, "a", pod(2), replace(policy, telemetry_required_for=frozenset({"*"}))) is not None
 
 
-def test_calm_is_preferred_between_equals_and_links_to_calm() -> None:
+def test_lower_pressure_decides_between_equal_links_and_faster_links_outweigh_it() -> None:
     state = fold_all(nodes(a="hgx-h100", b="hgx-h100"), [looked("a", 0), looked("b", 0)], GPU)
     hot = {f"g{n}": reading("a", n, temperature_celsius=88.0) for n in range(8)}
     state = fold(state, looked("a", 15, **hot), GPU)
@@ -208,7 +208,7 @@ def test_a_busy_neighbour_on_the_same_switch_counts_more_than_one_across_the_soc
     assert 0 < beside(7) < beside(1), "the other socket"
 
 
-def test_a_pressed_engine_weighs_on_the_neighbours_of_its_gpus() -> None:
+def test_engine_under_load_adds_pressure_to_the_neighbours_of_its_gpus() -> None:
     engine = pod(1, name="vllm", node="a")
     held = DeviceStatus(allocated=(Allocation(0, "uid-vllm", "team", "vllm"),))
     state = fold_all(nodes(a="rtx4090"), [seen("Pod", engine), TopologySeen("a", TopologyRecord("a", machine("rtx4090", "a"), held))], GPU)
@@ -220,14 +220,14 @@ def test_a_pressed_engine_weighs_on_the_neighbours_of_its_gpus() -> None:
     assert told[0]["engines"][0]["kv_cache_usage"] == 0.99
 
 
-def test_foreign_uuids_are_told_and_change_nothing() -> None:
+def test_unknown_uuids_are_reported_and_change_no_verdict() -> None:
     strange = TelemetrySeen("a", 0, tuple(DeviceReading(f"GPU-elsewhere-{n}", xid=79) for n in range(8)), (), (), "test")
     state = fold(nodes(a="hgx-h100"), strange, GPU)
     assert refusal(state, "a", pod(8)) is None
     assert "telemetry names GPU-elsewhere-0, which the node's GpuTopology does not have" in state.views["a"].telemetry_problems
 
 
-def test_a_topology_without_uuids_is_joined_by_target_and_index() -> None:
+def test_readings_of_a_topology_without_uuids_are_matched_by_target_and_index() -> None:
     state = snapshot(node("a", 8))
     state = fold_all(
         state, [TopologySeen("a", TopologyRecord("a", machine_of("hgx-h100"))), looked("a", 0, g2=reading("a", 2, xid=79))], GPU
@@ -235,23 +235,27 @@ def test_a_topology_without_uuids_is_joined_by_target_and_index() -> None:
     assert "GPU 2" in row(ask(state, pod(8)), "a")["rejection"]["detail"]
 
 
-def test_without_a_topology_fenced_gpus_are_counted_off() -> None:
+def test_fenced_gpus_of_a_node_without_topology_are_subtracted_from_the_healthy_ones() -> None:
     state = fold_all(snapshot(node("a", 8)), [looked("a", 0, g2=reading("a", 2, xid=79))], GPU)
     assert refusal(state, "a", pod(8)) == "too few healthy GPUs"
     assert refusal(state, "a", pod(7)) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_noise_moves_no_score_by_more_than_a_point_and_no_filter(seed: int) -> None:
+def test_noise_changes_no_score_by_more_than_one_and_no_verdict(seed: int) -> None:
     chance = random.Random(seed)
     state = nodes(a="hgx-h100", b="dgx-a100", c="hgx-h100")
     scores: list[dict[str, Any]] = []
 
     def noisy(name: str, index: int) -> DeviceReading:
         return reading(
-            name, index, 10 + chance.uniform(-3, 3), utilization=chance.random(), temperature_celsius=80 + chance.uniform(-9, 9),
+            name,
+            index,
+            10 + chance.uniform(-3, 3),
+            utilization=chance.random(),
+            temperature_celsius=80 + chance.uniform(-9, 9),
             pcie_tx_bytes_per_second=chance.uniform(0, 25e9),
-        )  # fmt: skip
+        )
 
     for step in range(60):
         state = fold_all(state, [looked(name, 15.0 * step, **{f"g{n}": noisy(name, n) for n in range(8)}) for name in ("a", "b", "c")], GPU)
@@ -261,7 +265,7 @@ def test_noise_moves_no_score_by_more_than_a_point_and_no_filter(seed: int) -> N
         assert all(abs(before[name] - now[name]) <= 1 for name in now if now[name] is not None)
 
 
-def test_folding_a_look_twice_changes_nothing_and_batches_fold_alike() -> None:
+def test_reducing_a_scrape_twice_changes_nothing_and_a_batch_gives_the_same_as_single_changes() -> None:
     changes: list[Change] = [looked("a", 0, g5=reading("a", 5, xid=79)), ClockTicked(1e9, 20.0), looked("a", 30), TelemetrySeen("x", 3)]
     start = nodes(a="hgx-h100")
     together, single = fold_all(start, changes, GPU), start
@@ -273,7 +277,7 @@ def test_folding_a_look_twice_changes_nothing_and_batches_fold_alike() -> None:
     assert "x" not in together.telemetry, "a node nobody knows"
 
 
-def test_telemetry_goes_with_its_node() -> None:
+def test_telemetry_of_a_deleted_node_is_dropped() -> None:
     from extender.decision.state.changes import NodeGone, NodeSeen
 
     state = fold(nodes(a="hgx-h100"), looked("a", 0, g5=reading("a", 5, xid=79)), GPU)

@@ -1,4 +1,4 @@
-"""One node under churn: a kubelet that serves pods at once, an API server that shows it a little later, an agent that reports now and then.
+"""One node under churn: a kubelet that serves pods at once, an API server that shows them later, an agent that reports periodically.
 
 Pods are deleted and, shortly after the API server has shown that, created again. Each change reaches the extender in the order of its time.
 """
@@ -28,29 +28,29 @@ START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 @dataclass(frozen=True)
 class Delays:
-    """Ranges of seconds, drawn from evenly."""
+    """Ranges of seconds; each delay is drawn from a uniform distribution."""
 
     admission: tuple[float, float] = (0.005, 0.05)
     """From the binding to the kubelet's choice of devices."""
     own_status: tuple[float, float] | None = (0.1, 1.0)
-    """From there to `allocatedResourcesStatus` on the pod; None: the cluster has none."""
+    """From the choice of devices to `allocatedResourcesStatus` on the pod; None: the cluster does not have it."""
     termination: tuple[float, float] = (0.1, 2.0)
     """From the deletion, which the API server shows as a deletion timestamp, to the end of the containers."""
     freeing: tuple[float, float] = (0.0, 0.5)
-    """From there to the kubelet's freeing of the devices."""
+    """From the end of the containers to the release of the devices by the kubelet."""
     end_shown: tuple[float, float] = (0.02, 0.5)
     """From the end of the containers to the phase that the API server shows."""
     report: tuple[float, float] = (0.01, 0.05)
-    """From the agent's look at the kubelet to its status on the API server."""
+    """From the agent's query of the kubelet to its status on the API server."""
     recreation: float = 0.3
-    """From the deletion to the next pod, and from an end that was shown."""
+    """From the deletion, or from a visible end, to the next pod."""
     agent_interval: float | None = 5.0
-    """None: the agent is dead after its first report."""
+    """Between two reports of the agent; None: the agent fails after its first report."""
 
 
 @dataclass
 class NonGpuPod:
-    """A pod as the kubelet has it."""
+    """A pod as the kubelet knows it."""
 
     uid: str
     name: str
@@ -64,7 +64,7 @@ class NonGpuPod:
     """Whether the kubelet counts its devices as free."""
 
     def manifest(self, machine: Machine) -> dict[str, Any]:
-        """As the API server has it."""
+        """Return the pod as the API server has it."""
         meta = {"name": self.name, "namespace": "team", "uid": self.uid, "creationTimestamp": _stamp(self.bound_at)}
         if self.deleted:
             meta["deletionTimestamp"] = _stamp(self.bound_at + 3600)
@@ -93,16 +93,16 @@ class Churn:
     state: Snapshot = field(default_factory=Snapshot)
     non_gpu_pods: dict[str, NonGpuPod] = field(default_factory=dict)
     predicted: dict[str, frozenset[int]] = field(default_factory=dict)
-    """Pod uid -> the sets that it was predicted to get, as masks, when it was bound."""
+    """Pod uid -> the sets predicted for it at its binding, as masks."""
     results: list[bool] = field(default_factory=list)
-    """Per admitted pod whether its real set was among those predicted."""
+    """For each admitted pod, whether its set is among the predicted sets."""
     refused: int = 0
-    """Pods for which the node had room but was believed to have none."""
+    """Pods that were refused although the node had enough free GPUs."""
     _agenda: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _numbers: count[int] = field(default_factory=count)
 
     def run(self, pods: int) -> None:
-        """Until so many pods have been admitted."""
+        """Run until this number of pods has been admitted."""
         self._see("Node", node_manifest("n", self.machine))
         self._report()
         self._at(0.5, self._create)
@@ -127,7 +127,7 @@ class Churn:
         return (1 << len(self.machine.gpus)) - 1 & ~union_of(pod.devices for pod in self.non_gpu_pods.values() if not pod.freed)
 
     def _create(self, name: str | None = None) -> None:
-        """A pod is bound, if the API server's count leaves room; what it will get is predicted at that moment."""
+        """Bind a pod if the API server's count leaves room, and predict its set at that moment."""
         number = next(self._numbers)
         size = self.dice.choice(self.sizes)
         view = self.state.views["n"]
@@ -160,7 +160,7 @@ class Churn:
             self._see("Pod", pod.manifest(self.machine))
 
     def _replace_one(self) -> None:
-        """One pod is deleted; a moment later another one comes, and one more when the end of the first is shown."""
+        """Delete a pod; create another one shortly after, and one more when the end of the first is visible."""
         running = [pod for pod in self.non_gpu_pods.values() if pod.devices and not pod.deleted]
         if running:
             pod = self.dice.choice(running)
@@ -171,7 +171,7 @@ class Churn:
         self._at(self.dice.uniform(0.8, 2.4), self._replace_one)
 
     def _end(self, pod: NonGpuPod) -> None:
-        """The containers have ended: the kubelet frees the devices and writes the phase, in no certain order, then deletes the pod."""
+        """End the containers: the kubelet frees the devices and writes the phase, in any order, then deletes the pod."""
         freed, shown = self._draw(self.delays.freeing), self._draw(self.delays.end_shown)
         self._at(freed, lambda: self._free_devices(pod))
         self._at(shown, lambda: self._show_phase(pod))
@@ -190,7 +190,7 @@ class Churn:
         self._at(self.delays.recreation, lambda: self._create(pod.name if self.same_names else None))
 
     def _report(self) -> None:
-        """The agent looks at the kubelet; what it saw is on the API server a moment later."""
+        """The agent queries the kubelet; its status is on the API server shortly after."""
         places = range(len(self.machine.gpus))
         held = [(place, pod) for pod in self.non_gpu_pods.values() if not pod.freed for place in places if pod.devices >> place & 1]
         free = tuple(gpu.index for place, gpu in enumerate(self.machine.gpus) if self._free >> place & 1)

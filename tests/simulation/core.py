@@ -1,4 +1,4 @@
-"""The extender's core on a watch of its own: the very functions the web layer calls, with time as data."""
+"""The extender's core with its own watch: the same functions that the web layer calls, with time as data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
 
 @dataclass(frozen=True)
 class Trace:
-    """One decision, with all it was made from."""
+    """One decision, with all its inputs."""
 
     cycle: SchedulingCycle
     pod: Pod
@@ -43,12 +43,12 @@ class Trace:
 
 @dataclass
 class Core:
-    """State, holds, and the verbs."""
+    """State, assumed pods, and the verbs."""
 
     snapshot: Snapshot = field(default_factory=Snapshot)
     assumed_pods: AssumedPods = NO_ASSUMED_PODS
     cursor: int = 0
-    """Events of the log it has seen."""
+    """Number of events of the log that it has read."""
     evaluator: Evaluator = field(default_factory=lambda: Evaluator(DEFAULT_POLICY))
     traces: list[Trace] = field(default_factory=list)
 
@@ -57,13 +57,13 @@ class Core:
         self.ranker = ranker(Scoring())
 
     def apply(self, events: Sequence[Event], now: float) -> None:
-        """Some events of the watch."""
+        """Apply events of the watch."""
         before = self.snapshot
         self.snapshot = fold_all(before, [event.change() for event in events], GPU)
         self._settle(before, now)
 
     def relist(self, log: Sequence[Event], now: float) -> None:
-        """History was lost: list anew."""
+        """List again after the watch's history was lost."""
         before, newest = self.snapshot, dict[tuple[str, str], Event]()
         for event in log:
             newest[event.kind, event.uid or event.manifest["metadata"]["name"]] = event

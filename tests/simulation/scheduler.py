@@ -1,5 +1,5 @@
-"""A model of kube-scheduler 1.36 as far as an extender can tell: its queue, its cache with assumed pods, sampling, asynchronous binding,
-preemption and requeueing. Source: the facts of `pkg/scheduler` as the project's reference tells them."""
+"""A model of what an extender observes of kube-scheduler 1.36: queue, cache with assumed pods, sampling, asynchronous binding,
+preemption and requeueing. Source: the facts of `pkg/scheduler` as described in the project's reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 10.0)
 
 
 class Extender(Protocol):
-    """What it calls."""
+    """The extender's verbs that the scheduler calls."""
 
     def filter(self, pod: Pod, names: list[str], now: float) -> Filtered: ...
     def prioritize(self, pod: Pod, names: list[str], now: float) -> dict[str, int]: ...
@@ -34,13 +34,13 @@ class Scheduler:
     extender: Extender
     dice: random.Random
     sample: float = 1.0
-    """Share of the nodes that fit by count it asks about."""
+    """Share of the nodes with enough free GPUs by count that are passed to the extender."""
     cursor: int = 0
     cached: dict[str, SimPod] = field(default_factory=dict)
-    """Bound pods as it has seen them."""
+    """Bound pods that its watch has shown."""
     on_node: dict[str, str] = field(default_factory=dict)
     assumed: dict[str, str] = field(default_factory=dict)
-    """Pods it has decided for a node, bound or not, in that order."""
+    """Pods decided for a node, bound or not, in the order of the decisions."""
     active: deque[str] = field(default_factory=deque)
     backoff: dict[str, float] = field(default_factory=dict)
     unschedulable: set[str] = field(default_factory=set)
@@ -51,7 +51,7 @@ class Scheduler:
     preemptions: int = 0
 
     def hear(self, event: Event) -> None:
-        """One event of its watch; what can matter to a waiting pod wakes all of them."""
+        """Apply one event of its watch; an event that can make a pod schedulable requeues all pending pods."""
         self.cursor = event.version
         if event.kind == "GpuTopology":
             return
@@ -89,20 +89,20 @@ class Scheduler:
             self.assumed.pop(uid, None)
 
     def requeue(self, *uids: str) -> None:
-        """Waiting pods are tried again, after their backoff."""
+        """Requeue all pending pods, after their backoff."""
         for uid in sorted(uids or self.unschedulable):
             if uid in self.unschedulable:
                 self.unschedulable.discard(uid)
                 self.backoff.setdefault(uid, 0.0)
 
     def ready(self, now: float) -> None:
-        """Whose backoff is over comes to the front again."""
+        """Move pods whose backoff has ended to the front of the queue."""
         for uid in [uid for uid, until in self.backoff.items() if until <= now]:
             del self.backoff[uid]
             self.active.append(uid)
 
     def counted_free(self, node: str, pod: SimPod, but: frozenset[str] = frozenset()) -> int:
-        """GPUs free by its own count: less what is bound, assumed, or nominated to pods at least as important."""
+        """GPUs free by its own count: without those of bound and assumed pods, and of nominated pods of the same or higher priority."""
         taken = sum(p.gpus for uid, p in self.cached.items() if self.on_node.get(uid) == node and uid not in but)
         taken += sum(self.world.pods[uid].gpus for uid, at in self.assumed.items() if at == node and uid in self.world.pods)
         for uid, at in self.nominated.items():
@@ -112,7 +112,7 @@ class Scheduler:
         return self.world.allocatable(node) - taken
 
     def cycle(self, now: float) -> None:
-        """Schedule the next pod, if one waits."""
+        """Schedule the next pod of the queue, if there is one."""
         if not self.active:
             return
         pod = self.world.pods.get(self.active.popleft())
@@ -161,7 +161,7 @@ class Scheduler:
         self.in_flight.append((pod.uid, node))
 
     def _error(self, pod: SimPod, now: float) -> None:
-        """A cycle that ended in an error is tried again by the clock; a nomination is lost with it."""
+        """Retry a cycle that ended with an error after a delay; the pod loses its nomination."""
         self._drop_nomination(pod)
         self.backoff[pod.uid] = now + BACKOFF_SECONDS[min(self.attempts[pod.uid], 5) - 1]
 
@@ -178,7 +178,7 @@ class Scheduler:
         if nominated is not None and any(
             self.on_node.get(uid) == nominated and p.terminating and p.priority < pod.priority for uid, p in self.cached.items()
         ):
-            return  # its victims are still going
+            return  # its victims are still terminating
         self._drop_nomination(pod)
         candidates = [one for name in self.world.machines if resolvable.get(name, True) and (one := self._candidate(name, pod)) is not None]
         if not candidates:
@@ -197,7 +197,7 @@ class Scheduler:
             self.world.evict(uid)
 
     def _candidate(self, node: str, pod: SimPod) -> Candidate | None:
-        """The fewest pods that must go for the count to fit, the more important ones spared first."""
+        """Return the fewest victims with which the pod fits by count; pods of higher priority are reprieved first."""
         lower = [uid for uid, p in self.cached.items() if self.on_node.get(uid) == node and p.priority < pod.priority]
         victims = set(lower)
         if self.counted_free(node, pod, frozenset(victims)) < pod.gpus:
@@ -208,7 +208,7 @@ class Scheduler:
         return Candidate(node, tuple(sorted(victims))) if victims else None
 
     def finish_binding(self, place: int, works: bool, now: float) -> None:
-        """A binding in flight is written, or fails: then the pod is not assumed any more and tried again."""
+        """Finish a binding; if it fails, forget the assumed pod and retry it."""
         uid, node = self.in_flight.pop(place)
         pod = self.world.pods.get(uid)
         if pod is None:

@@ -32,7 +32,7 @@ FLOORS = {2: (None, None, 10.0, 40.0, 200.0), 4: (None, None, 30.0, 300.0)}
 
 @dataclass(frozen=True)
 class Weather:
-    """How likely what is, per step."""
+    """Probability of each event, per step."""
 
     name: str
     pods: int = 40
@@ -45,7 +45,7 @@ class Weather:
     foreign: float = 0.0
     leaves: float = 0.02
     disorder: float = 0.0
-    """How much likelier than never a kubelet serves a pod before one that was bound earlier, 0 .. 1."""
+    """Probability, 0 .. 1, that a kubelet serves a pod before one that was bound earlier."""
     sample: float = 1.0
     priorities: tuple[int, ...] = (0,)
 
@@ -87,7 +87,7 @@ class Simulation:
         self.core.relist(self.world.log, self.now)
         self.scheduler = Scheduler(self.world, self, self.dice, self.weather.sample, on_rejected=self.refused)
 
-    # The verbs, watched.
+    # The verbs, each with checks of its answer.
 
     def filter(self, pod: Pod, names: list[str], now: float) -> Filtered:
         found = self.core.filter(pod, names, now)
@@ -108,7 +108,7 @@ class Simulation:
         return self.core.preempt(pod, candidates, now)
 
     def is_current(self, node: str) -> bool:
-        """Whether the core knows all of a node that it could know: nothing on its way but bindings it holds, no departure unpublished."""
+        """Whether the core knows everything about a node that it can know: no event is in flight except bindings of assumed pods."""
         for event in self.world.log[self.core.cursor :]:
             held = event.uid is not None and event.uid in self.core.assumed_pods.by_pod and not event.deleted
             if event.node == node and not held:
@@ -137,7 +137,7 @@ class Simulation:
         return [p for p in here if p.uid not in self.world.published[node]]
 
     def coming(self, node: str, but: str) -> list[SimPod]:
-        """Those of them that really have none yet."""
+        """Of these pods, the ones that have no devices yet."""
         return [p for p in self.expected(node, but) if p.devices is None]
 
     def _out_of_turn(self, node: str, but: str) -> bool:
@@ -147,7 +147,7 @@ class Simulation:
         return row[: len(served)] != served
 
     def promised(self, payload: Pod, node: str) -> None:
-        """A node was decided for: by the truth, too, the pod has devices of its own there, as good as it demands."""
+        """Check a decision: in the true state the pod gets devices on the node that meet its demand."""
         pod = self.world.pods[payload.metadata.uid]
         foreign = any(p.scheduler == "foreign" and p.devices is None for p in self.world.on(node))
         if not self.is_current(node) or foreign or self._has_lost_holds(node) or self._out_of_turn(node, pod.uid):
@@ -159,18 +159,18 @@ class Simulation:
             assert min(speed or 0.0 for speed in speeds) >= pod.floor_gbps, f"{pod.uid} may get less than its floor on {node}"
 
     def _has_lost_holds(self, node: str) -> bool:
-        """A restart loses holds younger than the watch lag, and nothing else."""
+        """Restart the core: it loses only assumed pods younger than the watch lag."""
         known = {*self.core.snapshot.pods, *self.core.assumed_pods.by_pod}
         return any(at == node and uid not in known for uid, at in self.scheduler.assumed.items())
 
     def refused(self, pod: SimPod, names: list[str]) -> None:
-        """No node would do: by the truth, too, none does, where the core could know."""
+        """Check a refusal: in the true state no node is feasible either, where the core can know that."""
         for node in names:
             if not self.is_current(node) or pod.uid in self.scheduler.nominated:
                 continue
             going = any(p.terminating for p in self.world.on(node))
             if going or any(node == at for at in self.scheduler.nominated.values()):
-                continue  # what is left for others is not the question of one moment
+                continue  # the room left for nominated pods depends on more than the present state
             self.checked_refusals += 1
             speeds = list(self.outcomes(node, pod, self.coming(node, pod.uid)))
             fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
@@ -178,11 +178,11 @@ class Simulation:
                 assert self._beliefs_differ(node), f"{pod.uid} was refused on {node}, where it fits"
 
     def _beliefs_differ(self, node: str) -> bool:
-        """A bound pod whose devices the agent has not named yet may, for all the core knows, hold others than it does."""
+        """Whether a bound pod's devices are not reported yet, so that the core may predict other devices."""
         return any(p.devices is not None and p.uid not in self.world.published[node] for p in self.world.on(node))
 
     def refused_its_own(self, pod: SimPod, node: str) -> None:
-        """A pod is refused on the node that was cleared for it: never while it fits there, however far the watch is behind."""
+        """Check a refusal of the nominated node: it is wrong while the pod fits there, however late the watch is."""
         self.checked_nominees += 1
         before = [self.world.pods[uid] for uid, at in self.scheduler.nominated.items() if at == node and uid in self.world.pods]
         before = sorted((other for other in before if other.rank < pod.rank), key=lambda other: other.rank)
@@ -190,10 +190,10 @@ class Simulation:
         fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
         assert not fits or self._beliefs_differ(node), f"{pod.uid} was refused on {node}, which was cleared for it"
 
-    # What can happen.
+    # Events.
 
     def step(self) -> None:
-        """Something happens."""
+        """Apply one random event."""
         weather, dice, world = self.weather, self.dice, self.world
         self.now += dice.choice((0.001, 0.003, 0.01, 0.5))
         world.down = self.now < self.down_until
@@ -226,7 +226,7 @@ class Simulation:
         self.created += 1
 
     def foreign(self) -> None:
-        """Somebody else binds a pod, with an eye to nothing but what is bound."""
+        """Another scheduler binds a pod; it counts bound pods only."""
         name = self.dice.choice(list(self.world.machines))
         used = sum(pod.gpus for pod in self.world.on(name))
         if used + 2 <= self.world.allocatable(name):
@@ -235,7 +235,7 @@ class Simulation:
             self.world.bind(pod.uid, name, self.now)
 
     def deliver(self) -> None:
-        """Watches run at speeds of their own."""
+        """Deliver events; each watch has its own speed."""
         if self.world.down:
             return
         log, dice = self.world.log, self.dice
@@ -251,7 +251,7 @@ class Simulation:
             self.requeue()
 
     def requeue(self) -> None:
-        """As the Waker does: pods whose rejection is cured are tried again."""
+        """Requeue the pods whose rejection is resolved, as the requeuer does."""
         for uid in sorted(self.scheduler.unschedulable):
             pending = self.core.snapshot.pending.get(uid)
             demand = pending.demand if pending else None
@@ -276,15 +276,15 @@ class Simulation:
                     self.world.publish(name)
 
     def check_holds(self) -> None:
-        """Whoever is reckoned with was decided less than a hold's time ago, and is not visible."""
+        """Check that each assumed pod is not visible and its time has not ended."""
         counted = sum(map(len, self.core.assumed_pods.extra_pods(self.core.snapshot, self.now, "").values()))
         young = [one for one in self.core.assumed_pods.by_pod.values() if self.now - one.placed_monotonic_seconds < TTL_SECONDS]
         assert counted == sum(one.key not in self.core.snapshot.pods for one in young)
 
     def calm_down(self) -> None:
-        """No more faults, all is delivered, time passes: whoever can be placed is."""
+        """Stop faults, deliver all events and let time pass: each pod that can be placed is placed."""
         self.weather, self.down_until = Weather("after", pods=0, leaves=0.0), 0.0
-        self.scheduler.sample = 1.0  # a pod whose sample was refused is not asked about the rest: why we want all nodes asked about
+        self.scheduler.sample = 1.0  # the extender must see all nodes: a pod whose sampled nodes are refused is not tried on the others
         self.scheduler.requeue()
         for _ in range(400):
             self.step()
@@ -308,7 +308,7 @@ def run(weather: Weather, seed: int, steps: int = 260) -> Simulation:
 
 
 @pytest.mark.parametrize("weather", WEATHERS, ids=lambda weather: weather.name)
-def test_whatever_happens(weather: Weather) -> None:
+def test_no_decision_is_wrong_in_any_interleaving_of_events(weather: Weather) -> None:
     runs = [run(weather, seed) for seed in range(6)]
     promises, refusals = sum(r.checked_promises for r in runs), sum(r.checked_refusals for r in runs)
     assert promises > 60, "there was something to check"
@@ -334,13 +334,13 @@ def test_every_verdict_can_be_made_again_from_its_snapshot() -> None:
         assert trace.assumed_pods.extra_pods(trace.cycle.snapshot, trace.now, trace.pod.key) == trace.cycle.held
 
 
-def test_the_same_dice_the_same_story() -> None:
+def test_runs_with_the_same_seed_are_equal() -> None:
     one, other = (run(WEATHERS[-1], 3) for _ in range(2))
     assert [(e.kind, e.uid, e.node) for e in one.world.log] == [(e.kind, e.uid, e.node) for e in other.world.log]
 
 
 def broken_runs(weathers: Sequence[Weather]) -> list[str]:
-    """What fails, run by run."""
+    """Return the failures, run by run."""
     found = []
     for weather in weathers:
         for seed in range(6):
@@ -351,17 +351,17 @@ def broken_runs(weathers: Sequence[Weather]) -> list[str]:
     return found
 
 
-def test_without_holds_the_model_finds_broken_promises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check that cannot fail is none."""
+def test_without_assumed_pods_the_model_finds_wrong_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This shows that the checks of the model can fail."""
     monkeypatch.setattr("tests.simulation.core.begin", lambda s, _assumed_pods, pod, gpu, now: begin(s, NO_ASSUMED_PODS, pod, gpu, now))
     assert any("may get less than its floor" in text for text in broken_runs(WEATHERS[:4]))
 
 
-def test_without_a_second_look_the_model_finds_refusals_on_cleared_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_second_evaluation_the_model_finds_refusals_of_nominated_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._second_look", lambda _cycle, _demand, _name, verdict, _context: verdict)
     assert any("which was cleared for it" in text for text in broken_runs([WEATHERS[-1]]))
 
 
-def test_where_holds_count_for_a_no_the_model_finds_false_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_assumed_pods_count_for_a_refusal_the_model_finds_wrong_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._held_back", lambda *_: False)
     assert any("where it fits" in text for text in broken_runs([WEATHERS[1], WEATHERS[3], WEATHERS[-1]]))

@@ -1,4 +1,4 @@
-"""What is true: machines, pods, who really holds which device; and the API server's log, which everybody else lives on."""
+"""The true state: machines, pods and their devices; and the API server's log, which all other components read."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from topology.placement import table_for
 
 
 def timestamp(seconds: float) -> str:
-    """As the API server writes it, to the second."""
+    """Return a time as the API server writes it, in whole seconds."""
     return f"2026-01-01T{int(seconds) // 3600:02d}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}Z"
 
 
 @dataclass(eq=False)
 class SimPod:
-    """A pod as it is."""
+    """The true state of a pod."""
 
     uid: str
     gpus: int
@@ -35,22 +35,22 @@ class SimPod:
     bound_at: float | None = None
     terminating: bool = False
     devices: int | None = None
-    """Mask of positions, once the kubelet has admitted it."""
+    """Mask of its positions after the kubelet has admitted it."""
     served: int = 0
-    """How manieth the kubelets served, over all."""
+    """Number of pods that the kubelets admitted before it."""
 
     @property
     def steps(self) -> tuple[tuple[int, bool], ...]:
-        """As predictions want it."""
+        """Return the pod as predictions need it."""
         return ((self.gpus, False),)
 
     @property
     def rank(self) -> tuple[int, int, str]:
-        """Who comes before whom."""
+        """Return the pod's rank among pending pods."""
         return -self.priority, int(self.created), self.uid
 
     def manifest(self) -> dict[str, Any]:
-        """As the API server has it."""
+        """Return the pod as the API server has it."""
         annotations = {"fabricwise.dev/min-busbw": f"{self.floor_gbps:g}"} if self.floor_gbps is not None else {}
         meta: dict[str, Any] = {"name": f"pod-{self.uid}", "namespace": "sim", "uid": self.uid, "annotations": annotations}
         meta["creationTimestamp"] = timestamp(self.created)
@@ -75,11 +75,11 @@ class Event:
     manifest: dict[str, Any]
     deleted: bool
     node: str | None
-    """That it is about, if any."""
+    """The pod that the entry is about, if any."""
     uid: str | None = None
 
     def change(self) -> Change:
-        """As the extender reads it."""
+        """Return the entry as the extender reads it."""
         return gone(self.kind, self.manifest) if self.deleted else seen(self.kind, self.manifest)
 
 
@@ -92,15 +92,15 @@ class World:
     pods: dict[str, SimPod] = field(default_factory=dict)
     log: list[Event] = field(default_factory=list)
     down: bool = False
-    """Whether the API server answers nobody."""
+    """Whether the API server is unreachable."""
     admitted: int = 0
     failed: list[str] = field(default_factory=list)
-    """Pods that a kubelet could not admit."""
+    """Pods that a kubelet did not admit."""
     published: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Node -> pod uid -> mask, as its agent last said."""
+    """Node -> pod uid -> mask, by the last report of the node's agent."""
 
     def start(self) -> None:
-        """All nodes, and what their agents say."""
+        """Log all nodes and the reports of their agents."""
         for name, machine in self.machines.items():
             self._write("Node", node_manifest(name, machine), False, name)
             self.publish(name)
@@ -111,11 +111,11 @@ class World:
         self.log.append(Event(version, kind, stamped, deleted, node, uid))
 
     def write_pod(self, pod: SimPod, deleted: bool = False) -> None:
-        """A pod has changed."""
+        """Log a change of a pod."""
         self._write("Pod", pod.manifest(), deleted, pod.node, pod.uid)
 
     def create(self, pod: SimPod) -> None:
-        """A new pod."""
+        """Create a pod."""
         self.pods[pod.uid] = pod
         self.write_pod(pod)
 
@@ -129,35 +129,35 @@ class World:
         return True
 
     def evict(self, uid: str) -> None:
-        """Told to end; it holds its devices until `remove`."""
+        """Start the pod's termination; it occupies its devices until `remove`."""
         pod = self.pods.get(uid)
         if pod is not None and not pod.terminating:
             pod.terminating = True
             self.write_pod(pod)
 
     def remove(self, uid: str) -> None:
-        """It has ended: its devices are free."""
+        """Remove a pod that has ended; its devices become free."""
         pod = self.pods.pop(uid, None)
         if pod is not None:
             self.write_pod(pod, deleted=True)
 
     def on(self, node: str) -> list[SimPod]:
-        """Pods bound there, in the order they were bound."""
+        """Return the pods bound to the node, in the order of their bindings."""
         return sorted((pod for pod in self.pods.values() if pod.node == node), key=lambda pod: pod.bound_at or 0.0)
 
     def allocatable(self, node: str) -> int:
-        """GPUs on offer."""
+        """Return the number of GPUs that the node offers."""
         return len(self.machines[node].gpus)
 
     def free(self, node: str) -> int:
-        """Mask of positions nobody holds."""
+        """Return the mask of unallocated positions."""
         mask = (1 << self.allocatable(node)) - 1
         for pod in self.on(node):
             mask &= ~(pod.devices or 0)
         return mask
 
     def admit(self, pod: SimPod) -> None:
-        """The kubelet gives a bound pod its devices; a pod it cannot serve fails, as an admission error does."""
+        """Let the kubelet allocate devices to a bound pod; a pod that does not fit fails with an admission error."""
         assert pod.node is not None
         outcomes = table_for(self.machines[pod.node]).predictor.predict(self.free(pod.node), pod.steps).outcomes
         if not outcomes:
@@ -169,12 +169,12 @@ class World:
         pod.devices = self.dice.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
 
     def publish(self, node: str) -> None:
-        """The agent says who holds what."""
+        """Report the node's allocations, as its agent does."""
         machine = self.machines[node]
         self.published[node] = {pod.uid: pod.devices for pod in self.on(node) if pod.devices}
         held = tuple(Allocation(i, uid) for uid, mask in self.published[node].items() for i in machine.indices(mask))
         self._write("GpuTopology", encode(TopologyRecord(node, machine, DeviceStatus(allocated=held))), False, node)
 
     def speed(self, pod: SimPod) -> float | None:
-        """What the pod got, GB/s; None while it has nothing, or one GPU."""
+        """Return the bandwidth of the pod's devices in GB/s; None if it has none, or one GPU."""
         return table_for(self.machines[pod.node]).busbw_gbps(pod.devices) if pod.node and pod.devices else None

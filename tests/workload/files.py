@@ -9,7 +9,7 @@ from typing import Any
 
 
 def header(tensors: Mapping[str, int]) -> bytes:
-    """The beginning of a safetensors file: bytes per tensor -> length and JSON."""
+    """Return the beginning of a safetensors file (length and JSON), for these bytes per tensor."""
     place, found = 0, dict[str, Any]({"__metadata__": {"format": "pt"}})
     for name, size in tensors.items():
         found[name] = {"dtype": "BF16", "shape": [size // 2], "data_offsets": [place, place + size]}
@@ -19,12 +19,12 @@ def header(tensors: Mapping[str, int]) -> bytes:
 
 
 def index(total: Any, files: Mapping[str, str]) -> str:
-    """A model.safetensors.index.json: tensor -> file."""
+    """Return a model.safetensors.index.json, for tensor -> file."""
     return json.dumps({"metadata": {"total_size": total}, "weight_map": dict(files)})
 
 
 def model_folder(folder: Path, config: Mapping[str, Any], files: Mapping[str, bytes | str]) -> Path:
-    """A folder with a config.json and other files."""
+    """Write a folder with a config.json and other files."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(dict(config)))
     for name, content in files.items():

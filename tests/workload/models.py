@@ -1,4 +1,4 @@
-"""Public models by their `config.json`, with what was published of their size. Facts, each with its source."""
+"""Public models: `config.json` and published sizes, each with its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public recipes of serving engines: command lines with the GPUs that each container of them asks for. None deserves a warning.
+"""Public recipes of serving engines: command lines, with the GPUs that each container requests. No recipe gives a warning.
 
 Each is shortened to the words that decide about GPUs. Sources, by the beginning of a name: `lws`, `rbg`, `ome`, `aibrix`, `llm-d`,
 `kthena`, `gke` are the example manifests of kubernetes-sigs/lws, sgl-project/rbg, sgl-project/ome, vllm-project/aibrix, llm-d/llm-d,

@@ -1,4 +1,4 @@
-"""Models that were not looked at while the table of architectures was made: size fields of their config.json, and the bytes they publish.
+"""Models that the table of architectures was not written from: size fields of their config.json, and the bytes they publish.
 
 The bytes are `metadata.total_size` of the model.safetensors.index.json that a public GitHub repository (`source`) keeps beside the
 config.json, or the size in the Git LFS pointer of its only safetensors file.

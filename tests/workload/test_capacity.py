@@ -1,4 +1,4 @@
-"""The most that fits, and the fewest GPUs: laws against the footprint, and the machines that publishers name."""
+"""The largest context and concurrency and the fewest GPUs that fit: laws, and the machines that publishers name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MODELS = {name: from_config(one.config).upper for name, one in PUBLISHED.items()
 
 
 @given(st.sampled_from(sorted(MODELS)), st.sampled_from(CLASSES_GIB), st.integers(1, 1 << 17), st.integers(1, 512))
-def test_the_largest_that_fits_fits_and_one_more_does_not(name: str, size: int, context: int, concurrency: int) -> None:
+def test_largest_number_that_fits_fits_and_one_more_does_not(name: str, size: int, context: int, concurrency: int) -> None:
     model, asked = MODELS[name], Serving(context, concurrency)
     budget = USABLE_CLASS_BYTES[size] * asked.utilization
     found = capacity(model, asked, size, USABLE_CLASS_BYTES[size])
@@ -48,7 +48,7 @@ MACHINES: dict[str, tuple[str, Serving, int, int]] = {
 
 
 @pytest.mark.parametrize("case", MACHINES)
-def test_the_proposed_size_is_the_one_in_use(case: str) -> None:
+def test_proposed_tensor_parallelism_is_the_one_that_the_publisher_uses(case: str) -> None:
     name, serving, size, expected = MACHINES[case]
     assert smallest_tensor_parallel(MODELS[name], serving, USABLE_CLASS_BYTES[size]) == expected
 
@@ -62,13 +62,13 @@ def test_a_proposed_size_divides_heads_and_widths(name: str, size: int) -> None:
         assert tensor_parallel_problems(model, found) == ()
 
 
-def test_a_larger_class_never_holds_less() -> None:
+def test_larger_memory_class_never_fits_less() -> None:
     found = [one.largest_concurrency or 0 for one in capacities(MODELS["Meta-Llama-3.1-8B"], Serving(8192, 16))]
     assert found == sorted(found)
     assert found[0] == 0 < found[-1]
 
 
-def test_blocks_of_a_quantisation_limit_the_size() -> None:
+def test_blocks_of_a_quantisation_limit_tensor_parallelism() -> None:
     """Qwen3-235B-A22B-FP8 on eight GPUs: experts of 1536 make 192 each, which blocks of 128 do not divide. Source: vLLM's error."""
     config = {**PUBLISHED["Qwen3-235B-A22B"].config, "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
     model = from_config(config).upper
@@ -77,7 +77,7 @@ def test_blocks_of_a_quantisation_limit_the_size() -> None:
 
 
 @pytest.mark.parametrize(("width", "divides"), [(29568, False), (29696, True)])
-def test_groups_of_a_quantisation_limit_the_size(width: int, divides: bool) -> None:
+def test_groups_of_a_quantisation_limit_tensor_parallelism(width: int, divides: bool) -> None:
     """Qwen2.5-72B in groups of 128 on eight GPUs: its publisher pads 29568 to 29696 for that. Source: Qwen's page on quantisation."""
     quantization = {"quant_method": "gptq", "bits": 4, "group_size": 128}
     model = from_config({**PUBLISHED["Qwen2.5-72B"].config, "intermediate_size": width, "quantization_config": quantization}).upper
@@ -85,7 +85,7 @@ def test_groups_of_a_quantisation_limit_the_size(width: int, divides: bool) -> N
 
 
 @pytest.mark.parametrize("name", ["gpt-oss-120b", "gemma-3-27b", "Llama-4-Scout-17B-16E", "c4ai-command-a-03-2025"])
-def test_windows_hold_the_cache_of_long_sequences_down(name: str) -> None:
+def test_windows_limit_the_kv_cache_of_long_sequences(name: str) -> None:
     model = MODELS[name]
     long = footprint(model, Serving(131072, 1)).kv_cache_bytes
     assert long < 0.6 * model.kv_bytes_per_token() * 131072

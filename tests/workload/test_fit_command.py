@@ -1,4 +1,4 @@
-"""What `fabricwise fit` prints: the architecture, where the weights' number comes from, parts, bounds, and the most that fits."""
+"""The output of `fabricwise fit`: architecture, source of the weights' size, parts, bounds, and the most that fits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.workload.published import PUBLISHED
 
 
 def fit(*arguments: str, status: int = 0) -> str:
-    """Standard output on one line; standard error where a failure is expected."""
+    """Return standard output as one line; standard error if a failure is expected."""
     command = [sys.executable, "-m", "extender", "fit", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={"COLUMNS": "400", "PATH": ""})
     assert done.returncode == status, done.stderr
@@ -27,7 +27,7 @@ def answer(*arguments: str) -> dict[str, Any]:
     return dict(json.loads(fit(*arguments, "-o", "json")))
 
 
-def test_the_table_says_what_the_model_is_and_where_each_number_comes_from(tmp_path: Path) -> None:
+def test_table_names_the_model_and_the_source_of_each_number(tmp_path: Path) -> None:
     deepseek = PUBLISHED["DeepSeek-V3"]
     said = fit("--model", str(model_folder(tmp_path / "DeepSeek-V3", deepseek.config, {})), "--tp", "8")
     for words in (
@@ -66,7 +66,7 @@ def test_headers_of_the_files_are_the_source(tmp_path: Path) -> None:
     assert found["all_weights_bytes"] == llama.weights_bytes
 
 
-def test_an_unknown_architecture_is_told_with_bounds(tmp_path: Path) -> None:
+def test_unknown_architecture_is_shown_with_bounds(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "new", {**PUBLISHED["Meta-Llama-3.1-8B"].config, "model_type": "sparkle"}, {})
     said = fit("--model", str(folder))
     assert "new: at most 16.6 billion parameters, 2.1 to 33.1 GB of weights" in said
@@ -76,7 +76,7 @@ def test_an_unknown_architecture_is_told_with_bounds(tmp_path: Path) -> None:
     assert low < 16060522496 < high
 
 
-def test_the_most_that_fits_is_answered_for_each_memory_class(tmp_path: Path) -> None:
+def test_most_that_fits_is_shown_for_each_memory_class(tmp_path: Path) -> None:
     folder = model_folder(tmp_path, PUBLISHED["gpt-oss-120b"].config, {})
     rows = {row["memory_class_gb"]: row for row in answer("--model", str(folder))["by_memory_class"]}
     assert rows[80]["fits"]
@@ -98,12 +98,12 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_named(case: str) -> None:
+def test_error_names_the_invalid_option_or_field(case: str) -> None:
     arguments, words = WRONG[case]
     assert words in fit(*arguments, status=3)
 
 
-def test_a_config_that_says_nothing_is_told_what_bounds_need(tmp_path: Path) -> None:
+def test_error_of_an_empty_config_names_the_fields_that_bounds_need(tmp_path: Path) -> None:
     said = fit("--model", str(model_folder(tmp_path, {"model_type": "sparkle"}, {})), status=3)
     assert "unknown architecture: sparkle; and no bounds, for num_hidden_layers is missing" in said
     assert "another model can be described as JSON" in said

@@ -22,16 +22,16 @@ def test_parameters_are_within_one_percent_of_the_model_card(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "dtype"), WEIGHTS_GB)
-def test_weights_are_within_ten_percent_of_what_was_published(name: str, dtype: str) -> None:
+def test_weights_are_within_ten_percent_of_the_published_size(name: str, dtype: str) -> None:
     assert weights_bytes(SHAPES[name], DTYPE_BYTES[dtype]) / 1e9 == pytest.approx(WEIGHTS_GB[name, dtype], rel=0.10)
 
 
 @pytest.mark.parametrize(("name", "tokens"), KV_CACHE_GIB)
-def test_the_kv_cache_is_within_ten_percent_of_what_was_published(name: str, tokens: int) -> None:
+def test_kv_cache_is_within_ten_percent_of_the_published_size(name: str, tokens: int) -> None:
     assert SHAPES[name].kv_bytes_per_token(2) * tokens / 2**30 == pytest.approx(KV_CACHE_GIB[name, tokens], rel=0.10)
 
 
-def test_a_mixture_of_experts_uses_a_part_of_itself() -> None:
+def test_token_uses_a_part_of_the_parameters_of_a_mixture_of_experts() -> None:
     assert (SHAPES["Mixtral-8x7B-v0.1"].active_parameters or 0) / 1e9 == pytest.approx(12.9, rel=0.01)
     assert (SHAPES["DeepSeek-V3"].active_parameters or 0) / 1e9 == pytest.approx(37, rel=0.03)
 
@@ -46,7 +46,7 @@ FITS = {
 
 
 @pytest.mark.parametrize("case", FITS)
-def test_the_usual_machines_are_found(case: str) -> None:
+def test_fitting_memory_classes_are_those_of_the_machines_in_use(case: str) -> None:
     name, serving, smallest = FITS[case]
     assert fitting_classes(footprint(SHAPES[name], serving).total_bytes)[0] == smallest
 
@@ -59,7 +59,9 @@ def test_key_value_heads_are_repeated_where_there_are_fewer_than_ranks_and_laten
 
 
 @given(st.sampled_from(sorted(CONFIGS)), st.sampled_from([1, 2, 4]), st.integers(1, 65536), st.integers(1, 256))
-def test_more_work_never_needs_less_and_more_gpus_never_more_weights(name: str, tensor: int, context: int, concurrency: int) -> None:
+def test_more_work_never_needs_less_memory_and_more_gpus_never_more_weights_per_gpu(
+    name: str, tensor: int, context: int, concurrency: int
+) -> None:
     shape, one = SHAPES[name], Serving(context, concurrency, tensor)
     if shape.attention_heads % (2 * tensor):
         return
@@ -99,10 +101,10 @@ CARDS = {
 
 
 @pytest.mark.parametrize("mib", CARDS)
-def test_the_class_of_what_cards_report(mib: int) -> None:
+def test_memory_class_of_the_memory_that_gpus_report(mib: int) -> None:
     assert memory_class(mib * MIB) == CARDS[mib]
 
 
-def test_classes_are_in_order() -> None:
+def test_memory_classes_are_in_ascending_order() -> None:
     usable = [USABLE_CLASS_BYTES[size] for size in CLASSES_GIB]
     assert usable == sorted(usable)

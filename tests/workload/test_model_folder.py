@@ -1,4 +1,4 @@
-"""Sizes read from a model's own files, and what broken files are told."""
+"""Sizes read from a model's own files, and the errors of broken files."""
 
 from __future__ import annotations
 
@@ -108,14 +108,14 @@ def test_a_broken_file_is_named(case: str, tmp_path: Path) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_folder_without_config_is_told_what_is_missing(tmp_path: Path) -> None:
+def test_error_of_a_folder_without_config_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="give a folder with a Hugging Face"):
         read_model(tmp_path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary(max_size=200), framed=st.booleans())
-def test_no_bytes_make_reading_end_otherwise_than_in_a_size_or_an_error_that_is_told(content: bytes, framed: bool, tmp_path: Path) -> None:
+def test_any_bytes_give_a_size_or_an_error_that_names_the_file(content: bytes, framed: bool, tmp_path: Path) -> None:
     text = len(content).to_bytes(8, "little") + content if framed else content
     try:
         found = read_model(model_folder(tmp_path, LLAMA.config, {"model.safetensors": text}))
@@ -132,7 +132,7 @@ def answered(folder: Path) -> dict[str, object]:
     return fit(from_config(files.config), SERVING, files.stated)
 
 
-def test_the_files_number_is_used_and_named(tmp_path: Path) -> None:
+def test_size_that_files_state_is_used_and_its_source_named(tmp_path: Path) -> None:
     total = LLAMA.weights_bytes + 12345
     answer = answered(model_folder(tmp_path, LLAMA.config, {"model.safetensors.index.json": index(total, {})}))
     assert answer["all_weights_bytes"] == total
@@ -140,9 +140,9 @@ def test_the_files_number_is_used_and_named(tmp_path: Path) -> None:
     assert answer["warnings"] == []
 
 
-def test_files_that_belong_to_another_model_are_a_warning(tmp_path: Path) -> None:
+def test_files_of_another_model_give_a_warning(tmp_path: Path) -> None:
     answer = answered(model_folder(tmp_path, LLAMA.config, {"model.safetensors.index.json": index(LLAMA.weights_bytes // 4, {})}))
-    assert any("do they belong to one model?" in text for text in answer["warnings"])  # type: ignore[attr-defined]
+    assert any("check that they belong to one model" in text for text in answer["warnings"])  # type: ignore[attr-defined]
 
 
 def test_the_weights_of_an_unknown_architecture_are_exact_where_files_state_them(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_weights_of_an_unknown_architecture_are_exact_where_files_state_them
     assert bounds["kv_bytes_per_token"][0] < LLAMA.kv_bytes_per_token <= bounds["kv_bytes_per_token"][1]
 
 
-def test_prediction_layers_that_the_files_do_not_have_are_not_taken_off(tmp_path: Path) -> None:
+def test_prediction_layers_that_the_files_do_not_have_are_not_subtracted(tmp_path: Path) -> None:
     whole = PUBLISHED["DeepSeek-V3"]
     counted = from_config(whole.config).upper
     with_them = answered(model_folder(tmp_path / "a", whole.config, {"model.safetensors.index.json": index(whole.weights_bytes, {})}))

@@ -1,4 +1,4 @@
-"""Quantised checkpoints: bytes of single matrices from their formats, published sizes, and methods that are not known."""
+"""Quantised checkpoints: bytes of single matrices by format, published sizes, and unknown methods."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FORMATS: dict[str, tuple[dict[str, Any], float]] = {
 
 
 @pytest.mark.parametrize("case", FORMATS)
-def test_bytes_of_one_matrix(case: str) -> None:
+def test_bytes_of_a_matrix_are_those_that_the_formats_writer_stores(case: str) -> None:
     config, expected = FORMATS[case]
     found = published(Fields({"quantization_config": config}))
     assert isinstance(found, Quantization)
@@ -148,7 +148,7 @@ SKIPPED: dict[str, tuple[str, list[Any], bool]] = {
 
 
 @pytest.mark.parametrize("case", SKIPPED)
-def test_modules_are_matched_by_name(case: str) -> None:
+def test_patterns_name_the_modules_of_the_case(case: str) -> None:
     module, patterns, expected = SKIPPED[case]
     assert not unread(patterns)
     assert matcher(patterns)(Weight(module, ATTENTION, 8, 8)) is expected
@@ -205,7 +205,7 @@ def test_the_kv_cache_has_the_width_that_the_checkpoint_has_scales_for(case: str
 @pytest.mark.parametrize(
     ("ignored", "kept"), [(["lm_head"], False), (["re:.*vision_tower.*"], True), (["model.visual.blocks.0.attn.qkv"], True)]
 )
-def test_a_tower_is_kept_whole_where_one_of_its_modules_is_named(ignored: list[str], kept: bool) -> None:
+def test_pattern_that_names_one_module_of_a_tower_excludes_the_whole_tower(ignored: list[str], kept: bool) -> None:
     weights = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128}
     found = from_config({**PUBLISHED["Qwen2.5-VL-7B"].config, "quantization_config": compressed(weights, ignore=ignored)})
     tower = next(part for part in found.parts if part.part == "vision and audio")

@@ -1,4 +1,4 @@
-"""Architectures: sizes of published models, bounds for the others, and what a bad config.json is told."""
+"""Architectures: sizes of published models, bounds for unknown ones, and errors of an invalid config.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.workload.published import LLAMA4_VISION, PUBLISHED, decoder, multimod
 from tests.workload.stored import STORED
 
 LONG = 1 << 21
-"""Tokens after which every window is full."""
+"""A number of tokens that is longer than every window."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -28,7 +28,7 @@ def test_weights_are_within_two_percent_of_the_published_safetensors(name: str) 
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_weights_of_models_that_the_table_was_not_made_from_are_within_two_percent(name: str) -> None:
+def test_weights_of_models_that_the_table_was_not_written_from_are_within_two_percent(name: str) -> None:
     config, published_bytes, _ = STORED[name]
     found = from_config(config)
     assert found.unknown is None
@@ -39,7 +39,7 @@ ROUGH = {"starcoder2-15b": 0.02, "NVIDIA-Nemotron-3-Super-120B-A12B": 0.005}
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_parameters_are_those_that_the_page_counts_and_the_kv_cache_is_exact(name: str) -> None:
+def test_parameters_equal_those_on_the_models_page_and_the_kv_cache_is_exact(name: str) -> None:
     config, parameters, kv_bytes = COUNTED[name]
     found = from_config(config)
     assert found.unknown is None
@@ -80,7 +80,7 @@ ACTIVE_BILLIONS = {
 
 
 @pytest.mark.parametrize("name", ACTIVE_BILLIONS)
-def test_a_token_uses_as_many_parameters_as_the_publisher_says(name: str) -> None:
+def test_active_parameters_are_those_that_the_publisher_states(name: str) -> None:
     assert (from_config(PUBLISHED[name].config).upper.active_parameters or 0) / 1e9 == pytest.approx(ACTIVE_BILLIONS[name], rel=0.15)
 
 
@@ -185,7 +185,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_bad_config_names_the_field(case: str) -> None:
+def test_error_of_an_invalid_config_names_the_field(case: str) -> None:
     config, words = WRONG[case]
     with pytest.raises(ModelError, match=re.escape(words)):
         from_config(config)

@@ -1,8 +1,9 @@
-"""Holds: what has been decided and is not yet visible.
+"""Assumed pods: pods that are decided for a node and not yet visible there.
 
-kube-scheduler starts the next pod's cycle before the last one's binding has come by on the watch. Until it has, a hold stands for the
-pod on the node it was decided for, and later predictions take its devices into account. A hold is memory of ours and nothing else; that
-the watch shows the pod, wherever, ends it, and so does its pod being asked about again, deleted, or its time running out.
+kube-scheduler starts the next pod's cycle before the watch shows the binding of the previous pod. Until then the assumed pod counts as an
+extra pod of the node it was decided for, and later predictions take its devices into account. Assumed pods exist in the extender's memory
+only. An assumed pod ends when the watch shows the pod on any node, when kube-scheduler starts another cycle for the pod, when the pod is
+deleted, or when its time ends.
 """
 
 from __future__ import annotations
@@ -23,93 +24,104 @@ class AssumedPod:
     """A pod decided for a node."""
 
     key: str
+    """The pod's uid."""
     namespace: str
     name: str
     node: str
     demand: Demand
     evidence: Evidence
-    """What it was predicted to get."""
+    """The prediction of what the pod gets on the node."""
     placed_monotonic_seconds: float
     until_monotonic_seconds: float
     decision: str
-    """Id of the decision."""
+    """Id of the decision, see `PlacementRecord`."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssumedPods:
-    """All holds, immutable: whoever reads them keeps what he has."""
+    """All assumed pods. Immutable: a thread that reads them is not affected by later changes."""
 
     by_pod: Mapping[str, AssumedPod] = field(default_factory=lambda: MappingProxyType({}))
-    """In the order they were placed."""
+    """Pod key -> assumed pod, in the order of the decisions."""
 
     def placed(self, assumed_pod: AssumedPod) -> AssumedPods:
-        """With one more; it replaces an earlier one of the same pod."""
-        return AssumedPods({**{key: one for key, one in self.by_pod.items() if key != assumed_pod.key}, assumed_pod.key: assumed_pod})
+        """Return these with `assumed_pod` added last; it replaces an earlier one of the same pod."""
+        return AssumedPods({**{key: other for key, other in self.by_pod.items() if key != assumed_pod.key}, assumed_pod.key: assumed_pod})
 
     def released(self, keys: Iterable[str]) -> AssumedPods:
-        """Without some."""
-        gone = frozenset(keys)
-        return self if gone.isdisjoint(self.by_pod) else AssumedPods({key: one for key, one in self.by_pod.items() if key not in gone})
+        """Return these without the assumed pods of these keys."""
+        released = frozenset(keys)
+        if released.isdisjoint(self.by_pod):
+            return self
+        return AssumedPods({key: assumed_pod for key, assumed_pod in self.by_pod.items() if key not in released})
 
     def ended(self, snapshot: Snapshot, monotonic_seconds: float) -> tuple[str, ...]:
-        """Keys of the holds that are of no use any more: the pod is visible, or its time has run out."""
-        return tuple(key for key, one in self.by_pod.items() if key in snapshot.pods or monotonic_seconds >= one.until_monotonic_seconds)
+        """Return the keys of the assumed pods that have ended: the snapshot shows the pod, or its time has passed."""
+        return tuple(
+            key
+            for key, assumed_pod in self.by_pod.items()
+            if key in snapshot.pods or monotonic_seconds >= assumed_pod.until_monotonic_seconds
+        )
 
     def extra_pods(self, snapshot: Snapshot, monotonic_seconds: float, but: str, earlier: bool = False) -> ExtraPods:
-        """Whom to reckon with for a pod, itself left out. What the snapshot shows already is not counted twice.
+        """Return node -> demands of the assumed pods that count for the pod with key `but`, without that pod itself.
 
-        `earlier`: only those that were decided before the pod itself was; those after it have reckoned with it.
+        An assumed pod that the snapshot shows already is not counted twice. `earlier`: only those decided before the pod `but` was; the
+        later ones were decided with `but` counted, so they count after it.
         """
-        found: dict[str, tuple[Demand, ...]] = {}
-        for key, one in self.by_pod.items():
+        extra_pods: dict[str, tuple[Demand, ...]] = {}
+        for key, assumed_pod in self.by_pod.items():
             if earlier and key == but:
                 break
-            if key != but and key not in snapshot.pods and monotonic_seconds < one.until_monotonic_seconds:
-                found[one.node] = (*found.get(one.node, ()), one.demand)
-        return found or NO_EXTRA_PODS
+            if key != but and key not in snapshot.pods and monotonic_seconds < assumed_pod.until_monotonic_seconds:
+                extra_pods[assumed_pod.node] = (*extra_pods.get(assumed_pod.node, ()), assumed_pod.demand)
+        return extra_pods or NO_EXTRA_PODS
 
 
 NO_ASSUMED_PODS = AssumedPods()
 
 
 def undone(assumed_pods: AssumedPods, before: Snapshot, after: Snapshot) -> tuple[str, ...]:
-    """Keys of the holds whose pods waited and are gone without having been bound, or of whom kube-scheduler says anew that they could
-    not be scheduled: something after us refused, or a gang it was part of."""
+    """Return the keys of the assumed pods that will not be bound by this decision.
+
+    These were pending `before` and are either deleted `after`, or have a new message of kube-scheduler that the pod is unschedulable: a
+    plugin that runs after the extender refused the pod, or the gang that it belongs to.
+    """
     return tuple(
-        key for key in assumed_pods.by_pod if key in before.pending and key not in after.pods and _came_to_nothing(key, before, after)
+        key for key in assumed_pods.by_pod if key in before.pending and key not in after.pods and _is_abandoned(key, before, after)
     )
 
 
-def _came_to_nothing(key: str, before: Snapshot, after: Snapshot) -> bool:
+def _is_abandoned(key: str, before: Snapshot, after: Snapshot) -> bool:
     old, new = before.pending[key], after.pending.get(key)
     return new is None or (bool(new.scheduler_message) and new.scheduler_message != old.scheduler_message)
 
 
 Rank = tuple[int, str, str]
-"""Who comes before whom: by priority, then by age, then by key; the smaller comes first."""
+"""(negative priority, creation time, key): of two pods the smaller rank comes first."""
 
 
 def rank_of(pod: Pod) -> Rank:
-    """The pod's place among pods that wait."""
+    """Return the pod's rank among pending pods."""
     return -(pod.spec.priority or 0), pod.metadata.creation_timestamp or "", pod.key
 
 
 def nominees(snapshot: Snapshot, rank: Rank) -> ExtraPods:
-    """Pods nominated to nodes by preemption for whom a pod of this rank must leave room, as in kube-scheduler's own filters.
+    """Return node -> demands of the nominated pods for which a pod of this rank must leave room, as in kube-scheduler's own filters.
 
-    Of two equally important ones the older comes first: were each to leave room for the other, both might be refused.
+    Of two pods of equal priority the older comes first: if each left room for the other, both could be refused.
     """
-    found: dict[str, tuple[Demand, ...]] = {}
+    extra_pods: dict[str, tuple[Demand, ...]] = {}
     for node, keys in snapshot.nominated.items():
-        for other in sorted((rank_of(snapshot.pending[key].pod), key) for key in keys):
-            demand = snapshot.pending[other[1]].demand
-            if other[0] < rank and demand is not None:
-                found[node] = (*found.get(node, ()), demand)
-    return found or NO_EXTRA_PODS
+        for nominee_rank, key in sorted((rank_of(snapshot.pending[key].pod), key) for key in keys):
+            demand = snapshot.pending[key].demand
+            if nominee_rank < rank and demand is not None:
+                extra_pods[node] = (*extra_pods.get(node, ()), demand)
+    return extra_pods or NO_EXTRA_PODS
 
 
-def together(one: ExtraPods, other: ExtraPods) -> ExtraPods:
-    """Both."""
-    if not one or not other:
-        return one or other
-    return {node: (*one.get(node, ()), *other.get(node, ())) for node in {**one, **other}}
+def together(first: ExtraPods, second: ExtraPods) -> ExtraPods:
+    """Return the extra pods of both, those of `first` first."""
+    if not first or not second:
+        return first or second
+    return {node: (*first.get(node, ()), *second.get(node, ())) for node in {**first, **second}}

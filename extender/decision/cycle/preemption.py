@@ -1,7 +1,7 @@
-"""Preemption: which of kube-scheduler's candidates would really help the pod, and at whose cost. Pure.
+"""Preemption: which of kube-scheduler's candidates make the pod schedulable, and at which cost. Pure.
 
-kube-scheduler chooses victims by counting; whether the devices they leave are joined well enough, or sound, it cannot know. We may only
-veto candidates and spare victims.
+kube-scheduler chooses victims by counting GPUs. It does not know whether the freed devices have the links the pod demands, or are healthy.
+An extender can only remove candidates and reprieve victims.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.state.leaving_pods import without_pods
 
 MOST_VICTIMS = 8
-"""Of which every combination is tried; of more victims none is spared."""
+"""Up to this number of victims every combination of reprieves is tried; with more victims none is reprieved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A node, and the uids of the pods that would be evicted there."""
+    """A node, and the uids of the pods that kube-scheduler would evict there."""
 
     node: str
     victims: tuple[str, ...]
@@ -33,23 +33,26 @@ class Candidate:
 
 
 Cost = tuple[int, int, int, int]
-"""Disruption budgets broken and the best victim's priority, as kube-scheduler compares them; then GPUs disturbed, then pods."""
+"""(disruption budgets violated, the victims' highest priority, GPUs taken, number of victims); the lower cost is preferred.
+
+kube-scheduler compares the first two in the same order.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class PreemptionOption:
-    """Some of a candidate's victims, and what they cost."""
+    """Some or all of a candidate's victims, and their cost."""
 
     candidate: Candidate
     cost: Cost
     gpus: int
     """GPUs taken from running pods."""
     verdict: Verdict | None = None
-    """On the node with these victims gone; None: not judged."""
+    """The verdict for the node without these victims; None: not evaluated."""
 
     @property
     def quality(self) -> tuple[float, float]:
-        """How good the set is that the pod would get: among equal costs more is better."""
+        """Bandwidth in GB/s that the pod would get: (effective, worst). Of options with equal cost the higher is preferred."""
         evidence = self.verdict.evidence if self.verdict else None
         return (evidence.effective_gbps or 0.0, evidence.worst_gbps or 0.0) if evidence else (0.0, 0.0)
 
@@ -57,31 +60,32 @@ class PreemptionOption:
 def preferred(
     cycle: SchedulingCycle, demand: Demand, candidates: Sequence[Candidate], needed: Requests, context: EvaluationContext
 ) -> tuple[PreemptionOption, ...]:
-    """The candidates that help and cost least; several where neither cost nor worth tells them apart, none where nothing helps.
+    """Return the options with the lowest cost, and among those the highest quality; () if no candidate makes the pod schedulable.
 
-    `needed`: what the pod asks for beside GPUs. Judged from the cheapest on, so that hundreds of candidates cost hardly more than a few.
+    Several options are returned if they are equal in cost and quality. `needed`: the pod's requests other than GPUs. Options are evaluated
+    in order of cost, so that hundreds of candidates take hardly longer than a few.
     """
-    offers = [offer for candidate in candidates for offer in _offers(cycle, demand, candidate, needed)]
-    found: dict[str, PreemptionOption] = {}
-    for offer in sorted(offers, key=lambda one: (one.cost, one.candidate.node, one.candidate.victims)):
-        if found and offer.cost > next(iter(found.values())).cost:
+    options = [option for candidate in candidates for option in _options(cycle, demand, candidate, needed)]
+    best_by_node: dict[str, PreemptionOption] = {}
+    for option in sorted(options, key=lambda option: (option.cost, option.candidate.node, option.candidate.victims)):
+        if best_by_node and option.cost > next(iter(best_by_node.values())).cost:
             break
-        judged = _evaluated(cycle, demand, offer, context)
-        before = found.get(offer.candidate.node)
-        if judged is not None and (before is None or judged.quality > before.quality):
-            found[offer.candidate.node] = judged
-    best = max((one.quality for one in found.values()), default=None)
-    return tuple(one for one in found.values() if one.quality == best)
+        evaluated = _evaluated(cycle, demand, option, context)
+        before = best_by_node.get(option.candidate.node)
+        if evaluated is not None and (before is None or evaluated.quality > before.quality):
+            best_by_node[option.candidate.node] = evaluated
+    best_quality = max((option.quality for option in best_by_node.values()), default=None)
+    return tuple(option for option in best_by_node.values() if option.quality == best_quality)
 
 
-def _offers(cycle: SchedulingCycle, demand: Demand, candidate: Candidate, needed: Requests) -> Iterator[PreemptionOption]:
-    """The candidate, and what is left of it when victims are spared: as many as the count allows."""
+def _options(cycle: SchedulingCycle, demand: Demand, candidate: Candidate, needed: Requests) -> Iterator[PreemptionOption]:
+    """Yield the candidate, and the candidate with fewer victims, where these leave as many GPUs as the pod requests."""
     view = cycle.snapshot.views.get(candidate.node)
     if view is None or not candidate.victims:
         return
     known = {pod.key: pod for pod in view.pods}
-    room = view.state.allocatable - view.state.requested - sum(guest.total for guest in cycle.extra_pods.get(candidate.node, ()))
-    for victims in _parts(candidate, known, needed):
+    room = view.state.allocatable - view.state.requested - sum(extra.total for extra in cycle.extra_pods.get(candidate.node, ()))
+    for victims in _sets_of_victims(candidate, known, needed):
         pods = [known[key] for key in victims if key in known]
         gpus = sum(pod.demand.total for pod in pods)
         if room + gpus >= demand.total:
@@ -90,21 +94,24 @@ def _offers(cycle: SchedulingCycle, demand: Demand, candidate: Candidate, needed
             yield PreemptionOption(kept, cost, gpus)
 
 
-def _parts(candidate: Candidate, known: dict[str, BoundPod], needed: Requests) -> Iterator[tuple[str, ...]]:
-    """The victims, and fewer of them. Those that hold no GPU, or that nobody knows, all stay victims: what they are evicted for is not
-    for us to judge. Fewer must still leave enough CPU, memory and the like behind."""
+def _sets_of_victims(candidate: Candidate, known: dict[str, BoundPod], needed: Requests) -> Iterator[tuple[str, ...]]:
+    """Yield all victims, then each smaller set of victims that frees enough CPU, memory and other requests.
+
+    Victims without GPUs and unknown victims are never reprieved: kube-scheduler evicts them for a reason that is not known here.
+    """
     yield candidate.victims
-    spared = [key for key in candidate.victims if key in known]
-    if len(spared) > MOST_VICTIMS:
+    reprievable = [key for key in candidate.victims if key in known]
+    if len(reprievable) > MOST_VICTIMS:
         return
-    for count in range(1, len(spared) + 1):
-        for some in combinations(spared, count):
-            left = tuple(key for key in candidate.victims if key not in some)
+    for count in range(1, len(reprievable) + 1):
+        for reprieved in combinations(reprievable, count):
+            left = tuple(key for key in candidate.victims if key not in reprieved)
             if left and covers(_freed([known[key] for key in left if key in known]), needed):
                 yield left
 
 
 def _freed(pods: Sequence[BoundPod]) -> dict[str, Decimal]:
+    """Return resource -> amount that the pods request, without GPUs."""
     total: dict[str, Decimal] = {}
     for pod in pods:
         for name, amount in pod.others:
@@ -112,15 +119,15 @@ def _freed(pods: Sequence[BoundPod]) -> dict[str, Decimal]:
     return total
 
 
-def _evaluated(cycle: SchedulingCycle, demand: Demand, offer: PreemptionOption, context: EvaluationContext) -> PreemptionOption | None:
-    """The offer with the verdict on its node; None where the pod could not go there all the same."""
-    node, victims = offer.candidate.node, frozenset(offer.candidate.victims)
+def _evaluated(cycle: SchedulingCycle, demand: Demand, option: PreemptionOption, context: EvaluationContext) -> PreemptionOption | None:
+    """Return the option with the verdict for its node; None where the node is infeasible without the victims too."""
+    node, victims = option.candidate.node, frozenset(option.candidate.victims)
     try:
         state = without_pods(cycle.snapshot, node, victims, context.resource, context.defaults, strangers_left=True)
-    except Exception as error:  # this candidate is vetoed: what its victims leave is not known; the others are judged
+    except Exception as error:  # the state without the victims is unknown: drop this candidate and evaluate the others
         context.evaluator.broken(demand, cycle.snapshot.views[node].state, error)
         return None
     if state is None:
         return None
     verdict = evaluate_with_extra_pods(context.evaluator, demand, state, cycle.extra_pods.get(node, ()))
-    return replace(offer, verdict=verdict) if verdict.feasible else None
+    return replace(option, verdict=verdict) if verdict.feasible else None

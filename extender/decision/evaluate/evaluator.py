@@ -1,7 +1,7 @@
-"""Demand and node state -> verdict, and the memory that makes a repeated question cheap.
+"""Demand and node state -> verdict, with a cache of verdicts.
 
-A verdict depends on nothing but its two arguments, so it is kept per demand and state: five thousand nodes of forty
-distinct states cost forty judgements the first time and five thousand look-ups after.
+A verdict depends on the demand, the node state, the policy and the mix of sizes only, so it is cached per demand and state: five thousand
+nodes in forty distinct states cost forty evaluations the first time and five thousand dictionary accesses after that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from extender.decision.evaluate import link_classes
 from extender.decision.evaluate.filters import refuse
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
-from extender.decision.evaluate.telemetry_filters import refuse_live
+from extender.decision.evaluate.telemetry_filters import refuse_by_telemetry
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, support_of, verdict_of
 from extender.decision.node.device_load import NO_TELEMETRY
 from extender.decision.node.free_sets import MOST_FREE_SETS
@@ -40,131 +40,132 @@ _MOST_DEMANDS = 32
 _PREPARED_DEMANDS = 8
 _SPARE_STATES = 1_000
 _MOST_VERDICTS = 100_000
-"""Over all demands; some 2 KB each."""
+"""Cached verdicts over all demands; each takes about 2 KB."""
 
 UNKNOWN_NODE = verdict_of(Rejection(Reason.UNKNOWN_NODE, "no Node of that name has been seen on the watch"), Evidence())
 
 
 Failed = Callable[[Demand, NodeState, Exception], None]
-"""Told that the evaluation of a node state raised, and for which demand."""
+"""Called with the demand, the node state and the error of an evaluation that raised."""
 
 
 @dataclass(slots=True)
-class _Remembered:
-    """The verdicts on one demand, all by one mix of sizes."""
+class _CachedVerdicts:
+    """The verdicts for one demand, all computed with the same mix of sizes."""
 
     mix: Mapping[int, float]
     verdicts: dict[NodeState, Verdict] = field(default_factory=dict)
-    below: dict[NodeState, Verdict] = field(default_factory=dict)
-    """Verdicts but for telemetry, of bare states."""
+    without_telemetry: dict[NodeState, Verdict] = field(default_factory=dict)
+    """The verdicts before the telemetry filters, by node state without telemetry."""
 
 
 class Evaluator:
-    """Judges, and remembers. Holds no cluster state: forgetting changes no answer.
+    """Evaluates node states and caches the verdicts. It holds no cluster state: an emptied cache changes no verdict.
 
-    Safe to be called from several threads, given a lock. The lock guards which demands are remembered; it is taken once per question and
-    demand, not per node. The verdicts of one demand are in a plain dictionary that only grows and is replaced as a whole, so a thread that
-    still reads a replaced one reads right verdicts.
+    With a lock it can be called from several threads. The lock guards the set of cached demands; it is taken once per call and demand, not
+    per node. The verdicts of one demand are in a plain dictionary that only grows and is replaced as a whole, so a thread that still reads
+    a replaced dictionary reads correct verdicts.
     """
 
     def __init__(self, policy: Policy, lock: AbstractContextManager[object] | None = None, failed: Failed | None = None) -> None:
-        """Where the rules name no mix of sizes it is learnt: see `prepare`. Without a lock it serves one thread alone."""
+        """Learn the mix of sizes if `policy` has none, see `prepare`. Without a lock, only one thread may use the evaluator."""
         self._policy, self._learns, self._lock, self._failed = policy, policy.size_mix is None, lock or nullcontext(), failed
         self._mix: Mapping[int, float] = policy.size_mix or DEFAULT_SIZE_MIX
-        self._memory: OrderedDict[Demand, _Remembered] = OrderedDict(
-            (Demand(((size, False),), size), _Remembered(self._mix))
-            for size in self._mix  # the commonest first questions
+        self._cache: OrderedDict[Demand, _CachedVerdicts] = OrderedDict(
+            (Demand(((size, False),), size), _CachedVerdicts(self._mix))
+            for size in self._mix  # the most common first requests
         )
-        """By the time of the last question, the latest last."""
-        self._broken: list[tuple[_Remembered, NodeState]] = []
-        """Evaluations that raised: forgotten with the next change of state, so that each is tried anew then, but not for every question."""
+        """In the order of last use, the latest last."""
+        self._broken: list[tuple[_CachedVerdicts, NodeState]] = []
+        """Evaluations that raised. They are dropped with the next change of state, so that each is repeated then, but not in every call."""
 
     @property
     def size_mix(self) -> Mapping[int, float]:
-        """The mix of sizes that fragmentation is measured against now."""
+        """The mix of sizes that fragmentation is currently computed with: GPUs per container -> weight."""
         return self._mix
 
     def remembered(self, demand: Demand) -> dict[NodeState, Verdict]:
-        """The verdicts on one demand so far; `judge` fills it."""
-        return self._recall(demand).verdicts
+        """The verdicts cached for one demand; `evaluate` adds to it."""
+        return self._cached(demand).verdicts
 
-    def _recall(self, demand: Demand) -> _Remembered:
+    def _cached(self, demand: Demand) -> _CachedVerdicts:
         with self._lock:
-            memory = self._memory.get(demand)
-            if memory is None:
-                while len(self._memory) >= _MOST_DEMANDS:
-                    self._memory.popitem(last=False)
-                memory = self._memory[demand] = _Remembered(self._mix)
+            cached = self._cache.get(demand)
+            if cached is None:
+                while len(self._cache) >= _MOST_DEMANDS:
+                    self._cache.popitem(last=False)
+                cached = self._cache[demand] = _CachedVerdicts(self._mix)
             else:
-                self._memory.move_to_end(demand)
-            return memory
+                self._cache.move_to_end(demand)
+            return cached
 
     def learn(self, snapshot: Snapshot) -> bool:
-        """Take over the mix of sizes that the cluster's pods ask for, unless the rules name one. True where that changes it:
-        what was judged by the old one is forgotten."""
+        """Use the mix of sizes that the cluster's pods request, unless the policy has one. Return whether the mix changed; if it did,
+        all cached verdicts are dropped."""
         mix = learnt_mix(snapshot.sizes) if self._learns else self._mix
         if mix == self._mix:
             return False
         with self._lock:
             self._mix = mix
-            for demand in self._memory:
-                self._memory[demand] = _Remembered(mix)
+            for demand in self._cache:
+                self._cache[demand] = _CachedVerdicts(mix)
         return True
 
     def prepare(self, states: Iterable[NodeState], snapshot: Snapshot) -> None:
-        """Judge new states for the demands asked last, before anybody waits for the answer; forget states long gone.
+        """Evaluate new states for the latest demands, before a scheduling cycle needs them, and drop verdicts of states no longer used.
 
-        Verdicts on states no node is in are kept until they outnumber the nodes: a node often comes back to a state it
-        was in. When what pods ask for has shifted, all is judged anew by the new mix of sizes.
+        Verdicts of states that no node is in are kept until they outnumber the nodes, because a node often returns to an earlier state.
+        When the sizes that pods request have changed, all states are evaluated again with the new mix of sizes.
         """
         views = snapshot.views.values()
         if self.learn(snapshot):
             states = {view.state for view in views}
         with self._lock:
             self._forget(views)
-            recent = list(self._memory.items())[-_PREPARED_DEMANDS:]
+            recent = list(self._cache.items())[-_PREPARED_DEMANDS:]
         for state in states:
-            for demand, memory in recent:
-                self._evaluated(demand, state, memory)
+            for demand, cached in recent:
+                self._evaluated(demand, state, cached)
 
     def _forget(self, views: Collection[NodeView]) -> None:
-        """Under the lock."""
-        for memory, state in self._broken:
-            memory.verdicts.pop(state, None)
+        """Drop verdicts that are not needed. The caller holds the lock."""
+        for cached, state in self._broken:
+            cached.verdicts.pop(state, None)
         self._broken = []
-        for demand, memory in self._memory.items():
-            if len(memory.verdicts) > 2 * len(views) + _SPARE_STATES:
+        for demand, cached in self._cache.items():
+            if len(cached.verdicts) > 2 * len(views) + _SPARE_STATES:
                 used_states = {state for view in views for state in (view.state, view.state.without_telemetry) if state is not None}
-                self._memory[demand] = _Remembered(memory.mix, _kept(memory.verdicts, used_states), _kept(memory.below, used_states))
-                break  # one demand per change of state: a verb waits for no more
-        while len(self._memory) > 1 and sum(len(memory.verdicts) for memory in self._memory.values()) > _MOST_VERDICTS:
-            self._memory.popitem(last=False)
+                self._cache[demand] = _CachedVerdicts(
+                    cached.mix, _kept(cached.verdicts, used_states), _kept(cached.without_telemetry, used_states)
+                )
+                break  # one demand per change of state, so that a verb does not wait long for the lock
+        while len(self._cache) > 1 and sum(len(cached.verdicts) for cached in self._cache.values()) > _MOST_VERDICTS:
+            self._cache.popitem(last=False)
 
     def evaluate(self, demand: Demand, state: NodeState) -> Verdict:
-        """The verdict on one node state, from memory where it is there. An evaluation that raises is a refusal, see `broken`."""
-        return self._evaluated(demand, state, self._recall(demand))
+        """The verdict for one node state, from the cache if it is there. An evaluation that raises gives a refusal, see `broken`."""
+        return self._evaluated(demand, state, self._cached(demand))
 
-    def _evaluated(self, demand: Demand, state: NodeState, memory: _Remembered) -> Verdict:
-        """Links are judged once for all states that differ by telemetry alone; telemetry is laid over that."""
-        verdict = memory.verdicts.get(state)
+    def _evaluated(self, demand: Demand, state: NodeState, cached: _CachedVerdicts) -> Verdict:
+        """Evaluate links once for all states that differ by telemetry only; then apply the telemetry of this state."""
+        verdict = cached.verdicts.get(state)
         if verdict is None:
             try:
-                without_telemetry = state.without_telemetry or state
-                below = memory.below.get(without_telemetry)
-                if below is None:
-                    below = memory.below[without_telemetry] = evaluate_without_telemetry(
-                        demand, without_telemetry, memory.mix, self._policy
-                    )
-                verdict = overlaid(demand, state, below, self._policy)
-            except Exception as error:  # whatever is wrong with this state must not harm the answer about others
+                state_without_telemetry = state.without_telemetry or state
+                base_verdict = cached.without_telemetry.get(state_without_telemetry)
+                if base_verdict is None:
+                    base_verdict = evaluate_without_telemetry(demand, state_without_telemetry, cached.mix, self._policy)
+                    cached.without_telemetry[state_without_telemetry] = base_verdict
+                verdict = with_telemetry(demand, state, base_verdict, self._policy)
+            except Exception as error:  # an error about this state must not change the answer about other nodes
                 verdict = self.broken(demand, state, error)
                 with self._lock:
-                    self._broken.append((memory, state))
-            memory.verdicts[state] = verdict
+                    self._broken.append((cached, state))
+            cached.verdicts[state] = verdict
         return verdict
 
     def broken(self, demand: Demand, state: NodeState, error: Exception) -> Verdict:
-        """The verdict on a node whose evaluation raised: a refusal that no eviction cures, for nothing is known of what one would do."""
+        """The verdict for a node whose evaluation raised: an unresolvable refusal, because the effect of a preemption is unknown too."""
         if self._failed is not None:
             self._failed(demand, state, error)
         return verdict_of(Rejection(Reason.NOT_EVALUATED, described(error)), Evidence(notes=(state.note,)))
@@ -177,13 +178,13 @@ def _kept(verdicts: dict[NodeState, Verdict], states: Collection[NodeState]) -> 
 def evaluate_nodes(
     evaluator: Evaluator, snapshot: Snapshot, demand: Demand | Rejection, names: Sequence[str], extra_pods: ExtraPods = NO_EXTRA_PODS
 ) -> list[Verdict]:
-    """A verdict per name, in order. A demand that is itself a refusal refuses every node.
+    """Return one verdict per name, in the order of `names`. A demand that is itself a rejection rejects every node.
 
-    `extra_pods`: pods to reckon with on some nodes beside those that the snapshot shows there.
+    `extra_pods`: node -> demands of pods that count as being on it although the snapshot does not show them there.
     """
     if isinstance(demand, Rejection):
         return [verdict_of(demand, Evidence())] * len(names)
-    views, memory, evaluate = snapshot.views, evaluator.remembered(demand), evaluator.evaluate
+    views, cached, evaluate = snapshot.views, evaluator.remembered(demand), evaluator.evaluate
     verdicts: list[Verdict] = []
     for name in names:
         view = views.get(name)
@@ -191,41 +192,41 @@ def evaluate_nodes(
             verdicts.append(_without_view(snapshot, name))
         else:
             state = view.state
-            verdicts.append(memory.get(state) or evaluate(demand, state))
-    for place, name in enumerate(names) if extra_pods else ():
+            verdicts.append(cached.get(state) or evaluate(demand, state))
+    for index, name in enumerate(names) if extra_pods else ():
         if name in extra_pods and name in views:
-            verdicts[place] = evaluate_with_extra_pods(evaluator, demand, views[name].state, extra_pods[name])
+            verdicts[index] = evaluate_with_extra_pods(evaluator, demand, views[name].state, extra_pods[name])
     return verdicts
 
 
 def evaluate_with_extra_pods(evaluator: Evaluator, demand: Demand, state: NodeState, extra_pods: tuple[Demand, ...]) -> Verdict:
-    """The verdict on a node with further pods on it that the snapshot does not show there."""
+    """The verdict for a node state with further pods on it that the snapshot does not show there."""
     try:
-        crowded = with_extra_pods(state, extra_pods)
-    except Exception as error:  # see `Judge._judged`
+        state_with_pods = with_extra_pods(state, extra_pods)
+    except Exception as error:  # see `Evaluator._evaluated`
         return evaluator.broken(demand, state, error)
-    return evaluator.evaluate(demand, crowded)
+    return evaluator.evaluate(demand, state_with_pods)
 
 
 def _without_view(snapshot: Snapshot, name: str) -> Verdict:
-    """The verdict on a node that nothing is known of, or of which no state could be derived."""
-    aside = snapshot.set_aside.get(view_key(name))
-    return UNKNOWN_NODE if aside is None else verdict_of(Rejection(Reason.NOT_EVALUATED, aside.why), Evidence())
+    """The verdict for a node that is unknown, or whose state could not be derived."""
+    failure = snapshot.set_aside.get(view_key(name))
+    return UNKNOWN_NODE if failure is None else verdict_of(Rejection(Reason.NOT_EVALUATED, failure.why), Evidence())
 
 
 def evaluate(demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY) -> Verdict:
-    """The verdict on one node state. Pure; `mix` weights the sizes later pods will ask for."""
-    return overlaid(demand, state, evaluate_without_telemetry(demand, state, mix, policy), policy)
+    """Return the verdict for one node state. `mix`: GPUs per container -> weight of that size among later pods."""
+    return with_telemetry(demand, state, evaluate_without_telemetry(demand, state, mix, policy), policy)
 
 
-def overlaid(demand: Demand, state: NodeState, below: Verdict, policy: Policy) -> Verdict:
-    """A verdict without telemetry, and what telemetry makes of it."""
-    evidence, device_telemetry = below.evidence, state.device_telemetry
-    if not below.feasible or not (demand.total or demand.slices):
-        return below
-    rejection = refuse_live(demand, state, evidence.marginals, policy)
+def with_telemetry(demand: Demand, state: NodeState, base_verdict: Verdict, policy: Policy) -> Verdict:
+    """Return the verdict after telemetry is applied to `base_verdict`, the verdict without it."""
+    evidence, device_telemetry = base_verdict.evidence, state.device_telemetry
+    if not base_verdict.feasible or not (demand.total or demand.slices):
+        return base_verdict
+    rejection = refuse_by_telemetry(demand, state, evidence.marginals, policy)
     if device_telemetry is NO_TELEMETRY and rejection is None:
-        return below
+        return base_verdict
     if device_telemetry.stale:
         evidence = replace(evidence, notes=(*evidence.notes, STALE_TELEMETRY))
     if rejection is not None:
@@ -236,7 +237,7 @@ def overlaid(demand: Demand, state: NodeState, below: Verdict, policy: Policy) -
 
 
 def evaluate_without_telemetry(demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY) -> Verdict:
-    """The verdict but for telemetry."""
+    """Return the verdict for a node state as if there were no telemetry."""
     rejection = refuse(demand, state, policy)
     if rejection is not None:
         return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
@@ -246,23 +247,25 @@ def evaluate_without_telemetry(demand: Demand, state: NodeState, mix: Mapping[in
 
 
 def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapping[int, float], messages: str) -> Evidence:
+    """Return the evidence for a feasible node: an expectation over the sets of GPUs that may be free, each with its probability, and over
+    the sets that the device plugin may then choose."""
     sets: dict[tuple[int, float | None], float] = {}
     effective = 0.0
     approximate = hazard = False
     loss = least = weight = 0.0
     extremes: list[float] = []
-    for free, belief in state.free_sets:
+    for free, free_probability in state.free_sets:
         prediction = table.predictor.predict(free, demand.steps, state.kubelet)
         approximate, hazard = approximate or prediction.approximate, hazard or prediction.hazard
         before = table.capability(free, mix)
         for outcome in prediction.outcomes:
-            chance = belief * outcome.probability
+            chance = free_probability * outcome.probability
             key = (outcome.taken, _slowest(table, outcome))
             sets[key] = sets.get(key, 0.0) + chance
             effective += chance * (_least_effective(table, outcome, messages) or 0.0)
             loss += chance * (before - table.capability(free & ~outcome.taken, mix))
             weight += chance
-        least += belief * min((before - table.capability(free & ~o.taken, mix) for o in prediction.outcomes), default=0.0)
+        least += free_probability * min((before - table.capability(free & ~o.taken, mix) for o in prediction.outcomes), default=0.0)
         extremes += _extremes(demand, table, free)
     total = weight or 1.0
     chances, speeds_of = _by_set(sets)
@@ -304,17 +307,22 @@ def _containers(demand: Demand, state: NodeState, table: PlacementTable) -> tupl
 
 
 def _by_set(sets: Mapping[tuple[int, float | None], float]) -> tuple[dict[int, float], dict[int, tuple[float | None, float | None]]]:
-    """Each set once: its chance, and the least speed of its divisions between containers with the most where that is more."""
+    """Return (mask -> probability, mask -> (lowest GB/s, highest GB/s or None)) from (mask, GB/s) -> probability.
+
+    One set of GPUs has several speeds where it can be divided between the containers in several ways.
+    """
     chances: dict[int, float] = {}
     speeds: dict[int, list[float]] = {}
     for (mask, speed), chance in sets.items():
         chances[mask] = chances.get(mask, 0.0) + chance
         speeds.setdefault(mask, []).extend([] if speed is None else [speed])
-    return chances, {mask: (min(some, default=None), max(some) if len(some) > 1 else None) for mask, some in speeds.items()}
+    return chances, {
+        mask: (min(mask_speeds, default=None), max(mask_speeds) if len(mask_speeds) > 1 else None) for mask, mask_speeds in speeds.items()
+    }
 
 
 def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int | None:
-    """Only where the pod says which link it prefers: nobody else reads it."""
+    """Return the worst link rank in any set the pod may get; None without a preferred link, because only that scorer reads it."""
     if demand.wishes.preferred_link is None:
         return None
     predictions = (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
@@ -323,6 +331,7 @@ def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int 
 
 
 def _marginals(sets: Mapping[tuple[int, float | None], float], size: int, total: float) -> tuple[float, ...]:
+    """Return for each of `size` positions the probability that the pod gets it."""
     chances = [0.0] * size
     for (mask, _), chance in sets.items():
         for position in positions_of(mask):
@@ -331,21 +340,21 @@ def _marginals(sets: Mapping[tuple[int, float | None], float], size: int, total:
 
 
 def _slowest(table: PlacementTable, outcome: Outcome) -> float | None:
-    """The pod's bandwidth: that of its slowest container of two or more GPUs; None if there is none."""
+    """Return the bus bandwidth in GB/s of the slowest container with two or more GPUs; None if there is none."""
     speeds = [table.busbw_gbps(mask) for mask in outcome.group_masks]
     known = [speed for speed in speeds if speed is not None]
     return min(known) if known else None
 
 
 def _least_effective(table: PlacementTable, outcome: Outcome, messages: str) -> float | None:
-    """The same over the messages the pod cares about."""
+    """Return the lowest effective bandwidth in GB/s of a container, over the mix of message sizes named `messages`; None if unknown."""
     speeds = [table.effective_gbps(mask, messages) for mask in outcome.group_masks]
     return min((speed for speed in speeds if speed is not None), default=None)
 
 
 def _extremes(demand: Demand, table: PlacementTable, free: int) -> list[float]:
-    """Best and worst bandwidth that one container's set could have here; for several containers see the prospects."""
+    """Return the highest and lowest GB/s of any set of the pod's size among `free`; [] for a pod with several containers with GPUs."""
     if len(demand.groups) != 1:
         return []
-    found = table.extremes(free, demand.groups[0])
-    return [place.busbw_gbps for place in found or () if place.busbw_gbps is not None]
+    extremes = table.extremes(free, demand.groups[0])
+    return [placement.busbw_gbps for placement in extremes or () if placement.busbw_gbps is not None]

@@ -1,4 +1,4 @@
-"""Classes of link between the GPUs of a set: the worst pair governs. Pure."""
+"""Link classes between the GPUs of a set: a set has the class of its worst pair. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from topology.placement import PlacementTable
 
 
 def rank(table: PlacementTable, a: int, b: int) -> int:
-    """Place in `annotations.LINKS` of a pair: 0 for NVLink, direct or through a switch; else its PCIe path, 1 (PIX) .. 5 (SYS)."""
+    """Return a pair's index in `annotations.LINKS`: 0 for NVLink, direct or through a switch; else its PCIe path, 1 (PIX) to 5 (SYS)."""
     low, high = min(a, b), max(a, b)
     if table.fabric.link_class[low, high].startswith("NV"):
         return 0
@@ -20,13 +20,13 @@ def rank(table: PlacementTable, a: int, b: int) -> int:
 
 
 def worst(table: PlacementTable, mask: int) -> int | None:
-    """The worst rank of any pair of a set; None for fewer than two GPUs."""
+    """Return the worst rank of any pair in the set `mask`; None for fewer than two GPUs."""
     return max((rank(table, a, b) for a, b in combinations(positions_of(mask), 2)), default=None)
 
 
 @lru_cache(maxsize=4096)
 def largest(table: PlacementTable, most: int, among: int) -> int:
-    """How many of a machine's GPUs are joined, each to each, by links of at most that rank; `among` is a mask of those that count."""
+    """Return the size of the largest set of GPUs in the mask `among` whose pairs all have a rank of at most `most` (a maximum clique)."""
     graph: nx.Graph[int] = nx.Graph()
     graph.add_nodes_from(positions_of(among))
     graph.add_edges_from((a, b) for a, b in combinations(positions_of(among), 2) if rank(table, a, b) <= most)

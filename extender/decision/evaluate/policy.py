@@ -1,4 +1,4 @@
-"""What the operator has decided about decisions, and what is learnt where the operator has not."""
+"""The policy that verdicts depend on, and the mix of sizes that is learnt where the policy has none."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ class Policy:
     size_mix: Mapping[int, float] | None = None
     """GPUs per container -> weight; None: learnt."""
     messages: str = "mixed"
-    """A name of `topology.bandwidth.all_reduce.MESSAGE_MIXES`, for pods that do not say."""
+    """A name of `topology.bandwidth.all_reduce.MESSAGE_MIXES`, for pods without the annotation."""
     refuse_hazards: bool = False
     """Whether a node on which the device plugin may crash is refused."""
     tolerated_chance: float = 0.0
-    """Chance, 0..1, of getting a fenced or occupied device up to which a node is still taken."""
+    """Highest probability, 0..1, of getting a fenced or occupied device with which a node is still feasible."""
     usable_memory_share: float = 0.85
-    """Of a card's memory, what must be free for a pod that states no lower need."""
+    """Share, 0..1, of a GPU's memory that must be free for a pod that states no lower need."""
     neutral_pressure: float = 0.5
-    """What a device presses of which nothing is known, 0..1."""
+    """Pressure, 0..1, of a device without telemetry."""
     enforce_inferred: bool = False
-    """Whether memory that is only reckoned from a pod's model refuses nodes."""
+    """Whether a memory need that is inferred from the pod's model can reject nodes."""
     telemetry_required_for: frozenset[str] = frozenset()
-    """Workload classes whose pods go only where telemetry knows the devices; `*` = all pods."""
+    """Workload classes whose pods need nodes with telemetry of every device they may get; `*` = all pods."""
 
 
 DEFAULT_POLICY = Policy()
 
 _PRIOR_PODS = 8
-"""Weight of the even mix that learning starts from: so many pods."""
+"""Weight, in pods, of the even mix that learning starts from."""
 _STEPS = 8
-"""Shares are learnt in eighths: verdicts need not be judged anew for every pod that comes or goes."""
+"""Shares are rounded to eighths, so that one more or one less pod seldom changes the mix and with it all cached verdicts."""
 
 
 def learnt_mix(sizes: Mapping[int, int]) -> dict[int, float]:
-    """GPUs per container -> how many containers ask for so many, to shares of 1, 2, 4 and 8 GPUs.
+    """Return the shares of 1, 2, 4 and 8 GPUs per container. `sizes`: GPUs per container -> number of containers.
 
-    A size between two of them counts as the larger, one above eight as eight. Without pods all are equal.
+    A size between two of these counts as the larger, a size above eight as eight. Without pods all shares are equal.
     """
     counts = dict.fromkeys(SIZES, _PRIOR_PODS / len(SIZES))
     for size, pods in sizes.items():
-        counts[next((one for one in SIZES if one >= size), SIZES[-1])] += pods
+        counts[next((known_size for known_size in SIZES if known_size >= size), SIZES[-1])] += pods
     total = sum(counts.values())
     return {size: round(_STEPS * count / total) / _STEPS for size, count in counts.items()}

@@ -1,4 +1,4 @@
-"""FILTERS: the table, and a pod held against it node by node."""
+"""FILTERS: the table of filters, and a pod's refusals by every filter on every node."""
 
 from __future__ import annotations
 
@@ -24,47 +24,48 @@ FILTERS: tuple[Callable[[KubePod, Surroundings], Prepared], ...] = (
     pod_topology_spread,
     inter_pod_affinity,
 )
-"""In the order of kube-scheduler's default plugins: the first that refuses is what its event names."""
+"""In the order of kube-scheduler's default plugins. kube-scheduler's event names the first plugin that refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class KubeAnswer:
-    """What kube-scheduler's filters say of a pod."""
+    """The result of kube-scheduler's filters for one pod."""
 
     refusals: Mapping[str, tuple[KubeRefusal, ...]]
-    """Node name -> every reason against it; a node that passes all filters is absent."""
+    """Node name -> every refusal of the node; a node that passes all filters is absent."""
     not_checked: tuple[str, ...]
-    """What kube-scheduler checks, or what admission adds to the pod first, and this answer leaves out."""
+    """Checks of kube-scheduler, and additions of admission to the pod, that this result does not include."""
 
 
 UNASKED = KubeAnswer({}, ("kube-scheduler's own filters",))
-"""Where nobody asks what they say."""
+"""The result where the filters were not evaluated."""
 
 
 def evaluate(pod: KubePod, around: Surroundings) -> KubeAnswer:
-    """The pod held against every filter on every node."""
-    prepared = [prepare(pod, around) for prepare in FILTERS]
-    checks = [one.check for one in prepared if one.check is not None]
+    """Return the refusals of the pod by every filter on every node of `around`, and what was not checked."""
+    prepared_filters = [prepare(pod, around) for prepare in FILTERS]
+    checks = [prepared.check for prepared in prepared_filters if prepared.check is not None]
     refusals = {}
     for name, node in around.nodes.items():
-        found = tuple(refusal for check in checks for refusal in check(node))
-        if found:
-            refusals[name] = found
-    return KubeAnswer(refusals, (*(words for one in prepared for words in one.not_checked), *_never_checked(pod)))
+        node_refusals = tuple(refusal for check in checks for refusal in check(node))
+        if node_refusals:
+            refusals[name] = node_refusals
+    not_checked = [text for prepared in prepared_filters for text in prepared.not_checked]
+    return KubeAnswer(refusals, (*not_checked, *_never_checked(pod)))
 
 
 def _never_checked(pod: KubePod) -> tuple[str, ...]:
-    """What no object at hand tells, as far as it concerns the pod."""
+    """Return the checks that concern the pod and need objects that are never read."""
     spec = pod.spec
-    words = []
+    not_checked = []
     if spec.scheduling_gates:
-        words.append("SchedulingGates: the pod has scheduling gates and waits until they are removed")
+        not_checked.append("SchedulingGates: the pod has scheduling gates and waits until they are removed")
     if spec.resource_claims:
-        words.append("DynamicResources: the pod's resourceClaims")
+        not_checked.append("DynamicResources: the pod's resourceClaims")
     if pod.claims or any(volume.ephemeral for volume in spec.volumes or ()):
-        words.append("VolumeRestrictions, NodeVolumeLimits, VolumeZone: limits and zones of the pod's volumes")
+        not_checked.append("VolumeRestrictions, NodeVolumeLimits, VolumeZone: limits and zones of the pod's volumes")
     if spec.runtime_class_name and not spec.overhead:
-        words.append(f"overhead, nodeSelector and tolerations of RuntimeClass {spec.runtime_class_name}")
+        not_checked.append(f"overhead, nodeSelector and tolerations of RuntimeClass {spec.runtime_class_name}")
     if pod.metadata.creation_timestamp is None:
-        words.append("what admission may add to a pod that does not exist yet: tolerations, default requests (LimitRange), quotas")
-    return tuple(words)
+        not_checked.append("what admission may add to a pod that does not exist yet: tolerations, default requests (LimitRange), quotas")
+    return tuple(not_checked)

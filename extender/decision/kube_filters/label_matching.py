@@ -12,7 +12,7 @@ _INT64 = range(-(1 << 63), 1 << 63)
 
 
 def requirement_matches(requirement: Requirement, labels: Mapping[str, str]) -> bool:
-    """Whether labels meet a requirement; one with an operator that is none meets nothing. NotIn matches where the key is absent."""
+    """Return whether labels meet a requirement. An unknown operator is never met; NotIn is met where the key is absent."""
     value, values = labels.get(requirement.key), requirement.values or []
     match requirement.operator:
         case "In":
@@ -39,12 +39,12 @@ def _integer(text: str | None) -> int | None:
 
 
 def node_selector_matches(selector: NodeSelector, name: str, labels: Mapping[str, str]) -> bool:
-    """Whether any term matches the node; a selector without terms matches none."""
+    """Return whether any term matches the node; a selector without terms matches no node."""
     return any(_term_matches(term, name, labels) for term in selector.node_selector_terms or ())
 
 
 def _term_matches(term: NodeSelectorTerm, name: str, labels: Mapping[str, str]) -> bool:
-    """A term without requirements matches nothing. The only field is the node's name."""
+    """Return whether a term matches; a term without requirements matches no node. The only supported field is the node's name."""
     expressions, fields = term.match_expressions or [], term.match_fields or []
     if not expressions and not fields:
         return False
@@ -56,7 +56,7 @@ def _term_matches(term: NodeSelectorTerm, name: str, labels: Mapping[str, str]) 
 
 
 def label_selector_matches(selector: LabelSelector | None, labels: Mapping[str, str]) -> bool:
-    """Whether labels match; no selector matches nothing, an empty one everything."""
+    """Return whether labels match. No selector (None) matches nothing; an empty selector matches everything."""
     if selector is None:
         return False
     if any(labels.get(key) != value for key, value in (selector.match_labels or {}).items()):
@@ -67,7 +67,10 @@ def label_selector_matches(selector: LabelSelector | None, labels: Mapping[str, 
 def with_label_keys(
     selector: LabelSelector | None, labels: Mapping[str, str], match_keys: list[str] | None, mismatch_keys: list[str] | None = None
 ) -> LabelSelector | None:
-    """The selector with what the API server adds to it for `matchLabelKeys` and `mismatchLabelKeys`; adding it twice changes nothing."""
+    """Return the selector with the requirements that the API server adds for `matchLabelKeys` and `mismatchLabelKeys`.
+
+    Adding them twice changes nothing.
+    """
     added = [Requirement(key, "In", [labels[key]]) for key in match_keys or () if key in labels]
     added += [Requirement(key, "NotIn", [labels[key]]) for key in mismatch_keys or () if key in labels]
     if selector is None or not added:
@@ -76,5 +79,5 @@ def with_label_keys(
 
 
 def is_empty(selector: LabelSelector | None) -> bool:
-    """Whether a selector is given and matches everything."""
+    """Return whether the selector is present and empty, so that it matches everything."""
     return selector is not None and not selector.match_labels and not selector.match_expressions

@@ -1,4 +1,4 @@
-"""Filters that look at the node alone: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity; and NodePorts."""
+"""Filters that need only the node: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity; and NodePorts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSc
 READY_TAINTS = {"False": "node.kubernetes.io/not-ready", "Unknown": "node.kubernetes.io/unreachable"}
 """Status of condition Ready -> the taint that the node controller sets (TaintNodesByCondition)."""
 ADMITTED_TOLERATIONS = tuple(Toleration(key, "Exists", "", "NoExecute") for key in READY_TAINTS.values())
-"""What the API server adds to every pod (DefaultTolerationSeconds)."""
+"""Tolerations that the API server adds to every pod (DefaultTolerationSeconds)."""
 
 
 def node_unschedulable(pod: KubePod, _around: Surroundings) -> Prepared:
-    """A cordoned node takes only pods that tolerate the taint of cordoned nodes."""
+    """A cordoned node accepts only pods that tolerate the taint of cordoned nodes."""
     if tolerates(pod.spec.tolerations or (), UNSCHEDULABLE_TAINT):
         return NOTHING_TO_CHECK
     refusal = KubeRefusal("NodeUnschedulable", "node(s) were unschedulable", "the node is cordoned (spec.unschedulable)", False)
@@ -25,7 +25,7 @@ def node_unschedulable(pod: KubePod, _around: Surroundings) -> Prepared:
 
 
 def node_name(pod: KubePod, _around: Surroundings) -> Prepared:
-    """A pod with spec.nodeName goes to that node."""
+    """A pod with spec.nodeName fits that node only."""
     wanted = pod.spec.node_name
     if not wanted:
         return NOTHING_TO_CHECK
@@ -34,7 +34,7 @@ def node_name(pod: KubePod, _around: Surroundings) -> Prepared:
 
 
 def taint_toleration(pod: KubePod, _around: Surroundings) -> Prepared:
-    """The pod tolerates every taint of effect NoSchedule or NoExecute. Kubernetes 1.36 says "taint(s)" and leaves the taint out."""
+    """The pod tolerates every taint with effect NoSchedule or NoExecute. The reason names the taint, which Kubernetes 1.36 leaves out."""
     tolerations = (*(pod.spec.tolerations or ()), *ADMITTED_TOLERATIONS)
 
     def check(node: Node) -> tuple[KubeRefusal, ...]:
@@ -50,7 +50,7 @@ def taint_toleration(pod: KubePod, _around: Surroundings) -> Prepared:
 
 
 def taints_of(node: Node) -> list[Taint]:
-    """The node's taints, with that of a node that is not ready, which its controller sets within seconds."""
+    """Return the node's taints, and for a node that is not ready the taint that its controller adds within seconds."""
     taints = list((node.spec.taints if node.spec else None) or ())
     for condition in (node.status.conditions if node.status else None) or ():
         key = READY_TAINTS.get(condition.status) if condition.type == "Ready" else None
@@ -60,12 +60,12 @@ def taints_of(node: Node) -> list[Taint]:
 
 
 def keeps_away(taint: Taint) -> bool:
-    """Whether a taint keeps pods from a node, rather than being a preference."""
+    """Return whether a taint's effect is NoSchedule or NoExecute, not only a preference."""
     return taint.effect in ("NoSchedule", "NoExecute")
 
 
 def tolerates(tolerations: Iterable[Toleration], taint: Taint) -> bool:
-    """Whether any toleration tolerates the taint."""
+    """Return whether any toleration tolerates the taint."""
     return any(_tolerates(toleration, taint) for toleration in tolerations)
 
 
@@ -94,7 +94,7 @@ def node_affinity(pod: KubePod, _around: Surroundings) -> Prepared:
 
 
 def required_of(pod: KubePod) -> list[str]:
-    """What the pod requires of a node's labels and name, in words."""
+    """Return the pod's requirements on a node's labels and name, as text."""
     selector = [f"{key}={value}" for key, value in (pod.spec.node_selector or {}).items()]
     affinity = pod.spec.affinity.node_affinity if pod.spec.affinity else None
     required = affinity.required_during_scheduling_ignored_during_execution if affinity else None
@@ -108,7 +108,7 @@ def required_of(pod: KubePod) -> list[str]:
 
 
 def matches_required(pod: KubePod, node: Node) -> bool:
-    """Whether a node meets nodeSelector and required node affinity."""
+    """Return whether a node meets the pod's nodeSelector and required node affinity."""
     labels = labels_of(node)
     if any(labels.get(key) != value for key, value in (pod.spec.node_selector or {}).items()):
         return False
@@ -118,7 +118,7 @@ def matches_required(pod: KubePod, node: Node) -> bool:
 
 
 def node_ports(pod: KubePod, around: Surroundings) -> Prepared:
-    """No pod on the node uses a host port that this one asks for."""
+    """No pod on the node uses a host port that this pod requests."""
     wanted = host_ports(pod)
     if not wanted:
         return NOTHING_TO_CHECK
@@ -137,16 +137,16 @@ def node_ports(pod: KubePod, around: Surroundings) -> Prepared:
 
 
 def host_ports(pod: KubePod) -> Sequence[ContainerPort]:
-    """Host ports of containers and sidecars; under hostNetwork a container's port is one."""
-    containers = [*(pod.spec.containers or ()), *(one for one in pod.spec.init_containers or () if one.is_sidecar)]
+    """Return the host ports of containers and sidecars; with hostNetwork, a container's port is a host port."""
+    containers = [*(pod.spec.containers or ()), *(container for container in pod.spec.init_containers or () if container.is_sidecar)]
     ports = [port for container in containers for port in container.ports or ()]
     if pod.spec.host_network:
         ports = [ContainerPort(port.container_port, port.host_port or port.container_port, port.host_ip, port.protocol) for port in ports]
     return [port for port in ports if port.host_port > 0]
 
 
-def _conflict(one: ContainerPort, other: ContainerPort) -> bool:
-    if one.host_port != other.host_port or (one.protocol or "TCP") != (other.protocol or "TCP"):
+def _conflict(wanted: ContainerPort, used: ContainerPort) -> bool:
+    if wanted.host_port != used.host_port or (wanted.protocol or "TCP") != (used.protocol or "TCP"):
         return False
-    addresses = {one.host_ip or "0.0.0.0", other.host_ip or "0.0.0.0"}  # noqa: S104 - stands for all addresses, as in HostPortInfo
+    addresses = {wanted.host_ip or "0.0.0.0", used.host_ip or "0.0.0.0"}  # noqa: S104 - means all addresses, as in HostPortInfo
     return len(addresses) == 1 or "0.0.0.0" in addresses  # noqa: S104

@@ -1,4 +1,4 @@
-"""InterPodAffinity: required affinity and anti-affinity of the pod, and anti-affinity of the pods that are there."""
+"""InterPodAffinity: required affinity and anti-affinity of the pod, and required anti-affinity of the pods on the nodes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ Domain = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Domains in which pods are that match."""
+    """Domains that have matching pods."""
 
     affine: frozenset[Domain]
+    """A pod there matches all affinity terms of the pod."""
     averse: frozenset[Domain]
+    """A pod there matches an anti-affinity term of the pod."""
     existing: frozenset[Domain]
+    """A pod there has an anti-affinity term that matches the pod."""
 
 
 def inter_pod_affinity(pod: KubePod, around: Surroundings) -> Prepared:
-    """Terms with a `namespaceSelector` that is not empty need Namespaces, which are not read."""
+    """Required (anti-)affinity terms. Terms with a `namespaceSelector` that is not empty are not checked: Namespaces are not read."""
     policy = pod.spec.affinity
     attracts = _required(policy.pod_affinity if policy else None)
     repels = _required(policy.pod_anti_affinity if policy else None)
@@ -37,7 +40,7 @@ def inter_pod_affinity(pod: KubePod, around: Surroundings) -> Prepared:
         return Prepared(None, (f"{PLUGIN}: {need}the anti-affinity of the pods on the nodes are not known",))
     unread = [term for term in (*attracts, *repels) if term.namespace_selector is not None and not is_empty(term.namespace_selector)]
     not_checked = (f"{PLUGIN}: terms with a namespaceSelector, because Namespaces are not read",) if unread else ()
-    attracts, repels = [one for one in attracts if one not in unread], [one for one in repels if one not in unread]
+    attracts, repels = [term for term in attracts if term not in unread], [term for term in repels if term not in unread]
     counts = _counted(pod, attracts, repels, around)
     if not attracts and not repels and not counts.existing:
         return Prepared(None, not_checked) if not_checked else NOTHING_TO_CHECK
@@ -64,19 +67,20 @@ def _keys(terms: Iterable[PodAffinityTerm]) -> str:
 
 
 def _counted(pod: KubePod, attracts: list[PodAffinityTerm], repels: list[PodAffinityTerm], around: Surroundings) -> _Counts:
+    """Return the domains with pods that match the pod's terms, or whose own terms match the pod."""
     affine, averse, existing = set[Domain](), set[Domain](), set[Domain]()
     for name, node in around.nodes.items():
         labels = labels_of(node)
 
-        def domain(term: PodAffinityTerm, labels: dict[str, str] = labels) -> set[Domain]:
+        def domains(term: PodAffinityTerm, labels: dict[str, str] = labels) -> set[Domain]:
             return {(term.topology_key, labels[term.topology_key])} if term.topology_key in labels else set()
 
         for other in around.pods_on(name):
             if attracts and all(_matches(term, pod, other) for term in attracts):
-                affine |= {found for term in attracts for found in domain(term)}
-            averse |= {found for term in repels if _matches(term, pod, other) for found in domain(term)}
-            theirs = _required(other.spec.affinity.pod_anti_affinity) if other.spec.affinity else []
-            existing |= {found for term in theirs if _matches(term, other, pod) for found in domain(term)}
+                affine |= {domain for term in attracts for domain in domains(term)}
+            averse |= {domain for term in repels if _matches(term, pod, other) for domain in domains(term)}
+            other_repels = _required(other.spec.affinity.pod_anti_affinity) if other.spec.affinity else []
+            existing |= {domain for term in other_repels if _matches(term, other, pod) for domain in domains(term)}
     return _Counts(frozenset(affine), frozenset(averse), frozenset(existing))
 
 
@@ -86,11 +90,11 @@ def _attracted(pod: KubePod, terms: list[PodAffinityTerm], counts: _Counts, node
         return False
     if all((term.topology_key, labels[term.topology_key]) in counts.affine for term in terms):
         return True
-    return not counts.affine and all(_matches(term, pod, pod) for term in terms)  # the first of pods that want to be together
+    return not counts.affine and all(_matches(term, pod, pod) for term in terms)  # the first pod of a group with affinity to itself
 
 
 def _matches(term: PodAffinityTerm, owner: KubePod, other: KubePod) -> bool:
-    """Whether a term of `owner` selects `other`."""
+    """Return whether a term of `owner` selects `other`."""
     everywhere = is_empty(term.namespace_selector)
     named = term.namespaces or ([owner.namespace] if term.namespace_selector is None else [])
     selector = with_label_keys(term.label_selector, owner.labels, term.match_label_keys, term.mismatch_label_keys)

@@ -1,4 +1,4 @@
-"""The parts of Pod, PersistentVolumeClaim and PersistentVolume that kube-scheduler's filters read; all else is skipped."""
+"""The fields of Pod, PersistentVolumeClaim and PersistentVolume that kube-scheduler's filters read; other fields are skipped."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Requirement(msgspec.Struct, frozen=True):
 
 
 class NodeSelectorTerm(msgspec.Struct, frozen=True, rename="camel"):
-    """All of its requirements hold, or it does not match."""
+    """Matches if all its requirements are met."""
 
     match_expressions: list[Requirement] | None = None
     match_fields: list[Requirement] | None = None
 
 
 class NodeSelector(msgspec.Struct, frozen=True, rename="camel"):
-    """Any of its terms matches."""
+    """Matches if any of its terms matches."""
 
     node_selector_terms: list[NodeSelectorTerm] | None = None
 
 
 class NodeAffinity(msgspec.Struct, frozen=True, rename="camel"):
-    """NodeAffinity; preferences refuse nothing and are not read."""
+    """NodeAffinity. Preferences never refuse a node and are not read."""
 
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
 
@@ -69,7 +69,7 @@ class Affinity(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Toleration(msgspec.Struct, frozen=True):
-    """Toleration, less the seconds that it lasts."""
+    """Toleration, without `tolerationSeconds`."""
 
     key: str = ""
     operator: str = ""
@@ -96,7 +96,7 @@ class KubeContainer(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def is_sidecar(self) -> bool:
-        """Whether an init container runs on beside the containers."""
+        """Whether an init container keeps running beside the containers."""
         return self.restart_policy == "Always"
 
 
@@ -107,7 +107,7 @@ class ClaimSource(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Volume(msgspec.Struct, frozen=True, rename="camel"):
-    """Volume; other kinds of source refuse no node here."""
+    """Volume. Sources of other kinds never refuse a node here."""
 
     name: str = ""
     persistent_volume_claim: ClaimSource | None = None
@@ -147,7 +147,7 @@ class KubePodSpec(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class KubeContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """What a running container has, while a resize is under way."""
+    """Resources of a running container, which differ from the spec during a resize."""
 
     name: str = ""
     resources: Resources | None = None
@@ -179,23 +179,23 @@ class KubePod(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def namespace(self) -> str:
-        """Its namespace; a manifest without one goes into `default`."""
+        """The pod's namespace; `default` for a manifest without one."""
         return self.metadata.namespace or "default"
 
     @property
     def labels(self) -> Labels:
-        """Its labels."""
+        """The pod's labels."""
         return self.metadata.labels or {}
 
     @property
     def claims(self) -> tuple[str, ...]:
-        """Names of the PersistentVolumeClaims that its volumes name."""
+        """Names of the PersistentVolumeClaims of the pod's volumes."""
         sources = (volume.persistent_volume_claim for volume in self.spec.volumes or ())
         return tuple(source.claim_name for source in sources if source is not None)
 
     @property
     def has_ended(self) -> bool:
-        """Whether it holds nothing on its node any more."""
+        """Whether the pod's phase is Succeeded or Failed, so that it occupies nothing on its node."""
         return self.status is not None and self.status.phase in ("Succeeded", "Failed")
 
 

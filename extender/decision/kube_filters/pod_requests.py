@@ -1,4 +1,4 @@
-"""What a pod requests, in the whole units that kube-scheduler counts in: thousandths of CPUs, bytes, pieces.
+"""A pod's requests, in the whole units that kube-scheduler counts: thousandths of CPUs, bytes, pieces.
 
 Source: `k8s.io/component-helpers/resource.PodRequests` (Kubernetes 1.36), and the defaults that the API server sets
 (`pkg/apis/core/v1/defaults.go`).
@@ -19,30 +19,30 @@ Amounts = dict[str, Decimal]
 
 
 def whole_units(amounts: Mapping[str, Decimal]) -> dict[str, int]:
-    """Amounts rounded up: CPU in thousandths, all else in ones."""
+    """Return the amounts rounded up: CPU in thousandths, all others in whole units."""
     return {name: ceil(amount * 1000) if name == "cpu" else ceil(amount) for name, amount in amounts.items()}
 
 
 def read_amounts(quantities: Mapping[str, Any] | None) -> Amounts:
-    """Quantities as numbers; one that is none is left out, as no API server lets it through."""
-    found = Amounts()
+    """Return resource -> amount. An invalid quantity is left out: an API server accepts none."""
+    amounts = Amounts()
     for name, text in (quantities or {}).items():
         try:
-            found[name] = quantity(text)
+            amounts[name] = quantity(text)
         except ValueError:
             continue
-    return found
+    return amounts
 
 
 def is_counted(resource: str) -> bool:
-    """Whether kube-scheduler counts a resource: cpu, memory, ephemeral-storage, and what it calls scalar."""
+    """Return whether kube-scheduler counts a resource: cpu, memory, ephemeral-storage and its scalar resources."""
     return (
         resource in ("cpu", "memory", "ephemeral-storage") or "/" in resource or resource.startswith(("hugepages-", "attachable-volumes-"))
     )
 
 
 def requests_of(pod: KubePod) -> dict[str, int]:
-    """Resource -> what the pod holds at its peak, as kube-scheduler counts it."""
+    """Return resource -> the pod's peak request over its life, as kube-scheduler counts it."""
     statuses = {}
     if pod.status is not None:
         reported = [*(pod.status.container_statuses or ()), *(pod.status.init_container_statuses or ())]
@@ -54,15 +54,15 @@ def requests_of(pod: KubePod) -> dict[str, int]:
     for container in pod.spec.containers or ():
         _add(total, _container(container, statuses.get(container.name), infeasible))
     for container in pod.spec.init_containers or ():
-        own = _container(container, statuses.get(container.name) if container.is_sidecar else None, infeasible)
+        amounts = _container(container, statuses.get(container.name) if container.is_sidecar else None, infeasible)
         if container.is_sidecar:
-            _add(total, own)
-            _add(sidecars, own)
-            own = sidecars
+            _add(total, amounts)
+            _add(sidecars, amounts)
+            amounts = sidecars
         else:
-            own = dict(own)
-            _add(own, sidecars)
-        _raise(starting, own)
+            amounts = dict(amounts)
+            _add(amounts, sidecars)
+        _raise(starting, amounts)
     _raise(total, starting)
     total |= _of_pod(pod.spec.resources, total)
     _add(total, read_amounts(pod.spec.overhead))
@@ -70,9 +70,9 @@ def requests_of(pod: KubePod) -> dict[str, int]:
 
 
 def _container(container: KubeContainer, status: KubeContainerStatus | None, infeasible: bool) -> Amounts:
-    """A container's requests, which default to its limits; while it is resized, the largest of what is asked for and what it has."""
-    told = container.resources
-    spec = read_amounts({**(told.limits or {}), **(told.requests or {})}) if told is not None else Amounts()
+    """Return a container's requests, which default to its limits; during a resize, the larger of its requests and what it has."""
+    resources = container.resources
+    spec = read_amounts({**(resources.limits or {}), **(resources.requests or {})}) if resources is not None else Amounts()
     if status is None or status.resources is None:
         return spec
     largest = Amounts() if infeasible else dict(spec)
@@ -81,21 +81,26 @@ def _container(container: KubeContainer, status: KubeContainerStatus | None, inf
     return largest
 
 
-def _of_pod(told: Resources | None, by_containers: Amounts) -> Amounts:
-    """What the pod as a whole requests, which goes before the containers' sum; without a request, a limit asks for that sum or itself."""
-    if told is None:
+def _of_pod(resources: Resources | None, by_containers: Amounts) -> Amounts:
+    """Return the pod-level requests, which replace the sum over containers.
+
+    A pod-level limit without a request defaults to the sum over containers, or to the limit where no container requests the resource.
+    """
+    if resources is None:
         return Amounts()
-    requests, limits = read_amounts(told.requests), read_amounts(told.limits)
+    requests, limits = read_amounts(resources.requests), read_amounts(resources.limits)
     for name, limit in limits.items():
         requests.setdefault(name, by_containers.get(name, limit))
     return {name: amount for name, amount in requests.items() if name in ("cpu", "memory") or name.startswith("hugepages-")}
 
 
 def _add(total: Amounts, more: Mapping[str, Decimal]) -> None:
+    """Add the amounts `more` to `total`, in place."""
     for name, amount in more.items():
         total[name] = total.get(name, Decimal(0)) + amount
 
 
 def _raise(largest: Amounts, others: Mapping[str, Decimal]) -> None:
+    """Raise each amount of `largest` to that of `others`, in place."""
     for name, amount in others.items():
         largest[name] = max(largest.get(name, amount), amount)

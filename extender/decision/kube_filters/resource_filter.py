@@ -1,4 +1,4 @@
-"""NodeResourcesFit: the node has room for one more pod and for everything that it requests."""
+"""NodeResourcesFit: the node has capacity for one more pod and for all its requests."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ NOT_KNOWN = "NodeResourcesFit: what the pods on a node request is not known; onl
 
 
 def node_resources_fit(pod: KubePod, around: Surroundings) -> Prepared:
-    """Requests of the pods on the node and of this one, held against what the node can allocate."""
+    """The requests of the pod and of the pods on the node are at most what the node can allocate."""
     wanted = {name: amount for name, amount in requests_of(pod).items() if amount > 0}
 
     def check(node: Node) -> tuple[KubeRefusal, ...]:
-        there = around.pods_on(node.metadata.name)
-        offered, taken = allocatable_of(node), requested_by(there)
+        node_pods = around.pods_on(node.metadata.name)
+        allocatable, requested = allocatable_of(node), requested_by(node_pods)
         refusals = []
-        most = offered.get("pods")  # every kubelet states it; a Node written by hand may not
-        if most is not None and len(there) + 1 > most:
-            refusals.append(_refusal("Too many pods", f"{len(there)} of {most} pods are there"))
+        most_pods = allocatable.get("pods")  # every kubelet states it; a Node written by hand may not
+        if most_pods is not None and len(node_pods) + 1 > most_pods:
+            refusals.append(_refusal("Too many pods", f"{len(node_pods)} of {most_pods} pods are there"))
         for name, amount in wanted.items():
-            free = offered.get(name, 0) - taken.get(name, 0)
+            total = allocatable.get(name, 0)
+            free = total - requested.get(name, 0)
             if amount > free:
-                detail = f"requested {_said(name, amount)}, free {_said(name, free)} of {_said(name, offered.get(name, 0))}"
-                refusals.append(_refusal(f"Insufficient {name}", detail, amount <= offered.get(name, 0)))
+                detail = f"requested {_amount_text(name, amount)}, free {_amount_text(name, free)} of {_amount_text(name, total)}"
+                refusals.append(_refusal(f"Insufficient {name}", detail, amount <= total))
         return tuple(refusals)
 
     return Prepared(check, (NOT_KNOWN,) if around.pods is None else ())
@@ -36,14 +37,14 @@ def _refusal(reason: str, detail: str, resolvable: bool = True) -> KubeRefusal:
 
 
 def allocatable_of(node: Node) -> dict[str, int]:
-    """What the node can allocate, in whole units; it defaults to the capacity, as in the API server."""
+    """Return what the node can allocate, in whole units; it defaults to the capacity, as in the API server."""
     if node.status is None:
         return {}
     return whole_units(read_amounts(node.status.allocatable if node.status.allocatable is not None else node.status.capacity))
 
 
 def requested_by(pods: tuple[KubePod, ...]) -> dict[str, int]:
-    """The sum of what pods request, in whole units; each pod is rounded up by itself."""
+    """Return the sum of the pods' requests, in whole units; each pod is rounded up separately."""
     total: dict[str, int] = {}
     for pod in pods:
         for name, amount in requests_of(pod).items():
@@ -51,7 +52,7 @@ def requested_by(pods: tuple[KubePod, ...]) -> dict[str, int]:
     return total
 
 
-def _said(name: str, amount: int) -> str:
+def _amount_text(name: str, amount: int) -> str:
     if name == "cpu":
         return f"{amount / 1000:g}"
     if name in ("memory", "ephemeral-storage") or name.startswith("hugepages-"):

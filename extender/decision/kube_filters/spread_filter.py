@@ -1,4 +1,4 @@
-"""PodTopologySpread: no domain gets more matching pods than maxSkew above the least filled one."""
+"""PodTopologySpread: no domain has more than maxSkew matching pods above the domain with the fewest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MISMATCH = "node(s) didn't match pod topology spread constraints"
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """A constraint, and how many matching pods each of its domains has."""
+    """A constraint, and the number of matching pods in each of its domains."""
 
     constraint: SpreadConstraint
     selector: LabelSelector | None
@@ -24,15 +24,17 @@ class _Counted:
 
     @property
     def least(self) -> int:
-        """Pods in the least filled domain; 0 where there are fewer domains than asked for."""
+        """Matching pods in the domain with the fewest; 0 if there are fewer domains than `minDomains`."""
         if len(self.domains) < (self.constraint.min_domains or 1):
             return 0
         return min(self.domains.values(), default=0)
 
 
 def pod_topology_spread(pod: KubePod, around: Surroundings) -> Prepared:
-    """Constraints with `whenUnsatisfiable: DoNotSchedule`; those of the cluster's defaults refuse nothing."""
-    constraints = [one for one in pod.spec.topology_spread_constraints or () if one.when_unsatisfiable == "DoNotSchedule"]
+    """Constraints with `whenUnsatisfiable: DoNotSchedule`. kube-scheduler's built-in default constraints never refuse a node."""
+    constraints = [
+        constraint for constraint in pod.spec.topology_spread_constraints or () if constraint.when_unsatisfiable == "DoNotSchedule"
+    ]
     if not constraints:
         return NOTHING_TO_CHECK
     if around.pods is None:
@@ -40,15 +42,15 @@ def pod_topology_spread(pod: KubePod, around: Surroundings) -> Prepared:
     counted = [_count(pod, constraint, constraints, around) for constraint in constraints]
 
     def check(node: Node) -> tuple[KubeRefusal, ...]:
-        for one in counted:
-            key = one.constraint.topology_key
+        for count in counted:
+            key, max_skew = count.constraint.topology_key, count.constraint.max_skew
             domain = labels_of(node).get(key)
             if domain is None:
                 return (KubeRefusal(PLUGIN, f"{MISMATCH} (missing required label)", f"the node has no label {key}", False),)
-            itself = int(label_selector_matches(one.selector, pod.labels))
-            have = one.domains.get(domain, 0)
-            if have + itself - one.least > one.constraint.max_skew:
-                detail = f"{key}={domain} has {have} matching pods, the least filled domain {one.least}, maxSkew {one.constraint.max_skew}"
+            itself = int(label_selector_matches(count.selector, pod.labels))
+            have = count.domains.get(domain, 0)
+            if have + itself - count.least > max_skew:
+                detail = f"{key}={domain} has {have} matching pods, the least filled domain {count.least}, maxSkew {max_skew}"
                 return (KubeRefusal(PLUGIN, MISMATCH, detail, True),)
         return ()
 
@@ -60,21 +62,21 @@ def _count(pod: KubePod, constraint: SpreadConstraint, constraints: list[SpreadC
     domains: dict[str, int] = {}
     for name, node in around.nodes.items():
         labels = labels_of(node)
-        if any(one.topology_key not in labels for one in constraints) or not _is_included(pod, constraint, node):
+        if any(other.topology_key not in labels for other in constraints) or not _is_included(pod, constraint, node):
             continue
         domain = labels[constraint.topology_key]
-        found = 0 if is_empty(selector) else sum(_is_counted(pod, other, selector) for other in around.pods_on(name))
-        domains[domain] = domains.get(domain, 0) + found
+        matching = 0 if is_empty(selector) else sum(_is_counted(pod, other, selector) for other in around.pods_on(name))
+        domains[domain] = domains.get(domain, 0) + matching
     return _Counted(constraint, selector, domains)
 
 
 def _is_counted(pod: KubePod, other: KubePod, selector: LabelSelector | None) -> bool:
-    leaves = other.metadata.deletion_timestamp is not None
-    return not leaves and other.namespace == pod.namespace and label_selector_matches(selector, other.labels)
+    terminating = other.metadata.deletion_timestamp is not None
+    return not terminating and other.namespace == pod.namespace and label_selector_matches(selector, other.labels)
 
 
 def _is_included(pod: KubePod, constraint: SpreadConstraint, node: Node) -> bool:
-    """Whether a node counts: by default one that the pod's node affinity allows, whatever its taints."""
+    """Return whether a node's domain counts: by default if the pod's node affinity allows the node, whatever its taints."""
     if (constraint.node_affinity_policy or "Honor") == "Honor" and not matches_required(pod, node):
         return False
     if (constraint.node_taints_policy or "Ignore") == "Honor":

@@ -1,4 +1,4 @@
-"""What a pod is held against: nodes, the pods on them, volumes. None stands for a kind that was not read."""
+"""The objects that filters read: nodes, the pods on them, volumes. None means that a kind was not read."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Surroundings:
     volumes: Mapping[str, PersistentVolume] | None = None
 
     def pods_on(self, node: str) -> tuple[KubePod, ...]:
-        """The pods on a node; none where pods are not known."""
+        """Return the pods on a node; () if pods were not read."""
         return self.pods.get(node, ()) if self.pods is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
 class KubeRefusal:
-    """One reason of one filter, in kube-scheduler's words, with the numbers behind it."""
+    """One refusal of one filter: the reason in kube-scheduler's words, and the numbers behind it."""
 
     plugin: str
     """The filter's name in kube-scheduler."""
     reason: str
     detail: str
     resolvable: bool
-    """Whether evicting pods could cure it: kube-scheduler's Unschedulable, not UnschedulableAndUnresolvable."""
+    """Whether evicting pods could resolve it: kube-scheduler's Unschedulable, not UnschedulableAndUnresolvable."""
 
 
 NodeCheck = Callable[[Node], tuple[KubeRefusal, ...]]
@@ -44,12 +44,12 @@ NodeCheck = Callable[[Node], tuple[KubeRefusal, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A filter made ready for one pod, as a PreFilter plugin does."""
+    """A filter prepared for one pod, as a PreFilter plugin does."""
 
     check: NodeCheck | None = None
-    """None: nothing of this filter concerns the pod."""
+    """None: the filter does not apply to the pod."""
     not_checked: tuple[str, ...] = field(default=())
-    """What it would need and does not have."""
+    """Checks that need objects which were not read, as text."""
 
 
 NOTHING_TO_CHECK = Prepared()

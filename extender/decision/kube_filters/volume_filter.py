@@ -1,4 +1,4 @@
-"""VolumeBinding, as far as bound volumes go: the node matches the node affinity of every PersistentVolume that the pod's claims name."""
+"""VolumeBinding, for bound claims only: the node matches the node affinity of the PersistentVolumes of the pod's claims."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PLUGIN = "VolumeBinding"
 
 
 def volume_binding(pod: KubePod, around: Surroundings) -> Prepared:
-    """Claims that are bound are checked; a claim that is not needs its StorageClass, and is not checked."""
+    """Check bound claims. An unbound claim is not checked, because that needs its StorageClass."""
     if not pod.claims:
         return NOTHING_TO_CHECK
     if around.claims is None:

@@ -1,6 +1,6 @@
-"""Which serving engines and number formats a GPU supports, by its CUDA compute capability. Pure.
+"""Serving engines and number formats that a GPU supports, by its CUDA compute capability. Pure.
 
-A table of what the engines' own documentation requires; a version of an engine, its image and its CUDA may ask for more.
+The tables hold what the engines' documentation requires. A particular version of an engine, its image or its CUDA can require more.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 Capability = tuple[int, ...]
+"""(major, minor)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What needs at least a compute capability."""
+    """An engine or format, and the lowest compute capability it needs."""
 
     name: str
     least: Capability
@@ -33,9 +34,9 @@ FORMATS = (
 
 
 def engine_support(capability: Capability) -> str:
-    """A sentence: the engines and number formats that support a compute capability, those that do not, and who says so."""
-    supported, others = _parted(ENGINES, capability)
-    formats, missing = _parted(FORMATS, capability)
+    """Return a sentence with the engines and number formats that support a compute capability, and those that do not."""
+    supported, others = _split(ENGINES, capability)
+    formats, missing = _split(FORMATS, capability)
     words = [f"compute capability {'.'.join(map(str, capability))} is supported by {', '.join(supported) or 'no engine known here'}"]
     if others:
         words.append(f"not by {', '.join(others)}")
@@ -43,6 +44,8 @@ def engine_support(capability: Capability) -> str:
     return f"{'; '.join(words)} (by the engines' documentation)"
 
 
-def _parted(requirements: tuple[Requirement, ...], capability: Capability) -> tuple[list[str], list[str]]:
-    met = [one.name for one in requirements if capability >= one.least]
-    return met, [f"{one.name} (needs {'.'.join(map(str, one.least))})" for one in requirements if capability < one.least]
+def _split(requirements: tuple[Requirement, ...], capability: Capability) -> tuple[list[str], list[str]]:
+    """Return the names of the requirements that are met, and the others with what they need."""
+    met = [requirement.name for requirement in requirements if capability >= requirement.least]
+    unmet = [requirement for requirement in requirements if capability < requirement.least]
+    return met, [f"{requirement.name} (needs {'.'.join(map(str, requirement.least))})" for requirement in unmet]

@@ -1,4 +1,4 @@
-"""The node under check: all that is known of it, and the survey of the cluster that it is compared with. Pure."""
+"""The node under check, and the survey of the cluster that it is compared with. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from topology.machine.hardware import Machine
 
 
 class Status(StrEnum):
-    """How a check came out, best first."""
+    """The result of a check, best first."""
 
-    PASS = "pass"  # noqa: S105 - a word, no secret
+    PASS = "pass"  # noqa: S105 - not a password
     UNKNOWN = "unknown"
     WARN = "warn"
     FAIL = "fail"
@@ -28,7 +28,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of one node."""
+    """The result of one check of one node."""
 
     name: str
     status: Status
@@ -38,33 +38,33 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What checks compare a node with, gathered once for all nodes."""
+    """Facts about all nodes that checks compare one node with, gathered once per snapshot."""
 
     by_node: Mapping[str, tuple[NonGpuPod, ...]]
     components: frozenset[str]
-    """Parts of the GPU stack that run anywhere."""
+    """Components of the GPU stack that run on any node."""
     drivers: Mapping[str | None, Counter[str]]
-    """Product -> driver version, as reported -> nodes."""
+    """Product -> driver version as reported -> number of nodes."""
 
 
 def survey(snapshot: Snapshot) -> Survey:
-    """The cluster at a glance."""
+    """Return the survey of a snapshot."""
     by_node: dict[str, list[NonGpuPod]] = {}
-    for one in snapshot.non_gpu_pods.values():
-        by_node.setdefault(one.node, []).append(one)
+    for pod in snapshot.non_gpu_pods.values():
+        by_node.setdefault(pod.node, []).append(pod)
     drivers: dict[str | None, Counter[str]] = {}
     for name, view in snapshot.views.items():
         node = snapshot.nodes.get(name)
         driver = reported_driver(labels_of(node), view.machine) if node is not None else None
         if driver is not None:
             drivers.setdefault(view.state.product, Counter())[driver] += 1
-    kinds = frozenset(one.component for one in snapshot.non_gpu_pods.values() if one.component)
-    return Survey({name: tuple(found) for name, found in by_node.items()}, kinds, drivers)
+    components = frozenset(pod.component for pod in snapshot.non_gpu_pods.values() if pod.component)
+    return Survey({name: tuple(pods) for name, pods in by_node.items()}, components, drivers)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """All that is known of the node under check."""
+    """The node under check with everything known about it."""
 
     name: str
     node: Node
@@ -92,12 +92,12 @@ class Subject:
 
     @property
     def driver(self) -> str | None:
-        """The driver's version, as it was reported."""
+        """The driver's version as reported."""
         return reported_driver(self.labels, self.view.machine)
 
     @property
     def cuda(self) -> str | None:
-        """The newest CUDA that the driver serves, as it was reported."""
+        """The newest CUDA version that the driver supports, as reported."""
         return reported_cuda(self.labels, self.view.machine)
 
     @property
@@ -105,9 +105,9 @@ class Subject:
         return self.snapshot.telemetry.get(self.name)
 
     def component(self, name: str) -> NonGpuPod | None:
-        """Its pod on the node, a ready one first."""
-        found = [one for one in self.non_gpu_pods if one.component == name]
-        return max(found, key=lambda one: one.ready, default=None)
+        """Return the component's pod on the node, a ready one if there is one; None without a pod."""
+        pods = [pod for pod in self.non_gpu_pods if pod.component == name]
+        return max(pods, key=lambda pod: pod.ready, default=None)
 
 
 def labels_of(node: Node) -> dict[str, str]:
@@ -116,10 +116,10 @@ def labels_of(node: Node) -> dict[str, str]:
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and the number of the others: `a, b, c and 2 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def plural(count: int, thing: str) -> str:
-    """`1 GPU`, `8 GPUs`."""
+    """Return the count with its noun: `1 GPU`, `8 GPUs`."""
     return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -1,6 +1,6 @@
-"""The record of a decision as it is left on the pod: node, predicted sets, bandwidths, id. As JSON for machines, as a sentence for people.
+"""The record of a decision that is written to the pod: node, predicted sets, bandwidths and id, as JSON and as a sentence.
 
-The id is made of what was decided, so that whoever decides alike, whichever replica it is, writes the same.
+The id is a hash of the decision, so that replicas of the extender that decide the same write the same record.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 from extender.decision.evaluate.verdict import Evidence, Prospect
 
 MOST_SETS = 4
-"""Predicted sets that are written down, likeliest first."""
+"""Predicted sets in a record, most probable first."""
 
 RECONSTRUCTED = ", reconstructed after the binding: pods that ended in between are not known"
 
@@ -29,14 +29,14 @@ class PlacementRecord:
     node: str
     evidence: Evidence
     is_reconstructed: bool = False
-    """Whether it was made after the binding, of what was known then: pods that had ended in between are not reckoned with."""
+    """Whether the record was made after the binding, from the state at that time: pods that ended in between do not count."""
 
     def as_json(self) -> str:
-        """For the annotation."""
+        """Return the record as JSON, for the annotation."""
         return _encode(self.as_data()).decode()
 
     def as_data(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the record as plain data."""
         evidence = self.evidence
         sets = evidence.prospects[:MOST_SETS]
         further, further_probability = further_sets(evidence, MOST_SETS)
@@ -46,7 +46,7 @@ class PlacementRecord:
             "id": self.id,
             "node": self.node,
             "expectedGbps": evidence.expected_gbps,
-            "worstGbps": min((one.busbw_gbps for one in evidence.prospects if one.busbw_gbps is not None), default=None),
+            "worstGbps": min((prospect.busbw_gbps for prospect in evidence.prospects if prospect.busbw_gbps is not None), default=None),
             "predicted": [_set_data(prospect) for prospect in sets],
             "furtherSets": further,
             "furtherProbability": further_probability,
@@ -54,7 +54,7 @@ class PlacementRecord:
         }
 
     def as_sentence(self) -> str:
-        """For an event."""
+        """Return the record as a sentence, for an event."""
         evidence = self.evidence
         end = f"(decision {self.id}{RECONSTRUCTED if self.is_reconstructed else ''})"
         if not evidence.prospects:
@@ -67,7 +67,7 @@ class PlacementRecord:
 
 
 def further_sets(evidence: Evidence, shown: int) -> tuple[int, float]:
-    """How many sets the pod may get beside the first `shown`, and the chance that it gets one of them."""
+    """Return the number of sets after the first `shown` prospects, and the probability that the pod gets one of them."""
     hidden = evidence.prospects[shown:]
     return len(hidden) + evidence.further_sets, round(sum(prospect.probability for prospect in hidden) + evidence.further_probability, 6)
 
@@ -78,7 +78,7 @@ def _set_data(prospect: Prospect) -> dict[str, Any]:
 
 
 def _set_text(prospect: Prospect) -> str:
-    """One set with its chance, and its speeds where they depend on which container gets which of its GPUs."""
+    """Return one set with its probability, and its lowest and highest GB/s where they depend on the division between containers."""
     text = f"{{{','.join(map(str, prospect.gpus))}}} {prospect.probability:.0%}"
     if prospect.most_busbw_gbps is None:
         return text
@@ -86,6 +86,6 @@ def _set_text(prospect: Prospect) -> str:
 
 
 def placement_record_of(key: str, node: str, evidence: Evidence) -> PlacementRecord:
-    """The record of a pod's placement."""
-    sets = [(one.gpus, one.probability, one.busbw_gbps, one.most_busbw_gbps) for one in evidence.prospects]
+    """Return the record of the decision that the pod with uid `key` goes to `node`."""
+    sets = [(prospect.gpus, prospect.probability, prospect.busbw_gbps, prospect.most_busbw_gbps) for prospect in evidence.prospects]
     return PlacementRecord(sha256(repr((key, node, sets, evidence.further_sets, evidence.notes)).encode()).hexdigest()[:12], node, evidence)

@@ -1,4 +1,4 @@
-"""The questions that a report card answers in words: eight of a baseline, eight of readiness for serving. Pure."""
+"""The questions that a node's report answers as text: eight of its baseline, eight of its readiness to serve models. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from topology.bandwidth.fabric import fabric_name
 
 Checks = Mapping[str, Check]
 BATCH_WORDS = ("batch", "notebook", "fine-tuning", "tuning", "dev", "research")
-"""Of the names of workload classes that are not of production."""
+"""Words in the names of workload classes that do not serve production."""
 
 
 def baseline(subject: Subject, checks: Checks) -> dict[str, str]:
-    """Driver, advertising, labels, isolation, measurement, sharing, validation, and the workloads that are allowed."""
+    """Return question -> answer about driver, advertising, labels, isolation, telemetry, sharing, validation and allowed workloads."""
     deploy, pod = subject.labels.get("nvidia.com/gpu.deploy.driver"), subject.component("driver")
     if pod is not None:
         owner = f"the GPU Operator ({pod.full_name})"
@@ -43,28 +43,28 @@ def _workloads(subject: Subject) -> str:
 
 
 def readiness(subject: Subject, checks: Checks) -> dict[str, str]:
-    """Question -> answer, for a pod that is to serve a model here."""
+    """Return question -> answer, for a pod that will serve a model on the node."""
     return {question: answer(subject, checks) for question, answer in QUESTIONS.items()}
 
 
 def _can_start(subject: Subject, checks: Checks) -> str:
-    bad = [name for name in ("ready", "components", "advertised", "sharing", "healthy") if checks[name].status is Status.FAIL]
-    if bad:
-        return f"no: check {', '.join(bad)} fails"
+    failing = [name for name in ("ready", "components", "advertised", "sharing", "healthy") if checks[name].status is Status.FAIL]
+    if failing:
+        return f"no: check {', '.join(failing)} fails"
     state = subject.view.state
     return "yes" if state.slices else f"{plural(state.free_count, 'GPU')} of {state.allocatable} free"
 
 
 def _memory(subject: Subject, _checks: Checks) -> str:
     state = subject.view.state
-    slices = [f"{one.resource} {_gib(one.memory_bytes)}" for one in state.slices]
+    slices = [f"{part.resource} {_gib(part.memory_bytes)}" for part in state.slices]
     if state.gpu_memory_bytes is None:
         return "; ".join(slices) or "unknown: neither agent nor label nvidia.com/gpu.memory tells"
     device = "MIG device" if state.sharing is Sharing.MIG else "GPU"
     shared = ", shared by all its replicas" if state.sharing is not None and state.sharing.replicated else ""
     size = memory_class(state.gpu_memory_bytes)
     words = [f"{_gib(state.gpu_memory_bytes)} per {device}{shared}{f', class {size} GB' if size else ''}", *slices]
-    free = [one.free_bytes for one in state.device_telemetry.device_loads if one is not None and one.free_bytes is not None]
+    free = [load.free_bytes for load in state.device_telemetry.device_loads if load is not None and load.free_bytes is not None]
     if free:
         words.append(f"at least {_gib(min(free))} of it not in use on each GPU by telemetry")
     return "; ".join(words)
@@ -97,8 +97,8 @@ def _together(subject: Subject, _checks: Checks) -> str:
         return "it has one GPU"
     words = []
     for size in sorted({size for size in (2, 4, 8, count) if size <= count}):
-        found = state.table.extremes(every, size)
-        speeds = [place.busbw_gbps for place in found or () if place.busbw_gbps is not None]
+        extremes = state.table.extremes(every, size)
+        speeds = [placement.busbw_gbps for placement in extremes or () if placement.busbw_gbps is not None]
         if speeds:
             least = f"{min(speeds):.3g} to " if min(speeds) < max(speeds) else ""
             words.append(f"{size}: {least}{max(speeds):.3g} GB/s")
@@ -110,7 +110,7 @@ def _whole(_subject: Subject, checks: Checks) -> str:
 
 
 def _beside(subject: Subject, checks: Checks) -> str:
-    """Whether batch or notebook pods may run beside production, and what keeps them apart."""
+    """Return whether batch or notebook pods may run on the node beside production pods, and what isolates them."""
     state = subject.view.state
     untainted = checks["isolated"].evidence.startswith("no GPU taint")
     words = ["nothing keeps them away: no GPU taint" if untainted else "kept away unless they tolerate the GPU taint"]

@@ -76,31 +76,37 @@ def explain(
 
 
 def _refused(row: dict[str, Any], refusals: Sequence[KubeRefusal]) -> dict[str, Any]:
-    """A node's answer where kube-scheduler's own filters refuse it: their reasons come first, for kube-scheduler asks us after them."""
-    theirs = [
-        {"reason": one.reason, "detail": one.detail, "resolvable": one.resolvable, "by": "kube-scheduler", "filter": one.plugin}
-        for one in refusals
+    """Return a node's row with the refusals of kube-scheduler's own filters first: kube-scheduler runs them before it calls an extender."""
+    kube_refusals = [
+        {
+            "reason": refusal.reason,
+            "detail": refusal.detail,
+            "resolvable": refusal.resolvable,
+            "by": "kube-scheduler",
+            "filter": refusal.plugin,
+        }
+        for refusal in refusals
     ]
-    ours = [row["rejection"]] if row["rejection"] else []
-    return {**row, "feasible": False, "rejection": theirs[0], "refusals": [*theirs, *ours]}
+    rejections = [row["rejection"]] if row["rejection"] else []
+    return {**row, "feasible": False, "rejection": kube_refusals[0], "refusals": [*kube_refusals, *rejections]}
 
 
 def notes_by_node(snapshot: Snapshot) -> dict[str, list[str]]:
-    """Node -> a note per object set aside that concerns it."""
-    found: dict[str, list[str]] = {}
+    """Return node -> a note for each object that concerns the node and is set aside because of an error."""
+    notes: dict[str, list[str]] = {}
     for entry in snapshot.set_aside.values():
         if entry.node is not None:
-            found.setdefault(entry.node, []).append(entry.text)
-    return found
+            notes.setdefault(entry.node, []).append(entry.text)
+    return notes
 
 
 def nodes_without_view(snapshot: Snapshot) -> list[str]:
-    """Known nodes of which no view could be derived."""
+    """Return the names of known nodes whose view could not be derived."""
     return [entry.name for entry in snapshot.set_aside.values() if entry.stage == "derive" and entry.name not in snapshot.views]
 
 
 def set_aside_answer(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """All objects that are set aside, oldest first."""
+    """Return all objects that are set aside, oldest first, as plain data."""
     return [
         {"kind": entry.kind, "name": entry.name, "stage": entry.stage, "node": entry.node, "why": entry.why}
         for entry in snapshot.set_aside.values()
@@ -112,41 +118,41 @@ def _order(row: Mapping[str, Any]) -> tuple[bool, int, float, str]:
 
 
 def pod_name(pod: Pod) -> str:
-    """namespace/name."""
+    """Return namespace/name."""
     return f"{pod.metadata.namespace or 'default'}/{pod.metadata.name}"
 
 
 def demand_answer(demand: Demand | Rejection) -> dict[str, Any]:
-    """A demand, or why there is none."""
+    """Return a demand as plain data, or the problem of a pod whose demand is invalid."""
     if isinstance(demand, Rejection):
         return {"problem": demand.detail}
-    asked = demand.wishes
+    wishes = demand.wishes
     return {
         "gpus": demand.total,
         "gpus_per_container": list(demand.groups),
         "gpus_per_init_container": [size for size, init in demand.steps if init],
         **({"slices": {resource: count for resource, count, _ in demand.slices}} if demand.slices else {}),
-        "min_gpu_memory_bytes": asked.min_gpu_memory_bytes,
-        "messages": asked.messages,
-        "min_busbw_gbps": asked.min_busbw_gbps,
-        **{name: value for name, value in _asked(asked).items() if value is not None},
+        "min_gpu_memory_bytes": wishes.min_gpu_memory_bytes,
+        "messages": wishes.messages,
+        "min_busbw_gbps": wishes.min_busbw_gbps,
+        **{name: value for name, value in _other_wishes(wishes).items() if value is not None},
     }
 
 
-def _asked(asked: Wishes) -> dict[str, Any]:
-    """What else it asks for by annotation, in the annotations' own words."""
+def _other_wishes(wishes: Wishes) -> dict[str, Any]:
+    """Return the pod's other annotations, with values in the annotations' own words."""
     return {
-        "workload_class": asked.workload_class,
-        "gpu_memory_classes_gb": list(asked.gpu_memory_classes_gb) if asked.gpu_memory_classes_gb else None,
-        "min_free_memory_bytes": asked.min_free_memory_bytes,
-        "min_link": LINKS[asked.min_link] if asked.min_link is not None else None,
-        "preferred_link": LINKS[asked.preferred_link] if asked.preferred_link is not None else None,
-        "preferred_busbw_gbps": asked.preferred_busbw_gbps,
-        "min_compute_capability": _version(asked.min_compute_capability),
-        "min_driver": _version(asked.min_driver),
-        "min_cuda": _version(asked.min_cuda),
-        "sharing": list(asked.sharing) if asked.sharing else None,
-        "model": msgspec.to_builtins(asked.model) if asked.model else None,
+        "workload_class": wishes.workload_class,
+        "gpu_memory_classes_gb": list(wishes.gpu_memory_classes_gb) if wishes.gpu_memory_classes_gb else None,
+        "min_free_memory_bytes": wishes.min_free_memory_bytes,
+        "min_link": LINKS[wishes.min_link] if wishes.min_link is not None else None,
+        "preferred_link": LINKS[wishes.preferred_link] if wishes.preferred_link is not None else None,
+        "preferred_busbw_gbps": wishes.preferred_busbw_gbps,
+        "min_compute_capability": _version(wishes.min_compute_capability),
+        "min_driver": _version(wishes.min_driver),
+        "min_cuda": _version(wishes.min_cuda),
+        "sharing": list(wishes.sharing) if wishes.sharing else None,
+        "model": msgspec.to_builtins(wishes.model) if wishes.model else None,
     }
 
 
@@ -155,15 +161,15 @@ def _version(parts: tuple[int, ...] | None) -> str | None:
 
 
 def node_answer(name: str, verdict: Verdict, ranking: Ranking | None) -> dict[str, Any]:
-    """One node's verdict with all its numbers."""
+    """Return one node's verdict and ranking as plain data."""
     rejection, evidence = verdict.rejection, verdict.evidence
-    why = {"reason": str(rejection.reason), "detail": rejection.detail, "resolvable": rejection.resolvable} if rejection else {}
+    reasons = {"reason": str(rejection.reason), "detail": rejection.detail, "resolvable": rejection.resolvable} if rejection else {}
     return {
         "node": name,
         "feasible": verdict.feasible,
         "score": ranking.score if ranking else None,
         "value": ranking.value if ranking else None,
-        "rejection": {**why, "by": "fabricwise"} if why else None,
+        "rejection": {**reasons, "by": "fabricwise"} if reasons else None,
         "scores": _scores(ranking),
         "best_bandwidth_gbps": evidence.best_gbps,
         "expected_bandwidth_gbps": evidence.expected_gbps,
@@ -176,18 +182,18 @@ def node_answer(name: str, verdict: Verdict, ranking: Ranking | None) -> dict[st
 
 
 def _predicted(evidence: Evidence) -> dict[str, Any]:
-    """The sets a pod may get, likeliest first, and how many are not listed."""
+    """Return the sets that a pod may get, most probable first, and the number of sets that are not listed."""
     sets = []
     for prospect in evidence.prospects:
-        told = {"gpus": list(prospect.gpus), "probability": prospect.probability, "bandwidth_gbps": prospect.busbw_gbps}
-        sets.append(told if prospect.most_busbw_gbps is None else {**told, "most_bandwidth_gbps": prospect.most_busbw_gbps})
+        data = {"gpus": list(prospect.gpus), "probability": prospect.probability, "bandwidth_gbps": prospect.busbw_gbps}
+        sets.append(data if prospect.most_busbw_gbps is None else {**data, "most_bandwidth_gbps": prospect.most_busbw_gbps})
     return {"predicted": sets, "further_sets": evidence.further_sets, "further_probability": evidence.further_probability}
 
 
-def _pressure(found: Pressure | None) -> dict[str, float] | None:
-    if found is None:
+def _pressure(expected: Pressure | None) -> dict[str, float] | None:
+    if expected is None:
         return None
-    return {"own": found.own, "neighbours": found.neighbours, "unknown_share": found.unknown_share}
+    return {"own": expected.own, "neighbours": expected.neighbours, "unknown_share": expected.unknown_share}
 
 
 def _scores(ranking: Ranking | None) -> dict[str, Any]:
@@ -200,7 +206,7 @@ def _scores(ranking: Ranking | None) -> dict[str, Any]:
 
 
 def outcome_answer(outcome: Outcome) -> dict[str, Any]:
-    """What a pod really got, beside what was predicted."""
+    """Return a pod's allocated GPUs and the prediction for it, as plain data."""
     known = outcome.known
     return {
         "node": known.node,
@@ -212,7 +218,7 @@ def outcome_answer(outcome: Outcome) -> dict[str, Any]:
 
 
 def assumed_pod_answer(assumed_pod: AssumedPod, monotonic_seconds: float) -> dict[str, Any]:
-    """A pod that was decided for a node and is not visible there yet."""
+    """Return an assumed pod as plain data."""
     evidence = assumed_pod.evidence
     return {
         "pod": f"{assumed_pod.namespace}/{assumed_pod.name}",
@@ -228,7 +234,7 @@ def assumed_pod_answer(assumed_pod: AssumedPod, monotonic_seconds: float) -> dic
 
 
 def node_summary(view: NodeView) -> dict[str, Any]:
-    """One line about a node."""
+    """Return the fields of a node that fit one row of a table."""
     state = view.state
     return {
         "node": view.name,
@@ -243,7 +249,7 @@ def node_summary(view: NodeView) -> dict[str, Any]:
         "disagreements": list(view.disagreements),
         "sharing": state.sharing,
         "physical_gpus": state.physical,
-        "slices": [{"resource": one.resource, "sharing": one.sharing, "allocatable": one.allocatable} for one in state.slices],
+        "slices": [{"resource": part.resource, "sharing": part.sharing, "allocatable": part.allocatable} for part in state.slices],
         "fenced": [{"gpu": index, "why": why} for index, why, _ in state.faults],
         "telemetry_problems": list(view.telemetry_problems),
     }
@@ -252,7 +258,7 @@ def node_summary(view: NodeView) -> dict[str, Any]:
 def node_detail(
     view: NodeView, record: TopologyRecord | str | None, snapshot: Snapshot | None = None, tuning: Tuning = TUNING
 ) -> dict[str, Any]:
-    """All that is known of a node: hardware, who holds what, what is believed free, what telemetry says and how old that is."""
+    """Return everything known about a node: hardware, allocations, the sets that may be free, telemetry and its age."""
     detail = node_summary(view)
     detail["pods"] = [{"namespace": p.namespace, "name": p.name, "gpus": p.demand.total} for p in view.pods]
     state = view.state
@@ -260,7 +266,7 @@ def node_detail(
         machine = record.machine
         detail["fabric"] = fabric_name(machine)
         detail["assumed"] = list(assumptions(machine, state.table.fabric))
-        detail["contradictions"] = [one.says for one in contradictions(machine)]
+        detail["contradictions"] = [contradiction.says for contradiction in contradictions(machine)]
         detail["believed_free"] = [{"gpus": list(machine.indices(mask)), "probability": chance} for mask, chance in state.free_sets]
         detail["held"] = {
             pod.full_name: sorted(state.indices[p] for mask in view.known[pod.key] for p in positions_of(mask))

@@ -1,4 +1,4 @@
-"""The architectures that are known, by `model_type`: a row says how one differs from Llama.
+"""DECODERS: the known architectures by `model_type`. A row states how the architecture differs from Llama. Pure.
 
 Sources: configuration and modelling files of Hugging Face transformers 4.57 and 5, and of the publishers' own repositories.
 """
@@ -62,12 +62,12 @@ _DEEPSEEK: FeedForward = mixture(chosen=after_first_dense, shared=shared_count)
 
 
 def _flagged(name: str, **more: Any) -> Mixer:
-    """Attention whose bias is a field of another name; none on the output."""
+    """Attention with a bias on queries, keys and values if the field `name` is true, and no bias on the output."""
     return lambda fields, index, prefix: grouped(bias=fields.flag(name), output_bias=False, **more)(fields, index, prefix)
 
 
 def _normed(name: str, how: str, **more: Any) -> Mixer:
-    """Attention that normalises queries and keys where a field says so."""
+    """Attention that normalises queries and keys in the way `how` if the field `name` is true."""
     return lambda fields, index, prefix: grouped(qk_norm=how if fields.flag(name) else "", **more)(fields, index, prefix)
 
 
@@ -84,7 +84,7 @@ def _half(fields: Fields, _layer: int) -> int:
 
 
 def _nested_experts(fields: Fields, index: int, prefix: str) -> tuple[Weight, ...]:
-    """DBRX keeps the sizes of its experts in `ffn_config`."""
+    """DBRX: the sizes of the experts are in `ffn_config`."""
     nested = fields.part("ffn_config") or Fields({})
     sizes = {
         "num_experts": nested.count("moe_num_experts", 4),
@@ -96,32 +96,32 @@ def _nested_experts(fields: Fields, index: int, prefix: str) -> tuple[Weight, ..
 
 
 def _nas_block(fields: Fields, index: int, prefix: str) -> list[Layer]:
-    """Llama-Nemotron by neural architecture search: `block_configs` says per layer what is there."""
+    """Llama-Nemotron, found by neural architecture search: `block_configs` states the parts of each layer."""
     listed = fields.items("block_configs")
-    one = Fields(listed[index]) if index < len(listed) and isinstance(listed[index], dict) else Fields({})
-    attention, feed = one.part("attention") or Fields({}), one.part("ffn") or Fields({})
-    found: list[Layer] = []
+    config = Fields(listed[index]) if index < len(listed) and isinstance(listed[index], dict) else Fields({})
+    attention, feed = config.part("attention") or Fields({}), config.part("ffn") or Fields({})
+    layers: list[Layer] = []
     if attention.flag("replace_with_linear"):
-        found.append(Layer((Weight(f"{prefix}.self_attn.linear", ATTENTION, fields.hidden, fields.hidden),)))
+        layers.append(Layer((Weight(f"{prefix}.self_attn.linear", ATTENTION, fields.hidden, fields.hidden),)))
     elif not attention.flag("no_op"):
         shape = (fields.heads, fields.heads // attention.count("n_heads_in_group"), fields.hidden // fields.heads)
-        found.append(grouped(heads=lambda _fields, _layer: shape)(fields, index, prefix))
+        layers.append(grouped(heads=lambda _fields, _layer: shape)(fields, index, prefix))
     if feed.flag("replace_with_linear"):
-        found.append(Layer((Weight(f"{prefix}.mlp.linear", DENSE, fields.hidden, fields.hidden),)))
+        layers.append(Layer((Weight(f"{prefix}.mlp.linear", DENSE, fields.hidden, fields.hidden),)))
     elif not feed.flag("no_op"):
         inner = int(2 * feed.number("ffn_mult", 8 / 3 * 1.5) * fields.hidden / 3)
         width = -(-inner // 256) * 256
-        found.append(Layer(dense(width=lambda _fields, _layer: width)(fields, index, prefix)))
-    return found
+        layers.append(Layer(dense(width=lambda _fields, _layer: width)(fields, index, prefix)))
+    return layers
 
 
 def _mllama_block(fields: Fields, index: int, prefix: str) -> list[Layer]:
-    """Llama 3.2 Vision: in `cross_attention_layers` queries read the image, whose keys and values are not counted per token of text."""
-    found = transformer()(fields, index, prefix)
+    """Llama 3.2 Vision: layers in `cross_attention_layers` attend to the image, so they have no KV cache per token of text."""
+    layers = transformer()(fields, index, prefix)
     if index not in fields.items("cross_attention_layers"):
-        return found
-    normed = (*found[0].weights, vector(f"{prefix}.cross_attn.norms_gates", ATTENTION, 2 * fields.head_size + 2))
-    return [Layer(normed), *found[1:]]
+        return layers
+    attention = (*layers[0].weights, vector(f"{prefix}.cross_attn.norms_gates", ATTENTION, 2 * fields.head_size + 2))
+    return [Layer(attention), *layers[1:]]
 
 
 _LLAMA = Decoder(transformer(), sizes=_LLAMA_SIZES)

@@ -1,4 +1,4 @@
-"""Bounds for a model that is not known: from the sizes that nearly every config.json names."""
+"""Lower and upper bounds for an unknown architecture, from the sizes that nearly every config.json states. Pure."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ TEXT_NAMES = {
     "qwen3_vl_moe_text": "qwen3_moe",
     "gemma3": "gemma3_text",
 }
-"""model_type of a nested text model -> row of the table that it equals."""
+"""model_type of a nested text model -> the row of DECODERS with the same architecture."""
 
 _POOLED = ("Model", "ForSequenceClassification", "ForTokenClassification", "ForRewardModel")
 _SPARSE_SELDOM = 4
-"""At least one layer of so many has experts, where the file names experts at all."""
+"""At least one of this many layers has experts, if the file states experts."""
 
 
 def bounded(
     whole: Fields, architecture: str, why: str, quantization: Quantization | UnknownQuantization, kv_bytes: float | None
 ) -> Recognised:
-    """Lower and upper bounds; of the KV cache the lower one is nothing, as in a model without attention.
+    """Return lower and upper bounds of a model. The lower bound of the KV cache is 0, as for a model without attention.
 
-    Raises ModelError where the file does not even say layers, width and vocabulary.
+    `whole`: the fields of the config.json. `why`: why the architecture is unknown. `kv_bytes`: bytes per number of the KV cache, if stated.
+    Raises ModelError if the file does not state layers, width and vocabulary.
     """
     text = text_fields(whole)
-    found = _over_known_text(whole, text, architecture, why, quantization, kv_bytes)
-    if found is not None:
-        return found
+    recognised = _over_known_text(whole, text, architecture, why, quantization, kv_bytes)
+    if recognised is not None:
+        return recognised
     try:
         layers, hidden, vocabulary = text.layers, text.hidden, text.count("vocab_size")
     except ModelError as error:
@@ -53,34 +54,38 @@ def bounded(
     kv_heads = text.amount("num_key_value_heads", heads) or heads
     size = text.amount("head_dim", hidden // heads if heads else 0)
     base = ModelShape(
-        layers,
-        hidden,
-        heads,
-        kv_heads,
-        size,
-        high,
-        None,
-        2 * vocabulary * hidden,
-        _widest(text, hidden),
-        vocabulary,
-        None,
-        most,
-        width,
-        context,
-        whole.word("_name_or_path")[:200] or None,
-        caches,
-        0,
-        state,
-        int(high * most),
+        layers=layers,
+        hidden_size=hidden,
+        attention_heads=heads,
+        kv_heads=kv_heads,
+        head_size=size,
+        parameters=high,
+        embedding_parameters=2 * vocabulary * hidden,
+        intermediate_size=_widest(text, hidden),
+        vocabulary=vocabulary,
+        weight_bytes=most,
+        dtype_bytes=width,
+        context=context,
+        name=whole.word("_name_or_path")[:200] or None,
+        caches=caches,
+        state_bytes=state,
+        published_bytes=int(high * most),
         kv_number_bytes=kv_bytes,
     )
     lower = changed(base, parameters=low, kv_heads=0, caches=(), state_bytes=0, published_bytes=int(low * least), weight_bytes=least)
     method = quantization.method if isinstance(quantization, UnknownQuantization) else str(quantization)
-    return Recognised(architecture, why, lower, base, (PartSize("all, upper bound", high, int(high * most)),), method)
+    return Recognised(
+        architecture=architecture,
+        unknown=why,
+        lower=lower,
+        upper=base,
+        parts=(PartSize("all, upper bound", high, int(high * most)),),
+        quantization=method,
+    )
 
 
 def _bits(quantization: Quantization | UnknownQuantization, width: float) -> tuple[float, float]:
-    """Least and most bytes per weight."""
+    """Return the lowest and highest bytes per weight. `width`: bytes per number of the model's dtype."""
     if isinstance(quantization, UnknownQuantization):
         return quantization.least_bits / 8, width
     return (quantization.scheme.bits / 8, width) if quantization.scheme else (width, width)
@@ -89,7 +94,7 @@ def _bits(quantization: Quantization | UnknownQuantization, width: float) -> tup
 def _over_known_text(
     whole: Fields, text: Fields, architecture: str, why: str, quantization: Quantization | UnknownQuantization, kv_bytes: float | None
 ) -> Recognised | None:
-    """A text model that is known under towers or heads that are not: only the weights have bounds."""
+    """Return a model whose text model is known and whose towers or heads are not: only its weights have bounds; None otherwise."""
     kind = text.word("model_type")
     decoder = DECODERS.get(TEXT_NAMES.get(kind, kind))
     if decoder is None or (text is whole and not architecture.endswith(_POOLED)):
@@ -104,7 +109,9 @@ def _over_known_text(
     least, most = _bits(quantization, width)
     fixed = sum(weight.parameters for weight in structure.weights if weight.part not in (OUTPUT_LAYER, PREDICTION))
     tower = any_tower(whole, text)
-    if not any(weight.part == OUTPUT_LAYER for weight in structure.weights):  # some files repeat what the config calls tied
+    if not any(
+        weight.part == OUTPUT_LAYER for weight in structure.weights
+    ):  # some files contain the output layer although the config states that it is tied to the embeddings
         tower += text.count("vocab_size") * text.hidden
     upper = changed(base, parameters=base.parameters + tower, published_bytes=int((base.parameters + tower) * most), weight_bytes=most)
     lower = changed(base, parameters=fixed, published_bytes=int(fixed * least), weight_bytes=least)
@@ -113,19 +120,19 @@ def _over_known_text(
         *((PartSize("towers and output layer, upper bound", tower, int(tower * width)),) if tower else ()),
     )
     method = quantization.method if isinstance(quantization, UnknownQuantization) else str(quantization)
-    return Recognised(architecture, why, lower, upper, sizes, method)
+    return Recognised(architecture=architecture, unknown=why, lower=lower, upper=upper, parts=sizes, quantization=method)
 
 
 def _largest(text: Fields, chosen: Callable[[str], bool], default: int) -> int:
-    """The largest number among fields with such names, nested ones included one level deep."""
-    found = [default]
+    """Return the largest number in fields whose names are `chosen`, including fields of objects one level deep, or `default`."""
+    candidates = [default]
     for name, value in list(text.raw.items())[:2000]:
         nested = value.items() if isinstance(value, dict) else [(name, value)]
-        for inner, one in list(nested)[:500]:
-            numbers = one[:500] if isinstance(one, list) else [one]
-            if isinstance(inner, str) and chosen(inner):
-                found += [int(n) for n in numbers if isinstance(n, int) and not isinstance(n, bool) and 0 < n < 1 << 24]
-    return max(found)
+        for inner_name, inner_value in list(nested)[:500]:
+            numbers = inner_value[:500] if isinstance(inner_value, list) else [inner_value]
+            if isinstance(inner_name, str) and chosen(inner_name):
+                candidates += [int(n) for n in numbers if isinstance(n, int) and not isinstance(n, bool) and 0 < n < 1 << 24]
+    return max(candidates)
 
 
 def _widest(text: Fields, hidden: int) -> int:
@@ -133,7 +140,7 @@ def _widest(text: Fields, hidden: int) -> int:
 
 
 def _least(text: Fields, layers: int, hidden: int, vocabulary: int) -> int:
-    """A layer may be no more than attention with one key-value head, or two matrices."""
+    """Return a lower bound of the parameters: a layer can be only attention with one key-value head, or only two matrices."""
     heads = text.amount("num_attention_heads")
     attention = 2 * hidden * min(hidden, heads * text.amount("head_dim", hidden // heads)) if heads else hidden * hidden
     inner = text.get("intermediate_size")
@@ -149,7 +156,8 @@ def _least(text: Fields, layers: int, hidden: int, vocabulary: int) -> int:
 
 
 def _most(whole: Fields, text: Fields, layers: int, hidden: int, vocabulary: int) -> int:
-    """Every layer has the widest attention or recurrent mixer, a gated feed-forward layer and all experts."""
+    """Return an upper bound of the parameters: each layer has the widest attention or recurrent mixer, a gated feed-forward layer and all
+    experts."""
     heads = text.amount("num_attention_heads")
     size = _largest(text, lambda name: "head_dim" in name or name == "kv_channels", hidden // heads if heads else 0)
     mixer = 8 * hidden * max(2 * hidden, heads * size)
@@ -173,7 +181,7 @@ def _caches(text: Fields, layers: int, hidden: int, heads: int) -> tuple[Cache, 
 
 
 def _most_state(text: Fields, layers: int, hidden: int) -> int:
-    """Bytes: twice the width by the largest state that the file names, or a square per head, in 32 bits."""
+    """Return an upper bound of the state in bytes: 32-bit numbers, twice the width times the largest stated state, or a square per head."""
     state = _largest(text, lambda name: ("state" in name and "size" in name) or name.endswith("d_state"), 0)
     linear = _largest(text, lambda name: "linear" in name and "head_dim" in name, 0)
     heads = text.amount("num_attention_heads")

@@ -1,4 +1,4 @@
-"""Gemma 4: layers that attend to everything have heads of their own size, and the last layers may reuse the cache of earlier ones.
+"""Gemma 4: layers with full attention have another head size, and the last layers can reuse the cache of earlier layers. Pure.
 
 Source: Hugging Face transformers 5, `modeling_gemma4.py`.
 """
@@ -25,7 +25,7 @@ GEMMA4 = {
     "vocab_size_per_layer_input": 262144,
     "hidden_size_per_layer_input": 256,
 }
-"""What `Gemma4TextConfig` has where a file omits a field."""
+"""Defaults of `Gemma4TextConfig`, for fields that a file omits."""
 _GLOBAL_HEAD_SIZE = 512
 _PATTERN = 6
 
@@ -48,7 +48,7 @@ def _window(fields: Fields, layer: int) -> Cache | None:
 
 
 def block(fields: Fields, index: int, prefix: str) -> list[Layer]:
-    """One decoder layer; with `enable_moe_block` experts stand beside the dense layer."""
+    """One decoder layer; with `enable_moe_block` it has experts in addition to the dense layer."""
     base = grouped(qk_norm="head", heads=_heads, window=_window)(fields, index, prefix)
     shared = index >= fields.layers - fields.amount("num_kv_shared_layers")
     dropped = set[str]()
@@ -57,23 +57,23 @@ def block(fields: Fields, index: int, prefix: str) -> list[Layer]:
     elif fields.flag("attention_k_eq_v") and _attends_to_all(fields, index):
         dropped = {"v_proj"}
     weights = tuple(weight for weight in base.weights if weight.module.rpartition(".")[2] not in dropped)
-    found = [Layer(weights, None if shared else base.cache)]
+    layers = [Layer(weights, None if shared else base.cache)]
     wide = 2 if shared and fields.flag("use_double_wide_mlp") else 1
-    found.append(Layer(dense(width=lambda _fields, _layer: wide * fields.inner)(fields, index, prefix)))
+    layers.append(Layer(dense(width=lambda _fields, _layer: wide * fields.inner)(fields, index, prefix)))
     if fields.flag("enable_moe_block"):
         named = Fields({**fields.raw, "num_experts_per_tok": fields.get("top_k_experts")})
-        found.append(Layer(mixture()(named, index, prefix)))
-        found.append(norms(prefix, fields.hidden, 4, False))
+        layers.append(Layer(mixture()(named, index, prefix)))
+        layers.append(norms(prefix, fields.hidden, 4, False))
     narrow = fields.amount("hidden_size_per_layer_input")
     if narrow:
         gates = linear(f"{prefix}.per_layer_input_gate", ATTENTION, narrow, fields.hidden)
         gates += linear(f"{prefix}.per_layer_projection", ATTENTION, fields.hidden, narrow)
-        found.append(Layer((*gates, vector(f"{prefix}.post_per_layer_input_norm", NORMS, fields.hidden))))
-    return [*found, norms(prefix, fields.hidden, 4, False)]
+        layers.append(Layer((*gates, vector(f"{prefix}.post_per_layer_input_norm", NORMS, fields.hidden))))
+    return [*layers, norms(prefix, fields.hidden, 4, False)]
 
 
 def per_layer_tables(fields: Fields) -> tuple[Weight, ...]:
-    """Embeddings of each layer, and the projection beside them; none where `hidden_size_per_layer_input` is 0."""
+    """Return the embeddings per layer and their projection; () if `hidden_size_per_layer_input` is 0."""
     narrow = fields.amount("hidden_size_per_layer_input")
     if not narrow:
         return ()
@@ -84,15 +84,25 @@ def per_layer_tables(fields: Fields) -> tuple[Weight, ...]:
 
 
 def tower(whole: Fields, text: Fields) -> tuple[Weight, ...]:
-    """The vision tower and its projection. Raises ModelError for a model that hears, too."""
+    """Return the vision tower and its projection. Raises ModelError for a model with an audio tower."""
     if whole.part("audio_config") is not None:
         raise ModelError("its audio_config is not known")
     sizes = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 16, "patch_size": 16, "position_embedding_size": 10240}
     vision = whole.part("vision_config", sizes) or Fields({}, sizes)
     hidden, heads = vision.hidden, 2 * vision.count("head_dim", 64)
     norm = 2 * hidden + heads
-    encoder = Encoder("model.vision_tower.encoder.layers", hidden, vision.inner, vision.layers, True, False, False, False, norm)
-    place, positions = "model.vision_tower.patch_embedder", 2 * vision.count("position_embedding_size")
-    stem = Weight(f"{place}.input_proj", VISION, hidden, 3 * vision.count("patch_size") ** 2, linear=False)
-    table = Weight(f"{place}.position_embedding_table", VISION, positions, hidden, linear=False)
+    encoder = Encoder(
+        "model.vision_tower.encoder.layers",
+        hidden,
+        vision.inner,
+        vision.layers,
+        gated=True,
+        attention_bias=False,
+        mlp_bias=False,
+        norm_bias=False,
+        more_per_layer=norm,
+    )
+    module, positions = "model.vision_tower.patch_embedder", 2 * vision.count("position_embedding_size")
+    stem = Weight(f"{module}.input_proj", VISION, hidden, 3 * vision.count("patch_size") ** 2, linear=False)
+    table = Weight(f"{module}.position_embedding_table", VISION, positions, hidden, linear=False)
     return (stem, table, *encoder.weights(), *linear("model.embed_vision.embedding_projection", VISION, text.hidden, hidden))

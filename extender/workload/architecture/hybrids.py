@@ -1,4 +1,4 @@
-"""Architectures whose layers are not all attention: state spaces, linear attention, convolutions, by `model_type`."""
+"""HYBRIDS: architectures with layers other than attention (state spaces, linear attention, convolutions), by `model_type`. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _listed(fields: Fields, layer: int) -> str:
 
 
 def _spaces(fields: Fields, layer: int) -> str:
-    """transformers 5 writes `linear_attention` for a state space too."""
+    """The kind by `layer_types`; transformers 5 also writes `linear_attention` for a state space."""
     kind = _listed(fields, layer)
     return "mamba" if kind == "linear_attention" else kind
 
@@ -86,14 +86,14 @@ def _lfm2_inner(fields: Fields, _layer: int) -> int:
 
 
 def _both(fields: Fields, index: int, prefix: str) -> list[Layer]:
-    """Falcon-H1: attention and a state space side by side in each layer."""
+    """Falcon-H1: each layer has attention and a state space in parallel."""
     space = mamba2(inner="mamba_d_ssm", gated_norm="mamba_rms_norm")
     feed = Layer(dense(bias=None, name="feed_forward")(fields, index, prefix))
     return [grouped()(fields, index, prefix), space(fields, index, prefix), feed, norms(prefix, fields.hidden, 2, False)]
 
 
 def _pure_mamba2(fields: Fields, index: int, prefix: str) -> list[Layer]:
-    """Mamba 2 alone: its heads are named as attention's are."""
+    """Mamba 2: the fields of its heads have the names of attention heads."""
     named = {**fields.raw, "mamba_n_heads": fields.get("num_attention_heads"), "mamba_d_head": fields.get("head_dim")}
     return [mamba2(name="mixer", bias="use_bias")(Fields(named), index, prefix), norms(prefix, fields.hidden, 1, False)]
 
@@ -114,19 +114,19 @@ _NEMOTRON_MIXERS |= {"linear_attention": _NEMOTRON_MIXERS["mamba"], "full_attent
 
 
 def _nemotron_prediction(fields: Fields, _decoder: Decoder) -> tuple[Weight, ...]:
-    """Nemotron 3 Super: per prediction layer those that `mtp_hybrid_override_pattern` or `mtp_layers_block_type` names."""
+    """Nemotron 3 Super: each prediction has the layers in `mtp_hybrid_override_pattern` or `mtp_layers_block_type`."""
     letters = {"M": "mamba", "-": "mlp", "*": "attention", "E": "moe"}
     pattern = fields.word("mtp_hybrid_override_pattern")
     kinds = [letters.get(letter, letter) for letter in pattern] or list(fields.items("mtp_layers_block_type")) or ["attention", "moe"]
-    found: list[Weight] = []
+    weights: list[Weight] = []
     for extra in range(min(64, fields.amount("num_nextn_predict_layers"))):
-        for place, kind in enumerate(kinds[:64]):
+        for index, kind in enumerate(kinds[:64]):
             if kind not in _NEMOTRON_MIXERS:
                 raise ModelError(f"multi-token prediction has a layer of kind {str(kind)[:60]!r}")
-            prefix = f"mtp.layers.{extra * len(kinds) + place}"
-            found += [*_NEMOTRON_MIXERS[kind](fields, place, prefix).weights, vector(f"{prefix}.norm", PREDICTION, fields.hidden)]
-        found.append(Weight(f"mtp.{extra}.eh_proj", PREDICTION, fields.hidden, 2 * fields.hidden, linear=False))
-    return assigned(found, PREDICTION)
+            prefix = f"mtp.layers.{extra * len(kinds) + index}"
+            weights += [*_NEMOTRON_MIXERS[kind](fields, index, prefix).weights, vector(f"{prefix}.norm", PREDICTION, fields.hidden)]
+        weights.append(Weight(f"mtp.{extra}.eh_proj", PREDICTION, fields.hidden, 2 * fields.hidden, linear=False))
+    return assigned(weights, PREDICTION)
 
 
 _GRANITE_FEED = mixture(

@@ -1,4 +1,4 @@
-"""A config.json -> what is known of the model: exact sizes for an architecture in the table, bounds for another."""
+"""config.json -> the recognised model: exact sizes for a known architecture, bounds for an unknown one. Pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from extender.workload.architecture import gemma, towers
 from extender.workload.architecture.architectures import DECODERS
 from extender.workload.architecture.bounds import TEXT_NAMES, bounded
 from extender.workload.architecture.families import Decoder
-from extender.workload.architecture.sizes import Recognised, measured, text_fields
+from extender.workload.architecture.sizes import Recognised, sized, text_fields
 from extender.workload.checkpoint.config_fields import Fields, ModelError
 from extender.workload.checkpoint.quantization import Quantization, published
 from extender.workload.structure import ROUTED, Structure
 
 HEADS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ForImageTextToText", "LMHeadCustomModel", "ForVision2Seq")
-"""Ends of `architectures[0]` that mean: decoder and output layer."""
+"""Endings of `architectures[0]` of models with a decoder and an output layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wrapper:
-    """A multimodal architecture: its tower, and its text model where the file does not name it."""
+    """A multimodal architecture: its tower, and the model_type of its text model if the file does not state it."""
 
     text: str
     tower: towers.Tower
@@ -52,19 +52,27 @@ WRAPPERS: dict[str, Wrapper] = {
 
 
 def from_config(config: Mapping[str, Any], override: Quantization | None = None) -> Recognised:
-    """A Hugging Face `config.json`; `override` instead of the quantisation it names.
+    """Return the model of a Hugging Face `config.json`. `override`: replaces the quantisation in the file.
 
-    Raises ModelError naming the field that is missing or makes no sense, or that even bounds would need.
+    Raises ModelError that names a missing or invalid field, also a field that bounds need.
     """
     whole = Fields(config)
     architecture, named = _name(whole), published(whole)
     quantization = override or named
     kv_bytes = named.kv_bytes
-    found = _known(whole, architecture)
-    if isinstance(found, str):
-        return bounded(whole, architecture, found, quantization, kv_bytes)
-    text, decoder, structure = found
-    return measured(whole, text, decoder, structure, architecture, quantization, kv_bytes)
+    known = _known(whole, architecture)
+    if isinstance(known, str):
+        return bounded(whole, architecture, known, quantization, kv_bytes)
+    text, decoder, structure = known
+    return sized(
+        whole=whole,
+        text=text,
+        decoder=decoder,
+        structure=structure,
+        architecture=architecture,
+        quantization=quantization,
+        kv_bytes=kv_bytes,
+    )
 
 
 def _name(whole: Fields) -> str:
@@ -74,7 +82,7 @@ def _name(whole: Fields) -> str:
 
 
 def _known(whole: Fields, architecture: str) -> tuple[Fields, Decoder, Structure] | str:
-    """The text model's fields, its row and structure; or why it is unknown."""
+    """Return the text model's fields, its decoder and the whole structure; or why the architecture is unknown, as text."""
     kind = whole.word("model_type")
     if architecture != kind and not architecture.endswith(HEADS) and architecture != "not named":
         return f"unknown architecture: {architecture}"
@@ -102,7 +110,7 @@ def _known(whole: Fields, architecture: str) -> tuple[Fields, Decoder, Structure
 
 
 def _consistent(text: Fields, decoder: Decoder, structure: Structure, architecture: str) -> tuple[Fields, Decoder, Structure] | str:
-    """The same, unless the file names parts that the architecture does not have: then it is a variant of its own."""
+    """Return the first three arguments, or why the model is unknown: the file states parts that the architecture does not have."""
     parts, caches = {weight.part for weight in structure.weights}, {cache.kind for cache in structure.caches}
     if text.has("num_experts") and text.get("num_experts") not in (0, 1, [1], [0]) and ROUTED not in parts:
         return f"unknown architecture: {architecture} with experts"

@@ -1,4 +1,4 @@
-"""Sizes of a model of which the structure is known: weights by part under a quantisation, KV cache, state."""
+"""Sizes of a model with a known structure: weights by part with its quantisation, KV cache, state. Pure."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ class PartSize:
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """What is known of a model."""
+    """A model as far as it is known: exact sizes, or lower and upper bounds."""
 
     architecture: str
-    """As the file names it."""
+    """The name in the file."""
     unknown: str | None
     """Why only bounds are known; None: the architecture and the quantisation are known."""
     lower: ModelShape
     upper: ModelShape
-    """Equal to `lower` where nothing is unknown."""
+    """Equal to `lower` if nothing is unknown."""
     parts: tuple[PartSize, ...]
-    """Weights by part; of bounds, the upper one's."""
+    """Weights by part; with bounds, of the upper bound."""
     quantization: str
+    """The quantisation, for people."""
 
 
 def text_fields(whole: Fields) -> Fields:
-    """The text model's fields: nested ones over the file's own, or the file's own."""
+    """Return the fields of the text model: of a nested object, else of the whole file."""
     for name in ("text_config", "llm_config", "language_config"):
         nested = whole.raw.get(name)
         if isinstance(nested, Mapping):
@@ -51,15 +52,16 @@ def text_fields(whole: Fields) -> Fields:
 
 
 def dtype_bytes(whole: Fields, text: Fields) -> float:
-    """Bytes of a number of the model's dtype; bfloat16 where no file says so."""
+    """Return the bytes per number of the model's dtype; 2 (bfloat16) if the file does not state it."""
     for fields in (whole, text):
-        found = fields.word("torch_dtype").removeprefix("torch.")
-        if found in DTYPE_BYTES:
-            return DTYPE_BYTES[found]
+        dtype = fields.word("torch_dtype").removeprefix("torch.")
+        if dtype in DTYPE_BYTES:
+            return DTYPE_BYTES[dtype]
     return 2.0
 
 
-def measured(
+def sized(
+    *,
     whole: Fields,
     text: Fields,
     decoder: Decoder,
@@ -68,7 +70,10 @@ def measured(
     quantization: Quantization | UnknownQuantization,
     kv_bytes: float | None,
 ) -> Recognised:
-    """Sizes of a known structure; bounds where only the quantisation is unknown."""
+    """Return the sizes of a known structure; bounds if its quantisation is unknown.
+
+    `whole`: the fields of the config.json. `text`: those of the text model. `kv_bytes`: bytes per number of the KV cache, if stated.
+    """
     width = dtype_bytes(whole, text)
     base = shape_of(whole, text, decoder, structure, width, kv_bytes)
     if isinstance(quantization, UnknownQuantization):
@@ -82,19 +87,19 @@ def measured(
 
 
 def parts(structure: Structure, quantization: Quantization, width: float) -> tuple[PartSize, ...]:
-    """Weights by part, largest first."""
-    found: dict[str, tuple[int, float]] = {}
+    """Return the weights by part, largest first. `width`: bytes per number that is not quantised."""
+    totals: dict[str, tuple[int, float]] = {}
     for weight in structure.weights:
-        count, size = found.get(weight.part, (0, 0.0))
-        found[weight.part] = (count + weight.parameters, size + quantization.size(weight, width))
-    ordered = sorted(found.items(), key=lambda item: -item[1][1])
+        count, size = totals.get(weight.part, (0, 0.0))
+        totals[weight.part] = (count + weight.parameters, size + quantization.size(weight, width))
+    ordered = sorted(totals.items(), key=lambda item: -item[1][1])
     return tuple(PartSize(part, count, int(size)) for part, (count, size) in ordered if count)
 
 
 def _sized(base: ModelShape, structure: Structure, quantization: Quantization, width: float) -> ModelShape:
     sizes = {part.part: part.weight_bytes for part in parts(structure, quantization, width)}
     total, scheme = sum(sizes.values()), quantization.scheme
-    padded = scheme is MXFP4  # engines pad the experts of gpt-oss
+    padded = scheme is MXFP4  # engines pad the experts of gpt-oss, so that any width can be divided
     unit = 1 if scheme is None or padded else max(scheme.rows, scheme.group, 1)
     return replace(
         base, published_bytes=total, unloaded_bytes=sizes.get(PREDICTION, 0), weight_bytes=total / max(1, base.parameters), width_unit=unit
@@ -102,6 +107,7 @@ def _sized(base: ModelShape, structure: Structure, quantization: Quantization, w
 
 
 def shape_of(whole: Fields, text: Fields, decoder: Decoder, structure: Structure, width: float, kv_bytes: float | None) -> ModelShape:
+    """Return the shape of a known structure before quantisation. `width`: bytes per number; `kv_bytes`: of the KV cache, if stated."""
     state_width = DTYPE_BYTES.get(text.word("mamba_ssm_cache_dtype") or text.word("mamba_ssm_dtype"), width)
     heads = 0 if decoder.recurrent else text.heads
     total = structure.parameters
@@ -110,24 +116,23 @@ def shape_of(whole: Fields, text: Fields, decoder: Decoder, structure: Structure
     widths = {text.inner} if not decoder.recurrent else set()
     widths |= {text.count(name) for name in ("moe_intermediate_size",) if text.has(name) and isinstance(text.get(name), int)}
     return ModelShape(
-        text.layers,
-        text.hidden,
-        heads,
-        text.kv_heads if heads else 0,
-        text.head_size if heads else 0,
-        total,
-        active if active != loaded else None,
-        sum(weight.parameters for weight in structure.weights if weight.part in (EMBEDDINGS, OUTPUT_LAYER)),
-        0 if decoder.recurrent else text.inner,
-        text.count("vocab_size"),
-        None,
-        width,
-        width,
-        text.amount("max_position_embeddings") or None,
-        whole.word("_name_or_path")[:200] or None,
-        structure.caches,
-        sum(state.layers * state.numbers for state in structure.states),
-        int(sum(state.layers * state.wide_numbers * state_width for state in structure.states)),
+        layers=text.layers,
+        hidden_size=text.hidden,
+        attention_heads=heads,
+        kv_heads=text.kv_heads if heads else 0,
+        head_size=text.head_size if heads else 0,
+        parameters=total,
+        active_parameters=active if active != loaded else None,
+        embedding_parameters=sum(weight.parameters for weight in structure.weights if weight.part in (EMBEDDINGS, OUTPUT_LAYER)),
+        intermediate_size=0 if decoder.recurrent else text.inner,
+        vocabulary=text.count("vocab_size"),
+        weight_bytes=width,
+        dtype_bytes=width,
+        context=text.amount("max_position_embeddings") or None,
+        name=whole.word("_name_or_path")[:200] or None,
+        caches=structure.caches,
+        state_numbers=sum(state.layers * state.numbers for state in structure.states),
+        state_bytes=int(sum(state.layers * state.wide_numbers * state_width for state in structure.states)),
         kv_number_bytes=kv_bytes,
         widths=tuple(sorted(widths)),
     )

@@ -1,7 +1,7 @@
-"""Vision towers and projectors of multimodal models: weights only, for they keep no KV cache.
+"""Vision towers and projectors of multimodal models. They have weights and no KV cache. Pure.
 
-Source: modelling files of Hugging Face transformers 4.57 and 5. Published files omit what the configuration class has as a default; the
-defaults here are those.
+Source: modelling files of Hugging Face transformers 4.57 and 5. Published files omit fields that equal the configuration class's defaults;
+the defaults here are the same.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from extender.workload.checkpoint.config_fields import MOST_LAYERS, Fields, Mode
 from extender.workload.structure import VISION, Weight, linear, vector
 
 Tower = Callable[[Fields, Fields], tuple[Weight, ...]]
-"""(The whole file's fields, the text model's) -> weights of tower and projector."""
+"""(fields of the config.json, fields of the text model) -> weights of tower and projector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """A vision transformer."""
 
-    place: str
+    module: str
+    """Module name of its layers, without the index."""
     hidden: int
     inner: int
     layers: int
@@ -30,40 +31,41 @@ class Encoder:
     mlp_bias: bool = True
     norm_bias: bool = True
     more_per_layer: int = 0
-    """Vectors of a layer beside matrices and two norms, in numbers."""
+    """Numbers per layer in vectors other than biases and the two norms."""
 
     def weights(self) -> tuple[Weight, ...]:
-        """All layers. Raises ModelError where there are more than any model has."""
+        """Return the weights of all layers. Raises ModelError if there are more than MOST_LAYERS layers."""
         if self.layers > MOST_LAYERS:
             raise ModelError(f"vision layers {self.layers} are more than {MOST_LAYERS}")
-        found: list[Weight] = []
+        weights: list[Weight] = []
         for layer in range(self.layers):
-            place = f"{self.place}.{layer}"
-            found += linear(f"{place}.attn.qkv", VISION, 3 * self.hidden, self.hidden, self.attention_bias)
-            found += linear(f"{place}.attn.proj", VISION, self.hidden, self.hidden, self.attention_bias)
+            module = f"{self.module}.{layer}"
+            weights += linear(f"{module}.attn.qkv", VISION, 3 * self.hidden, self.hidden, self.attention_bias)
+            weights += linear(f"{module}.attn.proj", VISION, self.hidden, self.hidden, self.attention_bias)
             ups = 2 if self.gated else 1
-            found += linear(f"{place}.mlp.fc1", VISION, ups * self.inner, self.hidden, self.mlp_bias)
-            found += linear(f"{place}.mlp.fc2", VISION, self.hidden, self.inner, self.mlp_bias)
-            found.append(vector(f"{place}.norms", VISION, (4 if self.norm_bias else 2) * self.hidden + self.more_per_layer))
-        return tuple(found)
+            weights += linear(f"{module}.mlp.fc1", VISION, ups * self.inner, self.hidden, self.mlp_bias)
+            weights += linear(f"{module}.mlp.fc2", VISION, self.hidden, self.inner, self.mlp_bias)
+            weights.append(vector(f"{module}.norms", VISION, (4 if self.norm_bias else 2) * self.hidden + self.more_per_layer))
+        return tuple(weights)
 
 
 def _vision(whole: Fields, defaults: Mapping[str, Any]) -> Fields:
-    found = whole.part("vision_config", defaults)
-    return found if found is not None else Fields({}, defaults)
+    vision = whole.part("vision_config", defaults)
+    return vision if vision is not None else Fields({}, defaults)
 
 
 def _patches(vision: Fields) -> int:
+    """Return the number of patches of an image."""
     size = vision.get("image_size")
     side = size[0] if isinstance(size, list) and size else size
     side = side if isinstance(side, int) and side > 0 else 224
     return max(1, side // vision.count("patch_size", 14)) ** 2
 
 
-def _stem(place: str, hidden: int, pixels: int, positions: int = 0) -> tuple[Weight, ...]:
-    """Patch and position embeddings: a convolution, never quantised."""
-    found = (Weight(f"{place}.patch_embedding", VISION, hidden, pixels, linear=False), vector(f"{place}.patch_bias", VISION, hidden))
-    return (*found, Weight(f"{place}.position_embedding", VISION, positions, hidden, linear=False)) if positions else found
+def _stem(module: str, hidden: int, pixels: int, positions: int = 0) -> tuple[Weight, ...]:
+    """Return the patch embedding (a convolution) and the position embedding, which are never quantised."""
+    patches = (Weight(f"{module}.patch_embedding", VISION, hidden, pixels, linear=False), vector(f"{module}.patch_bias", VISION, hidden))
+    return (*patches, Weight(f"{module}.position_embedding", VISION, positions, hidden, linear=False)) if positions else patches
 
 
 _SIGLIP = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "patch_size": 16, "image_size": 224}
@@ -72,12 +74,21 @@ _PIXTRAL = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers":
 
 
 def encoder(whole: Fields) -> tuple[tuple[Weight, ...], int]:
-    """A tower by `vision_config.model_type`: (weights, width). Raises ModelError for another."""
+    """Return (weights, width) of the tower named by `vision_config.model_type`. Raises ModelError for an unknown one."""
     raw = whole.part("vision_config") or Fields({})
     kind = raw.word("model_type")
     if kind == "pixtral":
         vision = _vision(whole, _PIXTRAL)
-        shape = Encoder("vision_tower.transformer.layers", vision.hidden, vision.inner, vision.layers, True, False, False, False)
+        shape = Encoder(
+            "vision_tower.transformer.layers",
+            vision.hidden,
+            vision.inner,
+            vision.layers,
+            gated=True,
+            attention_bias=False,
+            mlp_bias=False,
+            norm_bias=False,
+        )
         stem = _stem("vision_tower", vision.hidden, 3 * vision.count("patch_size") ** 2)
         return stem + shape.weights(), vision.hidden
     if kind in ("siglip_vision_model", "clip_vision_model", "idefics3", "smolvlm_vision", "idefics3_vision", "idefics2_vision"):
@@ -102,25 +113,28 @@ def mistral3(whole: Fields, text: Fields) -> tuple[Weight, ...]:
     """Mistral Small 3.1: Pixtral's tower, a merger of 2 x 2 patches and two linear layers."""
     tower, width = encoder(whole)
     merge = whole.count("spatial_merge_size", 2) ** 2
-    found = linear("multi_modal_projector.patch_merger.merging_layer", VISION, width, merge * width)
-    found += (vector("multi_modal_projector.norm", VISION, width),)
-    found += linear("multi_modal_projector.linear_1", VISION, text.hidden, width)
-    return tower + found + linear("multi_modal_projector.linear_2", VISION, text.hidden, text.hidden)
+    projector = linear("multi_modal_projector.patch_merger.merging_layer", VISION, width, merge * width)
+    projector += (vector("multi_modal_projector.norm", VISION, width),)
+    projector += linear("multi_modal_projector.linear_1", VISION, text.hidden, width)
+    return tower + projector + linear("multi_modal_projector.linear_2", VISION, text.hidden, text.hidden)
 
 
 def one_projection(merge: str = "", bias: bool = True) -> Tower:
-    """One linear layer: PaliGemma, Gemma 3 (no bias), Idefics 3 and SmolVLM (`scale_factor` squared patches at once)."""
+    """A tower and one linear layer: PaliGemma, Gemma 3 (no bias), Idefics 3 and SmolVLM (over `scale_factor` squared patches).
+
+    `merge`: the field with the side of the square of patches that are joined.
+    """
 
     def tower(whole: Fields, text: Fields) -> tuple[Weight, ...]:
-        found, width = encoder(whole)
-        together = whole.count(merge, 2) ** 2 if merge else 1
-        return found + linear("multi_modal_projector.linear", VISION, text.hidden, together * width, bias)
+        weights, width = encoder(whole)
+        joined_patches = whole.count(merge, 2) ** 2 if merge else 1
+        return weights + linear("multi_modal_projector.linear", VISION, text.hidden, joined_patches * width, bias)
 
     return tower
 
 
 def qwen2_vl(whole: Fields, text: Fields) -> tuple[Weight, ...]:
-    """Qwen2-VL and Qwen2.5-VL: in the first `hidden_size` is the width of the output."""
+    """Qwen2-VL and Qwen2.5-VL. In Qwen2-VL, `hidden_size` is the width of the output and `embed_dim` that of the tower."""
     vision = _vision(whole, {})
     newer = vision.has("intermediate_size") or whole.word("model_type").startswith("qwen2_5")
     hidden = vision.count("hidden_size", 1280) if newer else vision.count("embed_dim", 1280)
@@ -134,18 +148,18 @@ def qwen2_vl(whole: Fields, text: Fields) -> tuple[Weight, ...]:
 
 
 def qwen3_vl(whole: Fields, text: Fields) -> tuple[Weight, ...]:
-    """Qwen3-VL and Qwen3.5: learned positions, and a merger for each of the layers that the text model reads."""
+    """Qwen3-VL and Qwen3.5: learned positions, and one merger for each vision layer whose output the text model reads."""
     vision = _vision(whole, {"hidden_size": 1152, "intermediate_size": 4304, "patch_size": 16})
     hidden = vision.hidden
     shape = Encoder("model.visual.blocks", hidden, vision.inner, vision.count("depth", 27))
     merged = hidden * vision.count("spatial_merge_size", 2) ** 2
     pixels = 3 * vision.count("temporal_patch_size", 2) * vision.count("patch_size") ** 2
-    found = _stem("model.visual", hidden, pixels, vision.count("num_position_embeddings", 2304)) + shape.weights()
+    weights = _stem("model.visual", hidden, pixels, vision.count("num_position_embeddings", 2304)) + shape.weights()
     for number in range(1 + len(vision.items("deepstack_visual_indexes"))):
-        found += linear(f"model.visual.merger.{number}.linear_fc1", VISION, merged, merged, True)
-        found += linear(f"model.visual.merger.{number}.linear_fc2", VISION, text.hidden, merged, True)
-        found += (vector(f"model.visual.merger.{number}.norm", VISION, 2 * (merged if number else hidden)),)
-    return found
+        weights += linear(f"model.visual.merger.{number}.linear_fc1", VISION, merged, merged, True)
+        weights += linear(f"model.visual.merger.{number}.linear_fc2", VISION, text.hidden, merged, True)
+        weights += (vector(f"model.visual.merger.{number}.norm", VISION, 2 * (merged if number else hidden)),)
+    return weights
 
 
 def llama4(whole: Fields, text: Fields) -> tuple[Weight, ...]:
@@ -153,24 +167,24 @@ def llama4(whole: Fields, text: Fields) -> tuple[Weight, ...]:
     vision = _vision(whole, {"hidden_size": 768, "intermediate_size": 5632, "num_hidden_layers": 34, "image_size": 448})
     shape = Encoder("vision_model.model.layers", vision.hidden, vision.inner, vision.layers)
     middle, out = vision.count("projector_input_dim", 4096), vision.count("projector_output_dim", 4096)
-    found = _stem("vision_model", vision.hidden, 3 * vision.count("patch_size", 14) ** 2, _patches(vision) + 1) + shape.weights()
-    found += linear("vision_model.vision_adapter.mlp.fc1", VISION, middle, vision.inner) + linear(
+    weights = _stem("vision_model", vision.hidden, 3 * vision.count("patch_size", 14) ** 2, _patches(vision) + 1) + shape.weights()
+    weights += linear("vision_model.vision_adapter.mlp.fc1", VISION, middle, vision.inner) + linear(
         "vision_model.vision_adapter.mlp.fc2", VISION, out, middle
     )
-    return found + linear("multi_modal_projector.linear_1", VISION, text.hidden, out)
+    return weights + linear("multi_modal_projector.linear_1", VISION, text.hidden, out)
 
 
 def mllama(whole: Fields, text: Fields) -> tuple[Weight, ...]:
-    """Llama 3.2 Vision: local and gated global layers, positions per tile."""
+    """Llama 3.2 Vision: local layers, gated global layers, and position embeddings per tile."""
     vision = _vision(whole, {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "image_size": 448})
     hidden, positions = vision.hidden, _patches(vision) + 1
     layers = vision.layers + vision.count("num_global_layers", 8)
     shape = Encoder("vision_model.transformer.layers", hidden, vision.inner, layers, attention_bias=False)
     ratios, tiles = len(vision.items("supported_aspect_ratios")) or 8, vision.count("max_num_tiles", 4)
     per_tile = (ratios + 1) * tiles * hidden
-    found = _stem("vision_model", hidden, 3 * vision.count("patch_size", 14) ** 2, positions) + shape.weights()
-    found += (vector("vision_model.tile_position_embedding", VISION, per_tile * (positions + 2)),)
-    return found + linear("multi_modal_projector", VISION, text.hidden, vision.count("vision_output_dim", 7680), True)
+    weights = _stem("vision_model", hidden, 3 * vision.count("patch_size", 14) ** 2, positions) + shape.weights()
+    weights += (vector("vision_model.tile_position_embedding", VISION, per_tile * (positions + 2)),)
+    return weights + linear("multi_modal_projector", VISION, text.hidden, vision.count("vision_output_dim", 7680), True)
 
 
 def internvl(whole: Fields, text: Fields) -> tuple[Weight, ...]:
@@ -183,13 +197,13 @@ def internvl(whole: Fields, text: Fields) -> tuple[Weight, ...]:
     )
     ratio = whole.get("downsample_ratio")
     merged = int(hidden / (ratio if isinstance(ratio, float) and 0 < ratio <= 1 else 0.5) ** 2)
-    found = _stem("vision_model", hidden, 3 * vision.count("patch_size", 14) ** 2, _patches(vision) + 1) + shape.weights()
-    found += (vector("mlp1.0", VISION, 2 * merged), *linear("mlp1.1", VISION, text.hidden, merged, True))
-    return found + linear("mlp1.3", VISION, text.hidden, text.hidden, True)
+    weights = _stem("vision_model", hidden, 3 * vision.count("patch_size", 14) ** 2, _patches(vision) + 1) + shape.weights()
+    weights += (vector("mlp1.0", VISION, 2 * merged), *linear("mlp1.1", VISION, text.hidden, merged, True))
+    return weights + linear("mlp1.3", VISION, text.hidden, text.hidden, True)
 
 
 LARGEST_TOWER = 6_000_000_000
-"""Numbers of the largest published tower, InternViT-6B: the bound where a file only names one."""
+"""Numbers of the largest published tower, InternViT-6B: the upper bound if a file only names a tower."""
 TOWER_FIELDS = (
     "vision_config",
     "audio_config",
@@ -202,11 +216,11 @@ TOWER_FIELDS = (
     "audio_encoder",
     "vit_config",
 )
-"""Fields that a text model does not have."""
+"""Fields that only multimodal models have."""
 
 
 def any_tower(whole: Fields, text: Fields) -> int:
-    """An upper bound of a tower that is not known, in numbers: a gated transformer of its widest fields, and a projector."""
+    """Return an upper bound of the numbers in unknown towers: per tower a gated transformer with its widest fields, and a projector."""
     total = 0
     for name in TOWER_FIELDS:
         nested = whole.part(name)
@@ -225,6 +239,6 @@ def any_tower(whole: Fields, text: Fields) -> int:
 
 
 def _whole(fields: Fields, name: str) -> int:
-    """A number that makes sense, or 0."""
+    """Return a positive whole number below 2**24; 0 if the field is something else."""
     value = fields.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24 else 0

@@ -1,4 +1,4 @@
-"""A config.json's fields under one name each, with the defaults of the architecture; every number checked before use."""
+"""The fields of a config.json under one name each, with the architecture's defaults; every number is checked. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MOST_LAYERS = 2048
-"""Layers of a model; a larger number is an error in the file."""
+"""The most layers of a model; a larger number in a file is an error."""
 _LARGEST = 1 << 40
 _LONGEST_LIST = 8192
 
@@ -37,40 +37,40 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 
 
 class ModelError(ValueError):
-    """A description that says too little or contradicts itself; names the field."""
+    """A model description with a missing, invalid or contradicting field; the message names the field."""
 
 
-def _said(value: Any) -> str:
-    """A value for an error's text, in a few characters; a structure or an absurd number by its type alone."""
+def _value_text(value: Any) -> str:
+    """Return a value for an error message in few characters; only the type's name for a structure or a huge number."""
     if isinstance(value, str):
         return repr(value[:40])
     return repr(value) if isinstance(value, int | float) and abs(value) < 1 << 64 else type(value).__name__
 
 
 def _single(value: Any) -> Any:
-    """A list of equal items as one of them: some files repeat a size per layer or per direction."""
+    """Return one item of a list of equal items, because some files repeat a size per layer or per direction; other values unchanged."""
     if isinstance(value, list) and value and all(item == value[0] for item in value[:_LONGEST_LIST]):
         return value[0]
     return value
 
 
 class Fields:
-    """The fields of one object of a config.json; a null is the same as a missing field."""
+    """The fields of one object of a config.json. A null counts as a missing field."""
 
     def __init__(self, raw: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> None:
         self.raw = raw
         self._defaults = defaults or {}
 
     def get(self, name: str) -> Any:
-        """The field by its name, an alias of it, or the architecture's default; None where none of them is there."""
-        for known in (name, *_ALIASES.get(name, ())):
-            found = self.raw.get(known)
-            if found is not None:
-                return found
+        """Return the field by its name or an alias, else the architecture's default; None if there is neither."""
+        for known_name in (name, *_ALIASES.get(name, ())):
+            value = self.raw.get(known_name)
+            if value is not None:
+                return value
         return self._defaults.get(name)
 
     def count(self, name: str, default: int | None = None) -> int:
-        """A positive whole number. Raises ModelError where the field is missing without a default, or makes no sense."""
+        """Return a positive whole number. Raises ModelError if the field is invalid, or missing without a default."""
         value = self.get(name)
         if value is None:
             if default is None:
@@ -80,39 +80,39 @@ class Fields:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LARGEST:
-            raise ModelError(f"{name} {_said(value)} is not a positive whole number")
+            raise ModelError(f"{name} {_value_text(value)} is not a positive whole number")
         return value
 
     def amount(self, name: str, default: int = 0) -> int:
-        """A whole number that may be zero; a list of equal numbers counts as one of them."""
+        """Return a whole number, zero included; a list of equal numbers counts as one number. Raises ModelError if it is invalid."""
         value = _single(self.get(name))
         if value is None or value is False or value == 0:
             return default if value is None else 0
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LARGEST:
-            raise ModelError(f"{name} {_said(value)} is not a whole number")
+            raise ModelError(f"{name} {_value_text(value)} is not a whole number")
         return value
 
     def number(self, name: str, default: float) -> float:
-        """A positive number."""
+        """Return a positive number. Raises ModelError if it is invalid."""
         value = self.get(name)
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LARGEST:
-            raise ModelError(f"{name} {_said(value)} is not a positive number")
+            raise ModelError(f"{name} {_value_text(value)} is not a positive number")
         return float(value)
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """True or false."""
+        """Return the field as a boolean."""
         value = self.get(name)
         return default if value is None else bool(value)
 
     def word(self, name: str) -> str:
-        """A text, or an empty one."""
+        """Return a text; an empty one if the field is missing or no text."""
         value = self.get(name)
         return value if isinstance(value, str) else ""
 
     def items(self, name: str) -> tuple[Any, ...]:
-        """A list, or an empty one. Raises ModelError where it is longer than any model's."""
+        """Return a list; an empty one if the field is missing or no list. Raises ModelError if it is longer than any model's."""
         value = self.get(name)
         if not isinstance(value, list | tuple):
             return ()
@@ -121,26 +121,26 @@ class Fields:
         return tuple(value)
 
     def has(self, name: str) -> bool:
-        """Whether the field is there and not null."""
+        """Return whether the field is present and not null, or has a default."""
         return self.get(name) is not None
 
     def part(self, name: str, defaults: Mapping[str, Any] | None = None) -> Fields | None:
-        """A nested object, for example `vision_config`."""
+        """Return a nested object, for example `vision_config`; None if it is missing or no object."""
         value = self.raw.get(name)
         return Fields(value, defaults) if isinstance(value, Mapping) else None
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Fields:
-        """The same fields with an architecture's defaults."""
+        """Return the same fields with an architecture's defaults added."""
         return Fields(self.raw, {**self._defaults, **defaults})
 
     @property
     def layers(self) -> int:
-        """Decoder layers."""
+        """Number of decoder layers. Raises ModelError if it is missing, invalid or more than MOST_LAYERS."""
         listed = len(self.items("layer_types")) or len(self.word("hybrid_override_pattern"))
-        found = self.count("num_hidden_layers", listed or None)
-        if found > MOST_LAYERS:
-            raise ModelError(f"num_hidden_layers {found} is more than {MOST_LAYERS}")
-        return found
+        layers = self.count("num_hidden_layers", listed or None)
+        if layers > MOST_LAYERS:
+            raise ModelError(f"num_hidden_layers {layers} is more than {MOST_LAYERS}")
+        return layers
 
     @property
     def hidden(self) -> int:
@@ -149,20 +149,20 @@ class Fields:
 
     @property
     def heads(self) -> int:
-        """Query heads."""
+        """Number of query heads."""
         return self.count("num_attention_heads")
 
     @property
     def kv_heads(self) -> int:
-        """Key-value heads. Raises ModelError where they do not divide the query heads."""
-        found = self.count("num_key_value_heads", self.heads)
-        if self.heads % found:
-            raise ModelError(f"num_key_value_heads {found} does not divide num_attention_heads {self.heads}")
-        return found
+        """Number of key-value heads. Raises ModelError if it does not divide the query heads."""
+        kv_heads = self.count("num_key_value_heads", self.heads)
+        if self.heads % kv_heads:
+            raise ModelError(f"num_key_value_heads {kv_heads} does not divide num_attention_heads {self.heads}")
+        return kv_heads
 
     @property
     def head_size(self) -> int:
-        """Numbers of one head."""
+        """Numbers per head."""
         return self.count("head_dim", self.hidden // self.heads)
 
     @property

@@ -1,4 +1,4 @@
-"""Sizes that published files state: the index of a checkpoint, and the headers of safetensors files.
+"""Sizes that a checkpoint's files state: its index, and the headers of safetensors files. Pure.
 
 Source of the format: Hugging Face safetensors, README, "Format": 8 bytes little-endian length, then JSON of that length.
 """
@@ -21,15 +21,15 @@ _LARGEST = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A size that a file states."""
+    """The size of all weights, stated by files."""
 
     total_bytes: int
     source: str
-    """Which files, for people."""
+    """The files, for people."""
 
 
 def header_length(first: bytes, where: str) -> int:
-    """Length of the JSON after the first eight bytes. Raises ModelError where that is no safetensors file."""
+    """Return the length of the JSON after the first eight bytes. Raises ModelError if the file is no safetensors file."""
     length = int.from_bytes(first[:LENGTH_BYTES], "little")
     if len(first) < LENGTH_BYTES or not 0 < length <= MOST_HEADER_BYTES:
         raise ModelError(f"{where} is not a safetensors file: its header would be {length} bytes")
@@ -37,19 +37,19 @@ def header_length(first: bytes, where: str) -> int:
 
 
 def header_bytes(text: bytes, where: str) -> int:
-    """Bytes of all tensors that a safetensors header lists. Raises ModelError where it does not make sense."""
+    """Return the bytes of all tensors in a safetensors header. Raises ModelError if the header is invalid."""
     try:
-        found = msgspec.json.decode(text.rstrip(b" "))
+        header = msgspec.json.decode(text.rstrip(b" "))
     except (msgspec.DecodeError, RecursionError) as error:
         raise ModelError(f"{where}: its safetensors header is not JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(header, dict):
         raise ModelError(f"{where}: its safetensors header is not an object")
     total = 0
-    for name, tensor in found.items():
+    for name, tensor in header.items():
         if name == "__metadata__":
             continue
         offsets = tensor.get("data_offsets") if isinstance(tensor, Mapping) else None
-        if not isinstance(offsets, list) or len(offsets) != 2 or not all(isinstance(place, int) for place in offsets):
+        if not isinstance(offsets, list) or len(offsets) != 2 or not all(isinstance(offset, int) for offset in offsets):
             raise ModelError(f"{where}: tensor {name[:80]} has no data_offsets")
         begin, end = offsets
         if not 0 <= begin <= end < _LARGEST:
@@ -59,7 +59,7 @@ def header_bytes(text: bytes, where: str) -> int:
 
 
 def index_total(index: Mapping[str, Any]) -> int | None:
-    """`metadata.total_size` of a model.safetensors.index.json; None where it states none."""
+    """Return `metadata.total_size` of a model.safetensors.index.json in bytes; None if it is missing or invalid."""
     metadata = index.get("metadata")
     value = metadata.get("total_size") if isinstance(metadata, Mapping) else None
     if isinstance(value, str | float):
@@ -71,7 +71,7 @@ def index_total(index: Mapping[str, Any]) -> int | None:
 
 
 def index_files(index: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files that the index names, without folders."""
-    found = index.get("weight_map")
-    names = {name for name in found.values() if isinstance(name, str)} if isinstance(found, Mapping) else set()
+    """Return the names of the files in the index, sorted. Names with a folder are left out."""
+    weight_map = index.get("weight_map")
+    names = {name for name in weight_map.values() if isinstance(name, str)} if isinstance(weight_map, Mapping) else set()
     return tuple(sorted(name for name in names if "/" not in name and "\\" not in name))

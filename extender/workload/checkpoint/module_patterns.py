@@ -1,4 +1,4 @@
-"""Names of modules in `ignore`, `modules_to_not_convert` and `targets` of a quantisation config: which weights they mean."""
+"""Patterns in `ignore`, `modules_to_not_convert` and `targets` of a quantisation config: which weights they name. Pure."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _MOST_REPEATS = 4
 _LONGEST = 200
 _TOWER_WORDS = ("visual", "vision", "vit.", "mlp1", "multi_modal", "audio", "speech")
 _SLOW = re.compile(r"\)[*+{]|[*+][*+.]*[*+]")
-"""Repeated groups, and repeats side by side: those backtrack."""
+"""Repeated groups and adjacent repeats, whose matching can take exponential time."""
 _SAFE_EXPRESSION = re.compile(r"[\w.\-\\*+?|$^()\[\]/:,]{1,200}", re.ASCII)
 
 
 def published_names(module: str) -> tuple[str, ...]:
-    """The names under which releases of transformers publish one module."""
+    """Return the names under which releases of transformers publish one module."""
     bare = module.removeprefix("model.")
     return (module, bare, f"model.{bare}", f"language_model.{module}", f"model.language_model.{bare}", f"language_model.model.{bare}")
 
 
 def unread(patterns: Sequence[Any]) -> bool:
-    """Whether one of the patterns is passed over: it is no text, or an expression that could take long."""
-    return len(patterns) > _MOST_PATTERNS or any(not isinstance(one, str) or not _is_read(one) for one in patterns)
+    """Return whether any pattern is ignored by `matcher`: it is no text, or an expression whose matching could take long."""
+    return len(patterns) > _MOST_PATTERNS or any(not isinstance(pattern, str) or not _is_read(pattern) for pattern in patterns)
 
 
 def _is_read(pattern: str) -> bool:
@@ -43,16 +43,18 @@ def _is_read(pattern: str) -> bool:
 
 
 def matcher(patterns: Sequence[Any]) -> Callable[[Weight], bool]:
-    """Whether a weight is named: by its own name, a part of it between dots, `*` wildcards, or `re:` expressions.
+    """Return a function that says whether the patterns name a weight: by its name, by parts of it between dots, by `*` wildcards, or by
+    `re:` expressions.
 
-    Publishers name a tower's modules in many ways, and leave all of it alone or nothing: one name of it means all of it.
+    One pattern that names a module of a vision or audio tower names the whole tower: publishers name such modules in many ways, and
+    quantise all of them or none.
     """
-    read = [one for one in patterns[:_MOST_PATTERNS] if isinstance(one, str) and _is_read(one)]
-    expressions = [re.compile(one[3:]) for one in read if one.startswith("re:")]
-    wild = [one for one in read if "*" in one and not one.startswith("re:")]
-    words = {one.rstrip(".") for one in read if "*" not in one and not one.startswith("re:")}
+    valid = [pattern for pattern in patterns[:_MOST_PATTERNS] if isinstance(pattern, str) and _is_read(pattern)]
+    expressions = [re.compile(pattern[3:]) for pattern in valid if pattern.startswith("re:")]
+    wildcards = [pattern for pattern in valid if "*" in pattern and not pattern.startswith("re:")]
+    words = {pattern.rstrip(".") for pattern in valid if "*" not in pattern and not pattern.startswith("re:")}
 
-    names_tower = any(word in one for one in read for word in _TOWER_WORDS)
+    names_tower = any(word in pattern for pattern in valid for word in _TOWER_WORDS)
 
     def matches(weight: Weight) -> bool:
         if weight.part == VISION:
@@ -63,7 +65,7 @@ def matcher(patterns: Sequence[Any]) -> Callable[[Weight], bool]:
             inner = (".".join(steps[first:last]) for first in range(len(steps)) for last in range(first + 1, len(steps) + 1))
             if words and any(part in words for part in inner):
                 return True
-            if any(fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*") for pattern in wild):
+            if any(fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*") for pattern in wildcards):
                 return True
             if any(expression.match(name) for expression in expressions):
                 return True

@@ -1,4 +1,4 @@
-"""Bytes of a quantised matrix: the numbers themselves, their scales and zero points."""
+"""Quantisation schemes: bytes of a quantised matrix, with its scales and zero points. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DTYPE_BYTES: dict[str, float] = {
     "mxfp4": 0.5,
     "int4": 0.5,
 }
-"""Bytes of one number."""
+"""Name of a dtype -> bytes of one number."""
 
 QUANTIZATION_BYTES: dict[str, float] = {
     "awq": 0.5,
@@ -45,34 +45,37 @@ QUANTIZATION_BYTES: dict[str, float] = {
     "bitsandbytes-int8": 1,
     "int4": 0.5,
 }
-"""Quantisation method, as serving engines call it -> bytes per weight of its usual width, where no checkpoint says more."""
+"""Quantisation method by its name in serving engines -> bytes per weight at its usual width, if no checkpoint states the width."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How the matrices of a module are kept."""
+    """How the matrices of a module are stored."""
 
     bits: float
+    """Bits per number."""
     group: int = 0
-    """Inputs that share a scale; 0: all."""
+    """Inputs that share a scale; 0: all inputs."""
     per_channel: bool = True
-    """A scale for each output; False: one for the whole matrix."""
+    """Whether each output has its own scale; False: one scale for the whole matrix."""
     rows: int = 1
-    """Outputs that share a scale (blocks of 128 x 128)."""
+    """Outputs that share a scale, for example 128 in blocks of 128 x 128."""
     scale_bytes: float = 2
+    """Bytes of one scale."""
     zero_bits: float = 0
+    """Bits of one zero point."""
     input_bytes: int = 0
-    """Per input: the order of GPTQ's groups."""
+    """Bytes per input, for the order of GPTQ's groups."""
 
     def size(self, weight: Weight) -> float:
-        """Bytes of all matrices of `weight`."""
+        """Return the bytes of all matrices of `weight`."""
         groups = -(-weight.inputs // self.group) if self.group else 1
         scales = -(-weight.outputs // self.rows) * groups if self.per_channel else 1
-        one = weight.outputs * weight.inputs * self.bits / 8 + scales * (self.scale_bytes + self.zero_bits / 8)
-        return weight.count * (one + weight.inputs * self.input_bytes)
+        matrix_bytes = weight.outputs * weight.inputs * self.bits / 8 + scales * (self.scale_bytes + self.zero_bits / 8)
+        return weight.count * (matrix_bytes + weight.inputs * self.input_bytes)
 
     def __str__(self) -> str:
-        """For people: `4 bit in groups of 128`."""
+        """Return the scheme as text, for example `4 bit in groups of 128`."""
         if self.rows > 1:
             return f"{self.bits:g} bit in blocks of {self.rows} x {self.group}"
         if self.group:
@@ -88,7 +91,7 @@ INT8 = Scheme(8, scale_bytes=2)
 AWQ = Scheme(4, 128, scale_bytes=2, zero_bits=4)
 GPTQ = Scheme(4, 128, scale_bytes=2, zero_bits=4, input_bytes=4)
 BITSANDBYTES = Scheme(4, 64, scale_bytes=1 + 4 / 256)
-"""One 8-bit scale per 64 numbers, and one 32-bit scale per 256 of those (double quantisation)."""
+"""One 8-bit scale per 64 numbers, and one 32-bit scale per 256 of these scales (double quantisation)."""
 
 NAMED: dict[str, Scheme] = {
     "fp8": FP8,
@@ -112,4 +115,4 @@ NAMED: dict[str, Scheme] = {
     "fp4": NVFP4,
     "modelopt_fp4": NVFP4,
 }
-"""A dtype or method by name alone, as `fit --dtype` takes it -> its usual scheme."""
+"""Name of a dtype or method, as for `fit --dtype` -> its usual scheme."""

@@ -1,4 +1,4 @@
-"""What serving engines' command lines and environment tell of a container's work. Every fact with its source."""
+"""A container's command line and environment -> facts about its model and parallelism, each with its source. Pure."""
 
 from __future__ import annotations
 
@@ -32,54 +32,54 @@ from extender.workload.serving.serving_engines import (
 )
 
 MOST_WORDS = 4096
-"""Words of a container's command line that are looked at."""
+"""Words of a container's command line that are read; later words are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """A container as far as its work shows."""
+    """The parts of a container that facts are inferred from."""
 
     container: str
     image: str
     words: tuple[str, ...]
-    """Command and arguments, as the kubelet would run them."""
+    """Command and arguments, in the order in which the kubelet runs them."""
     environment: Mapping[str, str]
     gpus: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something inferred."""
+    """One inferred value."""
 
     name: str
     value: str | int | float
     source: str
-    """For people: `container vllm, --tensor-parallel-size`."""
+    """Where the value comes from, for people: `container vllm, --tensor-parallel-size`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """All that is inferred of one container."""
+    """Everything inferred about one container."""
 
     container: str
     engine: str
     gpus: int
     facts: tuple[Fact, ...]
     switches: frozenset[str] = frozenset()
-    """Flags without a value of their own that are there: see `engines.SWITCHES`."""
+    """Flags that are present and have no value, see `serving_engines.SWITCHES`."""
     unread: frozenset[str] = frozenset()
-    """Facts whose flag is there with a value that is only known where the container runs."""
+    """Facts whose flag is present with a value that is only known in the running container."""
     by_script: bool = False
-    """Whether the engine is known by its image alone, and the command is the image's own or a script: neither is seen here."""
+    """Whether the engine is recognised by its image only, so that the command is the image's default or a script, which is not read."""
 
     def value(self, name: str) -> str | int | float | None:
-        """A fact by name."""
+        """Return the value of a fact; None if it is not inferred."""
         return next((fact.value for fact in self.facts if fact.name == name), None)
 
     def number(self, name: str) -> int | None:
-        """A fact that is a whole number."""
-        found = self.value(name)
-        return found if isinstance(found, int) else None
+        """Return the value of a fact that is a whole number; None otherwise."""
+        value = self.value(name)
+        return value if isinstance(value, int) else None
 
 
 def _whole(text: str) -> int | None:
@@ -95,7 +95,7 @@ def _share(text: str) -> float | None:
 
 
 def _tokens(text: str) -> int | None:
-    """vLLM also takes 32k and 1M."""
+    """Return a number of tokens: digits, or vLLM's forms 32k (decimal), 32K (binary), 1m and 1M; None for other text."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([kKmM]?)", text, re.ASCII)
     if match is None:
         return None
@@ -119,7 +119,7 @@ _READ: dict[str, Callable[[str], str | int | float | None]] = {
 
 
 def infer(line: CommandLine) -> Inferred | None:
-    """What a container's command line tells; None where no engine is recognised. Never raises: a value that makes no sense is none."""
+    """Return the facts of a container's command line; None if no engine is recognised. Never raises: an invalid value is no fact."""
     words = _words(line)
     engine = _engine(line.image, words)
     if engine is None:
@@ -129,9 +129,9 @@ def infer(line: CommandLine) -> Inferred | None:
     for variable, name in engine.variables.items():
         _add(facts, name, line.environment.get(variable, ""), f"container {line.container}, environment {variable}")
     if engine.positional_after is not None:
-        bare = _positional(words, engine.positional_after)
-        if bare is not None:
-            _add(facts, MODEL, bare, f"container {line.container}, argument {engine.positional_after} {bare}")
+        model = _positional(words, engine.positional_after)
+        if model is not None:
+            _add(facts, MODEL, model, f"container {line.container}, argument {engine.positional_after} {model}")
     for flag, value in _flags(words):
         fact = engine.flags.get(flag)
         if fact in SWITCHES:
@@ -140,14 +140,20 @@ def infer(line: CommandLine) -> Inferred | None:
             unread.add(fact)
     if _has_several_nodes(line, words) or (BACKEND in facts and facts[BACKEND].value == "ray"):
         switches.add(SEVERAL_NODES)
-    starts = bool(words) and (words[0].startswith("-") or words[0] == engine.positional_after)
-    script = not starts and not any(_is_mark(word, engine) for word in words)
-    ordered = tuple(facts[name] for name in sorted(facts))
-    return Inferred(line.container, engine.name, line.gpus, ordered, frozenset(switches), frozenset(unread), script)
+    begins_with_arguments = bool(words) and (words[0].startswith("-") or words[0] == engine.positional_after)
+    return Inferred(
+        container=line.container,
+        engine=engine.name,
+        gpus=line.gpus,
+        facts=tuple(facts[name] for name in sorted(facts)),
+        switches=frozenset(switches),
+        unread=frozenset(unread),
+        by_script=not begins_with_arguments and not any(_is_mark(word, engine) for word in words),
+    )
 
 
 def tells_of_several_nodes(word: str) -> bool:
-    """Whether only a command line that starts one process group over several nodes has such a word, or it is one of `ray start`."""
+    """Return whether the word occurs only in command lines that start one process group over several nodes, or is part of `ray start`."""
     return word.rstrip(";").endswith(SEVERAL_NODES_WORDS) or any(f"${name}" in word for name in SEVERAL_NODES_WORDS) or word in _RAY_START
 
 
@@ -162,37 +168,38 @@ def _has_several_nodes(line: CommandLine, words: Sequence[str]) -> bool:
 
 
 _SIZES = (TENSOR, PIPELINE, CONTEXT_PARALLEL, DATA)
-_SAID = {TENSOR: "tensor", PIPELINE: "pipeline", CONTEXT_PARALLEL: "context", DATA: "data"}
+_SIZE_NAMES = {TENSOR: "tensor", PIPELINE: "pipeline", CONTEXT_PARALLEL: "context", DATA: "data"}
 
 
-def warnings(found: Inferred) -> tuple[str, ...]:
-    """What looks wrong about the number of GPUs that it asks for. A size that is not known here is no reason to warn."""
-    engine = next(one for one in ENGINES if one.name == found.engine)
-    if FILE in found.switches or not found.unread.isdisjoint((*_SIZES, DATA_LOCAL)) or not found.gpus:
+def warnings(inferred: Inferred) -> tuple[str, ...]:
+    """Return warnings about a container whose parallelism does not use the GPUs it requests. A size that is unknown gives no warning."""
+    engine = next(known for known in ENGINES if known.name == inferred.engine)
+    if FILE in inferred.switches or not inferred.unread.isdisjoint((*_SIZES, DATA_LOCAL)) or not inferred.gpus:
         return ()
-    sizes = {name: number for name in (*_SIZES, DATA_LOCAL) if (number := found.number(name)) is not None}
-    several = SEVERAL_NODES in found.switches or NODES in found.unread or (found.number(NODES) or 1) > 1
+    sizes = {name: number for name in (*_SIZES, DATA_LOCAL) if (number := inferred.number(name)) is not None}
+    several_nodes = SEVERAL_NODES in inferred.switches or NODES in inferred.unread or (inferred.number(NODES) or 1) > 1
     if not sizes:
-        if found.gpus > 1 and engine.one_without and not several and not found.by_script:
-            said = f"requests {found.gpus} GPUs, but {found.engine} uses one without an argument for tensor parallelism"
-            return (f"container {found.container} {said}",)
+        if inferred.gpus > 1 and engine.one_without and not several_nodes and not inferred.by_script:
+            mismatch = f"requests {inferred.gpus} GPUs, but {inferred.engine} uses one without an argument for tensor parallelism"
+            return (f"container {inferred.container} {mismatch}",)
         return ()
-    ranks = engine.ranks({**sizes, **dict.fromkeys(found.switches, 1)})
-    nodes = found.number(NODES)
+    ranks = engine.ranks({**sizes, **dict.fromkeys(inferred.switches, 1)})
+    nodes = inferred.number(NODES)
     ranks = ranks // nodes if nodes and ranks % nodes == 0 else ranks
-    if ranks == found.gpus:
+    if ranks == inferred.gpus:
         return ()
-    whole = ranks > found.gpus and ranks % found.gpus == 0
-    if whole and several and nodes is None and DATA_LOCAL not in sizes:
+    is_multiple = ranks > inferred.gpus and ranks % inferred.gpus == 0
+    if is_multiple and several_nodes and nodes is None and DATA_LOCAL not in sizes:
         return ()
-    told = " x ".join(f"{_SAID[name]} parallelism {sizes[name]}" for name in _SIZES if name in sizes)
-    told += f" of which {sizes[DATA_LOCAL]} are here" if DATA_LOCAL in sizes else ""
-    told += f" on {nodes} nodes" if nodes else ""
-    return (f"container {found.container} runs with {told}, but requests {found.gpus} GPUs{': a node of several, or a mistake' * whole}",)
+    sizes_text = " x ".join(f"{_SIZE_NAMES[name]} parallelism {sizes[name]}" for name in _SIZES if name in sizes)
+    sizes_text += f" of which {sizes[DATA_LOCAL]} are here" if DATA_LOCAL in sizes else ""
+    sizes_text += f" on {nodes} nodes" if nodes else ""
+    hint = ": a node of several, or a mistake" if is_multiple else ""
+    return (f"container {inferred.container} runs with {sizes_text}, but requests {inferred.gpus} GPUs{hint}",)
 
 
 def _add(facts: dict[str, Fact], name: str, text: str, source: str) -> bool:
-    """Whether the text has a value; then it is a fact."""
+    """Add a fact if the text has a valid value; return whether it has one."""
     value = _READ[name](text.strip())
     if value is not None:
         facts[name] = Fact(name, value, source)
@@ -200,7 +207,7 @@ def _add(facts: dict[str, Fact], name: str, text: str, source: str) -> bool:
 
 
 def _words(line: CommandLine) -> list[str]:
-    """The words, $(VARIABLE)s filled in as the kubelet does, shell scripts (`sh -c "..."`) taken apart."""
+    """Return the words with each $(VARIABLE) replaced as the kubelet does, and shell scripts (`sh -c "..."`) split into words."""
     words: list[str] = []
     for word in line.words[:MOST_WORDS]:
         filled = re.sub(r"\$\((\w+)\)", lambda m: line.environment.get(m[1], m[0]), word)
@@ -225,7 +232,7 @@ def _split(script: str) -> list[str]:
 
 
 def _engine(image: str, words: Sequence[str]) -> Engine | None:
-    """By the command, else by the image."""
+    """Return the engine by the command, else by the image; None if neither names one."""
     for engine in ENGINES:
         if any(_is_mark(word, engine) for word in words):
             return engine
@@ -238,47 +245,47 @@ def _is_mark(word: str, engine: Engine) -> bool:
 
 
 def _positional(words: Sequence[str], after: str) -> str | None:
-    for place, word in enumerate(words[:-1]):
+    """Return the argument that follows the word `after`; None if a flag follows, or no such word is there."""
+    for index, word in enumerate(words[:-1]):
         if word == after or word.endswith(f"/{after}"):
-            following = words[place + 1]
-            if following == "serve" and place + 2 < len(words):  # trtllm-serve serve MODEL
-                following = words[place + 2]
+            following = words[index + 1]
+            if following == "serve" and index + 2 < len(words):  # trtllm-serve serve MODEL
+                following = words[index + 2]
             return None if following.startswith("-") else following
     return None
 
 
 def _flags(words: Sequence[str]) -> Iterable[tuple[str, str]]:
-    """(flag, value) pairs; `--a=b`, `--a b`, underscores as dashes."""
-    for place, word in enumerate(words):
+    """Yield (flag, value) for `--a=b` and `--a b`, with underscores in flags replaced by dashes."""
+    for index, word in enumerate(words):
         if not word.startswith("-"):
             continue
         flag, equals, value = word.partition("=")
         if not equals:
-            value = words[place + 1] if place + 1 < len(words) else ""
+            value = words[index + 1] if index + 1 < len(words) else ""
         yield flag.replace("_", "-"), value
 
 
 REDACTED = "redacted"
-"""Stands for a word or value that nothing is inferred from."""
+"""Replaces a word or value that nothing is inferred from."""
 
 
 def needed_words(line: CommandLine) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The words and environment of a container as far as something is inferred from them; what else they say is replaced or left out.
+    """Return the words and environment that something is inferred from; other words are redacted, other variables left out.
 
-    A command line made of the result tells the same as the given one: `infer` of both is equal. Scripts are taken apart and variables
-    filled in, as `infer` reads them.
+    `infer` returns the same for a command line made of the result as for `line`. Scripts are split and variables replaced, as in `infer`.
     """
     words = _words(line)
     flags = {flag for engine in ENGINES for flag in engine.flags}
     variables = {name for engine in ENGINES for name in engine.variables} | SEVERAL_NODES_VARIABLES
-    bare = {_positional(words, engine.positional_after) for engine in ENGINES if engine.positional_after is not None}
+    models = {_positional(words, engine.positional_after) for engine in ENGINES if engine.positional_after is not None}
     kept: list[str] = []
-    for place, word in enumerate(words):
-        before = words[place - 1] if place else ""
+    for index, word in enumerate(words):
+        before = words[index - 1] if index else ""
         flag, equals, _ = word.partition("=")
         if word.startswith("-"):
             kept.append(word if _is_flag(word, flags) else flag + (f"={REDACTED}" if equals else ""))
-        elif (_is_flag(before, flags) and "=" not in before) or word in bare or _is_telling(word):
+        elif (_is_flag(before, flags) and "=" not in before) or word in models or _is_needed(word):
             kept.append(word)
         else:
             kept.append(REDACTED)
@@ -289,8 +296,8 @@ def _is_flag(word: str, flags: set[str]) -> bool:
     return word.startswith("-") and word.partition("=")[0].replace("_", "-") in flags
 
 
-def _is_telling(word: str) -> bool:
-    """Whether the word names an engine, what its model follows, or several nodes."""
+def _is_needed(word: str) -> bool:
+    """Return whether the word names an engine, is followed by the model, or means several nodes."""
     after = [engine.positional_after for engine in ENGINES if engine.positional_after is not None]
-    named = any(word == one or word.endswith(f"/{one}") for one in after)
-    return named or tells_of_several_nodes(word) or any(_is_mark(word, engine) for engine in ENGINES)
+    precedes_model = any(word == name or word.endswith(f"/{name}") for name in after)
+    return precedes_model or tells_of_several_nodes(word) or any(_is_mark(word, engine) for engine in ENGINES)

@@ -1,7 +1,6 @@
-"""Serving engines: how each is recognised, what its flags and variables mean, and how many GPUs its ranks take on one node.
+"""ENGINES: how each serving engine is recognised, what its flags and variables mean, and how many GPUs its ranks use on one node. Pure.
 
-Arguments as of vLLM 0.11, SGLang 0.5, Text Generation Inference 3, TensorRT-LLM 1.1 (`trtllm-serve`), Dynamo 0.7 and Triton's launch
-script.
+Arguments of vLLM 0.11, SGLang 0.5, Text Generation Inference 3, TensorRT-LLM 1.1 (`trtllm-serve`), Dynamo 0.7 and Triton's launch script.
 """
 
 from __future__ import annotations
@@ -14,38 +13,40 @@ CONTEXT_PARALLEL, DATA_LOCAL, NODES = "context_parallel", "data_parallel_local",
 MODEL, DTYPE, QUANTIZATION = "model", "dtype", "quantization"
 CONTEXT, UTILIZATION = "context", "memory_utilization"
 BACKEND = "executor_backend"
-"""vLLM: `ray` places ranks on as many nodes as its cluster has."""
+"""vLLM: with `ray`, the ranks can be on all nodes of the Ray cluster."""
 INSIDE = "data_parallel_attention"
-"""SGLang's data-parallel attention: its ranks are the tensor-parallel ones, not further GPUs."""
+"""SGLang's data-parallel attention: its ranks use the GPUs of the tensor-parallel ranks, not further GPUs."""
 ONE_RANK = "data_parallel_rank"
-"""vLLM: this process runs one data-parallel rank, the others run elsewhere."""
+"""vLLM: this process runs one data-parallel rank; other processes run the others."""
 SEVERAL_NODES = "several_nodes"
 """A flag that only a deployment over several nodes has."""
 FILE = "configuration_file"
-"""A file with arguments that are not seen here."""
+"""A file with further arguments, which is not read."""
 
 SWITCHES = frozenset({INSIDE, ONE_RANK, SEVERAL_NODES, FILE})
-"""Names whose flag means something by being there, whatever its value."""
+"""Names whose flag has a meaning by its presence, whatever its value."""
 
 Sizes = Mapping[str, int]
-"""Parallel sizes by name, those that are told."""
+"""Name -> parallel size, for the sizes that are stated."""
 
 
 def _product(sizes: Sizes, *names: str) -> int:
-    found = 1
+    """Return the product of the named sizes; a size that is not stated counts as 1."""
+    product = 1
     for name in names:
-        found *= sizes.get(name, 1)
-    return found
+        product *= sizes.get(name, 1)
+    return product
 
 
 def _sglang(sizes: Sizes) -> int:
-    """Without data-parallel attention each replica has its own tensor-parallel GPUs."""
+    """GPUs of SGLang. Without data-parallel attention each data-parallel replica has its own tensor-parallel GPUs."""
     replicas = 1 if INSIDE in sizes else sizes.get(DATA, 1)
     return _product(sizes, TENSOR, PIPELINE) * replicas
 
 
 def _vllm(sizes: Sizes) -> int:
-    """Each data-parallel rank has its own tensor-parallel GPUs, with expert parallelism too; DATA_LOCAL of them are on this node."""
+    """GPUs of vLLM. Each data-parallel rank has its own tensor-parallel GPUs, also with expert parallelism; DATA_LOCAL ranks are on this
+    node."""
     engine = _product(sizes, TENSOR, PIPELINE, CONTEXT_PARALLEL)
     if DATA_LOCAL in sizes:
         return engine * sizes[DATA_LOCAL]
@@ -53,7 +54,7 @@ def _vllm(sizes: Sizes) -> int:
 
 
 def _others(sizes: Sizes) -> int:
-    """Expert parallelism of TensorRT-LLM is inside tensor parallelism; context parallelism is not."""
+    """GPUs of other engines. TensorRT-LLM's expert parallelism uses the tensor-parallel GPUs; its context parallelism uses further GPUs."""
     return _product(sizes, TENSOR, PIPELINE, CONTEXT_PARALLEL)
 
 
@@ -63,20 +64,21 @@ class Engine:
 
     name: str
     marks: tuple[str, ...]
-    """A word of the command line that ends so, or a part of the image's name."""
+    """Names of the engine: a word of the command line, or the last part of its path, or a part of the image's name."""
     flags: Mapping[str, str]
     """Flag, with dashes -> fact."""
     variables: Mapping[str, str]
+    """Environment variable -> fact."""
     positional_after: str | None = None
-    """A word after which the model stands bare (`vllm serve MODEL`)."""
+    """The word that the model follows as an argument without a flag (`vllm serve MODEL`)."""
     ranks: Callable[[Sizes], int] = _others
-    """Parallel sizes -> GPUs that all ranks take together, on this node where the sizes say so."""
+    """Parallel sizes -> GPUs of all ranks, or of the ranks on this node if the sizes state that."""
     one_without: bool = False
-    """Whether it uses one GPU where no size is told."""
+    """Whether the engine uses one GPU if no size is stated."""
 
 
 def _flags(by_fact: Mapping[str, str]) -> dict[str, str]:
-    """Fact -> flags in one text, turned around."""
+    """Return flag -> fact. `by_fact`: fact -> its flags, separated by spaces."""
     return {flag: fact for fact, flags in by_fact.items() for flag in flags.split()}
 
 
@@ -185,7 +187,7 @@ SEVERAL_NODES_WORDS = (
     "trtllm-llmapi-launch",
     "torchrun",
 )
-"""Words of scripts that start one process group over several nodes; a word that ends so, or a variable of that name."""
+"""Words of scripts that start one process group over several nodes: a word with this ending, or a variable with this name."""
 
 SEVERAL_NODES_VARIABLES = frozenset({"LWS_GROUP_SIZE", "LWS_LEADER_ADDRESS", "RAY_ADDRESS", "RAY_CLUSTER_SIZE"})
-"""Environment that only a member of a group of pods has."""
+"""Environment variables that only a pod in a group of pods has."""
