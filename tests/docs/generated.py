@@ -32,7 +32,8 @@ _HEAD = """# Configuration
 
 `fabricwise serve --config FILE` reads one YAML file. Every setting has a default, so the file holds only what differs.
 [config/extender.yaml](../config/extender.yaml) shows all settings with their defaults as one file. In a cluster the file is the key
-`extender.yaml` of the ConfigMap `fabricwise` ([manifests/base/extender.yaml](../manifests/base/extender.yaml)); the extender reads it at start.
+`extender.yaml` of the
+ConfigMap `fabricwise` ([manifests/base/extender.yaml](../manifests/base/extender.yaml)). The extender reads it at start.
 
 An unknown key, a value of a wrong type or outside its bounds, and settings that contradict each other end the start with a message that
 names each key (exit status 3). Units are in the names: `_seconds`, `_bytes`, `_share` (of 1).
@@ -128,7 +129,7 @@ def _bounded(name: str, type_: kinds.IntType | kinds.FloatType) -> str:
 
 
 def _default(field: kinds.Field) -> str:
-    value = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default  # type: ignore[misc]
+    value = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
     text = json.dumps(msgspec.to_builtins(value))
     return f"`{text}`"
 
@@ -146,9 +147,7 @@ def configuration_page() -> str:
 
 def annotations_table() -> str:
     """The table of annotations in docs/annotations.md."""
-    rows = [
-        f"| `{row.name}` | {row.kind.replace('|', ', ')} | `{row.example}` | {row.means.replace('|', ', ')} |\n" for row in ANNOTATIONS
-    ]
+    rows = [f"| `{row.name}` | {row.kind.replace('|', ', ')} | `{row.example}` | {row.means.replace('|', ', ')} |\n" for row in ANNOTATIONS]
     return "| annotation | type, unit | example | meaning |\n|---|---|---|---|\n" + "".join(rows)
 
 

@@ -1,8 +1,7 @@
-"""Every annotation: what it means to a verdict, that nonsense is a refusal naming it, and that the README has the table."""
+"""Every annotation: what it means to a verdict, and that nonsense is a refusal naming it."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -268,12 +267,6 @@ def test_the_examples_are_read(annotation: Any) -> None:
 
 def test_foreign_annotations_are_nobodys_business() -> None:
     assert wishes({"example.com/min-link": "warp", "fabricwise.dev/requeued-at": "x"}) == Wishes()
-
-
-def test_the_readme_has_the_table() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    for annotation in ANNOTATIONS:
-        assert f"| `{annotation.name}` | {annotation.kind.replace('|', ', ')} | `{annotation.example}` | {annotation.means} |" in readme
 
 
 def test_a_bound_pod_counts_whatever_its_annotations_say() -> None:
