@@ -1,8 +1,7 @@
-"""Every annotation: its effect on a verdict, the rejection where it is malformed, and the table in the README."""
+"""Every annotation: its effect on a verdict, and the rejection where it is malformed."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,12 +258,6 @@ def test_example_of_each_annotation_is_valid(annotation: Any) -> None:
 
 def test_annotations_under_other_prefixes_are_ignored() -> None:
     assert wishes({"example.com/min-link": "warp", "fabricwise.dev/requeued-at": "x"}) == Wishes()
-
-
-def test_readme_has_the_table_of_annotations() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    for annotation in ANNOTATIONS:
-        assert f"| `{annotation.name}` | {annotation.kind.replace('|', ', ')} | `{annotation.example}` | {annotation.means} |" in readme
 
 
 def test_bound_pod_with_a_malformed_annotation_holds_its_gpus() -> None:

@@ -332,14 +332,3 @@ def test_a_hazard_and_an_approximation_are_noted_once() -> None:
     assert len(notes) == 2
     notes = row(ask(snapshot(*machine("n", "dgx-2", 16)), pod(3)), "n")["notes"]
     assert notes[1:] == ["prediction is approximate"]
-
-
-def test_readme_lists_every_reason_and_whether_preemption_can_resolve_it() -> None:
-    from pathlib import Path
-
-    from extender.decision.request.reasons import Reason
-
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    for reason in Reason:
-        line = next(line for line in readme.splitlines() if line.startswith(f"| {reason.value} |"))
-        assert line.endswith("| no |") is not reason.resolvable, line
