@@ -73,4 +73,5 @@ ClusterOption = Annotated[str | None, typer.Option("--cluster", help=f"{CLUSTERS
 OptionalClusterOption = Annotated[str | None, typer.Option("--cluster", help=CLUSTERS, autocompletion=complete_cluster)]
 ServerOption = Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead.")]
 KubeconfigOption = Annotated[str | None, typer.Option("--kubeconfig", help="Whose current context is the cluster; without, the usual one.")]
+ClassesOption = Annotated[Path | None, typer.Option("--workload-classes", help="Classes file; see config/workload-classes.yaml.")]
 NodeArgument = Annotated[str, typer.Argument(help="The node.", autocompletion=complete_node)]

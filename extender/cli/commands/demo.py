@@ -17,15 +17,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import msgspec
+import typer
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.live import Live
 
 from extender.cli.rendering.demo_screen import SIMULATED, Placed, Stage, one_line, screen, summary
+from extender.cli.rendering.output import console
 from extender.errors import ClusterSourceError, FabricwiseError
 from extender.server.service import Service, build_service, server_for
 from extender.settings import Server, Settings
@@ -40,9 +42,23 @@ _STRAY_SHARE = 0.75
 PICTURE_COLUMNS, PICTURE_LINES = 112, 34
 
 
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the last pod, for scripts.")] = False,
+    pods: Annotated[int, typer.Option("--pods", min=1, max=500, help="Number of pods.")] = 36,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the random pod sizes.")] = 7,
+    pause_seconds: Annotated[float, typer.Option("--pause", min=0, help="Seconds between pods.")] = 0.25,
+) -> None:
+    """Watch GPU pods being placed by link quality: the real HTTP service on a simulated cluster.
+
+    Without a terminal it prints a line per pod and ends after the last one.
+    """
+    watched = console.is_terminal
+    run_demo(console, pods=pods, seed=seed, pause_seconds=pause_seconds if watched else 0.0, once=once or not watched)
+
+
 def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once: bool) -> None:
-    """Run the stream, then a summary; without `once` the service stays up until Ctrl-C."""
-    console.print("Computing what every set of GPUs of ten platforms is worth ...", style="dim")
+    """Place `pods` pods, then print a summary; without `once` the service keeps running until Ctrl-C."""
+    console.print("Computing the bandwidth of every set of GPUs of ten platforms ...", style="dim")
     with _playing(pods, seed) as (stage, url, events):
         watched = console.is_terminal
         if not watched:

@@ -16,7 +16,7 @@ from extender.decision.report.node_checks import Status, all_reports, node_repor
 from extender.errors import FOUND, ClusterSourceError
 from extender.kube.smoke_test import Sample, smoke, smoke_priority
 from extender.server.from_settings import tuning
-from extender.settings import load_settings
+from extender.settings_file import load_settings
 
 
 def node(

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from extender.adapters.collected import CollectedObjects, ObjectName
 from extender.cli.client import ask
-from extender.cli.cluster_options import ClusterOption, KubeconfigOption, ServerOption
+from extender.cli.cluster_options import ClassesOption, ClusterOption, KubeconfigOption, ServerOption
 from extender.cli.reading import Reading, kube_objects, read_cluster, with_source
 from extender.cli.rendering import answer_tables
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
@@ -30,13 +29,14 @@ from extender.loading import load_documents
 from extender.pod_templates import BY_KIND, BY_NAME, REMEDY, Templates, templates_of
 from extender.server.from_settings import node_defaults, policy
 from extender.server.from_settings import ranker as ranker_of
-from extender.settings import Settings, load_settings
+from extender.settings import Settings
+from extender.settings_file import load_settings
+from extender.sources.collected_objects import CollectedObjects, ObjectName
 from extender.sources.dump import STANDARD_INPUT, read_text
 from extender.web.debug_api import pods_from
 from topology.agent.publisher import ApiError
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
-ClassesOption = Annotated[Path | None, typer.Option("--workload-classes", help="Classes file; see config/workload-classes.yaml.")]
 WHAT = "A manifest (YAML or JSON, - is standard input) of a pod or a workload; or NAMESPACE/POD or KIND/NAME of one in the cluster."
 FILE_SUFFIXES = (".yaml", ".yml", ".json")
 

@@ -15,7 +15,7 @@ from extender.cli.rendering.output import ConfigOption, Output, OutputOption, pr
 from extender.cli.rendering.tables import Column, FittedTable
 from extender.errors import ClusterSourceError
 from extender.server.from_settings import tuning
-from extender.settings import load_settings
+from extender.settings_file import load_settings
 from extender.sources.dump import read_text
 from extender.telemetry.telemetry_serializers import not_understood, read
 
