@@ -1,4 +1,4 @@
-"""The `fabricwise` command: loads just what the command at hand needs, for an agent on every node must be small."""
+"""The `fabricwise` command. `fabricwise agent` imports no other command, because its process runs on every node and must stay small."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from extender.errors import run_command
 def main() -> None:
     """Entry point."""
     if sys.argv[1:2] != ["agent"]:
-        from extender.cli.app import main as others
+        from extender.cli.app import main as run_other_command
 
-        others()
+        run_other_command()
         return
     from extender.cli.commands.agent import app
 
