@@ -55,7 +55,7 @@ class _Measure:
             size = self._sizes.get(anchor, 1)
             if size is None:
                 raise DocumentError(
-                    f"{self._where}: alias *{anchor[:40]} on line {_line(event)} is inside the value that it refers to: write the values out"
+                    f"{self._where}: alias *{anchor[:40]} on line {_line(event)} is inside its own value: write the values out"
                 )
             self._nodes += size
             if self._nodes - self._written > MOST_REPEATED:
