@@ -9,7 +9,7 @@ from extender.plain_text import plain
 
 
 class PlainFormatter(logging.Formatter):
-    """Formatter of plain log lines: a line break in a message becomes an escape, so that it cannot forge a line; a traceback keeps its lines."""
+    """Formatter of plain log lines: a line break in a message becomes an escape, so that the message cannot forge a line."""
 
     def __init__(self) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
