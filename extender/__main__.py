@@ -1,4 +1,7 @@
-"""The `fabricwise` command: loads just what the command at hand needs, for processes on every node must be small."""
+"""The `fabricwise` command.
+
+`fabricwise agent` and `fabricwise steer` import no other command, because their processes run on every node and must stay small.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ def main() -> None:
     elif command == "steer":
         from extender.steering.command import app
     else:
-        from extender.cli.app import main as others
+        from extender.cli.app import main as run_other_command
 
-        others()
+        run_other_command()
         return
     del sys.argv[1]
     run_command(partial(app, prog_name=f"fabricwise {command}"))

@@ -1,4 +1,4 @@
-"""Errors that reach a user. Each carries one sentence saying what is wrong and where."""
+"""Errors that reach a user. The text of each says what is wrong, where, and what helps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from extender.plain_text import plain
 from topology.machine.hardware import TopologyError
 
 FINE, FOUND, USAGE, COULD_NOT_ASK = 0, 1, 2, 3
-"""Exit statuses of every command: all is well; the answer is a problem (a check fails, no node is feasible); the command line is wrong;
-there is no answer, because something could not be read, reached or understood."""
+"""Exit statuses of every command: no problem; a problem was found (a check fails, no node is feasible); wrong usage; no answer, because
+a file, a cluster or a server could not be read, reached or understood."""
 EXIT_STATUSES = (
     "Exit status: 0 all is well; 1 a problem was found (a check fails, no node is feasible); 2 wrong usage; "
     "3 no answer: a file, a cluster or a server could not be read or understood."
@@ -19,25 +19,25 @@ EXIT_STATUSES = (
 
 
 class FabricwiseError(Exception):
-    """Base of every error the command line prints as one line."""
+    """Base of every error that the command line prints as one line."""
 
 
 class SettingsError(FabricwiseError):
-    """A settings file that cannot be used; names the key."""
+    """Settings that cannot be used; the text names the key."""
 
 
 class ClusterSourceError(FabricwiseError):
-    """Cluster state that cannot be had: a bad dump, an API server that refuses."""
+    """Cluster state that cannot be read, for example from an invalid dump or an API server that refuses."""
 
 
 class RequestError(FabricwiseError):
-    """A request body that cannot be used; becomes the verb's `Error`, or a 400 on the debug API."""
+    """A request that cannot be used; becomes the `Error` field of a verb's answer, or a 400 of the debug API."""
 
 
 def run_command(app: Callable[..., object]) -> None:
-    """Run a command-line application so that every error ends as one line on standard error and an exit status; a bug of ours too.
+    """Run a command-line application. Every error, internal ones included, becomes one line on standard error and an exit status.
 
-    The line is plain text: an error repeats names and arguments that were written by others.
+    The line is plain text, because an error repeats names and arguments from outside.
     """
     try:
         status = app(standalone_mode=False)
@@ -47,7 +47,7 @@ def run_command(app: Callable[..., object]) -> None:
         sys.exit(141)
     except KeyboardInterrupt:
         _end(130, "error: interrupted")
-    except Exception as error:  # a wrong usage, or a bug of ours, whose traceback is shown only where it is asked for
+    except Exception as error:  # wrong usage, or a bug, whose traceback is shown only on request
         usage = _usage(error)
         if usage is not None:
             _end(USAGE, usage)
@@ -66,8 +66,8 @@ def _end(status: int, line: str) -> None:
 
 
 def _usage(error: Exception) -> str | None:
-    """The line about a wrong usage of a command; None for another error. The empty string where the help has been printed."""
-    import typer  # only here: not every process that knows these errors has a command line
+    """Return the line about a wrong usage of a command; None for other errors; the empty string if the help has been printed."""
+    import typer  # only here, because processes without a command line import this module too
 
     wrong_usage = typer.BadParameter.__mro__[1]  # UsageError, which typer does not export
     if isinstance(error, typer.Abort):
@@ -75,7 +75,7 @@ def _usage(error: Exception) -> str | None:
     if not isinstance(error, wrong_usage):
         return None
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":  # making the error has printed the help already, or its text is the help
+    if type(error).__name__ == "NoArgsIsHelpError":  # its constructor has printed the help already
         return ""
     command = context.command_path if context is not None else "fabricwise"
     return f"error: {error.format_message()} ({command} --help explains)"  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""JSON or YAML text -> documents, as every entrance reads them: manifests in files, on standard input, over HTTP."""
+"""JSON or YAML text -> documents, within bounds: for manifests and settings in files, on standard input and over HTTP."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from extender.errors import FabricwiseError
 
 
 class DocumentError(FabricwiseError):
-    """Text that is neither JSON nor YAML; says where."""
+    """Text that is neither JSON nor YAML or exceeds a bound; the text of the error names the place."""
 
 
 MOST_LEVELS = 100
-"""Kubernetes objects nest some twenty levels deep."""
+"""Deepest nesting of a document; Kubernetes objects have about twenty levels."""
 
 MOST_REPEATED = 10_000
-"""Values that aliases may repeat in one text: a manifest shares a few labels, not a book."""
+"""Most values that aliases may repeat in one text; manifests use aliases for a few labels."""
 
 MOST_DIGITS = 400
-"""Characters of a plain number; YAML 1.1 reads `1:1:1` in base sixty, in time that grows with the square of its length."""
+"""Most characters of an unquoted number. YAML 1.1 reads `1:1:1` in base 60, in time that grows with the square of its length."""
 
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML that leaves times as text, as JSON does: kubectl prints them unquoted."""
+    """Safe YAML loader that reads timestamps as text, as JSON does; kubectl prints them unquoted."""
 
 
 _PlainLoader.yaml_implicit_resolvers = {
@@ -35,26 +35,27 @@ _PlainLoader.yaml_implicit_resolvers = {
 
 
 class _Measure:
-    """Adds up what a document becomes, from its events, before anything is built of it."""
+    """Counts the nodes and levels of documents from parser events, before any value is built. Raises DocumentError at a bound."""
 
     def __init__(self, where: str) -> None:
         self._where = where
         self._open: list[tuple[str | None, int]] = []
-        """Collections that have begun: anchor, and nodes counted before it."""
+        """Open collections: (anchor, number of nodes before it)."""
         self._nodes = 0
-        """Nodes so far, those that aliases repeat included."""
+        """Nodes so far, including those that aliases repeat."""
         self._written = 0
+        """Nodes so far, without those that aliases repeat."""
         self._sizes: dict[str, int | None] = {}
-        """Anchor -> nodes of what it names; None while that has not ended."""
+        """Anchor -> number of nodes of its collection or scalar; None while the collection is open."""
 
     def take(self, event: yaml.Event) -> None:
-        """One more event. Raises DocumentError where a bound is passed."""
+        """Count one event. Raises DocumentError if a bound is exceeded."""
         if isinstance(event, yaml.AliasEvent):
             anchor = event.anchor or ""
             size = self._sizes.get(anchor, 1)
             if size is None:
                 raise DocumentError(
-                    f"{self._where}: alias *{anchor[:40]} on line {_line(event)} stands inside what it names: write the values out"
+                    f"{self._where}: alias *{anchor[:40]} on line {_line(event)} is inside its own value: write the values out"
                 )
             self._nodes += size
             if self._nodes - self._written > MOST_REPEATED:
@@ -77,7 +78,7 @@ class _Measure:
             if len(self._open) > MOST_LEVELS:
                 raise DocumentError(
                     f"{self._where}: nested deeper than {MOST_LEVELS} levels on line {_line(event)}: "
-                    "no Kubernetes object is; correct the indentation"
+                    "Kubernetes objects are not that deep; correct the indentation"
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             name, before = self._open.pop()
@@ -96,9 +97,10 @@ def _line(event: yaml.Event) -> int | str:
 
 
 def _check(text: str | bytes, where: str) -> None:
-    """Raises DocumentError where the text nests too deep, or grows too large by aliases.
+    """Raise DocumentError if the text nests too deep, or aliases repeat too many values.
 
-    libyaml builds nested nodes by recursion in C, which no RecursionError stops; and 500 bytes of aliases are billions of values.
+    libyaml builds nested nodes by recursion in C, which RecursionError does not stop, and 500 bytes of aliases can become billions of
+    values.
     """
     measure = _Measure(where)
     for event in yaml.parse(text, Loader=_PlainLoader):
@@ -106,7 +108,7 @@ def _check(text: str | bytes, where: str) -> None:
 
 
 def load_documents(text: str | bytes, where: str) -> list[Any]:
-    """All documents of a text, empty ones left out. Raises DocumentError naming `where`, line and column."""
+    """Return all documents of a text, without empty ones. Raises DocumentError naming `where`, line and column."""
     try:
         return [msgspec.json.decode(text)]
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -115,4 +117,4 @@ def load_documents(text: str | bytes, where: str) -> list[Any]:
         _check(text, where)
         return [document for document in yaml.load_all(text, Loader=_PlainLoader) if document is not None]
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise DocumentError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())[:300]}. Correct what stands there") from error
+        raise DocumentError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())[:300]}. Correct this place") from error

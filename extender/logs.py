@@ -1,4 +1,4 @@
-"""How processes log: one plain line per message, on standard error."""
+"""Logging of long-running processes: one plain line per message on standard error."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from extender.plain_text import plain
 
 
 class PlainFormatter(logging.Formatter):
-    """Log lines in plain text: a message cannot forge a further line, and a traceback keeps its own."""
+    """Formatter of plain log lines: a line break in a message becomes an escape, so that the message cannot forge a line."""
 
     def __init__(self) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging names it so
-        """The line itself."""
+        """Return the line."""
         return plain(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        """The traceback."""
+        """Return the lines of the traceback."""
         return plain(super().formatException(ei), keep="\n")
 
 
 def log_to_stderr(level: str) -> None:
-    """Logging of a process that serves."""
+    """Configure logging for a long-running process; `level` is a name such as "info"."""
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,4 +1,4 @@
-"""Text from outside as it may be shown on a terminal or written to a log: what could be taken for an instruction becomes visible. Pure."""
+"""Text from outside, made safe for terminals and logs: characters that a terminal acts on become visible escapes. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 _INSTRUCTIONS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories of characters that a terminal acts on: controls (C0, DEL, C1), formats (bidirectional overrides, zero width),
-lone surrogates, and separators of lines and paragraphs."""
+"""Unicode categories of characters that a terminal acts on: controls (C0, DEL, C1), format characters (bidirectional overrides, zero
+width), lone surrogates, line and paragraph separators."""
 
 
 def plain(text: str, keep: str = "") -> str:
-    """The text with every character that a terminal acts on written as an escape (\\x1b, \\u202e); those in `keep` stay."""
+    """Return the text with each character that a terminal acts on as an escape (\\x1b, \\u202e), except those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -21,7 +21,7 @@ def plain(text: str, keep: str = "") -> str:
 
 
 def plain_data(value: Any) -> Any:
-    """JSON-like data with `plain` applied to every string in it, keys included."""
+    """Return JSON-like data with `plain` applied to every string in it, including keys."""
     if isinstance(value, str):
         return plain(value)
     if isinstance(value, Mapping):

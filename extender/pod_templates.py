@@ -1,4 +1,4 @@
-"""WORKLOADS: the kinds in which a pod template is found, and the pods that each makes. Pure.
+"""WORKLOADS: the kinds of objects that create pods, and where each has its pod templates. Pure.
 
 Sources: the API of each kind (Kubernetes 1.36; LeaderWorkerSet v1, JobSet v1alpha2, Ray v1, KServe v1beta1 and v1alpha1, Kubeflow v1 and
 v2beta1, Volcano v1alpha1, Argo Rollouts v1alpha1, Knative v1).
@@ -14,50 +14,50 @@ from typing import Any
 from extender.errors import RequestError
 
 MOST_TEMPLATES = 200
-"""In one answer."""
+"""Most pod templates in one answer."""
 Found = Iterator[tuple[str, Any]]
-"""(role in the workload, PodTemplateSpec)."""
+"""Pairs of (role in the workload, PodTemplateSpec)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PodTemplate:
-    """A pod that a workload makes."""
+    """A pod that a workload creates."""
 
     source: str
-    """The object, as `deployment/llm`, with the role where there are several."""
+    """The workload, such as `deployment/llm`, followed by the role if it has several."""
     manifest: dict[str, Any]
     """A Pod manifest."""
     not_known: tuple[str, ...] = ()
-    """What the pod's controller may add, and is not known here."""
+    """What the workload's controller may add to the pod, unknown here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A kind that makes pods."""
+    """A kind that creates pods."""
 
     kind: str
     path: str
-    """The API's path up to the namespaces."""
+    """Path of the API group and version."""
     plural: str
     find: Callable[[Mapping[str, Any]], Found]
-    """The templates in an object."""
+    """Yields the templates of an object."""
     short_names: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the kind may be called before the slash of `kind/name`."""
+        """Return the names of the kind that are accepted in `KIND/NAME`."""
         return (self.kind.lower(), self.plural, *self.short_names)
 
 
 def at(manifest: Any, *keys: str) -> Any:
-    """The value under keys; None where there is none."""
+    """Return the value at a path of keys; None if there is none."""
     for key in keys:
         manifest = manifest.get(key) if isinstance(manifest, dict) else None
     return manifest
 
 
 def _under(*keys: str) -> Callable[[Mapping[str, Any]], Found]:
-    """A single template at a place."""
+    """Return a function that yields the single template at a path of keys."""
 
     def find(manifest: Mapping[str, Any]) -> Found:
         yield "", at(manifest, *keys)
@@ -74,14 +74,14 @@ def _pod(manifest: Mapping[str, Any]) -> Found:
 
 
 def _job(manifest: Mapping[str, Any]) -> Found:
-    """Of Kubernetes, or of Volcano with its tasks."""
+    """Yield the template of a Kubernetes Job, or those of a Volcano Job's tasks."""
     yield "", at(manifest, "spec", "template")
     for task in _items(at(manifest, "spec", "tasks")):
         yield str(at(task, "name") or "task"), at(task, "template")
 
 
 def _leader_worker_set(manifest: Mapping[str, Any]) -> Found:
-    """The leader is made of the workers' template where it has none."""
+    """Yield leader and worker; without a leader template, leaders are created from the worker template."""
     group = at(manifest, "spec", "leaderWorkerTemplate")
     leader = at(group, "leaderTemplate")
     yield "leader", leader
@@ -104,7 +104,7 @@ def _ray(*keys: str) -> Callable[[Mapping[str, Any]], Found]:
 
 
 def _replica_specs(manifest: Mapping[str, Any]) -> Found:
-    """Kubeflow's training jobs: `pytorchReplicaSpecs`, `mpiReplicaSpecs` and their kin."""
+    """Yield the templates of Kubeflow's training jobs, in fields such as `pytorchReplicaSpecs` and `mpiReplicaSpecs`."""
     spec = at(manifest, "spec")
     for key in spec if isinstance(spec, dict) else ():
         if key.endswith("ReplicaSpecs"):
@@ -129,17 +129,20 @@ _NOT_OF_PODS = (
     "deploymentStrategy",
 )
 _OF_FRAMEWORKS = {"storageUri", "storage", "runtimeVersion", "modelFormat"}
-"""Fields by which the container of a model is told from those of a pod's spec."""
+"""Fields that distinguish the container of a model from the fields of a pod spec."""
 
 
 def _component(spec: Any) -> dict[str, Any] | None:
-    """A component of an InferenceService as a template: its fields are those of a pod's spec; `model` or a framework is the container."""
+    """Return a component of an InferenceService as a template; None if it has no container.
+
+    Its fields are those of a pod spec, except `model` or a field named after a framework, which is the container.
+    """
     if not isinstance(spec, dict):
         return None
-    own = {key: value for key, value in spec.items() if key not in _NOT_OF_PODS}
-    frameworks = [key for key, value in own.items() if isinstance(value, dict) and _OF_FRAMEWORKS & value.keys()]
-    containers = [{**own[key], "name": "kserve-container"} for key in frameworks] + _items(own.get("containers"))
-    kept = {key: value for key, value in own.items() if key not in frameworks}
+    pod_fields = {key: value for key, value in spec.items() if key not in _NOT_OF_PODS}
+    frameworks = [key for key, value in pod_fields.items() if isinstance(value, dict) and _OF_FRAMEWORKS & value.keys()]
+    containers = [{**pod_fields[key], "name": "kserve-container"} for key in frameworks] + _items(pod_fields.get("containers"))
+    kept = {key: value for key, value in pod_fields.items() if key not in frameworks}
     metadata = {"labels": spec.get("labels"), "annotations": spec.get("annotations")}
     return {"metadata": metadata, "spec": {**kept, "containers": containers}} if containers else None
 
@@ -149,13 +152,13 @@ def _inference_service(manifest: Mapping[str, Any]) -> Found:
     for role in ("predictor", "transformer", "explainer"):
         for name, spec in ((role, at(manifest, "spec", role)), (f"{role}-worker", at(manifest, "spec", role, "workerSpec"))):
             template = _component(spec)
-            if template is not None:  # KServe hands the service's annotations on to its pods
+            if template is not None:  # KServe copies the service's annotations to its pods
                 template["metadata"]["annotations"] = {**(annotations or {}), **(template["metadata"]["annotations"] or {})}
             yield name, template
 
 
 def _pod_spec(*roles: tuple[str, tuple[str, ...]]) -> Callable[[Mapping[str, Any]], Found]:
-    """Places that hold a pod's spec without a template around it."""
+    """Return a function that yields pod specs without a template around them, at the path of keys of each role."""
 
     def find(manifest: Mapping[str, Any]) -> Found:
         for role, keys in roles:
@@ -166,9 +169,9 @@ def _pod_spec(*roles: tuple[str, tuple[str, ...]]) -> Callable[[Mapping[str, Any
 
 
 def _anywhere(manifest: Mapping[str, Any]) -> Found:
-    """Every pod spec in an object of a kind that is not in the table: known by its containers, each with an image.
+    """Yield every pod spec in an object of a kind that is not in `WORKLOADS`: a field whose containers all have an image.
 
-    The role is what the object calls the place: the names of list items, else the fields on the way.
+    The role is the name of the list item that contains it, else the path of its fields.
     """
     for field, value in manifest.items():
         if field not in ("metadata", "status"):
@@ -178,10 +181,10 @@ def _anywhere(manifest: Mapping[str, Any]) -> Found:
 def _specs_in(value: Any, path: tuple[str, ...]) -> Found:
     if isinstance(value, list):
         for item in value:
-            own = at(item, "name") or at(item, "groupName")
-            yield from _specs_in(item, (str(own),) if isinstance(own, str) else path)
+            name = at(item, "name") or at(item, "groupName")
+            yield from _specs_in(item, (name,) if isinstance(name, str) else path)
     elif isinstance(value, dict):
-        runner = value.get("runner")  # OME's word for the one container of a pod spec without `containers`
+        runner = value.get("runner")  # OME's field for the only container of a pod spec without `containers`
         containers = _items(value.get("containers")) or ([runner] if isinstance(runner, dict) else [])
         if containers and all(isinstance(at(container, "image"), str) for container in containers):
             yield " ".join(path), {"spec": {**value, "containers": containers}}
@@ -200,7 +203,7 @@ def _is_spec(value: Any) -> bool:
 
 
 _GENERIC_FIELDS = ("spec", "template", "podTemplate", "podSpec")
-"""Fields that tell no role."""
+"""Field names that do not describe a role."""
 _RUNTIME = _pod_spec(("", ()), ("worker", ("workerSpec",)))
 _PREFILL = (("prefill", ("prefill", "template")), ("prefill-worker", ("prefill", "worker")))
 _LLM_SERVICE = _pod_spec(("", ("template",)), ("worker", ("worker",)), *_PREFILL)
@@ -236,34 +239,34 @@ REMEDY = f"give one of the supported kinds: {KINDS}, any other kind whose spec h
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """The pods of some documents, and what they are read beside."""
+    """The pods of some manifests, and the other objects in them."""
 
     pods: tuple[PodTemplate, ...]
     others: tuple[dict[str, Any], ...] = ()
-    """Objects that make no pods, such as Services and PersistentVolumeClaims."""
+    """Objects that create no pods, such as Services and PersistentVolumeClaims."""
 
 
 def templates_of(documents: Sequence[Any], where: str, namespace: str | None = None) -> Templates:
-    """Every pod template in manifests; `namespace` is that of objects that state none.
+    """Return every pod template in manifests; `namespace` is for objects without a namespace.
 
-    Raises RequestError naming the object and the supported kinds where there is none.
+    Raises RequestError naming `where`, the kinds that were found and the supported kinds, if there is no template.
     """
     pods, others = list[PodTemplate](), list[dict[str, Any]]()
     for manifest in _objects(documents, where):
-        found = _templates(manifest, namespace)
-        pods += found
-        if not found:
+        templates = _templates(manifest, namespace)
+        pods += templates
+        if not templates:
             others.append(manifest)
         if len(pods) > MOST_TEMPLATES:
             raise RequestError(f"{where}: more than {MOST_TEMPLATES} pod templates; explain them in smaller files")
     if not pods:
-        kinds = " and ".join(sorted({_kind_said(manifest) for manifest in others})[:5]) or "nothing"
+        kinds = " and ".join(sorted({_kind_text(manifest) for manifest in others})[:5]) or "nothing"
         raise RequestError(f"{where}: expected a Pod, got {kinds}; {REMEDY}")
     return Templates(tuple(pods), tuple(others))
 
 
-def _kind_said(manifest: dict[str, Any]) -> str:
-    """The object's kind for an error; a Pod that comes here has no spec."""
+def _kind_text(manifest: dict[str, Any]) -> str:
+    """Return the kind of an object without a pod template, for an error."""
     kind = str(manifest.get("kind") or "nameless kind")[:60]
     return "a Pod without a spec" if kind == "Pod" else f"a {kind}"
 
@@ -300,7 +303,7 @@ def _templates(manifest: dict[str, Any], namespace: str | None) -> list[PodTempl
 
 
 def _usable(found: Found, with_containers: bool = False) -> list[tuple[str, dict[str, Any]]]:
-    """Templates that are objects with a spec."""
+    """Return the templates that are objects with a spec (and containers); at most one more than `MOST_TEMPLATES`."""
     return [
         (role, template)
         for role, template in islice(found, MOST_TEMPLATES + 1)
@@ -311,10 +314,15 @@ def _usable(found: Found, with_containers: bool = False) -> list[tuple[str, dict
 
 
 def _as_pod(template: Mapping[str, Any], owner: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A template as the Pod that a controller makes of it: labels and annotations are the template's, name and namespace the owner's."""
-    own = template.get("metadata")
-    told = own if isinstance(own, dict) else {}
-    metadata = {"name": name, "namespace": owner.get("namespace"), "labels": told.get("labels"), "annotations": told.get("annotations")}
+    """Return the Pod that a controller creates from a template: labels and annotations are the template's, the namespace is the owner's."""
+    stated = template.get("metadata")
+    of_template = stated if isinstance(stated, dict) else {}
+    metadata = {
+        "name": name,
+        "namespace": owner.get("namespace"),
+        "labels": of_template.get("labels"),
+        "annotations": of_template.get("annotations"),
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -324,6 +332,6 @@ def _as_pod(template: Mapping[str, Any], owner: Mapping[str, Any], name: str) ->
 
 
 def _in_namespace(manifest: dict[str, Any], namespace: str) -> dict[str, Any]:
-    metadata = manifest.get("metadata")
-    told = metadata if isinstance(metadata, dict) else {}
-    return manifest if told.get("namespace") else {**manifest, "metadata": {**told, "namespace": namespace}}
+    stated = manifest.get("metadata")
+    metadata = stated if isinstance(stated, dict) else {}
+    return manifest if metadata.get("namespace") else {**manifest, "metadata": {**metadata, "namespace": namespace}}

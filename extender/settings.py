@@ -1,16 +1,15 @@
-"""Every setting: its unit, its default, what it does. Read once, frozen; `config/extender.yaml` shows them all."""
+"""Every setting with its unit, default and meaning, as frozen groups. `config/extender.yaml` shows all of them.
+
+`settings_file` reads a file of settings; `settings_contradictions` refuses settings that make each other ineffective.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from extender.errors import SettingsError
-from extender.loading import load_documents
 from extender.telemetry.xids import DEFAULT_FATAL
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -19,7 +18,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Weight of each scorer; their ratio counts. Links lead by far: no packing wish may cost a tenth of bandwidth."""
+    """Weight of each scorer; only their ratio counts. With the defaults, no gain in packing outweighs a tenth of the bandwidth."""
 
     link: Weight = 0.90
     fragmentation: Weight = 0.07
@@ -32,52 +31,52 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     weights: Weights = Weights()
     unknown_topology_value: Share = 0.02
-    """Value of link and fragmentation where topology is unknown: below any known link, above nothing."""
+    """Value of link and fragmentation on a node of unknown topology: below that of any known link, above 0."""
     unknown_memory_value: Share = 0.5
-    """Value of memory where the pod states no need or the node no size."""
+    """Value of memory where the memory that the pod needs or the memory size of the node's GPUs is unknown."""
     unknown_telemetry_value: Share = 0.5
-    """Value of pressure where nothing fresh is known of the devices: neither calm nor pressed."""
+    """Value of pressure where the devices have no fresh telemetry."""
     messages: Literal["decode", "prefill", "mixed"] = "mixed"
-    """Which all-reduce sizes count for a pod that does not say (annotation fabricwise.dev/message-size)."""
+    """Which all-reduce message sizes count for a pod without annotation fabricwise.dev/message-size."""
     size_mix: dict[Annotated[int, Meta(ge=1, le=16)], Weight] | None = None
-    """How often later pods ask for so many GPUs: what fragmentation is measured against. None: learnt from the pods that run."""
+    """GPUs per pod -> weight of this size among future pods; fragmentation is measured against it. None: derived from the running pods."""
 
 
 class Filtering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is refused beyond what cannot fit."""
+    """What is refused although it could fit."""
 
     refuse_hazards: bool = False
-    """Refuse a node on which the device plugin may crash over the pod's request; else such a node only carries a note."""
+    """Refuse a node on which the device plugin may crash while it serves the pod's request; else the node only carries a note."""
     tolerated_chance: Share = 0.0
-    """Chance of getting a fenced or occupied device up to which a node is still taken: the device plugin chooses, not we."""
+    """Largest accepted probability that the device plugin, which chooses the devices, gives the pod a fenced or occupied device."""
     usable_memory_share: Share = 0.85
-    """Of a GPU's memory, what must be free on it for a pod that states no lower need (serving engines take most of a card)."""
+    """Share of a GPU's memory that must be free for a pod that states no lower need (serving engines allocate most of a GPU's memory)."""
     enforce_inferred: bool = False
-    """Refuse GPUs with less memory than a pod's model is reckoned to need (annotation fabricwise.dev/model); else that is a score."""
+    """Refuse GPUs with less memory than estimated for the pod's model (annotation fabricwise.dev/model); else only the score is lower."""
     telemetry_required_for: tuple[str, ...] = ()
-    """Workload classes (annotation fabricwise.dev/workload-class) whose pods go only where telemetry knows the devices; "*": all."""
+    """Workload classes (annotation fabricwise.dev/workload-class) whose pods need nodes with known telemetry; "*": all pods."""
 
 
 class Nodes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is taken for granted of nodes that do not say otherwise by label."""
+    """Assumptions about nodes whose labels do not say otherwise."""
 
     topology_manager: Literal["none", "best-effort", "restricted", "single-numa-node"] = "none"
-    """The kubelets' topologyManagerPolicy; label fabricwise.dev/topology-manager-policy."""
+    """The kubelets' topologyManagerPolicy; label fabricwise.dev/topology-manager-policy overrides it."""
     device_plugin: Literal["nvidia", "uniform"] = "nvidia"
-    """NVIDIA's device plugin, or one that is unknown; label fabricwise.dev/device-plugin."""
+    """NVIDIA's device plugin, or an unknown one that may choose any set; label fabricwise.dev/device-plugin overrides it."""
     max_status_age_seconds: Annotated[float, Meta(gt=0)] = 300.0
-    """Age from which a GpuTopology's status no longer says who holds what; its hardware still counts."""
+    """Age from which the allocations in a GpuTopology's status are ignored; its hardware still counts."""
     assume_from_product: bool = True
-    """Judge a node without GpuTopology as the known platform of its product and GPU count, where there is just one."""
+    """Evaluate a node without GpuTopology as the bundled platform of its product and GPU count, if exactly one matches."""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds on what a caller or history may cost."""
+    """Bounds on what a request or the decision log may cost."""
 
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 8 << 20
     """A larger request body is answered with an error."""
     decision_log_bytes: Annotated[int, Meta(ge=0)] = 16 << 20
-    """Memory for recent decisions on GET /v1/decisions; the oldest go first."""
+    """Memory for recent decisions on GET /v1/decisions; the oldest are dropped first."""
     body_seconds: Annotated[float, Meta(gt=0)] = 10.0
     """A request body that takes longer to arrive is answered with an error."""
 
@@ -88,19 +87,19 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cert_file: str = ""
     key_file: str = ""
     client_ca_file: str = ""
-    """Clients must show a certificate of this CA; empty: anybody may ask."""
+    """CA of the client certificates that are required; empty: no client certificate is required."""
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
     keep_alive_seconds: Annotated[int, Meta(ge=1)] = 120
-    """Longer than the 90 s after which kube-scheduler's client drops an idle connection."""
+    """Longer than the 90 s after which kube-scheduler's client closes an idle connection (net/http IdleConnTimeout)."""
     log_level: Literal["critical", "error", "warning", "info", "debug"] = "info"
     tls: Tls = Tls()
     health_port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    """Where /healthz, /readyz and /metrics are served over plain HTTP too, for the kubelet and Prometheus, who have no certificate; 0:
-    nowhere."""
+    """Port that also serves /healthz, /readyz and /metrics over plain HTTP, for the kubelet and Prometheus, which have no client
+    certificate; 0: none."""
 
 
 class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,40 +108,41 @@ class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     page_size: Annotated[int, Meta(ge=1)] = 500
     """Objects per list request."""
     watch_seconds: Annotated[int, Meta(ge=5)] = 300
-    """A watch is asked to end after so long, then resumed."""
+    """Duration after which the API server is asked to end a watch, which is then resumed."""
     connect_timeout_seconds: Annotated[float, Meta(gt=0)] = 5.0
     read_timeout_seconds: Annotated[float, Meta(gt=0)] = 330.0
-    """Silence on a watch after which it is taken for dead; above watch_seconds."""
+    """Time without data after which a watch is considered broken; above watch_seconds."""
     max_backoff_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    """Longest pause between two attempts."""
     max_state_age_seconds: Annotated[float, Meta(ge=0)] = 300.0
-    """While the API server cannot be reached decisions go on from the last state; once that is older, filter answers with an error."""
+    """While the API server is unreachable, decisions use the last known state; once it is older than this, filter answers with an error."""
 
 
 class Dcgm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """dcgm-exporter pods, scraped directly."""
+    """dcgm-exporter pods that are scraped directly."""
 
     selectors: tuple[str, ...] = ("app=nvidia-dcgm-exporter", "app.kubernetes.io/name=dcgm-exporter")
-    """Label selectors (key=value, comma = and); a pod that fits one is scraped. The GPU Operator's labels, and the Helm chart's."""
+    """Label selectors (key=value, comma = and) of the pods to scrape. Defaults: the labels of the GPU Operator and of the Helm chart."""
     port: Port = 9400
     path: str = "/metrics"
 
 
 class Prometheus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One Prometheus server that scrapes the exporters, asked by instant queries."""
+    """A Prometheus server that scrapes the exporters and is read by instant queries."""
 
     url: str = ""
-    """Such as http://prometheus.monitoring:9090."""
+    """For example http://prometheus.monitoring:9090."""
     bearer_token_file: str = ""
-    """Read anew for each round; empty: no token."""
+    """Read again before each round of queries; empty: no token."""
     selector: str = ""
-    """Further label matchers of every query, such as cluster="a"."""
+    """Additional label matchers of every query, for example cluster="a"."""
 
 
 class Engines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Serving engines in GPU pods."""
 
     enabled: bool = True
-    """Scrape GPU pods that carry prometheus.io/scrape: "true" (with prometheus.io/port, path and scheme)."""
+    """Scrape GPU pods with annotation prometheus.io/scrape: "true" (at prometheus.io/port, path and scheme)."""
     selectors: tuple[str, ...] = ()
     """Label selectors of further GPU pods to scrape, at `port` and `path`."""
     port: Port = 8000
@@ -155,71 +155,72 @@ class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Literal["auto", "off", "dcgm-exporter", "prometheus"] = "auto"
     """auto: dcgm-exporter with --cluster kube, else off."""
     interval_seconds: Annotated[float, Meta(ge=0.2)] = 15.0
+    """Time between two scrapes of a target."""
     timeout_seconds: Annotated[float, Meta(gt=0)] = 5.0
-    """For one target, from connecting to the last byte."""
+    """Time for one scrape, from connecting to the last byte."""
     concurrency: Annotated[int, Meta(ge=1, le=1000)] = 64
-    """Targets asked at the same time."""
+    """Targets that are scraped at the same time."""
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 16 << 20
     """A longer exposition is not read."""
     max_age_seconds: Annotated[float, Meta(gt=0)] = 60.0
     """An older value is unknown."""
     half_life_seconds: Annotated[float, Meta(gt=0)] = 30.0
-    """Of the running mean of a gauge."""
+    """Half-life of the running mean of a gauge."""
     jump_share: Share = 0.10
-    """A change of free memory by so much of the card is taken at once; less is smoothed."""
+    """Share of the GPU's memory; a larger change of its free memory counts at once, a smaller one is smoothed."""
     hold_share: Share = 0.08
-    """Free memory as decisions see it moves only when its mean has moved by so much of the card."""
+    """Share of the GPU's memory by which the mean must change before decisions use the new value of free memory."""
     restless_seconds: Annotated[float, Meta(ge=0)] = 300.0
-    """A device whose memory jumped to and fro three times within so long is taken at its fullest."""
+    """A device whose used memory jumped in alternating directions three times within this time counts with its largest used memory."""
     quiet_seconds: Annotated[float, Meta(ge=0)] = 600.0
-    """A fenced device is free again when no reading has shown an error for so long."""
+    """Time without an error after which a fenced device is used again."""
     fatal_xids: tuple[Annotated[int, Meta(ge=1)], ...] = DEFAULT_FATAL
-    """XIDs after which a device is fenced."""
+    """XIDs that fence a device."""
     dcgm: Dcgm = Dcgm()
     prometheus: Prometheus = Prometheus()
     engines: Engines = Engines()
 
 
 class RequeueSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Waking pending pods when telemetry or topology has cured their rejection, of which kube-scheduler does not hear."""
+    """Requeueing pending pods once telemetry or a GpuTopology, which kube-scheduler does not watch, resolves their rejection."""
 
     enabled: bool = True
     max_per_second: Annotated[float, Meta(gt=0, le=1000)] = 5.0
-    """Pods patched, over all."""
+    """Pods that are patched per second, in total."""
     pod_pause_seconds: Annotated[float, Meta(ge=0)] = 5.0
-    """Between two patches of the same pod; doubled each time it is rejected all the same."""
+    """Time between two patches of a pod; doubled each time the pod is rejected again."""
     max_pods: Annotated[int, Meta(ge=1)] = 5000
-    """Rejected pods remembered; the oldest are forgotten first."""
+    """Rejected pods that are remembered; the oldest are forgotten first."""
 
 
 class AssumedPodSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Reckoning with pods that are decided and not yet visible on the watch."""
+    """Assumed pods: decided, but not yet visible as bound on the watch."""
 
     ttl_seconds: Annotated[float, Meta(ge=0)] = 30.0
-    """A hold whose pod has not been seen bound by then ends; 0: no holds."""
+    """Time after which an assumed pod that is not visible as bound expires; 0: no assumed pods."""
 
 
 class Binding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The bind verb, for a scheduler whose configuration names it (bindVerb: bind)."""
 
     concurrency: Annotated[int, Meta(ge=1, le=1000)] = 32
-    """Bindings in flight; more wait their turn."""
+    """Bindings in flight; further ones wait."""
     timeout_seconds: Annotated[float, Meta(gt=0)] = 5.0
-    """For one request to the API server."""
+    """Time for one request to the API server."""
 
 
 class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What must be done once (events, waking pods) is done by the replica that has the Lease; every replica answers the verbs."""
+    """Leader election: only the replica that holds the Lease posts events and requeues pods; every replica serves the verbs."""
 
     enabled: bool = True
-    """false: for a single replica without rights to Leases."""
+    """false: for a single replica that has no rights to Leases."""
     namespace: str = ""
-    """Empty: that of the extender's own pod, or fabricwise-system where it is none."""
+    """Empty: the namespace of the extender's pod, or fabricwise-system outside a pod."""
     name: str = "fabricwise"
     duration_seconds: Annotated[float, Meta(ge=1)] = 15.0
-    """A replica that has not renewed for so long has lost it."""
+    """A replica that does not renew for this time loses the Lease."""
     retry_seconds: Annotated[float, Meta(gt=0)] = 2.0
-    """Between two attempts to take or renew it."""
+    """Time between two attempts to acquire or renew the Lease."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -239,163 +240,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     binding: Binding = Binding()
     lease: Lease = Lease()
     scheduler_names: tuple[str, ...] = ()
-    """Pods of other schedulers (spec.schedulerName) count as load but are passed through unjudged; empty: all that we are asked about
-    are judged."""
+    """Pods whose spec.schedulerName is not listed here count as load, but pass the filter unevaluated; empty: every pod is evaluated."""
 
     def is_foreign(self, scheduler_name: str | None) -> bool:
-        """Whether another scheduler answers for a pod of that schedulerName."""
+        """Return whether a pod of this spec.schedulerName (None: the default scheduler) belongs to a scheduler that is not listed."""
         return bool(self.scheduler_names) and (scheduler_name or "default-scheduler") not in self.scheduler_names
 
 
 LEASE_RENEW_SHARE = 2 / 3
-"""Of the Lease's duration: a holder that could not renew for so long stops leading (client-go: 10 of 15 s)."""
-_RETRY_JITTER = 1.2
-"""client-go refuses a renewal deadline below its retry period times this."""
-
-
-def _lease_retry(settings: Settings) -> str | None:
-    lease = settings.lease
-    longest = lease.duration_seconds * LEASE_RENEW_SHARE / _RETRY_JITTER
-    if not lease.enabled or lease.retry_seconds < longest:
-        return None
-    return (
-        f"lease.retry_seconds ({lease.retry_seconds:g}) must be below {longest:g}, which lease.duration_seconds "
-        f"({lease.duration_seconds:g}) allows: the Lease would be lost between two renewals"
-    )
-
-
-def _silence_on_a_watch(settings: Settings) -> str | None:
-    kube = settings.kube
-    if kube.read_timeout_seconds > kube.watch_seconds:
-        return None
-    return (
-        f"kube.read_timeout_seconds ({kube.read_timeout_seconds:g}) must be above kube.watch_seconds ({kube.watch_seconds}): "
-        "a quiet watch would be taken for dead before it ends"
-    )
-
-
-def _age_of_telemetry(settings: Settings) -> str | None:
-    said = settings.telemetry
-    if said.source == "off" or said.max_age_seconds > said.interval_seconds:
-        return None
-    return (
-        f"telemetry.max_age_seconds ({said.max_age_seconds:g}) must be above telemetry.interval_seconds ({said.interval_seconds:g}): "
-        "every value would be too old before the next one comes"
-    )
-
-
-def _jump_of_memory(settings: Settings) -> str | None:
-    said = settings.telemetry
-    if said.jump_share >= said.hold_share:
-        return None
-    return (
-        f"telemetry.jump_share ({said.jump_share:g}) must be at least telemetry.hold_share ({said.hold_share:g}): "
-        "a change that is taken at once would be held back"
-    )
-
-
-def _turns_of_memory(settings: Settings) -> str | None:
-    said = settings.telemetry
-    shortest = 2 * said.interval_seconds
-    if said.source == "off" or said.restless_seconds == 0 or said.restless_seconds > shortest:
-        return None
-    return (
-        f"telemetry.restless_seconds ({said.restless_seconds:g}) must be 0 or above {shortest:g}, two times telemetry.interval_seconds "
-        f"({said.interval_seconds:g}): three jumps could never be seen within it"
-    )
-
-
-def _address_of_prometheus(settings: Settings) -> str | None:
-    said = settings.telemetry
-    if said.source != "prometheus" or said.prometheus.url:
-        return None
-    return "telemetry.source is prometheus but telemetry.prometheus.url is empty"
-
-
-def _telemetry_that_is_required(settings: Settings) -> str | None:
-    if settings.telemetry.source != "off" or not settings.filtering.telemetry_required_for:
-        return None
-    return "filtering.telemetry_required_for names workload classes, but telemetry.source is off: their pods would fit nowhere"
-
-
-def _end_of_a_hold(settings: Settings) -> str | None:
-    assumed_pods, binding = settings.assumed_pods, settings.binding
-    if assumed_pods.ttl_seconds == 0 or assumed_pods.ttl_seconds > binding.timeout_seconds:
-        return None
-    return (
-        f"assumed_pods.ttl_seconds ({assumed_pods.ttl_seconds:g}) must be 0 or above binding.timeout_seconds "
-        f"({binding.timeout_seconds:g}): an assumed pod would be forgotten while its binding is still being written"
-    )
-
-
-def _weights(settings: Settings) -> str | None:
-    if any(msgspec.structs.astuple(settings.scoring.weights)):
-        return None
-    names = [f"scoring.weights.{name}" for name in Weights.__struct_fields__]
-    return f"{', '.join(names[:-1])} and {names[-1]} are all 0: no node could be preferred; one must be above 0"
-
-
-def _size_mix(settings: Settings) -> str | None:
-    mix = settings.scoring.size_mix
-    if mix is None or any(mix.values()):
-        return None
-    return "scoring.size_mix weighs no size; give one of its sizes a weight above 0, or null to learn them from the pods that run"
-
-
-def _certificates(settings: Settings) -> str | None:
-    tls = settings.server.tls
-    if tls == Tls() or (tls.cert_file and tls.key_file):
-        return None
-    return "server.tls needs cert_file and key_file, both, for TLS and for client_ca_file"
-
-
-Contradiction = Callable[[Settings], str | None]
-CONTRADICTIONS: tuple[Contradiction, ...] = (
-    _lease_retry,
-    _silence_on_a_watch,
-    _age_of_telemetry,
-    _jump_of_memory,
-    _turns_of_memory,
-    _address_of_prometheus,
-    _telemetry_that_is_required,
-    _end_of_a_hold,
-    _weights,
-    _size_mix,
-    _certificates,
-)
-"""Settings that make one another ineffective: settings -> what is wrong, naming each of them; None where nothing is."""
-
-
-def check_settings(settings: Settings, where: str) -> None:
-    """Raises SettingsError naming `where` and every contradiction."""
-    found = [text for text in (contradiction(settings) for contradiction in CONTRADICTIONS) if text is not None]
-    if found:
-        raise SettingsError(f"{where}: {'; '.join(found)}")
-
-
-def _with_words(document: Any) -> Any:
-    """The document with telemetry's source `off` as the word: YAML 1.1 reads it as false."""
-    telemetry = document.get("telemetry") if isinstance(document, dict) else None
-    if isinstance(telemetry, dict) and telemetry.get("source") is False:
-        return {**document, "telemetry": {**telemetry, "source": "off"}}
-    return document
-
-
-def load_settings(path: Path | None) -> Settings:
-    """Defaults, overridden by a YAML file. Raises SettingsError or DocumentError naming the file, and the key or contradicting keys."""
-    if path is None:
-        return Settings()
-    try:
-        documents = load_documents(path.read_bytes(), f"settings file {path}")
-    except OSError as error:
-        raise SettingsError(
-            f"settings file {path}: {error.strerror or error}: give a file that can be read, or leave out --config"
-        ) from error
-    if len(documents) > 1:
-        raise SettingsError(f"settings file {path}: expected one document, found {len(documents)}: remove the lines with ---")
-    try:
-        settings = msgspec.convert(_with_words(documents[0]) if documents else {}, Settings, strict=False)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"settings file {path}: {error}. config/extender.yaml has every setting with its default") from error
-    check_settings(settings, f"settings file {path}")
-    return settings
+"""Share of the Lease's duration without renewal after which its holder stops leading (client-go's defaults: 10 of 15 s)."""

@@ -1,7 +1,7 @@
-"""Workload classes -> the admission policies that make a cluster hold to them. Pure.
+"""Workload classes -> the admission policies that enforce them. Pure.
 
-In governed namespaces (label `fabricwise.dev/governed: "true"`) a pod that asks for GPUs names a class that exists, goes through the GPU
-scheduler and carries the tolerations of its class; where the API server has mutating policies, the last two are added for it.
+In governed namespaces (label `fabricwise.dev/governed: "true"`) a pod that requests GPUs must name an existing class, use the GPU
+scheduler and have the tolerations of its class. If the API server supports mutating policies, they set the scheduler and tolerations.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMED = f'(has(object.metadata.annotations) && "{KEY}" in object.metadata.annota
 
 
 def render(classes: Classes, scheduler: str, mutating_version: str | None = "v1") -> list[dict[str, Any]]:
-    """The manifests; without a version of MutatingAdmissionPolicy, only the validating ones."""
+    """Return the manifests; `mutating_version` is the API version of MutatingAdmissionPolicy, None for only the validating policy."""
     manifests = [_validating(classes, scheduler), _binding("ValidatingAdmissionPolicy", "v1", validationActions=["Deny"])]
     if mutating_version is not None:
         manifests += [_mutating(classes, scheduler, mutating_version), _binding("MutatingAdmissionPolicy", mutating_version)]
@@ -43,14 +43,14 @@ def _binding(kind: str, version: str, **more: Any) -> dict[str, Any]:
 
 
 def _policy(kind: str, version: str, spec: dict[str, Any]) -> dict[str, Any]:
-    policy = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+    created_pods = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
     return {
         "apiVersion": f"admissionregistration.k8s.io/{version}",
         "kind": kind,
         "metadata": {"name": NAME},
         "spec": {
             "failurePolicy": "Fail",
-            "matchConstraints": {"resourceRules": policy},
+            "matchConstraints": {"resourceRules": created_pods},
             "matchConditions": [{"name": "asks-for-gpus", "expression": ASKS_FOR_GPUS}],
             "variables": [{"name": "named", "expression": NAMED}],
             **spec,
@@ -63,20 +63,20 @@ def _validating(classes: Classes, scheduler: str) -> dict[str, Any]:
     validations: list[dict[str, Any]] = [
         {
             "expression": f"variables.named in {json.dumps(names)}",
-            "message": f"a pod that asks for GPUs names its class of work in annotation {KEY}: one of {', '.join(names)}",
+            "message": f"a pod that requests GPUs must name its workload class in annotation {KEY}: one of {', '.join(names)}",
             "reason": "Forbidden",
         },
         {
             "expression": f"object.spec.schedulerName == {json.dumps(scheduler)}",
-            "message": f"a pod that asks for GPUs is scheduled by {scheduler}: set spec.schedulerName",
+            "message": f"a pod that requests GPUs must be scheduled by {scheduler}: set spec.schedulerName",
             "reason": "Forbidden",
         },
     ]
-    for toleration, bearers in _by_toleration(classes):
+    for toleration, class_names in _by_toleration(classes):
         validations.append(
             {
-                "expression": f"!(variables.named in {json.dumps(bearers)}) || {_carries(toleration)}",
-                "message": f"pods of class {', '.join(bearers)} tolerate {_said(toleration)}",
+                "expression": f"!(variables.named in {json.dumps(class_names)}) || {_has_toleration(toleration)}",
+                "message": f"pods of class {', '.join(class_names)} must tolerate {_taint(toleration)}",
                 "reason": "Forbidden",
             }
         )
@@ -93,17 +93,17 @@ def _mutating(classes: Classes, scheduler: str, version: str) -> dict[str, Any]:
             },
         }
     ]
-    for toleration, bearers in _by_toleration(classes):
+    for toleration, class_names in _by_toleration(classes):
         fields = ", ".join(f"{name}: {json.dumps(value)}" for name, value in _fields(toleration).items())
-        one = f"Object.spec.tolerations{{{fields}}}"
+        item = f"Object.spec.tolerations{{{fields}}}"
         mutations.append(
             {
                 "patchType": "JSONPatch",
                 "jsonPatch": {
-                    "expression": f"!(variables.named in {json.dumps(bearers)}) || {_carries(toleration)} ? [] : "
+                    "expression": f"!(variables.named in {json.dumps(class_names)}) || {_has_toleration(toleration)} ? [] : "
                     "has(object.spec.tolerations) ? "
-                    f'[JSONPatch{{op: "add", path: "/spec/tolerations/-", value: {one}}}] : '
-                    f'[JSONPatch{{op: "add", path: "/spec/tolerations", value: [{one}]}}]'
+                    f'[JSONPatch{{op: "add", path: "/spec/tolerations/-", value: {item}}}] : '
+                    f'[JSONPatch{{op: "add", path: "/spec/tolerations", value: [{item}]}}]'
                 },
             }
         )
@@ -111,12 +111,12 @@ def _mutating(classes: Classes, scheduler: str, version: str) -> dict[str, Any]:
 
 
 def _by_toleration(classes: Classes) -> Iterable[tuple[Toleration, list[str]]]:
-    """(toleration, names of the classes that carry it), each once."""
-    found: dict[Toleration, list[str]] = {}
+    """Return pairs of (toleration, names of the classes that have it), each toleration once."""
+    class_names: dict[Toleration, list[str]] = {}
     for name in sorted(classes):
         for toleration in classes[name].tolerations:
-            found.setdefault(toleration, []).append(name)
-    return found.items()
+            class_names.setdefault(toleration, []).append(name)
+    return class_names.items()
 
 
 def _fields(toleration: Toleration) -> dict[str, str]:
@@ -124,8 +124,8 @@ def _fields(toleration: Toleration) -> dict[str, str]:
     return {name: value for name, value in parts.items() if value}
 
 
-def _carries(toleration: Toleration) -> str:
-    """CEL: the pod has the toleration, or a wider one."""
+def _has_toleration(toleration: Toleration) -> str:
+    """Return a CEL expression: the pod has the toleration, or a wider one."""
     effect = (
         f'!has(t.effect) || t.effect in ["", {json.dumps(toleration.effect)}]' if toleration.effect else '!has(t.effect) || t.effect == ""'
     )
@@ -135,6 +135,6 @@ def _carries(toleration: Toleration) -> str:
     return f"(has(object.spec.tolerations) && object.spec.tolerations.exists(t, ({effect}) && {same}))"
 
 
-def _said(toleration: Toleration) -> str:
+def _taint(toleration: Toleration) -> str:
     value = f"={toleration.value}" if toleration.operator == "Equal" else ""
     return f"taint {toleration.key}{value}{':' + toleration.effect if toleration.effect else ''}"

@@ -1,4 +1,4 @@
-"""Asking a running extender over HTTP, for the commands that take `--server`."""
+"""Requests to a running extender, for the commands with `--server`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from extender.errors import ClusterSourceError
 
 
 def ask(server: str, path: str, field: str, body: Any = None) -> dict[str, Any]:
-    """The JSON object at a path, which has `field`; with a body it is posted. Raises ClusterSourceError saying what the server did."""
+    """Return the JSON object at a path, which must have `field`; with a body, the request is a POST.
+
+    Raises ClusterSourceError with the server's answer.
+    """
     url = f"{server.rstrip('/')}{path}"
     try:
         response = httpx.get(url, timeout=60) if body is None else httpx.post(url, json=body, timeout=60)
@@ -22,7 +25,7 @@ def ask(server: str, path: str, field: str, body: Any = None) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise ClusterSourceError(
-            f"{server} answered {response.status_code} with something that is not JSON: give `fabricwise serve`'s address alone"
+            f"{server} answered {response.status_code} with something other than JSON: give only the address of `fabricwise serve`"
         ) from error
     if response.status_code != 200 or not isinstance(answer, dict) or field not in answer:
         detail = answer.get("error", answer) if isinstance(answer, dict) else answer

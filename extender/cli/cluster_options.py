@@ -1,6 +1,6 @@
-"""The options by which commands are told which cluster to ask, and how a shell completes their values.
+"""The options that name a cluster, a node or a file of workload classes, and the shell completion of their values.
 
-A completion that fails or takes long completes nothing: it must not disturb the line that is being typed.
+A completion that fails or takes too long returns nothing, so that it does not disturb the command line that is being typed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from extender.sources.simulated import DEMO_CLUSTER, cluster_machines
 from topology.platforms import platforms
 
 COMPLETION_SECONDS = 3.0
-"""For one request to the API server."""
+"""Time for one request of a completion to the API server."""
 MOST_COMPLETIONS = 1_000
 MOST_COMPLETION_BYTES = 64 << 20
 """A larger dump is not read for a completion."""
 
 
 def complete_cluster(incomplete: str) -> list[str]:
-    """`kube`, `simulated`, and dump files in the folder that is being typed."""
+    """Return `kube`, `simulated`, and the dump files in the folder that is being typed."""
     words = [word for word in ("kube", "simulated") if word.startswith(incomplete)]
     typed = Path(incomplete)
     folder = typed if incomplete.endswith("/") else typed.parent
@@ -41,11 +41,11 @@ def complete_cluster(incomplete: str) -> list[str]:
 
 
 def complete_node(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of the nodes of the cluster that the line names so far."""
+    """Return the nodes of the cluster that the command line names so far."""
     cluster = str(ctx.params.get("cluster") or "kube")
     try:
         names = [name for name in _node_names(cluster, ctx.params.get("kubeconfig")) if name.startswith(incomplete)]
-    except Exception:  # whatever is wrong is said once the command runs
+    except Exception:  # the command itself will report the error
         return []
     return sorted(names)[:MOST_COMPLETIONS]
 
@@ -62,7 +62,7 @@ def _node_names(cluster: str, kubeconfig: str | None) -> Iterator[str]:
 
 
 def complete_machine(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Bundled platforms, or nodes where the line names a cluster."""
+    """Return the bundled platforms, or the nodes if the command line names a cluster."""
     if ctx.params.get("cluster"):
         return complete_node(ctx, incomplete)
     return [name for name in platforms() if name.startswith(incomplete)]
@@ -71,6 +71,9 @@ def complete_machine(ctx: typer.Context, incomplete: str) -> list[str]:
 CLUSTERS = "kube (the kubeconfig's current context; in a pod, its own cluster), simulated, or a dump file (- is standard input)."
 ClusterOption = Annotated[str | None, typer.Option("--cluster", help=f"{CLUSTERS} Default: kube.", autocompletion=complete_cluster)]
 OptionalClusterOption = Annotated[str | None, typer.Option("--cluster", help=CLUSTERS, autocompletion=complete_cluster)]
-ServerOption = Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead.")]
-KubeconfigOption = Annotated[str | None, typer.Option("--kubeconfig", help="Whose current context is the cluster; without, the usual one.")]
+ServerOption = Annotated[str | None, typer.Option("--server", help="Send the question to a running extender at this URL instead.")]
+KubeconfigOption = Annotated[
+    str | None, typer.Option("--kubeconfig", help="Kubeconfig file whose current context is the cluster. Default: the usual one.")
+]
+ClassesOption = Annotated[Path | None, typer.Option("--workload-classes", help="Classes file; see config/workload-classes.yaml.")]
 NodeArgument = Annotated[str, typer.Argument(help="The node.", autocompletion=complete_node)]

@@ -1,7 +1,7 @@
 """`--cluster kube|simulated|FILE` -> one reading of the cluster, for a command that answers one question and ends.
 
-Nothing here can write, lead or post events, and pyproject.toml keeps the adapters that can out of its imports. `sources` feeds a
-server, which does all of that.
+Nothing here can write to the cluster: import-linter forbids imports of the modules that can (see pyproject.toml). The server uses
+`extender.server.cluster_source` instead.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ from extender.sources.dump import STANDARD_INPUT, read_dump
 from extender.sources.simulated import simulated
 
 REQUEST_SECONDS = 30.0
-"""For one page of a list."""
+"""Time for one page of a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A cluster as it was read once."""
+    """The state of a cluster at one time."""
 
     cluster: str
-    """Which one, for people."""
+    """Description of the cluster, for people."""
     snapshot: Snapshot
     unread: Mapping[str, str] = field(default_factory=dict)
-    """Kind -> why it could not be read, or not all of it."""
+    """Kind -> why it, or a part of it, could not be read."""
 
     @property
     def warnings(self) -> list[str]:
-        """A sentence per kind that was not read in full, with what that means for the answer."""
+        """Return a sentence per kind that was not read completely, with the consequence for the answer."""
         return [f"{why}. {CONSEQUENCES[kind]}" for kind, why in self.unread.items()]
 
 
 CONSEQUENCES = {
     "nodes": "The answer leaves these nodes out",
-    "pods": "GPUs that unread pods hold are counted as free",
-    "topologies": "Nodes are judged by their labels, without what their agents publish",
+    "pods": "GPUs of unread pods are counted as free",
+    "topologies": "Nodes are evaluated by their labels, without what their agents publish",
 }
-"""Kind -> what is missing from an answer without it."""
+"""Kind -> the consequence for an answer if the kind is not read completely."""
 
 
 def read_cluster(
     cluster: str, settings: Settings, kubeconfig: str | None = None, classes: Path | None = None, collect: Collect | None = None
 ) -> Reading:
-    """One listing of the cluster, folded; `collect` is called with every manifest that is read.
+    """Read the cluster once; `collect` is called with every manifest that is read.
 
-    Raises ClusterSourceError, or SettingsError for a bad file of workload classes.
+    Raises ClusterSourceError, or SettingsError for an invalid file of workload classes.
     """
     name, listing = _listing(cluster, settings, kubeconfig, collect)
     changes: list[Change] = [*listing.listed]
-    if cluster == "kube":  # a status may be too old to count; in a file or a simulation time does not pass
+    if cluster == "kube":  # a status can be too old to count; the states of files and simulations have no age
         changes.append(ClockTicked(time.time(), time.monotonic()))
     if classes is not None:
         changes.append(ClassesSeen(load_classes(classes)))
@@ -71,7 +71,7 @@ def read_cluster(
 
 
 def kube_objects(kubeconfig: str | None) -> tuple[KubeObjects, str]:
-    """The configured API server, and which cluster that is, for people. Raises ClusterSourceError."""
+    """Return the configured API server and its description for people. Raises ClusterSourceError."""
     client = api_client(kubeconfig)
     return KubeObjects(client, REQUEST_SECONDS), cluster_name(client, kubeconfig)
 
@@ -91,7 +91,7 @@ def _listing(
 
 
 def with_source(answer: dict[str, Any], reading: Reading) -> dict[str, Any]:
-    """An answer with the cluster it is about, and warnings of what could not be read there; those go to standard error as well."""
+    """Return an answer with the fields `cluster` and `unread`, its warnings, which are also printed to standard error."""
     for warning in reading.warnings:
         print_warning(warning)
     return {**answer, "cluster": reading.cluster, "unread": reading.warnings}

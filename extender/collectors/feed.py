@@ -1,4 +1,4 @@
-"""Keeps a collector running, tells it what to ask, and folds what it says. Nobody who decides ever waits for it."""
+"""Runs the collector process, sends it assignments, and applies its results to the store in small slices, so that no verb waits long."""
 
 from __future__ import annotations
 
@@ -31,22 +31,25 @@ from topology.gputopology import TopologyRecord
 log = logging.getLogger("fabricwise.telemetry")
 
 SLICE_NODES = 4
-"""So many nodes are folded at a time: a verb that comes meanwhile waits for no more."""
+"""Nodes whose telemetry is applied at a time: a verb waits for at most one slice."""
 
 FOLD_SECONDS = 0.01
+"""Pause between two rounds of applying results."""
 MOST_LOOKS = 256
+"""Results that are applied in one round."""
 GIVE_WAY_SECONDS = 0.05
-_GLANCE_SECONDS = 0.0005
+"""Longest wait for verbs in progress before a slice is applied."""
+_POLL_SECONDS = 0.0005
 
 _ASSIGN_SECONDS = 1.0
 _TICK_SECONDS = 2.0
 _MOST_BACKOFF_SECONDS = 30.0
-_LOOK = msgspec.msgpack.Decoder(ScrapeResult)
+_RESULT = msgspec.msgpack.Decoder(ScrapeResult)
 _MOST_TARGETS_SHOWN = 10_000
 
 
 class TelemetryFeed:
-    """Telemetry of one cluster, from `start` to `stop`."""
+    """Collects the telemetry of one cluster, from `start` to `stop`."""
 
     def __init__(self, store: ClusterStore, settings: Telemetry, metrics: Metrics, supervisor: Supervisor | None = None) -> None:
         self._supervisor = supervisor or Supervisor(metrics)
@@ -59,7 +62,7 @@ class TelemetryFeed:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the threads and return."""
         self._supervisor.start("telemetry", self._keep_collecting, self._stop)
         self._supervisor.start("telemetry-tick", self._tick, self._stop)
 
@@ -70,30 +73,30 @@ class TelemetryFeed:
             self._child.terminate()
 
     def command(self) -> list[str]:
-        """What runs as the collector."""
+        """Return the command line of the collector process."""
         return [sys.executable, "-P", "-m", "extender.collectors.process"]
 
     def status(self) -> dict[str, Any]:
-        """For people: what is asked, and who does not answer."""
+        """Return the newest result of each target, for GET on the debug API; `looks` are the results."""
         now = time.monotonic()
         with self._lock:
             last = list(self._last.values())
         rows = [
             {
-                "target": look.target,
-                "kind": look.kind,
-                "node": look.node or None,
-                "age_seconds": round(now - look.monotonic_seconds, 3),
-                "took_seconds": round(look.took_seconds, 4),
-                "failed": look.failed or None,
-                "problems": list(look.problems),
+                "target": result.target,
+                "kind": result.kind,
+                "node": result.node or None,
+                "age_seconds": round(now - result.monotonic_seconds, 3),
+                "took_seconds": round(result.took_seconds, 4),
+                "failed": result.failed or None,
+                "problems": list(result.problems),
             }
-            for look in last
+            for result in last
         ]
         return {"source": self._settings.source, "targets": len(self._store.snapshot.targets), "looks": rows}
 
     def _tick(self) -> None:
-        """What is heard no more must grow old also where nothing else tells the time."""
+        """Apply the current time regularly, so that old telemetry becomes stale also without a watch that does so."""
         while not self._stop.wait(_TICK_SECONDS):
             self._store.apply((ClockTicked(None, time.monotonic()),))
 
@@ -103,135 +106,144 @@ class TelemetryFeed:
             started = time.monotonic()
             try:
                 self._collect()
-            except Exception:  # a bug must not silently end telemetry
-                log.exception("telemetry: unexpected; starting the collector again")
+            except Exception:  # a bug must not end telemetry
+                log.exception("telemetry: internal error; starting the collector again")
             failures = 0 if time.monotonic() - started > 60 else failures + 1
             self._metrics.collector_starts.inc()
             self._stop.wait(min(_MOST_BACKOFF_SECONDS, 0.5 * 2.0**failures))
 
     def _collect(self) -> None:
-        """One life of a collector."""
-        child = self._child = subprocess.Popen(self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - ourselves
+        """Run one collector process until it ends or `stop` is called."""
+        child = self._child = subprocess.Popen(self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - this program
         done = threading.Event()
-        teller = self._supervisor.start("telemetry-targets", lambda: self._tell(child, done), done)
+        assigner = self._supervisor.start("telemetry-targets", lambda: self._send_assignments(child, done), done)
         assert child.stdout is not None
         folder = self._supervisor.start("telemetry-fold", lambda: self._fold(done), done)
         try:
-            while not self._stop.is_set() and (look := read_frame(child.stdout, _LOOK)) is not None:
-                self._note(look)
-                self._arrived.put(look)
+            while not self._stop.is_set() and (result := read_frame(child.stdout, _RESULT)) is not None:
+                self._record(result)
+                self._arrived.put(result)
         finally:
             done.set()
             child.terminate()
-            teller.join(timeout=5)
+            assigner.join(timeout=5)
             folder.join(timeout=5)
             child.communicate(timeout=10)
 
-    def _tell(self, child: subprocess.Popen[bytes], done: threading.Event) -> None:
+    def _send_assignments(self, child: subprocess.Popen[bytes], done: threading.Event) -> None:
         assert child.stdin is not None
-        told: Assignment | None = None
+        sent: Assignment | None = None
         while not done.is_set():
-            said = self._assignment()
-            if said != told and self._store.snapshot.synced:
+            assignment = self._assignment()
+            if assignment != sent and self._store.snapshot.synced:
                 try:
-                    child.stdin.write(frame(said))
+                    child.stdin.write(frame(assignment))
                     child.stdin.flush()
-                except OSError:  # the collector has ended: `_collect` sees that too, and ends this loop
+                except OSError:  # the collector has ended; `_collect` notices it too, and ends this loop
                     done.wait(_ASSIGN_SECONDS)
                     continue
-                told = said
+                sent = assignment
             done.wait(_ASSIGN_SECONDS)
 
     def _assignment(self) -> Assignment:
-        own = self._settings
-        common = (own.interval_seconds, own.timeout_seconds, own.concurrency, own.max_body_bytes, own.max_age_seconds)
-        if own.source == "prometheus":
-            return Assignment(*common, (), own.prometheus.url, own.prometheus.bearer_token_file, own.prometheus.selector)
-        targets = self._store.snapshot.targets
-        return Assignment(*common, tuple(targets[key] for key in sorted(targets)))
+        settings, targets = self._settings, self._store.snapshot.targets
+        from_prometheus = settings.source == "prometheus"
+        return Assignment(
+            interval_seconds=settings.interval_seconds,
+            timeout_seconds=settings.timeout_seconds,
+            concurrency=settings.concurrency,
+            max_body_bytes=settings.max_body_bytes,
+            max_age_seconds=settings.max_age_seconds,
+            targets=() if from_prometheus else tuple(targets[key] for key in sorted(targets)),
+            prometheus_url=settings.prometheus.url if from_prometheus else "",
+            bearer_token_file=settings.prometheus.bearer_token_file if from_prometheus else "",
+            selector=settings.prometheus.selector if from_prometheus else "",
+        )
 
     def _fold(self, done: threading.Event) -> None:
-        """What arrived together is folded together, in slices with a pause between: a verb that comes meanwhile waits for one."""
+        """Apply results in slices of `SLICE_NODES` with a pause after each, so that a verb waits for at most one slice."""
         while not done.is_set():
             done.wait(FOLD_SECONDS)
-            looks: list[ScrapeResult] = []
-            while len(looks) < MOST_LOOKS and not self._arrived.empty():
-                looks.append(self._arrived.get())
-            changes = [change for look in looks for change in self._changes(look)]
+            results: list[ScrapeResult] = []
+            while len(results) < MOST_LOOKS and not self._arrived.empty():
+                results.append(self._arrived.get())
+            changes = [change for result in results for change in self._changes(result)]
             for first in range(0, len(changes), SLICE_NODES):
                 self._give_way()
                 self._store.apply(changes[first : first + SLICE_NODES])
                 done.wait(0.001)
 
-    def _changes(self, look: ScrapeResult) -> list[Change]:
-        """A look as changes; none where it cannot be read, which harms no other look."""
+    def _changes(self, result: ScrapeResult) -> list[Change]:
+        """Return a result as changes; none if that fails, so that the other results still count."""
         try:
-            return list(self._index.changes(look, self._store.snapshot))
+            return list(self._index.changes(result, self._store.snapshot))
         except Exception:
             self._metrics.set_aside.labels("telemetry", "decode").inc()
-            log.exception("telemetry: the answer of %s %s was set aside", look.kind, look.target)
+            log.exception("telemetry: the answer of %s %s was set aside", result.kind, result.target)
             return []
 
     def _give_way(self) -> None:
-        """Verbs come first; but telemetry is not put off for ever."""
-        patience = GIVE_WAY_SECONDS / _GLANCE_SECONDS
-        while self._store.answering and patience > 0:
-            time.sleep(_GLANCE_SECONDS)
-            patience -= 1
+        """Wait while verbs are in progress, at most for `GIVE_WAY_SECONDS`."""
+        polls_left = GIVE_WAY_SECONDS / _POLL_SECONDS
+        while self._store.answering and polls_left > 0:
+            time.sleep(_POLL_SECONDS)
+            polls_left -= 1
 
-    def _note(self, look: ScrapeResult) -> None:
-        name = f"{look.kind} {look.target}"
+    def _record(self, result: ScrapeResult) -> None:
+        """Remember a result for `status`, and count it."""
+        name = f"{result.kind} {result.target}"
         with self._lock:
-            self._last[name] = msgspec.structs.replace(look, devices=(), engines=())
+            self._last[name] = msgspec.structs.replace(result, devices=(), engines=())
             self._last.move_to_end(name)
             while len(self._last) > _MOST_TARGETS_SHOWN:
                 self._last.popitem(last=False)
-        self._metrics.scrapes.labels(look.kind, "failed" if look.failed else "ok").inc()
-        self._metrics.scrape_seconds.labels(look.kind).observe(look.took_seconds)
+        self._metrics.scrapes.labels(result.kind, "failed" if result.failed else "ok").inc()
+        self._metrics.scrape_seconds.labels(result.kind).observe(result.took_seconds)
 
 
 @dataclass(slots=True)
 class _Index:
-    """Who is meant: GPU UUID -> node, pod name -> pod; made anew only when topologies or pods have changed."""
+    """Assigns readings to nodes and pods: GPU UUID -> node, pod name -> (key, node). Rebuilt only if topologies or pods have changed."""
 
     topologies: Mapping[str, TopologyRecord | str] | None = None
     pods: Mapping[str, Any] | None = None
     uuids: Mapping[str, str] | None = None
     names: Mapping[str, tuple[str, str]] | None = None
 
-    def changes(self, look: ScrapeResult, snapshot: Snapshot) -> Iterable[Change]:
-        """A look as changes, one per node."""
-        if look.kind == SOURCE:
-            yield from self._joined(look, snapshot)
+    def changes(self, result: ScrapeResult, snapshot: Snapshot) -> Iterable[Change]:
+        """Yield a result as changes, one per node."""
+        if result.kind == SOURCE:
+            yield from self._by_node(result, snapshot)
             return
-        source = f"{look.kind} {look.target}"
-        words = tuple(f"{source}: {text}" for text in ((look.failed,) if look.failed else ()) + look.problems)
-        engines = ((look.key, look.engines),) if look.kind == ENGINE and look.engines else ()
-        yield TelemetrySeen(look.node, look.monotonic_seconds, look.devices, engines, words, source)
+        source = f"{result.kind} {result.target}"
+        problems = tuple(f"{source}: {text}" for text in ((result.failed,) if result.failed else ()) + result.problems)
+        engines = ((result.key, result.engines),) if result.kind == ENGINE and result.engines else ()
+        yield TelemetrySeen(result.node, result.monotonic_seconds, result.devices, engines, problems, source)
 
-    def _joined(self, look: ScrapeResult, snapshot: Snapshot) -> Iterable[Change]:
+    def _by_node(self, result: ScrapeResult, snapshot: Snapshot) -> Iterable[Change]:
+        """Yield the readings of a Prometheus server, one change per node; readings of unknown devices and pods are dropped."""
         self._refresh(snapshot)
         assert self.uuids is not None
         assert self.names is not None
         hosts = {urlsplit(target.url).hostname or "": target.node for target in snapshot.targets.values()}
         devices: dict[str, list[DeviceReading]] = {}
-        for reading in look.devices:
+        for reading in result.devices:
             node = self.uuids.get(reading.uuid) or self._by_target(reading, hosts, snapshot)
             if node:
                 devices.setdefault(node, []).append(reading)
         engines: dict[str, dict[str, list[EngineReading]]] = {}
-        for engine in look.engines:
-            found = self.names.get(engine.pod or "")
-            if found:
-                key, node = found
+        for engine in result.engines:
+            pod = self.names.get(engine.pod or "")
+            if pod:
+                key, node = pod
                 engines.setdefault(node, {}).setdefault(key, []).append(engine)
         for node in sorted({*devices, *engines}):
             by_pod = tuple((key, tuple(readings)) for key, readings in engines.get(node, {}).items())
-            yield TelemetrySeen(node, look.monotonic_seconds, tuple(devices.get(node, ())), by_pod, (), SOURCE)
+            yield TelemetrySeen(node, result.monotonic_seconds, tuple(devices.get(node, ())), by_pod, (), SOURCE)
 
     @staticmethod
     def _by_target(reading: DeviceReading, hosts: Mapping[str, str], snapshot: Snapshot) -> str | None:
-        """For a GPU that no GpuTopology names: the exporter's address, or what the target's labels call its node."""
+        """Return the node of a GPU that no GpuTopology has: by the exporter's address, else by the label `node` of the target."""
         address = urlsplit(f"//{reading.instance}").hostname if reading.instance else None
         return hosts.get(address or "") or (reading.node if reading.node in snapshot.nodes else None)
 

@@ -1,4 +1,4 @@
-"""What the extender and its collector say to each other: msgpack frames, each with its length before it, over pipes."""
+"""Messages between the extender and its collector process: msgpack frames over pipes, each preceded by its length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAD_BYTES = _LENGTH.size
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What to ask, and how; replaces the one before."""
+    """What to scrape, and how; replaces the previous assignment."""
 
     interval_seconds: float
     timeout_seconds: float
@@ -25,47 +25,47 @@ class Assignment(msgspec.Struct, frozen=True):
     max_age_seconds: float
     targets: tuple[Target, ...] = ()
     prometheus_url: str = ""
-    """Empty: targets are scraped directly."""
+    """Empty: the targets are scraped directly."""
     bearer_token_file: str = ""
     selector: str = ""
 
 
 class ScrapeResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one target said, or one round of queries; on failure just why."""
+    """The result of one scrape of a target, or of one round of queries to Prometheus."""
 
     target: str
-    """Its name, for people: a pod, or the Prometheus server."""
+    """Name for people: a pod, or the Prometheus server's URL."""
     kind: str
     key: str
     """The pod's key; empty for a Prometheus server."""
     node: str
-    """Empty for a Prometheus server: what it says is joined by UUID."""
+    """Empty for a Prometheus server: its readings are assigned to nodes by GPU UUID."""
     monotonic_seconds: float
     took_seconds: float
     devices: tuple[DeviceReading, ...] = ()
     engines: tuple[EngineReading, ...] = ()
     problems: tuple[str, ...] = ()
     failed: str = ""
-    """Why there is nothing."""
+    """Why there are no readings; empty on success."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def frame(message: object) -> bytes:
-    """A message as a frame."""
+    """Return a message as a frame."""
     body = _encode(message)
     return _LENGTH.pack(len(body)) + body
 
 
 def length(head: bytes) -> int:
-    """Bytes of the body, out of a frame's head."""
-    found: int = _LENGTH.unpack(head)[0]
-    return found
+    """Return the length in bytes of a frame's body, from its head."""
+    body_bytes: int = _LENGTH.unpack(head)[0]
+    return body_bytes
 
 
 def read_frame(stream: IO[bytes], decoder: msgspec.msgpack.Decoder[T]) -> T | None:
-    """The next message; None at the end of the stream, also when it breaks off in a frame."""
+    """Return the next message; None at the end of the stream, also if it ends within a frame."""
     head = stream.read(HEAD_BYTES)
     if len(head) < HEAD_BYTES:
         return None

@@ -1,7 +1,7 @@
-"""A Prometheus server as the source: five instant queries for the whole cluster.
+"""A Prometheus server as the source of telemetry: five instant queries for the whole cluster.
 
-Labels nobody reads are aggregated away by the server. The age of a value is asked for too: an instant query repeats a sample for up to
-five minutes after the exporter's last (Prometheus, "Staleness"), as if it were new.
+The queries aggregate away unused labels. One of them reads the age of the values, because an instant query repeats a sample for up to
+five minutes after the last scrape of the exporter (Prometheus documentation, "Staleness").
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ENGINE_CLOCKS = (
     "dynamo_component_inflight_requests",
     "llamacpp:requests_processing",
 )
-"""A metric per engine whose time says how old the engine's values are."""
+"""A metric per engine; its timestamp determines the age of all values of the engine."""
 
 
 class _Series(msgspec.Struct):
@@ -61,15 +61,15 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 
 
 def queries(selector: str) -> dict[str, str]:
-    """Name -> PromQL; `selector` are further matchers, such as `cluster="a"`."""
-    more = f", {selector}" if selector else ""
-    within = f"{{{selector}}}" if selector else ""
+    """Return name -> PromQL; `selector` has additional label matchers, such as `cluster="a"`."""
+    and_selector = f", {selector}" if selector else ""
+    only_selector = f"{{{selector}}}" if selector else ""
 
     def named(metrics: Iterable[str], by: str) -> str:
-        return f'max by (__name__, {by}) ({{__name__=~"{"|".join(metrics)}"{more}}})'
+        return f'max by (__name__, {by}) ({{__name__=~"{"|".join(metrics)}"{and_selector}}})'
 
     def age(metric: str, by: str) -> str:
-        return f"max by ({by}) (time() - timestamp({metric}{within}))"
+        return f"max by ({by}) (time() - timestamp({metric}{only_selector}))"
 
     device = f"{_DEVICE}, {_WORKLOAD}"
     ages = [age(metric, "UUID, uuid, GPU_I_ID") for metric in _DEVICE_CLOCKS] + [age(metric, "namespace, pod") for metric in _ENGINE_CLOCKS]
@@ -83,34 +83,36 @@ def queries(selector: str) -> dict[str, str]:
     }
 
 
-async def ask(client: httpx.AsyncClient, said: Assignment) -> ScrapeResult:
-    """One round: all devices and engines the server knows."""
+async def ask(client: httpx.AsyncClient, options: Assignment) -> ScrapeResult:
+    """Run all queries once. Returns the readings of all devices and engines that the server knows, or why there are none."""
     started = time.monotonic()
 
-    def look(**more: object) -> ScrapeResult:
-        return ScrapeResult(said.prometheus_url, SOURCE, "", "", started, time.monotonic() - started, **more)  # type: ignore[arg-type]
+    def result(**fields: object) -> ScrapeResult:
+        took_seconds = time.monotonic() - started
+        return ScrapeResult(options.prometheus_url, SOURCE, "", "", started, took_seconds, **fields)  # type: ignore[arg-type]
 
     try:
-        headers = _authorization(said.bearer_token_file)
-        asked = queries(said.selector)
-        answers = await asyncio.gather(*(_query(client, said, text, headers) for text in asked.values()))
+        headers = _authorization(options.bearer_token_file)
+        query_texts = queries(options.selector)
+        answers = await asyncio.gather(*(_query(client, options, text, headers) for text in query_texts.values()))
     except ScrapeError as error:
-        return look(failed=str(error))
-    found = dict(zip(asked, answers, strict=True))
-    ages = {_place(sample.labels): sample.value for sample in found["ages"]}
-    devices = tuple(_dated(reading, ages) for reading in dcgm.devices([*found["memory"], *found["load"], *found["health"]]))
-    fresh = [s for s in found["engines"] if ages.get(_place(s.labels), 0.0) <= said.max_age_seconds]
-    return look(devices=devices, engines=engines.engines(fresh))
+        return result(failed=str(error))
+    samples = dict(zip(query_texts, answers, strict=True))
+    ages = {_owner(sample.labels): sample.value for sample in samples["ages"]}
+    devices = tuple(_with_age(reading, ages) for reading in dcgm.devices([*samples["memory"], *samples["load"], *samples["health"]]))
+    fresh = [sample for sample in samples["engines"] if ages.get(_owner(sample.labels), 0.0) <= options.max_age_seconds]
+    return result(devices=devices, engines=engines.engines(fresh))
 
 
-def _place(labels: Mapping[str, str]) -> tuple[str, ...]:
+def _owner(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what a series is about: (UUID, MIG instance) of a device, or ("", namespace, pod) of an engine."""
     uuid = labels.get("UUID") or labels.get("uuid")
     if uuid:
         return uuid, labels.get("GPU_I_ID", "")
     return "", labels.get("namespace", ""), labels.get("pod", "")
 
 
-def _dated(reading: DeviceReading, ages: Mapping[tuple[str, ...], float]) -> DeviceReading:
+def _with_age(reading: DeviceReading, ages: Mapping[tuple[str, ...], float]) -> DeviceReading:
     instance = "" if reading.mig_instance is None else str(reading.mig_instance)
     age = ages.get((reading.uuid, instance))
     return msgspec.structs.replace(reading, age_seconds=None if age is None else max(0.0, age), pods=())
@@ -127,20 +129,20 @@ def _authorization(path: str) -> dict[str, str]:
         ) from None
 
 
-async def _query(client: httpx.AsyncClient, said: Assignment, text: str, headers: dict[str, str]) -> list[Sample]:
-    """One instant query. Raises ScrapeError."""
-    url = f"{said.prometheus_url.rstrip('/')}/api/v1/query"
+async def _query(client: httpx.AsyncClient, options: Assignment, text: str, headers: dict[str, str]) -> list[Sample]:
+    """Return the samples of one instant query. Raises ScrapeError."""
+    url = f"{options.prometheus_url.rstrip('/')}/api/v1/query"
     try:
-        async with asyncio.timeout(said.timeout_seconds):
+        async with asyncio.timeout(options.timeout_seconds):
             response = await client.post(url, data={"query": text}, headers=headers)
             answer = _ANSWER.decode(response.content)
     except TimeoutError:
         raise ScrapeError(
-            f"no whole answer within {said.timeout_seconds:g} s: check the server's load, or raise telemetry.timeout_seconds"
+            f"no whole answer within {options.timeout_seconds:g} s: check the server's load, or raise telemetry.timeout_seconds"
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ScrapeError(
-            f"answered {response.status_code} with no query result: telemetry.prometheus.url is what stands before /api/v1"
+            f"answered {response.status_code} without a query result: telemetry.prometheus.url must be the part of the URL before /api/v1"
         ) from None
     except httpx.ConnectError:
         raise ScrapeError("cannot be reached: check telemetry.prometheus.url, and that a NetworkPolicy allows it") from None

@@ -1,4 +1,4 @@
-"""Asking one target for its exposition, within bounds. Every way to fail becomes words; no exception of the client leaves."""
+"""One scrape of a target, bounded in time and size. Every failure becomes a text; no exception of the HTTP client leaves this module."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from extender.collectors.ipc import ScrapeResult
 from extender.decision.node.scrape_targets import DCGM, Target
 from extender.telemetry import dcgm, engines
 from extender.telemetry.exposition import Exposition, parse, seen
-from extender.telemetry.readings import DeviceReading
+from extender.telemetry.readings import DeviceReading, EngineReading
 
 _CHECK_DCGM = "check telemetry.dcgm.selectors, port and path"
 ACCEPT = "text/plain;version=0.0.4"
 
 
 class ScrapeError(Exception):
-    """Why a target gave nothing; the same words for the same cause, whenever it happens."""
+    """Why a target gave no exposition; the same text for the same cause."""
 
 
 async def fetch(client: httpx.AsyncClient, url: str, timeout_seconds: float, max_body_bytes: int) -> str:
-    """The body as text, decompressed. Raises ScrapeError."""
+    """Return the decompressed body as text. Raises ScrapeError."""
     try:
         async with asyncio.timeout(timeout_seconds):
             async with client.stream("GET", url, headers={"Accept": ACCEPT}, follow_redirects=False) as response:
@@ -43,7 +43,7 @@ async def fetch(client: httpx.AsyncClient, url: str, timeout_seconds: float, max
             f"no whole answer within {timeout_seconds:g} s: check the exporter's load, or raise telemetry.timeout_seconds"
         ) from None
     except httpx.DecodingError:
-        raise ScrapeError("the body cannot be decompressed: check what stands between, such as a proxy") from None
+        raise ScrapeError("the body cannot be decompressed: check for a proxy between extender and target") from None
     except httpx.RemoteProtocolError:
         raise ScrapeError("the answer broke off: check the exporter's log") from None
     except httpx.ConnectError:
@@ -53,31 +53,50 @@ async def fetch(client: httpx.AsyncClient, url: str, timeout_seconds: float, max
 
 
 async def scrape_target(client: httpx.AsyncClient, target: Target, timeout_seconds: float, max_body_bytes: int) -> ScrapeResult:
-    """One look at a target."""
+    """Scrape a target once. A failure is part of the result."""
     started = time.monotonic()
     try:
         text = await fetch(client, target.url, timeout_seconds, max_body_bytes)
     except ScrapeError as error:
-        return _look(target, started, failed=str(error))
+        return _result(target, started, failed=str(error))
     if target.kind == DCGM:
-        found = parse(text, dcgm.wanted, whole=True)
-        devices = aged(dcgm.devices(found.samples), time.time())
-        return _look(target, started, found, devices=devices, failed="" if devices else f"no GPU in it: {seen(found)}; {_CHECK_DCGM}")
-    found = parse(text, engines.wanted, whole=True)
-    readings = engines.engines(found.samples)
-    failed = "" if readings else f"no serving engine in it: {seen(found)}; supported: {', '.join(engines.SUPPORTED_ENGINES.values())}"
-    return _look(target, started, found, engines=readings, failed=failed)
+        exposition = parse(text, dcgm.wanted, whole=True)
+        devices = aged(dcgm.devices(exposition.samples), time.time())
+        failed = "" if devices else f"no GPU in it: {seen(exposition)}; {_CHECK_DCGM}"
+        return _result(target, started, exposition, devices=devices, failed=failed)
+    exposition = parse(text, engines.wanted, whole=True)
+    readings = engines.engines(exposition.samples)
+    supported = ", ".join(engines.SUPPORTED_ENGINES.values())
+    failed = "" if readings else f"no serving engine in it: {seen(exposition)}; supported: {supported}"
+    return _result(target, started, exposition, engines=readings, failed=failed)
 
 
-def _look(target: Target, started: float, found: Exposition | None = None, **more: object) -> ScrapeResult:
-    """When a look began is when its values are from, at the latest."""
-    took = time.monotonic() - started
-    problems = found.problems if found else ()
-    return ScrapeResult(target.pod, target.kind, target.key, target.node, started, took, problems=problems, **more)  # type: ignore[arg-type]
+def _result(
+    target: Target,
+    started: float,
+    exposition: Exposition | None = None,
+    *,
+    devices: tuple[DeviceReading, ...] = (),
+    engines: tuple[EngineReading, ...] = (),
+    failed: str = "",
+) -> ScrapeResult:
+    """Return the result of a scrape. Its time is the start of the scrape: the values are at least as recent."""
+    return ScrapeResult(
+        target=target.pod,
+        kind=target.kind,
+        key=target.key,
+        node=target.node,
+        monotonic_seconds=started,
+        took_seconds=time.monotonic() - started,
+        devices=devices,
+        engines=engines,
+        problems=exposition.problems if exposition else (),
+        failed=failed,
+    )
 
 
 def aged(devices: tuple[DeviceReading, ...], now_seconds: float) -> tuple[DeviceReading, ...]:
-    """The readings with their age, where the exporter gives times; a time to come is no older than now."""
+    """Return the readings with their age, if the exporter states times; a time in the future counts as age 0."""
     if all(reading.seen_seconds is None for reading in devices):
         return devices
     return tuple(

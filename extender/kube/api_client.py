@@ -1,4 +1,4 @@
-"""The configured connection to an API server: in the cluster if we run in one, else from a kubeconfig."""
+"""The configured connection to an API server: from the pod's service account inside a cluster, else from a kubeconfig."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import kubernetes.config
 from extender.errors import ClusterSourceError
 
 Client = kubernetes.client.ApiClient
-"""For annotations of those that pass one on and do not know the library."""
+"""The client's type, for annotations in modules that may not import the `kubernetes` library."""
 
 CONNECTIONS = 64
-"""Kept open to the API server: for bindings in flight, beside the watches. The client limits no rate of its own."""
+"""Connections kept open to the API server, for watches and for bindings in flight. The client itself has no rate limit."""
 
 _IDLE_PROBES = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 _KEEP_ALIVE = [
@@ -23,13 +23,13 @@ _KEEP_ALIVE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *((socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in _IDLE_PROBES if hasattr(socket, name)),
 ]
-"""A quiet watch whose server has vanished is found broken after half a minute, not when its read times out."""
+"""Socket options. With TCP keepalive, a watch whose server has vanished fails after half a minute instead of at its read timeout."""
 
 
 def api_client(kubeconfig: str | None = None) -> kubernetes.client.ApiClient:
-    """A configured client: from the kubeconfig given, else in the cluster if we run in one, else from the usual kubeconfig.
+    """Return a client configured from `kubeconfig`; if None, from the service account inside a cluster, else from the default kubeconfig.
 
-    Raises ClusterSourceError.
+    Raises ClusterSourceError if no configuration can be read.
     """
     configuration = kubernetes.client.Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
@@ -44,45 +44,45 @@ def api_client(kubeconfig: str | None = None) -> kubernetes.client.ApiClient:
     try:
         kubernetes.config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
         return kubernetes.client.ApiClient(configuration)
-    except Exception as error:  # the loader also lets YAML, type and key errors of a broken file through
+    except Exception as error:  # for a broken file the loader also raises YAML, type and key errors
         source = f"kubeconfig {kubeconfig}" if kubeconfig else "the usual kubeconfig ($KUBECONFIG, ~/.kube/config)"
-        remedy = "name a readable one with --kubeconfig FILE or $KUBECONFIG, whose current-context exists"
+        remedy = "give a readable one with --kubeconfig FILE or $KUBECONFIG, whose current-context exists"
         raise ClusterSourceError(f"no Kubernetes configuration: {tried}{source}: {_sentence(error)}; {remedy}") from error
 
 
 def credentials(configuration: Any) -> dict[str, str]:
-    """Authentication headers; asked for each time, because tokens are rotated and the client refreshes them then.
+    """Return the authentication headers. Call it for each request: tokens are rotated, and the client refreshes them in this call.
 
-    Raises ClusterSourceError where the client cannot refresh them: a token file that has gone, an exec plugin that fails.
+    Raises ClusterSourceError if the client cannot refresh them: the token file is missing, or the exec plugin fails.
     """
     try:
         settings = configuration.auth_settings().values()
         return {auth["key"]: auth["value"] for auth in settings if auth["in"] == "header" and auth["value"]}
-    except Exception as error:  # ConfigException, and what its loaders let through
+    except Exception as error:  # ConfigException, and other exceptions of the client's loaders
         remedy = "check the token file or exec plugin that the kubeconfig or the service account names"
         raise ClusterSourceError(f"no credentials for the API server: {_sentence(error)}; {remedy}") from error
 
 
 def context_of(kubeconfig: str | None) -> tuple[str, str] | None:
-    """(name, namespace) of the kubeconfig's current context; None in a cluster, or where the kubeconfig cannot be read."""
+    """Return (name, namespace) of the kubeconfig's current context; None inside a cluster or if the kubeconfig cannot be read."""
     if kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return None
     try:
         _, current = kubernetes.config.list_kube_config_contexts(config_file=kubeconfig)  # type: ignore[no-untyped-call]
         return str(current["name"]), str(current["context"].get("namespace") or "default")
-    except Exception:  # the loader lets errors of a broken file through; api_client says what is wrong with it
+    except Exception:  # a broken file; `api_client` reports what is wrong with it
         return None
 
 
 def cluster_name(client: kubernetes.client.ApiClient, kubeconfig: str | None) -> str:
-    """Which cluster that is, for people: the context of the kubeconfig, and the API server's address."""
+    """Return the cluster's description for people: the API server's address and the kubeconfig's context."""
     context = context_of(kubeconfig)
-    where = f"context {context[0]}" if context is not None else "in-cluster"
-    return f"the cluster at {server_of(client)} ({where})"
+    origin = f"context {context[0]}" if context is not None else "in-cluster"
+    return f"the cluster at {server_of(client)} ({origin})"
 
 
 def server_of(client: kubernetes.client.ApiClient) -> str:
-    """The API server's address."""
+    """Return the API server's address, a URL."""
     return str(client.configuration.host)
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing single objects on the API server. No exception of the client leaves this module."""
+"""Requests for single objects of the API server. No exception of the client leaves this module; every failure is an ApiError."""
 
 from __future__ import annotations
 
@@ -17,34 +17,37 @@ Query = tuple[tuple[str, str], ...]
 
 
 class KubeObjects:
-    """`topology.agent.publisher.Api` over a configured client."""
+    """Implements `topology.agent.publisher.Api` with a configured client. Safe for several threads.
+
+    Every method raises ApiError with the HTTP status, 0 if there is no answer or the answer is not JSON.
+    """
 
     def __init__(self, client: kubernetes.client.ApiClient, timeout_seconds: float = 15.0) -> None:
         self._client, self._timeout_seconds = client, timeout_seconds
 
     def get(self, path: str, query: Query = ()) -> dict[str, Any]:
-        """An object, or one page of a list. Raises ApiError."""
+        """Return an object, or one page of a list."""
         return self._send("GET", path, query)
 
     def apply(self, path: str, manifest: dict[str, Any], field_manager: str) -> dict[str, Any]:
-        """Server-side apply, taking over fields that others set. Raises ApiError."""
+        """Apply a manifest on the server side, forcing ownership of its fields. Returns the object."""
         query = (("fieldManager", field_manager), ("force", "true"))
         return self._send("PATCH", path, query, {"Content-Type": "application/apply-patch+yaml"}, json.dumps(manifest))
 
     def merge(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
-        """A JSON merge patch. Raises ApiError; 404 and 409 where the object is gone or another one of that name."""
+        """Apply a JSON merge patch. Returns the object. Status 404: it does not exist; 409: another object has its name."""
         return self._send("PATCH", path, (), {"Content-Type": "application/merge-patch+json"}, json.dumps(patch))
 
     def replace(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        """The whole object, over the resourceVersion it names. Raises ApiError; 409 where it has changed since."""
+        """Replace an object whose resourceVersion is that of the manifest. Returns the object. Status 409: it has changed since."""
         return self._send("PUT", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))
 
     def delete(self, path: str, grace_seconds: int = 0) -> dict[str, Any]:
-        """Delete an object; 0 does not wait for the kubelet that runs a pod. Raises ApiError; 404 where it is absent."""
+        """Delete an object; with 0 seconds, a pod is removed without waiting for its kubelet. Status 404: it does not exist."""
         return self._send("DELETE", path, (("gracePeriodSeconds", str(grace_seconds)),))
 
     def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        """A new object. Raises ApiError; 409 where it is there already."""
+        """Create an object and return it. Status 409: it exists already."""
         return self._send("POST", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))
 
     def _send(

@@ -1,4 +1,4 @@
-"""Kubernetes objects as parsed JSON or YAML -> changes. Shared by every source, so all read objects alike."""
+"""Kubernetes objects as parsed JSON or YAML -> changes. Every source uses these functions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Seen = NodeSeen | PodSeen | TopologySeen
 
 
 def seen(kind: str, manifest: Any) -> Seen:
-    """An object that exists -> its change.
+    """Return the change for an existing object of `kind`.
 
-    Raises ClusterSourceError for a Node or Pod that is none. A GpuTopology that cannot be read is no error here: the
-    node stays, the reason travels with it.
+    Raises ClusterSourceError for an invalid Node or Pod. For an invalid GpuTopology the change carries the reason as text, because the
+    node itself can still be used.
     """
     name = object_name(manifest)
     if kind == "GpuTopology":
@@ -29,7 +29,7 @@ def seen(kind: str, manifest: Any) -> Seen:
             return TopologySeen(name, decode(manifest), _version(manifest))
         except TopologyError as error:
             return TopologySeen(name, str(error), _version(manifest))
-        except Exception as error:  # whatever an object makes of the decoder stays with that object
+        except Exception as error:  # any failure of the decoder concerns this object alone
             return TopologySeen(name, f"GpuTopology {name}: {described(error)}", _version(manifest))
     try:
         if kind == "Node":
@@ -40,14 +40,14 @@ def seen(kind: str, manifest: Any) -> Seen:
 
 
 def seen_or_set_aside(kind: str, manifest: Any) -> Seen | SetAside:
-    """An object that exists -> its change; one that cannot be read is set aside by name.
+    """Return the change for an existing object; for an invalid one, a change that sets it aside by name.
 
-    Raises ClusterSourceError where it has no name.
+    Raises ClusterSourceError if the object has no name.
     """
     name = object_name(manifest)
     try:
         return seen(kind, manifest)
-    except Exception as error:  # whatever an object makes of the decoder stays with that object
+    except Exception as error:  # any failure of the decoder concerns this object alone
         why = str(error) if isinstance(error, ClusterSourceError) else described(error)
         if kind == "Node":
             return SetAside("nodes", name, "decode", why, name, _version(manifest))
@@ -57,7 +57,7 @@ def seen_or_set_aside(kind: str, manifest: Any) -> Seen | SetAside:
 
 
 def _pod_key(manifest: dict[str, Any]) -> str:
-    """As `Pod.key`, of a pod that may be malformed elsewhere."""
+    """Return what `Pod.key` would be, for a manifest that may be invalid in other fields."""
     metadata = manifest["metadata"]
     uid, namespace = metadata.get("uid"), metadata.get("namespace")
     if isinstance(uid, str) and uid:
@@ -66,7 +66,7 @@ def _pod_key(manifest: dict[str, Any]) -> str:
 
 
 def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone:
-    """An object that was deleted -> its change."""
+    """Return the change for a deleted object. Raises ClusterSourceError if it has no name."""
     name = object_name(manifest)
     if kind == "Node":
         return NodeGone(name, _version(manifest))
@@ -76,13 +76,13 @@ def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone:
 
 
 def _version(manifest: dict[str, Any]) -> int | None:
-    """resourceVersion, which is a growing number (Kubernetes 1.35, KEP-5504); None where there is none, as in a file written by hand."""
+    """Return the resourceVersion, an increasing number (Kubernetes 1.35, KEP-5504); None if absent, as in a file written by hand."""
     text = manifest["metadata"].get("resourceVersion")
     return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else None
 
 
 def object_name(manifest: Any) -> str:
-    """metadata.name. Raises ClusterSourceError where there is none."""
+    """Return metadata.name. Raises ClusterSourceError if there is none."""
     metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if not isinstance(name, str) or not name:

@@ -1,4 +1,4 @@
-"""Events on pods, for what their owners should not have to look for."""
+"""Events on pods: the placement of a pod, and a bandwidth below the floor that it requested."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ log = logging.getLogger("fabricwise.events")
 
 
 def _log_bug(posted: Future[None]) -> None:
-    """What a thread raises is otherwise heard by nobody."""
+    """Log an exception of the posting thread, which the executor would discard."""
     error = posted.exception()
     if error is not None:
         log.error("event not posted: %s: %s", type(error).__name__, error)
 
 
 MOST_NAME = 200
-"""Characters of the pod's name in that of its event: with uid and reason it must not exceed the 253 of an object's name."""
+"""Characters of the pod's name in the event's name, which also has uid and reason and must not exceed 253 characters."""
 
 RETRY_SECONDS = (1.0, 4.0)
-"""Pauses before an event is tried again that the API server could not take: no answer, overload, an error of its own."""
+"""Pauses before further attempts to post an event, after no answer, status 429 or status 5xx."""
 
 MOST_WAITING = 5_000
-"""Events that wait for an API server that does not answer; further ones are dropped, and said so."""
+"""Most events that wait for an API server that does not answer; further ones are dropped with a log line."""
 
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """The pod an event is about."""
+    """The pod that an event is about."""
 
     namespace: str
     name: str
@@ -46,7 +46,7 @@ class _About:
 
 
 class PodEvents:
-    """Posts events from a thread of its own: who reports must not wait for the API server."""
+    """Posts events from its own thread, so that callers do not wait for the API server."""
 
     def __init__(self, api: KubeObjects, sleep: Callable[[float], None] = time.sleep) -> None:
         self._api, self._sleep = api, sleep
@@ -54,13 +54,13 @@ class PodEvents:
         self._waiting = 0
 
     def floor_missed(self, known: Known, floor_gbps: float) -> None:
-        """A pod got less bandwidth than the floor it asked for."""
+        """Report that a pod got less bandwidth than the floor that it requested."""
         gpus = ",".join(map(str, known.gpus))
         text = f"asked for {floor_gbps:g} GB/s all-reduce bandwidth, got GPUs {gpus} of {known.node}, which give {known.busbw_gbps:g}"
         self._submit(_About(known.namespace, known.name, known.key), "BandwidthBelowFloor", "Warning", text)
 
     def placed(self, pod: BoundPod, record: PlacementRecord) -> None:
-        """What was decided for a pod, now that it is bound."""
+        """Report the decision for a pod that is now bound."""
         self._submit(_About(pod.namespace, pod.name, pod.key), "GpusPredicted", "Normal", record.as_sentence())
 
     def _submit(self, about: _About, reason: str, kind: str, text: str) -> None:
@@ -75,13 +75,13 @@ class PodEvents:
         _log_bug(posted)
 
     def _post(self, about: _About, reason: str, kind: str, text: str) -> None:
-        """One name per pod and reason: should two replicas both think they lead, the first is heard and the other finds it there."""
+        """Create the event. Its name is unique per pod and reason, so that two replicas that both lead for a moment create one event."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        start = about.name[:MOST_NAME].rstrip(".-")
+        prefix = about.name[:MOST_NAME].rstrip(".-")
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{start}.{about.uid[:8]}.{reason.lower()}", "namespace": about.namespace},
+            "metadata": {"name": f"{prefix}.{about.uid[:8]}.{reason.lower()}", "namespace": about.namespace},
             "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": about.name, "namespace": about.namespace, "uid": about.uid},
             "reason": reason,
             "message": text,
@@ -101,7 +101,7 @@ class PodEvents:
             self._sleep(pause)
 
     def _attempt(self, path: str, event: dict[str, Any]) -> ApiError | None:
-        """Post the event. None where it is there now, by this replica or another one."""
+        """Post the event once. Returns None if it exists now, created by this replica or another one; else the error."""
         try:
             self._api.create(path, event)
         except ApiError as error:

@@ -1,7 +1,8 @@
-"""One replica among several: who holds a Lease of the API server does what must be done once.
+"""Leader election among replicas: the holder of a Lease posts events and requeues pods.
 
-The way of client-go's leader election: whoever sees that nobody has renewed for the Lease's duration, by his own clock, writes his own name
-under the version he saw; of two the API server refuses one. A holder counts himself out before others may count him out.
+The algorithm is that of client-go (tools/leaderelection): a replica that observes, by its own clock, no renewal for the Lease's duration
+writes its identity with the resourceVersion that it read; of two such writes the API server refuses one. A holder stops leading after
+`LEASE_RENEW_SHARE` of the duration without renewal, before another replica may acquire the Lease.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 def own_namespace() -> str:
-    """The namespace this pod runs in; that of the base where it is no pod."""
+    """Return the namespace of this process's pod; outside a pod, that of manifests/base."""
     try:
         return _NAMESPACE_FILE.read_text().strip() or "fabricwise-system"
     except OSError:
@@ -35,7 +36,7 @@ def own_namespace() -> str:
 
 
 class KubeLease:
-    """Takes and renews the Lease in a thread of its own until `stop`."""
+    """Acquires and renews the Lease in its own thread, from `start` to `stop`."""
 
     def __init__(self, api: KubeObjects, settings: Lease, identity: str | None = None, supervisor: Supervisor | None = None) -> None:
         self._supervisor = supervisor or Supervisor(Metrics())
@@ -45,31 +46,31 @@ class KubeLease:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases"
         self._led_until = 0.0
         self._seen: tuple[str, float] = ("", 0.0)
-        """Version of the Lease last seen changed, and when: another's clock is never compared with ours."""
+        """(resourceVersion, monotonic seconds of its first observation). Times in the Lease are not used: clocks of replicas differ."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def is_leading(self) -> bool:
-        """Whether this replica holds the Lease for certain."""
+        """Return whether this replica certainly holds the Lease."""
         return time.monotonic() < self._led_until
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the thread and return."""
         self._thread = self._supervisor.start("lease", self._run, self._stop)
 
     def stop(self) -> None:
-        """End, and hand the Lease on where it is held."""
+        """Stop the thread, and release the Lease if this replica holds it."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
         if self.is_leading():
             self._led_until = 0.0
             try:
-                found = self._api.get(f"{self._path}/{self._settings.name}")
-                if found["spec"].get("holderIdentity") == self.identity:
-                    self._write(found, {**found["spec"], "holderIdentity": "", "leaseDurationSeconds": 1})
+                lease = self._api.get(f"{self._path}/{self._settings.name}")
+                if lease["spec"].get("holderIdentity") == self.identity:
+                    self._write(lease, {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1})
             except (ApiError, KeyError) as error:
-                log.info("lease not handed on: %s", error)
+                log.info("lease not released: %s", error)
 
     def _run(self) -> None:
         failing = False
@@ -78,16 +79,16 @@ class KubeLease:
                 self._attempt()
                 failing = False
             except ApiError as error:
-                if not failing and error.status != 409:  # once per outage; another was first is no trouble
+                if not failing and error.status != 409:  # once per outage; 409 only means that another replica wrote first
                     log.warning("lease %s/%s: %s", self._namespace, self._settings.name, error)
                 failing = True
             self._stop.wait(self._settings.retry_seconds)
 
     def _attempt(self) -> None:
-        """Take the Lease, renew it, or see that another has it. Raises ApiError."""
+        """Acquire or renew the Lease, or observe that another replica holds it. Raises ApiError."""
         started = time.monotonic()
         try:
-            found = self._api.get(f"{self._path}/{self._settings.name}")
+            lease = self._api.get(f"{self._path}/{self._settings.name}")
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -96,21 +97,21 @@ class KubeLease:
             self._api.create(self._path, {**head, "spec": self._spec(0, None)})
             self._lead(started, None)
             return
-        spec, version = found.get("spec") or {}, str(found["metadata"]["resourceVersion"])
+        spec, version = lease.get("spec") or {}, str(lease["metadata"]["resourceVersion"])
         holder = spec.get("holderIdentity") or ""
         if version != self._seen[0]:
             self._seen = (version, started)
-        lasts = spec.get("leaseDurationSeconds") or self._settings.duration_seconds
-        if holder not in ("", self.identity) and started < self._seen[1] + lasts:
+        duration_seconds = spec.get("leaseDurationSeconds") or self._settings.duration_seconds
+        if holder not in ("", self.identity) and started < self._seen[1] + duration_seconds:
             self._led_until = 0.0
             return
-        changes = int(spec.get("leaseTransitions") or 0) + (holder != self.identity)
-        self._write(found, self._spec(changes, spec.get("acquireTime") if holder == self.identity else None))
+        transitions = int(spec.get("leaseTransitions") or 0) + (holder != self.identity)
+        self._write(lease, self._spec(transitions, spec.get("acquireTime") if holder == self.identity else None))
         self._lead(started, holder)
 
-    def _lead(self, since: float, before: str | None) -> None:
-        if before != self.identity:
-            log.info("leading: events and waking pods are done here (%s)", self.identity)
+    def _lead(self, since: float, previous_holder: str | None) -> None:
+        if previous_holder != self.identity:
+            log.info("leading: this replica posts events and requeues pods (%s)", self.identity)
         self._led_until = since + self._settings.duration_seconds * LEASE_RENEW_SHARE
 
     def _spec(self, transitions: int, acquired: str | None) -> dict[str, Any]:
@@ -123,8 +124,8 @@ class KubeLease:
             "leaseTransitions": transitions,
         }
 
-    def _write(self, found: dict[str, Any], spec: dict[str, Any]) -> None:
-        """Over the very version that was read. Raises ApiError, 409 where another was first."""
-        metadata = {key: found["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
+    def _write(self, lease: dict[str, Any], spec: dict[str, Any]) -> None:
+        """Replace exactly the version that was read. Raises ApiError; status 409 if another replica wrote first."""
+        metadata = {key: lease["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
         head = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
         self._api.replace(f"{self._path}/{self._settings.name}", {**head, "spec": spec})

@@ -1,6 +1,6 @@
-"""One listing of each kind from an API server, page by page. Reads only: it has no way to write and starts no thread.
+"""One listing of each kind from an API server, page by page. It cannot write, and starts no thread.
 
-What one kind refuses does not stop the others: the reason is kept beside what was read.
+If one kind cannot be listed, the others still are; the reason is part of the result.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from extender.kube.resources import RESOURCES, Resource
 from topology.agent.publisher import ApiError
 
 PAGE_SIZE = 500
-"""Objects per request, as kubectl asks for."""
+"""Objects per request, as in kubectl."""
 MOST_OBJECTS = 1_000_000
-"""Of one kind; a server whose list does not end is not read for ever."""
+"""Most objects of one kind: a bound for a server whose list does not end."""
 MOST_ATTEMPTS = 3
-"""Times a list is begun anew because its continue token has expired (410)."""
+"""Attempts to list a kind; a list starts again when its continue token has expired (status 410)."""
 
 Progress = Callable[[str, int, int | None], None]
-"""(kind, objects read so far, objects left or None where the server does not say), after each page."""
+"""Called after each page with (kind, objects read so far, objects left or None if the server does not state it)."""
 
 
 class ListApi(Protocol):
-    """What a listing needs of an API server."""
+    """The requests that a listing needs."""
 
     def get(self, path: str, query: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
-        """An object, or one page of a list. Raises ApiError."""
+        """Return an object, or one page of a list. Raises ApiError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What was read, and what was not."""
+    """What was read, and what could not be read."""
 
     listed: tuple[Listed, ...]
-    """One per kind that was read."""
+    """One listing per kind that was read."""
     unread: Mapping[str, str] = field(default_factory=dict)
-    """Kind as listed -> why it, or an object of it, could not be read."""
+    """Kind as in `Resource.listed_as` -> why it, or an object of it, could not be read."""
 
 
 Collect = Callable[[str, Any], None]
-"""(kind, manifest), for every object as it is read."""
+"""Called with (kind, manifest) for every object that is read."""
 
 
 def list_once(api: ListApi, progress: Progress | None = None, collect: Collect | None = None) -> Listing:
-    """Every kind, listed once. Raises ClusterSourceError where nodes cannot be listed: nothing can be said without them."""
+    """Return one listing of every kind. Raises ClusterSourceError if nodes cannot be listed: every answer needs them."""
     listed, unread = list[Listed](), dict[str, str]()
     for resource in RESOURCES:
         try:
@@ -67,14 +67,14 @@ def list_once(api: ListApi, progress: Progress | None = None, collect: Collect |
 
 
 def items_of(api: ListApi, resource: Resource, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
-    """The objects of a kind, in pages of `PAGE_SIZE`; none where its CRD is not installed.
+    """Yield the objects of a kind, read in pages of `PAGE_SIZE`; none if its CRD is not installed.
 
-    A list whose continue token expires begins anew, and objects that were given already are left out. Raises ApiError.
+    A list whose continue token expires starts again, and skips the objects that it has yielded before. Raises ApiError.
     """
-    given: set[str] = set()
+    yielded: set[str] = set()
     for attempt in range(MOST_ATTEMPTS):
         try:
-            yield from _pages(api, resource, given, progress)
+            yield from _pages(api, resource, yielded, progress)
             return
         except ApiError as error:
             if error.status == 404 and resource.optional:
@@ -83,7 +83,7 @@ def items_of(api: ListApi, resource: Resource, progress: Progress | None = None)
                 raise
 
 
-def _pages(api: ListApi, resource: Resource, given: set[str], progress: Progress | None) -> Iterator[dict[str, Any]]:
+def _pages(api: ListApi, resource: Resource, yielded: set[str], progress: Progress | None) -> Iterator[dict[str, Any]]:
     selected = (("fieldSelector", resource.field_selector),) if resource.field_selector else ()
     token = ""
     while True:
@@ -93,16 +93,16 @@ def _pages(api: ListApi, resource: Resource, given: set[str], progress: Progress
             raise ApiError(0, f"GET {resource.path}: the answer is not a list of objects")
         for item in items or ():
             key = _identity(item)
-            if key is None or key not in given:
+            if key is None or key not in yielded:
                 if key is not None:
-                    given.add(key)
+                    yielded.add(key)
                 yield item
-        if len(given) > MOST_OBJECTS:
+        if len(yielded) > MOST_OBJECTS:
             raise ApiError(0, f"GET {resource.path}: more than {MOST_OBJECTS} objects")
         token = metadata.get("continue") or ""
         if progress is not None:
             left = metadata.get("remainingItemCount")
-            progress(resource.listed_as, len(given), left if isinstance(left, int) else None if token else 0)
+            progress(resource.listed_as, len(yielded), left if isinstance(left, int) else None if token else 0)
         if not token:
             return
         if not items:
@@ -115,7 +115,7 @@ def _identity(item: object) -> str | None:
 
 
 def _decoded(resource: Resource, items: Iterator[dict[str, Any]], collect: Collect | None) -> tuple[tuple[Seen, ...], list[str]]:
-    """The objects that can be read, and what is wrong with the others."""
+    """Return (changes of the objects that can be decoded, problems of the others)."""
     objects, problems = list[Seen](), list[str]()
     for item in items:
         if collect is not None:
@@ -128,7 +128,7 @@ def _decoded(resource: Resource, items: Iterator[dict[str, Any]], collect: Colle
 
 
 def refusal(resource: Resource, error: ApiError) -> str:
-    """A sentence on why a kind cannot be listed, with what helps."""
+    """Return a sentence that says why a kind cannot be listed, and what helps."""
     plural = resource.path.rsplit("/", 1)[1]
     group = f".{resource.path.split('/')[2]}" if resource.path.startswith("/apis/") else ""
     remedy = {

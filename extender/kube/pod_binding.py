@@ -1,5 +1,8 @@
-"""Binding pods to nodes on the API server. A binding is written with the pod's uid, so a pod that came back under the same name is never
-bound by mistake; and whatever the API server answered, or did not, success is said only of a pod that is bound."""
+"""Binding pods to nodes on the API server.
+
+A binding carries the pod's uid, so that a new pod of the same name is not bound by mistake. After a failed or unanswered request the pod
+is read again: the result is success only if the pod is bound to the node.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ class PodBinding:
         self._api = api
 
     def bind(self, namespace: str, name: str, uid: str, node: str, annotations: dict[str, str]) -> str:
-        """Bind the pod, with annotations that the API server puts on it in the same step. The empty string, or why it is not bound."""
+        """Bind the pod, with annotations that the API server adds to it in the same request.
+
+        Returns the empty string, or why the pod is not bound.
+        """
         path = f"/api/v1/namespaces/{namespace}/pods/{name}/binding"
         manifest = {
             "apiVersion": "v1",
@@ -30,28 +36,31 @@ class PodBinding:
         try:
             self._api.create(path, manifest)
         except ApiError as error:
-            return self._made_sure(namespace, name, uid, node, error)
+            return self._verified(namespace, name, uid, node=node, error=error)
         return ""
 
-    def _made_sure(self, namespace: str, name: str, uid: str, node: str, error: ApiError) -> str:
-        """A refusal may mean that the pod is bound already, no answer may mean that it was bound all the same: look."""
+    def _verified(self, namespace: str, name: str, uid: str, *, node: str, error: ApiError) -> str:
+        """Return the result of a binding that failed with `error`, after reading the pod.
+
+        A refusal can mean that the pod is already bound; without an answer, the binding may have succeeded.
+        """
         try:
-            found = self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
-        except ApiError as second:
-            return str(error) if second.status == 404 else f"{error}; and whether the pod is bound could not be seen: {second}"
-        if found.get("metadata", {}).get("uid") != uid:
+            pod = self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
+        except ApiError as read_error:
+            return str(error) if read_error.status == 404 else f"{error}; and whether the pod is bound could not be read: {read_error}"
+        if pod.get("metadata", {}).get("uid") != uid:
             return f"pod {namespace}/{name} has been replaced by another of that name"
-        where = found.get("spec", {}).get("nodeName")
-        if where == node:
+        bound_to = pod.get("spec", {}).get("nodeName")
+        if bound_to == node:
             return ""
-        return f"pod {namespace}/{name} is already bound to {where}" if where else str(error)
+        return f"pod {namespace}/{name} is already bound to {bound_to}" if bound_to else str(error)
 
     def pod(self, namespace: str, name: str) -> Pod | str:
-        """The pod as it is now, or why it cannot be had."""
+        """Return the current pod, or why it cannot be read."""
         try:
-            found: Any = self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
-            return msgspec.convert(found, Pod, strict=False)
+            manifest: Any = self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
+            return msgspec.convert(manifest, Pod, strict=False)
         except ApiError as error:
-            return f"pod {namespace}/{name} is not there" if error.status == 404 else str(error)
+            return f"pod {namespace}/{name} does not exist" if error.status == 404 else str(error)
         except msgspec.ValidationError as error:
             return f"pod {namespace}/{name}: {error}"

@@ -1,6 +1,6 @@
-"""Nudging a pending pod, so that kube-scheduler tries it again: an annotation of ours, nothing else.
+"""Requeueing of a pending pod: an annotation that changes the pod, so that kube-scheduler moves it to its active queue.
 
-An admission policy (manifests/base/requeue-only.yaml) holds the extender to that.
+An admission policy (manifests/base/requeue-only.yaml) allows the extender no other change of a pod.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from topology.agent.publisher import ApiError
 log = logging.getLogger("fabricwise.requeue")
 
 REQUEUED_AT = "fabricwise.dev/requeued-at"
-"""Annotation: when a rejection of the pod was last cured."""
+"""Annotation: time at which a rejection of the pod was last resolved."""
 
 
 class RequeueAnnotation:
-    """Patches pods."""
+    """Writes the annotation."""
 
     def __init__(self, api: KubeObjects) -> None:
         self._api = api
 
     def requeue(self, namespace: str, name: str, uid: str) -> bool:
-        """Whether the pod was patched, or is not there any more."""
+        """Patch the pod. Returns whether it was patched or no longer exists; False: try again later."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         patch = {"metadata": {"uid": uid, "annotations": {REQUEUED_AT: now}}}
         try:
@@ -32,6 +32,6 @@ class RequeueAnnotation:
         except ApiError as error:
             if error.status in (404, 409):
                 return True
-            log.warning("pod %s/%s not woken: %s", namespace, name, error)
+            log.warning("pod %s/%s not requeued: %s", namespace, name, error)
             return False
         return True

@@ -1,4 +1,4 @@
-"""The kinds that are read from an API server: their paths, and what is left out of their lists."""
+"""The kinds that are read from an API server: their paths and field selectors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from topology.gputopology import GROUP, PLURAL, VERSION
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind to read."""
+    """A kind to read; `listed_as` is its name in changes and in messages."""
 
     kind: str
     listed_as: str
     path: str
     field_selector: str | None = None
     optional: bool = False
-    """Whether a 404 (its CRD is not installed) means an empty list."""
+    """Whether status 404 (its CRD is not installed) means an empty list."""
 
 
 RESOURCES = (

@@ -1,7 +1,7 @@
-"""Running a CUDA sample on one node, where a GPU is free, in a pod that is placed by kube-scheduler and deleted whatever happens.
+"""Smoke test: a CUDA sample on one node with a free GPU, in a pod that kube-scheduler places and that is always deleted afterwards.
 
-The sample takes no GPU from another pod: it runs only where kube-scheduler's own count leaves one, kube-scheduler accounts for it, it
-preempts no pod and any pod may preempt it. What keeps it from running is not the node's failure: such a node is `unknown`.
+The sample takes no GPU from another pod: it runs only if a GPU is free by kube-scheduler's count, kube-scheduler accounts for it, it
+preempts no pod, and any pod may preempt it. If it cannot run for such a reason, the result is `unknown`, not a failure of the node.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from topology.agent.publisher import ApiError
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 5
-"""For a sample that still runs when it is deleted. The API server deletes one that has ended, or has no node, at once."""
+"""Grace period of a sample that still runs when it is deleted; the API server deletes a pod that has ended or has no node at once."""
 
 PRIORITY_CLASS = "fabricwise-smoke"
 _CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
@@ -38,17 +38,17 @@ PRIORITY_MANIFEST = {
     "preemptionPolicy": "Never",
     "description": "Samples of fabricwise doctor --smoke: they preempt no pod, and any pod may preempt them.",
 }
-"""As in manifests/base."""
+"""The same object as in manifests/base."""
 
 NOT_ADMITTED = ("UnexpectedAdmissionError", "NodeAffinity", "NodeShutdown", "Preempting", "Evicted", "TopologyAffinityError", "Terminated")
-"""status.reason of a pod that its kubelet turned away or put out for another pod's sake; also OutOf<resource>."""
+"""Values of status.reason of a pod that its kubelet rejected or evicted in favour of another pod; OutOf<resource> is another one."""
 
 _LATER = "try again when a GPU is free"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What to run, and where."""
+    """What to run, and on which node."""
 
     node: str
     image: str
@@ -59,7 +59,7 @@ class Sample:
 
 
 def smoke(api: KubeObjects, sample: Sample) -> Check:
-    """How the sample went: pass, fail, or unknown where it did not come to run."""
+    """Run the sample and return the check: pass, fail, or unknown if it could not run."""
     skipped = _no_free_gpu(api, sample)
     if skipped is not None:
         return skipped
@@ -72,29 +72,34 @@ def smoke(api: KubeObjects, sample: Sample) -> Check:
     try:
         result = _watched(api, f"{path}/{name}", sample)
     finally:
-        left = _deleted(api, f"{path}/{name}")
-    if left is None:
+        not_deleted = _deleted(api, f"{path}/{name}")
+    if not_deleted is None:
         return result
-    return Check("smoke", Status.WARN, f"{result.status}: {result.evidence}; {left}", f"kubectl delete pod -n {sample.namespace} {name}")
+    return Check(
+        "smoke", Status.WARN, f"{result.status}: {result.evidence}; {not_deleted}", f"kubectl delete pod -n {sample.namespace} {name}"
+    )
 
 
 @contextmanager
 def smoke_priority(api: KubeObjects) -> Iterator[None]:
-    """The samples' PriorityClass for the time of a block; one that is there already stays. Where it cannot be made, pods are refused."""
+    """Create the samples' PriorityClass for the duration of a block, and delete it afterwards unless it existed before.
+
+    If it cannot be created, the API server refuses the samples' pods, and their checks say so.
+    """
     try:
         api.create(_CLASSES, PRIORITY_MANIFEST)
-        made = True
+        created = True
     except ApiError:
-        made = False
+        created = False
     try:
         yield
     finally:
-        if made:
+        if created:
             _deleted(api, f"{_CLASSES}/{PRIORITY_CLASS}")
 
 
 def smoke_pod(name: str, sample: Sample) -> dict[str, Any]:
-    """A pod that asks for one GPU of that node, through any taint, by way of the scheduler."""
+    """Return the manifest of a pod that requests one GPU on the sample's node, tolerates every taint, and is placed by the scheduler."""
     fields = [{"key": "metadata.name", "operator": "In", "values": [sample.node]}]
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": fields}]}}}
     container = {"name": "sample", "image": sample.image, "resources": {"limits": {sample.resource: "1"}}}
@@ -116,22 +121,22 @@ def smoke_pod(name: str, sample: Sample) -> dict[str, Any]:
 
 
 def _no_free_gpu(api: KubeObjects, sample: Sample) -> Check | None:
-    """Why the sample cannot run now; None where a GPU is free by kube-scheduler's count: pods that are bound and not admitted yet hold."""
+    """Return why the sample cannot run now; None if a GPU is free by kube-scheduler's count, which includes bound pods not yet admitted."""
     bound = Resource("Pod", "pods", "/api/v1/pods", f"spec.nodeName={sample.node},status.phase!=Succeeded,status.phase!=Failed")
     try:
         node = api.get(f"/api/v1/nodes/{sample.node}")
         allocatable = int(quantity(((node.get("status") or {}).get("allocatable") or {}).get(sample.resource, "0")))
-        held = sum(_held(item, sample.resource) for item in items_of(api, bound))
+        allocated = sum(_allocated(item, sample.resource) for item in items_of(api, bound))
     except (ApiError, ValueError) as error:
         return _unknown(f"skipped: whether a GPU is free could not be read: {error}", "needs the rights to get nodes and list pods")
     if allocatable == 0:
         return _unknown(f"skipped: the node offers no {sample.resource}", "see the check `advertised`")
-    if held >= allocatable:
-        return _unknown(f"skipped: all GPUs in use, {held} of {allocatable} {sample.resource}", "try again when one is free")
+    if allocated >= allocatable:
+        return _unknown(f"skipped: all GPUs in use, {allocated} of {allocatable} {sample.resource}", "try again when one is free")
     return None
 
 
-def _held(item: dict[str, Any], resource: str) -> int:
+def _allocated(item: dict[str, Any], resource: str) -> int:
     try:
         demand = held_demand(msgspec.convert(item, Pod, strict=False), resource)
     except msgspec.ValidationError:
@@ -147,35 +152,35 @@ def _watched(api: KubeObjects, path: str, sample: Sample) -> Check:
         except ApiError as error:
             if error.status == 404:
                 return _unknown("skipped: the sample's pod was deleted, for a pod of higher priority or by a controller", "try again")
-            return _unknown(f"lost sight of the pod: {error}", "try again")
+            return _unknown(f"the pod could not be read: {error}", "try again")
         result = outcome(pod, sample.image, passed_seconds)
         if result is not None:
             return result
         time.sleep(POLL_SECONDS)
     waited = f"within {sample.deadline_seconds:g} s{_why(pod.get('status') or {})}"
     if not (pod.get("spec") or {}).get("nodeName"):
-        return _unknown(f"skipped: scheduler {sample.scheduler} did not place the sample {waited}", "does that scheduler run?")
+        return _unknown(f"skipped: scheduler {sample.scheduler} did not place the sample {waited}", "check that this scheduler runs")
     return Check("smoke", Status.FAIL, f"{sample.image} did not end {waited}", "see kubectl describe node, and the pod's image")
 
 
 def outcome(pod: Mapping[str, Any], image: str, passed_seconds: float) -> Check | None:
-    """What a look at the sample's pod says of the node; None while it says nothing yet."""
+    """Return the check that follows from the state of the sample's pod; None while the pod has not ended and can still run."""
     status, bound = pod.get("status") or {}, bool((pod.get("spec") or {}).get("nodeName"))
     phase, reason = status.get("phase"), str(status.get("reason") or "")
-    conditions = {one.get("type"): one for one in status.get("conditions") or ()}
+    conditions = {condition.get("type"): condition for condition in status.get("conditions") or ()}
     if phase == "Succeeded":
         return Check("smoke", Status.PASS, f"{image} succeeded after {passed_seconds:.1f} s")
     disrupted = (conditions.get("DisruptionTarget") or {}).get("status") == "True"
     if phase == "Failed" and (reason in NOT_ADMITTED or reason.startswith("OutOf") or disrupted):
-        return _unknown(f"skipped: the kubelet did not keep the sample, another pod came first{_why(status)}", _LATER)
+        return _unknown(f"skipped: the kubelet rejected or evicted the sample in favour of another pod{_why(status)}", _LATER)
     if phase == "Failed":
         return Check(
             "smoke", Status.FAIL, f"{image} failed after {passed_seconds:.1f} s{_why(status)}", "run the image on the node by hand"
         )
     scheduled = conditions.get("PodScheduled") or {}
     if not bound and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        words = f"skipped: kube-scheduler does not place the sample: {scheduled.get('message') or 'it does not say why'}"
-        return _unknown(words[:400], _LATER)
+        evidence = f"skipped: kube-scheduler does not place the sample: {scheduled.get('message') or 'without a message'}"
+        return _unknown(evidence[:400], _LATER)
     return None
 
 
@@ -184,7 +189,7 @@ def _unknown(evidence: str, remedy: str) -> Check:
 
 
 def _deleted(api: KubeObjects, path: str) -> str | None:
-    """Delete an object; why it may still be there, or None."""
+    """Delete an object. Returns None, or why it may still exist."""
     try:
         api.delete(path, GRACE_SECONDS)
     except ApiError as error:

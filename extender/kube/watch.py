@@ -1,11 +1,11 @@
-"""List and watch of a real API server, for nodes, pods that have not ended, and GpuTopologies.
+"""List and watch of an API server, for nodes, pods that have not ended, and GpuTopologies.
 
-Three nested loops per kind: for ever; list, then watch; one stream. A watch that ends is resumed where it stopped; a
-410 (the server no longer has that history) lists again; everything else backs off and tries again. The state last
-seen stays until a listing replaces it. Ready only after the first listing of every kind.
+Each kind has three nested loops: until `stop`; list, then watch; one stream. A watch that ends is resumed at its last resourceVersion;
+status 410 (the server no longer has that history) causes a new list; after any other failure the loop waits and tries again. The last
+known state stays until a list replaces it. The state is ready only after the first list of every kind.
 
-The `kubernetes` client gives configuration, authentication and connections; its models are too slow for
-thousands of objects, so lines are decoded here. None of its exceptions leaves this module.
+The `kubernetes` client provides configuration, authentication and connections; its models are too slow for thousands of objects, so
+lines are decoded here. None of its exceptions leaves this module.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ log = logging.getLogger("fabricwise.kube")
 _ABSENT_RETRY_SECONDS = 5.0
 _TICK_SECONDS = 5.0
 _SHORT_WATCH_SECONDS = 1.0
-"""A watch that ends sooner is not asked for again at once: something between us and the server cuts it off."""
+"""After a watch that ends sooner, the loop waits before the next one: something between extender and server, such as a proxy, cut it."""
 
 
 class _GoneError(Exception):
-    """410: history is lost, list again."""
+    """Status 410: the server no longer has the history; list again."""
 
 
 class _RefusedError(Exception):
-    """The server, or the way to it, said no; `status` 0 = no answer."""
+    """The request failed; `status` is the HTTP status, 0 if there is no answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ _PAGE, _EVENT = msgspec.json.Decoder(_ListPage), msgspec.json.Decoder(_Event)
 
 
 class KubeWatch:
-    """Follows the API server in three daemon threads until `stop`."""
+    """Follows the API server, one daemon thread per kind, from `start` to `stop`, and applies changes to the store."""
 
     def __init__(
         self,
@@ -87,30 +87,30 @@ class KubeWatch:
         self._supervisor = supervisor or Supervisor(metrics)
         self._client, self._store, self._settings, self._metrics = client, store, settings, metrics
         self._stop = threading.Event()
-        self._silent: set[str] = set()
-        """Kinds that the state takes for unheard of; each thread speaks of its own kind alone."""
+        self._lost: set[str] = set()
+        """Kinds whose watch is reported as lost; each thread changes only its own kind."""
 
     def start(self) -> None:
-        """Begin to follow; returns at once."""
+        """Start the threads and return."""
         for resource in RESOURCES:
             self._supervisor.start(f"watch-{resource.listed_as}", partial(self._follow, resource), self._stop)
         self._supervisor.start("tick", self._tick, self._stop)
 
     def _tick(self) -> None:
-        """Let the state know that time passes, for what grows stale."""
+        """Apply the current time regularly, so that old values become stale."""
         while not self._stop.is_set():
             self._store.apply((ClockTicked(time.time(), time.monotonic()),))
             self._stop.wait(_TICK_SECONDS)
 
     def stop(self) -> None:
-        """Ask the threads to end; a stream in flight ends at its next event or timeout."""
+        """Ask the threads to end; an open stream ends at its next event or timeout."""
         self._stop.set()
 
     def _follow(self, resource: Resource) -> None:
         version: str | None = None
         failures = 0
         while not self._stop.is_set():
-            failures += 1  # until an event proves otherwise
+            failures += 1  # an event sets it to 0 again
             try:
                 if version is None:
                     version = self._list(resource)
@@ -118,39 +118,39 @@ class KubeWatch:
                 for newest in self._stream(resource, version):
                     version, failures = newest, 0
                 if time.monotonic() - started > _SHORT_WATCH_SECONDS:
-                    continue  # a quiet watch that ran its time: resume at once
+                    continue  # a watch without events that ended after its normal duration: resume without a pause
             except _GoneError:
                 version = None
                 self._failed(resource, "gone")
             except _RefusedError as refusal:
                 if refusal.status == 404 and resource.optional:
                     self._store.apply((Listed(resource.listed_as, ()),))
-                    self._hears(resource)
+                    self._report_restored(resource)
                     version, failures = None, 0
                     self._stop.wait(_ABSENT_RETRY_SECONDS)
                     continue
-                self._hears_nothing(resource)
+                self._report_lost(resource)
                 self._failed(resource, str(refusal.status or "connection"))
                 log.warning("%s: %s", resource.listed_as, refusal)
-            except Exception:  # for the supervisor, which starts this afresh, with a list; until then the state grows old
+            except Exception:  # the supervisor starts this loop again, with a list; until then the state may be outdated
                 self._failed(resource, "internal")
-                self._hears_nothing(resource)
+                self._report_lost(resource)
                 raise
             self._stop.wait(self._backoff(failures))
 
     def _failed(self, resource: Resource, cause: str) -> None:
         self._metrics.watch_failures.labels(resource.listed_as, cause).inc()
 
-    def _hears(self, resource: Resource) -> None:
-        """The API server answers for this kind."""
-        if resource.listed_as in self._silent:
-            self._silent.discard(resource.listed_as)
+    def _report_restored(self, resource: Resource) -> None:
+        """Apply WatchRestored if this kind was reported as lost."""
+        if resource.listed_as in self._lost:
+            self._lost.discard(resource.listed_as)
             self._store.apply((WatchRestored(resource.listed_as),))
 
-    def _hears_nothing(self, resource: Resource) -> None:
-        """From now on the state of this kind may be getting old."""
-        if resource.listed_as not in self._silent:
-            self._silent.add(resource.listed_as)
+    def _report_lost(self, resource: Resource) -> None:
+        """Apply WatchLost, once per outage: from now on the state of this kind may be outdated."""
+        if resource.listed_as not in self._lost:
+            self._lost.add(resource.listed_as)
             self._store.apply((WatchLost(resource.listed_as, time.monotonic()),))
 
     def _backoff(self, failures: int) -> float:
@@ -158,17 +158,17 @@ class KubeWatch:
         return float(longest * random.uniform(0.5, 1.0))
 
     def _list(self, resource: Resource) -> str:
-        """List all pages, fold them as one, return the resource version to watch from."""
-        found: list[Seen | SetAside] = []
+        """List all pages, apply them as one change, and return the resourceVersion to watch from."""
+        changes: list[Seen | SetAside] = []
         query = {"limit": str(self._settings.page_size)}
         while True:
             page = self._decode_page(resource, self._body(resource, query))
-            found += self._read_all(resource, page.items or [])
+            changes += self._read_all(resource, page.items or [])
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
         version = page.metadata.resource_version
-        self._store.apply((Listed(resource.listed_as, tuple(found), int(version) if version.isdigit() else None),))
+        self._store.apply((Listed(resource.listed_as, tuple(changes), int(version) if version.isdigit() else None),))
         return version
 
     def _body(self, resource: Resource, query: dict[str, str]) -> bytes:
@@ -184,17 +184,17 @@ class KubeWatch:
         try:
             return _PAGE.decode(data)
         except msgspec.DecodeError as error:
-            raise _RefusedError(0, f"list of {resource.listed_as} is not one: {error}") from error
+            raise _RefusedError(0, f"the answer is not a list of {resource.listed_as}: {error}") from error
 
     def _read_all(self, resource: Resource, items: list[Any]) -> list[Seen | SetAside]:
-        found: list[Seen | SetAside] = []
+        changes: list[Seen | SetAside] = []
         for item in items:
             try:
-                found.append(self._seen(resource, item))
+                changes.append(self._seen(resource, item))
             except ClusterSourceError as error:
                 self._failed(resource, "object")
                 log.warning("skipped: %s", error)
-        return found
+        return changes
 
     def _seen(self, resource: Resource, item: Any) -> Seen | SetAside:
         change = seen_or_set_aside(resource.kind, item)
@@ -203,11 +203,11 @@ class KubeWatch:
         return change
 
     def _stream(self, resource: Resource, version: str) -> Iterator[str]:
-        """Fold events until the stream ends; yields the resource version after each."""
+        """Apply events until the stream ends; yields the newest resourceVersion after each batch."""
         seconds = self._settings.watch_seconds
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         with closing(self._get(resource, query)) as response:
-            self._hears(resource)
+            self._report_restored(resource)
             for lines in _line_batches(response):
                 if self._stop.is_set():
                     return
@@ -215,7 +215,10 @@ class KubeWatch:
                 yield version
 
     def _fold(self, resource: Resource, lines: list[bytes], version: str) -> str:
-        """Fold the events that arrived together, in one step; the newest resource version. Raises after what was good."""
+        """Apply the events that arrived together, in one step, and return the newest resourceVersion.
+
+        Raises _GoneError or _RefusedError at an invalid event, after the valid events before it are applied.
+        """
         changes: list[Change] = []
         try:
             for line in lines:
@@ -234,7 +237,7 @@ class KubeWatch:
         try:
             event = _EVENT.decode(line)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise _RefusedError(0, f"watch of {resource.listed_as}: not an event: {error}") from error
+            raise _RefusedError(0, f"watch of {resource.listed_as}: a line is not an event: {error}") from error
         if event.type == "ERROR":
             code = event.object.get("code")
             raise _GoneError if code == 410 else _RefusedError(int(code or 0), str(event.object.get("message")))
@@ -252,7 +255,7 @@ class KubeWatch:
         return None
 
     def _get(self, resource: Resource, query: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """An open response, 200 only. Raises _GoneError or _RefusedError."""
+        """Return an open response with status 200. Raises _GoneError or _RefusedError."""
         query = dict(query)
         if resource.field_selector:
             query["fieldSelector"] = resource.field_selector
@@ -284,14 +287,14 @@ class KubeWatch:
 
 
 def _resource_version(manifest: dict[str, Any]) -> str | None:
-    """metadata.resourceVersion; None where there is none."""
+    """Return metadata.resourceVersion; None if there is none."""
     metadata = manifest.get("metadata")
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     return version if isinstance(version, str) and version else None
 
 
 def _line_batches(response: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
-    """Non-empty lines, those together that arrived together. Raises _RefusedError when the stream breaks."""
+    """Yield batches of non-empty lines that arrived together. Raises _RefusedError if the stream breaks."""
     rest = b""
     try:
         while chunk := response.read1():

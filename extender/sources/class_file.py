@@ -1,4 +1,4 @@
-"""Workload classes out of a file, and again whenever it changes: a mounted ConfigMap is swapped under the same name."""
+"""Workload classes from a file that is read again when it changes; the kubelet replaces the files of a mounted ConfigMap."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from extender.scheduling.supervision import Supervisor
 log = logging.getLogger("fabricwise.classes")
 
 LOOK_SECONDS = 2.0
+"""Time between two reads of the file."""
 
 
 def load_classes(path: Path) -> dict[str, WorkloadClass]:
-    """The classes of a file. Raises SettingsError naming file, class and field."""
+    """Return the classes of a file by name. Raises SettingsError naming file, class and field."""
     try:
         documents = load_documents(path.read_bytes(), f"workload classes {path}")
         if len(documents) != 1:
@@ -29,16 +30,16 @@ def load_classes(path: Path) -> dict[str, WorkloadClass]:
             )
         return read_classes(documents[0])
     except OSError as error:
-        raise SettingsError(f"workload classes {path}: {error.strerror or error}: give a file that can be read") from error
+        raise SettingsError(f"workload classes {path}: {error.strerror or error}: give a readable file") from error
     except ClassesError as error:
         raise SettingsError(f"workload classes {path}: {error}; config/workload-classes.yaml is an example") from error
 
 
 class ClassFile:
-    """Follows a file until `stop`."""
+    """Follows a file of workload classes from `start` to `stop`."""
 
     def __init__(self, path: Path, store: ClusterStore, supervisor: Supervisor | None = None) -> None:
-        """Reads it once. Raises SettingsError: to start with a mistake would be to start without rules."""
+        """Read the file once. Raises SettingsError, because an extender without its workload classes would place pods wrongly."""
         self._supervisor = supervisor or Supervisor(Metrics())
         self._path, self._store = path, store
         self._stop = threading.Event()
@@ -46,11 +47,11 @@ class ClassFile:
         store.apply((ClassesSeen(load_classes(path)),))
 
     def start(self) -> None:
-        """Begin to follow; returns at once."""
+        """Start the thread and return."""
         self._supervisor.start("workload-classes", self._follow, self._stop)
 
     def stop(self) -> None:
-        """Follow no more."""
+        """Ask the thread to end."""
         self._stop.set()
 
     def _read(self) -> bytes | None:
@@ -67,9 +68,9 @@ class ClassFile:
             try:
                 classes = load_classes(self._path)
             except (SettingsError, DocumentError) as error:
-                log.error("%s; the classes read before stay in force", error)
+                log.error("%s; the previous classes stay in force", error)
                 self._text = text
                 continue
             self._store.apply((ClassesSeen(classes),))
-            self._text = text  # last: what raises before this is tried again
-            log.info("workload classes read anew: %s", ", ".join(sorted(classes)))
+            self._text = text  # last, so that a failed change is tried again
+            log.info("workload classes read again: %s", ", ".join(sorted(classes)))

@@ -1,6 +1,6 @@
-"""What of an object goes into a dump: an allowlist per kind, so that a field unknown here is left out, whatever it holds. Pure.
+"""FIELDS: the fields of each kind that a dump contains. It is an allowlist: any other field is left out. Pure.
 
-Environment values, words of command lines and annotations stay only where Fabricwise reads them; Secrets are never read.
+Environment values, command-line arguments and annotations are kept only if Fabricwise reads them; Secrets are never read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from extender.workload.serving.inference import CommandLine, needed_words
 
 ANNOTATION_PREFIXES = ("fabricwise.dev/", "prometheus.io/")
-"""Annotations of a pod that are kept."""
+"""Prefixes of the pod annotations that are kept."""
 
 Keep = Callable[[Any], Any]
 
@@ -21,7 +21,7 @@ def _whole(value: Any) -> Any:
 
 
 def _fields(**kept: Keep) -> Keep:
-    """Of an object, these fields; of a list, these fields of each object. Anything else is left out."""
+    """Return a function that keeps these fields of an object, or of each object of a list."""
 
     def keep(value: Any) -> Any:
         if isinstance(value, list):
@@ -52,17 +52,18 @@ def _containers(value: Any) -> Any:
 
 
 def _container(container: Mapping[str, Any]) -> dict[str, Any]:
-    """A container without what its words and environment say beside what is inferred from them."""
+    """Return a container whose arguments and environment values are reduced to those from which Fabricwise infers the workload."""
     kept: dict[str, Any] = _CONTAINER(dict(container))
-    variables = [one for one in _list(container.get("env")) if isinstance(one, dict) and isinstance(one.get("name"), str)]
-    environment = {one["name"]: one["value"] for one in variables if isinstance(one.get("value"), str)}
+    variables = [item for item in _list(container.get("env")) if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    environment = {variable["name"]: variable["value"] for variable in variables if isinstance(variable.get("value"), str)}
     words = [word for part in ("command", "args") for word in _list(container.get(part)) if isinstance(word, str)]
     line = CommandLine(str(container.get("name") or "?"), str(container.get("image") or ""), tuple(words), environment, 0)
     needed, values = needed_words(line)
     if needed:
         kept["args"] = list(needed)
     if variables:
-        kept["env"] = [{"name": one["name"], **({"value": values[one["name"]]} if one["name"] in values else {})} for one in variables]
+        names = [variable["name"] for variable in variables]
+        kept["env"] = [{"name": name, **({"value": values[name]} if name in values else {})} for name in names]
     return kept
 
 
@@ -114,9 +115,9 @@ FIELDS: dict[str, Keep] = {
     ),
     "GpuTopology": _fields(metadata=_named(*_META), spec=_whole, status=_whole),
 }
-"""Kind -> what is kept of it."""
+"""Kind -> function that keeps its fields."""
 
 
 def dump_fields(kind: str, api_version: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The object as it goes into a dump."""
+    """Return the object as it is written to a dump."""
     return {"apiVersion": api_version, "kind": kind, **FIELDS[kind](dict(manifest))}

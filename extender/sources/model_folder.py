@@ -1,4 +1,4 @@
-"""A model's files: config.json, and beside it the index or the headers of its safetensors files. Reads headers only, never weights."""
+"""A model's files: config.json, and the index or the headers of its safetensors files. Reads headers only, never weights."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ MOST_FILES = 4096
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """What was read."""
+    """What was read from a model's files."""
 
     config: Mapping[str, Any]
     where: str
     stated: Stated | None
-    """The size that the files state; None: no weights beside it."""
+    """The size of the weights that the files state; None if there are no weights."""
     notes: tuple[str, ...] = ()
 
 
 def read_model(path: Path) -> ModelFiles:
-    """A folder, its config.json, or another of its files. Raises RequestError naming the file and what is missing."""
+    """Read a model, given its folder, its config.json or another of its files. Raises RequestError naming the file and what is missing."""
     folder = path if path.is_dir() else path.parent
     config = folder / CONFIG if path.is_dir() or path.suffix == ".safetensors" or path.name == INDEX else path
     if not config.exists():
         raise RequestError(f"{config} does not exist: give a folder with a Hugging Face {CONFIG}, or that file")
     document = _object(config, MOST_CONFIG_BYTES)
-    more = folder / MODELOPT
-    if "quantization_config" not in document and more.is_file():
-        nested = _object(more, MOST_CONFIG_BYTES).get("quantization")
+    modelopt = folder / MODELOPT
+    if "quantization_config" not in document and modelopt.is_file():
+        nested = _object(modelopt, MOST_CONFIG_BYTES).get("quantization")
         if isinstance(nested, Mapping):
             document = {**document, "quantization_config": {"quant_method": "modelopt", **nested}}
     try:
         stated, notes = _stated(folder)
     except OSError as error:
-        raise RequestError(f"{error.filename or folder}: {error.strerror or error}: give files that can be read") from error
+        raise RequestError(f"{error.filename or folder}: {error.strerror or error}: give readable files") from error
     except ModelError as error:
         raise RequestError(str(error)) from error
     return ModelFiles(document, str(config), stated, notes)
@@ -55,43 +55,43 @@ def _object(path: Path, most: int) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(most + 1)
     except OSError as error:
-        raise RequestError(f"{path}: {error.strerror or error}: give a file that can be read") from error
+        raise RequestError(f"{path}: {error.strerror or error}: give a readable file") from error
     if len(text) > most:
-        raise RequestError(f"{path} is larger than {most >> 20} MiB, which no such file is: give the model's own config.json")
+        raise RequestError(f"{path} is larger than {most >> 20} MiB, too large for this kind of file: give the model's own config.json")
     documents = load_documents(text.removeprefix(b"\xef\xbb\xbf"), str(path))
     if len(documents) != 1 or not isinstance(documents[0], dict):
-        raise RequestError(f"{path}: expected one JSON object: give the file as its publisher made it")
+        raise RequestError(f"{path}: expected one JSON object: give the unmodified file of the model's publisher")
     return documents[0]
 
 
 def _stated(folder: Path) -> tuple[Stated | None, tuple[str, ...]]:
-    """Headers of all files where all are there; else the index's total."""
+    """Return (size, notes): the size from the headers if all files are present, else the total of the index; None if neither states it."""
     index = _object(folder / INDEX, MOST_INDEX_BYTES) if (folder / INDEX).is_file() else None
     names = index_files(index)[: MOST_FILES + 1] if index is not None else _weight_files(folder)
     if len(names) > MOST_FILES:
         raise ModelError(f"{folder} has more than {MOST_FILES} safetensors files")
     present = [folder / name for name in names if (folder / name).is_file()]
     if names and len(present) == len(names):
-        found = [_tensors(path) for path in present]
-        if None not in found:
-            return Stated(sum(size or 0 for size in found), f"headers of {len(present)} safetensors file{'s' * (len(present) > 1)}"), ()
+        sizes = [_tensors(path) for path in present]
+        if None not in sizes:
+            return Stated(sum(size or 0 for size in sizes), f"headers of {len(present)} safetensors file{'s' * (len(present) > 1)}"), ()
     total = index_total(index) if index is not None else None
     if total is not None:
         return Stated(total, f"metadata.total_size of {INDEX}"), ()
-    said = f"{folder}: {len(names)} safetensors files, none with a header that states its size" if names else ""
-    return None, (said,) if said else ()
+    note = f"{folder}: {len(names)} safetensors files, none with a header that states its size" if names else ""
+    return None, (note,) if note else ()
 
 
 def _weight_files(folder: Path) -> tuple[str, ...]:
-    """The checkpoint's files: not an adapter's, nor a second copy in another layout (`consolidated*`)."""
-    found = sorted(path.name for path in folder.glob("*.safetensors"))[: MOST_FILES + 1]
-    usual = [name for name in found if not name.startswith(("adapter", "consolidated", "training_args"))]
-    named = [name for name in usual if name.startswith(("model", "pytorch_model"))]
-    return tuple(named or usual or found)
+    """Return the names of the checkpoint's files, without those of an adapter or of a copy in another layout (`consolidated*`)."""
+    names = sorted(path.name for path in folder.glob("*.safetensors"))[: MOST_FILES + 1]
+    usual = [name for name in names if not name.startswith(("adapter", "consolidated", "training_args"))]
+    standard = [name for name in usual if name.startswith(("model", "pytorch_model"))]
+    return tuple(standard or usual or names)
 
 
 def _tensors(path: Path) -> int | None:
-    """Bytes of its tensors; None for a pointer of Git LFS, which stands for a file that is not here."""
+    """Return the bytes of the file's tensors; None for a Git LFS pointer, which replaces a file that is not downloaded."""
     with path.open("rb") as file:
         first = file.read(LENGTH_BYTES)
         if first == b"version ":

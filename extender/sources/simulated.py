@@ -1,7 +1,6 @@
-"""A cluster out of the bundled platforms, for demos and first looks. Plays kubelet and agent when a pod is bound.
+"""A simulated cluster of the bundled platforms, for the demo and for a first try. It acts as kubelet and agent when a pod is bound.
 
-Which devices a pod gets is drawn from the very distribution that predictions are made of, with a seed of the cluster's
-own: two runs are alike.
+The devices of a pod are drawn from the same distribution that predictions use, with a fixed seed, so that every run is the same.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ DEMO_CLUSTER: dict[str, int] = {
     "l4": 1,
     "t4": 2,
 }
-"""Platform -> nodes: fourteen nodes, ten platforms, 82 GPUs, of which few are well connected."""
+"""Platform -> nodes: fourteen nodes, ten platforms, 82 GPUs, few of them with fast links."""
 
 
 def node_manifest(name: str, machine: Machine, resource: str = "nvidia.com/gpu") -> dict[str, Any]:
-    """A v1 Node as GPU feature discovery and the device plugin would leave it."""
+    """Return a v1 Node with the labels of GPU feature discovery and the resources of the device plugin."""
     gpu = machine.gpus[0]
     labels = {
         "kubernetes.io/hostname": name,
@@ -59,12 +58,12 @@ def node_manifest(name: str, machine: Machine, resource: str = "nvidia.com/gpu")
 
 
 def cluster_machines(counts: dict[str, int]) -> dict[str, Machine]:
-    """Node name -> machine, e.g. `hgx-h100-0`."""
+    """Return node name -> machine for platform -> nodes; the names are like `hgx-h100-0`."""
     return {f"{name}-{n}": machine_of(name, f"{name}-{n}") for name, count in counts.items() for n in range(count)}
 
 
 class SimulatedCluster:
-    """Machines with free and held devices; nothing in it moves by itself."""
+    """Machines with free and allocated devices; its state changes only through its methods."""
 
     def __init__(self, machines: dict[str, Machine], resource: str = "nvidia.com/gpu", seed: int = 7) -> None:
         self.machines, self._resource = machines, resource
@@ -74,40 +73,40 @@ class SimulatedCluster:
         self._xids: dict[tuple[str, int], int] = {}
 
     def listing(self) -> Iterator[Listed]:
-        """The whole cluster as listings of nodes, pods and topologies."""
+        """Yield the whole cluster as listings of nodes, pods and topologies."""
         yield Listed("nodes", tuple(seen("Node", node_manifest(n, m, self._resource)) for n, m in self.machines.items()))
         yield Listed("pods", ())
         yield Listed("topologies", tuple(TopologySeen(name, self.record(name)) for name in self.machines))
 
     def record(self, node: str) -> TopologyRecord:
-        """The node's GpuTopology as its agent would publish it now."""
+        """Return the node's GpuTopology as its agent would publish it now."""
         return TopologyRecord(node, self.machines[node], self._status[node])
 
     def manifests(self) -> Iterator[dict[str, Any]]:
-        """Nodes and GpuTopologies, ready to dump."""
+        """Yield the manifests of all nodes and GpuTopologies, for a dump."""
         for name, machine in self.machines.items():
             yield {**node_manifest(name, machine, self._resource)}
             yield encode(self.record(name))
 
     def free(self, node: str) -> int:
-        """Mask of the node's free positions."""
+        """Return the mask of the node's free positions."""
         return free_mask(self.machines[node], self._status[node])
 
     def faulty(self, node: str) -> int:
-        """Mask of the node's positions whose GPU reports a fatal XID."""
+        """Return the mask of the node's positions whose GPU reports a fatal XID."""
         machine = self.machines[node]
         codes = {index: code for (name, index), code in self._xids.items() if name == node}
         return sum(1 << p for p, gpu in enumerate(machine.gpus) if xids.severity(codes.get(gpu.index, 0)) is xids.Severity.FATAL)
 
     def usable(self, node: str) -> int:
-        """Mask of the node's free positions that are neither faulty nor held by a process that Kubernetes does not know."""
+        """Return the mask of the node's free positions that are neither faulty nor used by a process unknown to Kubernetes."""
         held = sum(1 << p for p, gpu in enumerate(self.machines[node].gpus) if self._strays.get((node, gpu.index)))
         return self.free(node) & ~held & ~self.faulty(node)
 
     def bind(self, manifest: dict[str, Any], node: str, store: ClusterStore | None = None) -> tuple[int, ...]:
-        """Bind a pod: the kubelet picks devices, the agent publishes them. Returns the GPU indices.
+        """Bind a pod: the kubelet allocates devices, the agent publishes them. Returns the GPU indices.
 
-        Raises ClusterSourceError when it does not fit.
+        Raises ClusterSourceError if the pod does not fit.
         """
         bound = {**manifest, "spec": {**manifest["spec"], "nodeName": node}}
         change = seen("Pod", bound)
@@ -125,9 +124,9 @@ class SimulatedCluster:
         return indices
 
     def stray(self, node: str, index: int, used_bytes: int) -> None:
-        """A process that Kubernetes does not know takes memory of a GPU; 0 ends it.
+        """Let a process unknown to Kubernetes use memory of a GPU; 0 ends the process.
 
-        Raises ClusterSourceError where the GPU has less.
+        Raises ClusterSourceError if the GPU has less memory.
         """
         total = next((gpu.memory_bytes or 0 for gpu in self.machines[node].gpus if gpu.index == index), 0)
         if used_bytes > total:
@@ -135,21 +134,21 @@ class SimulatedCluster:
         self._strays[node, index] = used_bytes
 
     def xid(self, node: str, index: int, code: int) -> None:
-        """The driver reports an error of a GPU."""
+        """Let the driver report an error of a GPU."""
         self._xids[node, index] = code
 
     def looks(self, monotonic_seconds: float) -> list[TelemetrySeen]:
-        """What exporters on all nodes would say now: held GPUs work, free ones idle, but for strays and errors."""
+        """Return the telemetry of all nodes now: allocated GPUs are busy, free ones idle, except for strays and errors."""
         return [TelemetrySeen(name, monotonic_seconds, self._readings(name), (), (), "simulated") for name in self.machines]
 
     def _readings(self, node: str) -> tuple[DeviceReading, ...]:
         machine, free = self.machines[node], self.free(node)
-        found = []
+        readings = []
         for position, gpu in enumerate(machine.gpus):
             total, idle = gpu.memory_bytes or 0, bool(free >> position & 1)
             used = self._strays.get((node, gpu.index), 0) if idle else int(0.9 * total)
             busy = 0.0 if idle else self._random_load.uniform(0.6, 1.0)
-            found.append(
+            readings.append(
                 DeviceReading(
                     gpu.uuid or f"{node}-{gpu.index}",
                     index=gpu.index,
@@ -161,17 +160,17 @@ class SimulatedCluster:
                     xid=self._xids.get((node, gpu.index), 0),
                 )
             )
-        return tuple(found)
+        return tuple(readings)
 
     def _draw(self, node: str, steps: Steps) -> int:
         outcomes = table_for(self.machines[node]).predictor.predict(self.free(node), steps).outcomes
         if not outcomes:
-            raise ClusterSourceError(f"node {node} has not the free GPUs: choose another, or a smaller pod")
+            raise ClusterSourceError(f"node {node} has too few free GPUs: choose another node, or a smaller pod")
         return self._random.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
 
 
 def simulated(resource: str, counts: dict[str, int] | None = None) -> SimulatedCluster:
-    """The demo cluster, or one of given platforms. Raises ClusterSourceError naming an unknown platform."""
+    """Return the demo cluster, or one of the given platforms. Raises ClusterSourceError naming an unknown platform."""
     try:
         return SimulatedCluster(cluster_machines(counts or DEMO_CLUSTER), resource)
     except TopologyError as error:

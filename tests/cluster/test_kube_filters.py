@@ -15,7 +15,6 @@ import msgspec
 import pytest
 import yaml
 
-from extender.adapters.collected import CollectedObjects
 from extender.cli.reading import kube_objects
 from extender.decision.kube_filters.evaluate import KubeAnswer, evaluate
 from extender.decision.kube_filters.pod_objects import KubePod
@@ -23,6 +22,7 @@ from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.listing import list_once
+from extender.sources.collected_objects import CollectedObjects
 from tests.cluster.control_plane import ControlPlane, wait_for
 from tests.cluster.random_clusters import Generator
 from tests.cluster.recording_extender import REFUSAL, Recorder, recording_extender

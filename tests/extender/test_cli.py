@@ -145,7 +145,7 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "all sets and one": (["topo", "show", "t4", "--all-sets", "--gpus", "0,1"], 2, "--all-sets lists every set"),
         "all sets drawn": (["topo", "show", "t4", "--all-sets", "-o", "svg"], 2, "--all-sets lists every set"),
         "a GPU twice": (["topo", "show", "t4", "--gpus", "1,1"], 3, "GPU 1 is named twice"),
-        "a platform that is none": (["topo", "show", "tpu"], 3, "'tpu' is no file and no bundled platform"),
+        "a platform that is none": (["topo", "show", "tpu"], 3, "'tpu' is neither a file nor a bundled platform"),
         "a node that is none": (["topo", "show", "n", "--cluster", "simulated"], 3, "node 'n' is not known"),
         "a bad setting": (["serve", "--config", p["settings.yaml"]], 3, "wieghts"),
         "a log level that is none": (["serve", "--config", p["loud.yaml"]], 3, "$.server.log_level"),

@@ -9,7 +9,8 @@ import yaml
 
 from extender.decision.request.resource_names import is_slice
 from extender.errors import FabricwiseError, SettingsError
-from extender.settings import Settings, load_settings
+from extender.settings import Settings
+from extender.settings_file import load_settings
 
 ROOT = Path(__file__).parents[2]
 

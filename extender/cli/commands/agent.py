@@ -1,4 +1,4 @@
-"""`fabricwise agent` on the command line. Apart from the other commands, for it runs on every node and must stay small."""
+"""`fabricwise agent`. It imports no other command, because its process runs on every node and must stay small."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
 
 
 class Printed(StrEnum):
-    """How to print an object."""
+    """Output formats of an object."""
 
     YAML = "yaml"
     JSON = "json"
@@ -30,22 +30,27 @@ class Printed(StrEnum):
 @app.command()
 def agent(
     node: Annotated[
-        str | None, typer.Option("--node-name", help="The node. Else $NODE_NAME, the node of the pod's token, the host's name.")
+        str | None,
+        typer.Option("--node-name", help="The node. Default: $NODE_NAME, else the node in the pod's token, else the host's name."),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Print what would be published, and end.")] = False,
-    output: Annotated[Printed, typer.Option("-o", "--output", help="With --once.")] = Printed.YAML,
-    interval_seconds: Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between looks at the node.")] = 5.0,
-    heartbeat_seconds: Annotated[float, typer.Option("--heartbeat", min=1, help="Seconds after which status is sent unchanged.")] = 60.0,
-    hardware_seconds: Annotated[float, typer.Option("--hardware-interval", min=0.2, help="Seconds between readings of NVML.")] = 30.0,
-    allow_no_gpu: Annotated[bool, typer.Option("--allow-no-gpu", help="Publish an empty machine where there is no NVML.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print what would be published, and exit.")] = False,
+    output: Annotated[Printed, typer.Option("-o", "--output", help="Output format with --once.")] = Printed.YAML,
+    interval_seconds: Annotated[
+        float, typer.Option("--interval", min=0.2, help="Seconds between two readings of the kubelet's allocations.")
+    ] = 5.0,
+    heartbeat_seconds: Annotated[
+        float, typer.Option("--heartbeat", min=1, help="Seconds after which an unchanged status is published again.")
+    ] = 60.0,
+    hardware_seconds: Annotated[float, typer.Option("--hardware-interval", min=0.2, help="Seconds between two readings of NVML.")] = 30.0,
+    allow_no_gpu: Annotated[bool, typer.Option("--allow-no-gpu", help="Publish a machine without GPUs if NVML is missing.")] = False,
     pod_resources: Annotated[Path, typer.Option("--pod-resources", help="The kubelet's PodResources socket.")] = DEFAULT_SOCKET,
-    root: Annotated[Path, typer.Option("--host-root", help="Where the node's /sys and /proc are.")] = Path("/"),
+    root: Annotated[Path, typer.Option("--host-root", help="Folder with the node's /sys and /proc.")] = Path("/"),
     host: Annotated[str, typer.Option("--host")] = "0.0.0.0",  # noqa: S104 - probes come from the kubelet
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Health and metrics.")] = 9478,
-    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Outside a cluster.")] = None,
-    shared: Annotated[Path, typer.Option("--shared", help="The folder shared with `fabricwise steer`.")] = DEFAULT_FOLDER,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of health and metrics.")] = 9478,
+    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Kubeconfig file, for use outside a cluster.")] = None,
+    shared: Annotated[Path, typer.Option("--shared", help="Folder that is shared with `fabricwise steer`.")] = DEFAULT_FOLDER,
 ) -> None:
-    """Read this node's GPUs and who holds them, and publish both as its GpuTopology."""
+    """Read this node's GPUs and their allocations to pods, and publish both as its GpuTopology."""
     options = AgentOptions(
         node_name(node), pod_resources, root, interval_seconds, hardware_seconds, heartbeat_seconds, allow_no_gpu, kubeconfig, shared
     )

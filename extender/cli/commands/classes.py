@@ -1,4 +1,4 @@
-"""`fabricwise classes`: look at workload classes, check a file, print the policies that enforce them."""
+"""`fabricwise classes`: list and check workload classes, and print the admission policies that enforce them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from extender.decision.request.annotations import LINKS
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.sources.class_file import load_classes
 
-classes = typer.Typer(help="Workload classes: what each may run on, and the policies that hold a cluster to them.", no_args_is_help=True)
-FileOption = Annotated[Path, typer.Option("--file", "-f", help="The classes; the repository ships config/workload-classes.yaml.")]
+classes = typer.Typer(help="Workload classes: where each may run, and the admission policies that enforce them.", no_args_is_help=True)
+FileOption = Annotated[Path, typer.Option("--file", "-f", help="Classes file; config/workload-classes.yaml is an example.")]
 COLUMNS = (
     Column("class", 0),
     Column("sharing", 7, least_width=8),
@@ -32,22 +32,23 @@ DEFAULT = Path("config/workload-classes.yaml")
 
 @classes.command("list")
 def list_classes(file: FileOption = DEFAULT, output: OutputOption = Output.TABLE) -> None:
-    """The classes of a file, after checking it."""
-    rows = [_row(one) for one in load_classes(file).values()]
+    """Check a classes file and list its classes."""
+    rows = [_row(workload_class) for workload_class in load_classes(file).values()]
     print_answer({"file": str(file), "classes": rows}, output, _table)
 
 
-def _row(one: WorkloadClass) -> dict[str, str]:
-    """A class as the words of its row."""
+def _row(workload_class: WorkloadClass) -> dict[str, str]:
+    """Return the cells of a class by column."""
+    pools = (",".join(f"{key}={value}" for key, value in pool) for pool in workload_class.pools)
     return {
-        "class": one.name,
-        "sharing": ", ".join(one.sharing),
-        "GB classes": ", ".join(map(str, one.memory_classes_gb)) or "any",
-        "products": ", ".join(one.products) or "any",
-        "link": LINKS[one.min_link] if one.min_link is not None else "-",
-        "GB/s": f"{one.min_busbw_gbps:g}" if one.min_busbw_gbps else "-",
-        "telemetry": "required" if one.telemetry_required else "ignored",
-        "pools": "; ".join(",".join(f"{key}={value}" for key, value in pool) for pool in one.pools) or "any",
+        "class": workload_class.name,
+        "sharing": ", ".join(workload_class.sharing),
+        "GB classes": ", ".join(map(str, workload_class.memory_classes_gb)) or "any",
+        "products": ", ".join(workload_class.products) or "any",
+        "link": LINKS[workload_class.min_link] if workload_class.min_link is not None else "-",
+        "GB/s": f"{workload_class.min_busbw_gbps:g}" if workload_class.min_busbw_gbps else "-",
+        "telemetry": "required" if workload_class.telemetry_required else "ignored",
+        "pools": "; ".join(pools) or "any",
     }
 
 
@@ -64,6 +65,6 @@ def render_classes(
     scheduler: Annotated[str, typer.Option("--scheduler", help="schedulerName of GPU pods.")] = "gpu-scheduler",
     mutating: Annotated[str, typer.Option("--mutating", help="MutatingAdmissionPolicy of your API server: v1, v1beta1 or none.")] = "v1",
 ) -> None:
-    """Print admission policies: kubectl apply -f them, and label the namespaces they shall govern fabricwise.dev/governed=true."""
+    """Print admission policies for `kubectl apply -f -`; they apply to namespaces with the label fabricwise.dev/governed=true."""
     manifests = render(load_classes(file), scheduler, None if mutating == "none" else mutating)
     typer.echo(yaml.safe_dump_all(manifests, sort_keys=False, width=160), nl=False)

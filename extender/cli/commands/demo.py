@@ -1,7 +1,7 @@
-"""The demo: the real HTTP service on a simulated cluster, pods scheduled through the real verbs, live in a terminal.
+"""`fabricwise demo`: the real HTTP service on a simulated cluster, with pods scheduled through the real verbs, live in a terminal.
 
-Beside it the same stream is placed by a count-only scheduler: kube-scheduler's default, which prefers the node with the
-largest share of free GPUs and does not ask how they are joined. Both clusters hand out devices by the same rules.
+For comparison, a count-only scheduler places the same pods on an equal cluster: as kube-scheduler does by default, it prefers the node
+with the largest share of free GPUs and ignores their links. Both clusters allocate devices by the same rules.
 
 `python -m extender.cli.commands.demo FILE.svg` draws the picture of the documentation.
 """
@@ -17,15 +17,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import msgspec
+import typer
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.live import Live
 
 from extender.cli.rendering.demo_screen import SIMULATED, Placed, Stage, one_line, screen, summary
+from extender.cli.rendering.output import console
 from extender.errors import ClusterSourceError, FabricwiseError
 from extender.server.service import Service, build_service, server_for
 from extender.settings import Server, Settings
@@ -36,13 +38,27 @@ from topology.placement import table_for
 _SIZES, _CHANCES = (1, 2, 4, 8), (0.25, 0.35, 0.30, 0.10)
 _START_SECONDS = 20.0
 _STRAY_SHARE = 0.75
-"""Of a GPU's memory, what the process takes that Kubernetes does not know."""
+"""Share of a GPU's memory that the process unknown to Kubernetes uses."""
 PICTURE_COLUMNS, PICTURE_LINES = 112, 34
 
 
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the last pod, for scripts.")] = False,
+    pods: Annotated[int, typer.Option("--pods", min=1, max=500, help="Number of pods.")] = 36,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the random pod sizes.")] = 7,
+    pause_seconds: Annotated[float, typer.Option("--pause", min=0, help="Seconds between pods.")] = 0.25,
+) -> None:
+    """Watch GPU pods being placed by link quality: the real HTTP service on a simulated cluster.
+
+    Without a terminal it prints a line per pod and ends after the last one.
+    """
+    watched = console.is_terminal
+    run_demo(console, pods=pods, seed=seed, pause_seconds=pause_seconds if watched else 0.0, once=once or not watched)
+
+
 def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once: bool) -> None:
-    """Run the stream, then a summary; without `once` the service stays up until Ctrl-C."""
-    console.print("Computing what every set of GPUs of ten platforms is worth ...", style="dim")
+    """Place `pods` pods, then print a summary; without `once` the service keeps running until Ctrl-C."""
+    console.print("Computing the bandwidth of every set of GPUs of ten platforms ...", style="dim")
     with _playing(pods, seed) as (stage, url, events):
         watched = console.is_terminal
         if not watched:
@@ -67,7 +83,7 @@ def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once:
 
 
 def picture(pods: int = 36, seed: int = 7) -> str:
-    """The demo's last screen and summary as SVG text, without an address outside of itself."""
+    """Return the demo's last screen and summary as SVG text, without references to other files or hosts."""
     console = Console(record=True, file=io.StringIO(), width=PICTURE_COLUMNS, height=PICTURE_LINES, force_terminal=True)
     with _playing(pods, seed) as (stage, _, events):
         for _event in events:
@@ -75,13 +91,16 @@ def picture(pods: int = 36, seed: int = 7) -> str:
         console.print(screen(stage, PICTURE_COLUMNS, PICTURE_LINES))
         console.print()
         console.print(summary(stage))
-    without_fonts = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)  # they come from a CDN
+    without_fonts = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)  # the fonts are on a CDN
     return console.export_svg(title="make demo", code_format=without_fonts)
 
 
 @contextmanager
 def _playing(pods: int, seed: int) -> Iterator[tuple[Stage, str, Iterator[str | None]]]:
-    """A served simulated cluster: what is on screen, its URL, and the stream, which yields what befell the GPUs before each pod."""
+    """Serve a simulated cluster. Yields what is on screen, the URL, and an iterator that places a pod per step.
+
+    Each step of the iterator yields the event that happened to the GPUs before its pod, or None.
+    """
     settings = Settings(server=Server(log_level="warning"))
     service = build_service(settings)
     ours, counting = simulated(settings.resource), simulated(settings.resource)
@@ -91,7 +110,7 @@ def _playing(pods: int, seed: int) -> Iterator[tuple[Stage, str, Iterator[str | 
     def events(client: httpx.Client) -> Iterator[str | None]:
         for pod in _stream(pods, seed):
             event = _happen(stage, len(stage.placed))
-            service.store.apply(ours.looks(started_seconds + len(stage.placed)))  # a second per pod: every run is alike
+            service.store.apply(ours.looks(started_seconds + len(stage.placed)))  # a second per pod, so that every run is the same
             stage.placed.append(_place(pod, client, service, ours, counting))
             yield event
 
@@ -101,7 +120,7 @@ def _playing(pods: int, seed: int) -> Iterator[tuple[Stage, str, Iterator[str | 
 
 @contextmanager
 def _serving(service: Service) -> Iterator[str]:
-    """The service on a free loopback port; yields its URL. Raises FabricwiseError when it does not come up."""
+    """Serve on a free loopback port and yield the URL. Raises FabricwiseError if the server does not start."""
     server = server_for(service, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, name="demo-server", daemon=True)
     thread.start()
@@ -119,16 +138,16 @@ def _serving(service: Service) -> Iterator[str]:
 
 
 def _stream(pods: int, seed: int) -> Iterator[dict[str, Any]]:
-    chance = random.Random(seed)
+    generator = random.Random(seed)
     for number in range(pods):
-        size = chance.choices(_SIZES, _CHANCES)[0]
+        size = generator.choices(_SIZES, _CHANCES)[0]
         container = {"name": "server", "resources": {"limits": {"nvidia.com/gpu": str(size)}}}
         name = f"llm-{number:03d}-tp{size}"
         yield {"metadata": {"name": name, "namespace": "demo", "uid": name}, "spec": {"containers": [container]}}
 
 
 def _place(pod: dict[str, Any], client: httpx.Client, service: Service, ours: SimulatedCluster, counting: SimulatedCluster) -> Placed:
-    """One scheduling cycle over HTTP, as kube-scheduler would do it, and the count-only one beside it."""
+    """Run one scheduling cycle over HTTP, as kube-scheduler does, and one of the count-only scheduler. Returns both placements."""
     size = int(pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
     placed = Placed(pod["metadata"]["name"], size)
     counted = _count_only(counting, size)
@@ -158,7 +177,7 @@ def _place(pod: dict[str, Any], client: httpx.Client, service: Service, ours: Si
 
 
 def _happen(stage: Stage, number: int) -> str | None:
-    """What befalls the cluster's GPUs meanwhile: an unknown process on a free one, its end, and an error of another free one."""
+    """Return the event before pod `number`, if any: an unknown process starts on a free GPU, it ends, or a free GPU fails."""
     ours, target = stage.ours, _free_gpu(stage.ours)
     if number == stage.total // 4 and target is not None:
         node, index = stage.stray = target
@@ -180,15 +199,15 @@ def _happen(stage: Stage, number: int) -> str | None:
 
 
 def _free_gpu(ours: SimulatedCluster) -> tuple[str, int] | None:
-    """The last usable GPU of the node whose usable GPUs are joined best: where the next pod would go. None where none is usable."""
+    """Return the last usable GPU of the node whose usable GPUs have the best links, as (node, index); None if no GPU is usable."""
     usable = {name: ours.usable(name) for name in ours.machines}
-    worth = {name: (table_for(ours.machines[name]).capability(mask, {4: 1.0}), mask.bit_count()) for name, mask in usable.items() if mask}
-    node = max(worth, key=lambda name: worth[name], default=None)
+    quality = {name: (table_for(ours.machines[name]).capability(mask, {4: 1.0}), mask.bit_count()) for name, mask in usable.items() if mask}
+    node = max(quality, key=lambda name: quality[name], default=None)
     return None if node is None else (node, ours.machines[node].indices(usable[node])[-1])
 
 
 def _count_only(cluster: SimulatedCluster, size: int) -> str | None:
-    """The node with the largest share of free GPUs: NodeResourcesFit's LeastAllocated."""
+    """Return the node with the largest share of free GPUs, as NodeResourcesFit's LeastAllocated scores; None if the pod fits nowhere."""
     shares = {
         name: cluster.free(name).bit_count() / len(machine.gpus)
         for name, machine in cluster.machines.items()

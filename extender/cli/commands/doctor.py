@@ -1,4 +1,4 @@
-"""`fabricwise node NAME` and `fabricwise doctor`: report cards on the command line. Exit status 1 where a check fails."""
+"""`fabricwise node NAME` and `fabricwise doctor`: the checks of one node or of all nodes. Exit status 1 if a check fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from extender.decision.report.node_checks import Status, all_reports, node_repor
 from extender.errors import FOUND, ClusterSourceError
 from extender.kube.smoke_test import Sample, smoke, smoke_priority
 from extender.server.from_settings import tuning
-from extender.settings import load_settings
+from extender.settings_file import load_settings
 
 
 def node(
@@ -27,19 +27,19 @@ def node(
     output: OutputOption = Output.TABLE,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
-    """One node's report card: what it claims, held against what is known. Exit status 1 where a check fails."""
+    """Show the report card of one node: its checks with evidence and remedy. Exit status 1 if a check fails."""
     if server:
         answer = _asked(ask(server, f"/v1/nodes/{name}/report", "checks"), server)
     else:
         settings = load_settings(config)
         reading = read_cluster(cluster or "kube", settings, kubeconfig)
         snapshot = reading.snapshot
-        found = node_report(name, snapshot, settings.resource, tuning(settings))
-        if found is None:
+        report = node_report(name, snapshot, settings.resource, tuning(settings))
+        if report is None:
             raise ClusterSourceError(f"no node {name!r} is known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}")
-        answer = with_source(found, reading)
+        answer = with_source(report, reading)
     print_answer(answer, output, card_table)
-    _leave([answer])
+    _exit_by_status([answer])
 
 
 def doctor(
@@ -48,12 +48,14 @@ def doctor(
     config: ConfigOption = None,
     output: OutputOption = Output.TABLE,
     kubeconfig: KubeconfigOption = None,
-    image: Annotated[str | None, typer.Option("--smoke", metavar="IMAGE", help="Also run this CUDA sample where a GPU is free.")] = None,
+    image: Annotated[
+        str | None, typer.Option("--smoke", metavar="IMAGE", help="Also run this CUDA sample on every node with a free GPU.")
+    ] = None,
     namespace: Annotated[str, typer.Option("--smoke-namespace")] = "default",
     deadline_seconds: Annotated[float, typer.Option("--smoke-deadline", min=1, help="Seconds per node.")] = 180.0,
     scheduler: Annotated[str, typer.Option("--smoke-scheduler", help="schedulerName of the sample's pods.")] = "default-scheduler",
 ) -> None:
-    """The report cards of all nodes with GPUs. Exit status 1 where a check fails."""
+    """Show the report cards of all nodes with GPUs. Exit status 1 if a check fails."""
     if image is not None and not server and cluster not in (None, "kube"):
         raise typer.BadParameter("--smoke runs pods: it goes with --cluster kube or --server, not with a dump or a simulation")
     settings = load_settings(config)
@@ -65,11 +67,11 @@ def doctor(
     if image is not None:
         _run_samples(answer["nodes"], Sample("", image, settings.resource, namespace, deadline_seconds, scheduler), kubeconfig)
     print_answer(answer, output, cards_table)
-    _leave(answer["nodes"])
+    _exit_by_status(answer["nodes"])
 
 
 def _run_samples(cards: list[dict[str, Any]], sample: Sample, kubeconfig: str | None) -> None:
-    """Run the sample on each card's node, one after another, and add its outcome to the card."""
+    """Run the sample on each card's node, one after another, and add its check to the card."""
     api, _ = kube_objects(kubeconfig)
     with smoke_priority(api):
         for card in cards:
@@ -78,11 +80,11 @@ def _run_samples(cards: list[dict[str, Any]], sample: Sample, kubeconfig: str | 
             card["status"] = Status.FAIL if check.status is Status.FAIL else card["status"]
 
 
-def _leave(cards: list[dict[str, Any]]) -> None:
+def _exit_by_status(cards: list[dict[str, Any]]) -> None:
     if any(card["status"] == "fail" for card in cards):
         raise typer.Exit(FOUND)
 
 
 def _asked(answer: dict[str, Any], server: str) -> dict[str, Any]:
-    """A server's answer with the cluster that it is about."""
-    return {**answer, "cluster": f"{answer.get('cluster') or 'a cluster that it does not name'}, by the extender at {server}"}
+    """Return a server's answer with the description of its cluster."""
+    return {**answer, "cluster": f"{answer.get('cluster') or 'an unnamed cluster'}, by the extender at {server}"}

@@ -1,4 +1,4 @@
-"""`fabricwise dump`: a cluster as a file that every command reads with `--cluster FILE`. It reads only, and needs nothing installed."""
+"""`fabricwise dump`: a cluster as a file for `--cluster FILE`. It only reads, from any cluster."""
 
 from __future__ import annotations
 
@@ -25,28 +25,31 @@ from topology.agent.publisher import ApiError
 
 
 def dump(
-    file: Annotated[Path | None, typer.Argument(help="The file to write; without it, or with -, standard output.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="The file to write. Default, and with -: standard output.")] = None,
     old_file: Annotated[Path | None, typer.Option("-o", "--output-file", hidden=True, help="Older name of FILE.")] = None,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
-    """Write the cluster's nodes, pods and GpuTopologies to a file, as far as Fabricwise reads them, for --cluster FILE.
+    """Write the cluster's nodes, pods and GpuTopologies to a file for --cluster FILE, with the fields that Fabricwise uses.
 
-    Environment values, command-line words and annotations that Fabricwise does not read are left out; Secrets are never read.
+    Environment values, command-line arguments and annotations that Fabricwise does not use are left out; Secrets are never read.
     """
     if file is not None and old_file is not None:
         raise typer.BadParameter("name the file once")
-    named = file or old_file
-    output_file = None if named == Path(STANDARD_INPUT) else named
+    path = file or old_file
+    output_file = None if path == Path(STANDARD_INPUT) else path
     api, cluster = kube_objects(kubeconfig)
-    _say(f"reading nodes, pods and gputopologies of {cluster}")
+    _print_status(f"reading nodes, pods and gputopologies of {cluster}")
     with _opened(output_file) as opened:
         counts = write_dump(api, opened)
     read = ", ".join(f"{count} {name}" for name, count in counts.items())
-    _say(f"{read} -> {output_file or 'standard output'}")
+    _print_status(f"{read} -> {output_file or 'standard output'}")
 
 
 def write_dump(api: ListApi, file: TextIO) -> dict[str, int]:
-    """Write a List, one object a line, as the pages come; objects per kind. Raises ClusterSourceError where nodes cannot be listed."""
+    """Write a List, one object per line, page by page. Returns kind -> number of objects.
+
+    Raises ClusterSourceError if nodes cannot be listed or there are none.
+    """
     counts, unread, separator = dict[str, int](), dict[str, str](), ""
     for resource in RESOURCES:
         counts[resource.listed_as] = 0
@@ -76,16 +79,16 @@ def _lines(api: ListApi, resource: Resource) -> Iterator[str]:
 
 def _progress(kind: str, read: int, left: int | None) -> None:
     if left != 0:
-        _say(f"{kind}: {read} read{f', {left} left' if left is not None else ''}")
+        _print_status(f"{kind}: {read} read{f', {left} left' if left is not None else ''}")
 
 
-def _say(line: str) -> None:
+def _print_status(line: str) -> None:
     typer.echo(plain(line), err=True)
 
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO]:
-    """The file to write, readable for its owner alone; it appears under its name once it is whole. Raises ClusterSourceError."""
+    """Open the file to write, readable only by its owner; it gets its name once it is complete. Raises ClusterSourceError."""
     if path is None:
         yield sys.stdout
         return

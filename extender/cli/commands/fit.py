@@ -31,26 +31,32 @@ from extender.workload.model import ModelError, ModelShape, contradiction
 def fit(
     model: Annotated[
         str,
-        typer.Option("--model", help="A folder with config.json (the weights' sizes are read from files beside it), that file, or JSON."),
+        typer.Option(
+            "--model", help="Folder with config.json and optionally the weights' files, whose sizes are read; or config.json; or JSON."
+        ),
     ],
-    dtype: Annotated[str | None, typer.Option("--dtype", help="Of the weights: bf16, fp8, int4, awq ... Without: as published.")] = None,
-    kv_dtype: Annotated[str | None, typer.Option("--kv-dtype", help="Of the KV cache. Without: the model's.")] = None,
-    context: Annotated[int, typer.Option("--context", min=1, help="Tokens per sequence, prompt and answer.")] = 8192,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Data type of the weights: bf16, fp8, int4, awq ... Default: as published.")
+    ] = None,
+    kv_dtype: Annotated[str | None, typer.Option("--kv-dtype", help="Data type of the KV cache. Default: the model's.")] = None,
+    context: Annotated[int, typer.Option("--context", min=1, help="Tokens per sequence, prompt and answer together.")] = 8192,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Sequences at the same time.")] = 16,
     tp: Annotated[int, typer.Option("--tp", min=1, help="Tensor parallelism: GPUs per stage.")] = 1,
     pp: Annotated[int, typer.Option("--pp", min=1, help="Pipeline parallelism: stages.")] = 1,
     utilization: Annotated[float, typer.Option("--gpu-memory-utilization", min=0.05, max=1.0)] = DEFAULT_UTILIZATION,
-    cluster: Annotated[str | None, typer.Option("--cluster", help="Also which nodes: kube, simulated, or a dump file.")] = None,
-    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="For --cluster kube outside a cluster.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="Also list the nodes of a cluster: kube, simulated, or a dump file.")
+    ] = None,
+    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Kubeconfig file, for --cluster kube outside a cluster.")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """What a model needs per GPU, which memory classes fit, and which nodes."""
+    """Show what memory a model needs per GPU, which memory classes fit, and which nodes have them."""
     width, kv_width = _width(dtype, "--dtype"), _width(kv_dtype, "--kv-dtype")
     try:
-        found, stated = _recognised(model, dtype)
-        by_description = found.architecture == "described"
+        recognised, stated = _recognised(model, dtype)
+        by_description = recognised.architecture == "described"
         serving = Serving(context, concurrency, tp, pp, width if by_description else None, kv_width, utilization)
-        answer = fit_answer(found, serving, stated)
+        answer = fit_answer(recognised, serving, stated)
     except ModelError as error:
         raise RequestError(f"{'--model' if model.lstrip().startswith('{') else model}: {error}") from error
     if answer["model"] is None and not model.lstrip().startswith("{"):
@@ -64,12 +70,12 @@ def fit(
 
 
 def _name(path: Path) -> str:
-    """The folder's name: a checkout of a model is called as the model is."""
+    """Return the name of the folder, which usually is that of the model."""
     return (path if path.is_dir() else path.parent).resolve().name
 
 
 def _recognised(model: str, dtype: str | None) -> tuple[Recognised, Stated | None]:
-    """The model, and the size that its files state, which another dtype makes void. Raises RequestError, ModelError."""
+    """Return the model, and the size that its files state; None with another dtype. Raises RequestError or ModelError."""
     if model.lstrip().startswith("{"):
         return described(_description(model.encode(), "--model")), None
     files = read_model(Path(model))
@@ -102,7 +108,7 @@ def _width(name: str | None, option: str) -> float | None:
         return None
     known = DTYPE_BYTES | QUANTIZATION_BYTES
     if name.lower() not in known:
-        raise typer.BadParameter(f"{option} {name!r} is none of {', '.join(sorted(known))}")
+        raise typer.BadParameter(f"{option} {name!r} is not one of {', '.join(sorted(known))}")
     return known[name.lower()]
 
 
@@ -121,7 +127,7 @@ def _node(view: NodeView, answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(answer: dict[str, Any]) -> RenderableType:
-    """The need by part, where its numbers come from, classes, nodes."""
+    """Return the tables of an answer: memory by part, sources of the figures, memory classes, nodes."""
     per_gpu, bounds = answer["per_gpu"], answer["bounds"]
     parts = Table(title_justify="left")
     parts.add_column("per GPU" + (", upper bound" if bounds else ""))
@@ -132,10 +138,10 @@ def table(answer: dict[str, Any]) -> RenderableType:
             parts.add_row(label, f"{per_gpu[name + '_bytes'] / 2**30:.1f}", style="bold" if name == "total" else "")
     classes = answer["memory_classes_gb"]
     fits = f"{classes[0]} GB and larger" if classes else f"none: even {max(USABLE_CLASS_BYTES)} GB is too small; use more GPUs"
-    said = f"memory classes that fit, using {answer['utilization']:.0%} of a card: {fits}"
+    sentence = f"memory classes that fit, using {answer['utilization']:.0%} of a GPU's memory: {fits}"
     group: list[RenderableType] = [Text(_title(answer), style="italic"), Text(_origin(answer)), parts]
     group += [_weights(answer)] if answer["parts"] else []
-    group += [Text(said, style="bold"), _capacity(answer)]
+    group += [Text(sentence, style="bold"), _capacity(answer)]
     group += [Text(f"warning: {warning}", style="yellow") for warning in answer["warnings"]]
     if "nodes" in answer:
         group.append(_nodes(answer["nodes"]))
@@ -152,7 +158,7 @@ def _title(answer: dict[str, Any]) -> str:
 
 
 def _origin(answer: dict[str, Any]) -> str:
-    """Architecture, quantisation, source of the weights, KV cache."""
+    """Return a line with the architecture, quantisation, source of the weights and KV cache."""
     known = answer["unknown"] or f"architecture {answer['architecture']}"
     per_token = f"{answer['kv_bytes_per_token']:.0f} bytes of KV cache per token"
     if answer["bounds"]:
@@ -163,41 +169,43 @@ def _origin(answer: dict[str, Any]) -> str:
         layers = sum(cache["layers"] for cache in answer["kv_cache"] if cache["window"])
         per_token += f" ({layers} layers keep at most {windows[-1]} tokens)"
     state = answer["state_bytes_per_sequence"]
-    most = "at most " if answer["bounds"] else ""
-    more = f", {most}{state / 2**20:.1f} MiB of state per sequence" if state else ""
+    at_most = "at most " if answer["bounds"] else ""
+    state_text = f", {at_most}{state / 2**20:.1f} MiB of state per sequence" if state else ""
     unloaded = answer["all_weights_bytes"] - answer["loaded_weights_bytes"]
-    part = f" ({unloaded / 1e9:.1f} GB of them for multi-token prediction, loaded only for speculative decoding)" if unloaded else ""
-    return f"{known}; quantisation {answer['quantization']}; weights from {answer['weights_from']}{part}; {per_token}{more}"
+    unloaded_text = (
+        f" ({unloaded / 1e9:.1f} GB of them for multi-token prediction, loaded only for speculative decoding)" if unloaded else ""
+    )
+    return f"{known}; quantisation {answer['quantization']}; weights from {answer['weights_from']}{unloaded_text}; {per_token}{state_text}"
 
 
 def _weights(answer: dict[str, Any]) -> Table:
-    found = Table(title="weights by part", title_justify="left")
+    parts = Table(title="weights by part", title_justify="left")
     for name in ("part", "billion", "GB"):
-        found.add_column(name, justify="left" if name == "part" else "right")
-    for one in answer["parts"]:
-        if one["parameters"] >= 5e5:
-            found.add_row(one["part"], f"{one['parameters'] / 1e9:.3f}", f"{one['weight_bytes'] / 1e9:.2f}")
-    return found
+        parts.add_column(name, justify="left" if name == "part" else "right")
+    for part in answer["parts"]:
+        if part["parameters"] >= 5e5:
+            parts.add_row(part["part"], f"{part['parameters'] / 1e9:.3f}", f"{part['weight_bytes'] / 1e9:.2f}")
+    return parts
 
 
 def _capacity(answer: dict[str, Any]) -> Table:
-    """The most that fits, by memory class."""
+    """Return the largest concurrency and context, and the smallest parallelism, by memory class."""
     parallel = f"--tp {answer['tensor_parallel']} --pp {answer['pipeline_parallel']}"
-    found = Table(title=f"the most that fits with {parallel}", title_justify="left")
+    capacity = Table(title=f"the most that fits with {parallel}", title_justify="left")
     for name in ("class GB", "sequences", "tokens", "smallest --tp"):
-        found.add_column(name, justify="right")
-    for one in answer["by_memory_class"]:
-        most = [one["largest_concurrency"], one["largest_context"], one["tensor_parallel"]]
-        found.add_row(str(one["memory_class_gb"]), *("-" if value is None else str(value) for value in most))
-    return found
+        capacity.add_column(name, justify="right")
+    for row in answer["by_memory_class"]:
+        limits = [row["largest_concurrency"], row["largest_context"], row["tensor_parallel"]]
+        capacity.add_row(str(row["memory_class_gb"]), *("-" if value is None else str(value) for value in limits))
+    return capacity
 
 
 def _nodes(nodes: list[dict[str, Any]]) -> Table:
-    found = Table(title="nodes", title_justify="left")
+    table = Table(title="nodes", title_justify="left")
     for name in ("node", "product", "class GB", "fits", "GPUs free"):
-        found.add_column(name, justify="right" if name in ("class GB", "GPUs free") else "left", no_wrap=True)
-    for one in sorted(nodes, key=lambda node: (not (node["fits"] and node["enough_gpus"]), node["node"])):
-        word = "memory unknown" if one["fits"] is None else "too little memory" if not one["fits"] else "yes"
-        word = word if one["enough_gpus"] or word != "yes" else "too few GPUs"
-        found.add_row(one["node"], one["product"] or "?", str(one["memory_class_gb"] or "?"), word, str(one["free_now"]))
-    return found
+        table.add_column(name, justify="right" if name in ("class GB", "GPUs free") else "left", no_wrap=True)
+    for node in sorted(nodes, key=lambda node: (not (node["fits"] and node["enough_gpus"]), node["node"])):
+        fits = "memory unknown" if node["fits"] is None else "too little memory" if not node["fits"] else "yes"
+        fits = fits if node["enough_gpus"] or fits != "yes" else "too few GPUs"
+        table.add_row(node["node"], node["product"] or "?", str(node["memory_class_gb"] or "?"), fits, str(node["free_now"]))
+    return table

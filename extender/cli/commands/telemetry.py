@@ -1,4 +1,4 @@
-"""`fabricwise telemetry`: what the extender reads from an exposition, to debug a scrape with."""
+"""`fabricwise telemetry`: what the extender reads from an exposition, for debugging a scrape."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from extender.cli.rendering.output import ConfigOption, Output, OutputOption, pr
 from extender.cli.rendering.tables import Column, FittedTable
 from extender.errors import ClusterSourceError
 from extender.server.from_settings import tuning
-from extender.settings import load_settings
+from extender.settings_file import load_settings
 from extender.sources.dump import read_text
 from extender.telemetry.telemetry_serializers import not_understood, read
 
 
 def telemetry(
-    what: Annotated[str, typer.Argument(metavar="FILE|URL", help="An exposition: a file (- is standard input), or where it is served.")],
+    what: Annotated[str, typer.Argument(metavar="FILE|URL", help="Exposition: a file (- is standard input) or a URL.")],
     config: ConfigOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """What the extender reads from a DCGM or serving-engine exposition, per device and instance."""
+    """Show what the extender reads from a DCGM or serving-engine exposition, per device and instance."""
     settings = load_settings(config)
     if what.startswith(("http://", "https://")):
         text = _fetched(what, settings.telemetry.timeout_seconds)
@@ -42,16 +42,16 @@ def _fetched(url: str, timeout_seconds: float) -> str:
         response = httpx.get(url, timeout=timeout_seconds, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ClusterSourceError(
-            f"{url}: {error or type(error).__name__}. Check the address and the port, and that it is reached from here "
+            f"{url}: {error or type(error).__name__}. Check the address, the port and the network "
             "(`kubectl port-forward` makes a pod's port local)"
         ) from error
     if response.status_code != 200:
-        raise ClusterSourceError(f"{url} answered {response.status_code}, not 200: give the path of the metrics page, mostly /metrics")
+        raise ClusterSourceError(f"{url} answered {response.status_code}, not 200: give the path of the metrics page, usually /metrics")
     return response.text
 
 
 def table(answer: Mapping[str, Any]) -> RenderableType:
-    """Devices, engines, and what could not be read."""
+    """Return the tables of devices and engines, and the lines that could not be read."""
     parts: list[RenderableType] = []
     if answer["devices"]:
         parts.append(_devices(answer["devices"]))
@@ -84,34 +84,34 @@ ENGINES = (
 
 
 def _devices(devices: list[dict[str, Any]]) -> FittedTable:
-    found = FittedTable(DEVICES, title="devices")
-    for one in devices:
-        mig = "-" if one["mig_instance"] is None else f"{one['mig_instance']} {one['mig_profile'] or ''}".strip()
-        busy = one["utilization"] if one["utilization"] is not None else one["engine_active"]
-        healthy = {True: Text("yes", "green"), False: Text("NO", "bold red"), None: Text("unknown", "yellow")}[one["healthy"]]
+    rows = FittedTable(DEVICES, title="devices")
+    for device in devices:
+        mig = "-" if device["mig_instance"] is None else f"{device['mig_instance']} {device['mig_profile'] or ''}".strip()
+        busy = device["utilization"] if device["utilization"] is not None else device["engine_active"]
+        healthy = {True: Text("yes", "green"), False: Text("NO", "bold red"), None: Text("unknown", "yellow")}[device["healthy"]]
         cells = (
-            _shown(one["index"], "{}"),
-            one["uuid"],
+            _shown(device["index"], "{}"),
+            device["uuid"],
             mig,
-            _shown(one["fb_used_bytes"], "{:.1f}", 2**30),
-            _shown(one["fb_free_bytes"], "{:.1f}", 2**30),
+            _shown(device["fb_used_bytes"], "{:.1f}", 2**30),
+            _shown(device["fb_free_bytes"], "{:.1f}", 2**30),
             _shown(busy, "{:.0%}"),
-            _shown(one["temperature_celsius"], "{:.0f}"),
-            _shown(one["power_watts"], "{:.0f}"),
-            _shown(one["xid"], "{}"),
+            _shown(device["temperature_celsius"], "{:.0f}"),
+            _shown(device["power_watts"], "{:.0f}"),
+            _shown(device["xid"], "{}"),
             healthy,
-            f"{len(one['unknown'])} fields",
+            f"{len(device['unknown'])} fields",
         )
-        found.add(cells)
-    return found
+        rows.add(cells)
+    return rows
 
 
 def _engines(engines: list[dict[str, Any]]) -> FittedTable:
-    found = FittedTable(ENGINES, title="serving engines")
-    for one in engines:
-        waiting, running = _shown(one["requests_waiting"], "{:.0f}"), _shown(one["requests_running"], "{:.0f}")
-        found.add((one["engine"], one["model"] or "-", _shown(one["kv_cache_usage"], "{:.0%}"), waiting, running))
-    return found
+    rows = FittedTable(ENGINES, title="serving engines")
+    for engine in engines:
+        waiting, running = _shown(engine["requests_waiting"], "{:.0f}"), _shown(engine["requests_running"], "{:.0f}")
+        rows.add((engine["engine"], engine["model"] or "-", _shown(engine["kv_cache_usage"], "{:.0%}"), waiting, running))
+    return rows
 
 
 def _shown(value: Any, form: str, unit: float = 1) -> str:

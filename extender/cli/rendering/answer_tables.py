@@ -1,4 +1,4 @@
-"""Answers as tables for terminals. Data comes in as plain dicts, the same that `-o json` prints."""
+"""Answers of `explain` and `topo show` as tables. The input is the plain data that `-o json` prints."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from extender.cli.rendering.tables import Column, Compact, FittedTable, few
 
 
 def gbps(value: float | None) -> str:
-    """GB/s for people; `-` where there is none."""
+    """Return a bandwidth in GB/s as text; `-` for None."""
     return "-" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def gpu_set(indices: Sequence[int]) -> str:
-    """{0,1,2,3}"""
+    """Return GPU indices as text: {0,1,2,3}."""
     return "{" + ",".join(map(str, indices)) + "}"
 
 
@@ -34,17 +34,17 @@ CANDIDATES = (
 
 
 def explanations(answer: Mapping[str, Any]) -> RenderableType:
-    """`explain` of one pod, or of several pod templates one below the other."""
+    """Return the answer of `explain` for one pod, or for several pod templates one below the other."""
     parts: list[RenderableType] = []
-    for one in answer.get("explanations") or [answer]:
-        parts += [explanation(one), Text("")]
+    for of_one_pod in answer.get("explanations") or [answer]:
+        parts += [explanation(of_one_pod), Text("")]
     if answer.get("cluster"):
         parts.append(Text(f"cluster: {answer['cluster']}"))
     return Group(*parts)
 
 
 def explanation(answer: Mapping[str, Any]) -> RenderableType:
-    """One pod: candidates as a table, then the refused nodes by reason, then what was chosen and why, and what was not checked."""
+    """Return the answer for one pod: feasible nodes as a table, refused nodes by reason, the choice and its scores, unchecked conditions."""
     table = FittedTable(CANDIDATES, title=_title(answer))
     for row in answer["nodes"]:
         if row["feasible"]:
@@ -56,9 +56,9 @@ def explanation(answer: Mapping[str, Any]) -> RenderableType:
     parts.append(Text(f"chosen: {chosen}{bound}", style="bold"))
     age = answer.get("state_age_seconds")
     if age:
-        parts.append(Text(f"the API server has not been heard for {age:.0f} s: this is the state before that", style="yellow"))
+        parts.append(Text(f"no contact with the API server for {age:.0f} s: the state is that old", style="yellow"))
     parts += [*_scores(answer), *_inferred(answer.get("inferred"))]
-    parts += [Text(f"  not checked: {words}", style="dim") for words in answer.get("not_checked", ())]
+    parts += [Text(f"  not checked: {check}", style="dim") for check in answer.get("not_checked", ())]
     return Group(*parts)
 
 
@@ -75,42 +75,46 @@ def _candidate(row: Mapping[str, Any], chosen: str | None) -> list[str | Text]:
 
 
 def _refused(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
-    """The refused nodes, grouped by the reasons against them as kube-scheduler's event groups them; each detail once."""
+    """Return the refused nodes, grouped by their reasons as in kube-scheduler's events; each detail once."""
     groups: dict[tuple[tuple[str, str], ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         if not row["feasible"]:
-            groups.setdefault(tuple((one.get("by", "fabricwise"), one["reason"]) for one in _reasons(row)), []).append(row)
+            key = tuple((rejection.get("by", "fabricwise"), rejection["reason"]) for rejection in _reasons(row))
+            groups.setdefault(key, []).append(row)
     lines = [Text(f"refused: {sum(map(len, groups.values()))} nodes", style="bold")] if groups else []
     for reasons, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
         lines.append(Text(f"  {len(group)}: {few([row['node'] for row in group], 5)}"))
-        for place, (by, reason) in enumerate(reasons):
+        for position, (by, reason) in enumerate(reasons):
             details: dict[str, list[str]] = {}
             for row in group:
-                details.setdefault(_reasons(row)[place]["detail"], []).append(row["node"])
-            said = [f"{detail}{f' ({few(nodes)})' if len(details) > 1 else ''}" for detail, nodes in details.items() if detail]
-            more = f"; {len(said) - MOST_DETAILS} more" if len(said) > MOST_DETAILS else ""
-            lines.append(Text(f"    {by}: {reason}{': ' if said else ''}{'; '.join(said[:MOST_DETAILS])}{more}", style="dim"))
+                details.setdefault(_reasons(row)[position]["detail"], []).append(row["node"])
+            texts = [f"{detail}{f' ({few(nodes)})' if len(details) > 1 else ''}" for detail, nodes in details.items() if detail]
+            more = f"; {len(texts) - MOST_DETAILS} more" if len(texts) > MOST_DETAILS else ""
+            lines.append(Text(f"    {by}: {reason}{': ' if texts else ''}{'; '.join(texts[:MOST_DETAILS])}{more}", style="dim"))
     return lines
 
 
 MOST_DETAILS = 3
-"""Different details shown of one reason; `-o json` has them node by node."""
+"""Most different details shown per reason; `-o json` has the detail of every node."""
 _COUNTS = ("node has fewer GPUs than the pod requests", "too few free GPUs")
 
 
 def _reasons(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Every reason against a node; a count of GPUs that kube-scheduler makes as well is not said twice."""
-    found = list(row.get("refusals") or [row["rejection"]])
-    counted = any(one.get("by") == "kube-scheduler" and one["reason"].startswith("Insufficient ") and "/" in one["reason"] for one in found)
-    return [one for one in found if not (counted and one["reason"] in _COUNTS)]
+    """Return the rejections of a node, without those about GPU counts if kube-scheduler rejects the node for its GPU count as well."""
+    rejections = list(row.get("refusals") or [row["rejection"]])
+    is_counted = any(
+        rejection.get("by") == "kube-scheduler" and rejection["reason"].startswith("Insufficient ") and "/" in rejection["reason"]
+        for rejection in rejections
+    )
+    return [rejection for rejection in rejections if not (is_counted and rejection["reason"] in _COUNTS)]
 
 
-def _inferred(told: Mapping[str, Any] | None) -> list[Text]:
-    """What its command lines tell, and what looks wrong."""
-    if not told:
+def _inferred(inferred: Mapping[str, Any] | None) -> list[Text]:
+    """Return the facts inferred from the pod's command lines, and the warnings about them."""
+    if not inferred:
         return []
-    facts = [Text(f"  inferred: {fact['fact']} {fact['value']} ({fact['from']})") for fact in told["facts"]]
-    return facts + [Text(f"  warning: {warning}", style="yellow") for warning in told["warnings"]]
+    facts = [Text(f"  inferred: {fact['fact']} {fact['value']} ({fact['from']})") for fact in inferred["facts"]]
+    return facts + [Text(f"  warning: {warning}", style="yellow") for warning in inferred["warnings"]]
 
 
 def _title(answer: Mapping[str, Any]) -> str:
@@ -139,30 +143,30 @@ def _scores(answer: Mapping[str, Any]) -> list[Text]:
     return [Text(f"  {name} {s['value']:.2f} x {s['weight']:g}: {s['detail']}") for name, s in top["scores"].items()]
 
 
-def sets(found: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """`topo show --all-sets` as a table."""
+def sets(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the answer of `topo show --all-sets` as a table."""
     table = Table(title="all-reduce bus bandwidth of every set, GB/s: of rings, then by message size", title_justify="left")
     table.add_column("GPUs", no_wrap=True)
     table.add_column("rings", justify="right", no_wrap=True)
-    for size in found[0]["busbw_gbps"] if found else ():
+    for size in rows[0]["busbw_gbps"] if rows else ():
         table.add_column(size, justify="right", no_wrap=True)
-    for row in found:
+    for row in rows:
         table.add_row(gpu_set(row["gpus"]), *(f"{speed:.2f}" for speed in (row["bandwidth_gbps"], *row["busbw_gbps"].values())))
     return Compact(table)
 
 
 SHORT_LINKS = {"NVSwitch": "NVS"}
-"""Words for the cells of a matrix; its title says the whole one."""
+"""Short link names for the cells of a matrix; its title has the full name."""
 
 
 def _ranged(row: Mapping[str, Any]) -> str:
-    """Bandwidth of a set, with its range where its machine contradicts itself."""
+    """Return the bandwidth of a set, with its range if the facts about its machine contradict each other."""
     speed, ends = gbps(row["bandwidth_gbps"]), [gbps(end) for end in row.get("bandwidth_range_gbps", ())]
     return speed if len(set(ends)) < 2 else f"{speed} ({ends[0]} to {ends[1]})"
 
 
 def topology(answer: Mapping[str, Any]) -> RenderableType:
-    """`topo show` as tables: the matrix with GB/s, best and worst sets per size, one set if asked for."""
+    """Return the answer of `topo show` as tables: the matrix in GB/s, best and worst set per size, and the set of `--gpus`."""
     indices = answer["gpus"]
     matrix = Table(title=f"{answer['name']}: {len(indices)} GPUs, {answer['fabric']}; GB/s per pair", title_justify="left")
     matrix.add_column("", no_wrap=True)
@@ -187,7 +191,7 @@ def topology(answer: Mapping[str, Any]) -> RenderableType:
         )
     parts: list[RenderableType] = [Compact(matrix), Compact(sizes)]
     if answer["assumed"]:
-        parts.append(Text(f"assumed, for nothing told: {'; '.join(answer['assumed'])}", style="yellow"))
+        parts.append(Text(f"assumed, because it is not stated: {'; '.join(answer['assumed'])}", style="yellow"))
     parts += [Text(f"contradiction: {says}", style="yellow") for says in answer["contradictions"]]
     chosen = answer.get("set")
     if chosen:

@@ -1,4 +1,4 @@
-"""What the demo shows: the cluster, the newest pods, and what became of them all. It fits the terminal it is shown on."""
+"""The demo's screen: the cluster, the newest pods, and a summary. It fits the size of the terminal."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from extender.sources.simulated import SimulatedCluster
 from topology.placement import table_for
 
 SIMULATED = "SIMULATED: nodes, GPUs, telemetry, GB/s. REAL: the HTTP service, its decisions."
-"""What of the demo is real, in a line of 80 columns."""
+"""Which parts of the demo are simulated and which are real, in 80 columns."""
 
 WIDE_COLUMNS = 110
-"""Columns from which products and the count-only scheduler's nodes are shown."""
+"""Terminal width from which products and the nodes of the count-only scheduler are shown."""
 NARROW_COLUMNS = 76
-"""Columns below which predictions are left out."""
+"""Terminal width below which predictions are left out."""
 LEAST_PODS = 4
-"""Pods that are shown however low the terminal is."""
+"""Pods that are shown regardless of the terminal's height."""
 _LINES_BESIDE_ROWS = 7
-"""Lines that are neither a node nor a pod: what is simulated, legend, news, two heads, one title, and one that stays empty."""
+"""Lines other than nodes and pods: `SIMULATED`, legend, news, two table heads, one title, and one empty line."""
 
 _TAKEN, _FREE, _HELD, _FAULTY = "■", "□", "▒", "✗"
 _STYLES = {_TAKEN: "", _FREE: "green", _HELD: "yellow", _FAULTY: "bold red"}
@@ -32,11 +32,11 @@ LEGEND = f"{_TAKEN} taken  {_FREE} free  {_HELD} held by a process unknown to Ku
 
 @dataclass(slots=True)
 class Placed:
-    """One pod of the stream: where the service put it, and where a count-only scheduler did."""
+    """A pod of the demo, with its placements by the service and by the count-only scheduler."""
 
     pod: str
     size: int
-    """GPUs."""
+    """Number of GPUs."""
     node: str | None = None
     gpus: tuple[int, ...] = ()
     predicted_gbps: float | None = None
@@ -48,21 +48,21 @@ class Placed:
 
 @dataclass(slots=True)
 class Stage:
-    """What is on screen."""
+    """The state that is shown."""
 
     ours: SimulatedCluster
     total: int
-    """Pods of the stream."""
+    """Number of pods in the demo."""
     placed: list[Placed] = field(default_factory=list)
     news: str = "telemetry: all GPUs are well"
     stray: tuple[str, int] | None = None
-    """Node and GPU index where a process unknown to Kubernetes runs."""
+    """(node, GPU index) of a running process that is unknown to Kubernetes."""
 
 
 def screen(stage: Stage, width: int, height: int) -> RenderableType:
-    """The cluster and the newest pods, in at most `height` lines of `width` columns.
+    """Return the cluster and the newest pods, in at most `height` lines of `width` columns.
 
-    `pair left`, `four left`: GB/s of the best two and four GPUs of the node that are free and fit for use.
+    `pair left` and `four left` are the GB/s of the best two and four usable GPUs of the node.
     """
     nodes, pods = row_counts(height, len(stage.ours.machines))
     lines = [_line(SIMULATED, "bold"), _line(LEGEND), _line(stage.news, "yellow" if stage.stray or "XID" in stage.news else "")]
@@ -70,7 +70,7 @@ def screen(stage: Stage, width: int, height: int) -> RenderableType:
 
 
 def row_counts(height: int, nodes: int) -> tuple[int, int]:
-    """(nodes, pods) that are shown on a terminal of `height` lines; nodes that are not shown are counted on one of their lines."""
+    """Return (node lines, pod lines) on a terminal of `height` lines; one node line counts the nodes that are not shown."""
     rows = max(LEAST_PODS + 2, height - _LINES_BESIDE_ROWS)
     pods = max(LEAST_PODS, rows - nodes)
     return min(nodes, rows - pods), pods
@@ -81,7 +81,7 @@ def _line(text: str, style: str = "") -> Text:
 
 
 def _table(*columns: tuple[str, bool]) -> Table:
-    """A table of lines only; (head, whether it is a number). Numbers and GPUs keep their width on a narrow terminal."""
+    """Return a borderless table with columns of (head, is a number). Numbers and GPUs keep their width on a narrow terminal."""
     table = Table(box=None, pad_edge=False, expand=False, header_style="dim")
     for head, number in columns:
         table.add_column(head, justify="right" if number else "left", no_wrap=True, min_width=8 if head == "GPUs" else len(head) * number)
@@ -109,17 +109,17 @@ def _cluster(stage: Stage, width: int, rows: int) -> RenderableType:
 
 
 def _newest_first(stage: Stage, names: Sequence[str]) -> list[str]:
-    """Nodes in the order in which pods came to them, newest first; then the others."""
+    """Return the nodes by their newest pod, newest first, then the nodes without pods."""
     visited = dict.fromkeys(placed.node for placed in reversed(stage.placed) if placed.node is not None)
     return [*visited, *(name for name in names if name not in visited)]
 
 
 def gpu_marks(cluster: SimulatedCluster, node: str) -> Text:
-    """A mark per GPU of a node, in its order."""
+    """Return one mark per GPU of a node, by position."""
     free, usable, faulty = cluster.free(node), cluster.usable(node), cluster.faulty(node)
     marks = Text()
-    for place in range(len(cluster.machines[node].gpus)):
-        bit = 1 << place
+    for position in range(len(cluster.machines[node].gpus)):
+        bit = 1 << position
         mark = _FAULTY if faulty & bit else _TAKEN if not free & bit else _FREE if usable & bit else _HELD
         marks.append(mark, _STYLES[mark])
     return marks
@@ -144,7 +144,7 @@ def _pods(stage: Stage, width: int, rows: int) -> RenderableType:
 
 
 def index_ranges(indices: Sequence[int]) -> str:
-    """`0-3,6` for 0, 1, 2, 3, 6."""
+    """Return indices as ranges: `0-3,6` for 0, 1, 2, 3, 6."""
     parts: list[list[int]] = []
     for index in sorted(indices):
         if parts and parts[-1][-1] == index - 1:
@@ -155,21 +155,21 @@ def index_ranges(indices: Sequence[int]) -> str:
 
 
 def counted(placed: Placed) -> str:
-    """What the count-only scheduler would have given the pod."""
+    """Return the pod's node and bandwidth by the count-only scheduler."""
     if placed.counted_node is None:
         return "pending"
     return placed.counted_node if placed.counted_gbps is None else f"{gbps(placed.counted_gbps)} on {placed.counted_node}"
 
 
 def one_line(placed: Placed) -> str:
-    """A pod's line where no terminal shows a screen."""
+    """Return a pod as one line, for output without a terminal."""
     where = f"{placed.node} {{{index_ranges(placed.gpus)}}}" if placed.node else f"pending: {'; '.join(placed.reasons)}"
     figures = f"predicted {gbps(placed.predicted_gbps):>5} got {gbps(placed.actual_gbps):>5} GB/s"
     return f"{placed.pod:<13} {where:<35} {figures}   count-only: {counted(placed)}"
 
 
 def summary(stage: Stage) -> RenderableType:
-    """Means of both schedulers per size of pod, and how many predictions came true."""
+    """Return the mean bandwidth of both schedulers per pod size, and the share of accurate predictions."""
     table = Table(min_width=58, title="mean GB/s all-reduce, simulated, of pods that both placed", title_justify="left")
     for name in ("GPUs", "pods", "fabricwise", "count-only", "gain"):
         table.add_column(name, justify="right", no_wrap=True)

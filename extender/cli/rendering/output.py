@@ -1,7 +1,7 @@
-"""How commands print: tables for people, JSON for scripts; the options that several of them share.
+"""How commands print: tables for people, JSON and YAML for scripts; the options -o and --config.
 
-All text is shown as it is. It is never read as markup, and characters that a terminal would act on are written as escapes: names,
-annotations and arguments are written by others.
+No text is read as markup, and characters that a terminal acts on are printed as escapes, because names, annotations and arguments come
+from outside.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from extender.plain_text import plain, plain_data
 
 
 class PlainConsole(Console):
-    """A console that reads no markup, no emoji names, and passes no control character on to the terminal."""
+    """A console that reads no markup and no emoji names, and prints no control characters."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """What is printed, piece by piece."""
+        """Yield the segments that are printed, with control characters escaped."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(plain(segment.text, keep="\n"), segment.style)
 
 
 console = PlainConsole()
 if not console.is_terminal:
-    console.width = 160  # what a script reads is not folded
+    console.width = 160  # do not fold output that a script reads
 
 
 class Output(StrEnum):
-    """How to print."""
+    """Output formats."""
 
     TABLE = "table"
     JSON = "json"
     YAML = "yaml"
 
 
-OutputOption = Annotated[Output, typer.Option("-o", "--output", help="How to print.")]
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="Output format.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; see config/extender.yaml.")]
 
 
 def print_answer(answer: Any, output: Output, table: Callable[[Any], RenderableType]) -> None:
-    """An answer as JSON or YAML, or as the table made of it."""
+    """Print an answer as JSON or YAML, or as the result of `table`."""
     if output is Output.JSON:
         typer.echo(json.dumps(answer, indent=2))
     elif output is Output.YAML:
@@ -60,5 +60,5 @@ def print_answer(answer: Any, output: Output, table: Callable[[Any], RenderableT
 
 
 def print_warning(text: str) -> None:
-    """A line on standard error."""
+    """Print a warning as one line on standard error."""
     typer.echo(f"warning: {plain(text)}", err=True)

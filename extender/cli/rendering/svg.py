@@ -1,6 +1,6 @@
-"""A machine as an SVG drawing: sockets above, PCIe switches, GPUs in a row, NVLinks as arcs below. Pure.
+"""A machine as an SVG drawing: sockets at the top, then PCIe switches, a row of GPUs, and NVLinks as arcs below. Pure.
 
-Links are as thick as they are wide (by the logarithm of their GB/s); GPUs are coloured by whether they are free.
+The thickness of a link grows with the logarithm of its GB/s; the colour of a GPU shows whether it is free.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ INK, FREE, TAKEN, NVLINK, PCIE, SOCKET = "#1f2933", "#b7e4c7", "#f4c7ab", "#2d6a
 
 
 def draw(name: str, machine: Machine, free: int) -> str:
-    """The drawing of a machine whose positions in `free` are free, as SVG text."""
+    """Return the SVG text of a machine whose free positions are the mask `free`."""
     fabric = build_fabric(machine)
     order = _order(fabric)
-    place = {f"GPU {position}": MARGIN + CELL * (column + 0.5) for column, position in enumerate(order)}
-    place |= _above(fabric, place)
-    arcs = _arcs(fabric, place)
+    center = {f"GPU {position}": MARGIN + CELL * (column + 0.5) for column, position in enumerate(order)}
+    center |= _above(fabric, center)
+    arcs = _arcs(fabric, center)
     bottom = (NVSWITCH_Y + 60 if "NVSwitch" in fabric.graph else GPU_Y + 60 + _depth(fabric, order)) + 46
     width = max(2 * MARGIN + CELL * max(1, fabric.size), 560)
     parts = [
@@ -33,10 +33,10 @@ def draw(name: str, machine: Machine, free: int) -> str:
         f"<title>{_text(name)}</title>",
         f'<rect width="{width}" height="{bottom}" fill="#ffffff"/>',
         f'<text x="{MARGIN}" y="30" font-size="16" font-weight="600">{_text(_heading(name, machine))}</text>',
-        *_pcie(fabric, place),
+        *_pcie(fabric, center),
         *arcs,
-        *_boxes(fabric, place),
-        *_gpus(machine, place, free),
+        *_boxes(fabric, center),
+        *_gpus(machine, center, free),
         *_legend(bottom - 18),
         "</svg>",
     ]
@@ -44,7 +44,7 @@ def draw(name: str, machine: Machine, free: int) -> str:
 
 
 def _text(text: str) -> str:
-    """Text from outside, as XML may hold it and a terminal may show it."""
+    """Return text from outside, escaped for XML and terminals."""
     return html.escape(plain(text))
 
 
@@ -54,14 +54,14 @@ def _heading(name: str, machine: Machine) -> str:
 
 
 def _order(fabric: Fabric) -> list[int]:
-    """Positions so that what hangs together stands together."""
+    """Return the positions in drawing order: GPUs of one switch next to each other, then those of one socket."""
     return sorted(
         range(fabric.size), key=lambda p: (*[min(q for q in range(fabric.size) if fabric.distance[p][q] <= d) for d in (4, 2, 1)], p)
     )
 
 
 def _chain(fabric: Fabric, gpu: str) -> list[str]:
-    """What stands above a GPU, nearest first: switches, then its socket."""
+    """Return the vertices above a GPU, nearest first: its PCIe switches, then its socket."""
     chain, seen = [gpu], {gpu}
     while fabric.graph.nodes[chain[-1]]["kind"] != "socket":
         pcie = [v for v in fabric.graph[chain[-1]] if v not in seen and fabric.graph.nodes[v]["kind"] in ("switch", "socket")]
@@ -72,13 +72,13 @@ def _chain(fabric: Fabric, gpu: str) -> list[str]:
     return chain[1:]
 
 
-def _above(fabric: Fabric, place: dict[str, float]) -> dict[str, float]:
-    """Switches and sockets stand over the middle of their GPUs."""
-    under: dict[str, list[float]] = {}
+def _above(fabric: Fabric, center: dict[str, float]) -> dict[str, float]:
+    """Return vertex -> x of switches and sockets: the middle of their GPUs."""
+    below: dict[str, list[float]] = {}
     for position in range(fabric.size):
         for vertex in _chain(fabric, f"GPU {position}"):
-            under.setdefault(vertex, []).append(place[f"GPU {position}"])
-    return {vertex: (min(places) + max(places)) / 2 for vertex, places in under.items()}
+            below.setdefault(vertex, []).append(center[f"GPU {position}"])
+    return {vertex: (min(centers) + max(centers)) / 2 for vertex, centers in below.items()}
 
 
 def _thick(gbps: float | None) -> float:
@@ -86,10 +86,10 @@ def _thick(gbps: float | None) -> float:
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, gbps: float | None, colour: str) -> str:
-    told = f"<title>{gbps:g} GB/s per direction</title>" if gbps else ""
+    title = f"<title>{gbps:g} GB/s per direction</title>" if gbps else ""
     return (
         f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{colour}" stroke-width="{_thick(gbps)}"'
-        f' stroke-linecap="round">{told}</line>'
+        f' stroke-linecap="round">{title}</line>'
     )
 
 
@@ -100,44 +100,44 @@ def _height(fabric: Fabric, vertex: str) -> float:
     return {"socket": SOCKET_Y, "gpu": GPU_Y, "nvswitch": NVSWITCH_Y}[kind]
 
 
-def _pcie(fabric: Fabric, place: dict[str, float]) -> list[str]:
+def _pcie(fabric: Fabric, center: dict[str, float]) -> list[str]:
     lines: list[str] = []
     for a, b, link in fabric.graph.edges(data=True):
-        if link["kind"] in ("pcie", "socket") and a in place and b in place:
+        if link["kind"] in ("pcie", "socket") and a in center and b in center:
             colour = SOCKET if link["kind"] == "socket" else PCIE
-            lines.append(_line(place[a], _height(fabric, a), place[b], _height(fabric, b), link["gbps"], colour))
+            lines.append(_line(center[a], _height(fabric, a), center[b], _height(fabric, b), link["gbps"], colour))
             if link["kind"] == "socket":
-                middle = (place[a] + place[b]) / 2
+                middle = (center[a] + center[b]) / 2
                 lines.append(_label(middle, SOCKET_Y - 8, f"{link['gbps']:g} GB/s", SOCKET))
     return lines
 
 
-def _arcs(fabric: Fabric, place: dict[str, float]) -> list[str]:
-    """Direct NVLinks as arcs below the GPUs, NVSwitch ports as lines to one bar."""
+def _arcs(fabric: Fabric, center: dict[str, float]) -> list[str]:
+    """Return direct NVLinks as arcs below the GPUs, and NVSwitch ports as lines to one bar."""
     lines: list[str] = []
     top = GPU_Y + 22
     for a, b in combinations(range(fabric.size), 2):
         link = fabric.link_class[a, b]
         if link.startswith("NV") and link != "NVSwitch":
-            left, right = sorted((place[f"GPU {a}"], place[f"GPU {b}"]))
+            left, right = sorted((center[f"GPU {a}"], center[f"GPU {b}"]))
             gbps, deep = fabric.capacity_gbps[f"NVLink {a}-{b}"], top + 0.62 * (right - left)
-            told = f"<title>{link}, {gbps:g} GB/s per direction</title>"
+            title = f"<title>{link}, {gbps:g} GB/s per direction</title>"
             curve = f"M{left:g} {top} Q{(left + right) / 2:g} {deep:g} {right:g} {top}"
-            look = f'fill="none" stroke="{NVLINK}" stroke-width="{_thick(gbps)}" stroke-opacity="0.8"'
-            lines.append(f'<path d="{curve}" {look}>{told}</path>')
+            style = f'fill="none" stroke="{NVLINK}" stroke-width="{_thick(gbps)}" stroke-opacity="0.8"'
+            lines.append(f'<path d="{curve}" {style}>{title}</path>')
             lines.append(_label((left + right) / 2, (top + deep) / 2 + 14, f"{link} {gbps:g}", NVLINK))
-    return lines + _switched(fabric, place)
+    return lines + _switched(fabric, center)
 
 
-def _switched(fabric: Fabric, place: dict[str, float]) -> list[str]:
-    on = [position for position in range(fabric.size) if fabric.switch_links[position]]
-    if "NVSwitch" not in fabric.graph or not on:
+def _switched(fabric: Fabric, center: dict[str, float]) -> list[str]:
+    switched = [position for position in range(fabric.size) if fabric.switch_links[position]]
+    if "NVSwitch" not in fabric.graph or not switched:
         return []
     lines: list[str] = []
-    for position in on:
-        x, gbps = place[f"GPU {position}"], fabric.capacity_gbps[f"nvswitch port of GPU {position}"]
+    for position in switched:
+        x, gbps = center[f"GPU {position}"], fabric.capacity_gbps[f"nvswitch port of GPU {position}"]
         lines += [_line(x, GPU_Y, x, NVSWITCH_Y, gbps, NVLINK), _label(x + 6, GPU_Y + 62, f"{gbps:g}", NVLINK, "start")]
-    ends = [place[f"GPU {position}"] for position in on]
+    ends = [center[f"GPU {position}"] for position in switched]
     bar = _box(min(ends) - 40, NVSWITCH_Y - 16, max(ends) - min(ends) + 80, 32, "#d8f3dc", "NVSwitch, GB/s per GPU and direction")
     return [*lines, bar]
 
@@ -148,9 +148,9 @@ def _depth(fabric: Fabric, order: list[int]) -> float:
     return 0.31 * CELL * max(spans, default=0)
 
 
-def _boxes(fabric: Fabric, place: dict[str, float]) -> list[str]:
+def _boxes(fabric: Fabric, center: dict[str, float]) -> list[str]:
     boxes: list[str] = []
-    for vertex, x in place.items():
+    for vertex, x in center.items():
         kind = fabric.graph.nodes[vertex]["kind"]
         if kind == "socket":
             boxes.append(_box(x - 52, SOCKET_Y - 16, 104, 32, "#fde8d7", vertex))
@@ -159,9 +159,9 @@ def _boxes(fabric: Fabric, place: dict[str, float]) -> list[str]:
     return boxes
 
 
-def _gpus(machine: Machine, place: dict[str, float], free: int) -> list[str]:
+def _gpus(machine: Machine, center: dict[str, float], free: int) -> list[str]:
     return [
-        _box(place[f"GPU {p}"] - 34, GPU_Y - 22, 68, 44, FREE if free >> p & 1 else TAKEN, f"GPU {gpu.index}")
+        _box(center[f"GPU {p}"] - 34, GPU_Y - 22, 68, 44, FREE if free >> p & 1 else TAKEN, f"GPU {gpu.index}")
         for p, gpu in enumerate(machine.gpus)
     ]
 

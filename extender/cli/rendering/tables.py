@@ -1,4 +1,4 @@
-"""Tables that remain readable in narrow terminals: columns that matter least are left out first, and the table says which."""
+"""Tables for narrow terminals: the least important columns are left out first, and a line below names them."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ class Column:
 
     name: str
     importance: int
-    """The column of the least importance goes first; one of 0 is never left out."""
+    """Columns of low importance are left out first; a column of importance 0 is always shown."""
     is_number: bool = False
     least_width: int | None = None
-    """Characters below which the column does not shrink; None: it is never folded."""
+    """Least width in characters of a column that may be folded; None: the column is not folded."""
 
 
 @dataclass(slots=True)
 class FittedTable:
-    """Rows under columns, as many of them as the terminal is wide enough for."""
+    """A table that shows as many columns as fit the width of the terminal."""
 
     columns: Sequence[Column]
     rows: list[Sequence[Cell]] = field(default_factory=list)
     title: str | None = None
 
     def add(self, cells: Iterable[Cell]) -> None:
-        """One more row; a cell per column."""
+        """Add a row with one cell per column."""
         self.rows.append(tuple(cells))
 
     def shown(self, width: int) -> list[int]:
-        """The columns that a terminal of so many characters has room for, by their places."""
+        """Return the indices of the columns that fit into `width` characters."""
         kept = list(range(len(self.columns)))
         while self._needed(kept) > width:
             droppable = [place for place in kept if self.columns[place].importance]
@@ -49,7 +49,7 @@ class FittedTable:
         return kept
 
     def _needed(self, kept: Sequence[int]) -> int:
-        """Characters of a line: three beside each column for padding and border, and one for the last border."""
+        """Return the characters of a line: three more per column for padding and border, and one for the last border."""
         return sum(self._least(place) + 3 for place in kept) + 1
 
     def _least(self, place: int) -> int:
@@ -76,7 +76,7 @@ class FittedTable:
         yield table
         left_out = [column.name for place, column in enumerate(self.columns) if place not in kept and column.name]
         if left_out:
-            yield Text(f"not shown for want of width: {', '.join(left_out)} (-o json has all)", style="dim")
+            yield Text(f"not shown, because the terminal is too narrow: {', '.join(left_out)} (-o json has all)", style="dim")
 
 
 def _width(cell: Cell) -> int:
@@ -85,13 +85,13 @@ def _width(cell: Cell) -> int:
 
 
 def few(names: Sequence[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
+    """Return the first `most` names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Compact:
-    """A table that gives up its borders where the terminal is too narrow for them."""
+    """A table that is shown without borders if the terminal is too narrow for them."""
 
     table: Table
 
@@ -102,4 +102,4 @@ class Compact:
 
 
 MEASURED_WIDTH = 10_000
-"""Characters of a terminal that is wide enough for any table: what a table needs by itself is measured in it."""
+"""Width in which a table's natural width is measured; no table is wider."""

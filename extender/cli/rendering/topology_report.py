@@ -1,4 +1,4 @@
-"""A machine's topology as plain data: what `topo show` prints. Pure."""
+"""The answer of `topo show`: a machine's topology as plain data. Pure."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ MESSAGE_BYTES = {"32KiB": 32 << 10, "256KiB": 256 << 10, "1MiB": 1 << 20, "16MiB
 """Decode messages are the first three, prefill messages the last two."""
 
 MOST_LISTED = 1 << 16
-"""Sets that `all_sets` lists: all of sixteen GPUs."""
+"""Most subsets of a machine's GPUs that `all_sets` enumerates: those of sixteen GPUs."""
 
 
 def machine_answer(name: str, machine: Machine, free: int | None = None, gpus: tuple[int, ...] | None = None) -> dict[str, Any]:
-    """Matrix, best/expected/worst per size over `free` (default: all), and the set `gpus` (indices) if given.
+    """Return the matrix, the best, expected and worst set per size within the mask `free` (None: all), and the set `gpus` if given.
 
-    `bandwidth_gbps` is what rings and multicast carry of very large messages. Where the machine contradicts itself,
-    `bandwidth_range_gbps` of a set is [lowest, highest] over all readings. Raises TopologyError for an index the machine does not have.
+    `bandwidth_gbps` is the bus bandwidth of rings and multicast for very large messages. If facts about the machine contradict each other,
+    `bandwidth_range_gbps` of a set is [lowest, highest] over all readings of them. Raises TopologyError for an unknown GPU index.
     """
     table = table_for(machine)
-    found = contradictions(machine)
-    readings = [table, *(table_for(one.otherwise) for one in found)]
+    found_contradictions = contradictions(machine)
+    readings = [table, *(table_for(contradiction.otherwise) for contradiction in found_contradictions)]
     whole = mask_of(range(len(machine.gpus)))
     free = whole if free is None else free
     answer: dict[str, Any] = {
@@ -37,7 +37,7 @@ def machine_answer(name: str, machine: Machine, free: int | None = None, gpus: t
         "fabric": fabric_name(machine),
         "cpu_model": machine.cpu_model,
         "assumed": list(assumptions(machine, table.fabric)),
-        "contradictions": [one.says for one in found],
+        "contradictions": [contradiction.says for contradiction in found_contradictions],
         "free": list(machine.indices(free)),
         "pairs": _pairs(machine, table),
         "sizes": [_size(machine, readings, free, size) for size in range(2, free.bit_count() + 1)],
@@ -58,25 +58,25 @@ def _pairs(machine: Machine, table: PlacementTable) -> list[list[dict[str, Any] 
 
 def _size(machine: Machine, readings: list[PlacementTable], free: int, size: int) -> dict[str, Any]:
     table = readings[0]
-    found = table.extremes(free, size)
-    assert found is not None
+    extremes = table.extremes(free, size)
+    assert extremes is not None
     outcomes = table.predictor.predict(free, ((size, False),)).outcomes
     expected = sum((table.busbw_gbps(o.taken) or 0.0) * o.probability for o in outcomes)
     return {
         "size": size,
-        "best": _placement(machine, readings, found[0]),
+        "best": _placement(machine, readings, extremes[0]),
         "expected_bandwidth_gbps": round(expected, 6),
-        "worst": _placement(machine, readings, found[1]),
+        "worst": _placement(machine, readings, extremes[1]),
     }
 
 
 def _placement(machine: Machine, readings: list[PlacementTable], placement: Placement) -> dict[str, Any]:
-    known = {"gpus": list(machine.indices(placement.mask)), "bandwidth_gbps": placement.busbw_gbps}
-    return known | _range(readings, placement.mask)
+    answer = {"gpus": list(machine.indices(placement.mask)), "bandwidth_gbps": placement.busbw_gbps}
+    return answer | _range(readings, placement.mask)
 
 
 def _range(readings: list[PlacementTable], mask: int) -> dict[str, Any]:
-    """[lowest, highest] bandwidth of a set over all readings of its machine; empty where there is but one reading."""
+    """Return `bandwidth_range_gbps` of a set, [lowest, highest] over all readings of its machine; empty if there is one reading."""
     speeds = [speed for reading in readings if (speed := reading.busbw_gbps(mask)) is not None]
     return {"bandwidth_range_gbps": [min(speeds), max(speeds)]} if len(readings) > 1 and speeds else {}
 
@@ -96,21 +96,21 @@ def _set(machine: Machine, readings: list[PlacementTable], mask: int) -> dict[st
 
 
 def sizes_gbps(found: AllReduce) -> dict[str, float]:
-    """Bus bandwidth per message size, to 10 MB/s."""
+    """Return message size -> bus bandwidth in GB/s, rounded to 0.01."""
     return {name: round(found.busbw(size), 2) for name, size in MESSAGE_BYTES.items()}
 
 
 def all_sets(machine: Machine, most: int = MOST_LISTED) -> list[dict[str, Any]]:
-    """Every set of two or more GPUs, by size then indices, with its bus bandwidth per message size and, as `bandwidth_gbps`, what rings
-    and multicast carry of very large messages. Trees count at a message size only, so that a size can exceed it.
+    """Return every set of two or more GPUs, by size then indices, with its bus bandwidth in GB/s per message size.
 
-    Raises TopologyError for a machine that has more than `most` sets.
+    `bandwidth_gbps` is that of rings and multicast for very large messages; the value of a message size can exceed it, because it also
+    considers trees. Raises TopologyError for a machine with more than `most` sets.
     """
     table, count = table_for(machine), len(machine.gpus)
     if 1 << count > most:
         raise TopologyError(f"{count} GPUs have {(1 << count) - count - 1} sets, more than the {most} that are listed")
-    known: dict[int, dict[str, float]] = {}  # sets that look alike share one performance
-    found = []
+    known: dict[int, dict[str, float]] = {}  # equivalent sets share one AllReduce object
+    rows = []
     for size in range(2, count + 1):
         for members in combinations(range(count), size):
             speed = table.all_reduce(mask_of(members))
@@ -118,5 +118,5 @@ def all_sets(machine: Machine, most: int = MOST_LISTED) -> list[dict[str, Any]]:
             if id(speed) not in known:
                 known[id(speed)] = sizes_gbps(speed)
             gpus = sorted(machine.gpus[p].index for p in members)
-            found.append({"gpus": gpus, "bandwidth_gbps": speed.busbw_gbps, "busbw_gbps": known[id(speed)]})
-    return found
+            rows.append({"gpus": gpus, "bandwidth_gbps": speed.busbw_gbps, "busbw_gbps": known[id(speed)]})
+    return rows

@@ -1,4 +1,4 @@
-"""Objects kept whole while a cluster is listed, for answers that need more of them than decisions do."""
+"""Whole objects kept while a cluster is listed, for `explain`, which needs more fields and kinds than decisions do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from extender.decision.kube_filters.surroundings import ClaimKey
 
 @dataclass(frozen=True, slots=True)
 class ObjectName:
-    """Names one object of a cluster."""
+    """The name of one object of a cluster."""
 
     kind: str
     namespace: str
@@ -26,12 +26,12 @@ class ObjectName:
 
 @dataclass(slots=True)
 class CollectedObjects:
-    """Called with every object as it is read: (kind, parsed manifest). What cannot be decoded is left out, and counted."""
+    """Called with (kind, parsed manifest) of every object that is read. Invalid objects are left out, and counted."""
 
     wanted: ObjectName | None = None
     """The object that the question is about."""
     manifest: dict[str, Any] | None = None
-    """It, once it was seen."""
+    """The manifest of `wanted`, once it was read."""
     pods: dict[str, list[KubePod]] = field(default_factory=lambda: defaultdict(list))
     """Node name -> pods bound to it that have not ended."""
     claims: dict[ClaimKey, PersistentVolumeClaim] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class CollectedObjects:
     undecoded: int = 0
 
     def __call__(self, kind: str, manifest: Any) -> None:
-        """Keep what is needed of an object."""
+        """Keep the needed fields of an object."""
         self.seen_kinds.add(kind)
         if self.wanted is not None and _name_of(kind, manifest) == self.wanted:
             self.manifest = {**manifest, "kind": kind}

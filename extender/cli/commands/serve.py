@@ -1,0 +1,43 @@
+"""`fabricwise serve`: the extender as an HTTP server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from extender.cli.cluster_options import ClassesOption, ClusterOption, KubeconfigOption
+from extender.cli.rendering.output import ConfigOption
+from extender.errors import SettingsError
+from extender.logs import log_to_stderr
+from extender.server.cluster_source import connect
+from extender.server.service import build_service, serve_health, server_for, settle_process
+from extender.settings_file import load_settings
+from extender.sources.class_file import ClassFile
+
+
+def serve(
+    cluster: ClusterOption = None,
+    config: ConfigOption = None,
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8888,
+    kubeconfig: KubeconfigOption = None,
+    workload_classes: ClassesOption = None,
+) -> None:
+    """Serve the scheduler verbs and the debug API, by default for the cluster of the kubeconfig's current context."""
+    settings = load_settings(config)
+    if port and settings.server.health_port == port:
+        raise SettingsError(f"server.health_port and --port are both {port}: set one of them to another port")
+    log_to_stderr(settings.server.log_level)
+    service = build_service(settings)
+    class_file = ClassFile(workload_classes, service.store, service.supervisor) if workload_classes else None
+    source = connect(cluster or "kube", service, kubeconfig)
+    if class_file is not None:
+        class_file.start()
+    settle_process(service)
+    try:
+        server = server_for(service, host, port)
+        serve_health(service, host)
+        server.run()
+    finally:
+        source.stop()
