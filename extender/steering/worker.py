@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 log = logging.getLogger("fabricwise.steering")
 
-_STEADY_SECONDS = 10.0
+_STEADY_SECONDS = 2.0
 """A worker that lived so long is started anew at once; one that died sooner after a growing pause."""
 _MOST_PAUSE_SECONDS = 5.0
 

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.lab import binaries, namespaces
-from tests.lab.faults import FAULTS, burst
+from tests.lab.faults import FAULTS, burst, children
 from tests.lab.lab import Lab
+from tests.lab.latency import added_milliseconds
 from tests.lab.sequences import allocate, summary
 
 POLICIES = ("none", "best-effort", "restricted", "single-numa-node")
@@ -87,12 +88,12 @@ def _sequence(lab: Lab, arguments: argparse.Namespace) -> int:
             print(json.dumps(outcome.data()))
     head = {"machine": arguments.machine, "policy": arguments.policy, "plugin": "stock" if arguments.stock else "steered"}
     print(json.dumps({**head, **summary(outcomes), "seconds": round(time.monotonic() - started)}))
-    if not arguments.stock:
-        print(
-            "\n".join(
-                line for line in lab.node.metrics().splitlines() if line.startswith("fabricwise_steering_") and "_created" not in line
-            )
-        )
+    if lab.node.steerer is not None:
+        print(json.dumps(added_milliseconds(lab)))
+        pids = [lab.node.steerer.pid, *children(lab.node.steerer.pid)]
+        print(json.dumps({"steerer_memory_kib": [_memory_kib(pid) for pid in pids]}))
+        lines = lab.node.metrics().splitlines()
+        print("\n".join(line for line in lines if line.startswith("fabricwise_steering_") and "_created" not in line))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([outcome.data() for outcome in outcomes], indent=1))
     return 0

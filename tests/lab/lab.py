@@ -81,6 +81,8 @@ class Lab:
 
     def close(self) -> None:
         """End everything."""
+        if hasattr(self, "extender"):
+            self.extender.close()
         self.plane.close()
 
     def logs(self) -> str:
