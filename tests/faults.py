@@ -1,4 +1,4 @@
-"""Fault injection: steps of the code under test that are made to raise."""
+"""Fault injection: makes steps of the code under test raise."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 
 class BrokenError(Exception):
-    """What the tests make a step raise."""
+    """The exception that an injected fault raises."""
 
 
 def raising_for(name: str, step: Callable[..., Any], of: Callable[..., str]) -> Callable[..., Any]:
-    """`step`, which raises where `of` its arguments is `name`."""
+    """Return `step`, changed to raise if `of` its arguments is `name`."""
 
     def run(*args: Any, **more: Any) -> Any:
         if of(*args) == name:
@@ -29,7 +29,7 @@ def break_step(monkeypatch: pytest.MonkeyPatch, module: object, step: str, name:
 
 
 class Faulty:
-    """A step that raises the first few times, and then does what it stands for."""
+    """A step that raises a few times and then works."""
 
     def __init__(self, step: Callable[..., Any], times: int = 1) -> None:
         self.step, self.left, self.calls = step, times, 0
