@@ -86,7 +86,7 @@ def test_the_unknown_process_takes_no_more_than_the_gpu_has(platform: str) -> No
     stage = Stage(cluster, 4)
     if demo._happen(stage, 1) is None:
         pytest.skip(f"{platform} has no GPU that is free")
-    held = [reading for look in cluster.looks(0.0) for reading in look.devices if reading.fb_used_bytes]
+    held = [reading for change in cluster.telemetry(0.0) for reading in change.devices if reading.fb_used_bytes]
     assert len(held) == 1
     assert held[0].fb_used_bytes is not None
     assert held[0].fb_total_bytes is not None
