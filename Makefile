@@ -1,11 +1,11 @@
-# Needs only Python >= 3.11 with pip, and make. Everything else goes into .venv, pinned by hash.
+# Needs only Python >= 3.11 with pip, and make. Everything else is installed into .venv, pinned by hash.
 PYTHON ?= python3
 BIN := .venv/bin
-# The caller's own pip fills .venv: distributions often ship venv without the ensurepip it would need.
+# The caller's pip installs into .venv, because distributions often ship venv without ensurepip.
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 
 .PHONY: help demo test lint format bench accuracy plots lab lab-test clean
-help: ## what can be made
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 .venv/.ready: pyproject.toml constraints.txt
@@ -22,24 +22,24 @@ demo: .venv/.ready ## watch GPU pods being placed by link quality
 test: .venv/.ready ## run all tests
 	@$(BIN)/python -m pytest
 
-lint: .venv/.ready ## style, types, layers, declared dependencies
+lint: .venv/.ready ## check style, types, layers, declared dependencies
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry --no-ansi .
 
-format: .venv/.ready ## put the code in shape
+format: .venv/.ready ## format the code and fix lint errors
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 
-bench: .venv/.ready ## speed, as ratios within one run
+bench: .venv/.ready ## measure speed, as ratios within one run
 	@$(BIN)/python -m tests.bench
 
-accuracy: .venv/.ready ## the model against NCCL's search, measurements and NVIDIA's policy
+accuracy: .venv/.ready ## compare the model with NCCL's search, measurements and NVIDIA's policy
 	@$(BIN)/python -m tests.accuracy
 
-plots: .venv/.ready ## the plots and the demo's picture in docs/ anew
+plots: .venv/.ready ## regenerate the plots and the demo's picture in docs/
 	@$(BIN)/python -m tests.accuracy.plots docs
 	@$(BIN)/python -m extender.cli.commands.demo docs/demo.svg
 
@@ -53,7 +53,7 @@ clean: ## remove .venv and caches
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: constraints
-constraints: .venv/.ready ## pin dependencies anew (needs uv on PATH)
+constraints: .venv/.ready ## update the pinned dependencies (needs uv on PATH)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --upgrade --extra dev pyproject.toml --output-file constraints.txt
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \

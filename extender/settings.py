@@ -39,7 +39,7 @@ class Scoring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     messages: Literal["decode", "prefill", "mixed"] = "mixed"
     """Which all-reduce message sizes count for a pod without annotation fabricwise.dev/message-size."""
     size_mix: dict[Annotated[int, Meta(ge=1, le=16)], Weight] | None = None
-    """GPUs per pod -> weight of this size among future pods; fragmentation is measured against it. None: derived from the running pods."""
+    """GPUs per container -> weight of this size in future pods; fragmentation is measured against it. None: derived from running pods."""
 
 
 class Filtering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a served extender, and the folder of real-world data where it lies beside the checkout."""
+"""Fixtures for all tests: a served extender, and the optional folder of real-world data beside the checkout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A check that could not run says so, loudly, where nobody overlooks it."""
+    """Report in the summary each check that could not run."""
     reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if isinstance(report.longrepr, tuple)]
     for reason in sorted(set(reasons)):
         terminalreporter.write_line(f"!!! {reasons.count(reason)} skipped: {reason.removeprefix('Skipped: ')}", red=True, bold=True)
@@ -40,7 +40,7 @@ class Served:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real captures beside the checkout; the tests that read them say so when they are not there."""
+    """Return the folder of real captures beside the checkout; tests that need it are skipped with a message if it is missing."""
     if not SHARED.is_dir():
         pytest.skip(f"NOT TESTED against real captures: {SHARED} is not there")
     return SHARED
@@ -48,7 +48,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    """The simulated cluster behind a real HTTP server; decisions start empty."""
+    """The simulated cluster behind a real HTTP server, without earlier decisions."""
     settings = Settings(server=Server(log_level="error"))
     service, cluster = build_service(settings), simulated(settings.resource)
     service.store.apply(cluster.listing())

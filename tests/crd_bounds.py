@@ -73,13 +73,25 @@ def full_manifest() -> dict[str, Any]:
     manifest["spec"] |= {"driverVersion": "570.1", "cudaVersion": "12.8", "peerToPeer": True, "cpuModel": "Intel", "product": "Tesla T4"}
     manifest["spec"]["nics"] = []
     manifest["spec"]["gpus"][0] |= {
-        "uuid": "GPU-0", "memoryBytes": 1 << 34, "pciBusId": "0000:01:00.0", "numaNode": 0, "cpuAffinity": "0-7",
-        "numaAffinity": "0-1", "migEnabled": False,
-        "pcieGeneration": 3, "pcieWidth": 16, "nvlinkGeneration": 1, "switchLinks": 0, "deadLinks": 0, "computeCapability": "7.5",
-        "eccEnabled": True, "persistenceMode": True, "oneSidedLinks": 0,
+        "uuid": "GPU-0",
+        "memoryBytes": 1 << 34,
+        "pciBusId": "0000:01:00.0",
+        "numaNode": 0,
+        "cpuAffinity": "0-7",
+        "numaAffinity": "0-1",
+        "migEnabled": False,
+        "pcieGeneration": 3,
+        "pcieWidth": 16,
+        "nvlinkGeneration": 1,
+        "switchLinks": 0,
+        "deadLinks": 0,
+        "computeCapability": "7.5",
+        "eccEnabled": True,
+        "persistenceMode": True,
+        "oneSidedLinks": 0,
         "migInstances": [{"uuid": "MIG-0", "profile": "1g.5gb", "memoryBytes": 1 << 32}],
         "fabricDomain": {"clusterUuid": "c", "cliqueId": 1, "state": "completed"},
-    }  # fmt: skip
+    }
     manifest["status"] |= {"freeCount": 1, "best2Gbps": 1.0, "best4Gbps": 1.0, "allocationsUnknown": "why"}
     return manifest
 
@@ -105,11 +117,26 @@ def _edge_values(limits: dict[str, Any]) -> Iterator[Any]:
 
 
 _TIMES = (
-    "2026-05-01T08:00:00Z", "2026-05-01T08:00:00.123456789Z", "2026-05-01T08:00:00+02:00", "2026-05-01T08:00:00-23:59",
-    "2026-05-01T08:00:00", "2026-05-01", "2026-05-01 08:00:00Z", "2026-13-01T08:00:00Z", "2026-02-30T08:00:00Z", "2026-05-01T24:00:00Z",
-    "2026-05-01T08:00:60Z", "2026-05-01T08:00:00+24:00", "2026-05-01T08:00:00+0200", "0001-01-01T00:00:00Z", "2999-12-31T23:59:59Z",
-    "2026-05-01T08:00:00Z\n", "2026-05-01t08:00:00z", "20260501T080000Z", "2026-W18-5T08:00:00Z",
-)  # fmt: skip
+    "2026-05-01T08:00:00Z",
+    "2026-05-01T08:00:00.123456789Z",
+    "2026-05-01T08:00:00+02:00",
+    "2026-05-01T08:00:00-23:59",
+    "2026-05-01T08:00:00",
+    "2026-05-01",
+    "2026-05-01 08:00:00Z",
+    "2026-13-01T08:00:00Z",
+    "2026-02-30T08:00:00Z",
+    "2026-05-01T24:00:00Z",
+    "2026-05-01T08:00:60Z",
+    "2026-05-01T08:00:00+24:00",
+    "2026-05-01T08:00:00+0200",
+    "0001-01-01T00:00:00Z",
+    "2999-12-31T23:59:59Z",
+    "2026-05-01T08:00:00Z\n",
+    "2026-05-01t08:00:00z",
+    "20260501T080000Z",
+    "2026-W18-5T08:00:00Z",
+)
 _PATH_ROWS = ("X PIX  PIX PIX", "X\tPIX PIX PIX", " X PIX PIX PIX", "X PIX PIX PIX\n", "X PIG PIX PIX", "x pix pix pix", "X,PIX,PIX,PIX")
 _LINK_ROWS = ("0 37 0 0", "0 -1 0 0", "0 1.0 0 0", "0  0 0 0", "0 0 0 0\n", "0 \u0661 0 0", "0 00 0 0", "0 1e1 0 0", "a 0 0 0")
 
@@ -136,9 +163,11 @@ def _list_cases() -> Iterator[tuple[str, dict[str, Any]]]:
     for count in (16, 17):
         manifest = full_manifest()
         manifest["spec"] |= {
-            "gpuCount": count, "gpus": [{"index": n} for n in range(count)], "nvlinks": [" ".join("0" * count)] * count,
+            "gpuCount": count,
+            "gpus": [{"index": n} for n in range(count)],
+            "nvlinks": [" ".join("0" * count)] * count,
             "pciePaths": [" ".join("X" if i == j else "PIX" for j in range(count)) for i in range(count)],
-        }  # fmt: skip
+        }
         manifest["status"] = {"free": list(range(count)), "health": [{"index": n} for n in range(count)]}
         yield f"{count} GPUs", manifest
     for count in (64, 65):
@@ -148,8 +177,11 @@ def _list_cases() -> Iterator[tuple[str, dict[str, Any]]]:
         manifest["spec"]["pciePaths"] = [" ".join("X" if i == j else "NODE" for j in range(total)) for i in range(total)]
         yield f"{count} NICs", manifest
     for field, item, most in (
-        ("allocated", {"index": 1}, 1024), ("unhealthy", {"index": 2}, 64), ("health", {"index": 0}, 16), ("free", 0, 16),
-    ):  # fmt: skip
+        ("allocated", {"index": 1}, 1024),
+        ("unhealthy", {"index": 2}, 64),
+        ("health", {"index": 0}, 16),
+        ("free", 0, 16),
+    ):
         for count in (most, most + 1):
             yield f"{count} of status.{field}", _with(("status", field), [item] * count)
     lists: tuple[tuple[str, object, int], ...] = (

@@ -1,4 +1,4 @@
-"""Expositions as exporters write them, and a real HTTP server that can serve them badly."""
+"""Expositions as exporters write them, and a real HTTP server that can serve them with faults."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from typing import Any
 Values = dict[str, float | str]
 
 BASE: Values = {
-    "DCGM_FI_DEV_GPU_TEMP": 40, "DCGM_FI_DEV_GPU_UTIL": 0, "DCGM_FI_DEV_MEM_COPY_UTIL": 0, "DCGM_FI_DEV_POWER_USAGE": 70,
-    "DCGM_FI_DEV_XID_ERRORS": 0, "DCGM_FI_DEV_FB_USED": 0, "DCGM_FI_DEV_FB_FREE": 80000, "DCGM_FI_DEV_FB_RESERVED": 600,
+    "DCGM_FI_DEV_GPU_TEMP": 40,
+    "DCGM_FI_DEV_GPU_UTIL": 0,
+    "DCGM_FI_DEV_MEM_COPY_UTIL": 0,
+    "DCGM_FI_DEV_POWER_USAGE": 70,
+    "DCGM_FI_DEV_XID_ERRORS": 0,
+    "DCGM_FI_DEV_FB_USED": 0,
+    "DCGM_FI_DEV_FB_FREE": 80000,
+    "DCGM_FI_DEV_FB_RESERVED": 600,
     "DCGM_FI_DEV_ROW_REMAP_FAILURE": 0,
-}  # fmt: skip
-"""An idle 80 GB card, in the exporter's units."""
+}
+"""Values of an idle 80 GB GPU, in the exporter's units."""
 
 
 def dcgm_text(gpus: dict[str, Values], hostname: str = "exporter-x7k2p") -> str:
-    """UUID -> values that differ from an idle card's."""
+    """`gpus`: UUID -> values that differ from those of an idle GPU."""
     lines = []
     for metric in dict.fromkeys([*BASE, *(name for values in gpus.values() for name in values)]):
         lines.append(f"# TYPE {metric} gauge")
@@ -35,12 +41,12 @@ def dcgm_text(gpus: dict[str, Values], hostname: str = "exporter-x7k2p") -> str:
 
 
 def used(mib: int) -> Values:
-    """So much framebuffer in use."""
+    """Values of a GPU with this much framebuffer in use."""
     return {"DCGM_FI_DEV_FB_USED": mib, "DCGM_FI_DEV_FB_FREE": 80000 - mib}
 
 
 class Exporter:
-    """One target. `text` is what it says; `mode` how: ok, gzip, slow, hang, cut, midline, 500, empty, html."""
+    """One target. `text` returns the exposition; `mode` is how it is served: ok, gzip, slow, hang, cut, midline, 500, empty, html."""
 
     def __init__(self, text: Callable[[], str], host: str = "127.0.0.1", port: int = 0) -> None:
         self.text, self.mode, self.asked = text, "ok", 0
@@ -54,7 +60,7 @@ class Exporter:
                 try:
                     exporter._answer(self)
                 except ConnectionError:
-                    self.close_connection = True  # whoever asked did not wait
+                    self.close_connection = True  # the client has closed the connection
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -115,7 +121,7 @@ class Exporter:
 
 @contextmanager
 def exporter(text: Callable[[], str], host: str = "127.0.0.1", port: int = 0) -> Iterator[Exporter]:
-    """An exporter until the block ends."""
+    """Run an exporter until the block ends."""
     running = Exporter(text, host, port)
     try:
         yield running

@@ -1,4 +1,4 @@
-"""Fault injection: steps of the code under test that are made to raise."""
+"""Fault injection: makes steps of the code under test raise."""
 
 from __future__ import annotations
 

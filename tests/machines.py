@@ -10,7 +10,7 @@ from topology.machine.hardware import Gpu, Machine, Nic, PciePath
 
 
 def matrix_text(machine: Machine, *, tabs: bool = True, legend: bool = True, nic_rows: bool = True, escapes: bool = False) -> str:
-    """A machine as nvidia-smi would print it, in one of its editions."""
+    """Return a machine as nvidia-smi prints it, in one of its output formats."""
     joint = "\t" if tabs else "    "
     names = [f"GPU{gpu.index}" for gpu in machine.gpus] + [nic.name for nic in machine.nics]
     header = joint.join(["", *names, "CPU Affinity", "NUMA Affinity"])

@@ -19,7 +19,7 @@ from tests.cluster.control_plane import free_port
 
 
 def prometheus_binary() -> str:
-    """The server to run. Where there is none: skips the test and says so, or fails it if FABRICWISE_REQUIRE_PROMETHEUS=1."""
+    """Return the path of the server. Without one, the test is skipped with a message, or fails if FABRICWISE_REQUIRE_PROMETHEUS=1."""
     found = os.environ.get("PROMETHEUS") or shutil.which("prometheus")
     if found:
         return found
@@ -31,7 +31,7 @@ def prometheus_binary() -> str:
 
 @contextmanager
 def prometheus(folder: Path, jobs: list[dict[str, Any]], port: int | None = None) -> Iterator[str]:
-    """Its URL, until the block ends; it scrapes every 0.5 s."""
+    """Run the server until the block ends and yield its URL; it scrapes every 0.5 s."""
     port = port or free_port()
     config = folder / "prometheus.yml"
     config.write_text(yaml.safe_dump({"global": {"scrape_interval": "500ms", "scrape_timeout": "400ms"}, "scrape_configs": jobs}))

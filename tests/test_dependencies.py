@@ -1,4 +1,4 @@
-"""Every package that is imported is declared: `make lint` checks it, and here it is shown that the check can fail."""
+"""Every imported package is declared: `make lint` checks it, and these tests show that the check can fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def checked(folder: Path) -> tuple[int, str]:
-    """(status, output) of deptry, as `make lint` runs it."""
+    """Run deptry as `make lint` does. Returns (status, output)."""
     command = [str(Path(sys.executable).with_name("deptry")), "--no-ansi", "."]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -25,7 +25,7 @@ def test_every_imported_package_is_declared() -> None:
 
 
 @pytest.mark.parametrize("package", ["urllib3", "starlette", "rich"])
-def test_a_package_that_is_imported_and_not_declared_fails_the_check(tmp_path: Path, package: str) -> None:
+def test_imported_package_that_is_not_declared_fails_the_check(tmp_path: Path, package: str) -> None:
     for name in ("extender", "topology"):
         shutil.copytree(ROOT / name, tmp_path / name)
     lines = (ROOT / "pyproject.toml").read_text().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""What the tests with a real Prometheus server do where there is none."""
+"""Tests with a real Prometheus server, on a machine without one."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class SimulatedCluster:
         """Let the driver report an error of a GPU."""
         self._xids[node, index] = code
 
-    def looks(self, monotonic_seconds: float) -> list[TelemetrySeen]:
+    def telemetry(self, monotonic_seconds: float) -> list[TelemetrySeen]:
         """Return the telemetry of all nodes now: allocated GPUs are busy, free ones idle, except for strays and errors."""
         return [TelemetrySeen(name, monotonic_seconds, self._readings(name), (), (), "simulated") for name in self.machines]
 

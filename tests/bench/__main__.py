@@ -47,7 +47,7 @@ console = Console(width=110)
 
 
 def cluster(count: int) -> Iterator[dict[str, Any]]:
-    """Nodes and topologies, with random GPUs held."""
+    """Nodes and topologies with random GPUs allocated."""
     chance = random.Random(3)
     names = list(platforms())
     for number in range(count):
@@ -104,7 +104,7 @@ def verbs(ours: http.client.HTTPConnection, floor: http.client.HTTPConnection, n
         for count, rounds in ROUNDS.items():
             chosen = random.Random(count).sample(names, count)
             bodies = [json.dumps({"Pod": pod(size), "Nodes": None, "NodeNames": chosen}).encode() for size in (1, 2, 4, 8)]
-            for body in bodies:  # judged once; what follows is the steady state
+            for body in bodies:  # evaluated once before measuring, so that caches are filled
                 ask(ours, verb, body)
                 ask(floor, verb, body)
             pairs = [(ask(ours, verb, bodies[n % 4]), ask(floor, verb, bodies[n % 4])) for n in range(rounds)]
@@ -115,12 +115,12 @@ def verbs(ours: http.client.HTTPConnection, floor: http.client.HTTPConnection, n
 
 
 def arrivals(fed: http.client.HTTPConnection, others: dict[str, http.client.HTTPConnection], names: list[str]) -> Table:
-    """What telemetry of every node every 15 s costs filter: beside the same extender without any (hardly half of its states are
-    distinct), and beside one that knows as much but hears nothing new."""
+    """The cost of telemetry of every node every 15 s for filter, compared with an extender without telemetry (fewer than half of its node
+    states are distinct) and with one that has the same telemetry but receives none."""
     table = Table(title=f"filter while telemetry of {NODES} nodes arrives every 15 s, ms", title_justify="left")
     for column in ("names", "beside", "p50", "p99", "beside p50", "beside p99", "p50 ratio", "p99 ratio"):
         table.add_column(column, justify="left" if column == "beside" else "right")
-    time.sleep(20)  # a whole interval: every node is known
+    time.sleep(20)  # longer than the interval, so that the telemetry of every node is known
     for count, rounds in ((500, 500), (5000, 300)):
         chosen = random.Random(count).sample(names, count)
         bodies = [json.dumps({"Pod": pod(size), "Nodes": None, "NodeNames": chosen}).encode() for size in (1, 2, 4, 8)]
@@ -139,7 +139,7 @@ def arrivals(fed: http.client.HTTPConnection, others: dict[str, http.client.HTTP
 
 
 def parsing() -> str:
-    """Our parser beside prometheus-client's, on an exposition of eight GPUs."""
+    """Our parser compared with that of prometheus-client, on an exposition of eight GPUs."""
     text = dcgm_text({f"GPU-{n}": {f"DCGM_FI_DEV_OTHER_{m}": m for m in range(12)} for n in range(8)})
     lines = text.count("\n")
     ours = min(_timed(lambda: dcgm.devices(parse(text, dcgm.wanted, whole=True).samples))[1] for _ in range(50))
@@ -151,7 +151,7 @@ def parsing() -> str:
 
 
 def first_judgements() -> str:
-    """What a state costs the first time it is judged, against the look-up after."""
+    """The cost of the first evaluation of a node state, compared with a later look-up."""
     state = snapshot(*cluster(800))
     evaluator = Evaluator(DEFAULT_POLICY)
     demand = demand_of(pod_struct(pod(4)), "nvidia.com/gpu")
@@ -168,7 +168,7 @@ def first_judgements() -> str:
 
 
 def tables() -> Table:
-    """Building every answer of a machine shape, beside one set's; and what sixteen GPUs cost, of which not all is built."""
+    """The cost of the whole table of a machine shape, compared with one set; and of sixteen GPUs, whose table is built partly."""
     table = Table(title="tables per machine shape", title_justify="left")
     columns = ("platform", "GPUs", "kinds of set", "table s", "MB", "whole set alone s", "look-up us", "first answer s", "prediction ms")
     for column in columns:

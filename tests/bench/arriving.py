@@ -53,7 +53,7 @@ def end_with_parent() -> None:
 
 
 def emit(dump: str, rounds: int) -> None:
-    """A look at every node, evenly over the interval, so many times; then silence until the parent ends."""
+    """Send a scrape result for every node, evenly over each interval, `rounds` times; then wait until the parent ends."""
     end_with_parent()
     chance = random.Random(5)
     objects = json.loads(Path(dump).read_text())["items"]
@@ -72,10 +72,19 @@ def emit(dump: str, rounds: int) -> None:
 def _reading(index: int, chance: random.Random) -> DeviceReading:
     used = chance.randrange(2 * GIB)
     return DeviceReading(
-        f"GPU-{index}", index=index, fb_used_bytes=used, fb_free_bytes=80 * GIB - used, utilization=chance.random(), xid=0,
-        memory_utilization=chance.random(), temperature_celsius=chance.uniform(30, 90), power_watts=chance.uniform(100, 700),
-        row_remap_failed=False, pcie_replays=0, pcie_tx_bytes_per_second=chance.uniform(0, 2e10),
-    )  # fmt: skip
+        f"GPU-{index}",
+        index=index,
+        fb_used_bytes=used,
+        fb_free_bytes=80 * GIB - used,
+        utilization=chance.random(),
+        xid=0,
+        memory_utilization=chance.random(),
+        temperature_celsius=chance.uniform(30, 90),
+        power_watts=chance.uniform(100, 700),
+        row_remap_failed=False,
+        pcie_replays=0,
+        pcie_tx_bytes_per_second=chance.uniform(0, 2e10),
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The floor: the same server answering the same requests without deciding anything."""
+"""The lower bound of latency: the same server answers the same requests without a decision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from extender.web import scheduler_api, wire
 
 
 class Undecided(scheduler_api.SchedulerApi):
-    """Decodes the arguments and sends the names back."""
+    """Decodes the arguments and returns the node names."""
 
     def filter(self, body: bytes) -> bytes:
         names = list(wire.named_nodes(wire.decode_args(body)))

@@ -1,4 +1,4 @@
-"""The benchmark's generator of telemetry leaves no process behind."""
+"""The benchmark's telemetry generator ends with its parent process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 PATIENCE_SECONDS = 30.0
-"""How long a process that is to end may take before the test fails."""
+"""Time within which the process must end."""
 
 PARENT = """
 import subprocess, sys
@@ -27,7 +27,7 @@ child.wait()
 
 @pytest.mark.parametrize("rounds", ["1", "1000000"], ids=["silent after one round", "still sending"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["terminated", "killed"])
-def test_generator_of_telemetry_ends_when_its_parent_does(tmp_path: Path, rounds: str, number: signal.Signals) -> None:
+def test_telemetry_generator_ends_when_its_parent_ends(tmp_path: Path, rounds: str, number: signal.Signals) -> None:
     dump = tmp_path / "dump.json"
     dump.write_text(json.dumps({"items": [{"kind": "GpuTopology", "metadata": {"name": "node"}, "spec": {"gpus": [{}]}}]}))
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(dump), rounds], stdout=subprocess.PIPE)

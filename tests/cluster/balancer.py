@@ -1,4 +1,4 @@
-"""A service address in front of several replicas: TCP connections go to the first one that takes them, as a Service without the dead."""
+"""One address for several replicas, as a Service: each TCP connection goes to the first replica that accepts it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Balancer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """End it and all connections."""
+        """Stop listening and close all connections."""
         for one in [self._listener, *self._open]:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

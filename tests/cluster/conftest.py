@@ -1,4 +1,4 @@
-"""One real control plane for all cluster tests; where it cannot be had, a loud skip or, if required, a failure."""
+"""One real control plane for all cluster tests; without its binaries the tests are skipped with a message, or fail if they are required."""
 
 from __future__ import annotations
 

@@ -21,18 +21,18 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.cluster.assets import etcd_binary, kubernetes_binary
 
 ACCOUNTS = ("fabricwise", "gpu-scheduler")
-"""Service accounts of the base; what they may do is what its RBAC says, and nothing else."""
+"""Service accounts of manifests/base, with only the rights of its RBAC."""
 
 
 def free_port() -> int:
-    """A port nobody listens on right now."""
+    """Return a port that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def wait_for(what: str, check: Callable[[], object], seconds: float = 60.0) -> Any:
-    """Poll until `check` gives something true, which is returned. Fails naming what did not come."""
+    """Poll until `check` returns a true value, and return it. Fails naming `what` after the timeout."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -47,7 +47,7 @@ def wait_for(what: str, check: Callable[[], object], seconds: float = 60.0) -> A
 
 
 class Process:
-    """One child process and its log; only ever signalled by its own id."""
+    """A child process and its log; it is signalled only by its own id."""
 
     def __init__(self, folder: Path, name: str, command: list[str]) -> None:
         self.log, self.name, self._command = folder / f"{name}.log", name, command
@@ -70,7 +70,7 @@ class Process:
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Ask it to end; kill it after ten seconds."""
+        """Terminate it; kill it after ten seconds."""
         self._end(signal.SIGTERM)
 
     def _end(self, number: signal.Signals) -> None:
@@ -84,7 +84,7 @@ class Process:
             self._child.wait()
 
     def tail(self) -> str:
-        """The end of its log, for a failure message."""
+        """Return the end of its log, for a failure message."""
         return self.log.read_text(errors="replace")[-3000:]
 
 
@@ -163,7 +163,7 @@ class ControlPlane:
         command += ["--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC", f"--token-auth-file={tokens}"]
         command += ["--service-account-issuer=https://kubernetes.default.svc"]
         command += [f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"]
-        # No controllers run here: nothing would make service accounts or lift the not-ready taint.
+        # No controller manager runs here that would create service accounts or remove the not-ready taint.
         command += ["--disable-admission-plugins=ServiceAccount,TaintNodesByCondition"]
         return self.run("kube-apiserver", command)
 
@@ -224,7 +224,7 @@ class Extender:
         wait_for("extender ready", lambda: self.client.get("/readyz").status_code == 200)
 
     def close(self) -> None:
-        """End it, so that it hands on its Lease: the next module's extender is to lead."""
+        """End it, so that it releases its Lease and the extender of the next module can lead."""
         self.client.close()
         self.process.stop()
 

@@ -1,4 +1,4 @@
-"""A fleet of GPU nodes on a real control plane; their kubelets and agents are played by the test."""
+"""A fleet of GPU nodes on a real control plane; the test acts as their kubelets and agents."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def pod(name: str, gpus: int, scheduler: str = "gpu-scheduler", **annotations: s
 
 @dataclass
 class Fleet:
-    """Nodes of some platforms, and what their agents say."""
+    """Nodes of several platforms, and the GpuTopologies of their agents."""
 
     plane: ControlPlane
     machines: dict[str, Machine]
     held: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Node -> GPUs that somebody holds from the start."""
+    """Node -> GPUs that are allocated from the start."""
     labels: dict[str, str] = field(default_factory=dict)
     status: dict[str, DeviceStatus] = field(default_factory=dict)
     random: random.Random = field(default_factory=lambda: random.Random(11))
@@ -48,7 +48,7 @@ class Fleet:
             self.publish(name)
 
     def remove(self) -> None:
-        """Nodes and GpuTopologies are deleted again: other tests follow."""
+        """Delete the nodes and GpuTopologies, because other tests follow."""
         for name in self.machines:
             self.plane.client.delete(f"/api/v1/nodes/{name}")
             self.plane.client.delete(f"/apis/fabricwise.dev/v1alpha1/gputopologies/{name}")
@@ -120,12 +120,12 @@ class Kubelets:
         while not self._stop.is_set():
             try:
                 self.round()
-            except Exception:  # the API server is away: a drill
+            except Exception:  # the API server is down, in a drill
                 time.sleep(0.2)
             self._stop.wait(0.1)
 
     def round(self) -> None:
-        """One look at what has been bound since the last."""
+        """Serve the pods that were bound since the last call."""
         bound = scheduled(self.fleet.plane, self._prefix)
         fresh = [found for name, found in bound.items() if name not in self.devices]
         fresh.sort(key=lambda found: int(found["metadata"]["resourceVersion"]))
@@ -142,8 +142,8 @@ class Kubelets:
         machine, table = fleet.machines[node], table_for(fleet.machines[node])
         outcomes = table.predictor.predict(fleet.free(node), ((gpus, False),)).outcomes
         assert outcomes, f"{name} cannot be admitted on {node}: its devices were promised to others"
-        dice = random.Random(name)  # the same draw in every run
-        taken = dice.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
+        generator = random.Random(name)  # the same draw in every run
+        taken = generator.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
         entries = tuple(Allocation(i, meta["uid"], meta["namespace"], name) for i in machine.indices(taken))
         fleet.status[node] = DeviceStatus(None, fleet.status[node].allocated + entries, (), time.time())
         self.devices[name], self.speeds[name] = (node, taken), table.busbw_gbps(taken) or 0.0
@@ -151,7 +151,7 @@ class Kubelets:
         return str(node)
 
     def forget(self, names: Sequence[str]) -> None:
-        """The pods have ended: their devices are free, and the agents say so."""
+        """Free the devices of pods that have ended, and publish that as the agents would."""
         nodes = set()
         for name in names:
             node, _ = self.devices.pop(name)

@@ -60,7 +60,7 @@ def _stamps(version: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, for a static binary of this machine's own kind; an enclosing Go workspace has no say."""
+    """This process's environment, for a static binary for this machine; an enclosing Go workspace is ignored."""
     kept = {name: value for name, value in os.environ.items() if name not in ("GOOS", "GOARCH")}
     return kept | {"CGO_ENABLED": "0", "GOWORK": "off"}
 

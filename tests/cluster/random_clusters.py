@@ -26,7 +26,7 @@ TOLERATIONS = (
 
 
 class Generator:
-    """Manifests drawn with a seed; two generators of one seed draw alike."""
+    """Random manifests; two generators with the same seed give the same manifests."""
 
     def __init__(self, seed: int, prefix: str) -> None:
         self.random, self.prefix = random.Random(seed), prefix

@@ -1,4 +1,4 @@
-"""An extender that keeps which nodes kube-scheduler asks it about, and refuses them all: nothing is bound."""
+"""An extender that records the nodes of each filter request and refuses all of them, so that no pod is bound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REFUSAL = "refused by the test"
 
 @dataclass
 class Recorder:
-    """What kube-scheduler asked."""
+    """The recorded requests of kube-scheduler."""
 
     url: str = ""
     asked: dict[str, frozenset[str]] = field(default_factory=dict)

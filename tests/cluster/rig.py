@@ -1,4 +1,4 @@
-"""A fleet of its own, an extender and kube-schedulers, for tests that need the whole and leave nothing behind."""
+"""A separate fleet, extenders and kube-schedulers, for tests that need all of them and clean up afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Rig:
-    """What a test plays with."""
+    """The parts that a test uses."""
 
     plane: ControlPlane
     fleet: Fleet
@@ -45,7 +45,7 @@ class Rig:
         return all(name in rows and rows[name]["topology"] == "topology from GpuTopology" for name in self.fleet.machines)
 
     def scheduler(self, name: str, url: str | None, account: str = "admin", **extender: Any) -> Process:
-        """A kube-scheduler for pods of that schedulerName, asking the extender at that URL; without one, asking nobody."""
+        """A kube-scheduler for pods of that schedulerName, with the extender at that URL; without a URL, no extender."""
         configuration = yaml.safe_load((ROOT / "config/kube-scheduler.yaml").read_text())
         configuration |= {"leaderElection": {"leaderElect": False}, "profiles": [{"schedulerName": name}]}
         if url is None:
@@ -72,13 +72,13 @@ class Rig:
         assert response.status_code == 201, response.text
 
     def wait_bound(self, prefix: str, count: int, seconds: float = 120.0) -> float:
-        """Until so many pods are bound; how long that took."""
+        """Wait until this many pods are bound. Returns the seconds that it took."""
         started = time.monotonic()
         wait_for(f"{count} pods {prefix}* bound", lambda: len(scheduled(self.plane, prefix)) >= count, seconds)
         return time.monotonic() - started
 
     def wait_given(self, kubelets: Kubelets, count: int) -> None:
-        """Until the kubelets have served so many pods, and the extender has seen that."""
+        """Wait until the kubelets have served this many pods and the extender knows it."""
         wait_for(f"{count} pods served", lambda: len(kubelets.devices) >= count)
 
     def delete(self, prefix: str) -> None:
@@ -110,5 +110,5 @@ def rigged(plane: ControlPlane, name: str, counts: dict[str, int]) -> Iterator[R
 
 
 def url_of(client: httpx.Client) -> str:
-    """Where a client asks."""
+    """Return the base URL of a client."""
     return str(client.base_url).rstrip("/")

@@ -1,4 +1,4 @@
-"""The agent against a real API server: what it publishes, what it may not, and what it survives."""
+"""The agent against a real API server: what it publishes, its rights, and its behaviour in failures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write(plane: ControlPlane, token: str, node: str, subresource: str = "") -> 
 
 @pytest.fixture(autouse=True)
 def _clean(plane: ControlPlane) -> Iterator[None]:
-    """Nodes, pods and topologies made here are gone afterwards: other tests count what there is."""
+    """Delete the nodes, pods and topologies afterwards, because other tests count them."""
     yield
     for path in ("/api/v1/nodes", PATH, f"/api/v1/namespaces/{NAMESPACE}/pods"):
         for item in plane.client.get(path).json()["items"]:
@@ -113,7 +113,7 @@ def test_an_agent_that_may_not_publish_is_not_ready_and_says_what_to_do(plane: C
         assert plane.client.get(f"{PATH}/{name}").status_code == 404
 
 
-def test_a_node_name_that_no_node_has_is_told_with_its_remedy(plane: ControlPlane, tmp_path: Path) -> None:
+def test_unknown_node_name_is_reported_with_a_remedy(plane: ControlPlane, tmp_path: Path) -> None:
     with running_node(plane, "no-such-node", tmp_path, plane.kubeconfig("admin"), registered=False) as node:
         wait_for("the refusal", lambda: "there is no Node no-such-node" in node.readiness().text)
         assert plane.client.get(f"{PATH}/no-such-node").status_code == 404
@@ -125,7 +125,7 @@ FORBIDDEN += [("list", "", "pods"), ("get", "", "nodes"), ("get", "", "secrets")
 
 
 @pytest.mark.parametrize(("verb", "group", "resource"), ALLOWED + FORBIDDEN)
-def test_the_agents_account_may_touch_gputopologies_only(plane: ControlPlane, verb: str, group: str, resource: str) -> None:
+def test_account_of_the_agent_has_rights_to_gputopologies_only(plane: ControlPlane, verb: str, group: str, resource: str) -> None:
     attributes = {"verb": verb, "group": group, "resource": resource}
     user = {"user": f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}", "resourceAttributes": attributes}
     review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": user}
@@ -200,8 +200,8 @@ def node(plane: ControlPlane, tmp_path: Path) -> Iterator[Node]:
         yield node
 
 
-def test_an_agents_life(plane: ControlPlane, node: Node) -> None:
-    """Published, held, killed, the server away, the socket away, a GPU lost: each ends in the right published state."""
+def test_agent_publishes_the_right_state_after_each_failure(plane: ControlPlane, node: Node) -> None:
+    """First publication, allocation, kill -9, API server down, kubelet socket down, lost GPU."""
     found = node.until("the first publication", lambda status: status.get("freeCount") == 8)
     uid = plane.client.get(f"/api/v1/nodes/{node.name}").json()["metadata"]["uid"]
     assert found["metadata"]["ownerReferences"] == [{"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": uid}]
@@ -218,7 +218,7 @@ def test_an_agents_life(plane: ControlPlane, node: Node) -> None:
     node.agent.kill()
     node.kubelet.held = {}
     time.sleep(1)
-    assert node.published()["status"]["freeCount"] == 6, "what was last seen stays"
+    assert node.published()["status"]["freeCount"] == 6, "the last published state stays"
     node.agent.start()
     node.until("the state after kill -9", lambda status: status.get("freeCount") == 8)
 

@@ -36,7 +36,7 @@ def test_applying_a_kustomization_gives_no_warning(plane: ControlPlane, folder: 
 
 
 def test_a_pod_that_the_agents_namespace_forbids_elsewhere_gives_a_warning_there(plane: ControlPlane) -> None:
-    """PodSecurity is at work here: the same DaemonSet in the extender's namespace is warned of."""
+    """The API server enforces PodSecurity: the same DaemonSet in the extender's namespace causes a warning."""
     daemonset = agent_daemonset()
     daemonset["metadata"]["namespace"] = "fabricwise-system"
     response = plane.client.post("/apis/apps/v1/namespaces/fabricwise-system/daemonsets", params={"dryRun": "All"}, json=daemonset)
@@ -48,7 +48,7 @@ def agent_daemonset() -> dict[str, Any]:
     return next(manifest for manifest in base_objects(ROOT / "manifests/agent") if manifest["kind"] == "DaemonSet")
 
 
-def test_the_schema_and_the_decoder_bound_a_reason_alike(plane: ControlPlane) -> None:
+def test_schema_and_decoder_have_the_same_bound_for_a_reason(plane: ControlPlane) -> None:
     path = "/apis/fabricwise.dev/v1alpha1/gputopologies"
     manifest = encode(TopologyRecord("bounded", machine_of("t4"), DeviceStatus(allocations_unknown="x" * MAX_REASON_LENGTH)))
     spec, status = ({key: manifest[key] for key in ("apiVersion", "kind", "metadata", part)} for part in ("spec", "status"))
@@ -130,7 +130,7 @@ def lands(plane: ControlPlane, labels: dict[str, str], taints: list[dict[str, st
 
 @pytest.mark.usefixtures("scheduling")
 @pytest.mark.parametrize("case", TAINTS)
-def test_a_gpu_node_gets_an_agent_whatever_its_taints(plane: ControlPlane, case: str) -> None:
+def test_gpu_node_with_any_taint_gets_an_agent(plane: ControlPlane, case: str) -> None:
     assert lands(plane, GFD, TAINTS[case])
 
 

@@ -48,7 +48,7 @@ def create(plane: ControlPlane, name: str, gpus: int, namespace: str = "governed
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
-def test_validation_alone(governed: ControlPlane) -> None:
+def test_validating_policy_refuses_pods_without_class_scheduler_or_tolerations(governed: ControlPlane) -> None:
     for manifest in render(CLASSES, "gpu-scheduler", None):
         governed.apply(manifest)
     wait_for("the policy in force", lambda: create(governed, "probe", 1, scheduler="gpu-scheduler").status_code == 403)

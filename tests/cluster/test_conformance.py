@@ -50,12 +50,12 @@ def bind(extender: Extender, name: str, uid: str, node: str) -> str:
 
 
 def created(rig: Rig, name: str, gpus: int = 2) -> str:
-    """A pod that nobody schedules; its uid, once the extender must have seen it."""
+    """Create a pod that no scheduler places. Returns its uid, once the extender must know the pod."""
     rig.create(rig.pod(name, gpus, "nobody"))
     return str(rig.plane.pods()[name]["metadata"]["uid"])
 
 
-def test_idempotent_bind_with_uid_precondition(rig: Rig, may_bind: None) -> None:
+def test_bind_is_idempotent_and_requires_the_uid(rig: Rig, may_bind: None) -> None:
     extender = rig.extender()
     uid = created(rig, "conf-a", 2)
     wait_for("the right to bind in force", lambda: bind(extender, "conf-a", uid, "conf-hgx-h100-0") == "")
@@ -75,8 +75,8 @@ def test_idempotent_bind_with_uid_precondition(rig: Rig, may_bind: None) -> None
     assert bind(extender, "conf-a", other, "conf-hgx-h100-1") == ""
 
 
-def test_binds_error_text_is_returned_never_success_unbound(rig: Rig) -> None:
-    """Without manifests/bind the API server refuses; then the node does not suit any more; then nobody answers."""
+def test_failed_bind_returns_its_error_text(rig: Rig) -> None:
+    """Without manifests/bind the API server refuses; then the node is no longer feasible; then no API server answers."""
     extender = rig.extender()
     uid = created(rig, "conf-b", 2)
     error = bind(extender, "conf-b", uid, "conf-hgx-h100-0")
@@ -100,8 +100,8 @@ def test_binds_error_text_is_returned_never_success_unbound(rig: Rig) -> None:
     assert rig.plane.node_of("conf-b") is None
 
 
-def test_restart_mid_bind(rig: Rig, may_bind: None) -> None:
-    """The extender is killed while it binds a burst for a real kube-scheduler: each pod is bound once, none is left assumed for ever."""
+def test_pods_are_bound_once_when_the_extender_is_killed_while_it_binds(rig: Rig, may_bind: None) -> None:
+    """The extender is killed while it binds a burst for a real kube-scheduler: each pod is bound once, and no pod stays assumed."""
     extender = rig.extender()
     rig.scheduler("conf-scheduler", extender.url, bindVerb="bind")
     with Kubelets(rig.fleet, "conf-r") as kubelets:
@@ -118,7 +118,7 @@ def test_restart_mid_bind(rig: Rig, may_bind: None) -> None:
         assert len(annotated) == 20, "all of them by us"
 
 
-def test_without_the_bind_verb_the_record_is_an_event(rig: Rig) -> None:
+def test_placement_record_is_an_event_without_the_bind_verb(rig: Rig) -> None:
     extender = rig.extender()
     rig.scheduler("conf-scheduler", extender.url)
     wait_for("leading", lambda: "fabricwise_leading 1.0" in extender.client.get("/metrics").text, 30)
@@ -138,8 +138,8 @@ def test_without_the_bind_verb_the_record_is_an_event(rig: Rig) -> None:
 
 @pytest.mark.parametrize("grace_seconds", [0, 300], ids=["gone at once", "going for a while"])
 def test_preemption_evicts_only_for_devices_that_help(rig: Rig, grace_seconds: int) -> None:
-    """Three nodes full of low-priority pods; only two have victims whose GPUs make the set that the pod demands. One goes, and no other,
-    however long it takes; and then its place is the pod's."""
+    """Three nodes full of low-priority pods; only two have victims whose GPUs form the set that the pod demands. Exactly one victim is
+    evicted, however long that takes, and the pod gets its GPUs."""
     for value in (10, 1000):
         priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": f"conf-{value}"}, "value": value}
         rig.plane.apply(priority)
@@ -156,7 +156,7 @@ def test_preemption_evicts_only_for_devices_that_help(rig: Rig, grace_seconds: i
         rig.create(rig.pod("conf-vip", 4, "conf-scheduler", 1000, min_busbw="300"))
         if grace_seconds:
             (victim,) = wait_for("a victim told to end", lambda: _going(rig))
-            time.sleep(4)  # it takes its time; every attempt meanwhile must leave the others alone
+            time.sleep(4)  # during the grace period, further scheduling attempts must not evict other pods
             assert _going(rig) == [victim]
             assert rig.plane.node_of("conf-vip") is None
             rig.delete(victim)
@@ -175,7 +175,7 @@ def _going(rig: Rig) -> list[str]:
 
 
 def test_100_x_50_event_storm(rig: Rig) -> None:
-    """A hundred parked pods, fifty updates of a bound one: every update wakes them all. What a repeated refusal costs does not grow."""
+    """A hundred parked pods, fifty updates of a bound one: each update requeues all of them. The cost of a refusal does not grow."""
     extender = rig.extender()
     rig.scheduler("conf-scheduler", extender.url)
     rig.create(rig.pod("conf-bound", 1, "conf-scheduler"))
@@ -258,7 +258,7 @@ def client_of(authority: Path, pair: tuple[Path, Path] | None) -> httpx.Client:
     return httpx.Client(verify=context, timeout=10)
 
 
-def test_mtls_rotation(rig: Rig, tmp_path: Path) -> None:
+def test_rotated_certificates_are_used_without_a_restart(rig: Rig, tmp_path: Path) -> None:
     """A real kube-scheduler with a client certificate; then certificate, key and CA of the server are replaced under both of them."""
     old, new = Authority("old"), Authority("new")
     ca_file, folder = old.write(tmp_path / "ca.crt"), tmp_path / "server"

@@ -1,4 +1,4 @@
-"""What breaks in the night, on a real control plane, in the middle of a burst: nobody is lost, and no floor is missed."""
+"""Failures during a burst of pods on a real control plane: every pod is bound, and every bandwidth floor is met."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def in_a_burst(rig: Rig, scheduler: str) -> threading.Thread:
 
 
 def check(rig: Rig, kubelets: Kubelets, seconds: float = 120.0) -> None:
-    """All are bound and served, and whoever has a floor is above it."""
+    """Wait until all pods are bound and served, and check that each with a floor has at least its bandwidth."""
     wait_for("all served", lambda: len(kubelets.devices) == PODS, seconds)
     below = [name for name, speed in kubelets.speeds.items() if int(name[-2:]) % 5 == 0 and speed < float(FLOOR)]
     assert below == []
@@ -58,7 +58,7 @@ def longest_gap(kubelets: Kubelets, after: float) -> float:
     return max((b - a for a, b in pairwise([after, *(at for at, _ in kubelets.order if at > after)])), default=0.0)
 
 
-def test_kill_9_of_the_extender(rig: Rig) -> None:
+def test_burst_survives_kill_9_of_the_extender(rig: Rig) -> None:
     extender = rig.extender()
     rig.scheduler("drill-scheduler", extender.url)
     with Kubelets(rig.fleet, "drill") as kubelets:
@@ -76,7 +76,7 @@ def test_kill_9_of_the_extender(rig: Rig) -> None:
         )
 
 
-def test_kill_9_of_one_replica(rig: Rig) -> None:
+def test_burst_survives_kill_9_of_one_replica(rig: Rig) -> None:
     first, second = rig.extender(), rig.extender()
     balancer = Balancer([first.port, second.port])
     rig.scheduler("drill-scheduler", balancer.url)
@@ -94,8 +94,9 @@ def test_kill_9_of_one_replica(rig: Rig) -> None:
         balancer.close()
 
 
-def test_what_must_be_done_once_is_done_by_the_other_one_when_the_leader_is_killed(rig: Rig) -> None:
-    """A pod is refused by one replica, which dies; the other, never asked about it, wakes it when a GpuTopology cures the rejection."""
+def test_other_replica_requeues_pods_when_the_leader_is_killed(rig: Rig) -> None:
+    """A pod is refused by one replica, which dies. The other one, without a filter request of the pod, requeues it once a GpuTopology
+    resolves the rejection."""
     settings = {"lease": {"duration_seconds": 3, "retry_seconds": 0.3}}
     first = rig.extender(settings)
     wait_for("the first leads", lambda: leading(first))
@@ -124,7 +125,7 @@ def test_what_must_be_done_once_is_done_by_the_other_one_when_the_leader_is_kill
 
 
 def _predicted(rig: Rig, name: str) -> int:
-    """How many events on the pod say what was predicted."""
+    """Return the number of events on the pod with its prediction."""
     query = {"fieldSelector": f"involvedObject.name={name},reason=GpusPredicted"}
     return len(rig.plane.client.get("/api/v1/namespaces/default/events", params=query).json()["items"])
 
@@ -137,7 +138,7 @@ def _nodes(extender: Extender, rig: Rig) -> list[dict[str, Any]]:
     return [row for row in extender.client.get("/v1/nodes").json()["nodes"] if row["node"] in rig.fleet.machines]
 
 
-def test_kill_9_of_the_api_server(rig: Rig) -> None:
+def test_burst_survives_kill_9_of_the_api_server(rig: Rig) -> None:
     extender = rig.extender()
     rig.scheduler("drill-scheduler", extender.url)
     with Kubelets(rig.fleet, "drill") as kubelets:
@@ -160,7 +161,7 @@ def test_kill_9_of_the_api_server(rig: Rig) -> None:
 
 
 def _stubborn_burst(rig: Rig) -> None:
-    """Whoever makes pods tries again."""
+    """Create a pod, with further attempts while the API server is down."""
     for number in range(PODS):
         manifest = rig.pod(f"drill-{number:02d}", 2, "drill-scheduler", min_busbw=FLOOR if number % 5 == 0 else None)
 
@@ -171,7 +172,7 @@ def _stubborn_burst(rig: Rig) -> None:
         time.sleep(2 / PODS)
 
 
-def test_past_the_configured_age_filter_answers_with_an_error(rig: Rig) -> None:
+def test_filter_answers_with_an_error_once_the_state_is_older_than_configured(rig: Rig) -> None:
     extender = rig.extender({"kube": {"max_state_age_seconds": 2}})
     names = list(rig.fleet.machines)
     args = {"Pod": rig.pod("asked", 2, "x"), "NodeNames": names}
@@ -184,8 +185,8 @@ def test_past_the_configured_age_filter_answers_with_an_error(rig: Rig) -> None:
     wait_for("answers again", lambda: extender.client.post("/scheduler/filter", json=args).json()["NodeNames"] == names, 30)
 
 
-def test_a_full_disk(rig: Rig) -> None:
-    """Every line it logs fails: it logs on to nowhere, and decides."""
+def test_extender_decides_although_its_log_cannot_be_written(rig: Rig) -> None:
+    """The write of every log line fails."""
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("NOT TESTED on a full disk: there is no /dev/full")
@@ -198,8 +199,8 @@ def test_a_full_disk(rig: Rig) -> None:
         check(rig, kubelets)
 
 
-def test_two_schedulers_at_once(rig: Rig) -> None:
-    """Neither knows what the other has decided and not yet bound; the extender they share does. Sixty-four pods, a bridge for each."""
+def test_two_schedulers_with_one_extender_do_not_take_the_same_gpus(rig: Rig) -> None:
+    """Only the shared extender knows the assumed pods of both schedulers. Sixty-four pods need one bridged pair each."""
     extender = rig.extender()
     for half in ("a", "b"):
         for number in range(32):
@@ -214,7 +215,7 @@ def test_two_schedulers_at_once(rig: Rig) -> None:
         print(f"\ntwo schedulers: 64 pods on 64 bridges in {took:.1f} s; asked again because of holds: {held}")
 
 
-def test_slow_clients(rig: Rig) -> None:
+def test_slow_clients_do_not_delay_the_scheduler(rig: Rig) -> None:
     """A hundred connections that send half a request and then nothing, and twenty that never read their answers."""
     extender = rig.extender({"limits": {"body_seconds": 3}})
     rig.scheduler("drill-scheduler", extender.url)

@@ -1,4 +1,4 @@
-"""The filters that `explain` repeats, against those of a real kube-scheduler: which nodes pass, and in which words others do not."""
+"""The filters that `explain` repeats, compared with those of a real kube-scheduler: feasible nodes, and the reasons against others."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from extender.decision.state.snapshot import Snapshot
 from extender.kube.listing import list_once
 from extender.sources.collected_objects import CollectedObjects
 from tests.cluster.control_plane import ControlPlane, wait_for
+from tests.cluster.one_shot import run
 from tests.cluster.random_clusters import Generator
 from tests.cluster.recording_extender import REFUSAL, Recorder, recording_extender
-from tests.cluster.test_one_shot_commands import run
 
 pytestmark = pytest.mark.cluster
 SCHEDULER = "recorded"
 OWN = "kube-node-lease"
-"""A namespace that no random pod is in, and that no random bound pod's rules reach."""
+"""A namespace without random pods, which the rules of random bound pods do not select."""
 ROUNDS, NODES, BOUND, PENDING = 6, 12, 16, 50
-"""Six random clusters, and fifty random pods held against each."""
+"""Number of random clusters, and of random pods per cluster."""
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def surroundings(plane: ControlPlane) -> Surroundings:
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-def test_the_nodes_that_pass_are_those_that_pass_kube_schedulers_own_filters(plane: ControlPlane, recorder: Recorder) -> None:
+def test_explain_and_kube_scheduler_agree_on_feasible_nodes_and_reasons(plane: ControlPlane, recorder: Recorder) -> None:
     fits = Counter[bool]()
     for number in range(ROUNDS):
         generator = Generator(number, f"round{number}")
@@ -191,7 +191,7 @@ def test_the_nodes_that_pass_are_those_that_pass_kube_schedulers_own_filters(pla
     assert min(fits[True], fits[False]) >= 20, "pods that fit somewhere and pods that fit nowhere"
 
 
-def test_explain_refuses_a_cordoned_and_a_tainted_node_in_kube_schedulers_words(plane: ControlPlane, tmp_path: Path) -> None:
+def test_explain_refuses_a_cordoned_and_a_tainted_node_with_the_reasons_of_kube_scheduler(plane: ControlPlane, tmp_path: Path) -> None:
     generator = Generator(99, "explained")
     try:
         for place, spec in enumerate(({"unschedulable": True}, {"taints": [{"key": "team", "value": "red", "effect": "NoSchedule"}]}, {})):

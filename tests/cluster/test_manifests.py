@@ -11,7 +11,7 @@ from tests.cluster.control_plane import ControlPlane
 pytestmark = pytest.mark.cluster
 
 
-def test_every_object_is_accepted(plane: ControlPlane) -> None:
+def test_api_server_accepts_every_object_of_the_base(plane: ControlPlane) -> None:
     kinds = [manifest["kind"] for manifest in plane.installed]
     assert {"CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ConfigMap", "NetworkPolicy", "DaemonSet"} <= set(kinds)
     assert kinds.count("Deployment") == 2
@@ -42,7 +42,7 @@ def test_the_extenders_account_may_only_read_and_post_events(plane: ControlPlane
     assert answer["status"]["allowed"] is ((verb, group, resource) in ALLOWED)
 
 
-def test_printer_columns(plane: ControlPlane) -> None:
+def test_kubectl_get_shows_the_printer_columns(plane: ControlPlane) -> None:
     from topology.gputopology import DeviceStatus, TopologyRecord, encode
     from topology.platforms import machine_of
 
@@ -67,7 +67,7 @@ BAD_SPECS = [
 
 
 @pytest.mark.parametrize(("spec", "field"), BAD_SPECS)
-def test_the_schema_refuses(plane: ControlPlane, spec: dict[str, Any], field: str) -> None:
+def test_schema_refuses_invalid_fields(plane: ControlPlane, spec: dict[str, Any], field: str) -> None:
     manifest = {"apiVersion": "fabricwise.dev/v1alpha1", "kind": "GpuTopology", "metadata": {"name": "bad"}, "spec": spec}
     response = plane.client.post("/apis/fabricwise.dev/v1alpha1/gputopologies", json=manifest)
     assert response.status_code in (400, 422), response.text

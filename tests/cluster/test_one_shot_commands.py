@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from extender.sources.simulated import cluster_machines, node_manifest
 from tests.cluster.assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
 from tests.cluster.control_plane import ControlPlane, required, wait_for
 from tests.cluster.fleet import pod
+from tests.cluster.one_shot import run
 from topology.gputopology import DeviceStatus, TopologyRecord, encode
 
 pytestmark = pytest.mark.cluster
@@ -25,7 +24,7 @@ MODEL = {"layers": 2, "hidden_size": 64, "attention_heads": 4, "kv_heads": 4, "h
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane with two GPU nodes and two pods, and no CRD, role or Lease of ours."""
+    """A control plane with two GPU nodes and two pods, and no CRD, role or Lease of Fabricwise."""
     try:
         etcd_binary()
         for name in BINARIES:
@@ -53,14 +52,6 @@ MACHINES = cluster_machines({"hgx-h100": 1, "l40s": 1})
 NODE = next(iter(MACHINES))
 
 
-def run(plane: ControlPlane, *arguments: str, account: str = "admin") -> tuple[int, str, str]:
-    """(status, standard output, standard error) of `fabricwise ARGUMENTS... --kubeconfig ...`"""
-    command = [sys.executable, "-W", "ignore", "-m", "extender", *arguments, "--kubeconfig", str(plane.kubeconfig(account))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
-
-
 def commands(folder: Path) -> dict[str, list[str]]:
     """Every command that reads a cluster once. The settings switch the Lease off, as for a single replica without rights to Leases."""
     wanted, unleased = folder / "pod.yaml", folder / "unleased.yaml"
@@ -76,7 +67,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 
 def written(plane: ControlPlane) -> list[str]:
-    """Leases and events of ours, and the versions of all pods."""
+    """Return the Leases and events of Fabricwise, and the resourceVersions of all pods."""
     leases = plane.client.get("/apis/coordination.k8s.io/v1/leases").json()["items"]
     events = plane.client.get("/api/v1/events").json()["items"]
     return [
@@ -112,7 +103,7 @@ def test_a_dump_of_the_cluster_answers_as_the_cluster_does(bare: ControlPlane, t
     assert dumped == store
 
 
-def test_an_account_that_may_only_list_nodes_is_answered_and_told_what_was_not_read(bare: ControlPlane, tmp_path: Path) -> None:
+def test_account_that_may_only_list_nodes_gets_an_answer_with_what_was_not_read(bare: ControlPlane, tmp_path: Path) -> None:
     api = "rbac.authorization.k8s.io"
     policy = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
     bare.apply({"apiVersion": f"{api}/v1", "kind": "ClusterRole", "metadata": {"name": "nodes-only"}, "rules": policy})
@@ -129,7 +120,7 @@ def test_an_account_that_may_only_list_nodes_is_answered_and_told_what_was_not_r
         assert json.loads(out)["unread"], name
 
 
-def test_an_account_that_may_list_nothing_is_told_so_in_one_line(bare: ControlPlane, tmp_path: Path) -> None:
+def test_account_that_may_list_nothing_gets_one_line(bare: ControlPlane, tmp_path: Path) -> None:
     for name, arguments in commands(tmp_path).items():
         status, out, err = run(bare, *arguments, account="gpu-scheduler")
         lines = [line for line in err.splitlines() if line.startswith("error:")]

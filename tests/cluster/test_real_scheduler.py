@@ -1,4 +1,4 @@
-"""What users mean by "works": a real kube-scheduler places pods by link quality through the running extender."""
+"""A real kube-scheduler places pods by link quality through the running extender."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_every_pod_of_four_lands_on_the_best_set_left(plane: ControlPlane, exten
     assert extender.decisions("default/tp4-0")[-1]["verb"] == "filter"
 
 
-def test_without_the_extender_they_do_not(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
+def test_pods_of_four_get_worse_sets_without_the_extender(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
     missed = 0
     for number in range(9):
         best = fleet.best_left(4)
@@ -94,13 +94,13 @@ def scheduling_failure(plane: ControlPlane, name: str) -> str | None:
     return items[0]["message"] if items else None
 
 
-def test_failed_scheduling_event_shows_our_reasons_grouped(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
+def test_failed_scheduling_event_has_the_grouped_reasons_of_the_extender(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
     plane.apply(pod("impossible", 2, **{"fabricwise.dev/min-gpu-memory": "500Gi"}))
     text: str = wait_for("a FailedScheduling event", lambda: scheduling_failure(plane, "impossible"))
     assert text.startswith("0/30 nodes are available: ")
     assert "30 GPU memory class too small" in text
 
-    # 80 GiB: on the H100 kube-scheduler itself counts too few; of the bridged A100s one is sick, two are taken.
+    # 80 GiB: on the H100 kube-scheduler itself counts too few; of the bridged A100s one is unhealthy, two are allocated.
     fleet.status["a100-pcie-bridge-pairs-0"] = DeviceStatus(None, (), tuple((i, "Xid 79") for i in range(5)), time.time())
     for name in ("a100-pcie-bridge-pairs-1", "a100-pcie-bridge-pairs-2"):
         held = {a.index: a for a in fleet.status[name].allocated}
@@ -122,14 +122,14 @@ def test_a_malformed_annotation_is_refused_by_name(plane: ControlPlane, extender
     assert "30 pod annotation fabricwise.dev/min-gpu-memory is malformed" in text
 
 
-def test_a_pod_without_gpus_never_reaches_us(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
+def test_extender_is_not_asked_about_a_pod_without_gpus(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
     plane.apply(pod("no-gpu", 0))
     wait_for("the pod bound", lambda: plane.node_of("no-gpu"))
     assert not extender.decisions("default/no-gpu")
 
 
-def test_a_burst_is_bound_without_a_loss(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
-    """Forty pods at once, nobody playing kubelet: what they hold is predicted. The fast nodes fill up first."""
+def test_every_pod_of_a_burst_is_bound(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
+    """Forty pods at once without a kubelet: their GPUs are predicted. The fast nodes fill up first."""
     count, started = 40, time.monotonic()
     for number in range(count):
         plane.apply(pod(f"burst-{number}", 2))
@@ -148,7 +148,7 @@ def test_a_burst_is_bound_without_a_loss(plane: ControlPlane, extender: Extender
 
 
 def test_a_scheduler_that_sends_whole_nodes_is_answered_with_whole_nodes(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
-    """nodeCacheCapable: false is not how we want to be used; Go must be able to decode what we echo all the same."""
+    """nodeCacheCapable: false is not recommended; kube-scheduler must still be able to decode the nodes in the answer."""
     configuration = yaml.safe_load((ROOT / "config/kube-scheduler.yaml").read_text())
     configuration["extenders"][0] |= {"urlPrefix": f"{extender.url}/scheduler", "nodeCacheCapable": False}
     configuration |= {"leaderElection": {"leaderElect": False}, "profiles": [{"schedulerName": "whole-nodes"}]}
@@ -161,7 +161,7 @@ def test_a_scheduler_that_sends_whole_nodes_is_answered_with_whole_nodes(plane: 
         scheduler.stop()
 
 
-def test_extender_killed_mid_run_recovers(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
+def test_pods_are_placed_after_the_extender_is_killed_and_restarted(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
     plane.apply(pod("before", 4))
     wait_for("a pod bound before", lambda: plane.node_of("before"))
     extender.process.kill()
@@ -180,7 +180,7 @@ def _condition(plane: ControlPlane, name: str) -> bool:
     return any(c["type"] == "PodScheduled" and c["status"] == "False" for c in conditions)
 
 
-def test_api_server_restart_is_survived(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
+def test_pods_are_placed_after_a_restart_of_the_api_server(plane: ControlPlane, extender: Extender, fleet: Fleet) -> None:
     plane.api_server.kill()
     answer = extender.client.post("/v1/explain", json=pod("asked", 4)).json()
     assert answer["chosen"] == "dgx-a100-0", "decisions go on from the last state"

@@ -1,4 +1,4 @@
-"""A rejection that telemetry or topology cures ends in a bound pod within seconds, on a real kube-scheduler."""
+"""A pod is bound within seconds after telemetry or a GpuTopology resolves its rejection, on a real kube-scheduler."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def publish(plane: ControlPlane, status: DeviceStatus) -> None:
 
 @pytest.fixture
 def rig(plane: ControlPlane, extender: Extender, values: dict[str, Values]) -> Iterator[ControlPlane]:
-    """The node, its topology, and its exporter's pod with the double's address."""
+    """The node, its GpuTopology, and its exporter's pod with the address of the test exporter."""
     node = node_manifest(NODE, machine("l40s", NODE))
     plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": node["metadata"]})
     plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}, "status": node["status"]}, "status")
@@ -87,7 +87,7 @@ def _devices(extender: Extender) -> list[dict[str, Any]]:
 
 
 def waiting(name: str, gpus: int) -> dict[str, Any]:
-    """A pod for our node alone: other tests leave nodes behind."""
+    """A pod for this node alone, because other tests leave nodes behind."""
     manifest = pod(name, gpus, "waking-scheduler")
     manifest["spec"]["nodeSelector"] = {"kubernetes.io/hostname": NODE}
     return manifest
@@ -104,12 +104,12 @@ def seconds_to_bound(plane: ControlPlane, name: str) -> float:
     return time.monotonic() - started
 
 
-def test_memory_that_is_freed_binds_the_pod_within_seconds(rig: ControlPlane, extender: Extender, values: dict[str, Values]) -> None:
+def test_freed_memory_binds_the_pod_within_seconds(rig: ControlPlane, extender: Extender, values: dict[str, Values]) -> None:
     values.update({uuid: used(60_000) for uuid in values})
     wait_for("memory seen", lambda: all(d["fb_used_bytes"] == 60_000 << 20 for d in _devices(extender)))
     rig.apply(waiting("starved", 2))
     wait_for("rejected", lambda: unschedulable(rig, "starved", "GPU memory is in use by processes unknown to Kubernetes"))
-    time.sleep(12)  # past kube-scheduler's backoff: it has stopped trying
+    time.sleep(12)  # longer than kube-scheduler's backoff, after which it does not try again by itself
     values.update({uuid: {} for uuid in values})
     took = seconds_to_bound(rig, "starved")
     print(f"memory freed to bound: {took:.1f} s")
@@ -117,7 +117,7 @@ def test_memory_that_is_freed_binds_the_pod_within_seconds(rig: ControlPlane, ex
     assert REQUEUED_AT in rig.pods()["starved"]["metadata"]["annotations"]
 
 
-def test_a_fence_that_is_lifted_binds_the_pod_within_seconds(rig: ControlPlane, extender: Extender, values: dict[str, Values]) -> None:
+def test_unfenced_gpu_binds_the_pod_within_seconds(rig: ControlPlane, extender: Extender, values: dict[str, Values]) -> None:
     values[f"GPU-{NODE}-1"] = {"DCGM_FI_DEV_XID_ERRORS": 79}
     wait_for("fenced", lambda: any(d["fenced"] for d in _devices(extender)))
     rig.apply(waiting("fenced", 4))
@@ -126,7 +126,7 @@ def test_a_fence_that_is_lifted_binds_the_pod_within_seconds(rig: ControlPlane, 
     assert seconds_to_bound(rig, "fenced") < 15
 
 
-def test_a_topology_that_improves_binds_the_pod_within_seconds(rig: ControlPlane) -> None:
+def test_healthy_gpus_in_a_topology_bind_the_pod_within_seconds(rig: ControlPlane) -> None:
     publish(rig, DeviceStatus(None, (), tuple((n, "Xid 79") for n in range(4)), time.time()))
     time.sleep(1)
     rig.apply(waiting("sick", 2))
@@ -135,7 +135,7 @@ def test_a_topology_that_improves_binds_the_pod_within_seconds(rig: ControlPlane
     assert seconds_to_bound(rig, "sick") < 15
 
 
-def test_the_extender_may_set_that_annotation_and_nothing_else(rig: ControlPlane) -> None:
+def test_extender_may_patch_only_the_requeue_annotation(rig: ControlPlane) -> None:
     rig.apply(pod("victim", 0, "nobody"))
     config = yaml.safe_load(rig.kubeconfig("fabricwise").read_text())
     token = config["users"][0]["user"]["token"]

@@ -1,4 +1,4 @@
-"""`doctor --smoke` against a real API server and kube-scheduler; the kubelet is played by the test."""
+"""`doctor --smoke` against a real API server and kube-scheduler; the test acts as the kubelet."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def hold(plane: ControlPlane, name: str, gpus: int, **spec: Any) -> None:
 
 @contextmanager
 def kubelet(plane: ControlPlane, status: dict[str, Any] | None) -> Iterator[list[dict[str, Any]]]:
-    """Gives samples that are bound that status, and lets those that are deleted go; the samples it has seen."""
+    """Give bound samples this status, and finish the deletion of deleted ones. Yields the names of all samples."""
     seen: list[dict[str, Any]] = []
     stop = threading.Event()
 
@@ -77,7 +77,7 @@ def kubelet(plane: ControlPlane, status: dict[str, Any] | None) -> Iterator[list
                         meta = {"name": name, "namespace": "default"}
                         plane.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "status": status}, "status")
             except (httpx.HTTPError, AssertionError):
-                continue  # the sample is gone meanwhile
+                continue  # the sample was deleted meanwhile
 
     thread = threading.Thread(target=play)
     thread.start()
@@ -159,7 +159,7 @@ def test_a_sample_that_hangs_on_its_node_fails_at_its_deadline_and_is_deleted(pl
     assert (check.status, "did not end within 3 s" in check.evidence) == (Status.FAIL, True), check
 
 
-def test_a_sample_that_no_scheduler_takes_up_says_nothing_of_the_node(plane: ControlPlane, api: KubeObjects) -> None:
+def test_sample_that_no_scheduler_places_is_unknown(plane: ControlPlane, api: KubeObjects) -> None:
     nowhere = Sample(NODE, "cuda-sample:1", "nvidia.com/gpu", "default", 1, "absent-scheduler")
     with smoke_priority(api):
         check = smoke(api, nowhere)
@@ -167,12 +167,12 @@ def test_a_sample_that_no_scheduler_takes_up_says_nothing_of_the_node(plane: Con
     assert not any(name.startswith(SMOKE_POD) for name in plane.pods())
 
 
-def test_a_pod_that_cannot_be_made_says_nothing_of_the_node(api: KubeObjects) -> None:
+def test_sample_whose_pod_cannot_be_created_is_unknown(api: KubeObjects) -> None:
     check = smoke(api, sample(namespace="no-such-namespace"))
     assert (check.status, check.evidence.startswith("pod not created: ")) == (Status.UNKNOWN, True)
 
 
-def test_the_priority_class_is_made_for_the_time_of_the_samples_and_one_that_is_there_stays(plane: ControlPlane, api: KubeObjects) -> None:
+def test_priority_class_is_deleted_after_the_samples_unless_it_existed_before(plane: ControlPlane, api: KubeObjects) -> None:
     path = f"/apis/scheduling.k8s.io/v1/priorityclasses/{PRIORITY_CLASS}"
     installed = plane.client.get(path).json()
     with smoke_priority(api):

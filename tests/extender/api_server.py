@@ -1,4 +1,4 @@
-"""An API server in memory that lists objects as the real one does, and keeps what it was asked."""
+"""An API server in memory that lists objects in pages and records every request."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ class ApiServer:
     """Lists at paths; every request is recorded."""
 
     lists: dict[str, list[dict[str, Any]]]
-    """Path -> objects; a path that is not here answers 404."""
+    """Path -> objects; other paths answer with 404."""
     singles: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Path -> the object there."""
+    """Path -> single object."""
     refused: dict[str, int] = field(default_factory=dict)
-    """Path -> status it is refused with."""
+    """Path -> status with which it is refused."""
     expired_tokens: int = 0
-    """How many continue tokens are still to be refused as expired (410)."""
+    """Number of continue tokens that are still to be refused as expired (410)."""
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """(method, path, query)."""
     kubeconfig: Path = Path()
 
     @property
     def methods(self) -> set[str]:
-        """What it was asked by."""
+        """Return the HTTP methods of all requests."""
         return {method for method, _, _ in self.asked}
 
     def add(self, *manifests: dict[str, Any]) -> None:
-        """Objects, each on its kind's list."""
+        """Add objects to the lists of their kinds."""
         for manifest in manifests:
             self.lists.setdefault(PATHS[manifest["kind"]], []).append(manifest)
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        """Status and body of a GET."""
+        """Return status and body of a GET."""
         if path in self.singles and path not in self.refused:
             return 200, self.singles[path]
         status = self.refused.get(path) or (200 if path in self.lists else 404)
@@ -64,7 +64,7 @@ class ApiServer:
 
 @contextmanager
 def api_server(folder: Path, **options: Any) -> Iterator[ApiServer]:
-    """The server on loopback, with a kubeconfig that leads to it, until the block ends."""
+    """Serve on loopback until the block ends, with a kubeconfig for the server."""
     api = ApiServer(**{"lists": {NODES: [], PODS: []}, **options})
 
     class Handler(BaseHTTPRequestHandler):
@@ -101,7 +101,7 @@ def api_server(folder: Path, **options: Any) -> Iterator[ApiServer]:
 
 
 def kubeconfig(server: str, **user: Any) -> dict[str, Any]:
-    """A kubeconfig with one context; `user` beside a token."""
+    """Return a kubeconfig with one context; `user` replaces the token."""
     return {
         "current-context": "t",
         "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t"}}],

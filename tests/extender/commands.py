@@ -1,4 +1,4 @@
-"""Running `fabricwise` commands in this process, as a user would see them end."""
+"""Runs `fabricwise` commands in this process, and returns what a user would see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from extender.cli import app
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -21,19 +21,19 @@ class Ended:
 
 @dataclass
 class Commands:
-    """Runs commands; nothing of a traceback may reach standard error."""
+    """Runs commands; fails if a traceback reaches standard error."""
 
     monkeypatch: pytest.MonkeyPatch
     capsys: pytest.CaptureFixture[str]
 
     def __call__(self, *arguments: str) -> Ended:
-        """`fabricwise ARGUMENTS...`"""
+        """Run `fabricwise ARGUMENTS...`."""
         self.monkeypatch.setattr(sys, "argv", ["fabricwise", *arguments])
         status = 0
         try:
             app.main()
         except SystemExit as ended:
             status = int(ended.code or 0)
-        told = self.capsys.readouterr()
-        assert "Traceback" not in told.err
-        return Ended(status, told.out, told.err)
+        captured = self.capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Ended(status, captured.out, captured.err)

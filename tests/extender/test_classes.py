@@ -20,8 +20,8 @@ from tests.extender.refusals import refusal
 from tests.extender.shared_nodes import shared_node, slices
 from tests.extender.test_decision import ask, machine
 from tests.extender.test_telemetry_decisions import machine as with_uuids
-from tests.extender.test_telemetry_feed import wait
 from tests.objects import GPU, node, pod, snapshot
+from tests.waiting import wait
 from topology.gputopology import TopologyRecord
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: every command as a process, every mistake one line."""
+"""The command line: every command as a process, and one line for every mistake."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ FORMS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_explain_on_a_dump_of_any_form(tmp_path: Path, pod_file: Path, form: str) -> None:
+def test_explain_reads_a_dump_of_any_form(tmp_path: Path, pod_file: Path, form: str) -> None:
     dump = tmp_path / "dump"
     text = FORMS[form](list(simulated("nvidia.com/gpu").manifests()))
     dump.write_text(
@@ -99,7 +99,7 @@ def test_import_takes_cpu_pcie_and_peer_to_peer(matrix_file: Path) -> None:
     assert (machine.cpu_model, machine.gpus[0].pcie_generation, machine.peer_to_peer) == ("AMD EPYC Rome", 5, False)
 
 
-def test_show_a_matrix(matrix_file: Path) -> None:
+def test_topo_show_reads_a_matrix(matrix_file: Path) -> None:
     text = run("topo", "show", str(matrix_file))
     assert "NV12" in text
     assert "240 │ {0,1}" in " ".join(text.split())
@@ -109,7 +109,7 @@ def test_show_a_matrix(matrix_file: Path) -> None:
     assert answer["sizes"][0]["best"]["bandwidth_gbps"] == pytest.approx(240)
 
 
-def test_show_a_node_of_a_cluster() -> None:
+def test_topo_show_reads_a_node_of_a_cluster() -> None:
     answer = json.loads(run("topo", "show", "dgx-1v-0", "--cluster", "simulated", "-o", "json"))
     assert answer["fabric"] == "NV2 mesh"
 
@@ -171,7 +171,7 @@ def test_all_sets_lists_every_set_of_two_or_more_at_five_sizes() -> None:
     assert "{0,1,2,3}" in table
 
 
-def test_a_set_says_why_it_is_slow() -> None:
+def test_topo_show_explains_why_a_set_is_slow() -> None:
     text = run("topo", "show", "a100-pcie-bridge-pairs", "--gpus", "0,1,4,5")
     assert "ring crosses the socket link twice (NUMA zone 0 - NUMA zone 1): 10 GB/s per direction" in text
     assert "NVLink joins only parts of the set" in text
@@ -192,11 +192,11 @@ def test_every_platform_can_be_drawn(platform: str) -> None:
             assert 0 <= float(element.get(name, "0")) <= 2000
 
 
-def test_a_drawing_is_printed() -> None:
+def test_topo_show_prints_a_drawing() -> None:
     assert run("topo", "show", "hgx-h100", "-o", "svg").startswith("<svg ")
 
 
-def test_the_demo_ends_by_itself() -> None:
+def test_demo_without_a_terminal_ends() -> None:
     text = run("demo", "--once", "--pods", "6")
     assert text.count("predicted") >= 6
     assert "placed 6 of 6 pods" in text
@@ -231,7 +231,7 @@ def test_all_real_captures_import_and_rank(shared_data: Path, tmp_path: Path) ->
     assert min(ranked[4][n]["value"] for n in switched) > max(ranked[4][n]["value"] for n in rest)
 
 
-def test_a_bug_of_ours_is_one_line_and_shows_its_trace_on_request(
+def test_internal_error_is_one_line_and_shows_its_traceback_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from extender.cli import app
@@ -272,7 +272,7 @@ def test_telemetry_prints_what_is_read_as_a_table_and_as_json(tmp_path: Path) ->
         assert "answered 500" in run("telemetry", target.url, status=3)
 
 
-def test_telemetry_of_something_else_is_an_error(tmp_path: Path) -> None:
+def test_telemetry_of_a_text_without_known_metrics_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "other.txt"
     path.write_text('# HELP go_goroutines Goroutines.\ngo_goroutines 7\nhttp_requests_total{code="200"} 1\n')
     words = run("telemetry", str(path), status=3)
@@ -282,7 +282,7 @@ def test_telemetry_of_something_else_is_an_error(tmp_path: Path) -> None:
     assert "nowhere" in run("telemetry", str(tmp_path / "nowhere"), status=3)
 
 
-def test_fit_says_need_classes_and_nodes(tmp_path: Path) -> None:
+def test_fit_prints_memory_classes_and_nodes(tmp_path: Path) -> None:
     from tests.workload.models import CONFIGS
 
     path = tmp_path / "config.json"
@@ -303,7 +303,7 @@ FIT_WRONG = {
 
 
 @pytest.mark.parametrize("more", FIT_WRONG)
-def test_fit_names_what_is_wrong(tmp_path: Path, more: tuple[str, str]) -> None:
+def test_fit_names_the_invalid_option(tmp_path: Path, more: tuple[str, str]) -> None:
     from tests.workload.models import CONFIGS
 
     path = tmp_path / "config.json"

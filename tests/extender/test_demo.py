@@ -1,4 +1,4 @@
-"""The demo: what it shows is labelled, fits the terminal, and is as the simulated cluster is."""
+"""The demo: its screen labels what is simulated, fits the terminal, and shows the state of the simulated cluster."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_screen_fits_the_terminal_and_shows_pods_and_nodes(width: int, heigh
     assert shown[-1].startswith("llm-011-t"), "the newest pod is the last line"
 
 
-def test_where_nodes_do_not_fit_those_with_the_newest_pods_stay() -> None:
+def test_nodes_with_the_newest_pods_are_shown_if_not_all_nodes_fit() -> None:
     stage = stage_of(simulated(GPU))
     stage.placed.append(Placed("last", 1, "t4-1", (0,)))
     shown = lines(stage, 80, 20)
@@ -86,7 +86,7 @@ def test_the_unknown_process_takes_no_more_than_the_gpu_has(platform: str) -> No
     stage = Stage(cluster, 4)
     if demo._happen(stage, 1) is None:
         pytest.skip(f"{platform} has no GPU that is free")
-    held = [reading for look in cluster.looks(0.0) for reading in look.devices if reading.fb_used_bytes]
+    held = [reading for change in cluster.telemetry(0.0) for reading in change.devices if reading.fb_used_bytes]
     assert len(held) == 1
     assert held[0].fb_used_bytes is not None
     assert held[0].fb_total_bytes is not None
@@ -102,7 +102,7 @@ def test_more_memory_than_a_gpu_has_is_refused_by_the_simulation() -> None:
         cluster.stray("dgx-a100-0", 0, 60 << 30)
 
 
-def test_nothing_befalls_a_cluster_without_a_usable_gpu() -> None:
+def test_no_event_happens_in_a_cluster_without_a_usable_gpu() -> None:
     cluster = SimulatedCluster(cluster_machines({"t4": 1}))
     cluster.bind(pod(4), "t4-0")
     stage = Stage(cluster, 3)
@@ -117,9 +117,9 @@ def test_indices_are_written_as_ranges(indices: tuple[int, ...]) -> None:
     assert index_ranges(indices) == RANGES[indices]
 
 
-def test_the_picture_of_the_documentation_is_todays_and_loads_nothing_from_elsewhere() -> None:
+def test_picture_of_the_documentation_is_current_and_loads_nothing_from_other_hosts() -> None:
     picture = demo.picture()
-    assert (DOCS / "demo.svg").read_text() == picture, "make it anew: python -m extender.cli.commands.demo docs/demo.svg"
+    assert (DOCS / "demo.svg").read_text() == picture, "regenerate it: python -m extender.cli.commands.demo docs/demo.svg"
     words = picture.replace("&#160;", " ")
     assert SIMULATED in words
     assert LEGEND in words

@@ -1,4 +1,4 @@
-"""Text as people and attackers write it: documents, or one error that says where."""
+"""Loading of JSON and YAML: documents within bounds, or one error that names the place."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READ = {
 
 
 @pytest.mark.parametrize("case", READ)
-def test_reads(case: str) -> None:
+def test_documents_of_usual_texts(case: str) -> None:
     text, documents = READ[case]
     assert load_documents(text, "here") == documents
     assert load_documents(text.encode(), "here") == documents
@@ -55,7 +55,7 @@ def test_a_hundred_levels_of_yaml_are_enough() -> None:
 @pytest.mark.parametrize(
     "text", ["a: [", "a: b: c", "\x00", "!!python/object:os.system {}", "a: !unknown 1", "*nowhere", "? [a]\n: 1\n? {b: 1}\n: 2"]
 )
-def test_what_is_no_document_is_one_line(text: str) -> None:
+def test_invalid_text_is_an_error_of_one_line(text: str) -> None:
     with pytest.raises(DocumentError) as error:
         load_documents(text, "here")
     assert "\n" not in str(error.value)
@@ -110,7 +110,7 @@ def test_explain_refuses_a_pod_of_aliases_as_a_bad_request(served: Served) -> No
 
 
 class _NeverShown(dict[str, object]):
-    """A structure whose text must not be made: it would be gigabytes."""
+    """A structure whose text would have gigabytes, so that no error may contain it."""
 
     def __repr__(self) -> str:
         raise AssertionError("the text of a huge structure was made")
@@ -119,13 +119,20 @@ class _NeverShown(dict[str, object]):
 
 
 NO_QUANTITIES: dict[str, object] = {
-    "huge structure": _NeverShown(), "list": [1], "null": None, "boolean": True, "huge integer": 10**5000, "many digits": "9" * 5000,
-    "huge exponent": "1e999999", "infinite": float("inf"), "not a number": float("nan"),
-}  # fmt: skip
+    "huge structure": _NeverShown(),
+    "list": [1],
+    "null": None,
+    "boolean": True,
+    "huge integer": 10**5000,
+    "many digits": "9" * 5000,
+    "huge exponent": "1e999999",
+    "infinite": float("inf"),
+    "not a number": float("nan"),
+}
 
 
 @pytest.mark.parametrize("case", NO_QUANTITIES)
-def test_quantity_that_is_no_bounded_scalar_is_refused_in_a_short_sentence(case: str) -> None:
+def test_invalid_quantity_is_refused_with_a_short_sentence(case: str) -> None:
     with pytest.raises(ValueError, match="is not a") as error:
         quantity(NO_QUANTITIES[case])
     assert len(str(error.value)) < 200

@@ -1,4 +1,4 @@
-"""`fabricwise dump`: what it writes tells the commands the same as the cluster, and no more than they read."""
+"""`fabricwise dump`: commands give the same answers from a dump as from the cluster, and it has only the fields that they use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCRIPT = ["sh", "-c", "export KEY=hunter2; vllm serve org/model --tensor-paralle
 
 
 def serving_pod(name: str, args: list[str], **spec: Any) -> dict[str, Any]:
-    """A pod full of what a dump must not hold."""
+    """A pod with data that a dump must not contain."""
     container = {
         "name": "server",
         "image": "vllm/vllm-openai:v0.10.0",
@@ -69,7 +69,9 @@ def explained(fabricwise: Commands, pod_file: Path, *cluster: str) -> dict[str, 
 
 
 @pytest.mark.parametrize("crd", [True, False])
-def test_a_dump_answers_as_the_cluster_it_was_made_of(api: ApiServer, fabricwise: Commands, tmp_path: Path, crd: bool) -> None:
+def test_commands_give_the_same_answers_from_a_dump_as_from_its_cluster(
+    api: ApiServer, fabricwise: Commands, tmp_path: Path, crd: bool
+) -> None:
     if not crd:
         del api.lists["/apis/fabricwise.dev/v1alpha1/gputopologies"]
     wanted, file = tmp_path / "pod.yaml", tmp_path / "cluster.json"
@@ -88,7 +90,7 @@ def test_a_dump_on_standard_output_is_the_same_as_in_a_file(api: ApiServer, fabr
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_dump_holds_no_secret_of_a_pod(api: ApiServer, fabricwise: Commands) -> None:
+def test_dump_contains_no_secret_of_a_pod(api: ApiServer, fabricwise: Commands) -> None:
     text = fabricwise("dump", "--kubeconfig", str(api.kubeconfig)).out
     assert "hunter2" not in text
     assert all("secrets" not in path for _, path, _ in api.asked)
@@ -118,7 +120,7 @@ def test_a_large_cluster_is_read_in_pages_with_progress_on_standard_error(
     assert "2 nodes, 12 pods, 1 topologies -> standard output" in ended.err
 
 
-def test_what_a_dump_could_not_read_is_told_again_by_commands_that_read_it(api: ApiServer, fabricwise: Commands, tmp_path: Path) -> None:
+def test_commands_repeat_what_a_dump_could_not_read(api: ApiServer, fabricwise: Commands, tmp_path: Path) -> None:
     api.refused[PODS] = 403
     file = tmp_path / "cluster.json"
     assert fabricwise("dump", "-o", str(file), "--kubeconfig", str(api.kubeconfig)).status == 0
@@ -127,7 +129,7 @@ def test_what_a_dump_could_not_read_is_told_again_by_commands_that_read_it(api: 
     assert "pods cannot be listed" in json.loads(ended.out)["unread"][0]
 
 
-def test_a_dump_that_fails_leaves_no_file_and_an_older_one_as_it_was(api: ApiServer, fabricwise: Commands, tmp_path: Path) -> None:
+def test_failed_dump_leaves_no_file_and_keeps_an_older_one(api: ApiServer, fabricwise: Commands, tmp_path: Path) -> None:
     file = tmp_path / "cluster.json"
     file.write_text("older")
     api.refused["/api/v1/nodes"] = 401
@@ -153,7 +155,7 @@ VARIABLES = st.dictionaries(st.sampled_from(["TP", "NUM_SHARD", "MODEL_ID", "PAS
 
 @settings(max_examples=400)
 @given(st.lists(WORDS, max_size=12), VARIABLES, st.booleans())
-def test_redaction_changes_nothing_that_is_inferred(words: list[str], environment: dict[str, str], script: bool) -> None:
+def test_redaction_does_not_change_what_is_inferred(words: list[str], environment: dict[str, str], script: bool) -> None:
     words = ["vllm", *words] if len(words) % 2 else words
     given_words = ("sh", "-c", " ".join(words)) if script else tuple(words)
     needed, values = needed_words(CommandLine("c", "image", given_words, environment, 2))

@@ -1,4 +1,4 @@
-"""Every error that reaches a person names what is wrong, where, and what to do."""
+"""Every error that reaches a user names what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.objects import pod
 ROOT = Path(__file__).parents[2]
 
 ERRORS = ("FabricwiseError", "RequestError", "SettingsError", "ClusterSourceError", "DocumentError", "ClassesError", "ScrapeError")
-"""Classes whose text a person reads as it is."""
+"""Exception classes whose text a user reads."""
 
 REMEDY = re.compile(
     r"\b(give|send|check|set|raise|choose|did you mean|save|make|start|remove|name|try|write|correct|rename|leave|see|nodes:|allow|look|"
@@ -79,11 +79,11 @@ RAISED = dict(raised())
 
 
 @pytest.mark.parametrize("place", RAISED)
-def test_an_error_that_is_raised_says_what_to_do(place: str) -> None:
+def test_raised_error_says_what_to_do(place: str) -> None:
     assert REMEDY.search(RAISED[place]), RAISED[place]
 
 
-def test_the_errors_are_found() -> None:
+def test_raised_errors_are_collected_from_the_source() -> None:
     assert len(RAISED) > 30
 
 
@@ -95,7 +95,7 @@ EXPLAINED: dict[str, tuple[bytes, str, str]] = {
     "pods that say nothing": (b"kind: Pod\n---\nkind: Pod\n", "got a Pod without a spec", "give one of the supported kinds"),
     "no YAML": (b"a: [", "neither JSON nor YAML", "Correct"),
     "too large": (b" " * (4 << 20), "larger than the limit of 3145728 bytes", "send the manifest of one pod"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", EXPLAINED)
@@ -128,7 +128,7 @@ ASKED: dict[str, tuple[str, bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("case", ASKED)
-def test_a_verb_that_is_asked_wrongly_answers_with_a_remedy(served: Served, case: str) -> None:
+def test_verb_answers_an_invalid_request_with_a_remedy(served: Served, case: str) -> None:
     verb, body, wrong, remedy = ASKED[case]
     response = served.client.post(f"/scheduler/{verb}", content=body)
     assert response.status_code == 200
@@ -136,7 +136,7 @@ def test_a_verb_that_is_asked_wrongly_answers_with_a_remedy(served: Served, case
     assert remedy in response.json()["Error"]
 
 
-def test_a_verb_without_room_for_an_error_says_it_in_a_header(served: Served) -> None:
+def test_verb_without_an_error_field_returns_the_error_in_a_header(served: Served) -> None:
     response = served.client.post("/scheduler/prioritize", content=b"x")
     assert response.json() == []
     assert "/docs has an example" in response.headers["X-Fabricwise-Error"]
@@ -152,7 +152,7 @@ def test_an_unknown_node_is_answered_with_the_likely_ones(served: Served, path: 
     assert far.endswith("all in /v1/nodes")
 
 
-def test_a_pod_whose_annotation_makes_no_sense_is_explained_with_a_remedy(served: Served) -> None:
+def test_pod_with_an_invalid_annotation_is_explained_with_a_remedy(served: Served) -> None:
     answer = served.client.post("/v1/explain", content=json.dumps(pod(1, annotations={"fabricwise.dev/min-gpu-memory": "80"}))).json()
     assert "did you mean 80Gi?" in answer["demand"]["problem"]
     assert all("did you mean 80Gi?" in row["rejection"]["detail"] for row in answer["nodes"])

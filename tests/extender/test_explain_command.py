@@ -121,7 +121,7 @@ def test_the_manifest_or_the_dump_may_come_from_standard_input(
     assert len(json.loads(fabricwise("topo", "show", "-", "-o", "json").out)["gpus"]) == 2
 
 
-def test_a_running_extender_says_what_it_did_not_check_and_which_cluster_it_knows(
+def test_answer_of_a_running_extender_names_its_cluster_and_what_was_not_checked(
     served: Served, fabricwise: Commands, tmp_path: Path
 ) -> None:
     path = tmp_path / "pod.yaml"
@@ -136,13 +136,15 @@ def test_a_running_extender_says_what_it_did_not_check_and_which_cluster_it_know
     assert (ended.status, "--server takes a manifest" in ended.err) == (3, True)
 
 
-def test_the_scheduler_verbs_run_no_filter_of_kube_schedulers(served: Served) -> None:
+def test_scheduler_verbs_run_no_filters_of_kube_scheduler(served: Served) -> None:
     manifest = pod(2, spec={"nodeSelector": {"no": "node"}, "containers": [container(2)]})
     answer = served.client.post("/scheduler/filter", json={"Pod": manifest, "NodeNames": ["t4-0"]}).json()
     assert answer["NodeNames"] == ["t4-0"], "kube-scheduler has applied them already"
 
 
-def test_without_a_cluster_named_the_kubeconfigs_is_asked(api: ApiServer, fabricwise: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain_without_cluster_option_reads_the_cluster_of_the_kubeconfig(
+    api: ApiServer, fabricwise: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(api.kubeconfig))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -186,7 +188,7 @@ STATUSES: dict[str, int] = {
 
 
 @pytest.mark.parametrize("line", STATUSES)
-def test_the_exit_status_tells_a_problem_from_a_question_that_could_not_be_asked(fabricwise: Commands, tmp_path: Path, line: str) -> None:
+def test_exit_status_distinguishes_a_problem_from_a_missing_answer(fabricwise: Commands, tmp_path: Path, line: str) -> None:
     manifests = {"fits": pod(2), "large": pod(16), "malformed": pod(1, annotations={"fabricwise.dev/min-busbw": "x"})}
     manifests["broken"] = node("n") | {
         "status": {"allocatable": {"nvidia.com/gpu": "8"}, "conditions": [{"type": "Ready", "status": "False"}]}
@@ -197,7 +199,7 @@ def test_the_exit_status_tells_a_problem_from_a_question_that_could_not_be_asked
     assert fabricwise(*words).status == STATUSES[line]
 
 
-def test_the_help_documents_the_exit_statuses_and_lists_commands_in_the_order_of_need(fabricwise: Commands) -> None:
+def test_help_documents_exit_statuses_and_lists_commands_in_order(fabricwise: Commands) -> None:
     text = fabricwise("--help").out
     assert EXIT_STATUSES in " ".join(text.split())
     commands = ("explain", "node", "doctor", "topo", "fit", "classes", "telemetry", "dump", "demo", "serve", "agent")

@@ -1,51 +1,16 @@
-"""One replica leads, whatever happens; on an API server that keeps versions as the real one does, in memory."""
+"""Leader election: at most one replica leads, and another one takes over from a replica that stops or fails."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from extender.kube.lease import KubeLease
-from extender.settings import Lease
-from tests.extender.test_telemetry_feed import wait
+from tests.extender.leases import SETTINGS, Leases
+from tests.waiting import wait
 from topology.agent.publisher import ApiError
-
-SETTINGS = Lease(duration_seconds=1.0, retry_seconds=0.05)
-
-
-class Leases:
-    """The Leases of one namespace; `broken` lets every request fail."""
-
-    def __init__(self) -> None:
-        self.object: dict[str, Any] | None = None
-        self.broken: Callable[[], None] = lambda: None
-        self.version = 0
-
-    def get(self, path: str) -> dict[str, Any]:
-        self.broken()
-        if self.object is None:
-            raise ApiError(404, "not there")
-        return {**self.object, "metadata": dict(self.object["metadata"]), "spec": dict(self.object["spec"])}
-
-    def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        self.broken()
-        if self.object is not None:
-            raise ApiError(409, "is there")
-        return self._keep(manifest)
-
-    def replace(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
-        self.broken()
-        if self.object is None or manifest["metadata"]["resourceVersion"] != self.object["metadata"]["resourceVersion"]:
-            raise ApiError(409, "has changed")
-        return self._keep(manifest)
-
-    def _keep(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        self.version += 1
-        self.object = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(self.version)}}
-        return self.object
 
 
 @pytest.fixture
@@ -72,18 +37,21 @@ def replica(leases: Leases) -> Iterator[Replica]:
         lease.stop()
 
 
-def test_one_of_two_leads(leases: Leases, replica: Replica) -> None:
+def test_only_one_of_two_replicas_leads(leases: Leases, replica: Replica) -> None:
     one = replica("one")
     wait("one leads", one.is_leading)
     other = replica("other")
-    deadline = time.monotonic() + 2.5
-    while time.monotonic() < deadline:
+    reads = leases.reads
+
+    def several_renewals() -> bool:
         assert one.is_leading()
         assert not other.is_leading()
-        time.sleep(0.02)
+        return leases.reads >= reads + 60
+
+    wait("both replicas have read the Lease many times", several_renewals)
 
 
-def test_who_stops_hands_it_on(leases: Leases, replica: Replica) -> None:
+def test_replica_that_stops_releases_the_lease_to_another(leases: Leases, replica: Replica) -> None:
     one = replica("one")
     wait("one leads", one.is_leading)
     other = replica("other")
@@ -96,19 +64,19 @@ def test_who_stops_hands_it_on(leases: Leases, replica: Replica) -> None:
     assert leases.object["spec"]["holderIdentity"] == "other"
 
 
-def test_who_dies_is_followed_once_his_time_is_over(leases: Leases, replica: Replica) -> None:
+def test_lease_of_a_dead_replica_is_acquired_after_its_duration(leases: Leases, replica: Replica) -> None:
     leases.object = {
         "metadata": {"name": "fabricwise", "namespace": "x", "resourceVersion": "0"},
         "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 1, "renewTime": "2999-01-01T00:00:00.000000Z", "leaseTransitions": 4},
     }
     one = replica("one")
-    time.sleep(0.5)
-    assert not one.is_leading(), "his clock is not compared with ours"
+    wait("the Lease was read several times", lambda: leases.reads >= 5)
+    assert not one.is_leading(), "times in the Lease, written by another clock, are not used"
     wait("one leads", one.is_leading)
     assert leases.object["spec"]["leaseTransitions"] == 5
 
 
-def test_who_cannot_renew_stops_leading_before_another_begins(leases: Leases, replica: Replica) -> None:
+def test_replica_that_cannot_renew_stops_leading_before_the_lease_expires(leases: Leases, replica: Replica) -> None:
     one = replica("one")
     wait("one leads", one.is_leading)
 
@@ -122,9 +90,13 @@ def test_who_cannot_renew_stops_leading_before_another_begins(leases: Leases, re
     wait("one leads again", one.is_leading)
 
 
-def test_of_two_that_see_it_free_at_once_the_api_server_chooses_one(leases: Leases, replica: Replica) -> None:
+def test_at_most_one_of_six_replicas_acquires_a_free_lease(leases: Leases, replica: Replica) -> None:
     replicas = [replica(f"r{number}") for number in range(6)]
-    wait("somebody leads", lambda: any(one.is_leading() for one in replicas))
-    for _ in range(50):
-        assert sum(one.is_leading() for one in replicas) <= 1
-        time.sleep(0.02)
+    wait("one replica leads", lambda: any(lease.is_leading() for lease in replicas))
+    reads = leases.reads
+
+    def many_attempts() -> bool:
+        assert sum(lease.is_leading() for lease in replicas) <= 1
+        return leases.reads >= reads + 100
+
+    wait("every replica has tried many times", many_attempts)

@@ -1,4 +1,4 @@
-"""Commands that answer one question about a cluster: they list it once, write nothing, and say what they could not read."""
+"""Commands that answer one question about a cluster: they list it once, write nothing, and name what they could not read."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ def test_topo_show_of_a_node_says_that_gputopologies_cannot_be_read(
     assert (ended.status, "gputopologies cannot be listed" in ended.err) == (3, True)
 
 
-def test_one_object_that_cannot_be_read_is_left_out_and_named(api: ApiServer, commands: dict[str, list[str]], fabricwise: Commands) -> None:
+def test_invalid_object_is_left_out_and_named(api: ApiServer, commands: dict[str, list[str]], fabricwise: Commands) -> None:
     api.add(node("broken") | {"status": {"allocatable": 7}})
     ended = fabricwise(*commands["explain"])
     assert {row["node"] for row in json.loads(ended.out)["nodes"]} == {"gpu-1", "gpu-2"}
     assert "Node broken" in ended.err
 
 
-def test_a_list_in_pages_is_read_whole_though_its_tokens_expire(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_in_pages_is_complete_although_continue_tokens_expire(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing_module, "PAGE_SIZE", 3)
     api.add(*(node(f"n{number}") for number in range(8)))
     api.expired_tokens = 1
@@ -131,7 +131,7 @@ def test_a_list_in_pages_is_read_whole_though_its_tokens_expire(api: ApiServer, 
     assert listing.unread == {}
 
 
-def test_a_list_that_never_ends_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_that_never_ends_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing_module, "MOST_OBJECTS", 50)
 
     class Endless:

@@ -53,7 +53,7 @@ SHOWN = {
 
 
 def is_plain(text: str) -> bool:
-    """Whether a terminal would only show it."""
+    """Whether a terminal shows the text without acting on it."""
     return all(character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in text)
 
 
@@ -68,7 +68,7 @@ def hostile(request: pytest.FixtureRequest) -> str:
 
 
 def cluster_of(text: str, folder: Path) -> str:
-    """A dump whose every text from outside is hostile."""
+    """A dump in which every text from outside is hostile."""
     named = node(f"n{text}", product=f"NVIDIA {text}", memory_mib=81920, labels={"nvidia.com/gpu.count": text, text: text})
     named["spec"] = {"taints": [{"key": text, "effect": text}]}
     named["status"]["conditions"] = [{"type": text, "status": text}, {"type": "Ready", "status": text}]
@@ -82,7 +82,7 @@ def cluster_of(text: str, folder: Path) -> str:
 
 
 def wanted(text: str, folder: Path) -> str:
-    """A pod whose every text is hostile; its annotations are well formed."""
+    """A pod in which every text is hostile; its annotations are valid."""
     manifest = pod(2, name=f"new{text}")
     manifest["metadata"]["namespace"] = text
     manifest["spec"]["containers"][0] |= {
@@ -208,13 +208,13 @@ def test_every_error_shows_hostile_text_as_plain_text_on_one_line(fabricwise: Co
     assert (ended.status in (2, 3), ended.err.startswith("error: "), ended.err.count("\n")) == (True, True, 1), ended
 
 
-def test_a_name_that_is_no_text_is_shown_by_its_bytes(fabricwise: Commands) -> None:
+def test_name_that_is_not_valid_text_is_shown_as_bytes(fabricwise: Commands) -> None:
     ended = fabricwise("explain", "pod\udcff.yaml")
     assert (ended.status, "pod\\udcff.yaml: No such file" in ended.err) == (3, True)
 
 
 @given(st.text())
-def test_plain_text_is_shown_by_a_terminal_and_text_that_was_plain_stays(text: str) -> None:
+def test_plain_has_no_character_that_a_terminal_acts_on_and_keeps_plain_text(text: str) -> None:
     assert is_plain(plain(text))
     assert plain(plain(text)) == plain(text)
     assert (plain(text) == text) == (is_plain(text) and "\n" not in text)
@@ -251,7 +251,7 @@ def _table(text: str) -> Table:
 
 
 @pytest.mark.parametrize("build", [lambda text: text, Text, lambda text: Text(text, "bold"), _table])
-def test_a_console_passes_on_no_control_character_however_text_comes_to_it(build: Callable[[str], Any], hostile: str) -> None:
+def test_console_prints_no_control_character_from_any_kind_of_renderable(build: Callable[[str], Any], hostile: str) -> None:
     file = io.StringIO()
     PlainConsole(file=file, width=300).print(build(hostile))
     assert is_plain(file.getvalue())

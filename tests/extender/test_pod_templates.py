@@ -125,13 +125,13 @@ def test_a_pod_has_its_templates_labels_and_annotations_and_its_owners_namespace
     }
 
 
-def test_a_namespace_that_is_given_is_that_of_objects_that_state_none() -> None:
+def test_given_namespace_applies_to_objects_without_a_namespace() -> None:
     documents = [{"kind": "Pod", "metadata": {"name": "a"}, "spec": spec(1)}, of("Pod", spec(1))]
     found = templates_of(documents, "x", "given").pods
     assert [one.manifest["metadata"]["namespace"] for one in found] == ["given", "team"]
 
 
-def test_objects_that_make_no_pods_are_kept_beside_those_that_do() -> None:
+def test_objects_without_pod_templates_are_returned_as_others() -> None:
     claim = of("PersistentVolumeClaim", {})
     found = templates_of([claim, of("Deployment", {"template": template(2)})], "x")
     assert (len(found.pods), found.others) == (1, (claim,))
@@ -144,13 +144,13 @@ def test_without_any_pod_the_error_names_what_was_found_and_every_supported_kind
     assert all(workload.kind in str(raised.value) for workload in WORKLOADS)
 
 
-def test_each_kind_has_one_name_and_a_path_of_its_own() -> None:
+def test_names_and_paths_of_kinds_are_unique() -> None:
     assert len({(workload.path, workload.plural) for workload in WORKLOADS}) == len(WORKLOADS)
     assert sum(len(workload.names) for workload in WORKLOADS) == len(BY_NAME), "no name stands for two kinds"
 
 
 @given(JSON)
-def test_whatever_the_documents_are_the_answer_is_pods_or_one_error(value: Any) -> None:
+def test_any_documents_give_pods_or_one_error(value: Any) -> None:
     for kind in ("Pod", "Job", "RayCluster", "InferenceService", "LeaderWorkerSet", "JobSet", "PyTorchJob", "List"):
         for manifest in (value, {"kind": kind, "spec": value}, {"kind": kind, "items": value}, {"kind": kind, "metadata": value}):
             try:

@@ -1,4 +1,4 @@
-"""Telemetry by way of a real Prometheus server that scrapes exporters; its labels, its lookback, its outages."""
+"""Telemetry from a real Prometheus server that scrapes exporters: its labels, its lookback, its outages."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from extender.settings import Prometheus, Settings, Telemetry
 from tests.cluster.control_plane import free_port
 from tests.exposition import Values, dcgm_text, exporter, used
 from tests.extender.test_telemetry_decisions import machine, refusal
-from tests.extender.test_telemetry_feed import wait
 from tests.objects import node, pod
 from tests.prometheus_server import prometheus
+from tests.waiting import wait
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
 
-def test_five_queries_and_a_selector() -> None:
+def test_five_queries_have_the_selector() -> None:
     found = queries('cluster="a"')
     assert len(found) == 5
     assert all('cluster="a"' in text for text in found.values())
 
 
-def test_a_server_must_be_named() -> None:
+def test_source_prometheus_without_an_address_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"set telemetry\.prometheus\.url"):
         measured(build_service(Settings(telemetry=Telemetry(source="prometheus"))), "off")
 
 
-def test_a_real_prometheus(tmp_path: Path) -> None:
+def test_readings_of_a_real_prometheus_decide_and_become_unknown_in_an_outage(tmp_path: Path) -> None:
     values: dict[str, dict[str, Values]] = {name: {f"GPU-{name}-{n}": {} for n in range(8)} for name in ("a", "b")}
     engine = 'vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.95\nvllm:num_requests_running{engine="0",model_name="m"} 4\n'
     with ExitStack() as stack:
@@ -43,17 +43,23 @@ def test_a_real_prometheus(tmp_path: Path) -> None:
         vllm = stack.enter_context(exporter(lambda: engine))
         jobs = [
             {"job_name": "dcgm", "static_configs": [{"targets": [f"127.0.0.1:{t.port}" for t in targets.values()]}]},
-            {"job_name": "vllm", "static_configs": [
-                {"targets": [f"127.0.0.1:{vllm.port}"], "labels": {"namespace": "team", "pod": "vllm"}}]},
-        ]  # fmt: skip
+            {
+                "job_name": "vllm",
+                "static_configs": [{"targets": [f"127.0.0.1:{vllm.port}"], "labels": {"namespace": "team", "pod": "vllm"}}],
+            },
+        ]
         port = free_port()
         outage = ExitStack()
         url = outage.enter_context(prometheus(tmp_path, jobs, port))
         stack.push(outage)
         said = Telemetry(
-            source="prometheus", interval_seconds=0.5, timeout_seconds=2.0, max_age_seconds=3.0, half_life_seconds=1.0,
+            source="prometheus",
+            interval_seconds=0.5,
+            timeout_seconds=2.0,
+            max_age_seconds=3.0,
+            half_life_seconds=1.0,
             prometheus=Prometheus(url=url),
-        )  # fmt: skip
+        )
         service = build_service(Settings(telemetry=said))
         store = service.store
         held = DeviceStatus(allocated=(Allocation(0, "uid-vllm", "team", "vllm"),))
@@ -84,8 +90,11 @@ def test_a_real_prometheus(tmp_path: Path) -> None:
         wait("fenced", lambda: refusal(store.snapshot, "b", pod(1)) == "GPU reports a fatal XID error", 30)
 
         targets["a"].mode = "hang"
-        wait("a target that hangs is unknown, lookback or not", lambda: not any(
-            one is not None and getattr(one, "free_bytes", None) is not None for one in device_loads("a")), 30)  # fmt: skip
+        wait(
+            "a target that hangs is unknown, lookback or not",
+            lambda: not any(one is not None and getattr(one, "free_bytes", None) is not None for one in device_loads("a")),
+            30,
+        )
         assert refusal(store.snapshot, "a", pod(1)) is None
         targets["a"].mode = "ok"
         wait("known again", lambda: all(device_loads("a")), 30)

@@ -15,8 +15,8 @@ from extender.scheduling.requeue import LAG_SECONDS, Requeuer
 from extender.server.service import Service, build_service
 from extender.settings import RequeueSettings, Settings
 from tests.extender.test_telemetry_decisions import looked, machine, reading
-from tests.extender.test_telemetry_feed import wait
 from tests.objects import node, pod
+from tests.waiting import wait
 from topology.gputopology import DeviceStatus, TopologyRecord
 
 TWO = Demand(((2, False),), 2)

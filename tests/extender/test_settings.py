@@ -1,4 +1,4 @@
-"""Settings: the shipped file shows the defaults, wrong keys are named."""
+"""Settings: config/extender.yaml has all defaults; errors name the file and the keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from extender.settings_file import load_settings
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_shipped_file_is_the_defaults_in_full() -> None:
+def test_shipped_file_has_every_setting_with_its_default() -> None:
     assert load_settings(ROOT / "config/extender.yaml") == Settings()
 
     def keys(value: object) -> object:
@@ -27,17 +27,17 @@ def test_the_shipped_file_is_the_defaults_in_full() -> None:
     assert keys(shipped) == keys(msgspec.to_builtins(Settings(), str_keys=False))
 
 
-def test_the_configmap_and_the_file_for_kube_scheduler_are_one_text() -> None:
+def test_configmap_and_file_of_kube_scheduler_have_the_same_text() -> None:
     documents = list(yaml.safe_load_all((ROOT / "manifests/base/scheduler.yaml").read_text()))
     assert documents[0]["data"]["kube-scheduler.yaml"] == (ROOT / "config/kube-scheduler.yaml").read_text()
 
 
-def test_the_configmap_and_the_file_of_workload_classes_are_one_text() -> None:
+def test_configmap_and_file_of_workload_classes_have_the_same_text() -> None:
     documents = list(yaml.safe_load_all((ROOT / "manifests/base/extender.yaml").read_text()))
     assert documents[0]["data"]["workload-classes.yaml"] == (ROOT / "config/workload-classes.yaml").read_text()
 
 
-def test_the_schedulers_configuration_keeps_the_facts_we_rely_on() -> None:
+def test_kube_scheduler_configuration_has_the_values_that_the_extender_needs() -> None:
     configuration = yaml.safe_load((ROOT / "config/kube-scheduler.yaml").read_text())
     extender = configuration["extenders"][0]
     assert extender["nodeCacheCapable"] is True
@@ -64,7 +64,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_a_bad_setting_is_named_with_its_file(tmp_path: Path, text: str) -> None:
+def test_invalid_setting_is_named_with_its_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     with pytest.raises(FabricwiseError) as error:
@@ -87,30 +87,38 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 CONTRADICTING: dict[str, tuple[str, tuple[str, ...]]] = {
     "lease retry above its duration": ("lease: {retry_seconds: 20}", ("lease.retry_seconds (20)", "lease.duration_seconds (15)")),
     "lease retry as long as leading lasts": (
-        "lease: {duration_seconds: 3, retry_seconds: 2}", ("retry_seconds (2)", "duration_seconds (3)"),
+        "lease: {duration_seconds: 3, retry_seconds: 2}",
+        ("retry_seconds (2)", "duration_seconds (3)"),
     ),
     "read timeout below the watch": ("kube: {read_timeout_seconds: 100}", ("kube.read_timeout_seconds (100)", "kube.watch_seconds (300)")),
     "watch as long as the read timeout": ("kube: {watch_seconds: 330}", ("kube.read_timeout_seconds (330)", "kube.watch_seconds (330)")),
-    "values older than they may be": (
-        "telemetry: {interval_seconds: 60}", ("telemetry.max_age_seconds (60)", "telemetry.interval_seconds (60)"),
+    "interval as long as the maximum age": (
+        "telemetry: {interval_seconds: 60}",
+        ("telemetry.max_age_seconds (60)", "telemetry.interval_seconds (60)"),
     ),
-    "jumps that are held": ("telemetry: {jump_share: 0.05}", ("telemetry.jump_share (0.05)", "telemetry.hold_share (0.08)")),
-    "jumps that are never seen": (
-        "telemetry: {restless_seconds: 20}", ("telemetry.restless_seconds (20)", "telemetry.interval_seconds (15)"),
+    "jumps below the hold share": ("telemetry: {jump_share: 0.05}", ("telemetry.jump_share (0.05)", "telemetry.hold_share (0.08)")),
+    "restless time shorter than three readings": (
+        "telemetry: {restless_seconds: 20}",
+        ("telemetry.restless_seconds (20)", "telemetry.interval_seconds (15)"),
     ),
     "Prometheus without an address": ("telemetry: {source: prometheus}", ("telemetry.source", "telemetry.prometheus.url")),
     "telemetry required and off": (
-        "{filtering: {telemetry_required_for: [a]}, telemetry: {source: off}}", ("filtering.telemetry_required_for", "telemetry.source"),
+        "{filtering: {telemetry_required_for: [a]}, telemetry: {source: off}}",
+        ("filtering.telemetry_required_for", "telemetry.source"),
     ),
-    "holds that end before bindings": ("assumed_pods: {ttl_seconds: 5}", ("assumed_pods.ttl_seconds (5)", "binding.timeout_seconds (5)")),
+    "assumed pods that expire before their bindings end": (
+        "assumed_pods: {ttl_seconds: 5}",
+        ("assumed_pods.ttl_seconds (5)", "binding.timeout_seconds (5)"),
+    ),
     "no weight at all": (
-        "scoring: {weights: {link: 0, fragmentation: 0, memory: 0, pressure: 0}}", ("scoring.weights.link", "scoring.weights.pressure"),
+        "scoring: {weights: {link: 0, fragmentation: 0, memory: 0, pressure: 0}}",
+        ("scoring.weights.link", "scoring.weights.pressure"),
     ),
     "no size at all": ("scoring: {size_mix: {2: 0}}", ("scoring.size_mix",)),
     "a certificate without a key": ("server: {tls: {cert_file: a}}", ("cert_file", "key_file")),
     "clients' certificates without TLS": ("server: {tls: {client_ca_file: a}}", ("cert_file", "client_ca_file")),
     "two at once": ("{lease: {retry_seconds: 20}, kube: {watch_seconds: 400}}", ("lease.retry_seconds", "kube.watch_seconds")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CONTRADICTING)
@@ -142,7 +150,7 @@ def test_settings_that_agree_are_accepted(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["off", "'off'", "OFF", "no", "false"])
-def test_telemetry_can_be_switched_off_by_the_word_that_yaml_reads_as_false(tmp_path: Path, word: str) -> None:
+def test_telemetry_source_off_is_accepted_although_yaml_reads_it_as_false(tmp_path: Path, word: str) -> None:
     path = tmp_path / "off.yaml"
     path.write_text(f"telemetry: {{source: {word}}}")
     assert load_settings(path).telemetry.source == "off"

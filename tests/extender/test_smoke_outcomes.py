@@ -1,4 +1,4 @@
-"""What a look at a sample's pod says of its node. The same on a real API server is in tests/cluster."""
+"""The check that follows from the state of a sample's pod. Tests with a real API server are in tests/cluster."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ LOOKS: dict[str, tuple[dict[str, Any], dict[str, Any], Status | None]] = {
 
 
 @pytest.mark.parametrize("name", LOOKS)
-def test_only_a_sample_that_ran_says_something_of_its_node(name: str) -> None:
+def test_only_a_sample_that_ran_passes_or_fails_its_node(name: str) -> None:
     spec, status, expected = LOOKS[name]
     check = outcome({"spec": spec, "status": status}, "image", 1.0)
     assert (check.status if check else None) == expected
     assert check is None or check.status is Status.PASS or check.remedy
 
 
-def test_the_priority_class_of_the_manifests_is_the_one_that_doctor_makes() -> None:
+def test_priority_class_in_the_manifests_equals_the_one_that_doctor_creates() -> None:
     path = Path(__file__).parents[2] / "manifests/base/smoke-priority.yaml"
     assert yaml.safe_load(path.read_text()) == PRIORITY_MANIFEST

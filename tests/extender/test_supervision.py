@@ -34,10 +34,10 @@ from extender.sources import class_file
 from extender.sources.class_file import ClassFile
 from extender.sources.simulated import simulated
 from tests.conftest import serve
-from tests.extender.test_lease import SETTINGS, Leases
-from tests.extender.test_telemetry_feed import wait
+from tests.extender.leases import SETTINGS, Leases
 from tests.faults import BrokenError, Faulty, break_step
 from tests.objects import GPU
+from tests.waiting import wait
 
 
 def quick(metrics: Metrics | None = None, down_seconds: float = 30.0) -> Supervisor:

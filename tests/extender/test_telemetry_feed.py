@@ -1,11 +1,11 @@
-"""Fault drills: the real collector process scraping real HTTP servers that behave badly, one node each."""
+"""The real collector process scrapes real HTTP servers, one per node, some of which fail in various ways."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from extender.settings import Dcgm, Settings, Telemetry
 from tests.exposition import Exporter, Values, dcgm_text, exporter, used
 from tests.extender.test_telemetry_decisions import machine, refusal
 from tests.objects import node, pod
+from tests.waiting import wait
 from topology.gputopology import TopologyRecord
 
 INTERVAL = 0.25
@@ -28,7 +29,7 @@ INTERVAL = 0.25
 
 @dataclass
 class Rack:
-    """A node with eight GPUs, its exporter pod on an address of its own, and what the exporter says."""
+    """A node with eight GPUs, and its exporter pod with its own address and values."""
 
     name: str
     address: str
@@ -38,7 +39,7 @@ class Rack:
 
 @dataclass
 class Site:
-    """Some racks, and an extender with a collector."""
+    """Several racks, and an extender with a collector."""
 
     service: Service
     feed: TelemetryFeed
@@ -52,19 +53,10 @@ class Site:
 
     def known(self, name: str) -> bool:
         device_loads = self.service.store.snapshot.views[name].state.device_telemetry.device_loads
-        return bool(device_loads) and all(one is not None for one in device_loads)
+        return bool(device_loads) and all(load is not None for load in device_loads)
 
     def tick(self) -> None:
         self.service.store.apply((ClockTicked(time.time(), time.monotonic()),))
-
-
-def wait(what: str, check: Callable[[], object], seconds: float = 15.0) -> float:
-    """How long it took."""
-    started = time.monotonic()
-    while not check():
-        assert time.monotonic() - started < seconds, f"{what} did not come about in {seconds} s"
-        time.sleep(0.02)
-    return time.monotonic() - started
 
 
 def exporter_pod(name: str, node_name: str, address: str) -> dict[str, Any]:
@@ -88,11 +80,17 @@ def site() -> Iterator[Site]:
             target = stack.enter_context(exporter(lambda values=values: dcgm_text(values), address, port))  # type: ignore[misc]
             port = target.port
             racks[name] = Rack(name, address, target, values)
-        said = Telemetry(
-            source="dcgm-exporter", interval_seconds=INTERVAL, timeout_seconds=0.6, max_age_seconds=2.0, half_life_seconds=1.0,
-            max_body_bytes=200_000, quiet_seconds=1.0, dcgm=Dcgm(port=port),
-        )  # fmt: skip
-        service = build_service(Settings(telemetry=said))
+        settings = Telemetry(
+            source="dcgm-exporter",
+            interval_seconds=INTERVAL,
+            timeout_seconds=0.6,
+            max_age_seconds=2.0,
+            half_life_seconds=1.0,
+            max_body_bytes=200_000,
+            quiet_seconds=1.0,
+            dcgm=Dcgm(port=port),
+        )
+        service = build_service(Settings(telemetry=settings))
         store = service.store
         from extender.decision.state.changes import Listed
 
@@ -118,9 +116,9 @@ BAD: dict[str, str] = {
 
 
 @pytest.mark.parametrize("mode", BAD)
-def test_a_bad_target_becomes_unknown_with_its_reason_and_harms_no_other(site: Site, mode: str) -> None:
+def test_telemetry_of_a_failing_target_becomes_unknown_with_a_reason_and_other_targets_are_unaffected(site: Site, mode: str) -> None:
     site.racks["bad"].target.mode = mode
-    wait("the problem told", lambda: any(BAD[mode] in problem for problem in site.problems("bad")))
+    wait("the problem is known", lambda: any(BAD[mode] in problem for problem in site.problems("bad")))
 
     def unknown() -> bool:
         site.tick()
@@ -128,37 +126,37 @@ def test_a_bad_target_becomes_unknown_with_its_reason_and_harms_no_other(site: S
 
     wait("bad unknown", unknown)
     site.tick()
-    assert site.known("good"), "a slow or hanging target keeps nobody else waiting"
+    assert site.known("good"), "a slow or hanging target does not delay other targets"
     assert site.problems("good") == ()
     assert site.refusal("bad", 8) is None, "unknown refuses nothing"
     site.racks["bad"].target.mode = "ok"
     wait("bad known again", lambda: site.known("bad") and site.problems("bad") == ())
 
 
-def test_gzip_is_read(site: Site) -> None:
+def test_gzip_exposition_is_read(site: Site) -> None:
     site.racks["bad"].target.mode = "gzip"
     site.racks["bad"].values["GPU-bad-3"] = {"DCGM_FI_DEV_XID_ERRORS": 79}
     wait("the XID seen", lambda: site.refusal("bad") == "GPU reports a fatal XID error")
 
 
-def test_a_text_cut_in_a_line_is_read_up_to_there_and_told(site: Site) -> None:
+def test_exposition_that_ends_within_a_line_is_reported_as_a_problem(site: Site) -> None:
     site.racks["bad"].target.mode = "midline"
-    wait("told", lambda: any("ends in the middle of a line" in problem for problem in site.problems("bad")))
+    wait("the problem is known", lambda: any("ends in the middle of a line" in problem for problem in site.problems("bad")))
 
 
-def test_a_text_too_long_is_not_read(site: Site) -> None:
+def test_exposition_that_is_too_long_is_reported_as_a_problem(site: Site) -> None:
     site.racks["bad"].values.update({f"GPU-more-{n}": {} for n in range(400)})
-    wait("told", lambda: any("longer than 200000 bytes" in problem for problem in site.problems("bad")))
+    wait("the problem is known", lambda: any("longer than 200000 bytes" in problem for problem in site.problems("bad")))
 
 
-def test_wrong_uuids_are_told(site: Site) -> None:
+def test_unknown_uuids_are_reported_as_a_problem_and_refuse_no_pod(site: Site) -> None:
     site.racks["bad"].values.clear()
     site.racks["bad"].values.update({f"GPU-elsewhere-{n}": {"DCGM_FI_DEV_XID_ERRORS": 79} for n in range(8)})
-    wait("told", lambda: any("GPU-elsewhere-0" in problem for problem in site.problems("bad")))
+    wait("the problem is known", lambda: any("GPU-elsewhere-0" in problem for problem in site.problems("bad")))
     assert site.refusal("bad", 8) is None
 
 
-def test_a_target_that_disappears_and_another_that_takes_its_place(site: Site) -> None:
+def test_deleted_exporter_pod_is_not_scraped_again_and_its_replacement_is(site: Site) -> None:
     store = site.service.store
     store.apply((PodGone("uid-exporter-bad"),))
 
@@ -167,47 +165,48 @@ def test_a_target_that_disappears_and_another_that_takes_its_place(site: Site) -
         return not site.known("bad")
 
     wait("bad unknown", unknown)
-    asked = site.racks["bad"].target.asked
-    time.sleep(4 * INTERVAL)
-    assert site.racks["bad"].target.asked <= asked + 1, "nobody asks a pod that is gone"
+    asked, asked_good = site.racks["bad"].target.asked, site.racks["good"].target.asked
+    wait("several scrapes of the other target", lambda: site.racks["good"].target.asked >= asked_good + 4)
+    assert site.racks["bad"].target.asked <= asked + 1, "a deleted pod is not scraped"
     store.apply((seen("Pod", exporter_pod("exporter-new", "bad", site.racks["bad"].address)),))
     wait("bad known again", lambda: site.known("bad"))
 
 
-def test_memory_taken_and_freed_is_seen_within_one_look(site: Site) -> None:
+def test_used_and_freed_memory_is_known_after_one_scrape(site: Site) -> None:
     values = site.racks["bad"].values
     values["GPU-bad-2"] = used(60_000)
     taken = wait("avoided", lambda: site.refusal("bad") == "GPU memory is in use by processes unknown to Kubernetes")
-    looks = site.racks["bad"].target.asked
+    scrapes = site.racks["bad"].target.asked
     values["GPU-bad-2"] = {}
     freed = wait("used again", lambda: site.refusal("bad") is None)
-    assert site.racks["bad"].target.asked <= looks + 2
+    assert site.racks["bad"].target.asked <= scrapes + 2
     assert max(taken, freed) < 10
 
 
-def test_a_dead_collector_is_started_again(site: Site) -> None:
+def test_killed_collector_is_started_again(site: Site) -> None:
     child = site.feed._child
     assert child is not None
     os.kill(child.pid, signal.SIGKILL)
     site.racks["bad"].values["GPU-bad-1"] = {"DCGM_FI_DEV_XID_ERRORS": 48}
-    wait("the XID seen by its successor", lambda: site.refusal("bad") == "GPU reports a fatal XID error", 20)
+    wait("the new collector has read the XID", lambda: site.refusal("bad") == "GPU reports a fatal XID error", 20)
 
 
-def test_exporters_times_that_go_back_or_lie_ahead_do_no_harm(site: Site) -> None:
+def test_exporter_timestamps_in_the_past_and_in_the_future_do_not_stop_later_readings(site: Site) -> None:
     bad = site.racks["bad"]
     plain = bad.target.text
     for offset in (-5000.0, 5000.0, -100.0):
         at = int((time.time() + offset) * 1000)
         bad.target.text = lambda at=at: plain().replace("} 40\n", f"}} 40 {at}\n")  # type: ignore[misc]
-        time.sleep(3 * INTERVAL)
+        asked = bad.target.asked
+        wait("scrapes with these timestamps", lambda asked=asked: bad.target.asked >= asked + 3)  # type: ignore[misc]
     bad.target.text = plain
     bad.values["GPU-bad-1"] = {"DCGM_FI_DEV_XID_ERRORS": 79}
-    wait("news is news again", lambda: site.refusal("bad") == "GPU reports a fatal XID error")
+    wait("the XID is read after the wrong timestamps", lambda: site.refusal("bad") == "GPU reports a fatal XID error")
 
 
-def test_the_status_lists_targets_and_who_fails(site: Site) -> None:
+def test_status_lists_targets_and_their_failures(site: Site) -> None:
     site.racks["bad"].target.mode = "500"
-    wait("failing", lambda: any((look["failed"] or "").startswith("answered 500") for look in site.feed.status()["looks"]))
-    found = site.feed.status()
-    assert found["targets"] == 2
-    assert {look["target"] for look in found["looks"]} == {"gpu-operator/exporter-good", "gpu-operator/exporter-bad"}
+    wait("failing", lambda: any((result["failed"] or "").startswith("answered 500") for result in site.feed.status()["looks"]))
+    status = site.feed.status()
+    assert status["targets"] == 2
+    assert {result["target"] for result in status["looks"]} == {"gpu-operator/exporter-good", "gpu-operator/exporter-bad"}

@@ -1,4 +1,4 @@
-"""`topo import` and `topo show` on matrices that cannot be believed as they are."""
+"""`topo import` and `topo show` on matrices that contradict themselves, and on invalid options."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def ask(*arguments: str, text: str, tmp_path: Path, status: int = 0) -> tuple[st
     return found.stdout, " ".join(found.stderr.replace("│", " ").split())
 
 
-def test_import_warns_of_a_contradiction_and_prints_the_manifest_all_the_same(tmp_path: Path) -> None:
+def test_import_warns_of_a_contradiction_and_prints_the_manifest(tmp_path: Path) -> None:
     manifest, warnings = ask("topo", "import", "MATRIX", "--node", "vm-1", text=VM, tmp_path=tmp_path)
     assert SYS_ON_ONE_NODE in warnings
     assert decode(yaml.safe_load(manifest)).node == "vm-1"
 
 
-def test_import_of_a_truthful_matrix_warns_of_nothing(tmp_path: Path) -> None:
+def test_import_of_a_consistent_matrix_prints_no_warning(tmp_path: Path) -> None:
     told = ["--product", "Tesla T4", "--cpu", "Intel Skylake"]
     text = matrix("NODE SYS SYS", ["0-7|0", "0-7|0", "8-15|1"])
     assert ask("topo", "import", "MATRIX", "--node", "n", *told, text=text, tmp_path=tmp_path)[1] == ""
@@ -49,7 +49,7 @@ def test_import_warns_of_a_matrix_without_the_nvlinks_of_its_product(tmp_path: P
     assert "NVIDIA H100 80GB HBM3 is sold on boards joined by NVLink" in warnings
 
 
-def test_import_warns_of_a_product_and_a_cpu_that_nothing_is_known_of(tmp_path: Path) -> None:
+def test_import_warns_of_an_unknown_product_and_an_unknown_cpu(tmp_path: Path) -> None:
     told = ["--product", "NVIDIA Z9", "--cpu", "Zilog Z80"]
     warnings = ask("topo", "import", "MATRIX", "--node", "n", *told, text=matrix("NODE", ["0-7|0"] * 2), tmp_path=tmp_path)[1]
     assert "product 'NVIDIA Z9' is not known" in warnings
@@ -70,7 +70,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_import_refuses_what_no_node_or_gpu_can_be(case: str, tmp_path: Path) -> None:
+def test_import_refuses_invalid_node_names_and_memory_sizes(case: str, tmp_path: Path) -> None:
     arguments, message = REFUSED[case]
     assert message in ask("topo", "import", "MATRIX", *arguments, text=VM, tmp_path=tmp_path, status=2)[1]
 
@@ -81,7 +81,7 @@ def test_every_subdomain_is_a_node_name(name: str) -> None:
 
 
 @given(st.integers(1, 4096))
-def test_memory_of_any_gpu_is_taken(gib: int) -> None:
+def test_memory_between_1_gib_and_4_tib_is_accepted(gib: int) -> None:
     assert gpu_memory_bytes(f"{gib}Gi") == gib << 30
 
 
@@ -106,7 +106,7 @@ def test_show_gives_the_range_of_a_matrix_that_contradicts_itself(tmp_path: Path
     assert low <= three["bandwidth_gbps"] < high
 
 
-def test_show_of_a_truthful_machine_gives_no_range(tmp_path: Path) -> None:
+def test_show_of_a_consistent_machine_gives_no_range(tmp_path: Path) -> None:
     answer = json.loads(CliRunner().invoke(app, ["topo", "show", "l40s", "--gpus", "0,1", "-o", "json"]).stdout)
     assert answer["contradictions"] == []
     assert "bandwidth_range_gbps" not in answer["set"]
@@ -124,6 +124,6 @@ def test_the_set_table_and_all_sets_show_one_figure_of_rings(platform: str) -> N
         assert row["best"]["bandwidth_gbps"] == max(speed for gpus, speed in known.items() if len(gpus) == row["size"])
 
 
-def test_the_set_table_and_all_sets_name_what_they_show() -> None:
+def test_set_table_and_all_sets_name_their_figures() -> None:
     assert "GB/s of rings" in CliRunner().invoke(app, ["topo", "show", "l40s"]).stdout
     assert "of rings, then by message size" in " ".join(CliRunner().invoke(app, ["topo", "show", "l40s", "--all-sets"]).stdout.split())

@@ -1,4 +1,4 @@
-"""No exception of the Kubernetes client, nor of its transport, leaves the adapters: each becomes an error of ours that says what helps."""
+"""No exception of the Kubernetes client or of urllib3 leaves extender.kube: each becomes a FabricwiseError with a remedy."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ USES: dict[str, Callable[[kubernetes.client.ApiClient], object]] = {
 
 
 def told_by(use: str, client: kubernetes.client.ApiClient) -> str:
-    """What the adapter says of a failure, as an error of ours or as a value; another error fails the test."""
+    """The text of a failure, from a FabricwiseError or a value; any other exception fails the test."""
     try:
         return str(USES[use](client))
     except OURS as error:
@@ -107,7 +107,7 @@ def test_no_vendor_exception_leaves_an_adapter_when_the_transport_fails(
     assert told_by(use, client)
 
 
-def test_a_watch_whose_credentials_cannot_be_refreshed_counts_a_lost_connection_not_a_bug(tmp_path: Path) -> None:
+def test_watch_without_refreshable_credentials_counts_a_connection_failure(tmp_path: Path) -> None:
     metrics = Metrics()
     watch = KubeWatch(
         broken_credentials(VENDOR["ConfigException"], tmp_path),
@@ -150,7 +150,7 @@ BROKEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_kubeconfig_that_cannot_be_used_is_named_with_a_remedy(tmp_path: Path, name: str) -> None:
+def test_invalid_kubeconfig_is_named_with_a_remedy(tmp_path: Path, name: str) -> None:
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump(BROKEN[name]))
     with pytest.raises(ClusterSourceError) as error:
@@ -159,7 +159,7 @@ def test_a_kubeconfig_that_cannot_be_used_is_named_with_a_remedy(tmp_path: Path,
     assert "--kubeconfig FILE" in str(error.value)
 
 
-def test_a_pod_without_its_token_is_told_that_and_what_else_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_pod_without_token_names_every_configuration_that_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "absent"))

@@ -110,7 +110,7 @@ def _playing(pods: int, seed: int) -> Iterator[tuple[Stage, str, Iterator[str | 
     def events(client: httpx.Client) -> Iterator[str | None]:
         for pod in _stream(pods, seed):
             event = _happen(stage, len(stage.placed))
-            service.store.apply(ours.looks(started_seconds + len(stage.placed)))  # a second per pod, so that every run is the same
+            service.store.apply(ours.telemetry(started_seconds + len(stage.placed)))  # a second per pod, so that every run is the same
             stage.placed.append(_place(pod, client, service, ours, counting))
             yield event
 

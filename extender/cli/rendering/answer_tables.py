@@ -44,7 +44,7 @@ def explanations(answer: Mapping[str, Any]) -> RenderableType:
 
 
 def explanation(answer: Mapping[str, Any]) -> RenderableType:
-    """Return the answer for one pod: feasible nodes as a table, refused nodes by reason, the choice and its scores, conditions left out."""
+    """Return the answer for one pod: feasible nodes as a table, refused nodes by reason, the choice, its scores, unchecked conditions."""
     table = FittedTable(CANDIDATES, title=_title(answer))
     for row in answer["nodes"]:
         if row["feasible"]:
