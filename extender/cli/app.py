@@ -29,8 +29,8 @@ from extender.cli.rendering.topology_report import all_sets, machine_answer
 from extender.cli.topology_import import gpu_memory_bytes, node_name, warnings
 from extender.errors import EXIT_STATUSES, ClusterSourceError, SettingsError, run_command
 from extender.logs import log_to_stderr
-from extender.server.cluster_source import connect
-from extender.server.service import build_service, serve_health, server_for, settle_process
+from extender.server.cluster_source import open_service
+from extender.server.service import serve_health, server_for, settle_process
 from extender.settings import Settings, load_settings
 from extender.sources.class_file import ClassFile
 from extender.sources.dump import STANDARD_INPUT, read_text
@@ -119,9 +119,10 @@ def serve(
     if port and settings.server.health_port == port:
         raise SettingsError(f"server.health_port and --port are both {port}: set one of them to another port")
     log_to_stderr(settings.server.log_level)
-    service = build_service(settings)
+    fed = open_service(cluster or "kube", settings, kubeconfig)
+    service = fed.service
     class_file = ClassFile(workload_classes, service.store, service.supervisor) if workload_classes else None
-    source = connect(cluster or "kube", service, kubeconfig)
+    fed.start()
     if class_file is not None:
         class_file.start()
     settle_process(service)
@@ -130,7 +131,7 @@ def serve(
         serve_health(service, host)
         server.run()
     finally:
-        source.stop()
+        fed.stop()
 
 
 @topo.command("show")
