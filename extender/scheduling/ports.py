@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from extender.decision.report.placement_record import PlacementRecord
@@ -91,8 +91,8 @@ class Cluster:
 
     name: str | None = None
     """For people: the context of the kubeconfig, or the file of the dump. None: not known."""
-    writer: ClusterWriter = NoWriter()
-    leadership: Leadership = AlwaysLeading()
+    writer: ClusterWriter = field(default_factory=NoWriter)
+    leadership: Leadership = field(default_factory=AlwaysLeading)
 
 
 TelemetryStatus = Callable[[], Mapping[str, Any]]

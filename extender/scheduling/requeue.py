@@ -158,7 +158,7 @@ class Requeuer:
                     self._add(Waiting(meta.namespace or "default", meta.name, key, None, None))
 
     def _run(self) -> None:
-        """Requeue pods one by one, at the configured rate. An error of one pod or one demand is set aside; the supervisor handles others."""
+        """Requeue pods one by one, at the configured rate. An error about one pod or demand is set aside; the supervisor handles others."""
         pause = 1.0 / self._settings.max_per_second
         while True:
             try:
@@ -217,11 +217,11 @@ class Requeuer:
             snapshot = self._store.snapshot
             pending = snapshot.pending.get(pod.uid)
             try:
-                found = demand_in(snapshot, pending.pod, self._resource) if pending else None
-            except Exception as error:  # this pod waits for its own events; the others are looked at
+                demand = demand_in(snapshot, pending.pod, self._resource) if pending else None
+            except Exception as error:  # an error about one pod must not keep other pods waiting
                 self._set_aside.note("pods", "requeue", pod.uid, error)
-                found = None
-            pod.demand = found if isinstance(found, Demand) else None
+                demand = None
+            pod.demand = demand if isinstance(demand, Demand) else None
         return pod.demand
 
     def _resolves(self, demand: Demand, before: Snapshot, after: Snapshot, name: str) -> bool:

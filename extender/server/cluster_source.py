@@ -30,8 +30,15 @@ from extender.sources.simulated import simulated
 class ClusterSource(Protocol):
     """Where the state of a cluster comes from."""
 
-    cluster: Cluster
-    telemetry_default: TelemetryDefault
+    @property
+    def cluster(self) -> Cluster:
+        """What the service is constructed with."""
+        ...
+
+    @property
+    def telemetry_default(self) -> TelemetryDefault:
+        """What `telemetry.source: auto` means here."""
+        ...
 
     def start(self, service: Service) -> None:
         """Begin to feed the service; returns once that runs."""

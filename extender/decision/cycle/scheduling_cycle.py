@@ -112,7 +112,7 @@ Decide = Callable[[Evaluation, EvaluationContext], Evaluation]
 """Adds what is decided to an evaluation that has verdicts alone."""
 
 
-def undecided(evaluation: Evaluation, context: EvaluationContext) -> Evaluation:
+def undecided(evaluation: Evaluation, _context: EvaluationContext) -> Evaluation:
     """Decide nothing."""
     return evaluation
 
@@ -166,7 +166,7 @@ def known_nodes(snapshot: Snapshot) -> list[str]:
 def by_rank(ranker: Ranker, excluded: Collection[str] = ()) -> Decide:
     """Return a function that decides for the node with the top score; nodes in `excluded` are no candidates and have no rank."""
 
-    def decide(evaluation: Evaluation, context: EvaluationContext) -> Evaluation:
+    def decide(evaluation: Evaluation, _context: EvaluationContext) -> Evaluation:
         cycle, names, verdicts = evaluation.cycle, evaluation.names, evaluation.verdicts
         if isinstance(cycle.demand, Rejection):
             return evaluation
