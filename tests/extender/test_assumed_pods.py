@@ -118,7 +118,7 @@ def test_room_is_left_for_nominated_pods_that_come_first(asking: tuple[int, str]
     asker = pod_struct(waiting("me", "", priority, f"2026-01-01T{minute}:00Z"))
     assert ("a" in nominees(state, rank_of(asker))) is RANKS[asking]
     assert ("a" in begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).extra_pods) is RANKS[asking]
-    assert begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).held == {}
+    assert begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).assumed == {}
 
 
 def test_a_nomination_that_is_taken_back_leaves_no_trace() -> None:
@@ -137,8 +137,9 @@ def test_no_reader_misses_a_pod_between_its_hold_and_its_binding() -> None:
     counts = []
 
     def look() -> None:
-        state, assumed_pods = store.moment
-        extra_pods = assumed_pods.extra_pods(state, 1.0, "")
+        moment = store.moment(1.0)
+        state = moment.snapshot
+        extra_pods = moment.assumed_pods.extra_pods(state, 1.0, "")
         counts.append(state.views["a"].state.requested + sum(one.total for one in extra_pods.get("a", ())))
 
     look()

@@ -12,7 +12,6 @@ from extender.collectors.prometheus import queries
 from extender.decision.state.reducer import ClockTicked, Listed, TopologySeen
 from extender.errors import SettingsError
 from extender.kube.decode import seen
-from extender.server.cluster_source import measured
 from extender.server.service import build_service
 from extender.settings import Prometheus, Settings, Telemetry
 from tests.cluster.control_plane import free_port
@@ -32,7 +31,7 @@ def test_five_queries_and_a_selector() -> None:
 
 def test_a_server_must_be_named() -> None:
     with pytest.raises(SettingsError, match=r"set telemetry\.prometheus\.url"):
-        measured(build_service(Settings(telemetry=Telemetry(source="prometheus"))), "off")
+        build_service(Settings(telemetry=Telemetry(source="prometheus")))
 
 
 def test_a_real_prometheus(tmp_path: Path) -> None:
@@ -61,8 +60,9 @@ def test_a_real_prometheus(tmp_path: Path) -> None:
         store.apply((Listed("nodes", tuple(seen("Node", node(name, 8)) for name in values)),))
         store.apply((Listed("pods", (seen("Pod", pod(1, name="vllm", node="a")),)),))
         store.apply((Listed("topologies", tuple(TopologySeen(r.node, r) for r in records)),))
-        feed = measured(service, "off")
+        feed = service.telemetry
         assert feed is not None
+        feed.start()
         stack.callback(feed.stop)
 
         def device_loads(name: str) -> list[object]:

@@ -12,12 +12,14 @@ import msgspec
 import pytest
 import yaml
 
+from extender.decision.cycle.scheduling_cycle import Stall
+from extender.scheduling.binder import NOT_SYNCED
 from extender.server.service import build_service
 from extender.settings import Limits, Server, Settings
 from extender.sources.simulated import simulated
-from extender.web.scheduler_api import LAGGING, NOT_SYNCED
+from tests.cluster_writers import RecordingWriter, cluster_of
 from tests.conftest import Served, serve
-from tests.objects import GPU, node, pod, topology
+from tests.objects import GPU, node, pod, pod_struct, topology
 
 
 def filter_(served: Served, manifest: dict[str, Any], names: list[str]) -> dict[str, Any]:
@@ -203,7 +205,7 @@ def test_before_the_first_listing_filter_is_an_error_never_a_rejection(unsynced:
 def test_a_no_for_the_nominated_node_is_an_error_for_the_watch_lags(served: Served) -> None:
     served.cluster.bind(pod(4, name="victim"), "t4-0", served.service.store)
     nominated = pod(4) | {"status": {"nominatedNodeName": "t4-0"}}
-    assert filter_(served, nominated, ["t4-0"])["Error"] == LAGGING
+    assert filter_(served, nominated, ["t4-0"])["Error"] == Stall.LAGGING
     elsewhere = filter_(served, nominated, ["t4-0", "t4-1"])
     assert (elsewhere["Error"], elsewhere["NodeNames"]) == ("", ["t4-1"]), "what fits elsewhere is not held up"
     too_many = pod(5) | {"status": {"nominatedNodeName": "t4-0"}}
@@ -327,12 +329,13 @@ def test_answers_are_what_a_strict_decoder_accepts(served: Served, names: list[s
 
 
 def test_a_bug_of_ours_is_still_answered_200(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender.scheduling import scheduling_service
     from extender.web import scheduler_api
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(scheduler_api, "evaluate_nodes", broken)
+    monkeypatch.setattr(scheduling_service, "evaluate_pod", broken)
     response = served.client.post("/scheduler/filter", json={"Pod": pod(1), "NodeNames": ["t4-0"]})
     assert (response.status_code, response.json()["Error"]) == (200, scheduler_api.INTERNAL)
     assert 'cause="internal"' in served.client.get("/metrics").text
@@ -357,21 +360,21 @@ def test_a_decision_shows_what_came_of_it(served: Served, names: list[str]) -> N
     assert held == {"team/judged": list(gpus)}
 
 
-def test_a_floor_that_was_missed_is_reported(served: Served, names: list[str]) -> None:
+def test_a_floor_that_was_missed_is_reported() -> None:
     """The plugin is predicted to honour the bridge; this one does not, as if it were not NVIDIA's."""
-    from extender.decision.report.prediction_outcomes import Known
     from extender.decision.state.reducer import TopologySeen
     from extender.kube.decode import seen
     from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
-    told: list[tuple[Known, float]] = []
-    served.service.writer.floor_missed = lambda known, floor: told.append((known, floor))
+    writer, cluster = RecordingWriter(), simulated(GPU)
+    service = build_service(Settings(server=Server(log_level="error")), cluster_of(writer))
+    service.store.apply(cluster.listing())
     manifest = pod(2, name="floored", annotations={"fabricwise.dev/min-busbw": "200"})
-    served.client.post("/scheduler/filter", json={"Pod": manifest, "Nodes": None, "NodeNames": names})
+    service.scheduling.filter(pod_struct(manifest), list(cluster.machines), 0)
     node = "a100-pcie-bridge-pairs-0"
     status = DeviceStatus(allocated=(Allocation(0, "uid-floored"), Allocation(2, "uid-floored")))
     bound = {**manifest, "spec": {**manifest["spec"], "nodeName": node}}
-    record = TopologyRecord(node, served.cluster.machines[node], status)
-    served.service.store.apply((seen("Pod", bound), TopologySeen(node, record)))
-    ((known, floor),) = told
+    record = TopologyRecord(node, cluster.machines[node], status)
+    service.store.apply((seen("Pod", bound), TopologySeen(node, record)))
+    ((known, floor),) = writer.floors_missed
     assert (known.gpus, known.busbw_gbps, floor) == ((0, 2), 20.0, 200.0)
