@@ -58,7 +58,7 @@ def run_together(work: Callable[[random.Random], object]) -> list[BaseException]
     return raised
 
 
-def test_evaluator_and_ranker_give_five_threads_right_answers_while_they_forget(
+def test_evaluator_and_ranker_answer_five_threads_correctly_while_they_forget(
     eager_switches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluator_module, "_MOST_DEMANDS", 3)
