@@ -1,4 +1,4 @@
-"""One replica leads, whatever happens; on an API server that keeps versions as the real one does, in memory."""
+"""At most one replica leads at any time; on an API server in memory that keeps resource versions as the real one does."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def replica(leases: Leases) -> Iterator[Replica]:
         lease.stop()
 
 
-def test_one_of_two_leads(leases: Leases, replica: Replica) -> None:
+def test_second_replica_does_not_lead_while_the_first_renews(leases: Leases, replica: Replica) -> None:
     one = replica("one")
     wait("one leads", one.is_leading)
     other = replica("other")
@@ -83,7 +83,7 @@ def test_one_of_two_leads(leases: Leases, replica: Replica) -> None:
         time.sleep(0.02)
 
 
-def test_who_stops_hands_it_on(leases: Leases, replica: Replica) -> None:
+def test_replica_that_stops_releases_the_lease(leases: Leases, replica: Replica) -> None:
     one = replica("one")
     wait("one leads", one.is_leading)
     other = replica("other")
@@ -96,19 +96,18 @@ def test_who_stops_hands_it_on(leases: Leases, replica: Replica) -> None:
     assert leases.object["spec"]["holderIdentity"] == "other"
 
 
-def test_who_dies_is_followed_once_his_time_is_over(leases: Leases, replica: Replica) -> None:
+def test_lease_of_a_replica_that_ended_is_taken_after_its_duration(leases: Leases, replica: Replica) -> None:
     leases.object = {
         "metadata": {"name": "fabricwise", "namespace": "x", "resourceVersion": "0"},
         "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 1, "renewTime": "2999-01-01T00:00:00.000000Z", "leaseTransitions": 4},
     }
     one = replica("one")
-    time.sleep(0.5)
-    assert not one.is_leading(), "his clock is not compared with ours"
-    wait("one leads", one.is_leading)
+    waited_seconds = wait("one leads", one.is_leading)
+    assert waited_seconds > 0.5, "the time of the renewal is not compared with this replica's clock"
     assert leases.object["spec"]["leaseTransitions"] == 5
 
 
-def test_who_cannot_renew_stops_leading_before_another_begins(leases: Leases, replica: Replica) -> None:
+def test_replica_that_cannot_renew_stops_leading_before_the_lease_expires(leases: Leases, replica: Replica) -> None:
     one = replica("one")
     wait("one leads", one.is_leading)
 
@@ -122,9 +121,9 @@ def test_who_cannot_renew_stops_leading_before_another_begins(leases: Leases, re
     wait("one leads again", one.is_leading)
 
 
-def test_of_two_that_see_it_free_at_once_the_api_server_chooses_one(leases: Leases, replica: Replica) -> None:
+def test_api_server_accepts_one_of_several_replicas_that_see_the_lease_free(leases: Leases, replica: Replica) -> None:
     replicas = [replica(f"r{number}") for number in range(6)]
-    wait("somebody leads", lambda: any(one.is_leading() for one in replicas))
+    wait("a replica leads", lambda: any(one.is_leading() for one in replicas))
     for _ in range(50):
         assert sum(one.is_leading() for one in replicas) <= 1
         time.sleep(0.02)
