@@ -25,7 +25,7 @@ from extender.settings import Settings
 from extender.web import openapi, wire
 from extender.web.body import read_body
 
-INTERNAL = "fabricwise failed to judge this request: look for a traceback in its log, and report it"
+INTERNAL = "fabricwise failed to evaluate this request: look for a traceback in its log, and report it"
 TOO_LARGE = "set nodeCacheCapable: true in kube-scheduler's configuration, or raise limits.max_body_bytes"
 
 logger = logging.getLogger("fabricwise.verbs")

@@ -140,16 +140,14 @@ def test_nominated_pod_after_its_victims_are_gone(small: Small) -> None:
     served = small(*objects)
     assert filtered(served, nominated(4), ["dgx"])["Error"] == Stall.LAGGING
     served.service.store.apply([seen("Pod", terminating(objects[2]))])
-    assert filtered(served, nominated(4), ["dgx"])["NodeNames"] == ["dgx"], (
-        "a terminating pod counts as gone where only that explains the room"
-    )
+    assert filtered(served, nominated(4), ["dgx"])["NodeNames"] == ["dgx"], "only the terminating pod explains the room"
     served.service.store.apply([PodGone("uid-victim")])
     assert filtered(served, nominated(4), ["dgx"])["NodeNames"] == ["dgx"], "the agent's status is older than the eviction"
     assert assumed_pods(served) == {"uid-preemptor": "dgx"}
 
 
 def test_victims_still_terminating_no_false_no(small: Small) -> None:
-    """Four GPUs are free, but not the quad that the pod demands: it depends on whether the victim's two GPUs are free, which is not known."""
+    """Four GPUs are free, but not the quad that the pod demands: it depends on whether the two GPUs of the victim are free."""
     objects = full_v100(victim=(0, 1), other=(4, 5))
     served = small(*objects)
     wants_quad = nominated(4, min_busbw="70")
@@ -160,7 +158,7 @@ def test_victims_still_terminating_no_false_no(small: Small) -> None:
     assert filtered(served, wants_quad, ["dgx"])["NodeNames"] == ["dgx"], "its GPUs are free; the agent's status is older"
     infeasible = nominated(4, "infeasible", min_busbw="100")
     assert filtered(served, infeasible, ["dgx"])["FailedAndUnresolvableNodes"] == {"dgx": "bandwidth floor out of reach"}, (
-        "a rejection that no departure resolves stays one"
+        "stays a rejection"
     )
 
 
