@@ -1,7 +1,7 @@
-"""The bind verb's work: judge the one node anew, write the binding, make sure of it.
+"""The bind verb: evaluate the one node again, write the binding, and verify it.
 
-kube-scheduler binds asynchronously, so between its decision and this the node may have been taken by somebody else. No lock is held here;
-what must not happen twice is kept apart by the API server: a binding names the pod's uid, and a bound pod cannot be bound again.
+kube-scheduler binds asynchronously, so the node may have been taken since the decision. No lock is held while the binding is written: a
+binding names the pod's uid, and the API server refuses to bind a bound pod again.
 """
 
 from __future__ import annotations
@@ -9,29 +9,25 @@ from __future__ import annotations
 import logging
 import time
 
-from extender.decision.cycle.assumed_pods import AssumedPod
-from extender.decision.cycle.scheduling_cycle import EvaluationContext, begin, filtered
-from extender.decision.evaluate.evaluator import evaluate_nodes
+from extender.decision.cycle.scheduling_cycle import EvaluationContext, by_feasibility, evaluate_pod
 from extender.decision.evaluate.verdict import Evidence
 from extender.decision.report.placement_record import PlacementRecord, placement_record_of
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.reasons import Rejection
 from extender.decision.state.pods import RECORD_ANNOTATION
+from extender.scheduling.assume import assumed_pod_of
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.decision_log import DecisionLog
-from extender.scheduling.ports import ClusterWriter
+from extender.scheduling.ports import NO_API_SERVER, ClusterWriter
 from extender.settings import Settings
 
 logger = logging.getLogger("fabricwise.binding")
 
-NO_API_SERVER = (
-    "fabricwise watches no API server, so it cannot bind: start it with --cluster kube, or remove bindVerb in kube-scheduler's settings"
-)
 NOT_SYNCED = "fabricwise has not yet listed nodes, pods and topologies; try again"
 
 
 class Binder:
-    """Binds pods. Called from several threads at once; keeps nothing between two calls."""
+    """Binds pods. Safe to be called from several threads; keeps no state between calls."""
 
     def __init__(
         self, store: ClusterStore, context: EvaluationContext, settings: Settings, log: DecisionLog, writer: ClusterWriter
@@ -39,9 +35,8 @@ class Binder:
         self._store, self._context, self._settings, self._log, self._writer = store, context, settings, log, writer
 
     def bind(self, namespace: str, name: str, uid: str, node: str) -> str:
-        """Bind a pod to a node. The empty string: it is bound there, now or already; else why it is not."""
-        write, look_up = self._writer.bind, self._writer.pod
-        if write is None or look_up is None:
+        """Bind a pod to a node. Return the empty string where the pod is bound there, now or already, else the error. May block."""
+        if self._writer.is_read_only:
             return NO_API_SERVER
         snapshot = self._store.snapshot
         if not snapshot.synced:
@@ -50,44 +45,36 @@ class Binder:
         if bound is not None:
             return "" if bound.node == node else f"pod {namespace}/{name} is already bound to {bound.node}"
         pending = snapshot.pending.get(uid)
-        pod = pending.pod if pending else look_up(namespace, name)
+        pod = pending.pod if pending else self._writer.get_pod(namespace, name)
         if isinstance(pod, str):
             return pod
         if pod.metadata.uid != uid:
             return f"pod {namespace}/{name} has been replaced by another of that name"
-        record = self._evaluated(pod, node)
+        record = self._evaluate_again(pod, node)
         if isinstance(record, str):
-            self._store.release(uid)  # kube-scheduler gives it up too; where only the write fails, it may have been done all the same
+            self._store.release(uid)  # kube-scheduler gives up this cycle too; after a failed write the pod may be bound all the same
             return record
-        error = write(namespace, name, uid, node, {RECORD_ANNOTATION: record.as_json()})
+        error = self._writer.bind(namespace, name, uid, node, {RECORD_ANNOTATION: record.as_json()})
         if error:
             logger.warning("pod %s/%s not bound to %s: %s", namespace, name, node, error)
         return error
 
-    def _evaluated(self, pod: Pod, node: str) -> PlacementRecord | str:
-        """What the pod will get there by the latest state; or why it must not go there any more."""
-        now = time.monotonic()
-        snapshot, assumed_pods = self._store.moment
-        cycle = begin(snapshot, assumed_pods, pod, self._settings.resource, now, decided=True)
+    def _evaluate_again(self, pod: Pod, node: str) -> PlacementRecord | str:
+        """Return what the pod will get on the node by the newest state, or why the node is infeasible now."""
         if self._settings.is_foreign(pod.spec.scheduler_name):
             return placement_record_of(pod.key, node, Evidence(notes=("placed by another scheduler, not judged",)))
-        verdicts = evaluate_nodes(self._context.evaluator, snapshot, cycle.demand, [node], cycle.extra_pods)
-        found = filtered(cycle, [node], verdicts, self._context)
-        (verdict,) = found.verdicts
-        if found.stall is not None:
-            return found.stall.value
+        moment = self._store.moment(time.monotonic())
+        evaluation = evaluate_pod(self._context, moment, pod, [node], by_feasibility, is_decided=True)
+        if evaluation.stall is not None:
+            return evaluation.stall.value
+        (verdict,) = evaluation.verdicts
         if verdict.rejection is not None:
             return f"node {node} does not suit the pod any more: {verdict.rejection.reason} ({verdict.rejection.detail})"
-        record, demand = placement_record_of(pod.key, node, verdict.evidence), cycle.demand
+        record, demand = placement_record_of(pod.key, node, verdict.evidence), evaluation.cycle.demand
         if isinstance(demand, Rejection) or not demand.total:
             return record
         self._log.add_record(pod.key, record)
-        before = self._store.assumed_pods.by_pod.get(pod.key)
-        if self._settings.assumed_pods.ttl_seconds > 0 and (
-            before is None or before.node != node
-        ):  # this is what kube-scheduler made of it
-            meta, until = pod.metadata, now + self._settings.assumed_pods.ttl_seconds
-            self._store.assume(
-                AssumedPod(pod.key, meta.namespace or "default", meta.name, node, demand, verdict.evidence, now, until, record.id)
-            )
+        before, ttl_seconds = self._store.assumed_pods.by_pod.get(pod.key), self._settings.assumed_pods.ttl_seconds
+        if ttl_seconds > 0 and (before is None or before.node != node):  # kube-scheduler has chosen another node than the decided one
+            self._store.assume(assumed_pod_of(pod, demand, verdict.evidence, record, moment.monotonic_seconds, ttl_seconds))
         return record

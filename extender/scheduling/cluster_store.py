@@ -1,7 +1,7 @@
-"""The current snapshot: one writer at a time, readers that never wait.
+"""The current state of the cluster: one writer at a time, and readers that never wait.
 
-A reader takes `snapshot` once and works on it; the writer folds changes beside it and swaps one reference. Holds are kept beside the
-snapshot, for they come from the verbs, which wait for no writer.
+A reader takes `snapshot` once and works on it; the writer folds changes into a new snapshot and replaces one reference. Assumed pods are
+kept beside the snapshot, because the verbs place them and must not wait for a writer.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, AssumedPods, undone
+from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.node.node_state import NODE_DEFAULTS, NodeDefaults, NodeState
 from extender.decision.state.changes import Change
 from extender.decision.state.reducer import fold_all
@@ -26,16 +28,19 @@ P = ParamSpec("P")
 Prepare = Callable[[Iterable[NodeState], Snapshot], None]
 Observe = Callable[[Snapshot, Snapshot], None]
 Note = Callable[[str, str, str, BaseException | str], None]
-"""(kind, stage, name, error) of something that was set aside; see `set_aside.SetAsideLog`."""
+"""Called with (kind, stage, name, error) of an object that was set aside; see `set_aside_log.SetAsideLog.note`."""
 
 
 class ClusterStore:
-    """Holds the snapshot. Sources call `apply` from any thread; the web layer reads `snapshot`."""
+    """The newest snapshot and the assumed pods. Sources call `apply` from any thread; the verbs read `moment`."""
 
     def __init__(
         self, resource: str, warm_tables: bool = True, prepare: Prepare | None = None, defaults: NodeDefaults = NODE_DEFAULTS
     ) -> None:
-        """`prepare` is given the states of changed nodes, and the snapshot, before they are published."""
+        """`prepare` is called with the states of changed nodes and the new snapshot, before it is published.
+
+        `warm_tables`: whether the tables of new machine shapes are computed before a snapshot is published.
+        """
         self._resource, self._prepare, self.defaults = resource, prepare, defaults
         self._lock = threading.Lock()
         self._warm_tables = warm_tables
@@ -43,45 +48,56 @@ class ClusterStore:
         self._snapshot = Snapshot()
         self._assumed_pods, self._assumed_pods_lock = NO_ASSUMED_PODS, threading.Lock()
         self.answering = False
-        """Whether a verb is being answered right now: who can wait a moment with his changes should."""
+        """Whether a verb is being answered now: a source whose changes can wait a moment delays them."""
         self.observe: Observe | None = None
-        """Given the snapshots before and after, once the latter is published."""
+        """Called with the snapshots before and after a change, once the latter is published."""
         self.note: Note | None = None
-        """Told of everything that is set aside."""
+        """Called for every object that is set aside; None: it is logged alone."""
 
     @property
     def snapshot(self) -> Snapshot:
-        """The newest snapshot; it never changes under its reader."""
+        """The newest snapshot. It is immutable."""
         return self._snapshot
 
     @property
     def assumed_pods(self) -> AssumedPods:
-        """What has been decided and may not be visible yet; it never changes under its reader."""
+        """Pods that were decided for a node and may not be visible there yet. Immutable."""
         return self._assumed_pods
 
-    @property
-    def moment(self) -> tuple[Snapshot, AssumedPods]:
-        """Both, read so that no pod falls between them: a hold ends only after the snapshot that makes it needless is out."""
+    def moment(self, monotonic_seconds: float) -> Moment:
+        """Return the snapshot with the assumed pods, as of `monotonic_seconds`.
+
+        No pod is missing from both: the assumed pods are read first, and one is removed only after the snapshot that shows it is published.
+        """
         assumed_pods = self._assumed_pods
-        return self._snapshot, assumed_pods
+        return Moment(self._snapshot, assumed_pods, monotonic_seconds)
+
+    @contextmanager
+    def answering_verb(self) -> Iterator[None]:
+        """Mark the time in which a verb is answered; see `answering`."""
+        self.answering = True
+        try:
+            yield
+        finally:
+            self.answering = False
 
     def assume(self, assumed_pod: AssumedPod) -> None:
-        """Place a hold. Waits for no writer of the snapshot."""
+        """Add an assumed pod. Does not wait for a writer of the snapshot."""
         with self._assumed_pods_lock:
             self._assumed_pods = self._assumed_pods.placed(assumed_pod)
 
     def release(self, *keys: str) -> None:
-        """End holds, where there are any."""
+        """Remove the assumed pods with these keys, if there are any."""
         if not self._assumed_pods.by_pod:
             return
         with self._assumed_pods_lock:
             self._assumed_pods = self._assumed_pods.released(keys)
 
     def apply(self, changes: Iterable[Change]) -> Snapshot:
-        """Fold changes and publish. New machine shapes are computed first, so that no filter call has to.
+        """Fold changes, publish the new snapshot and return it. Tables of new machine shapes are computed before, so that no verb has to.
 
-        What fails beside the fold itself (a table, an observer) is noted, and neither keeps the snapshot from being published nor ends
-        the thread that brought the changes.
+        An error outside of the fold (in a table or an observer) is noted; the snapshot is published all the same, and the thread that
+        brought the changes goes on.
         """
         with self._lock:
             snapshot = fold_all(self._snapshot, changes, self._resource, self.defaults)
@@ -118,12 +134,12 @@ class ClusterStore:
                 self._noted(entry.kind, entry.stage, entry.name, entry.why)
 
     def _settle_assumed_pods(self, before: Snapshot, after: Snapshot) -> None:
-        """The new snapshot is published already: whoever reads both never misses a pod, and never counts one twice."""
+        """Remove assumed pods that are visible, expired or given up. The new snapshot is published before, see `moment`."""
         if self._assumed_pods.by_pod:
             self.release(*self._assumed_pods.ended(after, time.monotonic()), *undone(self._assumed_pods, before, after))
 
     def _warm(self, snapshot: Snapshot) -> None:
-        """Compute the tables of the nodes that changed. One that raises is not tried again: its nodes are refused when asked about."""
+        """Compute the tables of the nodes that changed. One that raises is not tried again: its nodes are infeasible."""
         for name in snapshot.changed:
             view = snapshot.views.get(name)
             table = view.state.table if view is not None else None

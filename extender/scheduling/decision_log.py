@@ -1,4 +1,4 @@
-"""Recent decisions, bounded by bytes. A verb only appends references; accounting happens later, rendering when read."""
+"""Recent decisions, bounded by bytes. A verb only appends references; sizes are computed later, answers when they are read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Decision:
     namespace: str
     uid: str
     spec: Pod
-    """As it came, for what its command lines tell."""
+    """The pod of the request, for what is inferred from its command lines."""
     demand: Demand | Rejection
     names: Sequence[str]
     verdicts: Sequence[Verdict]
@@ -45,14 +45,14 @@ class Decision:
     took_seconds: float
     revision: int
     decided: str | None = None
-    """The node that a hold was placed on."""
+    """The node that the pod is assumed on."""
     stall: str | None = None
     """Why there was no answer yet."""
     state_age_seconds: float = 0.0
-    """How old the state was it is based on: more than nothing while the API server cannot be reached."""
+    """Age of the state that the decision is based on: above zero while the API server cannot be reached."""
 
     def size_bytes(self) -> int:
-        """An upper estimate of the memory it keeps alive."""
+        """Return an upper estimate of the memory that the decision keeps alive."""
         per_node = (_PER_NODE_BYTES + _PER_NAME_BYTES) * len(self.names)
         verdicts = set(self.verdicts)
         supports = sum(len(verdict.evidence.support or b"") for verdict in verdicts)
@@ -60,12 +60,12 @@ class Decision:
 
 
 class DecisionLog:
-    """Newest first, oldest dropped, `limit_bytes` never exceeded once settled."""
+    """The newest decisions that fit into `limit_bytes`, with their placement records and outcomes. Thread-safe."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        """Readers and the settling timer live in different threads; a verb takes no lock."""
+        """For readers and the settling timer, which run in different threads; a verb takes no lock."""
         self._inbox: deque[Decision] = deque(maxlen=_INBOX)
         self._kept: deque[tuple[int, Decision]] = deque()
         self._kept_bytes = 0
@@ -73,14 +73,14 @@ class DecisionLog:
         self._records: OrderedDict[str, PlacementRecord] = OrderedDict()
 
     def add_outcome(self, outcome: Outcome) -> None:
-        """Remember what came of a prediction; the last `_MOST_OUTCOMES` are kept."""
+        """Keep the outcome of a prediction; the last `_MOST_OUTCOMES` are kept."""
         with self._lock:
             self._outcomes[outcome.known.key] = outcome
             while len(self._outcomes) > _MOST_OUTCOMES:
                 self._outcomes.popitem(last=False)
 
     def add_record(self, uid: str, record: PlacementRecord) -> None:
-        """Remember what a pod was decided for; the last `_MOST_RECORDS` are kept."""
+        """Keep the placement record of a pod; the last `_MOST_RECORDS` are kept."""
         with self._lock:
             self._records.pop(uid, None)
             self._records[uid] = record
@@ -88,17 +88,17 @@ class DecisionLog:
                 self._records.popitem(last=False)
 
     def record(self, uid: str) -> PlacementRecord | None:
-        """What a pod was decided for last."""
+        """Return the placement record of the last decision about a pod."""
         with self._lock:
             return self._records.get(uid)
 
     def outcome(self, uid: str) -> Outcome | None:
-        """What a pod really got, where it is known and was predicted."""
+        """Return which GPUs a pod got; None where that is not known or was not predicted."""
         with self._lock:
             return self._outcomes.get(uid)
 
     def predicted(self, uid: str, node: str) -> tuple[Demand, Evidence] | None:
-        """What a pod asked for, and what was predicted for it on a node, by the last decision that judged it there."""
+        """Return the pod's demand and its evidence on a node, by the last decision that evaluated that node; None where there is none."""
         for decision in self.recent():
             if decision.uid == uid and isinstance(decision.demand, Demand):
                 for name, verdict in zip(decision.names, decision.verdicts, strict=True):
@@ -107,16 +107,16 @@ class DecisionLog:
         return None
 
     def add(self, decision: Decision) -> None:
-        """Remember a decision; on the verbs' path, so no more than an append."""
+        """Add a decision. It only appends, because verbs call it."""
         self._inbox.append(decision)
 
     @property
     def unsettled(self) -> int:
-        """Decisions that wait for `settle`."""
+        """Number of decisions that wait for `settle`."""
         return len(self._inbox)
 
     def settle(self) -> None:
-        """Account for what came in, and drop the oldest until all fits."""
+        """Compute the sizes of new decisions, and drop the oldest decisions until all fit."""
         with self._lock:
             while self._inbox:
                 decision = self._inbox.popleft()
@@ -128,7 +128,7 @@ class DecisionLog:
                 self._kept_bytes -= size
 
     def recent(self) -> Iterator[Decision]:
-        """Newest first."""
+        """Return the decisions, the newest first."""
         self.settle()
         with self._lock:
             kept = tuple(self._kept)

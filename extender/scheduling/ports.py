@@ -1,42 +1,104 @@
-"""Hooks by which a source of cluster state is told, or asked, what only it can pass on. All None until a source sets them."""
+"""What the extender needs of the cluster that it decides for, as Protocols. Sources of cluster state implement them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.kubernetes_objects import Pod
 
-FloorMissed = Callable[[Known, float], None]
-RequeuePod = Callable[[str, str, str], bool]
+NO_API_SERVER = (
+    "fabricwise watches no API server, so it cannot bind: start it with --cluster kube, or remove bindVerb in kube-scheduler's settings"
+)
 
 
-@dataclass(slots=True)
-class ClusterWriter:
-    """`floor_missed` and `placed` are called under the state's lock: return at once."""
-
-    floor_missed: FloorMissed | None = None
-    placed: Callable[[BoundPod, PlacementRecord], None] | None = None
-    """A pod is bound that carries no record of its decision."""
-    requeue: RequeuePod | None = None
-    """(namespace, name, uid) of a pending pod to be tried again; whether that was done. May take its time."""
-    bind: Callable[[str, str, str, str, dict[str, str]], str] | None = None
-    """(namespace, name, uid, node, annotations) -> the empty string once the pod is bound there, else why not. May take its time."""
-    pod: Callable[[str, str], Pod | str] | None = None
-    """(namespace, name) -> the pod as the API server has it, or why not. May take its time."""
-    leading: Callable[[], bool] | None = None
-    """Whether this replica is the one to do what must be done once; None: there is no other."""
-    telemetry: Callable[[], dict[str, Any]] | None = None
-    """What is asked for telemetry, and who does not answer."""
-
-    cluster: str | None = None
-    """Which cluster the state is of, for people."""
+class ClusterWriter(Protocol):
+    """Writes to the cluster, and reads single pods from it. Safe to be called from several threads."""
 
     @property
+    def is_read_only(self) -> bool:
+        """Whether nothing is written, so that no work is done to prepare a write."""
+        ...
+
+    def post_placement(self, pod: BoundPod, record: PlacementRecord) -> None:
+        """Post an event on what was predicted for a pod that is now bound. Called under the state's lock: returns at once."""
+        ...
+
+    def post_floor_missed(self, known: Known, floor_gbps: float) -> None:
+        """Post an event on a pod that got less bandwidth than it demands. Called under the state's lock: returns at once."""
+        ...
+
+    def requeue(self, namespace: str, name: str, uid: str) -> bool:
+        """Make kube-scheduler try a pending pod again. Return whether that succeeded. May block."""
+        ...
+
+    def bind(self, namespace: str, name: str, uid: str, node: str, annotations: dict[str, str]) -> str:
+        """Bind a pod to a node. Return the empty string once it is bound there, else the error. May block."""
+        ...
+
+    def get_pod(self, namespace: str, name: str) -> Pod | str:
+        """Return the pod as the API server has it, or the error. May block."""
+        ...
+
+
+class Leadership(Protocol):
+    """Says which of several replicas does what must be done once."""
+
     def is_leading(self) -> bool:
-        """Whether to do what must be done once."""
-        return self.leading is None or self.leading()
+        """Whether this replica posts events and requeues pods now."""
+        ...
+
+
+class NoWriter:
+    """A writer for dumps and simulations: it writes nothing, and an attempt to bind is an error."""
+
+    is_read_only = True
+
+    def post_placement(self, pod: BoundPod, record: PlacementRecord) -> None:
+        """Post nothing."""
+
+    def post_floor_missed(self, known: Known, floor_gbps: float) -> None:
+        """Post nothing."""
+
+    def requeue(self, namespace: str, name: str, uid: str) -> bool:
+        """Return False: no pod is requeued."""
+        return False
+
+    def bind(self, namespace: str, name: str, uid: str, node: str, annotations: dict[str, str]) -> str:
+        """Return the error that no API server is watched."""
+        return NO_API_SERVER
+
+    def get_pod(self, namespace: str, name: str) -> Pod | str:
+        """Return the error that no API server is watched."""
+        return NO_API_SERVER
+
+
+class AlwaysLeading:
+    """The leadership of a replica that runs alone."""
+
+    def is_leading(self) -> bool:
+        """Return True."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster that a service decides for."""
+
+    name: str | None = None
+    """For people: the context of the kubeconfig, or the file of the dump. None: not known."""
+    writer: ClusterWriter = field(default_factory=NoWriter)
+    leadership: Leadership = field(default_factory=AlwaysLeading)
+
+
+TelemetryStatus = Callable[[], Mapping[str, Any]]
+"""Returns which targets are scraped, and the result of the last scrape of each."""
+
+
+def telemetry_off() -> Mapping[str, Any]:
+    """The status where no telemetry is scraped."""
+    return {"source": "off", "targets": 0, "looks": []}

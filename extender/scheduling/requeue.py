@@ -1,11 +1,11 @@
-"""Waking pods that we rejected everywhere, when telemetry or topology has cured that.
+"""Requeues pods that were infeasible everywhere, once telemetry or topology has resolved a rejection.
 
-kube-scheduler tries a rejected pod again when a pod or a node changes, not when a GpuTopology or a gauge does: without a nudge it would
-wait for the five-minute flush. Pods that a Kubernetes event wakes anyway are left to it; but an event that reached us within moments of
-the rejection may have reached kube-scheduler before it, and will not come again.
+kube-scheduler tries a rejected pod again when a pod or a node changes, not when a GpuTopology or telemetry does: the pod would wait for
+the flush after five minutes. Changes that kube-scheduler sees itself are left to it. Only a change within `LAG_SECONDS` of the rejection
+requeues pods all the same, because kube-scheduler may have seen it before the rejection.
 
-Which pods wait is known from the API alone, by kube-scheduler's own word on them; a rejection that this replica answered adds the names
-asked about. Only the replica that leads wakes; one that begins to lead looks at all that wait.
+Which pods wait is read from their PodScheduled conditions; a rejection that this replica answered adds the names of the nodes. Only the
+replica that leads requeues pods, and one that begins to lead evaluates all waiting pods.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from extender.decision.cycle.scheduling_cycle import demand_in
-from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.cycle.scheduling_cycle import EvaluationContext, demand_in
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.snapshot import Snapshot
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
-from extender.scheduling.ports import ClusterWriter
+from extender.scheduling.ports import ClusterWriter, Leadership
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.scheduling.supervision import Supervisor
 from extender.settings import RequeueSettings
 
 MOST_NAMES = 64
-"""Of a pod that was refused on more nodes, the names are not kept: five thousand pods times five thousand names are gigabytes."""
+"""The names of a pod's nodes are kept up to this number: five thousand pods with five thousand names each are gigabytes."""
 
 LAG_SECONDS = 1.0
-"""By so much kube-scheduler's view may be ahead of ours, with a wide margin: 25 ms were measured."""
+"""How far kube-scheduler's state may be ahead of the extender's. 25 ms were measured; the rest is a margin."""
 
 _MOST_FAILURES = 3
 _MOST_DOUBLINGS = 6
@@ -40,59 +39,65 @@ _MOST_DOUBLINGS = 6
 
 @dataclass(slots=True)
 class Waiting:
-    """A pod that found no node."""
+    """A pending pod that was infeasible on every node."""
 
     namespace: str
     name: str
     uid: str
     demand: Demand | None
-    """None: to be read from the pod itself."""
+    """None: to be read from the pending pod."""
     nodes: frozenset[str] | None
-    """That were asked about and refused; None: many, or not known: any may help."""
+    """The nodes of the filter call; None: not known, or too many. Then any node may become feasible."""
     rejected_seconds: float = float("-inf")
-    """When this replica refused it last (monotonic)."""
+    """When this replica rejected the pod last (monotonic)."""
     requeued_seconds: float | None = None
     requeues: int = 0
-    """Times it was woken and rejected again: each doubles the pause."""
+    """How often it was requeued: each time doubles the pause until the next."""
     failures: int = 0
 
 
 class Requeuer:
-    """Remembers rejected pods, and has those woken that a change of state helps. Nothing here is on a verb's path but `rejected`."""
+    """Keeps the waiting pods, and requeues those that a change of state makes feasible. Verbs call `rejected` and `accepted` alone."""
 
     def __init__(
         self,
+        *,
         store: ClusterStore,
-        evaluator: Evaluator,
+        context: EvaluationContext,
         settings: RequeueSettings,
         metrics: Metrics,
         writer: ClusterWriter,
-        resource: str = "nvidia.com/gpu",
-        supervisor: Supervisor | None = None,
-        set_aside: SetAsideLog | None = None,
+        leadership: Leadership,
+        supervisor: Supervisor,
+        set_aside: SetAsideLog,
     ) -> None:
-        self._supervisor, self._aside = supervisor or Supervisor(metrics), set_aside or SetAsideLog(metrics)
-        self._resource = resource
-        self._store, self._evaluator, self._settings, self._metrics, self._writer = store, evaluator, settings, metrics, writer
+        self._store, self._evaluator, self._resource = store, context.evaluator, context.resource
+        self._settings, self._metrics, self._supervisor, self._set_aside = settings, metrics, supervisor, set_aside
+        self._writer, self._leadership = writer, leadership
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, Waiting] = OrderedDict()
-        self._cured: queue.SimpleQueue[_Moved] = queue.SimpleQueue()
+        self._moved: queue.SimpleQueue[_Moved] = queue.SimpleQueue()
         self._last_rejected_seconds = float("-inf")
-        self._led = False
+        self._led = leadership.is_leading()
+        """As of the last check. A replica that leads from the start has no predecessor whose work it takes over."""
         self._grouped: dict[Demand, list[Waiting]] | None = None
-        """None: to be made anew. Filled by the waking thread alone."""
+        """The waiting pods by demand; None: to be grouped again. Filled by the requeue thread alone."""
         self._due: OrderedDict[str, None] = OrderedDict()
         self._thread: threading.Thread | None = None
 
     @property
+    def _is_enabled(self) -> bool:
+        return self._settings.enabled and not self._writer.is_read_only
+
+    @property
     def waiting(self) -> tuple[str, ...]:
-        """The uids of the pods remembered, oldest first."""
+        """The uids of the waiting pods, the one rejected longest ago first."""
         with self._lock:
             return tuple(self._waiting)
 
     def rejected(self, namespace: str, name: str, uid: str, demand: Demand, nodes: Sequence[str]) -> None:
-        """A filter call left the pod without a node."""
-        if not self._settings.enabled or self._writer.requeue is None or not uid:
+        """A filter call found no feasible node for the pod."""
+        if not self._is_enabled or not uid:
             return
         named = frozenset(nodes) if len(nodes) <= MOST_NAMES else None
         with self._lock:
@@ -116,12 +121,12 @@ class Requeuer:
             self._thread = self._supervisor.start("requeue", self._run)
 
     def accepted(self, uid: str) -> None:
-        """A filter call found the pod a node."""
+        """A filter call found a feasible node for the pod."""
         if uid in self._waiting:
             self.forget(uid)
 
     def forget(self, uid: str) -> None:
-        """The pod waits no more."""
+        """Remove a pod that does not wait any more."""
         with self._lock:
             self._drop(uid)
 
@@ -132,16 +137,16 @@ class Requeuer:
         self._due.pop(uid, None)
 
     def observe(self, before: Snapshot, after: Snapshot) -> None:
-        """State has moved. Under the state's lock: only notes who waits, and what may have cured something."""
-        if before.pending is not after.pending and self._settings.enabled and self._writer.requeue is not None:
+        """Note which pods wait, and which nodes may have become feasible. Called under the state's lock; evaluates nothing."""
+        if before.pending is not after.pending and self._is_enabled:
             self._note_pending(before, after)
         if not self._waiting:
             return
         moved = frozenset(name for name in after.changed if _has_moved(name, before, after))
-        unheard = frozenset(name for name in moved if _unheard_of(name, before, after))
+        unseen = frozenset(name for name in moved if _is_unseen(name, before, after))
         now = time.monotonic()
-        if unheard or (moved and now - self._last_rejected_seconds < LAG_SECONDS):
-            self._cured.put(_Moved(before, after, moved, unheard, now))
+        if unseen or (moved and now - self._last_rejected_seconds < LAG_SECONDS):
+            self._moved.put(_Moved(before, after, moved, unseen, now))
 
     def _note_pending(self, before: Snapshot, after: Snapshot) -> None:
         with self._lock:
@@ -153,49 +158,49 @@ class Requeuer:
                     self._add(Waiting(meta.namespace or "default", meta.name, key, None, None))
 
     def _run(self) -> None:
-        """Woken one by one, at the configured rate. What raises for one pod or one demand is set aside; all else is for the supervisor."""
+        """Requeue pods one by one, at the configured rate. An error about one pod or demand is set aside; the supervisor handles others."""
         pause = 1.0 / self._settings.max_per_second
         while True:
             try:
-                self._lead()
-                self._note_cured(self._cured.get(timeout=0.2 if self._due else 1.0))
-                while True:  # all that waits: each keeps two snapshots alive
-                    self._note_cured(self._cured.get_nowait())
+                self._check_leadership()
+                self._note_resolved(self._moved.get(timeout=0.2 if self._due else 1.0))
+                while True:  # empties the queue, because each entry keeps two snapshots alive
+                    self._note_resolved(self._moved.get_nowait())
             except queue.Empty:
                 pass
             if self._led and self._requeue_next():
                 time.sleep(pause)
 
-    def _lead(self) -> None:
-        """Who begins to lead cannot know what the one before him still meant to wake."""
-        leads = self._writer.is_leading
+    def _check_leadership(self) -> None:
+        """Where this replica begins to lead, note all waiting pods that fit now: the replica before may not have requeued them."""
+        leads = self._leadership.is_leading()
         if leads and not self._led:
             with self._lock:
                 waiting = list(self._waiting.values())
-            fitting = [pod.uid for pod in waiting if self._fits(pod)] if self._writer.leading is not None else []
+            fitting = [pod.uid for pod in waiting if self._fits(pod)]
             with self._lock:
                 self._due |= dict.fromkeys(fitting)
         elif not leads:
             self._due.clear()
         self._led = leads
 
-    def _note_cured(self, moved: _Moved) -> None:
+    def _note_resolved(self, moved: _Moved) -> None:
         if not self._led:
             return
         for demand, pods in self._by_demand().items():
-            self._aside.guard("pods", "requeue", ", ".join(pod.uid for pod in pods[:3]), self._note_cured_of, demand, pods, moved)
+            self._set_aside.guard("pods", "requeue", ", ".join(pod.uid for pod in pods[:3]), self._note_resolved_of, demand, pods, moved)
 
-    def _note_cured_of(self, demand: Demand, pods: list[Waiting], moved: _Moved) -> None:
-        cured = frozenset(name for name in moved.all if self._cures(demand, moved.before, moved.after, name))
-        for pod in pods if cured else ():
-            helped = cured if moved.seconds - pod.rejected_seconds < LAG_SECONDS else cured & moved.unheard
-            if helped if pod.nodes is None else helped & pod.nodes:
+    def _note_resolved_of(self, demand: Demand, pods: list[Waiting], moved: _Moved) -> None:
+        resolved = frozenset(name for name in moved.all if self._resolves(demand, moved.before, moved.after, name))
+        for pod in pods if resolved else ():
+            candidates = resolved if moved.seconds - pod.rejected_seconds < LAG_SECONDS else resolved & moved.unseen
+            if candidates if pod.nodes is None else candidates & pod.nodes:
                 with self._lock:
                     if pod.uid in self._waiting:
                         self._due[pod.uid] = None
 
     def _by_demand(self) -> dict[Demand, list[Waiting]]:
-        """Who waits, by what they ask for: thousands of pods ask for a few things. Made anew only where somebody came or went."""
+        """Return the waiting pods by demand: thousands of pods have few demands. Grouped again only after a pod was added or removed."""
         with self._lock:
             grouped, waiting = self._grouped, list(self._waiting.values()) if self._grouped is None else []
             if grouped is None:
@@ -207,26 +212,26 @@ class Requeuer:
         return grouped
 
     def _demand(self, pod: Waiting) -> Demand | None:
-        """What a pod asks for; None where that makes no sense, or the pod is not there any more."""
+        """Return what a pod asks for; None where the request is invalid, or the pod is not pending any more."""
         if pod.demand is None:
             snapshot = self._store.snapshot
             pending = snapshot.pending.get(pod.uid)
             try:
-                found = demand_in(snapshot, pending.pod, self._resource) if pending else None
-            except Exception as error:  # this pod waits for its own events; the others are looked at
-                self._aside.note("pods", "requeue", pod.uid, error)
-                found = None
-            pod.demand = found if isinstance(found, Demand) else None
+                demand = demand_in(snapshot, pending.pod, self._resource) if pending else None
+            except Exception as error:  # an error about one pod must not keep other pods waiting
+                self._set_aside.note("pods", "requeue", pod.uid, error)
+                demand = None
+            pod.demand = demand if isinstance(demand, Demand) else None
         return pod.demand
 
-    def _cures(self, demand: Demand, before: Snapshot, after: Snapshot, name: str) -> bool:
+    def _resolves(self, demand: Demand, before: Snapshot, after: Snapshot, name: str) -> bool:
         old, new = before.views.get(name), after.views.get(name)
         if old is None or new is None or old.state is new.state:
             return False
         return not self._evaluator.evaluate(demand, old.state).feasible and self._evaluator.evaluate(demand, new.state).feasible
 
     def _requeue_next(self) -> bool:
-        """Wake the pod that is due longest and still would fit; whether one was tried."""
+        """Requeue the due pod that was noted first and still fits. Return whether one was tried."""
         now = time.monotonic()
         with self._lock:
             due = [self._waiting[uid] for uid in self._due if uid in self._waiting]
@@ -241,16 +246,16 @@ class Requeuer:
                 continue
             if not self._fits(pod):
                 continue
-            self._aside.guard("pods", "requeue", pod.uid, self._requeue_pod, pod, now)
+            self._set_aside.guard("pods", "requeue", pod.uid, self._requeue_pod, pod, now)
             return True
         return False
 
     def _fits(self, pod: Waiting) -> bool:
-        """Whether a node would take the pod now; an earlier one may have taken the place meanwhile. False where that cannot be told."""
+        """Whether a node is feasible for the pod now; a pod requeued before may have taken the GPUs. False where the evaluation raises."""
         try:
             return self._would_fit(pod)
         except Exception as error:
-            self._aside.note("pods", "requeue", pod.uid, error)
+            self._set_aside.note("pods", "requeue", pod.uid, error)
             return False
 
     def _would_fit(self, pod: Waiting) -> bool:
@@ -260,8 +265,7 @@ class Requeuer:
 
     def _requeue_pod(self, pod: Waiting, now: float) -> None:
         pod.requeued_seconds, pod.requeues = now, pod.requeues + 1
-        requeue = self._writer.requeue
-        done = requeue is not None and requeue(pod.namespace, pod.name, pod.uid)
+        done = self._writer.requeue(pod.namespace, pod.name, pod.uid)
         self._metrics.requeued.labels("ok" if done else "failed").inc()
         if not done and pod.failures < _MOST_FAILURES:
             pod.failures += 1
@@ -271,14 +275,15 @@ class Requeuer:
 
 @dataclass(frozen=True, slots=True)
 class _Moved:
-    """Two snapshots, one after the other, and the nodes whose state differs."""
+    """Two successive snapshots, and the nodes whose state differs."""
 
     before: Snapshot
     after: Snapshot
     all: frozenset[str]
-    unheard: frozenset[str]
-    """Those of them of which kube-scheduler heard nothing."""
+    unseen: frozenset[str]
+    """Those whose change was no event that kube-scheduler sees."""
     seconds: float
+    """Monotonic time of the change."""
 
 
 def _has_moved(name: str, before: Snapshot, after: Snapshot) -> bool:
@@ -286,8 +291,8 @@ def _has_moved(name: str, before: Snapshot, after: Snapshot) -> bool:
     return old is not None and new is not None and old.state is not new.state
 
 
-def _unheard_of(name: str, before: Snapshot, after: Snapshot) -> bool:
-    """Whether a node's state moved without an event that kube-scheduler hears: its Node and its pods are as they were."""
+def _is_unseen(name: str, before: Snapshot, after: Snapshot) -> bool:
+    """Whether a node's state changed without an event that kube-scheduler sees: its Node and its pods are unchanged."""
     old, new = before.views.get(name), after.views.get(name)
     if old is None or new is None or old.state is new.state:
         return False

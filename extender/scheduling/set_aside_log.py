@@ -20,7 +20,7 @@ P = ParamSpec("P")
 
 
 class SetAsideLog:
-    """Counts each case, and logs each subject and error once: a broken node is met again with every question about it."""
+    """Counts each case, and logs each pair of subject and error once: a broken node raises again at every evaluation."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -28,14 +28,17 @@ class SetAsideLog:
         self._logged: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
 
     def note(self, kind: str, stage: str, name: str, error: BaseException | str) -> None:
-        """Something of a kind (nodes, pods, topologies, telemetry, snapshot) was set aside at a stage; the rest goes on."""
+        """Count and log an object that was set aside.
+
+        `kind`: nodes, pods, topologies, telemetry or snapshot; `stage`: what was done when the error occurred.
+        """
         self._metrics.set_aside.labels(kind, stage).inc()
         why = error if isinstance(error, str) else described(error)
-        if self._is_news((kind, stage, name, why)):
+        if self._is_new((kind, stage, name, why)):
             trace = error if isinstance(error, BaseException) else None
             log.warning("%s/%s set aside (%s): %s", kind, name, stage, why, exc_info=trace)
 
-    def _is_news(self, case: tuple[str, str, str, str]) -> bool:
+    def _is_new(self, case: tuple[str, str, str, str]) -> bool:
         with self._lock:
             if case in self._logged:
                 self._logged.move_to_end(case)
@@ -46,7 +49,7 @@ class SetAsideLog:
             return True
 
     def guard(self, kind: str, stage: str, name: str, step: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Run a step; whether it ended without an exception, which otherwise is noted and goes no further."""
+        """Run a step. Return whether it ended without an exception; an exception is noted and not raised."""
         try:
             step(*args, **kwargs)
         except Exception as error:

@@ -1,6 +1,6 @@
-"""Loops that must not end: an unexpected exception is logged and counted, and the loop is started again after a growing pause.
+"""Supervises loops that must not end: an unexpected exception is logged and counted, and the loop starts again after a growing pause.
 
-A loop that keeps failing is down: `Supervisor.down` names it, and the process is not ready while one is.
+A loop that keeps failing is down: `Supervisor.down` names it, and the process is not ready meanwhile.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ log = logging.getLogger("fabricwise.supervision")
 FIRST_PAUSE_SECONDS = 0.5
 MOST_PAUSE_SECONDS = 30.0
 DOWN_SECONDS = 30.0
-"""A loop that has failed for so long, without running for half of this in between, is down."""
+"""A loop that fails again and again for this long, without a run of half this time in between, is down."""
 
 
 @dataclass(slots=True)
 class _Loop:
     name: str
     failing_since: float | None = None
-    """Monotonic seconds; None while it has not failed, or has run long enough since."""
+    """Monotonic seconds of the first failure; None: it has not failed, or it has run long enough since."""
     started: float | None = None
-    """Of the present run; None between two runs, and once it has ended as it should."""
+    """Monotonic seconds; None between two runs."""
     failures: int = 0
 
 
@@ -54,7 +54,7 @@ class Supervisor:
         return thread
 
     def keep(self, name: str, run: Callable[[], object], stop: threading.Event) -> None:
-        """The same in the calling thread."""
+        """Run a loop in the calling thread until `stop` is set; see `start`."""
         loop = _Loop(name)
         with self._lock:
             self._loops.append(loop)
@@ -65,8 +65,8 @@ class Supervisor:
                     run()
                     if stop.is_set():
                         break
-                    log.error("%s: ended without being told to; starting it again", name)
-                except Exception:  # whatever it is, the loop goes on
+                    log.error("%s: ended although it was not stopped; starting it again", name)
+                except Exception:  # the loop must go on after any error
                     log.exception("%s: unexpected; starting it again", name)
                 stop.wait(self._failed(loop))
         finally:
@@ -74,7 +74,7 @@ class Supervisor:
                 self._loops.remove(loop)
 
     def _failed(self, loop: _Loop) -> float:
-        """Seconds to pause."""
+        """Count a failure, and return the seconds to pause."""
         self._metrics.loop_restarts.labels(loop.name).inc()
         now = time.monotonic()
         with self._lock:
@@ -86,14 +86,14 @@ class Supervisor:
         return pause
 
     def _recovered(self, loop: _Loop, now: float) -> bool:
-        """Whether the present run has lasted so long that earlier failures do not count any more.
+        """Whether the present run has lasted long enough that earlier failures do not count any more.
 
-        Half of the time after which a loop is down: one that fails once and then runs is never down.
+        That is half of `down_seconds`, so a loop that fails once and then runs is never down.
         """
         return loop.started is not None and now - loop.started >= self._down_seconds / 2
 
     def down(self) -> tuple[str, ...]:
-        """Names of the loops that have failed again and again for long."""
+        """Return the names of the loops that are down."""
         now = time.monotonic()
         with self._lock:
             return tuple(

@@ -1,4 +1,4 @@
-"""`fabricwise agent`: the node agent as a process, with health and metrics on a port of its own."""
+"""`fabricwise agent`: the node agent as a process, with health and metrics on its own port."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from topology.agent.steerer import DEFAULT_FOLDER, SteererFolder
 from topology.agent.sysfs import Sysfs
 
 STALLED_ROUNDS = 5
-"""Intervals without a completed round, beside two of the longest pauses, after which the agent is no longer healthy."""
+"""The agent is unhealthy after this number of intervals without a completed round, plus two of the longest pauses."""
 
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -39,11 +39,11 @@ class NodeClaim:
 
     name: str
     uid: str | None
-    """None where the Node was not there yet when the token was made."""
+    """None where the Node did not exist yet when the token was made."""
 
 
 def node_claim(token: Path) -> NodeClaim | None:
-    """The node claim of the token in a file; None where there is no token, or it names no node.
+    """Return the node claim of the token in a file; None where there is no token, or it names no node.
 
     The token is not verified here: the API server does that. A process that can forge the file can forge what is published as well.
     """
@@ -57,7 +57,7 @@ def node_claim(token: Path) -> NodeClaim | None:
 
 
 def claimed_uid(token: Path, node: str) -> str | None:
-    """The uid of Node `node` by the token in a file, or None where the token names no node. Raises SettingsError where it names another."""
+    """Return the uid of Node `node` by the token in a file, or None where it names no node. Raises SettingsError where it names another."""
     claim = node_claim(token)
     if claim is not None and claim.name != node:
         raise SettingsError(
@@ -68,17 +68,17 @@ def claimed_uid(token: Path, node: str) -> str | None:
 
 
 def node_name(given: str | None, token: Path = TOKEN) -> str:
-    """The node this runs on: as given, from the downward API (NODE_NAME), by the pod's token, else the host's name."""
-    told = given or os.environ.get("NODE_NAME")
-    if told:
-        return told
+    """Return the name of this node: as given, from the downward API (NODE_NAME), from the pod's token, else the host's name."""
+    name = given or os.environ.get("NODE_NAME")
+    if name:
+        return name
     claim = node_claim(token)
     return claim.name if claim is not None else socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
-    """How an agent looks at its node."""
+    """What an agent reads, and how often."""
 
     node: str
     pod_resources: Path
@@ -93,8 +93,10 @@ class AgentOptions:
 
 
 def build_agent(options: AgentOptions, publish: bool) -> Agent:
-    """An agent, not yet running. Raises ClusterSourceError where it is to publish and has no API server, and SettingsError where its
-    token is of another node."""
+    """Return an agent that does not run yet.
+
+    Raises ClusterSourceError where it is to publish and has no API server, and SettingsError where its token is of another node.
+    """
     kernel = Sysfs(options.root)
     publisher = None
     if publish:
@@ -114,7 +116,7 @@ class StateCollector(Collector):
         self._state = state
 
     def collect(self) -> list[Metric]:
-        """All metrics."""
+        """Return all metrics."""
         state = self._state
         errors = GaugeMetricFamily("fabricwise_agent_failing", "1 where the last attempt failed", labels=["part"])
         parts = {
@@ -126,20 +128,18 @@ class StateCollector(Collector):
         for part, error in parts.items():
             errors.add_metric([part], float(error is not None))
         return [
-            CounterMetricFamily("fabricwise_agent_rounds", "Looks at the node", value=state.rounds),
-            CounterMetricFamily(
-                "fabricwise_agent_failed_rounds", "Looks at the node that ended in an exception", value=state.failed_rounds
-            ),
+            CounterMetricFamily("fabricwise_agent_rounds", "Rounds in which the node was read", value=state.rounds),
+            CounterMetricFamily("fabricwise_agent_failed_rounds", "Rounds that ended in an exception", value=state.failed_rounds),
             CounterMetricFamily("fabricwise_agent_publications", "Writes to the API server", value=state.publications),
             GaugeMetricFamily("fabricwise_agent_gpus", "GPUs of the node", value=state.gpus),
             GaugeMetricFamily("fabricwise_agent_unhealthy_gpus", "GPUs that must not be used", value=state.unhealthy),
-            GaugeMetricFamily("fabricwise_agent_last_round_seconds", "Unix time of the last look", value=state.last_round_seconds or 0.0),
+            GaugeMetricFamily("fabricwise_agent_last_round_seconds", "Unix time of the last round", value=state.last_round_seconds or 0.0),
             errors,
         ]
 
 
 def serve_state(state: State, interval_seconds: float, host: str, port: int) -> ThreadingHTTPServer:
-    """/healthz, /readyz and /metrics in a thread of their own; port 0 takes a free one. Raises SettingsError for a port in use."""
+    """Serve /healthz, /readyz and /metrics in a thread; port 0 takes a free one. Raises SettingsError for a port in use."""
     registry = CollectorRegistry()
     registry.register(StateCollector(state))
 
@@ -155,8 +155,8 @@ def serve_state(state: State, interval_seconds: float, host: str, port: int) -> 
                 case "/metrics":
                     self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 case "/healthz":
-                    fine = healthy()
-                    self._answer(200 if fine else 503, b"ok\n" if fine else b"no round lately\n")
+                    is_healthy = healthy()
+                    self._answer(200 if is_healthy else 503, b"ok\n" if is_healthy else b"no round lately\n")
                 case "/readyz":
                     problems = state.problems()
                     self._answer(503 if problems else 200, ("\n".join(problems) or "ok").encode() + b"\n")
@@ -171,7 +171,7 @@ def serve_state(state: State, interval_seconds: float, host: str, port: int) -> 
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Probes are not news."""
+            """Log nothing: probes arrive every few seconds."""
 
     try:
         server = ThreadingHTTPServer((host, port), Handler)

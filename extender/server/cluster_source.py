@@ -1,94 +1,142 @@
-"""`--cluster kube|simulated|FILE` -> a source that feeds a running server: it watches, and on an API server it leads and writes.
+"""`--cluster kube|simulated|FILE` -> a service for that cluster, and the source that feeds it.
 
-Commands that answer one question use `reading` instead.
+The source's client is made first, because the service is constructed with what writes to the cluster. Commands that answer one question use
+`extender.cli.reading` instead, which cannot write.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import msgspec
-
-from extender.collectors.feed import TelemetryFeed
-from extender.errors import ClusterSourceError, SettingsError
-from extender.kube.api_client import Client, api_client, cluster_name
+from extender.decision.state.changes import Change
+from extender.errors import ClusterSourceError
+from extender.kube.api_client import api_client, cluster_name
 from extender.kube.api_requests import KubeObjects
-from extender.kube.events import PodEvents
+from extender.kube.cluster_writer import cluster_writer
 from extender.kube.lease import KubeLease
-from extender.kube.pod_binding import PodBinding
-from extender.kube.requeue_annotation import RequeueAnnotation
 from extender.kube.watch import KubeWatch
-from extender.server.service import Service
+from extender.metrics import Metrics
+from extender.scheduling.ports import AlwaysLeading, Cluster
+from extender.scheduling.supervision import Supervisor
+from extender.server.service import Service, TelemetryDefault, build_service
+from extender.settings import Settings
 from extender.sources.dump import STANDARD_INPUT, read_dump
 from extender.sources.simulated import simulated
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A running source; `watch` is None where state does not move."""
+class ClusterSource(Protocol):
+    """Where the state of a cluster comes from."""
 
-    watch: KubeWatch | None = None
-    feed: TelemetryFeed | None = None
-    lease: KubeLease | None = None
+    @property
+    def cluster(self) -> Cluster:
+        """What the service is constructed with."""
+        ...
+
+    @property
+    def telemetry_default(self) -> TelemetryDefault:
+        """What `telemetry.source: auto` means here."""
+        ...
+
+    def start(self, service: Service) -> None:
+        """Begin to feed the service; returns once that runs."""
+        ...
 
     def stop(self) -> None:
-        """End whatever runs."""
-        if self.lease is not None:
-            self.lease.stop()
-        if self.feed is not None:
-            self.feed.stop()
-        if self.watch is not None:
-            self.watch.stop()
+        """End what `start` began."""
+        ...
 
 
-def _wire(service: Service, client: Client) -> KubeLease | None:
-    """What the service may write to the API server: events, one annotation on pending pods, bindings; the first two under a Lease."""
-    writer, settings = service.writer, service.settings
-    events, binding = PodEvents(KubeObjects(client)), PodBinding(KubeObjects(client, settings.binding.timeout_seconds))
-    writer.floor_missed, writer.placed = events.floor_missed, events.placed
-    writer.requeue = RequeueAnnotation(KubeObjects(client)).requeue
-    writer.bind, writer.pod = binding.bind, binding.pod
-    if not settings.lease.enabled:
-        return None
-    lease = KubeLease(KubeObjects(client, settings.lease.duration_seconds / 3), settings.lease, supervisor=service.supervisor)
-    writer.leading = lease.is_leading
-    return lease
+class KubeSource:
+    """An API server: it is watched, and written to. Events and requeues are written by the replica that holds the Lease."""
+
+    telemetry_default: TelemetryDefault = "dcgm-exporter"
+
+    def __init__(self, settings: Settings, kubeconfig: str | None, supervisor: Supervisor) -> None:
+        """Raises ClusterSourceError where the configuration of the client is missing or invalid."""
+        self._client = api_client(kubeconfig)
+        self._lease: KubeLease | None = None
+        self._watch: KubeWatch | None = None
+        if settings.lease.enabled:
+            api = KubeObjects(self._client, settings.lease.duration_seconds / 3)
+            self._lease = KubeLease(api, settings.lease, supervisor=supervisor)
+        self.cluster = Cluster(
+            name=cluster_name(self._client, kubeconfig),
+            writer=cluster_writer(self._client, settings.binding.timeout_seconds),
+            leadership=self._lease or AlwaysLeading(),
+        )
+
+    def start(self, service: Service) -> None:
+        """Begin to watch, and to compete for the Lease."""
+        self._watch = KubeWatch(self._client, service.store, service.settings.kube, service.metrics, service.supervisor)
+        self._watch.start()
+        if self._lease is not None:
+            self._lease.start()
+
+    def stop(self) -> None:
+        """Release the Lease, and end the watch."""
+        if self._lease is not None:
+            self._lease.stop()
+        if self._watch is not None:
+            self._watch.stop()
 
 
-def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> Source:
-    """Start feeding the service. Raises ClusterSourceError; for `kube` only for a missing configuration."""
+@dataclass(frozen=True, slots=True)
+class FixedSource:
+    """State that does not change: a dump, or the simulated cluster."""
+
+    cluster: Cluster
+    read: Callable[[], Iterable[Change]]
+    """Raises ClusterSourceError."""
+    telemetry_default: TelemetryDefault = "off"
+
+    def start(self, service: Service) -> None:
+        """Apply the state."""
+        service.store.apply(self.read())
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+def cluster_source(cluster: str, settings: Settings, kubeconfig: str | None, supervisor: Supervisor) -> ClusterSource:
+    """Return the source of a `--cluster` option. Raises ClusterSourceError where it is neither a file nor a known word."""
     if cluster == "kube":
-        client = api_client(kubeconfig)
-        service.writer.cluster = cluster_name(client, kubeconfig)
-        lease = _wire(service, client)
-        watch = KubeWatch(client, service.store, service.settings.kube, service.metrics, service.supervisor)
-        watch.start()
-        if lease is not None:
-            lease.start()
-        return Source(watch, measured(service, "dcgm-exporter"), lease)
+        return KubeSource(settings, kubeconfig, supervisor)
     if cluster == "simulated":
-        service.writer.cluster = "the simulated cluster"
-        for listing in simulated(service.settings.resource).listing():
-            service.store.apply((listing,))
-        return Source(None, measured(service, "off"))
+        return FixedSource(Cluster("the simulated cluster"), simulated(settings.resource).listing)
     path = Path(cluster)
     if cluster != STANDARD_INPUT and not path.exists():
         raise ClusterSourceError(f"--cluster {cluster!r} is neither `kube` nor `simulated` nor a file; make one with: fabricwise dump FILE")
-    service.writer.cluster = "the dump on standard input" if cluster == STANDARD_INPUT else f"the dump {path}"
-    service.store.apply(read_dump(path).listed)
-    return Source(None, measured(service, "off"))
+    name = "the dump on standard input" if cluster == STANDARD_INPUT else f"the dump {path}"
+    return FixedSource(Cluster(name), lambda: read_dump(path).listed)
 
 
-def measured(service: Service, usual: str) -> TelemetryFeed | None:
-    """Telemetry as the settings have it; `usual` is what `auto` means here. Raises SettingsError."""
-    said = service.settings.telemetry
-    source = usual if said.source == "auto" else said.source
-    if source == "off":
-        return None
-    if source == "prometheus" and not said.prometheus.url:
-        raise SettingsError("settings: telemetry.source is prometheus: set telemetry.prometheus.url")
-    feed = TelemetryFeed(service.store, msgspec.structs.replace(said, source=source), service.metrics, service.supervisor)
-    service.writer.telemetry = feed.status
-    feed.start()
-    return feed
+@dataclass(frozen=True, slots=True)
+class FedService:
+    """A service with the source that feeds it."""
+
+    service: Service
+    source: ClusterSource
+
+    def start(self) -> None:
+        """Begin to feed the service with state and telemetry. Raises ClusterSourceError where a dump cannot be read."""
+        self.source.start(self.service)
+        if self.service.telemetry is not None:
+            self.service.telemetry.start()
+
+    def stop(self) -> None:
+        """End what `start` began; the Lease is released first."""
+        self.source.stop()
+        if self.service.telemetry is not None:
+            self.service.telemetry.stop()
+
+
+def open_service(cluster: str, settings: Settings, kubeconfig: str | None = None) -> FedService:
+    """Return the service for a `--cluster` option, not yet fed. Raises ClusterSourceError and SettingsError."""
+    metrics = Metrics()
+    supervisor = Supervisor(metrics)
+    source = cluster_source(cluster, settings, kubeconfig, supervisor)
+    service = build_service(settings, source.cluster, metrics=metrics, supervisor=supervisor, telemetry_default=source.telemetry_default)
+    return FedService(service, source)

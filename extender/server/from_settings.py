@@ -18,7 +18,7 @@ from topology.devices.prediction import DevicePlugin, Kubelet
 
 
 def policy(settings: Settings) -> Policy:
-    """What verdicts depend on, out of the settings."""
+    """Return what verdicts depend on."""
     scoring, filtering = settings.scoring, settings.filtering
     return Policy(
         scoring.size_mix,
@@ -33,27 +33,27 @@ def policy(settings: Settings) -> Policy:
 
 
 def tuning(settings: Settings) -> Tuning:
-    """How telemetry is smoothed and when it is too old, out of the settings."""
-    said = settings.telemetry
+    """Return how telemetry is smoothed, and when it is too old."""
+    telemetry = settings.telemetry
     return Tuning(
-        said.half_life_seconds,
-        said.jump_share,
-        said.hold_share,
-        said.restless_seconds,
-        said.quiet_seconds,
-        said.max_age_seconds,
-        said.fatal_xids,
+        telemetry.half_life_seconds,
+        telemetry.jump_share,
+        telemetry.hold_share,
+        telemetry.restless_seconds,
+        telemetry.quiet_seconds,
+        telemetry.max_age_seconds,
+        telemetry.fatal_xids,
     )
 
 
 def ranker(scoring: Scoring, lock: AbstractContextManager[object] | None = None) -> Ranker:
-    """A ranker by the settings' weights and neutral values; without a lock it serves one thread alone."""
+    """Return a ranker with the settings' weights and neutral values; without a lock it is not thread-safe."""
     weights = msgspec.structs.asdict(scoring.weights)
     return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value, lock)
 
 
 def node_defaults(settings: Settings) -> NodeDefaults:
-    """What the settings take for granted of nodes."""
+    """Return what is assumed of nodes that do not say otherwise."""
     nodes = settings.nodes
     return NodeDefaults(
         Kubelet(TopologyManager(nodes.topology_manager), DevicePlugin(nodes.device_plugin)),
@@ -65,16 +65,24 @@ def node_defaults(settings: Settings) -> NodeDefaults:
 
 
 def target_rules(settings: Settings) -> TargetRules:
-    """What is scraped, out of the settings. Raises SettingsError naming a selector that is none."""
-    said = settings.telemetry
-    if said.source == "off":
+    """Return what is scraped. Raises SettingsError naming an invalid selector."""
+    telemetry = settings.telemetry
+    if telemetry.source == "off":
         return NO_TARGETS
     try:
-        dcgm = tuple(selector(text) for text in said.dcgm.selectors)
-        engines = tuple(selector(text) for text in said.engines.selectors)
+        dcgm = tuple(selector(text) for text in telemetry.dcgm.selectors)
+        engines = tuple(selector(text) for text in telemetry.engines.selectors)
     except ValueError as error:
         raise SettingsError(
             f"settings: telemetry.dcgm.selectors or telemetry.engines.selectors: {error}; config/extender.yaml is an example"
         ) from error
-    own = said.engines
-    return TargetRules(dcgm, said.dcgm.port, said.dcgm.path, own.enabled, engines if own.enabled else (), own.port, own.path)
+    engine_settings = telemetry.engines
+    return TargetRules(
+        dcgm,
+        telemetry.dcgm.port,
+        telemetry.dcgm.path,
+        engine_settings.enabled,
+        engines if engine_settings.enabled else (),
+        engine_settings.port,
+        engine_settings.path,
+    )

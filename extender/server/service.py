@@ -1,4 +1,4 @@
-"""Puts state, judge and HTTP together, and runs the server."""
+"""Builds one extender (state, evaluator, service, HTTP), and runs its server."""
 
 from __future__ import annotations
 
@@ -7,69 +7,79 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from typing import Literal
 
+import msgspec
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
+from extender.collectors.feed import TelemetryFeed
 from extender.decision.cycle.scheduling_cycle import EvaluationContext
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.node.node_state import NodeState
 from extender.decision.report.prediction_outcomes import Known, became_known, compare
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.snapshot import Snapshot
+from extender.errors import SettingsError
 from extender.metrics import Metrics
 from extender.scheduling.binder import Binder
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.decision_log import DecisionLog
 from extender.scheduling.owed_events import OwedEvents
-from extender.scheduling.ports import ClusterWriter
+from extender.scheduling.ports import Cluster, telemetry_off
 from extender.scheduling.requeue import Requeuer
+from extender.scheduling.scheduling_service import SchedulingService
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.scheduling.supervision import Supervisor
 from extender.server.from_settings import node_defaults, policy, ranker
 from extender.server.tls import ServerTls
-from extender.settings import Settings, Tls
+from extender.settings import Settings, Telemetry, Tls
 from extender.web.debug_api import DebugApi
+from extender.web.health import HealthApi
 from extender.web.scheduler_api import SchedulerApi
+
+TelemetryDefault = Literal["off", "dcgm-exporter"]
+"""What `telemetry.source: auto` means for a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One extender: its state and its HTTP application."""
+    """One extender: its state, its service and its HTTP applications."""
 
     settings: Settings
     store: ClusterStore
     metrics: Metrics
-    app: FastAPI
-    writer: ClusterWriter
+    scheduling: SchedulingService
     requeuer: Requeuer
+    supervisor: Supervisor
+    """Runs the loops, and says which of them are down."""
+    telemetry: TelemetryFeed | None
+    """Not yet started; None where telemetry is off."""
+    app: FastAPI
     health: FastAPI
     """Health and metrics alone."""
-    supervisor: Supervisor
-    """Runs the loops; says which of them stay down."""
 
 
 def observe_outcomes(
-    log: DecisionLog, metrics: Metrics, owed: OwedEvents, before: Snapshot, after: Snapshot, set_aside: SetAsideLog | None = None
+    log: DecisionLog, metrics: Metrics, owed: OwedEvents, set_aside: SetAsideLog, before: Snapshot, after: Snapshot
 ) -> None:
-    """Compare what pods really got with what was predicted, for those that we decided about. Each pod by itself."""
-    aside = set_aside or SetAsideLog(metrics)
-    for known in _became_known(before, after, aside):
-        aside.guard("pods", "observe", known.key, _observe_outcome, log, metrics, owed, before, after, known)
+    """Compare the GPUs that pods got with what was predicted for them; an error about one pod hides no other pod."""
+    for known in _became_known(before, after, set_aside):
+        set_aside.guard("pods", "observe", known.key, _observe_outcome, log, metrics, owed, before, after, known)
 
 
-def _became_known(before: Snapshot, after: Snapshot, aside: SetAsideLog) -> list[Known]:
-    """As `became_known`; where it raises, node by node, so that one node hides no pods of others."""
-    found: list[Known] = []
+def _became_known(before: Snapshot, after: Snapshot, set_aside: SetAsideLog) -> list[Known]:
+    """Return as `became_known`; where that raises, node by node, so that one node hides no pods of other nodes."""
+    pods: list[Known] = []
 
-    def look(state: Snapshot) -> None:
-        found.extend(became_known(before, state))
+    def add_pods(state: Snapshot) -> None:
+        pods.extend(became_known(before, state))
 
-    if not aside.guard("snapshot", "observe", "*", look, after):
+    if not set_aside.guard("snapshot", "observe", "*", add_pods, after):
         for name in sorted(after.changed):
-            aside.guard("nodes", "observe", name, look, replace(after, changed=frozenset((name,))))
-    return found
+            set_aside.guard("nodes", "observe", name, add_pods, replace(after, changed=frozenset((name,))))
+    return pods
 
 
 def _observe_outcome(log: DecisionLog, metrics: Metrics, owed: OwedEvents, before: Snapshot, after: Snapshot, known: Known) -> None:
@@ -84,48 +94,108 @@ def _observe_outcome(log: DecisionLog, metrics: Metrics, owed: OwedEvents, befor
 
 
 def build_service(
-    settings: Settings, store: ClusterStore | None = None, metrics: Metrics | None = None, scheduler_api: type[SchedulerApi] = SchedulerApi
+    settings: Settings,
+    cluster: Cluster | None = None,
+    *,
+    metrics: Metrics | None = None,
+    supervisor: Supervisor | None = None,
+    telemetry_default: TelemetryDefault = "off",
+    scheduler_api: type[SchedulerApi] = SchedulerApi,
 ) -> Service:
-    """An extender over a live cluster (an empty one unless given), not yet serving."""
-    metrics = metrics or Metrics()
+    """Return an extender whose state is empty and that does not serve yet. Raises SettingsError.
+
+    `cluster`: what the service may write to; by default nothing. `scheduler_api`: the routes of the verbs; benchmarks replace them.
+    """
+    cluster, metrics = cluster or Cluster(), metrics or Metrics()
+    supervisor = supervisor or Supervisor(metrics)
     log = DecisionLog(settings.limits.decision_log_bytes)
-    set_aside, supervisor = SetAsideLog(metrics), Supervisor(metrics)
-
-    def failed(demand: Demand, state: NodeState, error: Exception) -> None:
-        set_aside.note("nodes", "evaluate", f"{state.allocatable} x {state.product or 'GPU'}, {demand.total} requested", error)
-
-    evaluator, by_weight = Evaluator(policy(settings), threading.RLock(), failed), ranker(settings.scoring, threading.Lock())
-    context = EvaluationContext(evaluator, settings.resource, node_defaults(settings))
-    store = store or ClusterStore(settings.resource, prepare=evaluator.prepare, defaults=context.defaults)
-    writer = ClusterWriter()
-    requeuer = Requeuer(store, evaluator, settings.requeue, metrics, writer, settings.resource, supervisor, set_aside)
-
-    owed = OwedEvents(log, context, settings, writer, set_aside)
+    set_aside = SetAsideLog(metrics)
+    context = _context(settings, set_aside)
+    store = ClusterStore(settings.resource, prepare=context.evaluator.prepare, defaults=context.defaults)
+    telemetry = telemetry_feed(settings.telemetry, telemetry_default, store, metrics, supervisor)
+    requeuer = Requeuer(
+        store=store,
+        context=context,
+        settings=settings.requeue,
+        metrics=metrics,
+        writer=cluster.writer,
+        leadership=cluster.leadership,
+        supervisor=supervisor,
+        set_aside=set_aside,
+    )
+    owed = OwedEvents(
+        log=log, context=context, settings=settings, writer=cluster.writer, leadership=cluster.leadership, set_aside=set_aside
+    )
 
     def observe(before: Snapshot, after: Snapshot) -> None:
-        set_aside.guard("snapshot", "observe outcomes", "*", observe_outcomes, log, metrics, owed, before, after, set_aside)
+        set_aside.guard("snapshot", "observe outcomes", "*", observe_outcomes, log, metrics, owed, set_aside, before, after)
         set_aside.guard("snapshot", "observe placements", "*", owed.observe, before, after)
         set_aside.guard("snapshot", "observe waiting pods", "*", requeuer.observe, before, after)
 
-    store.note = set_aside.note
-    store.observe = observe
+    store.note, store.observe = set_aside.note, observe
+    scheduling = SchedulingService(
+        store=store,
+        context=context,
+        ranker=ranker(settings.scoring, threading.Lock()),
+        settings=settings,
+        log=log,
+        requeuer=requeuer,
+        binder=Binder(store, context, settings, log, cluster.writer),
+    )
+    health = HealthApi(store, metrics, supervisor, cluster.leadership)
+    debug = DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off)
+    return Service(
+        settings=settings,
+        store=store,
+        metrics=metrics,
+        scheduling=scheduling,
+        requeuer=requeuer,
+        supervisor=supervisor,
+        telemetry=telemetry,
+        app=_application(scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router()),
+        health=_health_application(health.router()),
+    )
+
+
+def _context(settings: Settings, set_aside: SetAsideLog) -> EvaluationContext:
+    def failed(demand: Demand, state: NodeState, error: Exception) -> None:
+        set_aside.note("nodes", "evaluate", f"{state.allocatable} x {state.product or 'GPU'}, {demand.total} requested", error)
+
+    return EvaluationContext(Evaluator(policy(settings), threading.RLock(), failed), settings.resource, node_defaults(settings))
+
+
+def telemetry_feed(
+    settings: Telemetry, default: TelemetryDefault, store: ClusterStore, metrics: Metrics, supervisor: Supervisor
+) -> TelemetryFeed | None:
+    """Return the feed of telemetry as the settings have it, not yet started; None where it is off. Raises SettingsError."""
+    source = default if settings.source == "auto" else settings.source
+    if source == "off":
+        return None
+    if source == "prometheus" and not settings.prometheus.url:
+        raise SettingsError("settings: telemetry.source is prometheus: set telemetry.prometheus.url")
+    return TelemetryFeed(store, msgspec.structs.replace(settings, source=source), metrics, supervisor)
+
+
+def _application(*routers: APIRouter) -> FastAPI:
     app = FastAPIOffline(
         title="Fabricwise",
         description="GPU-aware scheduler extender: places pods by link bandwidth and says why.",
         redoc_url=None,
-        swagger_ui_parameters={"validatorUrl": None},  # else the page asks swagger.io about the document
+        swagger_ui_parameters={"validatorUrl": None},  # without this, the page sends the document to swagger.io
     )
-    binder = Binder(store, context, settings, log, writer)
-    app.include_router(scheduler_api(store, context, by_weight, settings, metrics, log, requeuer, binder).router())
-    debug = DebugApi(store, evaluator, by_weight, settings, metrics, log, writer, supervisor)
-    app.include_router(debug.router())
-    health = FastAPI(title="Fabricwise health", openapi_url=None)
-    health.include_router(debug.health_router())
-    return Service(settings, store, metrics, app, writer, requeuer, health, supervisor)
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+def _health_application(router: APIRouter) -> FastAPI:
+    app = FastAPI(title="Fabricwise health", openapi_url=None)
+    app.include_router(router)
+    return app
 
 
 def serve_health(service: Service, host: str) -> None:
-    """Health and metrics over plain HTTP on a port of their own, if the settings name one; ends with the process."""
+    """Serve health and metrics over plain HTTP on a port of their own, if the settings name one, until the process ends."""
     port = service.settings.server.health_port
     if port:
         server = uvicorn.Server(uvicorn.Config(service.health, host=host, port=port, log_level="warning", access_log=False))
@@ -133,7 +203,7 @@ def serve_health(service: Service, host: str) -> None:
 
 
 def server_for(service: Service, host: str, port: int) -> uvicorn.Server:
-    """A uvicorn server for the service; `run()` blocks, `should_exit` stops it. Raises SettingsError for unusable certificates."""
+    """Return a uvicorn server for the service; `run()` blocks, `should_exit` stops it. Raises SettingsError for unusable certificates."""
     config = uvicorn.Config(
         service.app,
         host=host,
@@ -151,15 +221,14 @@ def server_for(service: Service, host: str, port: int) -> uvicorn.Server:
 
 
 SWITCH_SECONDS = 0.0005
-"""A verb that arrives while state is folded gets its turn after so long; Python's own 5 ms are more than a verb takes."""
+"""After this time a verb that arrives while state is folded gets the interpreter; Python's default of 5 ms exceeds a verb's own time."""
 
 
 def settle_process(service: Service) -> None:
-    """For a process that serves: short turns between threads; and once the cluster is listed, take what was loaded out of the
-    garbage collector's sight.
+    """Prepare a process that serves: set short thread switches, and freeze the garbage collector's objects once the cluster is listed.
 
-    A full collection walks every object ever kept; on thousands of nodes that is a pause of a quarter of a second in
-    the middle of a verb. What the first listing made lives for ever anyway.
+    A full collection visits every object; with thousands of nodes it pauses a verb for a quarter of a second. The objects of the first
+    list live as long as the process anyway.
     """
 
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -1,7 +1,7 @@
-"""The server's TLS: certificates that are rotated under a running server.
+"""The server's TLS, with certificates that are rotated while the server runs.
 
-Every new connection is met with the files as they are then: the context it begins with hands over to one made of the newest files.
-A pair of files that does not fit together (caught halfway through a rotation) leaves the last good one in place.
+Each new connection uses the files as they are then: the SNI callback of the listening context switches to a context made of the newest
+files. Where certificate and key do not match (in the middle of a rotation), the last valid context stays in use.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ log = logging.getLogger("fabricwise.tls")
 
 
 class ServerTls:
-    """Makes the context for a server, and keeps it up with its files."""
+    """The TLS context of a server, which follows its files."""
 
     def __init__(self, settings: Tls) -> None:
         """Raises SettingsError naming a file that cannot be used."""
         if not settings.cert_file or not settings.key_file:
-            raise SettingsError("settings: server.tls has not both cert_file and key_file: set both, or remove server.tls")
+            raise SettingsError("settings: server.tls lacks cert_file or key_file: set both, or remove server.tls")
         self._settings = settings
         self._paths = [Path(path) for path in (settings.cert_file, settings.key_file, settings.client_ca_file) if path]
         self._refused: tuple[tuple[int, int, int], ...] = ()
@@ -35,8 +35,8 @@ class ServerTls:
                 "and that the key is the certificate's"
             ) from error
         self.context = self._context()
-        """What a server listens with."""
-        self.context.sni_callback = self._hand_over
+        """The context that the server listens with."""
+        self.context.sni_callback = self._switch_context
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -48,22 +48,22 @@ class ServerTls:
         return context
 
     def _marks(self) -> tuple[tuple[int, int, int], ...]:
-        """What tells one edition of the files from the next; a mounted Secret is a link that is moved."""
+        """Return what differs between two versions of the files; a mounted Secret is a symbolic link that is replaced."""
         return tuple((info.st_mtime_ns, info.st_ino, info.st_size) for info in (path.stat() for path in self._paths))
 
-    def _hand_over(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+    def _switch_context(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current()
 
     def _current(self) -> ssl.SSLContext:
-        """The context of the newest files that fit together."""
+        """Return the context of the newest valid files."""
         try:
             marks = self._marks()
             if marks not in (self._read_at, self._refused):
                 self._newest, self._read_at = self._context(), marks
-                log.info("certificates read anew from %s", self._settings.cert_file)
+                log.info("certificates read again from %s", self._settings.cert_file)
         except (OSError, ssl.SSLError) as error:
             self._refused = self._marks_or_none()
-            log.warning("certificates not read anew, the old ones stay: %s", error)
+            log.warning("certificates not read again, the previous ones stay in use: %s", error)
         return self._newest
 
     def _marks_or_none(self) -> tuple[tuple[int, int, int], ...]:

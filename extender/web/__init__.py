@@ -1,1 +1,4 @@
-"""HTTP: decode, read one snapshot, call one pure function, encode. Knows no source of cluster state."""
+"""HTTP: decode, default, validate, call one service function, encode, measure.
+
+Must not decide anything, change state, or import a source of cluster state.
+"""

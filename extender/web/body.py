@@ -1,4 +1,4 @@
-"""Request bodies, bounded."""
+"""Request bodies, bounded in size and time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from starlette.requests import ClientDisconnect
 from extender.errors import RequestError
 
 _DRAIN_BYTES = 256 << 20
-"""So much of an oversized body is read and thrown away, so that the caller gets the answer, not a reset."""
+"""How much of a too large body is read and discarded, so that the caller gets the answer instead of a connection reset."""
 
 
 async def read_body(request: Request, limit_bytes: int, seconds: float, remedy: str) -> bytes:
-    """The whole body. Raises RequestError when it is larger than the limit (`remedy` says what to do then), or not whole in `seconds`."""
+    """Return the whole body. Raises RequestError where it exceeds the limit (with `remedy`), or is not complete within `seconds`."""
     try:
         async with asyncio.timeout(seconds):
             return await _read(request, limit_bytes, remedy)

@@ -1,4 +1,4 @@
-"""What /docs shows of the verbs' request bodies, which are decoded from their bytes."""
+"""The schemas and examples of the verbs' request bodies for /docs. FastAPI cannot derive them, because `wire` decodes the bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The verbs kube-scheduler calls. Always 200: anything else costs it the connection and tells it less.
+"""The verbs that kube-scheduler calls: decode, call the service, encode, measure.
 
-Filter and prioritize wait for nothing: a verb reads the snapshot and the holds, judges from memory, answers. Preempt does the same in a
-thread, for it may take longer. None of them changes anything outside memory. Bind alone writes to the API server, in a thread too.
+The status is always 200: with any other, kube-scheduler drops the connection and learns less. Filter and prioritize are answered on the
+event loop, because they only read memory. Preempt takes longer and runs in a thread; bind writes to the API server in a thread of its own
+pool.
 """
 
 from __future__ import annotations
@@ -11,76 +12,35 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from extender.decision.cycle.assumed_pods import AssumedPod
-from extender.decision.cycle.preemption import preferred
-from extender.decision.cycle.scheduling_cycle import EvaluationContext, SchedulingCycle, Stall, begin, filtered
-from extender.decision.evaluate.evaluator import evaluate_nodes
-from extender.decision.evaluate.scorers import NO_RANKS, TOP_SCORE, Ranker, Ranks
 from extender.decision.evaluate.verdict import Verdict
-from extender.decision.report.placement_record import placement_record_of
-from extender.decision.request.other_resources import others_needed
-from extender.decision.request.pod_request import Demand
-from extender.decision.request.reasons import Rejection
 from extender.errors import RequestError
 from extender.metrics import Metrics
-from extender.scheduling.binder import Binder
-from extender.scheduling.cluster_store import ClusterStore
-from extender.scheduling.decision_log import Decision, DecisionLog
-from extender.scheduling.requeue import Requeuer
+from extender.scheduling.scheduling_service import Foreign, NotDecided, SchedulingService
 from extender.settings import Settings
 from extender.web import openapi, wire
 from extender.web.body import read_body
 
-NOT_SYNCED = "fabricwise has not yet listed nodes, pods and topologies; try again"
-INTERNAL = "fabricwise failed to judge this request: look for a traceback in its log, and report it"
-STALE = "fabricwise has not reached the API server for too long to decide; try again, and check its log and network if this stays"
+INTERNAL = "fabricwise failed to evaluate this request: look for a traceback in its log, and report it"
 TOO_LARGE = "set nodeCacheCapable: true in kube-scheduler's configuration, or raise limits.max_body_bytes"
-LAGGING = Stall.LAGGING.value
 
 logger = logging.getLogger("fabricwise.verbs")
 
 _SETTLE_SECONDS = 0.05
+"""Decisions are accounted for in the log this long after the first one that waits, off the verbs' path."""
 
-
-@dataclass(slots=True)
-class _Asked:
-    """One request: what came, and when."""
-
-    args: wire.ExtenderArgs
-    body_bytes: int
-    started: float = field(default_factory=time.perf_counter)
-    monotonic_seconds: float = field(default_factory=time.monotonic)
+Answer = Callable[[bytes], Awaitable[bytes]]
 
 
 class SchedulerApi:
-    """filter, prioritize, preempt and bind, over one live cluster."""
+    """The routes of filter, prioritize, preempt and bind."""
 
-    def __init__(
-        self,
-        store: ClusterStore,
-        context: EvaluationContext,
-        ranker: Ranker,
-        settings: Settings,
-        metrics: Metrics,
-        log: DecisionLog,
-        requeuer: Requeuer,
-        binder: Binder,
-    ) -> None:
-        self._requeuer, self._binder, self._context = requeuer, binder, context
-        self._store, self._evaluator, self._ranker, self._settings, self._metrics, self._log = (
-            store,
-            context.evaluator,
-            ranker,
-            settings,
-            metrics,
-            log,
-        )
+    def __init__(self, service: SchedulingService, settings: Settings, metrics: Metrics) -> None:
+        self._service, self._settings, self._metrics = service, settings, metrics
         self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize", "preempt", "bind")}
         self._passed, self._failed = metrics.nodes.labels("passed"), metrics.nodes.labels("failed")
         self._binding = ThreadPoolExecutor(settings.binding.concurrency, thread_name_prefix="binding")
@@ -88,86 +48,84 @@ class SchedulerApi:
     def router(self) -> APIRouter:
         """The four routes."""
         router = APIRouter(prefix="/scheduler", tags=["scheduler verbs"])
-        for verb, answer, refuse, doc in (
-            ("filter", self.filter, self._filter_error, openapi.NODES),
-            ("prioritize", self.prioritize, self._bare_error(b"[]"), openapi.NODES),
+        no_preemption = wire.encode(wire.ExtenderPreemptionResult())
+        for verb, answer, error_answer, doc in (
+            ("filter", self._deciding(_on_the_loop(self.filter)), _filter_error, openapi.NODES),
+            ("prioritize", self._deciding(_on_the_loop(self.prioritize)), _error_in_header(b"[]"), openapi.NODES),
+            ("preempt", self._deciding(_in_a_thread(self.preempt)), _error_in_header(no_preemption), openapi.PREEMPT),
+            ("bind", self.bind, _bind_error, openapi.BIND),
         ):
-            router.add_api_route(f"/{verb}", self._route(verb, _at_once(answer), refuse), methods=["POST"], openapi_extra=doc)
-        nobody = self._bare_error(wire.encode(wire.ExtenderPreemptionResult()))
-        preempt = self._route("preempt", _in_a_thread(self.preempt), nobody)
-        router.add_api_route("/preempt", preempt, methods=["POST"], openapi_extra=openapi.PREEMPT)
-        router.add_api_route("/bind", self._route("bind", self.bind, self._bind_error), methods=["POST"], openapi_extra=openapi.BIND)
+            router.add_api_route(f"/{verb}", self._route(verb, answer, error_answer), methods=["POST"], openapi_extra=doc)
         return router
 
-    def _route(self, verb: str, answer: Callable[[bytes], Awaitable[bytes]], refuse: Callable[[str], Response]) -> Callable[..., object]:
+    def filter(self, body: bytes) -> bytes:
+        """Which of the named nodes can take the pod, and why the others cannot. Raises RequestError."""
+        args = wire.decode_args(body)
+        named = wire.named_nodes(args)
+        outcome = self._service.filter(args.pod, list(named), len(body))
+        if isinstance(outcome, Foreign):
+            return wire.encode(wire.filter_result(args, named, list(named)))
+        if isinstance(outcome, NotDecided):
+            self._metrics.verb_errors.labels("filter", outcome.cause).inc()
+            return wire.encode(wire.ExtenderFilterResult(error=outcome.message))
+        return wire.encode(self._filter_result(args, named, outcome.verdicts))
+
+    def prioritize(self, body: bytes) -> bytes:
+        """An integer score from 0 to 10 for each named node, once, and the top score for one node alone. Raises RequestError."""
+        args = wire.decode_args(body)
+        names = list(wire.named_nodes(args))
+        return wire.encode(list(map(wire.HostPriority, names, self._service.prioritize(args.pod, names, len(body)))))
+
+    def preempt(self, body: bytes) -> bytes:
+        """Which of the candidate nodes help the pod, and which victims there; an empty map vetoes preemption. Raises RequestError."""
+        args = wire.decode_preemption(body)
+        outcome = self._service.preempt(args.pod, wire.candidates_of(args))
+        if isinstance(outcome, NotDecided):
+            self._metrics.verb_errors.labels("preempt", outcome.cause).inc()
+            return wire.encode(wire.preemption_result(()))  # no pod is evicted while the state is not known
+        return wire.encode(wire.preemption_result(outcome))
+
+    async def bind(self, body: bytes) -> bytes:
+        """Bind the pod to the node if it still is feasible; never success without a binding. Raises RequestError."""
+        args = wire.decode_binding(body)
+        arguments = args.pod_namespace or "default", args.pod_name, args.pod_uid, args.node
+        error = await asyncio.get_running_loop().run_in_executor(self._binding, self._service.bind, *arguments)
+        if error:
+            self._metrics.verb_errors.labels("bind", "refused").inc()
+        return wire.encode(wire.ExtenderBindingResult(error))
+
+    def _route(self, verb: str, answer: Answer, error_answer: Callable[[str], Response]) -> Callable[..., object]:
         observe, limits = self._verb_seconds[verb].observe, self._settings.limits
 
         async def handle(request: Request) -> Response:
             try:
                 body = await read_body(request, limits.max_body_bytes, limits.body_seconds, TOO_LARGE)
                 started = time.perf_counter()
-                self._store.answering = True
                 content = await answer(body)
                 observe(time.perf_counter() - started)
             except RequestError as error:
                 self._metrics.verb_errors.labels(verb, "request").inc()
-                return refuse(str(error))
-            except Exception:  # a bug of ours: kube-scheduler still gets an answer it understands, once per attempt
+                return error_answer(str(error))
+            except Exception:  # a bug: kube-scheduler still gets an answer in its format, once per attempt
                 self._metrics.verb_errors.labels(verb, "internal").inc()
                 logger.exception("%s failed", verb)
-                return refuse(INTERNAL)
-            finally:
-                self._store.answering = False
-            if self._log.unsettled == 1:
-                asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._log.settle)
+                return error_answer(INTERNAL)
+            if self._service.log.unsettled == 1:
+                asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._service.log.settle)
             return Response(content, media_type="application/json")
 
         handle.__name__, handle.__doc__ = verb, answer.__doc__
         return handle
 
-    def filter(self, body: bytes) -> bytes:
-        """Which of the named nodes can take the pod, and why the others cannot. Raises RequestError."""
-        asked = _Asked(wire.decode_args(body), len(body))
-        args, named = asked.args, wire.named_nodes(asked.args)
-        if self._settings.is_foreign(args.pod.spec.scheduler_name):
-            return wire.encode(wire.filter_result(args, named, list(named)))
-        snapshot, assumed_pods = self._store.moment
-        if not snapshot.synced:
-            return self._filter_stalled("not synced", NOT_SYNCED)
-        if snapshot.age_seconds(asked.monotonic_seconds) > self._settings.kube.max_state_age_seconds:
-            return self._filter_stalled("stale", STALE)
-        cycle, names = begin(snapshot, assumed_pods, args.pod, self._settings.resource, asked.monotonic_seconds), list(named)
-        found = filtered(cycle, names, evaluate_nodes(self._evaluator, snapshot, cycle.demand, names, cycle.extra_pods), self._context)
-        self._store.release(cycle.key)  # asked about anew: what it was decided for before does not count
-        self._remember("filter", asked, cycle, names, found.verdicts, found.decided, found.stall)
-        if found.stall is not None:
-            return self._filter_stalled(found.stall.name.lower(), found.stall.value)
-        if found.decided is not None:
-            self._assume(asked, cycle, found.decided, found.verdicts[names.index(found.decided)])
-        self._tell_requeuer(args, cycle.demand, names, found.verdicts)
-        return wire.encode(self._filter_result(args, named, found.verdicts))
+    def _deciding(self, answer: Answer) -> Answer:
+        """The same answer, during which sources of state give way."""
 
-    def _filter_stalled(self, cause: str, message: str) -> bytes:
-        self._metrics.verb_errors.labels("filter", cause).inc()
-        return wire.encode(wire.ExtenderFilterResult(error=message))
+        async def answered(body: bytes) -> bytes:
+            with self._service.store.answering_verb():
+                return await answer(body)
 
-    def _assume(self, asked: _Asked, cycle: SchedulingCycle, node: str, verdict: Verdict) -> None:
-        """Reckon with the pod on that node until the watch shows where it is."""
-        demand, meta, seconds = cycle.demand, asked.args.pod.metadata, self._settings.assumed_pods.ttl_seconds
-        if isinstance(demand, Rejection) or not demand.total or seconds <= 0:
-            return
-        record, now = placement_record_of(cycle.key, node, verdict.evidence), asked.monotonic_seconds
-        namespace = meta.namespace or "default"
-        self._store.assume(AssumedPod(cycle.key, namespace, meta.name, node, demand, verdict.evidence, now, now + seconds, record.id))
-        self._log.add_record(cycle.key, record)
-
-    def _tell_requeuer(self, args: wire.ExtenderArgs, demand: Demand | Rejection, names: list[str], verdicts: Sequence[Verdict]) -> None:
-        """A pod that nobody can take now may be helped later; one whose request makes no sense cannot."""
-        meta = args.pod.metadata
-        if any(verdict.feasible for verdict in verdicts):
-            self._requeuer.accepted(meta.uid)
-        elif isinstance(demand, Demand):
-            self._requeuer.rejected(meta.namespace or "default", meta.name, meta.uid, demand, names)
+        answered.__doc__ = answer.__doc__
+        return answered
 
     def _filter_result(
         self, args: wire.ExtenderArgs, named: dict[str, msgspec.Raw | None], verdicts: Sequence[Verdict]
@@ -187,118 +145,27 @@ class SchedulerApi:
         self._failed.inc(len(named) - len(passed))
         return wire.filter_result(args, named, passed, failed, unresolvable)
 
-    def prioritize(self, body: bytes) -> bytes:
-        """An integer score 0..10 for each named node, once, and the top one for one node alone. Raises RequestError."""
-        asked = _Asked(wire.decode_args(body), len(body))
-        names = list(wire.named_nodes(asked.args))
-        snapshot, assumed_pods = self._store.moment
-        cycle = begin(snapshot, assumed_pods, asked.args.pod, self._settings.resource, asked.monotonic_seconds)
-        demand, foreign = cycle.demand, self._settings.is_foreign(asked.args.pod.spec.scheduler_name)
-        if foreign or not snapshot.synced or isinstance(demand, Rejection) or not demand.total:
-            return wire.encode([wire.HostPriority(name, 0) for name in names])
-        verdicts = evaluate_nodes(self._evaluator, snapshot, demand, names, cycle.extra_pods)
-        ranks = self._ranker.rank(demand, verdicts)
-        decided = ranks.decided(names, verdicts, cycle.key)
-        self._remember("prioritize", asked, cycle, names, verdicts, decided, None, ranks)
-        if decided is not None:
-            self._assume(asked, cycle, decided, verdicts[names.index(decided)])
-        scores = ranks.scores_but_one
-        return wire.encode(
-            [
-                wire.HostPriority(name, TOP_SCORE if name == decided else scores.get(verdict, 0))
-                for name, verdict in zip(names, verdicts, strict=True)
-            ]
-        )
 
-    def preempt(self, body: bytes) -> bytes:
-        """Which of the candidate nodes' victims are worth their eviction; an empty map vetoes them all. Raises RequestError."""
-        args = wire.decode_preemption(body)
-        candidates = wire.candidates_of(args)
-        snapshot, assumed_pods = self._store.moment
-        now, resource = time.monotonic(), self._settings.resource
-        if self._settings.is_foreign(args.pod.spec.scheduler_name):
-            return wire.encode(wire.preemption_result(candidates))
-        if not snapshot.synced or snapshot.age_seconds(now) > self._settings.kube.max_state_age_seconds:
-            self._metrics.verb_errors.labels("preempt", "stale" if snapshot.synced else "not synced").inc()
-            return wire.encode(wire.preemption_result([]))  # nobody is evicted on a guess
-        cycle = begin(snapshot, assumed_pods, args.pod, resource, now)
-        if isinstance(cycle.demand, Rejection):
-            return wire.encode(wire.preemption_result([]))
-        if not cycle.demand.total:
-            return wire.encode(wire.preemption_result(candidates))
-        found = preferred(cycle, cycle.demand, candidates, others_needed(args.pod, resource), self._context)
-        meta = args.pod.metadata
-        helping = "; ".join(f"{len(one.candidate.victims)} victims, {one.gpus} GPUs on {one.candidate.node}" for one in found)
-        logger.info("preempt for %s/%s: %d candidates, %s", meta.namespace, meta.name, len(candidates), helping or "none helps")
-        return wire.encode(wire.preemption_result([one.candidate for one in found]))
-
-    async def bind(self, body: bytes) -> bytes:
-        """Bind the pod to the node, if that still is right; never success without a binding. Raises RequestError."""
-        args = wire.decode_binding(body)
-        loop = asyncio.get_running_loop()
-        self._store.answering = False  # what follows waits for the API server
-        error = await loop.run_in_executor(
-            self._binding, self._binder.bind, args.pod_namespace or "default", args.pod_name, args.pod_uid, args.node
-        )
-        if error:
-            self._metrics.verb_errors.labels("bind", "refused").inc()
-        return wire.encode(wire.ExtenderBindingResult(error))
-
-    def _remember(
-        self,
-        verb: str,
-        asked: _Asked,
-        cycle: SchedulingCycle,
-        names: list[str],
-        verdicts: Sequence[Verdict],
-        decided: str | None,
-        stall: Stall | None = None,
-        ranks: Ranks = NO_RANKS,
-    ) -> None:
-        """Keep the decision."""
-        meta, snapshot = asked.args.pod.metadata, cycle.snapshot
-        self._log.add(
-            Decision(
-                at_seconds=time.time(),
-                verb=verb,
-                pod=meta.name,
-                namespace=meta.namespace or "default",
-                uid=meta.uid,
-                spec=asked.args.pod,
-                demand=cycle.demand,
-                names=names,
-                verdicts=verdicts,
-                ranks=ranks,
-                body_bytes=asked.body_bytes,
-                took_seconds=time.perf_counter() - asked.started,
-                revision=snapshot.revision,
-                decided=decided,
-                stall=stall.value if stall else None,
-                state_age_seconds=snapshot.age_seconds(asked.monotonic_seconds),
-            )
-        )
-
-    @staticmethod
-    def _filter_error(message: str) -> Response:
-        return Response(wire.encode(wire.ExtenderFilterResult(error=message)), media_type="application/json")
-
-    @staticmethod
-    def _bind_error(message: str) -> Response:
-        return Response(wire.encode(wire.ExtenderBindingResult(message)), media_type="application/json")
-
-    @staticmethod
-    def _bare_error(content: bytes) -> Callable[[str], Response]:
-        """An answer without room for an error; the header tells a person, kube-scheduler goes on without scores, or evicts nobody."""
-
-        def refuse(message: str) -> Response:
-            safe = message.encode("ascii", "replace").decode()[:500].replace("\n", " ").replace("\r", " ")
-            return Response(content, media_type="application/json", headers={"X-Fabricwise-Error": safe})
-
-        return refuse
+def _filter_error(message: str) -> Response:
+    return Response(wire.encode(wire.ExtenderFilterResult(error=message)), media_type="application/json")
 
 
-def _at_once(answer: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[bytes]]:
-    """The same for who awaits."""
+def _bind_error(message: str) -> Response:
+    return Response(wire.encode(wire.ExtenderBindingResult(message)), media_type="application/json")
+
+
+def _error_in_header(content: bytes) -> Callable[[str], Response]:
+    """Return an answer without room for an error; kube-scheduler goes on without scores or preemption, and a header names the error."""
+
+    def error_answer(message: str) -> Response:
+        safe = message.encode("ascii", "replace").decode()[:500].replace("\n", " ").replace("\r", " ")
+        return Response(content, media_type="application/json", headers={"X-Fabricwise-Error": safe})
+
+    return error_answer
+
+
+def _on_the_loop(answer: Callable[[bytes], bytes]) -> Answer:
+    """Return `answer` as a coroutine function that runs on the event loop."""
 
     async def answered(body: bytes) -> bytes:
         return answer(body)
@@ -307,8 +174,8 @@ def _at_once(answer: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[by
     return answered
 
 
-def _in_a_thread(answer: Callable[[bytes], bytes]) -> Callable[[bytes], Awaitable[bytes]]:
-    """The same where it may take longer than others should wait: hundreds of candidates, each to be derived anew."""
+def _in_a_thread(answer: Callable[[bytes], bytes]) -> Answer:
+    """Return `answer` as a coroutine function that runs in a thread: it may evaluate hundreds of candidates."""
 
     async def answered(body: bytes) -> bytes:
         return await run_in_threadpool(answer, body)

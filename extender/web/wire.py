@@ -15,13 +15,13 @@ from extender.errors import RequestError
 
 
 class NodeList(msgspec.Struct, frozen=True):
-    """v1 NodeList, items kept as they came, to be echoed."""
+    """A v1 NodeList; its items stay undecoded, because filter echoes them."""
 
     items: list[msgspec.Raw] | None = None
 
 
 class ExtenderArgs(msgspec.Struct, frozen=True, rename="pascal"):
-    """Arguments of filter and prioritize. `node_names` with nodeCacheCapable, `nodes` without."""
+    """Arguments of filter and prioritize: `node_names` with nodeCacheCapable, `nodes` without."""
 
     pod: Pod
     nodes: NodeList | None = None
@@ -29,7 +29,7 @@ class ExtenderArgs(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class EchoedNodes(msgspec.Struct, frozen=True):
-    """A NodeList to send back."""
+    """A NodeList in an answer."""
 
     items: list[msgspec.Raw]
     metadata: dict[str, str] = {}
@@ -46,7 +46,10 @@ class ExtenderFilterResult(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class HostPriority(msgspec.Struct, frozen=True, rename="pascal", gc=False):
-    """One entry of prioritize's bare array; the score is an integer 0..10. Thousands per answer, none in a cycle: no GC."""
+    """One entry of prioritize's bare array; the score is an integer from 0 to 10.
+
+    Not tracked by the garbage collector: an answer has thousands, and none is part of a reference cycle.
+    """
 
     host: str
     score: int
@@ -59,21 +62,21 @@ class MetaPod(msgspec.Struct, frozen=True):
 
 
 class MetaVictims(msgspec.Struct, frozen=True):
-    """Whom preemption would evict on a node, as kube-scheduler names them with nodeCacheCapable."""
+    """The pods that preemption would evict from a node, by uid: kube-scheduler sends them with nodeCacheCapable."""
 
     pods: list[MetaPod] | None = msgspec.field(default=None, name="Pods")
     pdb_violations: int = msgspec.field(default=0, name="NumPDBViolations")
 
 
 class Victims(msgspec.Struct, frozen=True):
-    """The same as whole pods."""
+    """The pods that preemption would evict from a node, as whole pods: kube-scheduler sends them without nodeCacheCapable."""
 
     pods: list[Pod] | None = msgspec.field(default=None, name="Pods")
     pdb_violations: int = msgspec.field(default=0, name="NumPDBViolations")
 
 
 class ExtenderPreemptionArgs(msgspec.Struct, frozen=True, rename="pascal"):
-    """Arguments of preempt: one map or the other."""
+    """Arguments of preempt: kube-scheduler sends one of the two maps."""
 
     pod: Pod
     node_name_to_victims: dict[str, Victims | None] | None = None
@@ -81,7 +84,7 @@ class ExtenderPreemptionArgs(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class ExtenderPreemptionResult(msgspec.Struct, frozen=True, rename="pascal"):
-    """Result of preempt, whichever map came. Empty: nobody is to be evicted."""
+    """Result of preempt, for both maps. Empty: no pod is to be evicted."""
 
     node_name_to_meta_victims: dict[str, MetaVictims] = {}
 
@@ -96,7 +99,7 @@ class ExtenderBindingArgs(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class ExtenderBindingResult(msgspec.Struct, frozen=True, rename="pascal"):
-    """Result of bind; empty: the pod is bound."""
+    """Result of bind; an empty error: the pod is bound."""
 
     error: str = ""
 
@@ -121,7 +124,7 @@ def _not_a(kind: str, problem: object) -> str:
 
 
 def decode_args(body: bytes) -> ExtenderArgs:
-    """Raises RequestError naming the field."""
+    """Return the decoded arguments. Raises RequestError naming the field."""
     try:
         return _ARGS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -129,7 +132,7 @@ def decode_args(body: bytes) -> ExtenderArgs:
 
 
 def decode_preemption(body: bytes) -> ExtenderPreemptionArgs:
-    """Raises RequestError naming the field."""
+    """Return the decoded arguments. Raises RequestError naming the field."""
     try:
         return _PREEMPTION.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -137,7 +140,7 @@ def decode_preemption(body: bytes) -> ExtenderPreemptionArgs:
 
 
 def decode_binding(body: bytes) -> ExtenderBindingArgs:
-    """Raises RequestError naming the field."""
+    """Return the decoded arguments. Raises RequestError naming the field."""
     try:
         args = _BINDING.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -149,33 +152,33 @@ def decode_binding(body: bytes) -> ExtenderBindingArgs:
 
 
 def candidates_of(args: ExtenderPreemptionArgs) -> list[Candidate]:
-    """Nodes and the uids of their victims, in order; a node without any is none."""
-    told: dict[str, tuple[list[str], int]] = {}
+    """Return the candidate nodes with the uids of their victims, in order; without nodes that have no victims."""
+    victims: dict[str, tuple[list[str], int]] = {}
     for node, meta in (args.node_name_to_meta_victims or {}).items():
-        told[node] = ([pod.uid for pod in meta.pods or ()], meta.pdb_violations) if meta else ([], 0)
+        victims[node] = ([pod.uid for pod in meta.pods or ()], meta.pdb_violations) if meta else ([], 0)
     for node, whole in (args.node_name_to_victims or {}).items():
-        told.setdefault(node, ([pod.metadata.uid for pod in whole.pods or ()], whole.pdb_violations) if whole else ([], 0))
-    return [Candidate(node, tuple(dict.fromkeys(uids)), violations) for node, (uids, violations) in told.items() if uids]
+        victims.setdefault(node, ([pod.metadata.uid for pod in whole.pods or ()], whole.pdb_violations) if whole else ([], 0))
+    return [Candidate(node, tuple(dict.fromkeys(uids)), violations) for node, (uids, violations) in victims.items() if uids]
 
 
 def preemption_result(candidates: Sequence[Candidate]) -> ExtenderPreemptionResult:
-    """The candidates that stay, with those of their victims that stay."""
+    """Return the result that names these candidates and their victims."""
     return ExtenderPreemptionResult(
         {one.node: MetaVictims([MetaPod(uid) for uid in one.victims], one.pdb_violations) for one in candidates}
     )
 
 
 def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:
-    """Candidate name -> the Node to echo (None where only names came), in order, each name once."""
+    """Return the name of each candidate node, once and in order, with the Node to echo (None where only names were sent)."""
     if args.node_names is not None:
         return dict.fromkeys(args.node_names)
     named: dict[str, msgspec.Raw | None] = {}
-    for place, item in enumerate(args.nodes.items or [] if args.nodes else []):
+    for index, item in enumerate(args.nodes.items or [] if args.nodes else []):
         try:
             named.setdefault(_ITEM.decode(item).metadata.name, item)
         except (msgspec.DecodeError, RecursionError) as error:
             raise RequestError(
-                f"request body: Nodes.items[{place}]: {error}: send whole Nodes, or NodeNames (nodeCacheCapable: true)"
+                f"request body: Nodes.items[{index}]: {error}: send whole Nodes, or NodeNames (nodeCacheCapable: true)"
             ) from error
     return named
 
@@ -187,7 +190,7 @@ def filter_result(
     failed: dict[str, str] | None = None,
     unresolvable: dict[str, str] | None = None,
 ) -> ExtenderFilterResult:
-    """A filter result that echoes whichever field came."""
+    """Return a filter result in the field that the arguments used: Nodes or NodeNames."""
     if args.node_names is None and args.nodes is not None:
         items = [item for name in passed if (item := named[name]) is not None]
         return ExtenderFilterResult(EchoedNodes(items), None, failed or {}, unresolvable or {})

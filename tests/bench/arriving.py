@@ -18,8 +18,8 @@ from typing import ClassVar
 
 from extender.collectors.feed import TelemetryFeed
 from extender.collectors.ipc import ScrapeResult, frame
-from extender.server.cluster_source import connect
-from extender.server.service import build_service, server_for, settle_process
+from extender.server.cluster_source import open_service
+from extender.server.service import server_for, settle_process
 from extender.settings import Server, Settings, Telemetry
 from extender.telemetry.readings import DeviceReading
 
@@ -95,8 +95,9 @@ def main() -> None:
         return
     mode, dump, port = sys.argv[1:4]
     telemetry = Telemetry(source="off", interval_seconds=INTERVAL_SECONDS)
-    service = build_service(Settings(server=Server(log_level="warning"), telemetry=telemetry))
-    connect(dump, service)
+    fed = open_service(dump, Settings(server=Server(log_level="warning"), telemetry=telemetry))
+    service = fed.service
+    fed.start()
     settle_process(service)
     if mode != "calm":
         Arrivals.dump, Arrivals.rounds = dump, 1 if mode == "still" else Arrivals.rounds

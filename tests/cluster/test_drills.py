@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from extender.web.scheduler_api import STALE
+from extender.scheduling.scheduling_service import STALE
 from tests.cluster.balancer import Balancer
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import Kubelets, scheduled

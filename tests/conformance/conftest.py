@@ -12,7 +12,7 @@ from extender.kube.decode import seen
 from extender.server.service import build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import simulated
-from tests.conformance.asking import Args, Small
+from tests.conformance.calls import Args, Small
 from tests.conftest import Served, serve
 from tests.objects import GPU
 
@@ -24,7 +24,7 @@ def names(served: Served) -> list[str]:
 
 @pytest.fixture
 def small() -> Iterator[Small]:
-    """A server over just the given objects."""
+    """Return a function that starts a server whose cluster has only the given objects."""
     running: list[Iterator[Served]] = []
 
     def start(*manifests: Args, **settings: Any) -> Served:
@@ -36,5 +36,5 @@ def small() -> Iterator[Small]:
         return next(running[-1])
 
     yield start
-    for one in running:
-        next(one, None)
+    for server in running:
+        next(server, None)

@@ -1,4 +1,4 @@
-"""The conformance cases that a request and its answer can show."""
+"""The conformance cases that one request and its answer can prove."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from extender.kube.decode import seen
 from extender.server.service import build_service
 from extender.settings import AssumedPodSettings, Server, Settings
 from extender.sources.simulated import simulated
-from tests.conformance.asking import KEYS, Small, assumed_pods, filtered, full_v100, going, named, nominated, preempted, scored
+from tests.conformance.calls import KEYS, Small, assumed_pods, filtered, full_v100, named, nominated, preempted, scored, terminating
 from tests.conftest import Served, serve
 from tests.objects import GPU, node, pod, topology
 
@@ -35,9 +35,9 @@ CASES = {
     "integer scores": "test_integer_scores_every_host_once_in_a_bare_array",
     "every host scored once": "test_integer_scores_every_host_once_in_a_bare_array",
     "bare array": "test_integer_scores_every_host_once_in_a_bare_array",
-    "unique top score when holding": "test_unique_top_score_when_holding",
+    "unique top score when holding": "test_unique_top_score_is_on_the_assumed_node",
     "a burst without device double-booking": "test_a_burst_without_device_double_booking",
-    "re-filter of one UID replaces its hold": "test_re_filter_of_one_uid_replaces_its_hold",
+    "re-filter of one UID replaces its hold": "test_re_filter_of_one_uid_replaces_its_assumed_pod",
     "TTL release": "test_ttl_release",
     "a pod recreated under the same name with a new UID": "test_a_pod_recreated_under_the_same_name_with_a_new_uid",
     "preempt echoes given UIDs only": "test_preempt_echoes_given_uids_only",
@@ -79,18 +79,18 @@ def test_both_nodecachecapable_modes_echo_the_matching_field(served: Served) -> 
 
 def test_output_within_input_and_no_duplicates(served: Served, names: list[str]) -> None:
     answer = filtered(served, pod(2), [*names, *names, "nowhere"])
-    spoken_of = [*answer["NodeNames"], *answer["FailedNodes"], *answer["FailedAndUnresolvableNodes"]]
-    assert sorted(spoken_of) == sorted({*names, "nowhere"})
+    answered = [*answer["NodeNames"], *answer["FailedNodes"], *answer["FailedAndUnresolvableNodes"]]
+    assert sorted(answered) == sorted({*names, "nowhere"})
     hosts = [row["Host"] for row in served.client.post("/scheduler/prioritize", json={"Pod": pod(2), "NodeNames": names + names}).json()]
     assert sorted(hosts) == sorted(names)
 
 
 def test_an_empty_list(served: Served) -> None:
     empties: tuple[list[str] | None, ...] = ([], None)
-    for nothing in empties:
-        answer = served.client.post("/scheduler/filter", json={"Pod": pod(1), "NodeNames": nothing}).json()
+    for names in empties:
+        answer = served.client.post("/scheduler/filter", json={"Pod": pod(1), "NodeNames": names}).json()
         assert (answer["NodeNames"], answer["Error"]) == ([], "")
-        assert served.client.post("/scheduler/prioritize", json={"Pod": pod(1), "NodeNames": nothing}).json() == []
+        assert served.client.post("/scheduler/prioritize", json={"Pod": pod(1), "NodeNames": names}).json() == []
 
 
 def test_one_node_in_one_out(served: Served) -> None:
@@ -99,13 +99,13 @@ def test_one_node_in_one_out(served: Served) -> None:
 
 
 def test_5000_names(served: Served) -> None:
-    many = [f"ghost-{number}" for number in range(5000)]
-    assert len(filtered(served, pod(1), many)["FailedNodes"]) == 5000
-    assert len(scored(served, pod(1), many)) == 5000
+    names = [f"ghost-{number}" for number in range(5000)]
+    assert len(filtered(served, pod(1), names)["FailedNodes"]) == 5000
+    assert len(scored(served, pod(1), names)) == 5000
 
 
 def test_stable_messages_across_attempts(served: Served, names: list[str]) -> None:
-    """Also while holds come and go, and state moves."""
+    """Also while assumed pods come and go, and the state changes."""
     body = json.dumps({"Pod": named(8, "big"), "NodeNames": [name for name in names if not name.startswith("hgx")]})
     first = json.loads(served.client.post("/scheduler/filter", content=body).content)
     for number in range(3):
@@ -131,33 +131,35 @@ def test_unsynced_cache_is_an_error_never_a_rejection() -> None:
     for served in serve(build_service(Settings(server=Server(log_level="error"))), simulated(GPU)):
         answer = filtered(served, pod(1), ["a"])
         assert (bool(answer["Error"]), answer["FailedNodes"], answer["FailedAndUnresolvableNodes"]) == (True, {}, {})
-        assert preempted(served, pod(1), {"a": ["uid-x"]}) == {}, "nobody is evicted on a guess"
+        assert preempted(served, pod(1), {"a": ["uid-x"]}) == {}, "no pod is evicted while the state is not known"
 
 
 def test_nominated_pod_after_its_victims_are_gone(small: Small) -> None:
-    """The agent still names them; or we have only seen them told to end, while kube-scheduler, by whose count there is room, knows more."""
+    """The agent still lists the victims, or the watch shows them as terminating, while kube-scheduler already counts room for the pod."""
     objects = full_v100(victim=(0, 1, 2, 3), other=(4, 5, 6, 7))
     served = small(*objects)
     assert filtered(served, nominated(4), ["dgx"])["Error"] == Stall.LAGGING
-    served.service.store.apply([seen("Pod", going(objects[2]))])
-    assert filtered(served, nominated(4), ["dgx"])["NodeNames"] == ["dgx"], "going is as good as gone where that is what makes the room"
+    served.service.store.apply([seen("Pod", terminating(objects[2]))])
+    assert filtered(served, nominated(4), ["dgx"])["NodeNames"] == ["dgx"], "only the terminating pod explains the room"
     served.service.store.apply([PodGone("uid-victim")])
     assert filtered(served, nominated(4), ["dgx"])["NodeNames"] == ["dgx"], "the agent's status is older than the eviction"
     assert assumed_pods(served) == {"uid-preemptor": "dgx"}
 
 
 def test_victims_still_terminating_no_false_no(small: Small) -> None:
-    """Four are free, but not the quad it demands: whether the victim's two are free yet decides, and nobody knows."""
+    """Four GPUs are free, but not the quad that the pod demands: it depends on whether the two GPUs of the victim are free."""
     objects = full_v100(victim=(0, 1), other=(4, 5))
     served = small(*objects)
     wants_quad = nominated(4, min_busbw="70")
-    assert filtered(served, wants_quad, ["dgx"])["Error"] == Stall.LAGGING, "the victim may have been told to end"
-    served.service.store.apply([seen("Pod", going(objects[2]))])
-    assert filtered(served, wants_quad, ["dgx"])["Error"] == Stall.LAGGING, "it has; its devices may be free or not"
+    assert filtered(served, wants_quad, ["dgx"])["Error"] == Stall.LAGGING, "the victim may be terminating"
+    served.service.store.apply([seen("Pod", terminating(objects[2]))])
+    assert filtered(served, wants_quad, ["dgx"])["Error"] == Stall.LAGGING, "it is; its GPUs may be free or not"
     served.service.store.apply([PodGone("uid-victim")])
-    assert filtered(served, wants_quad, ["dgx"])["NodeNames"] == ["dgx"], "they are, whatever the agent's older status says"
-    unhelped = nominated(4, "unhelped", min_busbw="100")
-    assert filtered(served, unhelped, ["dgx"])["FailedAndUnresolvableNodes"] == {"dgx": "bandwidth floor out of reach"}, "a no stays a no"
+    assert filtered(served, wants_quad, ["dgx"])["NodeNames"] == ["dgx"], "its GPUs are free; the agent's status is older"
+    infeasible = nominated(4, "infeasible", min_busbw="100")
+    assert filtered(served, infeasible, ["dgx"])["FailedAndUnresolvableNodes"] == {"dgx": "bandwidth floor out of reach"}, (
+        "stays a rejection"
+    )
 
 
 def test_full_list_call_after_a_nominated_call(small: Small) -> None:
@@ -176,8 +178,8 @@ def test_integer_scores_every_host_once_in_a_bare_array(served: Served, names: l
     assert all(type(row["Score"]) is int and 0 <= row["Score"] <= 10 for row in answer)
 
 
-def test_unique_top_score_when_holding(small: Small) -> None:
-    """Eight nodes that are equal in everything: one top score, on the node that is held, another one for another pod."""
+def test_unique_top_score_is_on_the_assumed_node(small: Small) -> None:
+    """Of eight equal nodes one has the top score, the node that the pod is assumed on; for other pods it is another node."""
     names = [f"n{number}" for number in range(8)]
     served = small(*(one for name in names for one in (node(name, 8), topology(name, "hgx-h100"))))
     chosen = set()
@@ -192,27 +194,27 @@ def test_unique_top_score_when_holding(small: Small) -> None:
 
 
 def test_a_burst_without_device_double_booking(small: Small) -> None:
-    """Six pods of two for one board of bridged pairs and a plain one, none visible: each bridge is promised once."""
+    """Six pods of two GPUs that the watch does not show yet, for a node with four bridges and one without: each bridge is given once."""
     served = small(node("pairs", 8), topology("pairs", "a100-pcie-bridge-pairs"), node("plain", 8), topology("plain", "l40s"))
-    told = {"fabricwise.dev/min-busbw": "200"}
-    where = []
+    floor = {"fabricwise.dev/min-busbw": "200"}
+    answers = []
     for number in range(6):
-        manifest = named(2, f"p{number}", annotations=told)
+        manifest = named(2, f"p{number}", annotations=floor)
         answer = filtered(served, manifest, ["pairs", "plain"])
-        where.append((answer["NodeNames"], answer["Error"]))
-    assert [names for names, _ in where[:4]] == [["pairs"]] * 4
-    assert all(not names and error == Stall.HELD for names, error in where[4:]), "no bridge is left, until the four are seen or gone"
+        answers.append((answer["NodeNames"], answer["Error"]))
+    assert [names for names, _ in answers[:4]] == [["pairs"]] * 4
+    assert all(not names and error == Stall.HELD for names, error in answers[4:]), "no bridge is left, until the four pods are seen or gone"
     notes = served.client.post("/v1/explain", json=named(2, "asked")).json()["nodes"]
     assert "8 GPUs are promised to pods that are not seen there yet" in next(row for row in notes if row["node"] == "pairs")["notes"]
     predicted = [row["predicted"] for row in served.client.get("/v1/assumed-pods").json()["assumed_pods"]]
     assert len(predicted) == 4
-    changes = [seen("Pod", named(2, f"p{number}", node="pairs", annotations=told)) for number in range(4)]
+    changes = [seen("Pod", named(2, f"p{number}", node="pairs", annotations=floor)) for number in range(4)]
     served.service.store.apply(changes)
-    answer = filtered(served, named(2, "p4", annotations=told), ["pairs", "plain"])
-    assert list(answer["FailedNodes"]) == ["pairs"], "now it is known"
+    answer = filtered(served, named(2, "p4", annotations=floor), ["pairs", "plain"])
+    assert list(answer["FailedNodes"]) == ["pairs"], "the four pods are seen"
 
 
-def test_re_filter_of_one_uid_replaces_its_hold(small: Small) -> None:
+def test_re_filter_of_one_uid_replaces_its_assumed_pod(small: Small) -> None:
     served = small(node("a", 8), topology("a", "hgx-h100"), node("b", 8), topology("b", "hgx-h100"))
     filtered(served, named(8, "one"), ["a"])
     assert assumed_pods(served) == {"uid-one": "a"}
@@ -233,7 +235,7 @@ def test_ttl_release(small: Small) -> None:
 
 
 def test_a_pod_recreated_under_the_same_name_with_a_new_uid(small: Small) -> None:
-    """A StatefulSet's pod: the old one's hold, binding and end are the old one's alone."""
+    """As by a StatefulSet: assumed pod, binding and deletion of the old uid do not affect the new one."""
     served = small(node("a", 8), topology("a", "hgx-h100"))
 
     def incarnation(uid: str, where: str | None = None) -> dict[str, Any]:
@@ -259,12 +261,12 @@ def test_preempt_echoes_given_uids_only(small: Small) -> None:
     assert preempted(served, wanted, {"dgx": ["uid-a"]}) == {"dgx": ["uid-a"]}
     answer = preempted(served, wanted, {"dgx": ["uid-a", "uid-b"]})
     assert list(answer) == ["dgx"]
-    assert len(answer["dgx"]) == 1, "one of them is enough"
+    assert len(answer["dgx"]) == 1, "one victim is enough"
     assert set(answer["dgx"]) < {"uid-a", "uid-b"}
 
 
 def test_preempt_takes_whole_pods_too(small: Small) -> None:
-    """As without nodeCacheCapable; the answer is by uid all the same."""
+    """As without nodeCacheCapable; the answer names uids all the same."""
     objects = full_v100(a=(0, 1, 2, 3), b=(4, 5, 6, 7))
     served = small(*objects)
     args = {"Pod": pod(4, name="vip", spec={"priority": 9}), "NodeNameToVictims": {"dgx": {"Pods": [objects[2]], "NumPDBViolations": 1}}}
@@ -272,7 +274,7 @@ def test_preempt_takes_whole_pods_too(small: Small) -> None:
     assert answer == {"NodeNameToMetaVictims": {"dgx": {"Pods": [{"UID": "uid-a"}], "NumPDBViolations": 1}}}
 
 
-def test_a_foreign_scheduler_that_takes_gpus_is_seen_within_one_event(small: Small) -> None:
+def test_gpus_that_another_scheduler_takes_count_after_one_event(small: Small) -> None:
     served = small(node("a", 8), topology("a", "hgx-h100"), node("b", 8), topology("b", "t4"))
     assert filtered(served, pod(8), ["a"])["NodeNames"] == ["a"]
     served.service.store.apply([seen("Pod", pod(2, name="theirs", node="a", spec={"schedulerName": "volcano", "nodeName": "a"}))])
@@ -280,7 +282,7 @@ def test_a_foreign_scheduler_that_takes_gpus_is_seen_within_one_event(small: Sma
 
 
 def test_preempt_veto_is_an_empty_map(small: Small) -> None:
-    """What the victim leaves is no NVLink quad: nobody is evicted for it."""
+    """The GPUs of the victim are not joined by NVLink, so no pod is evicted."""
     served = small(*full_v100(a=(0, 5), b=(1, 2, 3), c=(4, 6, 7)))
     floor = {"fabricwise.dev/min-busbw": "100"}
     wanted = pod(2, name="vip", annotations=floor, spec={"priority": 100})
@@ -293,10 +295,10 @@ def test_foreign_schedulername_passes_through(small: Small) -> None:
     assert filtered(served, theirs, ["dgx", "nowhere"])["NodeNames"] == ["dgx", "nowhere"]
     assert scored(served, theirs, ["dgx"]) == {"dgx": 0}
     assert preempted(served, theirs, {"dgx": ["uid-a"]}) == {"dgx": ["uid-a"]}
-    assert filtered(served, pod(4), ["dgx"])["NodeNames"] == ["dgx"], "who names none is default-scheduler's"
+    assert filtered(served, pod(4), ["dgx"])["NodeNames"] == ["dgx"], "a pod without a schedulerName belongs to default-scheduler"
     assert assumed_pods(served) == {}
     assert filtered(served, ours, ["dgx"])["FailedNodes"]
-    assert served.client.get("/v1/nodes/dgx").json()["requested"] == 8, "it counts as load all the same"
+    assert served.client.get("/v1/nodes/dgx").json()["requested"] == 8, "bound pods of other schedulers count all the same"
 
 
 def test_init_container_zero_gpu_and_claim_only_pods(served: Served, names: list[str]) -> None:
@@ -308,7 +310,7 @@ def test_init_container_zero_gpu_and_claim_only_pods(served: Served, names: list
         assert set(scored(served, manifest, names).values()) == {0}
     init = {"name": "warm", "resources": {"limits": {GPU: "8"}}}
     only_init = pod(spec={"initContainers": [init]})
-    assert "t4-0" in filtered(served, only_init, names)["FailedAndUnresolvableNodes"], "eight at its peak"
+    assert "t4-0" in filtered(served, only_init, names)["FailedAndUnresolvableNodes"], "it needs eight at its peak"
     assert assumed_pods(served) == {}
     assert scored(served, only_init, ["hgx-h100-0"]) == {"hgx-h100-0": 10}
 

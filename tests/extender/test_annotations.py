@@ -8,16 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.decision.cycle.scheduling_cycle import EvaluationContext
-from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.request.annotations import ANNOTATIONS, MOST_WARNINGS, Wishes, unknown_names, wishes
 from extender.decision.request.reasons import Rejection
 from extender.decision.state.changes import Listed, TopologySeen
 from extender.decision.state.reducer import fold
 from extender.kube.decode import seen
-from extender.scheduling.binder import Binder
-from extender.scheduling.decision_log import DecisionLog
-from extender.server.from_settings import node_defaults, policy, ranker
 from extender.server.service import build_service
 from extender.settings import Settings
 from extender.web.scheduler_api import SchedulerApi
@@ -286,14 +281,7 @@ def test_filter_answers_for_every_node_whatever_the_annotations_contain(annotati
 def _api() -> SchedulerApi:
     service = build_service(Settings())
     service.store.apply((Listed("nodes", (seen("Node", node("n", 8, labels=LABELS)),)), Listed("pods", ()), Listed("topologies", ())))
-    settings = service.settings
-    log, metrics, context = (
-        DecisionLog(1 << 20),
-        service.metrics,
-        EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)),
-    )
-    binder = Binder(service.store, context, settings, log, service.writer)
-    return SchedulerApi(service.store, context, ranker(settings.scoring), settings, metrics, log, service.requeuer, binder)
+    return SchedulerApi(service.scheduling, service.settings, service.metrics)
 
 
 _API = _api()

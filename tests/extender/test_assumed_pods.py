@@ -1,4 +1,4 @@
-"""Holds as data: what ends them, whom they count for, and that nobody's copy changes."""
+"""Assumed pods as data: what ends them, for which pods they count, and that they are immutable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def bound(name: str, where: str = "a") -> dict[str, Any]:
 
 BASE = (node("a", 8), topology("a", "dgx-1v"), node("b", 8), topology("b", "dgx-1v"))
 
-# name -> (what is seen, at which second, whether the hold of uid-p on node a still counts)
+# name -> (the snapshot, the time in seconds, whether the assumed pod uid-p on node a still counts)
 ENDS: dict[str, tuple[Snapshot, float, bool]] = {
     "nothing has happened": (snapshot(*BASE), 1.0, True),
     "the pod is seen where it was decided for": (snapshot(*BASE, bound("p")), 1.0, False),
@@ -43,20 +43,20 @@ ENDS: dict[str, tuple[Snapshot, float, bool]] = {
 
 
 @pytest.mark.parametrize("case", ENDS)
-def test_what_ends_a_hold(case: str) -> None:
+def test_assumed_pod_counts_until_it_is_seen_or_expires(case: str) -> None:
     state, now, counts = ENDS[case]
     assumed_pods = NO_ASSUMED_PODS.placed(assumed_pod("uid-p"))
     assert ("a" in assumed_pods.extra_pods(state, now, "uid-other")) is counts
     assert (assumed_pods.ended(state, now) == ()) is counts
 
 
-def test_a_pod_does_not_stand_in_its_own_way() -> None:
+def test_assumed_pod_does_not_count_for_itself() -> None:
     assumed_pods = NO_ASSUMED_PODS.placed(assumed_pod("uid-p"))
     assert assumed_pods.extra_pods(snapshot(*BASE), 1.0, "uid-p") == {}
 
 
-def test_a_pending_pod_that_is_deleted_ends_its_hold_and_one_that_was_never_seen_does_not() -> None:
-    """kube-scheduler may have shown us the pod before our own watch did."""
+def test_deletion_ends_an_assumed_pod_that_was_seen_pending_and_no_other() -> None:
+    """kube-scheduler may have sent the pod before the extender's own watch shows it."""
     assumed_pods = NO_ASSUMED_PODS.placed(assumed_pod("uid-p")).placed(assumed_pod("uid-q"))
     before = snapshot(*BASE, pod(2, name="p"))
     after = fold(before, PodGone("uid-p"), GPU)
@@ -69,8 +69,8 @@ def refused(message: str) -> dict[str, Any]:
     return pod(2, name="p", status={"conditions": [condition]})
 
 
-def test_a_hold_ends_when_kube_scheduler_says_that_the_cycle_came_to_nothing() -> None:
-    """A plugin after us refused, or the gang the pod is part of. The same words again are no news, and no event either."""
+def test_assumed_pod_ends_when_kube_scheduler_reports_that_its_cycle_failed() -> None:
+    """Another plugin or the pod's gang refused. The same message again is no change, and causes no event either."""
     assumed_pods, before = NO_ASSUMED_PODS.placed(assumed_pod("uid-p")), snapshot(*BASE, pod(2, name="p"))
     after = fold(before, seen("Pod", refused("permit: gang incomplete")), GPU)
     assert undone(assumed_pods, before, after) == ("uid-p",)
@@ -80,7 +80,7 @@ def test_a_hold_ends_when_kube_scheduler_says_that_the_cycle_came_to_nothing() -
     assert undone(assumed_pods, before, fold(before, seen("Pod", labelled), GPU)) == ()
 
 
-def test_holds_and_snapshots_are_their_readers_own() -> None:
+def test_assumed_pods_and_snapshots_are_immutable() -> None:
     first = NO_ASSUMED_PODS.placed(assumed_pod("uid-p"))
     second = first.placed(assumed_pod("uid-q", "b"))
     third = second.released(["uid-p"])
@@ -88,19 +88,19 @@ def test_holds_and_snapshots_are_their_readers_own() -> None:
     state = snapshot(*BASE)
     view = state.views["a"].state
     extra_pods = first.extra_pods(state, 1.0, "")
-    held = with_extra_pods(view, extra_pods["a"])
+    crowded = with_extra_pods(view, extra_pods["a"])
     assert state.views["a"].state is view
-    assert (view.requested, held.requested) == (0, 2)
+    assert (view.requested, crowded.requested) == (0, 2)
 
 
-def test_a_held_pod_counts_just_as_a_bound_one() -> None:
-    """The very same state object, and so the same verdicts: nothing moves when the watch catches up."""
+def test_assumed_pod_counts_as_a_bound_pod_does() -> None:
+    """Both give the same state object, so no verdict changes when the watch catches up."""
     state = snapshot(*BASE)
-    held = with_extra_pods(state.views["a"].state, (TWO, Demand(((4, False),), 4)))
+    crowded = with_extra_pods(state.views["a"].state, (TWO, Demand(((4, False),), 4)))
     first = {**pod(2, name="p", node="a"), "metadata": {**pod(2, name="p")["metadata"], "creationTimestamp": "2026-01-01T00:00:00Z"}}
     then = {**pod(4, name="q", node="a"), "metadata": {**pod(4, name="q")["metadata"], "creationTimestamp": "2026-01-01T00:00:01Z"}}
     caught_up = fold_all(state, [seen("Pod", first), seen("Pod", then)], GPU)
-    assert caught_up.views["a"].state is held
+    assert caught_up.views["a"].state is crowded
 
 
 def waiting(name: str, where: str, priority: int = 0, created: str = "2026-01-01T00:00:00Z") -> dict[str, Any]:
@@ -108,21 +108,21 @@ def waiting(name: str, where: str, priority: int = 0, created: str = "2026-01-01
     return {**manifest, "metadata": {**manifest["metadata"], "creationTimestamp": created}}
 
 
-# who asks: (priority, created) -> whether room is left for p (priority 10, made in the second minute)
+# (priority, creation time) of a pod -> whether it leaves room for the nominated pod p (priority 10, created at 00:02)
 RANKS = {(0, "00:01"): True, (10, "00:03"): True, (10, "00:01"): False, (20, "00:03"): False}
 
 
 @pytest.mark.parametrize("asking", RANKS)
-def test_room_is_left_for_nominated_pods_that_come_first(asking: tuple[int, str]) -> None:
+def test_room_is_left_for_nominated_pods_of_higher_rank(asking: tuple[int, str]) -> None:
     priority, minute = asking
     state = snapshot(*BASE, waiting("p", "a", 10, "2026-01-01T00:02:00Z"))
     asker = pod_struct(waiting("me", "", priority, f"2026-01-01T{minute}:00Z"))
     assert ("a" in nominees(state, rank_of(asker))) is RANKS[asking]
     assert ("a" in begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).extra_pods) is RANKS[asking]
-    assert begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).held == {}
+    assert begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).assumed == {}
 
 
-def test_a_nomination_that_is_taken_back_leaves_no_trace() -> None:
+def test_withdrawn_nomination_does_not_count_any_more() -> None:
     state = snapshot(*BASE, waiting("p", "a", 10))
     assert state.nominated == {"a": frozenset({"uid-p"})}
     assert fold(state, seen("Pod", waiting("p", "b", 10)), GPU).nominated == {"b": frozenset({"uid-p"})}
@@ -130,43 +130,43 @@ def test_a_nomination_that_is_taken_back_leaves_no_trace() -> None:
         assert fold(state, change, GPU).nominated == {}
 
 
-def test_no_reader_misses_a_pod_between_its_hold_and_its_binding() -> None:
-    """Whoever reads both while the watch catches up sees the pod just once, whichever of the two moves first."""
+def test_pod_counts_once_at_every_moment_while_its_binding_becomes_visible() -> None:
     store = ClusterStore(GPU, warm_tables=False)
     store.apply([seen("Node", node("a", 8)), seen("GpuTopology", topology("a", "dgx-1v"))])
     store.assume(assumed_pod("uid-p", until=float("inf")))
     counts = []
 
-    def look() -> None:
-        state, assumed_pods = store.moment
-        extra_pods = assumed_pods.extra_pods(state, 1.0, "")
+    def count() -> None:
+        moment = store.moment(1.0)
+        state = moment.snapshot
+        extra_pods = moment.assumed_pods.extra_pods(state, 1.0, "")
         counts.append(state.views["a"].state.requested + sum(one.total for one in extra_pods.get("a", ())))
 
-    look()
-    store.observe = lambda _before, _after: look()
+    count()
+    store.observe = lambda _before, _after: count()
     store.apply([seen("Pod", bound("p"))])
-    look()
+    count()
     assert counts == [2, 2, 2]
     assert store.assumed_pods.by_pod == {}
 
 
-def test_holds_are_kept_in_the_order_they_were_placed() -> None:
+def test_assumed_pods_are_kept_in_the_order_they_were_placed() -> None:
     assumed_pods = AssumedPods()
     for key in ("uid-c", "uid-a", "uid-b", "uid-a"):
         assumed_pods = assumed_pods.placed(assumed_pod(key))
     assert list(assumed_pods.by_pod) == ["uid-c", "uid-b", "uid-a"]
 
 
-def test_pods_whose_devices_nobody_names_are_reckoned_with_in_the_order_they_were_bound() -> None:
-    """As the kubelet serves them; not in the order they were made."""
+def test_pods_with_unknown_devices_take_gpus_in_the_order_they_were_bound() -> None:
+    """The kubelet admits pods in this order, not in the order of their creation."""
     four, one = pod(4, name="older", node="a"), pod(2, name="younger", node="a")
     for manifest, made, was_bound in ((four, "00:01", "00:09"), (one, "00:02", "00:05")):
         manifest["metadata"]["creationTimestamp"] = f"2026-01-01T{made}:00Z"
         condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": f"2026-01-01T{was_bound}:00Z"}
         manifest["status"] = {"conditions": [condition]}
     empty = snapshot(*BASE)
-    in_turn = with_extra_pods(empty.views["a"].state, (TWO, Demand(((4, False),), 4)))
-    out_of_turn = with_extra_pods(empty.views["a"].state, (Demand(((4, False),), 4), TWO))
+    in_order = with_extra_pods(empty.views["a"].state, (TWO, Demand(((4, False),), 4)))
+    out_of_order = with_extra_pods(empty.views["a"].state, (Demand(((4, False),), 4), TWO))
     found = fold_all(empty, [seen("Pod", four), seen("Pod", one)], GPU).views["a"].state
-    assert in_turn.free_sets != out_of_turn.free_sets
-    assert found.free_sets == in_turn.free_sets
+    assert in_order.free_sets != out_of_order.free_sets
+    assert found.free_sets == in_order.free_sets

@@ -115,5 +115,5 @@ def test_extender_reads_the_wall_clock_only_for_time_stamps() -> None:
         "kube/watch.py",  # the moment that an agent's first status is compared with
         "cli/reading.py",  # the moment that the statuses of a cluster read once are compared with
         "collectors/scrape.py",  # the moment that time stamps of an exporter are compared with
-        "web/scheduler_api.py",  # the time stamp of a decision
+        "scheduling/scheduling_service.py",  # the time stamp of a decision
     }

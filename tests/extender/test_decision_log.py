@@ -19,29 +19,29 @@ def decision(number: int, nodes: int = 10) -> Decision:
     )
 
 
-def test_newest_first_and_the_oldest_go() -> None:
-    one = decision(0).size_bytes()
-    log = DecisionLog(3 * one + one // 2)
+def test_decisions_are_listed_newest_first_and_the_oldest_are_dropped() -> None:
+    size_bytes = decision(0).size_bytes()
+    log = DecisionLog(3 * size_bytes + size_bytes // 2)
     for number in range(10):
         log.add(decision(number))
-    assert [found.pod for found in log.recent()] == ["pod-9", "pod-8", "pod-7"]
+    assert [kept.pod for kept in log.recent()] == ["pod-9", "pod-8", "pod-7"]
 
 
-def test_a_large_decision_counts_for_what_it_holds() -> None:
+def test_decision_on_many_nodes_counts_with_the_bytes_of_all_of_them() -> None:
     log = DecisionLog(200_000)
     for number in range(20):
         log.add(decision(number, nodes=5000))
-    assert len(list(log.recent())) == 0, "one alone is larger than the log"
+    assert len(list(log.recent())) == 0, "a single decision is larger than the log"
     assert decision(0, 5000).size_bytes() > 200_000
 
 
-def test_zero_bytes_keep_nothing() -> None:
+def test_log_of_zero_bytes_keeps_no_decision() -> None:
     log = DecisionLog(0)
     log.add(decision(1))
     assert list(log.recent()) == []
 
 
-def test_what_is_not_settled_is_bounded_too() -> None:
+def test_number_of_unsettled_decisions_is_bounded() -> None:
     log = DecisionLog(1 << 30)
     for number in range(5000):
         log.add(decision(number))

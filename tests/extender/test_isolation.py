@@ -25,6 +25,7 @@ from extender.scheduling.cluster_store import ClusterStore
 from extender.server.from_settings import ranker
 from extender.server.service import build_service
 from extender.settings import Scoring, Settings
+from tests.cluster_writers import RecordingWriter, cluster_of
 from tests.conftest import Served
 from tests.faults import BrokenError, break_step, raising_for
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
@@ -189,13 +190,12 @@ def test_observer_that_raises_stops_neither_other_observers_nor_the_store(failin
 def test_pod_whose_placement_cannot_be_recorded_does_not_affect_other_pods(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.scheduling import owed_events as module
 
-    service = build_service(Settings())
-    placed: list[str] = []
-    service.writer.placed = lambda bound, _record: placed.append(bound.key)
+    writer = RecordingWriter()
+    service = build_service(Settings(), cluster_of(writer))
     service.store.apply(listing(node("a"), pod(1, name="bad"), pod(1, name="good")))
     break_step(monkeypatch, module, "demand_in", "uid-bad", lambda _state, one, _resource: one.key)
     service.store.apply([seen("Pod", pod(1, name=name, node="a")) for name in ("bad", "good")])
-    assert placed == ["uid-good"]
+    assert [bound.key for bound, _ in writer.placements] == ["uid-good"]
 
 
 def test_model_annotation_with_extreme_numbers_never_raises() -> None:

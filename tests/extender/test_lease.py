@@ -1,4 +1,4 @@
-"""Leader election: at most one replica leads, and another one takes over from a replica that stops or fails."""
+"""At most one replica leads at any time; on an API server in memory that keeps resource versions as the real one does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def replica(leases: Leases) -> Iterator[Replica]:
         lease.stop()
 
 
-def test_only_one_of_two_replicas_leads(leases: Leases, replica: Replica) -> None:
+def test_second_replica_does_not_lead_while_the_first_renews(leases: Leases, replica: Replica) -> None:
     one = replica("one")
     wait("one leads", one.is_leading)
     other = replica("other")
@@ -51,7 +51,7 @@ def test_only_one_of_two_replicas_leads(leases: Leases, replica: Replica) -> Non
     wait("both replicas have read the Lease many times", several_renewals)
 
 
-def test_replica_that_stops_releases_the_lease_to_another(leases: Leases, replica: Replica) -> None:
+def test_replica_that_stops_releases_the_lease(leases: Leases, replica: Replica) -> None:
     one = replica("one")
     wait("one leads", one.is_leading)
     other = replica("other")
@@ -64,15 +64,14 @@ def test_replica_that_stops_releases_the_lease_to_another(leases: Leases, replic
     assert leases.object["spec"]["holderIdentity"] == "other"
 
 
-def test_lease_of_a_dead_replica_is_acquired_after_its_duration(leases: Leases, replica: Replica) -> None:
+def test_lease_of_a_replica_that_ended_is_taken_after_its_duration(leases: Leases, replica: Replica) -> None:
     leases.object = {
         "metadata": {"name": "fabricwise", "namespace": "x", "resourceVersion": "0"},
         "spec": {"holderIdentity": "dead", "leaseDurationSeconds": 1, "renewTime": "2999-01-01T00:00:00.000000Z", "leaseTransitions": 4},
     }
     one = replica("one")
-    wait("the Lease was read several times", lambda: leases.reads >= 5)
-    assert not one.is_leading(), "times in the Lease, written by another clock, are not used"
-    wait("one leads", one.is_leading)
+    waited_seconds = wait("one leads", one.is_leading)
+    assert waited_seconds > 0.5, "the time of the renewal is not compared with this replica's clock"
     assert leases.object["spec"]["leaseTransitions"] == 5
 
 
@@ -90,13 +89,9 @@ def test_replica_that_cannot_renew_stops_leading_before_the_lease_expires(leases
     wait("one leads again", one.is_leading)
 
 
-def test_at_most_one_of_six_replicas_acquires_a_free_lease(leases: Leases, replica: Replica) -> None:
+def test_api_server_accepts_one_of_several_replicas_that_see_the_lease_free(leases: Leases, replica: Replica) -> None:
     replicas = [replica(f"r{number}") for number in range(6)]
-    wait("one replica leads", lambda: any(lease.is_leading() for lease in replicas))
-    reads = leases.reads
-
-    def many_attempts() -> bool:
-        assert sum(lease.is_leading() for lease in replicas) <= 1
-        return leases.reads >= reads + 100
-
-    wait("every replica has tried many times", many_attempts)
+    wait("a replica leads", lambda: any(one.is_leading() for one in replicas))
+    for _ in range(50):
+        assert sum(one.is_leading() for one in replicas) <= 1
+        time.sleep(0.02)

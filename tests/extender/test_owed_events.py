@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from extender.decision.node.allocations import BoundPod
+from extender.decision.report.placement_record import PlacementRecord
+from extender.decision.report.prediction_outcomes import Known
 from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLost, WatchRestored
 from extender.kube.decode import gone, seen
 from extender.kube.events import PodEvents
 from extender.scheduling.owed_events import MOST_OWED, OWED_SECONDS
 from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
+from tests.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
 from tests.extender.allocation_objects import running
 from tests.extender.test_records import Events
 from tests.objects import node, pod
@@ -22,20 +26,31 @@ from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encod
 from topology.platforms import machine_of
 
 
+class PostingWriter(RecordingWriter):
+    """Posts events as on a cluster, with pauses that do not wait; records all else."""
+
+    def __init__(self, api: Any) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+        self.events = PodEvents(api, sleep=self.pauses.append)
+
+    def post_placement(self, pod: BoundPod, record: PlacementRecord) -> None:
+        self.events.placed(pod, record)
+
+    def post_floor_missed(self, known: Known, floor_gbps: float) -> None:
+        self.events.floor_missed(known, floor_gbps)
+
+
 class Replica:
-    """One extender whose leadership a test decides, with what it has posted on the API server."""
+    """One extender whose leadership a test decides, with an API server for its events."""
 
     def __init__(self, api: Any, leads: bool = False, scheduler_names: tuple[str, ...] = ()) -> None:
         settings = Settings(server=Server(log_level="error"), scheduler_names=scheduler_names)
-        self.service: Service = build_service(settings)
-        self.leads = leads
-        self.pauses: list[float] = []
-        self.events = PodEvents(api, sleep=self.pauses.append)
-        writer = self.service.writer
-        writer.placed, writer.floor_missed, writer.leading = self.events.placed, self.events.floor_missed, lambda: self.leads
+        self.leadership, self.writer = SettableLeadership(leads), PostingWriter(api)
+        self.service: Service = build_service(settings, cluster_of(self.writer, self.leadership))
 
     def see(self, *changes: Change) -> None:
-        """Changes of the cluster's state."""
+        """Fold changes of the cluster's state."""
         self.service.store.apply(changes)
 
     def list_all(self, *pods: dict[str, Any], platform: str = "t4", gpus: int = 4, status: DeviceStatus | None = None) -> None:
@@ -46,13 +61,13 @@ class Replica:
         self.see(Listed("pods", tuple(seen("Pod", manifest) for manifest in pods)))
 
     def lead(self) -> None:
-        """It takes the Lease; a moment later time passes."""
-        self.leads = True
+        """It begins to lead, and the clock ticks."""
+        self.leadership.leads = True
         self.see(ClockTicked(time.time(), time.monotonic()))
 
     def finish(self) -> None:
-        """Wait for its events to be posted."""
-        self.events._posting.shutdown(wait=True)
+        """Wait until its events are posted."""
+        self.writer.events._posting.shutdown(wait=True)
 
 
 def bound_at(manifest: dict[str, Any], seconds: float) -> dict[str, Any]:

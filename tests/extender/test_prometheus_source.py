@@ -12,7 +12,6 @@ from extender.collectors.prometheus import queries
 from extender.decision.state.changes import ClockTicked, Listed, TopologySeen
 from extender.errors import SettingsError
 from extender.kube.decode import seen
-from extender.server.cluster_source import measured
 from extender.server.service import build_service
 from extender.settings import Prometheus, Settings, Telemetry
 from tests.cluster.control_plane import free_port
@@ -32,7 +31,7 @@ def test_five_queries_have_the_selector() -> None:
 
 def test_source_prometheus_without_an_address_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"set telemetry\.prometheus\.url"):
-        measured(build_service(Settings(telemetry=Telemetry(source="prometheus"))), "off")
+        build_service(Settings(telemetry=Telemetry(source="prometheus")))
 
 
 def test_readings_of_a_real_prometheus_decide_and_become_unknown_in_an_outage(tmp_path: Path) -> None:
@@ -67,8 +66,9 @@ def test_readings_of_a_real_prometheus_decide_and_become_unknown_in_an_outage(tm
         store.apply((Listed("nodes", tuple(seen("Node", node(name, 8)) for name in values)),))
         store.apply((Listed("pods", (seen("Pod", pod(1, name="vllm", node="a")),)),))
         store.apply((Listed("topologies", tuple(TopologySeen(r.node, r) for r in records)),))
-        feed = measured(service, "off")
+        feed = service.telemetry
         assert feed is not None
+        feed.start()
         stack.callback(feed.stop)
 
         def device_loads(name: str) -> list[object]:

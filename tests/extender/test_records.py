@@ -16,6 +16,7 @@ from extender.kube.events import PodEvents
 from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import simulated
+from tests.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
 from tests.conftest import serve
 from tests.objects import GPU, node, pod, topology
 from topology.agent.publisher import ApiError
@@ -57,12 +58,11 @@ def test_id_of_a_record_depends_on_the_decision_only() -> None:
 
 
 def replica(leads: bool) -> tuple[Service, list[tuple[BoundPod, PlacementRecord]]]:
-    service, told = build_service(Settings(server=Server(log_level="error"))), list[tuple[BoundPod, PlacementRecord]]()
-    service.writer.placed = lambda bound, record: told.append((bound, record))
-    service.writer.leading = lambda: leads
+    writer = RecordingWriter()
+    service = build_service(Settings(server=Server(log_level="error")), cluster_of(writer, SettableLeadership(leads)))
     changes = (Listed("nodes", (seen("Node", node("a", 8)),)), Listed("pods", (seen("Pod", pod(4)),)))
     service.store.apply((*changes, Listed("topologies", (seen("GpuTopology", topology("a", "dgx-1v")),))))
-    return service, told
+    return service, writer.placements
 
 
 def test_leader_writes_the_record_of_a_decision_of_the_other_replica() -> None:

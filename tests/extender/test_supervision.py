@@ -1,4 +1,4 @@
-"""Loops that meet an unexpected exception go on: each is made to fail once, and then does its work all the same."""
+"""Loops go on after an unexpected exception: each is made to fail once, and must do its work all the same."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from extender.kube.lease import KubeLease
 from extender.kube.resources import RESOURCES, Resource
 from extender.kube.watch import KubeWatch
 from extender.metrics import Metrics
+from extender.scheduling import requeue
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor
 from extender.server.service import build_service
@@ -33,8 +34,10 @@ from extender.settings import Kube, Server, Settings, Telemetry
 from extender.sources import class_file
 from extender.sources.class_file import ClassFile
 from extender.sources.simulated import simulated
+from tests.cluster_writers import SettableLeadership
 from tests.conftest import serve
 from tests.extender.leases import SETTINGS, Leases
+from tests.extender.test_requeue import TWO, refused, ward_of
 from tests.faults import BrokenError, Faulty, break_step
 from tests.objects import GPU
 from tests.waiting import wait
@@ -64,7 +67,7 @@ def test_loop_that_raises_or_returns_is_counted_logged_and_started_again(caplog:
     assert (runs, restarts(metrics, "loop")) == (["run"] * 3, 2.0)
     assert [record.message for record in caplog.records] == [
         "loop: unexpected; starting it again",
-        "loop: ended without being told to; starting it again",
+        "loop: ended although it was not stopped; starting it again",
     ]
 
 
@@ -82,12 +85,9 @@ def test_pause_grows_with_each_failure_up_to_its_bound() -> None:
     assert pauses == [0.5, 1.0, 2.0, 3.0, 3.0]
 
 
-def test_readyz_names_a_loop_that_stays_down_and_only_while_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.server import service as module
-
-    monkeypatch.setattr(module, "Supervisor", lambda metrics: quick(metrics, down_seconds=0.2))
-    cluster = simulated(GPU)
-    service = build_service(Settings(server=Server(log_level="error")))
+def test_readyz_names_a_loop_while_it_is_down() -> None:
+    cluster, metrics = simulated(GPU), Metrics()
+    service = build_service(Settings(server=Server(log_level="error")), metrics=metrics, supervisor=quick(metrics, down_seconds=0.2))
     service.store.apply(cluster.listing())
     serving = serve(service, cluster)
     ready, stop = next(serving).client, threading.Event()
@@ -125,13 +125,13 @@ def test_watch_tick_goes_on_after_an_unexpected_exception() -> None:
     assert restarts(metrics, "tick") == 1.0
 
 
-def test_watch_lists_again_after_an_unexpected_exception_and_says_meanwhile_that_nothing_is_heard() -> None:
+def test_watch_lists_again_after_an_unexpected_exception_and_counts_as_lost_meanwhile() -> None:
     store, metrics = ClusterStore(GPU), Metrics()
     watch = KubeWatch(kubernetes.client.ApiClient(), store, Kube(), metrics, quick(metrics))
-    listed, silent = threading.Event(), list[bool]()
+    listed, lost = threading.Event(), list[bool]()
 
     def list_(_resource: object) -> str:
-        silent.append("nodes" in store.snapshot.watch_lost_at)
+        lost.append("nodes" in store.snapshot.watch_lost_at)
         listed.set()
         watch.stop()
         return "1"
@@ -144,7 +144,7 @@ def test_watch_lists_again_after_an_unexpected_exception_and_says_meanwhile_that
     thread = watch._supervisor.start("watch-nodes", lambda: watch._follow(RESOURCES[0]), watch._stop)
     assert listed.wait(5)
     thread.join(5)
-    assert (silent, restarts(metrics, "watch-nodes")) == ([True], 1.0)
+    assert (lost, restarts(metrics, "watch-nodes")) == ([True], 1.0)
 
 
 def test_telemetry_tick_goes_on_after_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,50 +186,27 @@ def test_lease_is_taken_after_an_unexpected_exception() -> None:
 
 
 def test_requeue_thread_goes_on_after_an_unexpected_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.server import service as module
-    from tests.extender.test_requeue import TWO, Ward
-
-    monkeypatch.setattr(module, "Supervisor", quick)
-    service = build_service(msgspec.structs.replace(Settings(), requeue=msgspec.structs.replace(Settings().requeue, max_per_second=50)))
-    ward = Ward(service, service.requeuer)
-    service.writer.requeue = ward.requeue
-    service.store.apply(_racks())
-    monkeypatch.setattr(service.requeuer, "_requeue_next", Faulty(service.requeuer._requeue_next))
-    service.requeuer.rejected("team", "two", "uid-two", TWO, ["a"])
-    ward.status("a", 8)
-    wait("restarted", lambda: restarts(service.metrics, "requeue") == 1.0)
-    service.requeuer.rejected("team", "two", "uid-two", TWO, ["a"])
-    ward.status("a", 0)
-    wait("woken", lambda: ward.requeued == ["uid-two"])
+    metrics = Metrics()
+    ward = ward_of(SettableLeadership(leads=True), supervisor=quick(metrics), metrics=metrics)
+    monkeypatch.setattr(ward.requeuer, "_requeue_next", Faulty(ward.requeuer._requeue_next))
+    ward.requeuer.rejected("team", "two", "uid-two", TWO, ["a"])
+    wait("restarted", lambda: restarts(metrics, "requeue") == 1.0)
+    ward.set_unhealthy("a", 0)
+    wait("requeued", lambda: ward.requeued == ["uid-two"])
 
 
-def _racks() -> list[Change]:
-    from extender.decision.state.changes import Listed
-    from extender.kube.decode import seen
-    from tests.objects import node
-
-    return [Listed("nodes", (seen("Node", node("a")),)), Listed("pods", ()), Listed("topologies", ())]
-
-
-def test_one_waiting_pod_that_cannot_be_read_keeps_no_other_pod_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.scheduling import requeue
-    from tests.extender.test_requeue import Ward, refused
-
-    service = build_service(Settings())
-    ward = Ward(service, service.requeuer)
-    service.writer.requeue = ward.requeue
-    service.store.apply(_racks())
-    ward.status("a", 8)
+def test_waiting_pod_that_cannot_be_read_keeps_no_other_pod_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    ward = ward_of(SettableLeadership(leads=True))
     break_step(monkeypatch, requeue, "demand_in", "uid-bad", lambda _state, pod, _resource: pod.key)
     ward.apply(refused("bad", "uid-bad"), refused("good", "uid-good"))
-    ward.status("a", 4)
-    wait("woken", lambda: ward.requeued == ["uid-good"])
-    assert service.metrics.set_aside.labels("pods", "requeue")._value.get() >= 1
-    assert restarts(service.metrics, "requeue") == 0.0
+    ward.set_unhealthy("a", 4)
+    wait("requeued", lambda: ward.requeued == ["uid-good"])
+    assert ward.service.metrics.set_aside.labels("pods", "requeue")._value.get() >= 1
+    assert restarts(ward.service.metrics, "requeue") == 0.0
 
 
-def test_collector_target_that_raises_is_told_of_and_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[ScrapeResult] = []
+def test_collector_target_that_raises_is_reported_and_scraped_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    results: list[ScrapeResult] = []
     bad, good = (Target(DCGM, f"uid-{name}", name, "n", f"http://127.0.0.1:9/{name}") for name in ("bad", "good"))
     calls = {"bad": 0, "good": 0}
 
@@ -243,21 +220,21 @@ def test_collector_target_that_raises_is_told_of_and_looked_at_again(monkeypatch
     monkeypatch.setattr(Collector, "first_pause_seconds", 0.01)
 
     async def run() -> None:
-        one = Collector(lambda data: said.append(msgspec.msgpack.decode(data[HEAD_BYTES:], type=ScrapeResult)))
-        await one.assign(Assignment(0.05, 1.0, 4, 1 << 20, 60.0, (bad, good)))
+        collector = Collector(lambda data: results.append(msgspec.msgpack.decode(data[HEAD_BYTES:], type=ScrapeResult)))
+        await collector.assign(Assignment(0.05, 1.0, 4, 1 << 20, 60.0, (bad, good)))
         for _ in range(400):
             await asyncio.sleep(0.01)
-            if any(look.target == "bad" and not look.failed for look in said):
+            if any(result.target == "bad" and not result.failed for result in results):
                 break
-        await one.close()
+        await collector.close()
 
     asyncio.run(run())
-    of_bad = [look.failed for look in said if look.target == "bad"]
+    of_bad = [result.failed for result in results if result.target == "bad"]
     assert of_bad[:3] == ["internal: BrokenError: made to fail"] * 2 + [""]
-    assert any(look.target == "good" and not look.failed for look in said)
+    assert any(result.target == "good" and not result.failed for result in results)
 
 
-def test_answer_of_a_target_that_cannot_be_folded_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scrape_result_that_cannot_be_folded_harms_no_other_target(monkeypatch: pytest.MonkeyPatch) -> None:
     store = ClusterStore(GPU)
     feed = TelemetryFeed(store, Telemetry(), Metrics(), quick())
 

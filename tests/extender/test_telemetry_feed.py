@@ -15,7 +15,6 @@ import pytest
 from extender.collectors.feed import TelemetryFeed
 from extender.decision.state.changes import ClockTicked, PodGone, TopologySeen
 from extender.kube.decode import seen
-from extender.server.cluster_source import measured
 from extender.server.service import Service, build_service
 from extender.settings import Dcgm, Settings, Telemetry
 from tests.exposition import Exporter, Values, dcgm_text, exporter, used
@@ -97,8 +96,9 @@ def site() -> Iterator[Site]:
         pods = tuple(seen("Pod", exporter_pod(f"exporter-{name}", name, racks[name].address)) for name in names)
         store.apply((Listed("nodes", tuple(seen("Node", node(name, 8)) for name in names)), Listed("pods", pods)))
         store.apply((Listed("topologies", tuple(TopologySeen(n, TopologyRecord(n, machine("hgx-h100", n))) for n in names)),))
-        feed = measured(service, "off")
+        feed = service.telemetry
         assert feed is not None
+        feed.start()
         stack.callback(feed.stop)
         site = Site(service, feed, racks)
         wait("both known", lambda: all(site.known(name) for name in names))

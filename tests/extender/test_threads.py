@@ -1,4 +1,4 @@
-"""The judge's and the ranker's memories under the threads of a running extender: watch, verbs, bindings, requeue, explain."""
+"""The memories of evaluator and ranker with the threads of a running extender: watch, verbs, bindings, requeue, explain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from extender.decision.evaluate import evaluator as judging
+from extender.decision.evaluate import evaluator as evaluator_module
 from extender.decision.evaluate import scorers
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
 from extender.decision.evaluate.policy import Policy
@@ -29,15 +29,15 @@ DEMANDS = [Demand(((size, False),), size, inferred_memory_bytes=extra) for size 
 
 @pytest.fixture
 def eager_switches() -> Iterator[None]:
-    """Threads take turns after every few instructions."""
-    usual = sys.getswitchinterval()
+    """Switch threads after every few instructions."""
+    default = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
-    sys.setswitchinterval(usual)
+    sys.setswitchinterval(default)
 
 
 def run_together(work: Callable[[random.Random], object]) -> list[BaseException]:
-    """Run `work` in several threads, many times each; what was raised."""
+    """Run `work` in several threads, many times each. Return what was raised."""
     raised: list[BaseException] = []
     begin = threading.Barrier(THREADS)
 
@@ -58,9 +58,11 @@ def run_together(work: Callable[[random.Random], object]) -> list[BaseException]
     return raised
 
 
-def test_judge_and_ranker_answer_five_threads_rightly_while_they_forget(eager_switches: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "_MOST_DEMANDS", 3)
-    monkeypatch.setattr(judging, "_SPARE_STATES", -8)
+def test_evaluator_and_ranker_answer_five_threads_correctly_while_they_forget(
+    eager_switches: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator_module, "_MOST_DEMANDS", 3)
+    monkeypatch.setattr(evaluator_module, "_SPARE_STATES", -8)
     monkeypatch.setattr(scorers, "_MOST_COMPANIES", 2)
     state = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(5)))
     names = sorted(state.views)
@@ -79,7 +81,7 @@ def test_judge_and_ranker_answer_five_threads_rightly_while_they_forget(eager_sw
     assert run_together(work) == []
 
 
-def test_service_gives_judge_and_ranker_a_lock_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_gives_evaluator_and_ranker_a_lock_each(monkeypatch: pytest.MonkeyPatch) -> None:
     from extender.server import service as module
     from extender.settings import Settings
 
@@ -96,7 +98,7 @@ def test_service_gives_judge_and_ranker_a_lock_each(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("platform", ["hgx-h100", "dgx-2"])
-def test_memories_of_a_table_are_bounded_whatever_is_asked(platform: str) -> None:
+def test_memories_of_a_table_are_bounded_for_any_requests(platform: str) -> None:
     table = fresh_table(machine_of(platform))
     most = MOST_REMEMBERED if table.size <= 8 else MOST_REMEMBERED_LARGE
     chance = random.Random(1)

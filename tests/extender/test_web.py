@@ -1,4 +1,4 @@
-"""The HTTP surface, over a real server: wire format, bad input, debugging."""
+"""The HTTP API over a real server: wire format, invalid input, debug API."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import msgspec
 import pytest
 import yaml
 
+from extender.decision.cycle.scheduling_cycle import Stall
+from extender.scheduling.binder import NOT_SYNCED
 from extender.server.service import build_service
 from extender.settings import Limits, Server, Settings
 from extender.sources.simulated import simulated
-from extender.web.scheduler_api import LAGGING, NOT_SYNCED
+from tests.cluster_writers import RecordingWriter, cluster_of
 from tests.conftest import Served, serve
-from tests.objects import GPU, node, pod, topology
+from tests.objects import GPU, node, pod, pod_struct, topology
 
 
 def filter_(served: Served, manifest: dict[str, Any], names: list[str]) -> dict[str, Any]:
@@ -55,27 +57,27 @@ def test_every_dropped_node_is_explained_once(served: Served, names: list[str]) 
     assert answer["FailedAndUnresolvableNodes"]["t4-0"] == "node has fewer GPUs than the pod requests"
 
 
-def test_what_an_eviction_could_cure_is_in_failed_nodes(served: Served) -> None:
+def test_node_that_an_eviction_could_make_feasible_is_in_failed_nodes(served: Served) -> None:
     served.cluster.bind(pod(3, name="first"), "t4-0", served.service.store)
     answer = filter_(served, pod(2), ["t4-0"])
     assert answer["FailedNodes"] == {"t4-0": "too few free GPUs"}
     assert answer["NodeNames"] == []
 
 
-def test_messages_are_stable_between_attempts(served: Served, names: list[str]) -> None:
+def test_answers_are_equal_in_each_attempt(served: Served, names: list[str]) -> None:
     body = json.dumps({"Pod": pod(8), "NodeNames": names})
     first = served.client.post("/scheduler/filter", content=body).content
     assert all(served.client.post("/scheduler/filter", content=body).content == first for _ in range(3))
 
 
-def test_prioritize_is_a_bare_array_of_integers_every_host_once(served: Served, names: list[str]) -> None:
+def test_prioritize_answers_a_bare_array_with_an_integer_for_each_host_once(served: Served, names: list[str]) -> None:
     answer = prioritize(served, pod(2), [*names, names[0]])
     assert [entry["Host"] for entry in answer] == names
     assert all(list(entry) == ["Host", "Score"] and type(entry["Score"]) is int and 0 <= entry["Score"] <= 10 for entry in answer)
     assert max(answer, key=lambda entry: entry["Score"])["Host"] == "hgx-b200-0"
 
 
-def test_whole_nodes_are_echoed_as_they_came(served: Served) -> None:
+def test_whole_nodes_are_echoed_unchanged(served: Served) -> None:
     given = [node("t4-0", 4) | {"spec": {"odd": [1, {"x": None}]}}, node("hgx-h100-0", 8)]
     args = {"Pod": pod(8), "Nodes": {"metadata": {"resourceVersion": "7"}, "items": given}, "NodeNames": None}
     answer = served.client.post("/scheduler/filter", json=args).json()
@@ -85,7 +87,7 @@ def test_whole_nodes_are_echoed_as_they_came(served: Served) -> None:
 
 
 @pytest.mark.parametrize("candidates", [None, []])
-def test_no_candidates_no_survivors(served: Served, candidates: list[str] | None) -> None:
+def test_filter_of_no_nodes_passes_no_node(served: Served, candidates: list[str] | None) -> None:
     answer = served.client.post("/scheduler/filter", json={"Pod": pod(1), "NodeNames": candidates}).json()
     assert (answer["NodeNames"], answer["FailedNodes"], answer["Error"]) == ([], {}, "")
     assert served.client.post("/scheduler/prioritize", json={"Pod": pod(1), "NodeNames": candidates}).json() == []
@@ -96,23 +98,23 @@ def test_unknown_json_fields_are_accepted(served: Served) -> None:
     assert served.client.post("/scheduler/filter", json=args).json()["NodeNames"] == ["t4-0"]
 
 
-def test_an_unknown_node_is_refused_with_a_reason_and_can_be_cured(served: Served) -> None:
+def test_unknown_node_is_rejected_with_a_resolvable_reason(served: Served) -> None:
     answer = filter_(served, pod(1), ["t4-0", "nowhere"])
     assert answer["NodeNames"] == ["t4-0"]
     assert answer["FailedNodes"] == {"nowhere": "node is not yet known to fabricwise"}
 
 
-def test_a_pod_without_gpus_may_go_anywhere(served: Served, names: list[str]) -> None:
+def test_pod_without_gpus_passes_on_every_node(served: Served, names: list[str]) -> None:
     assert filter_(served, pod(), names)["NodeNames"] == names
     assert {entry["Score"] for entry in prioritize(served, pod(), names)} == {0}
 
 
-def test_five_thousand_names(served: Served) -> None:
+def test_filter_answers_five_thousand_names(served: Served) -> None:
     many = [f"ghost-{i}" for i in range(5000)]
     assert len(filter_(served, pod(1), many)["FailedNodes"]) == 5000
 
 
-# body -> what the Error must name
+# body -> text that the Error must contain
 BAD_BODIES = {
     b"": "truncated",
     b"{": "truncated",
@@ -130,7 +132,7 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("body", BAD_BODIES)
-def test_bad_bodies_are_answered_200_with_an_error_that_names_the_field(served: Served, body: bytes) -> None:
+def test_invalid_body_is_answered_200_with_an_error_that_names_the_field(served: Served, body: bytes) -> None:
     response = served.client.post("/scheduler/filter", content=body)
     assert response.status_code == 200
     assert list(response.json()) == KEYS
@@ -140,7 +142,7 @@ def test_bad_bodies_are_answered_200_with_an_error_that_names_the_field(served: 
     assert scored.headers["x-fabricwise-error"]
 
 
-def test_deeply_nested_json_is_an_error(served: Served) -> None:
+def test_deeply_nested_json_is_answered_with_an_error(served: Served) -> None:
     body = b'{"Pod": ' + b"[" * 100_000
     assert served.client.post("/scheduler/filter", content=body).json()["Error"]
     assert served.client.post("/v1/explain", content=body).status_code == 400
@@ -148,14 +150,14 @@ def test_deeply_nested_json_is_an_error(served: Served) -> None:
 
 
 @pytest.mark.parametrize("count", ["-1", "many", "1.5", "1e999999999", 10**30])
-def test_an_impossible_count_rejects_every_node_and_no_eviction_is_tried(served: Served, names: list[str], count: object) -> None:
+def test_invalid_gpu_count_is_unresolvable_on_every_node(served: Served, names: list[str], count: object) -> None:
     answer = filter_(served, pod(count), names)
     assert set(answer["FailedAndUnresolvableNodes"]) == set(names)
     assert set(answer["FailedAndUnresolvableNodes"].values()) == {"pod's GPU request is not a whole number"}
     assert {entry["Score"] for entry in prioritize(served, pod(count), names)} == {0}
 
 
-def test_a_body_of_ten_megabytes_is_refused_by_name_and_the_connection_lives(served: Served) -> None:
+def test_body_of_ten_megabytes_is_refused_with_the_limit_and_the_connection_stays_open(served: Served) -> None:
     body = json.dumps({"Pod": pod(1), "NodeNames": ["t4-0"], "Padding": "x" * (10 << 20)})
     response = served.client.post("/scheduler/filter", content=body)
     assert response.status_code == 200
@@ -164,7 +166,7 @@ def test_a_body_of_ten_megabytes_is_refused_by_name_and_the_connection_lives(ser
     assert filter_(served, pod(1), ["t4-0"])["NodeNames"] == ["t4-0"]
 
 
-def test_the_limit_is_a_setting() -> None:
+def test_limit_of_the_body_is_a_setting() -> None:
     settings = Settings(server=Server(log_level="error"), limits=Limits(max_body_bytes=32 << 20))
     service, cluster = build_service(settings), simulated(GPU)
     service.store.apply(cluster.listing())
@@ -189,7 +191,7 @@ def unsynced() -> Iterator[Served]:
     yield from serve(build_service(settings), simulated(GPU))
 
 
-def test_before_the_first_listing_filter_is_an_error_never_a_rejection(unsynced: Served) -> None:
+def test_filter_before_the_first_list_is_an_error_and_not_a_rejection(unsynced: Served) -> None:
     answer = filter_(unsynced, pod(1), ["a"])
     assert answer["Error"] == NOT_SYNCED
     assert (answer["NodeNames"], answer["FailedNodes"], answer["FailedAndUnresolvableNodes"]) == (None, {}, {})
@@ -200,17 +202,17 @@ def test_before_the_first_listing_filter_is_an_error_never_a_rejection(unsynced:
     assert unsynced.client.post("/v1/explain", json=pod(1)).status_code == 503
 
 
-def test_a_no_for_the_nominated_node_is_an_error_for_the_watch_lags(served: Served) -> None:
+def test_nominated_node_that_seems_full_is_an_error_because_the_watch_lags(served: Served) -> None:
     served.cluster.bind(pod(4, name="victim"), "t4-0", served.service.store)
     nominated = pod(4) | {"status": {"nominatedNodeName": "t4-0"}}
-    assert filter_(served, nominated, ["t4-0"])["Error"] == LAGGING
+    assert filter_(served, nominated, ["t4-0"])["Error"] == Stall.LAGGING
     elsewhere = filter_(served, nominated, ["t4-0", "t4-1"])
-    assert (elsewhere["Error"], elsewhere["NodeNames"]) == ("", ["t4-1"]), "what fits elsewhere is not held up"
+    assert (elsewhere["Error"], elsewhere["NodeNames"]) == ("", ["t4-1"]), "another feasible node is answered at once"
     too_many = pod(5) | {"status": {"nominatedNodeName": "t4-0"}}
-    assert filter_(served, too_many, ["t4-0"])["Error"] == "", "what no eviction cures stays a rejection"
+    assert filter_(served, too_many, ["t4-0"])["Error"] == "", "a rejection that no eviction resolves stays one"
 
 
-def test_explain(served: Served, names: list[str]) -> None:
+def test_explain_names_the_chosen_node_and_the_numbers_of_every_node(served: Served, names: list[str]) -> None:
     answer = served.client.post("/v1/explain", json=pod(4)).json()
     assert list(answer) == ["pod", "demand", "chosen", "nodes", "inferred", "not_checked", "of", "cluster"]
     assert answer["chosen"] == "hgx-b200-0"
@@ -244,19 +246,19 @@ def test_explain_reads_yaml_and_pod_templates(served: Served) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"- 1", b"a: [", b"kind: Service", b'{"metadata": 1, "spec": {}}', b"\xff", b"&a [*a]", b"1"])
-def test_explain_of_no_pod_is_a_400_with_a_reason(served: Served, body: bytes) -> None:
+def test_explain_of_a_body_without_a_pod_is_answered_400_with_a_reason(served: Served, body: bytes) -> None:
     response = served.client.post("/v1/explain", content=body)
     assert response.status_code == 400
     assert response.json()["error"]
 
 
-def test_explain_of_a_pod_whose_request_makes_no_sense(served: Served) -> None:
+def test_explain_of_an_invalid_gpu_request_names_the_container_and_the_value(served: Served) -> None:
     answer = served.client.post("/v1/explain", json=pod("many")).json()
     assert answer["chosen"] is None
     assert "container c0, nvidia.com/gpu: 'many'" in answer["demand"]["problem"]
 
 
-def test_nodes(served: Served, names: list[str]) -> None:
+def test_nodes_are_listed_and_one_node_is_shown_with_its_pods(served: Served, names: list[str]) -> None:
     served.cluster.bind(pod(2, name="first"), "t4-0", served.service.store)
     listed = served.client.get("/v1/nodes").json()["nodes"]
     assert [row["node"] for row in listed] == sorted(names)
@@ -265,7 +267,7 @@ def test_nodes(served: Served, names: list[str]) -> None:
     assert served.client.get("/v1/nodes/nowhere").status_code == 404
 
 
-def test_a_contradicted_topology_is_shown(served: Served) -> None:
+def test_topology_that_contradicts_the_node_is_shown_and_counted(served: Served) -> None:
     from extender.kube.decode import seen
 
     wrong = topology("t4-0", "hgx-h100")
@@ -274,7 +276,7 @@ def test_a_contradicted_topology_is_shown(served: Served) -> None:
     assert 'fabricwise_nodes{topology="contradicted"} 1.0' in served.client.get("/metrics").text
 
 
-def test_decisions_newest_first_with_every_nodes_verdict(served: Served, names: list[str]) -> None:
+def test_decisions_are_listed_newest_first_with_the_verdict_on_every_node(served: Served, names: list[str]) -> None:
     filter_(served, pod(8, name="one"), names)
     prioritize(served, pod(2, name="two"), names)
     decisions = served.client.get("/v1/decisions").json()["decisions"]
@@ -286,7 +288,7 @@ def test_decisions_newest_first_with_every_nodes_verdict(served: Served, names: 
     assert served.client.get("/v1/decisions", params={"limit": 0}).status_code == 422
 
 
-def test_metrics_count_verbs(served: Served, names: list[str]) -> None:
+def test_metrics_count_the_calls_of_verbs(served: Served, names: list[str]) -> None:
     filter_(served, pod(8), names)
     text = served.client.get("/metrics").text
     assert 'fabricwise_verb_seconds_count{verb="filter"} 1.0' in text
@@ -300,11 +302,11 @@ def test_openapi_names_every_route(served: Served) -> None:
     assert wanted | {"/healthz", "/readyz", "/metrics"} <= set(paths)
 
 
-def test_the_page_of_the_api_and_all_it_loads_come_from_here(served: Served) -> None:
+def test_api_page_loads_everything_from_this_server(served: Served) -> None:
     page = served.client.get("/docs")
     assert page.status_code == 200
-    assert "://" not in page.text, "no address outside of this server, a CDN's least of all"
-    assert not re.search(r"""["'(]//""", page.text), "nor one without a scheme"
+    assert "://" not in page.text, "no address outside of this server"
+    assert not re.search(r"""["'(]//""", page.text), "nor an address without a scheme"
     loaded = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page.text)
     assert {"/openapi.json"} < set(loaded)
     assert any(path.endswith(".js") for path in loaded)
@@ -315,8 +317,8 @@ def test_the_page_of_the_api_and_all_it_loads_come_from_here(served: Served) -> 
     assert served.client.get("/redoc").status_code == 404, "its page loads fonts from elsewhere"
 
 
-def test_answers_are_what_a_strict_decoder_accepts(served: Served, names: list[str]) -> None:
-    """Go's decoder takes a float or a string for no score at all."""
+def test_strict_decoder_accepts_the_answer_of_prioritize(served: Served, names: list[str]) -> None:
+    """Go's decoder accepts neither a float nor a string as a score."""
 
     class Host(msgspec.Struct, forbid_unknown_fields=True):
         Host: str
@@ -326,19 +328,20 @@ def test_answers_are_what_a_strict_decoder_accepts(served: Served, names: list[s
     assert len(msgspec.json.decode(content, type=list[Host])) == len(names)
 
 
-def test_a_bug_of_ours_is_still_answered_200(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_exception_is_answered_200_with_an_error(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    from extender.scheduling import scheduling_service
     from extender.web import scheduler_api
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(scheduler_api, "evaluate_nodes", broken)
+    monkeypatch.setattr(scheduling_service, "evaluate_pod", broken)
     response = served.client.post("/scheduler/filter", json={"Pod": pod(1), "NodeNames": ["t4-0"]})
     assert (response.status_code, response.json()["Error"]) == (200, scheduler_api.INTERNAL)
     assert 'cause="internal"' in served.client.get("/metrics").text
 
 
-def test_a_decision_shows_what_came_of_it(served: Served, names: list[str]) -> None:
+def test_decision_shows_which_gpus_the_pod_got(served: Served, names: list[str]) -> None:
     manifest = pod(2, name="judged")
     body = {"Pod": manifest, "Nodes": None, "NodeNames": names}
     served.client.post("/scheduler/filter", json=body)
@@ -357,21 +360,21 @@ def test_a_decision_shows_what_came_of_it(served: Served, names: list[str]) -> N
     assert held == {"team/judged": list(gpus)}
 
 
-def test_a_floor_that_was_missed_is_reported(served: Served, names: list[str]) -> None:
-    """The plugin is predicted to honour the bridge; this one does not, as if it were not NVIDIA's."""
-    from extender.decision.report.prediction_outcomes import Known
+def test_event_is_posted_for_a_pod_that_gets_less_bandwidth_than_its_floor() -> None:
+    """NVIDIA's device plugin is predicted to prefer the bridge; the plugin of this node does not."""
     from extender.decision.state.changes import TopologySeen
     from extender.kube.decode import seen
     from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
-    told: list[tuple[Known, float]] = []
-    served.service.writer.floor_missed = lambda known, floor: told.append((known, floor))
+    writer, cluster = RecordingWriter(), simulated(GPU)
+    service = build_service(Settings(server=Server(log_level="error")), cluster_of(writer))
+    service.store.apply(cluster.listing())
     manifest = pod(2, name="floored", annotations={"fabricwise.dev/min-busbw": "200"})
-    served.client.post("/scheduler/filter", json={"Pod": manifest, "Nodes": None, "NodeNames": names})
+    service.scheduling.filter(pod_struct(manifest), list(cluster.machines), 0)
     node = "a100-pcie-bridge-pairs-0"
     status = DeviceStatus(allocated=(Allocation(0, "uid-floored"), Allocation(2, "uid-floored")))
     bound = {**manifest, "spec": {**manifest["spec"], "nodeName": node}}
-    record = TopologyRecord(node, served.cluster.machines[node], status)
-    served.service.store.apply((seen("Pod", bound), TopologySeen(node, record)))
-    ((known, floor),) = told
+    record = TopologyRecord(node, cluster.machines[node], status)
+    service.store.apply((seen("Pod", bound), TopologySeen(node, record)))
+    ((known, floor),) = writer.floors_missed
     assert (known.gpus, known.busbw_gbps, floor) == ((0, 2), 20.0, 200.0)

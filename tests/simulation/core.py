@@ -1,24 +1,25 @@
-"""The extender's core with its own watch: the same functions that the web layer calls, with time as data."""
+"""The extender's core with a watch of its own: it calls the functions that the service calls, with time as data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, AssumedPods, undone
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPods, undone
 from extender.decision.cycle.preemption import Candidate, preferred
-from extender.decision.cycle.scheduling_cycle import EvaluationContext, Filtered, SchedulingCycle, begin, filtered
-from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
+from extender.decision.cycle.scheduling_cycle import Evaluation, EvaluationContext, Moment, by_feasibility, by_rank, evaluate_pod
+from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import DEFAULT_POLICY
-from extender.decision.evaluate.verdict import Verdict
 from extender.decision.node.node_state import NODE_DEFAULTS
+from extender.decision.report.placement_record import placement_record_of
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.changes import Listed, ObjectSeen
+from extender.decision.state.changes import Listed
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
+from extender.scheduling.assume import assumed_pod_of
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import GPU
@@ -30,47 +31,43 @@ KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
 
 @dataclass(frozen=True)
 class Trace:
-    """One decision, with all its inputs."""
+    """One evaluation, with all that it was made from."""
 
-    cycle: SchedulingCycle
     pod: Pod
-    assumed_pods: AssumedPods
-    now: float
-    names: tuple[str, ...]
-    verdicts: Sequence[Verdict]
-    decided: str | None
+    moment: Moment
+    evaluation: Evaluation
 
 
 @dataclass
 class Core:
-    """State, assumed pods, and the verbs."""
+    """The state, the assumed pods and the verbs."""
 
     snapshot: Snapshot = field(default_factory=Snapshot)
     assumed_pods: AssumedPods = NO_ASSUMED_PODS
     cursor: int = 0
-    """Number of events of the log that it has read."""
+    """Number of events of the log that it has seen."""
     evaluator: Evaluator = field(default_factory=lambda: Evaluator(DEFAULT_POLICY))
     traces: list[Trace] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.context = EvaluationContext(self.evaluator, GPU, NODE_DEFAULTS)
-        self.ranker = ranker(Scoring())
+        self.rank = by_rank(ranker(Scoring()))
 
     def apply(self, events: Sequence[Event], now: float) -> None:
-        """Apply events of the watch."""
+        """Fold some events of the watch."""
         before = self.snapshot
         self.snapshot = fold_all(before, [event.change() for event in events], GPU)
         self._settle(before, now)
 
     def relist(self, log: Sequence[Event], now: float) -> None:
-        """List again after the watch's history was lost."""
+        """List the cluster again, because the history of the watch was lost."""
         before, newest = self.snapshot, dict[tuple[str, str], Event]()
         for event in log:
             newest[event.kind, event.uid or event.manifest["metadata"]["name"]] = event
         listings = []
         for kind, listed in KINDS.items():
-            left = tuple(_seen(event) for (of, _), event in newest.items() if of == kind and not event.deleted)
-            listings.append(Listed(listed, left, len(log)))
+            objects = tuple(seen(kind, event.manifest) for (of, _), event in newest.items() if of == kind and not event.deleted)
+            listings.append(Listed(listed, objects, len(log)))
         self.snapshot, self.cursor = fold_all(before, listings, GPU), len(log)
         self._settle(before, now)
 
@@ -79,40 +76,42 @@ class Core:
             [*self.assumed_pods.ended(self.snapshot, now), *undone(self.assumed_pods, before, self.snapshot)]
         )
 
-    def filter(self, pod: Pod, names: Sequence[str], now: float) -> Filtered:
-        """As the web layer's."""
-        cycle, assumed_pods = begin(self.snapshot, self.assumed_pods, pod, GPU, now), self.assumed_pods
-        found = filtered(cycle, names, evaluate_nodes(self.evaluator, self.snapshot, cycle.demand, names, cycle.extra_pods), self.context)
-        self.traces.append(Trace(cycle, pod, assumed_pods, now, tuple(names), found.verdicts, found.decided))
+    def moment(self, now: float) -> Moment:
+        """Return the state at a time."""
+        return Moment(self.snapshot, self.assumed_pods, now)
+
+    def filter(self, pod: Pod, names: Sequence[str], now: float) -> Evaluation:
+        """As `SchedulingService.filter`."""
+        moment = self.moment(now)
+        evaluation = evaluate_pod(self.context, moment, pod, names, by_feasibility)
+        self.traces.append(Trace(pod, moment, evaluation))
         self.assumed_pods = self.assumed_pods.released([pod.key])
-        if found.stall is None and found.decided is not None:
-            self._assume(cycle, pod, found.decided, found.verdicts[list(names).index(found.decided)], now)
-        return found
+        if evaluation.stall is None:
+            self._assume(pod, evaluation, now)
+        return evaluation
 
     def prioritize(self, pod: Pod, names: Sequence[str], now: float) -> dict[str, int]:
-        """As the web layer's."""
-        cycle, assumed_pods = begin(self.snapshot, self.assumed_pods, pod, GPU, now), self.assumed_pods
-        assert isinstance(cycle.demand, Demand)
-        verdicts = evaluate_nodes(self.evaluator, self.snapshot, cycle.demand, names, cycle.extra_pods)
-        ranks = self.ranker.rank(cycle.demand, verdicts)
-        decided = ranks.decided(names, verdicts, pod.key)
-        self.traces.append(Trace(cycle, pod, assumed_pods, now, tuple(names), verdicts, decided))
-        if decided is not None:
-            self._assume(cycle, pod, decided, verdicts[list(names).index(decided)], now)
-        scores = ranks.scores_but_one
-        return {name: 10 if name == decided else scores.get(verdict, 0) for name, verdict in zip(names, verdicts, strict=True)}
+        """As `SchedulingService.prioritize`, by name."""
+        moment = self.moment(now)
+        evaluation = evaluate_pod(self.context, moment, pod, names, self.rank, gpus_only=True)
+        assert evaluation.cycle.requests_gpus
+        self.traces.append(Trace(pod, moment, evaluation))
+        self._assume(pod, evaluation, now)
+        return dict(zip(names, evaluation.scores(), strict=True))
 
     def preempt(self, pod: Pod, candidates: Sequence[Candidate], now: float) -> list[Candidate]:
-        """As the web layer's."""
-        cycle = begin(self.snapshot, self.assumed_pods, pod, GPU, now)
+        """As `SchedulingService.preempt`."""
+        cycle = evaluate_pod(self.context, self.moment(now), pod, ()).cycle
         assert isinstance(cycle.demand, Demand)
-        return [one.candidate for one in preferred(cycle, cycle.demand, candidates, others_needed(pod, GPU), self.context)]
+        options = preferred(cycle, cycle.demand, candidates, others_needed(pod, GPU), self.context)
+        return [option.candidate for option in options]
 
-    def _assume(self, cycle: SchedulingCycle, pod: Pod, node: str, verdict: Verdict, now: float) -> None:
-        assert isinstance(cycle.demand, Demand)
-        assumed_pod = AssumedPod(pod.key, "sim", pod.metadata.name, node, cycle.demand, verdict.evidence, now, now + TTL_SECONDS, "")
-        self.assumed_pods = self.assumed_pods.placed(assumed_pod)
-
-
-def _seen(event: Event) -> ObjectSeen:
-    return seen(event.kind, event.manifest)
+    def _assume(self, pod: Pod, evaluation: Evaluation, now: float) -> None:
+        node, verdict = evaluation.decided_node, evaluation.decided_verdict
+        if node is None or verdict is None:
+            return
+        assert isinstance(evaluation.cycle.demand, Demand)
+        record = placement_record_of(pod.key, node, verdict.evidence)
+        self.assumed_pods = self.assumed_pods.placed(
+            assumed_pod_of(pod, evaluation.cycle.demand, verdict.evidence, record, now, TTL_SECONDS)
+        )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from extender.decision.cycle.preemption import Candidate
-from extender.decision.cycle.scheduling_cycle import Filtered
+from extender.decision.cycle.scheduling_cycle import Evaluation
 from extender.decision.request.kubernetes_objects import Pod
 from extender.kube.decode import seen
 from tests.simulation.world import Event, SimPod, World
@@ -21,7 +21,7 @@ BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 10.0)
 class Extender(Protocol):
     """The extender's verbs that the scheduler calls."""
 
-    def filter(self, pod: Pod, names: list[str], now: float) -> Filtered: ...
+    def filter(self, pod: Pod, names: list[str], now: float) -> Evaluation: ...
     def prioritize(self, pod: Pod, names: list[str], now: float) -> dict[str, int]: ...
     def preempt(self, pod: Pod, candidates: list[Candidate], now: float) -> list[Candidate]: ...
 

@@ -14,7 +14,7 @@ import pytest
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.preemption import Candidate
-from extender.decision.cycle.scheduling_cycle import Filtered, begin
+from extender.decision.cycle.scheduling_cycle import Evaluation, Moment
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
 from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.report.serializers import node_answer
@@ -89,15 +89,15 @@ class Simulation:
 
     # The verbs, each with checks of its answer.
 
-    def filter(self, pod: Pod, names: list[str], now: float) -> Filtered:
-        found = self.core.filter(pod, names, now)
+    def filter(self, pod: Pod, names: list[str], now: float) -> Evaluation:
+        evaluation = self.core.filter(pod, names, now)
         nominated = pod.status.nominated_node_name if pod.status else None
-        if found.decided is not None and found.stall is None:
-            self.promised(pod, found.decided)
-        elif nominated in names and found.stall is None and not any(verdict.feasible for verdict in found.verdicts):
+        if evaluation.decided_node is not None and evaluation.stall is None:
+            self.promised(pod, evaluation.decided_node)
+        elif nominated in names and evaluation.stall is None and not any(verdict.feasible for verdict in evaluation.verdicts):
             assert nominated is not None
             self.refused_its_own(self.world.pods[pod.metadata.uid], nominated)
-        return found
+        return evaluation
 
     def prioritize(self, pod: Pod, names: list[str], now: float) -> dict[str, int]:
         scores = self.core.prioritize(pod, names, now)
@@ -324,14 +324,15 @@ def test_every_verdict_can_be_made_again_from_its_snapshot() -> None:
     traces = simulation.core.traces
     assert len(traces) > 50
     for trace in random.Random(1).sample(traces, 50):
-        demand = trace.cycle.demand
-        assert isinstance(demand, Demand)
-        again = evaluate_nodes(Evaluator(DEFAULT_POLICY), trace.cycle.snapshot, demand, trace.names, trace.cycle.extra_pods)
-        if trace.cycle.nominated is None:
-            assert [node_answer(n, v, None) for n, v in zip(trace.names, again, strict=True)] == [
-                node_answer(n, v, None) for n, v in zip(trace.names, trace.verdicts, strict=True)
+        moment, evaluation = trace.moment, trace.evaluation
+        cycle, names = evaluation.cycle, evaluation.names
+        assert isinstance(cycle.demand, Demand)
+        again = evaluate_nodes(Evaluator(DEFAULT_POLICY), moment.snapshot, cycle.demand, names, cycle.extra_pods)
+        if cycle.nominated is None:
+            assert [node_answer(name, verdict, None) for name, verdict in zip(names, again, strict=True)] == [
+                node_answer(name, verdict, None) for name, verdict in zip(names, evaluation.verdicts, strict=True)
             ]
-        assert trace.assumed_pods.extra_pods(trace.cycle.snapshot, trace.now, trace.pod.key) == trace.cycle.held
+        assert moment.assumed_pods.extra_pods(moment.snapshot, moment.monotonic_seconds, trace.pod.key) == cycle.assumed
 
 
 def test_runs_with_the_same_seed_are_equal() -> None:
@@ -351,17 +352,18 @@ def broken_runs(weathers: Sequence[Weather]) -> list[str]:
     return found
 
 
-def test_without_assumed_pods_the_model_finds_wrong_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This shows that the checks of the model can fail."""
-    monkeypatch.setattr("tests.simulation.core.begin", lambda s, _assumed_pods, pod, gpu, now: begin(s, NO_ASSUMED_PODS, pod, gpu, now))
+def test_without_holds_the_model_finds_broken_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that cannot fail is none."""
+    monkeypatch.setattr(Core, "moment", lambda core, now: Moment(core.snapshot, NO_ASSUMED_PODS, now))
     assert any("may get less than its floor" in text for text in broken_runs(WEATHERS[:4]))
 
 
-def test_without_second_evaluation_the_model_finds_refusals_of_nominated_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._second_look", lambda _cycle, _demand, _name, verdict, _context: verdict)
+def test_without_a_second_look_the_model_finds_refusals_on_cleared_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = lambda _cycle, _demand, _name, verdict, _context: verdict  # noqa: E731
+    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._verdict_on_nominated_node", without)
     assert any("which was cleared for it" in text for text in broken_runs([WEATHERS[-1]]))
 
 
-def test_if_assumed_pods_count_for_a_refusal_the_model_finds_wrong_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._held_back", lambda *_: False)
+def test_where_holds_count_for_a_no_the_model_finds_false_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._blocked_by_extra_pods", lambda *_: False)
     assert any("where it fits" in text for text in broken_runs([WEATHERS[1], WEATHERS[3], WEATHERS[-1]]))

@@ -10,8 +10,8 @@ from extender.cli.cluster_options import ClassesOption, ClusterOption, Kubeconfi
 from extender.cli.rendering.output import ConfigOption
 from extender.errors import SettingsError
 from extender.logs import log_to_stderr
-from extender.server.cluster_source import connect
-from extender.server.service import build_service, serve_health, server_for, settle_process
+from extender.server.cluster_source import open_service
+from extender.server.service import serve_health, server_for, settle_process
 from extender.settings_file import load_settings
 from extender.sources.class_file import ClassFile
 
@@ -29,9 +29,10 @@ def serve(
     if port and settings.server.health_port == port:
         raise SettingsError(f"server.health_port and --port are both {port}: set one of them to another port")
     log_to_stderr(settings.server.log_level)
-    service = build_service(settings)
+    fed = open_service(cluster or "kube", settings, kubeconfig)
+    service = fed.service
     class_file = ClassFile(workload_classes, service.store, service.supervisor) if workload_classes else None
-    source = connect(cluster or "kube", service, kubeconfig)
+    fed.start()
     if class_file is not None:
         class_file.start()
     settle_process(service)
@@ -40,4 +41,4 @@ def serve(
         serve_health(service, host)
         server.run()
     finally:
-        source.stop()
+        fed.stop()

@@ -1,18 +1,22 @@
-"""One pod's scheduling cycle as it looks at one moment: what is asked, what is known, and who is on his way. Pure.
+"""The scheduling cycle of one pod: what it asks for, what is known, how nodes are evaluated and which node is decided. Pure.
 
-kube-scheduler filters by its own count before it asks us, and its view is a few milliseconds ahead of ours. Where only that can explain
-that it asks about a node which seems full, the honest answer is neither yes nor no: see `Stall`.
+`evaluate_pod` serves every verb and `explain`; the verbs differ in the function that decides: `by_feasibility` for filter and bind,
+`by_rank` for prioritize and explain. Preempt takes the cycle alone, because it evaluates nodes without their victims.
+
+kube-scheduler filters by its own count of GPUs before it calls the extender, and its state is some milliseconds ahead of the extender's.
+Where only this lead explains a call about a node that seems full, filter answers neither yes nor no: see `Stall`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import combinations
 
 from extender.decision.cycle.assumed_pods import AssumedPods, nominees, rank_of, together
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes, evaluate_with_extra_pods
+from extender.decision.evaluate.scorers import NO_RANKS, TOP_SCORE, Ranker, Ranks
 from extender.decision.evaluate.verdict import Verdict
 from extender.decision.node.node_state import NodeDefaults, NodeView
 from extender.decision.request.inferred_workload import with_inference
@@ -24,15 +28,14 @@ from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
 from extender.decision.state.snapshot import Snapshot
 
 MOST_GOING = 6
-"""Terminating pods of a node of which every combination is tried; with more, all or none count as gone."""
-
+"""Terminating pods of a node of which every combination is evaluated; with more, only the case that all are gone."""
 
 _BY_TELEMETRY = (Reason.MEMORY_IN_USE, Reason.TELEMETRY_UNKNOWN)
-"""What the last look may still say of a device whose holder has been evicted since."""
+"""Rejections that the last scrape may still cause on a device whose pod has been evicted since."""
 
 
 class Stall(StrEnum):
-    """Why there is no answer yet: asked again in a moment, there is one."""
+    """Why filter has no answer yet. kube-scheduler tries the pod again, and the next call has one."""
 
     LAGGING = "fabricwise does not yet see the GPUs free that were nominated to this pod; try again"
     HELD = "pods that were decided a moment ago stand in the way until their bindings are seen; try again"
@@ -40,7 +43,7 @@ class Stall(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationContext:
-    """What judging needs beside a snapshot."""
+    """What an evaluation needs beside the state: the evaluator, the name of the GPU resource, and the defaults of nodes."""
 
     evaluator: Evaluator
     resource: str
@@ -48,89 +51,187 @@ class EvaluationContext:
 
 
 @dataclass(frozen=True, slots=True)
-class SchedulingCycle:
-    """A pod and what is to be reckoned with for it."""
+class Moment:
+    """The state at one moment: what the watch has shown, the assumed pods, and the monotonic time."""
 
     snapshot: Snapshot
-    key: str
-    priority: int
-    nominated: str | None
-    demand: Demand | Rejection
-    held: ExtraPods
-    """Pods decided but not visible yet."""
-    extra_pods: ExtraPods
-    """Those, and the nominated ones this pod must leave room for."""
-
-
-def begin(
-    snapshot: Snapshot, assumed_pods: AssumedPods, pod: Pod, resource: str, monotonic_seconds: float, decided: bool = False
-) -> SchedulingCycle:
-    """The pod's cycle at this moment. What it may itself have been decided for does not stand in its own way.
-
-    `decided`: the pod has been decided for and comes to be bound: who was decided after it comes after it.
-    """
-    priority, demand = pod.spec.priority or 0, demand_in(snapshot, pod, resource)
-    held = assumed_pods.extra_pods(snapshot, monotonic_seconds, pod.key, decided) if assumed_pods.by_pod else NO_EXTRA_PODS
-    coming = nominees(snapshot, rank_of(pod)) if snapshot.nominated else NO_EXTRA_PODS
-    nominated = (pod.status.nominated_node_name if pod.status else None) or None
-    return SchedulingCycle(snapshot, pod.key, priority, nominated, demand, held, together(held, coming))
-
-
-def demand_in(snapshot: Snapshot, pod: Pod, resource: str) -> Demand | Rejection:
-    """What a pod asks for, with what its workload class and its model add."""
-    return with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
+    assumed_pods: AssumedPods
+    monotonic_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Filtered:
-    """What becomes of a filter call."""
+class SchedulingCycle:
+    """A pod, and the pods that count on nodes beside those of the snapshot."""
 
+    snapshot: Snapshot
+    key: str
+    """The pod's uid, or its namespace and name where it has none."""
+    priority: int
+    nominated: str | None
+    """The node that preemption has nominated for the pod."""
+    demand: Demand | Rejection
+    assumed: ExtraPods
+    """Assumed pods that the snapshot does not show yet."""
+    extra_pods: ExtraPods
+    """The assumed pods, and the nominated pods that this pod must leave room for."""
+
+    @property
+    def requests_gpus(self) -> bool:
+        """Whether the pod requests a whole GPU and its request is valid."""
+        return isinstance(self.demand, Demand) and bool(self.demand.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A pod evaluated on nodes at one moment, and what is decided."""
+
+    cycle: SchedulingCycle
+    names: Sequence[str]
+    """The nodes that were evaluated; empty where the pod needs no evaluation."""
     verdicts: Sequence[Verdict]
+    """One per name, in order."""
+    ranks: Ranks = NO_RANKS
+    decided_node: str | None = None
+    """The node that the pod will be bound to: the only feasible one, or the one with the top score."""
     stall: Stall | None = None
-    decided: str | None = None
-    """The node that the pod will be on for certain: the only one left. Prioritize is not called then."""
+
+    @property
+    def decided_verdict(self) -> Verdict | None:
+        """The verdict on the decided node; None where no node is decided."""
+        return None if self.decided_node is None else self.verdicts[self.names.index(self.decided_node)]
+
+    def scores(self) -> list[int]:
+        """The score of each name in order, 0 to 10: 10 on the decided node alone, 0 where the node is infeasible."""
+        but_one = self.ranks.scores_but_one
+        scores = [but_one.get(verdict, 0) for verdict in self.verdicts]
+        if self.decided_node is not None:
+            scores[self.names.index(self.decided_node)] = TOP_SCORE
+        return scores
 
 
-def filtered(cycle: SchedulingCycle, names: Sequence[str], verdicts: Sequence[Verdict], context: EvaluationContext) -> Filtered:
-    """The answer to filter, of the verdicts on its names (with the cycle's guests)."""
+Decide = Callable[[Evaluation, EvaluationContext], Evaluation]
+"""Adds what is decided to an evaluation that has verdicts alone."""
+
+
+def undecided(evaluation: Evaluation, _context: EvaluationContext) -> Evaluation:
+    """Decide nothing."""
+    return evaluation
+
+
+def evaluate_pod(
+    context: EvaluationContext,
+    moment: Moment,
+    pod: Pod,
+    names: Sequence[str],
+    decide: Decide = undecided,
+    *,
+    is_decided: bool = False,
+    gpus_only: bool = False,
+) -> Evaluation:
+    """Return the evaluation of a pod on nodes: begin its cycle, evaluate the nodes, decide.
+
+    `is_decided`: see `begin`. `gpus_only`: a pod that requests no whole GPU, or whose request is invalid, is evaluated on no node.
+    """
+    cycle = begin(moment.snapshot, moment.assumed_pods, pod, context.resource, moment.monotonic_seconds, is_decided=is_decided)
+    if gpus_only and not cycle.requests_gpus:
+        return Evaluation(cycle, (), ())
+    verdicts = evaluate_nodes(context.evaluator, cycle.snapshot, cycle.demand, names, cycle.extra_pods)
+    return decide(Evaluation(cycle, names, verdicts), context)
+
+
+def begin(
+    snapshot: Snapshot, assumed_pods: AssumedPods, pod: Pod, resource: str, monotonic_seconds: float, *, is_decided: bool = False
+) -> SchedulingCycle:
+    """Return the pod's cycle. An assumed pod of the same uid is the pod itself and does not count.
+
+    `is_decided`: a node was decided for the pod and it is about to be bound; assumed pods that were decided after it do not count either,
+    because their predictions already include this pod.
+    """
+    priority, demand = pod.spec.priority or 0, demand_in(snapshot, pod, resource)
+    assumed = assumed_pods.extra_pods(snapshot, monotonic_seconds, pod.key, is_decided) if assumed_pods.by_pod else NO_EXTRA_PODS
+    nominated_pods = nominees(snapshot, rank_of(pod)) if snapshot.nominated else NO_EXTRA_PODS
+    nominated = (pod.status.nominated_node_name if pod.status else None) or None
+    return SchedulingCycle(snapshot, pod.key, priority, nominated, demand, assumed, together(assumed, nominated_pods))
+
+
+def demand_in(snapshot: Snapshot, pod: Pod, resource: str) -> Demand | Rejection:
+    """Return what a pod asks for, with what its workload class and its model add; a Rejection where the request is invalid."""
+    return with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
+
+
+def known_nodes(snapshot: Snapshot) -> list[str]:
+    """Return the sorted names of all nodes, also of those whose state could not be derived."""
+    return sorted({*snapshot.views, *(entry.name for entry in snapshot.set_aside.values() if entry.stage == "derive")})
+
+
+def by_rank(ranker: Ranker, excluded: Collection[str] = ()) -> Decide:
+    """Return a function that decides for the node with the top score; nodes in `excluded` are no candidates and have no rank."""
+
+    def decide(evaluation: Evaluation, _context: EvaluationContext) -> Evaluation:
+        cycle, names, verdicts = evaluation.cycle, evaluation.names, evaluation.verdicts
+        if isinstance(cycle.demand, Rejection):
+            return evaluation
+        if excluded:
+            candidates = [(name, verdict) for name, verdict in zip(names, verdicts, strict=True) if name not in excluded]
+            names, verdicts = [name for name, _ in candidates], [verdict for _, verdict in candidates]
+        ranks = ranker.rank(cycle.demand, verdicts)
+        return replace(evaluation, ranks=ranks, decided_node=ranks.decided(names, verdicts, cycle.key))
+
+    return decide
+
+
+def by_feasibility(evaluation: Evaluation, context: EvaluationContext) -> Evaluation:
+    """Decide as filter does: for the only feasible node, because kube-scheduler does not call prioritize for a single node.
+
+    Where no node is feasible, the node nominated to the pod is evaluated without the pods that may be gone; the evaluation stalls where
+    kube-scheduler may know more than the snapshot shows, or where only assumed or nominated pods make a node infeasible.
+    """
+    cycle, names, verdicts = evaluation.cycle, evaluation.names, evaluation.verdicts
     feasible = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.feasible]
     if feasible:
-        return Filtered(verdicts, None, feasible[0] if len(feasible) == 1 else None)
+        return replace(evaluation, decided_node=feasible[0]) if len(feasible) == 1 else evaluation
     if isinstance(cycle.demand, Rejection):
-        return Filtered(verdicts)
+        return evaluation
     if cycle.nominated is not None and cycle.nominated in names:
-        place = list(names).index(cycle.nominated)
-        verdict = _second_look(cycle, cycle.demand, cycle.nominated, verdicts[place], context)
+        index = names.index(cycle.nominated)
+        verdict = _verdict_on_nominated_node(cycle, cycle.demand, cycle.nominated, verdicts[index], context)
         if verdict is None:
-            return Filtered(verdicts, Stall.LAGGING)
+            return replace(evaluation, stall=Stall.LAGGING)
         if verdict.feasible:
-            return Filtered([*verdicts[:place], verdict, *verdicts[place + 1 :]], None, cycle.nominated)
-    if _held_back(cycle, cycle.demand, names, verdicts, context.evaluator):
-        return Filtered(verdicts, Stall.HELD)
-    return Filtered(verdicts)
+            corrected = [*verdicts[:index], verdict, *verdicts[index + 1 :]]
+            return replace(evaluation, verdicts=corrected, decided_node=cycle.nominated)
+    if _blocked_by_extra_pods(cycle, cycle.demand, names, verdicts, context.evaluator):
+        return replace(evaluation, stall=Stall.HELD)
+    return evaluation
 
 
-def _held_back(cycle: SchedulingCycle, demand: Demand, names: Sequence[str], verdicts: Sequence[Verdict], evaluator: Evaluator) -> bool:
-    """Whether a node would do if nobody were on his way there. Who is may never arrive: that is not known for a no.
+def _blocked_by_extra_pods(
+    cycle: SchedulingCycle, demand: Demand, names: Sequence[str], verdicts: Sequence[Verdict], evaluator: Evaluator
+) -> bool:
+    """Whether a node would be feasible without the assumed and nominated pods. They may never be bound, so a rejection would be wrong.
 
-    Room for nominated pods is left as kube-scheduler leaves it; but where by its own count there is none to leave, it has dropped the
-    nomination already.
+    kube-scheduler leaves room for nominated pods too. Where its own count leaves no room, it has dropped the nomination already.
     """
-    held = [name for name, verdict in zip(names, verdicts, strict=True) if name in cycle.extra_pods and _may_vanish(cycle, name, verdict)]
-    return any(verdict.feasible for verdict in evaluate_nodes(evaluator, cycle.snapshot, demand, held))
+    blocked = [
+        name for name, verdict in zip(names, verdicts, strict=True) if name in cycle.extra_pods and _is_provisional(cycle, name, verdict)
+    ]
+    return any(verdict.feasible for verdict in evaluate_nodes(evaluator, cycle.snapshot, demand, blocked))
 
 
-def _may_vanish(cycle: SchedulingCycle, name: str, verdict: Verdict) -> bool:
-    if name in cycle.held:
+def _is_provisional(cycle: SchedulingCycle, name: str, verdict: Verdict) -> bool:
+    """Whether the rejection may be due to pods that are not bound to the node yet."""
+    if name in cycle.assumed:
         return verdict.resolvable
     return verdict.rejection is not None and verdict.rejection.reason is Reason.TOO_FEW_FREE
 
 
-def _second_look(cycle: SchedulingCycle, demand: Demand, name: str, verdict: Verdict, context: EvaluationContext) -> Verdict | None:
-    """The verdict on the node nominated to the pod, knowing that kube-scheduler counts room for it there; None: nobody can tell yet.
+def _verdict_on_nominated_node(
+    cycle: SchedulingCycle, demand: Demand, name: str, verdict: Verdict, context: EvaluationContext
+) -> Verdict | None:
+    """Return the verdict on the node nominated to the pod, given that kube-scheduler counts room for the pod there; None: not known yet.
 
-    Which of the terminating pods are gone is not known, only that together they leave so much room. If the pod fits in every case, it
-    fits; if in none, not even were all gone that it may have evicted, it does not.
+    Which of the terminating pods are gone is not known, only that together they leave enough GPUs. The pod fits if it fits in every such
+    case. It does not fit if it fits in none, also not with every pod gone that it may have evicted.
     """
     view = cycle.snapshot.views.get(name)
     if verdict.rejection is not None and verdict.rejection.reason in _BY_TELEMETRY:
@@ -138,29 +239,30 @@ def _second_look(cycle: SchedulingCycle, demand: Demand, name: str, verdict: Ver
     if view is None or not verdict.resolvable:
         return verdict
     extra_pods = cycle.extra_pods.get(name, ())
-    room = view.state.allocatable - view.state.requested - sum(guest.total for guest in extra_pods)
+    room = view.state.allocatable - view.state.requested - sum(extra.total for extra in extra_pods)
     cases = [gone for gone in _departures(view) if room + sum(p.demand.total for p in view.pods if p.key in gone) >= demand.total]
-    found = [_without(cycle, demand, name, gone, context) for gone in cases]
-    if found and all(one is not None and one.feasible for one in found):
-        return found[-1]
+    outcomes = [_verdict_without(cycle, demand, name, gone, context) for gone in cases]
+    if outcomes and all(outcome is not None and outcome.feasible for outcome in outcomes):
+        return outcomes[-1]
     evictable = frozenset(pod.key for pod in view.pods if pod.terminating or pod.priority < cycle.priority)
-    hopeful = [*found, _without(cycle, demand, name, evictable, context)]
-    return None if not found or any(one is not None and one.feasible for one in hopeful) else verdict
+    best_cases = [*outcomes, _verdict_without(cycle, demand, name, evictable, context)]
+    return None if not outcomes or any(case is not None and case.feasible for case in best_cases) else verdict
 
 
 def _departures(view: NodeView) -> Iterator[frozenset[str]]:
-    """Every set of the node's terminating pods that may be gone by now, the largest last."""
-    going = [pod.key for pod in view.pods if pod.terminating]
-    if len(going) > MOST_GOING:
-        yield frozenset(going)
+    """Yield every set of the node's terminating pods that may be gone by now, the largest last."""
+    terminating = [pod.key for pod in view.pods if pod.terminating]
+    if len(terminating) > MOST_GOING:
+        yield frozenset(terminating)
         return
-    for count in range(len(going) + 1):
-        yield from map(frozenset, combinations(going, count))
+    for count in range(len(terminating) + 1):
+        yield from map(frozenset, combinations(terminating, count))
 
 
-def _without(cycle: SchedulingCycle, demand: Demand, name: str, gone: frozenset[str], context: EvaluationContext) -> Verdict | None:
+def _verdict_without(cycle: SchedulingCycle, demand: Demand, name: str, gone: frozenset[str], context: EvaluationContext) -> Verdict | None:
+    """Return the verdict on a node with some pods gone; None where the state without them cannot be derived."""
     try:
         state = without_pods(cycle.snapshot, name, gone, context.resource, context.defaults, strangers_left=True)
-    except Exception as error:  # it stays with this node
+    except Exception as error:  # an error on this node must not fail the answer about other nodes
         return context.evaluator.broken(demand, cycle.snapshot.views[name].state, error)
     return None if state is None else evaluate_with_extra_pods(context.evaluator, demand, state, cycle.extra_pods.get(name, ()))

@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, AssumedPods
-from extender.decision.cycle.scheduling_cycle import begin
-from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
-from extender.decision.evaluate.scorers import NO_RANKS, Ranker, Ranking
+from extender.decision.cycle.scheduling_cycle import Evaluation, EvaluationContext, Moment, by_rank, evaluate_pod, known_nodes
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.evaluate.scorers import Ranker, Ranking
 from extender.decision.evaluate.verdict import Evidence, Verdict
 from extender.decision.kube_filters.evaluate import UNASKED, KubeAnswer
 from extender.decision.kube_filters.surroundings import KubeRefusal
-from extender.decision.node.node_state import NodeView
+from extender.decision.node.node_state import NODE_DEFAULTS, NodeView
 from extender.decision.node.pressure import Pressure
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.request.annotations import LINKS, Wishes
@@ -37,40 +37,43 @@ def explain(
     snapshot: Snapshot,
     pod: Pod,
     resource: str,
+    *,
     assumed_pods: AssumedPods = NO_ASSUMED_PODS,
     monotonic_seconds: float = 0.0,
     kube: KubeAnswer = UNASKED,
 ) -> dict[str, Any]:
-    """What would be decided about the pod over all nodes, and why. A node that kube-scheduler's filters refuse is no candidate: as in
-    a cluster, scores compare the nodes that pass them."""
-    cycle = begin(snapshot, assumed_pods, pod, resource, monotonic_seconds)
-    demand, names = cycle.demand, sorted({*snapshot.views, *nodes_without_view(snapshot)})
-    verdicts = evaluate_nodes(evaluator, snapshot, demand, names, cycle.extra_pods)
-    asked = [(name, verdict) for name, verdict in zip(names, verdicts, strict=True) if name not in kube.refusals]
-    candidates, considered = [name for name, _ in asked], [verdict for _, verdict in asked]
-    ranks = NO_RANKS if isinstance(demand, Rejection) else ranker.rank(demand, considered)
-    decided = ranks.decided(candidates, considered, pod.key)
+    """Return what would be decided about the pod over all nodes, and why: an evaluation as in prioritize, and its explanation."""
+    context, moment = EvaluationContext(evaluator, resource, NODE_DEFAULTS), Moment(snapshot, assumed_pods, monotonic_seconds)
+    evaluation = evaluate_pod(context, moment, pod, known_nodes(snapshot), by_rank(ranker, kube.refusals))
+    return explanation(evaluation, pod, resource, kube)
+
+
+def explanation(evaluation: Evaluation, pod: Pod, resource: str, kube: KubeAnswer = UNASKED) -> dict[str, Any]:
+    """Return an evaluation as plain data: the demand, and all nodes with their verdicts and scores, the best node first.
+
+    A node that kube-scheduler's filters refuse (`kube`) is infeasible here, as it is in a cluster; its refusals are listed first.
+    """
+    cycle, ranks, decided = evaluation.cycle, evaluation.ranks, evaluation.decided_node
     rows = [
         _refused(node_answer(name, verdict, None), kube.refusals[name])
         if name in kube.refusals
         else node_answer(name, verdict, ranks.get(verdict, name == decided))
-        for name, verdict in zip(names, verdicts, strict=True)
+        for name, verdict in zip(evaluation.names, evaluation.verdicts, strict=True)
     ]
-    notes = notes_by_node(snapshot)
+    notes = notes_by_node(cycle.snapshot)
     for row in rows:
         row["notes"] += notes.get(row["node"], ())
         row["refusals"] = row.get("refusals") or ([row["rejection"]] if row["rejection"] else [])
-        if promised := sum(guest.total for guest in cycle.extra_pods.get(row["node"], ())):
+        if promised := sum(extra.total for extra in cycle.extra_pods.get(row["node"], ())):
             row["notes"].append(f"{promised} GPUs are promised to pods that are not seen there yet")
     rows.sort(key=_order)
     chosen = rows[0]["node"] if rows and rows[0]["feasible"] else None
-    told = inferred(pod, demand, resource)
     return {
         "pod": pod_name(pod),
-        "demand": demand_answer(demand),
+        "demand": demand_answer(cycle.demand),
         "chosen": chosen,
         "nodes": rows,
-        "inferred": inferred_answer(told),
+        "inferred": inferred_answer(inferred(pod, cycle.demand, resource)),
         "not_checked": list(kube.not_checked),
     }
 

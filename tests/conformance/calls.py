@@ -1,4 +1,4 @@
-"""How the conformance cases ask, and what about."""
+"""The calls of the conformance cases, and the objects that they are about."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def scored(served: Served, manifest: Args, names: list[str]) -> dict[str, int]:
 
 
 def preempted(served: Served, manifest: Args, victims: dict[str, list[str]]) -> dict[str, list[str]]:
-    told = {name: {"Pods": [{"UID": uid} for uid in uids], "NumPDBViolations": 0} for name, uids in victims.items()}
-    args = {"Pod": manifest, "NodeNameToVictims": None, "NodeNameToMetaVictims": told}
+    candidates = {name: {"Pods": [{"UID": uid} for uid in uids], "NumPDBViolations": 0} for name, uids in victims.items()}
+    args = {"Pod": manifest, "NodeNameToVictims": None, "NodeNameToMetaVictims": candidates}
     answer = served.client.post("/scheduler/preempt", json=args).json()
     assert list(answer) == ["NodeNameToMetaVictims"]
-    return {name: [one["UID"] for one in meta["Pods"]] for name, meta in answer["NodeNameToMetaVictims"].items()}
+    return {name: [victim["UID"] for victim in meta["Pods"]] for name, meta in answer["NodeNameToMetaVictims"].items()}
 
 
 def assumed_pods(served: Served) -> dict[str, str]:
@@ -43,19 +43,19 @@ Small = Callable[..., Served]
 
 
 def full_v100(**victims: tuple[int, ...]) -> list[Args]:
-    """A DGX-1V and pods on it by the GPUs they hold, as its agent says."""
-    held = tuple(Allocation(index, f"uid-{name}") for name, indices in victims.items() for index in indices)
+    """Return a DGX-1V node, and pods with the GPUs that its agent reports for them."""
+    allocated = tuple(Allocation(index, f"uid-{name}") for name, indices in victims.items() for index in indices)
     pods = [pod(len(indices), name=name, node="dgx") for name, indices in victims.items()]
-    return [node("dgx", 8), topology("dgx", "dgx-1v", DeviceStatus(allocated=held)), *pods]
+    return [node("dgx", 8), topology("dgx", "dgx-1v", DeviceStatus(allocated=allocated)), *pods]
 
 
 def nominated(size: int, name: str = "preemptor", **annotations: str) -> Args:
-    told = {f"fabricwise.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
-    return pod(size, name=name, annotations=told, spec={"priority": 100}, status={"nominatedNodeName": "dgx"})
+    prefixed = {f"fabricwise.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+    return pod(size, name=name, annotations=prefixed, spec={"priority": 100}, status={"nominatedNodeName": "dgx"})
 
 
-GOING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+TERMINATING = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 
 
-def going(manifest: Args) -> Args:
-    return {**manifest, "metadata": {**manifest["metadata"], **GOING}}
+def terminating(manifest: Args) -> Args:
+    return {**manifest, "metadata": {**manifest["metadata"], **TERMINATING}}

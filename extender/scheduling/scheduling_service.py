@@ -1,0 +1,198 @@
+"""The service behind the scheduler verbs and `explain`: reads one moment, evaluates the pod, and applies what follows from the decision.
+
+A decision places an assumed pod, is logged, and tells the requeuer whether the pod waits. Arguments and results are typed values; the web
+layer decodes and encodes them. Only `bind` writes to the API server, and only `bind` may block.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from extender.decision.cycle.preemption import Candidate, preferred
+from extender.decision.cycle.scheduling_cycle import (
+    Evaluation,
+    EvaluationContext,
+    Moment,
+    by_feasibility,
+    by_rank,
+    evaluate_pod,
+    known_nodes,
+)
+from extender.decision.evaluate.scorers import Ranker
+from extender.decision.report.placement_record import placement_record_of
+from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.request.other_resources import others_needed
+from extender.decision.request.pod_request import Demand
+from extender.decision.request.reasons import Rejection
+from extender.scheduling.assume import assumed_pod_of
+from extender.scheduling.binder import NOT_SYNCED, Binder
+from extender.scheduling.cluster_store import ClusterStore
+from extender.scheduling.decision_log import Decision, DecisionLog
+from extender.scheduling.requeue import Requeuer
+from extender.settings import Settings
+
+STALE = "fabricwise has not reached the API server for too long to decide; try again, and check its log and network if this stays"
+
+logger = logging.getLogger("fabricwise.verbs")
+
+
+@dataclass(frozen=True, slots=True)
+class NotDecided:
+    """Why a verb has no answer now; kube-scheduler tries the pod again."""
+
+    cause: str
+    """Short, for the metric of errors."""
+    message: str
+
+
+class Foreign:
+    """The answer about a pod of another scheduler: it is not evaluated, and every node passes."""
+
+
+FOREIGN = Foreign()
+
+
+class SchedulingService:
+    """filter, prioritize, preempt, bind and explain over one cluster. Safe to be called from several threads."""
+
+    def __init__(
+        self,
+        *,
+        store: ClusterStore,
+        context: EvaluationContext,
+        ranker: Ranker,
+        settings: Settings,
+        log: DecisionLog,
+        requeuer: Requeuer,
+        binder: Binder,
+    ) -> None:
+        self.store, self.log = store, log
+        self._context, self._ranker, self._settings = context, ranker, settings
+        self._requeuer, self._binder = requeuer, binder
+        self._rank = by_rank(ranker)
+
+    def moment(self) -> Moment:
+        """Return the newest state, now."""
+        return self.store.moment(time.monotonic())
+
+    def filter(self, pod: Pod, names: Sequence[str], body_bytes: int) -> Evaluation | NotDecided | Foreign:
+        """Return the evaluation of the pod on the named nodes, whose verdicts say which nodes can take it and why others cannot.
+
+        `body_bytes` is the length of the request; it bounds the memory that the names take in the decision log.
+        """
+        started = time.perf_counter()
+        if self._is_foreign(pod):
+            return FOREIGN
+        moment = self.moment()
+        not_decided = self._not_decided(moment)
+        if not_decided is not None:
+            return not_decided
+        evaluation = evaluate_pod(self._context, moment, pod, names, by_feasibility)
+        self.store.release(pod.key)  # a new call replaces the earlier decision about the pod
+        self._log_decision("filter", pod, evaluation, moment, body_bytes, started)
+        if evaluation.stall is not None:
+            return NotDecided(evaluation.stall.name.lower(), evaluation.stall.value)
+        self._assume(pod, evaluation, moment)
+        self._update_requeuer(pod, evaluation)
+        return evaluation
+
+    def prioritize(self, pod: Pod, names: Sequence[str], body_bytes: int) -> list[int]:
+        """Return a score from 0 to 10 for each named node, in order; 10 for one node alone.
+
+        All scores are 0 for a pod of another scheduler, for one that requests no GPU, and before the cluster is listed.
+        """
+        started = time.perf_counter()
+        moment = self.moment()
+        if self._is_foreign(pod) or not moment.snapshot.synced:
+            return [0] * len(names)
+        evaluation = evaluate_pod(self._context, moment, pod, names, self._rank, gpus_only=True)
+        if not evaluation.cycle.requests_gpus:
+            return [0] * len(names)
+        self._log_decision("prioritize", pod, evaluation, moment, body_bytes, started)
+        self._assume(pod, evaluation, moment)
+        return evaluation.scores()
+
+    def preempt(self, pod: Pod, candidates: Sequence[Candidate]) -> Sequence[Candidate] | NotDecided:
+        """Return the candidates whose eviction helps the pod and costs least, some of their victims spared; none vetoes preemption."""
+        moment = self.moment()
+        if self._is_foreign(pod):
+            return candidates
+        not_decided = self._not_decided(moment)
+        if not_decided is not None:
+            return not_decided
+        cycle = evaluate_pod(self._context, moment, pod, ()).cycle  # `preferred` evaluates the nodes, without their victims
+        if isinstance(cycle.demand, Rejection):
+            return ()
+        if not cycle.demand.total:
+            return candidates
+        options = preferred(cycle, cycle.demand, candidates, others_needed(pod, self._settings.resource), self._context)
+        meta = pod.metadata
+        helping = "; ".join(f"{len(one.candidate.victims)} victims, {one.gpus} GPUs on {one.candidate.node}" for one in options)
+        logger.info("preempt for %s/%s: %d candidates, %s", meta.namespace, meta.name, len(candidates), helping or "none helps")
+        return [option.candidate for option in options]
+
+    def bind(self, namespace: str, name: str, uid: str, node: str) -> str:
+        """Bind a pod to a node; see `Binder.bind`. May block."""
+        return self._binder.bind(namespace, name, uid, node)
+
+    def explain(self, pod: Pod, moment: Moment, excluded: Collection[str] = ()) -> Evaluation:
+        """Return the evaluation of the pod on all known nodes as prioritize makes it. It changes nothing.
+
+        `excluded`: nodes that kube-scheduler's own filters refuse; they have a verdict and no rank.
+        """
+        return evaluate_pod(self._context, moment, pod, known_nodes(moment.snapshot), by_rank(self._ranker, excluded))
+
+    def _is_foreign(self, pod: Pod) -> bool:
+        return self._settings.is_foreign(pod.spec.scheduler_name)
+
+    def _not_decided(self, moment: Moment) -> NotDecided | None:
+        """Return why the state is not good enough to decide; None where it is."""
+        if not moment.snapshot.synced:
+            return NotDecided("not synced", NOT_SYNCED)
+        if moment.snapshot.age_seconds(moment.monotonic_seconds) > self._settings.kube.max_state_age_seconds:
+            return NotDecided("stale", STALE)
+        return None
+
+    def _assume(self, pod: Pod, evaluation: Evaluation, moment: Moment) -> None:
+        """Count the pod on its decided node until the watch shows where it is."""
+        node, verdict, demand = evaluation.decided_node, evaluation.decided_verdict, evaluation.cycle.demand
+        ttl_seconds = self._settings.assumed_pods.ttl_seconds
+        if node is None or verdict is None or isinstance(demand, Rejection) or not demand.total or ttl_seconds <= 0:
+            return
+        record = placement_record_of(pod.key, node, verdict.evidence)
+        self.store.assume(assumed_pod_of(pod, demand, verdict.evidence, record, moment.monotonic_seconds, ttl_seconds))
+        self.log.add_record(pod.key, record)
+
+    def _update_requeuer(self, pod: Pod, evaluation: Evaluation) -> None:
+        """A pod that is infeasible everywhere may fit later; a pod whose request is invalid cannot."""
+        meta, demand = pod.metadata, evaluation.cycle.demand
+        if any(verdict.feasible for verdict in evaluation.verdicts):
+            self._requeuer.accepted(meta.uid)
+        elif isinstance(demand, Demand):
+            self._requeuer.rejected(meta.namespace or "default", meta.name, meta.uid, demand, evaluation.names)
+
+    def _log_decision(self, verb: str, pod: Pod, evaluation: Evaluation, moment: Moment, body_bytes: int, started: float) -> None:
+        meta, snapshot, stall = pod.metadata, moment.snapshot, evaluation.stall
+        self.log.add(
+            Decision(
+                at_seconds=time.time(),
+                verb=verb,
+                pod=meta.name,
+                namespace=meta.namespace or "default",
+                uid=meta.uid,
+                spec=pod,
+                demand=evaluation.cycle.demand,
+                names=evaluation.names,
+                verdicts=evaluation.verdicts,
+                ranks=evaluation.ranks,
+                body_bytes=body_bytes,
+                took_seconds=time.perf_counter() - started,
+                revision=snapshot.revision,
+                decided=evaluation.decided_node,
+                stall=stall.value if stall else None,
+                state_age_seconds=snapshot.age_seconds(moment.monotonic_seconds),
+            )
+        )

@@ -1,0 +1,119 @@
+"""The answers of the debug API as plain data. Pure: each is a function of the state that it is given."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from extender.decision.cycle.scheduling_cycle import Moment
+from extender.decision.report.placement_record import placement_record_of
+from extender.decision.report.prediction_outcomes import Outcome
+from extender.decision.report.serializers import (
+    assumed_pod_answer,
+    demand_answer,
+    node_answer,
+    node_detail,
+    node_summary,
+    nodes_without_view,
+    notes_by_node,
+    outcome_answer,
+    set_aside_answer,
+)
+from extender.decision.request.inferred_workload import inferred
+from extender.decision.state.snapshot import Snapshot
+from extender.scheduling.decision_log import Decision
+from extender.telemetry.conditions import Tuning
+
+MOST_VERDICTS = 50_000
+"""Verdicts in one answer of /v1/decisions: some 50 MB of JSON."""
+
+
+def assumed_pods_answer(moment: Moment, node: str | None = None) -> list[dict[str, Any]]:
+    """Return the assumed pods, or those of one node, oldest first; without those that have ended."""
+    ended = frozenset(moment.assumed_pods.ended(moment.snapshot, moment.monotonic_seconds))
+    return [
+        assumed_pod_answer(assumed_pod, moment.monotonic_seconds)
+        for key, assumed_pod in moment.assumed_pods.by_pod.items()
+        if key not in ended and node in (None, assumed_pod.node)
+    ]
+
+
+def nodes_answer(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a summary of every node, and every object that is set aside."""
+    notes = notes_by_node(snapshot)
+    rows = [{**node_summary(snapshot.views[name]), "set_aside": notes.get(name, [])} for name in sorted(snapshot.views)]
+    for name in nodes_without_view(snapshot):
+        problem = "it could not be evaluated"
+        rows.append({"node": name, "topology": f"topology unknown: {problem}", "problem": problem, "set_aside": notes[name]})
+    return {"nodes": rows, "set_aside": set_aside_answer(snapshot)}
+
+
+def node_page(moment: Moment, name: str, tuning: Tuning) -> dict[str, Any] | None:
+    """Return all that is known of one node; None where no node has the name."""
+    snapshot = moment.snapshot
+    view = snapshot.views.get(name)
+    if view is None:
+        return None
+    detail = node_detail(view, snapshot.topologies.get(name), snapshot, tuning)
+    set_aside, assumed_pods = notes_by_node(snapshot).get(name, []), assumed_pods_answer(moment, name)
+    return {**detail, "set_aside": set_aside, "assumed_pods": assumed_pods}
+
+
+def no_node(snapshot: Snapshot, name: str) -> str:
+    """Return the error that no node has the name, with the nearest names, or some names where none is near."""
+    names = sorted(snapshot.views)
+    close = difflib.get_close_matches(name, names, n=3)
+    shown = ", ".join(close or names[:5]) or "none yet"
+    if close:
+        return f"no node {name[:253]!r} is known: did you mean {shown}?"
+    return f"no node {name[:253]!r} is known; nodes: {shown}, all in /v1/nodes"
+
+
+def decisions_answer(
+    decisions: Iterable[Decision], outcome_of: Callable[[str], Outcome | None], resource: str, *, limit: int, pod: str | None
+) -> dict[str, Any]:
+    """Return at most `limit` decisions, or those about one pod, in the given order, with the verdict on every node.
+
+    `pod`: its name, namespace/name or uid. `truncated` says that further ones are left out because the answer would have more than
+    `MOST_VERDICTS` verdicts.
+    """
+    rows: list[dict[str, Any]] = []
+    verdicts, truncated = 0, False
+    for decision in decisions:
+        if pod is not None and pod not in (decision.pod, f"{decision.namespace}/{decision.pod}", decision.uid):
+            continue
+        truncated = bool(rows) and verdicts + len(decision.names) > MOST_VERDICTS
+        if truncated or len(rows) >= limit:
+            break
+        verdicts += len(decision.names)
+        rows.append(_decision_answer(decision, outcome_of(decision.uid), resource))
+    return {"decisions": rows, "truncated": truncated}
+
+
+def _decision_answer(decision: Decision, outcome: Outcome | None, resource: str) -> dict[str, Any]:
+    pairs = list(zip(decision.names, decision.verdicts, strict=True))
+    return {
+        "at_seconds": decision.at_seconds,
+        "verb": decision.verb,
+        "pod": f"{decision.namespace}/{decision.pod}",
+        "uid": decision.uid,
+        "demand": demand_answer(decision.demand),
+        "took_seconds": decision.took_seconds,
+        "revision": decision.revision,
+        "nodes": [node_answer(name, verdict, decision.ranks.get(verdict, name == decision.decided)) for name, verdict in pairs],
+        "outcome": outcome_answer(outcome) if outcome else None,
+        "warnings": list(inferred(decision.spec, decision.demand, resource).warnings),
+        "decided": decision.decided,
+        "id": _decision_id(decision),
+        "error": decision.stall,
+        "state_age_seconds": round(decision.state_age_seconds, 1),
+    }
+
+
+def _decision_id(decision: Decision) -> str | None:
+    """Return the id of the placement record; None where no node is decided."""
+    if decision.decided is None:
+        return None
+    evidence = decision.verdicts[decision.names.index(decision.decided)].evidence
+    return placement_record_of(decision.uid, decision.decided, evidence).id
