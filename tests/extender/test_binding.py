@@ -156,7 +156,7 @@ TOLD: dict[str, tuple[ApiError | None, dict[str, Any] | ApiError, str]] = {
     "written": (None, PENDING, ""),
     "no answer, but it was written": (SILENCE, THERE, ""),
     "no answer, and it was not": (SILENCE, PENDING, "no answer"),
-    "no answer, and none to the look either": (SILENCE, ApiError(0, "down"), "could not be seen"),
+    "no answer, and none to the look either": (SILENCE, ApiError(0, "down"), "could not be read"),
     "written by somebody before us, there": (CONFLICT, THERE, ""),
     "written by somebody before us, elsewhere": (CONFLICT, ELSEWHERE, "already bound to b"),
     "another pod of that name": (CONFLICT, OTHER, "replaced by another"),
