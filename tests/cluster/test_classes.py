@@ -53,12 +53,12 @@ def test_validating_policy_refuses_pods_without_class_scheduler_or_tolerations(g
         governed.apply(manifest)
     wait_for("the policy in force", lambda: create(governed, "probe", 1, scheduler="gpu-scheduler").status_code == 403)
     nameless = create(governed, "nameless", 1, scheduler="gpu-scheduler", tolerations=[TOLERATION])
-    assert "names its class of work in annotation fabricwise.dev/workload-class" in nameless.json()["message"]
+    assert "must name its workload class in annotation fabricwise.dev/workload-class" in nameless.json()["message"]
     assert create(governed, "unknown", 1, named="big", scheduler="gpu-scheduler", tolerations=[TOLERATION]).status_code == 403
     elsewhere = create(governed, "elsewhere", 1, named="notebook", tolerations=[TOLERATION])
     assert "is scheduled by gpu-scheduler" in elsewhere.json()["message"]
     bare = create(governed, "bare", 1, named="notebook", scheduler="gpu-scheduler")
-    assert "tolerate taint nvidia.com/gpu:NoSchedule" in bare.json()["message"]
+    assert "must tolerate taint nvidia.com/gpu:NoSchedule" in bare.json()["message"]
     assert create(governed, "good", 1, named="notebook", scheduler="gpu-scheduler", tolerations=[TOLERATION]).status_code == 201
     assert create(governed, "wide", 1, named="notebook", scheduler="gpu-scheduler", tolerations=[{"operator": "Exists"}]).status_code == 201
     assert create(governed, "no-gpu", 0).status_code == 201, "not governed"

@@ -166,7 +166,7 @@ ANSWERS: dict[str, tuple[ApiError | None, dict[str, Any] | ApiError, str]] = {
     "written": (None, PENDING, ""),
     "no answer, but it was written": (NO_ANSWER, THERE, ""),
     "no answer, and it was not": (NO_ANSWER, PENDING, "no answer"),
-    "no answer, and none to the read either": (NO_ANSWER, ApiError(0, "down"), "could not be seen"),
+    "no answer, and none to the read either": (NO_ANSWER, ApiError(0, "down"), "could not be read"),
     "bound before to the same node": (CONFLICT, THERE, ""),
     "bound before to another node": (CONFLICT, ELSEWHERE, "already bound to b"),
     "another pod of that name": (CONFLICT, OTHER, "replaced by another"),

@@ -131,7 +131,7 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "a pod file that is no pod": (["explain", p["notpod.yaml"]], 3, "expected a Pod, got a Service"),
         "a pod file that is no YAML": (["explain", p["broken.yaml"]], 3, "neither JSON nor YAML"),
         "a pod file that is no text": (["explain", p["bytes"]], 3, "is not text"),
-        "a dump that is no cluster": (["explain", p["pod.yaml"], "--cluster", p["nocluster.yaml"]], 3, "holds no Node"),
+        "a dump that is no cluster": (["explain", p["pod.yaml"], "--cluster", p["nocluster.yaml"]], 3, "has no Node"),
         "a dump that is a sentence": (["explain", p["pod.yaml"], "--cluster", p["scalar.yaml"]], 3, "item 0 is str"),
         "a dump with a broken node": (["explain", p["pod.yaml"], "--cluster", p["badnode.yaml"]], 3, "Node n: Expected `object | null`"),
         "a cluster that is nothing": (["explain", p["pod.yaml"], "--cluster", "nothing"], 3, "neither `kube` nor `simulated` nor a file"),
@@ -149,7 +149,7 @@ def mistakes(tmp_path: Path) -> dict[str, tuple[list[str], int, str]]:
         "a node that is none": (["topo", "show", "n", "--cluster", "simulated"], 3, "node 'n' is not known"),
         "a bad setting": (["serve", "--config", p["settings.yaml"]], 3, "wieghts"),
         "a log level that is none": (["serve", "--config", p["loud.yaml"]], 3, "$.server.log_level"),
-        "serving nothing": (["serve", "--cluster", p["nocluster.yaml"]], 3, "holds no Node"),
+        "serving nothing": (["serve", "--cluster", p["nocluster.yaml"]], 3, "has no Node"),
         "no kubeconfig": (["serve", "--cluster", "kube", "--kubeconfig", "nowhere"], 3, "no Kubernetes configuration"),
         "an unknown option": (["serve", "--prot", "1"], 2, "No such option"),
     }

@@ -78,7 +78,7 @@ EXCESSIVE = {
     "billion laughs": (_laughs(9), "aliases repeat more than 10000 values by line 4"),
     "billion laughs by merge keys": (_merges(9), "aliases repeat more than 10000 values by line"),
     "a large list many times": ("a: &a [" + "x, " * 5_000 + "x]\nb: [*a, *a, *a]", "aliases repeat more than 10000 values by line 2"),
-    "an alias inside what it names": ("a: &a [1, *a]", "alias *a on line 1 stands inside what it names"),
+    "an alias inside what it names": ("a: &a [1, *a]", "alias *a on line 1 is inside its own value"),
     "a number in base sixty": ("a: " + "1:" * 300_000 + "1", "a number of 600001 characters on line 1"),
 }
 

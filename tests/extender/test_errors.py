@@ -21,7 +21,7 @@ ERRORS = ("FabricwiseError", "RequestError", "SettingsError", "ClusterSourceErro
 
 REMEDY = re.compile(
     r"\b(give|send|check|set|raise|choose|did you mean|save|make|start|remove|name|try|write|correct|rename|leave|see|nodes:|allow|look|"
-    r"has every setting|is an example|has an example|explain|is what stands before|prints what|bundled:)\b|\bnodes: ",
+    r"has every setting|is an example|has an example|explain|must be the part|prints what|bundled:)\b|\bnodes: ",
     re.IGNORECASE,
 )
 

@@ -266,6 +266,6 @@ def test_reports_over_http_are_the_same(served: Served) -> None:
     assert served.client.get("/v1/nodes/nowhere/report").status_code == 404
     server = str(served.client.base_url)
     answer = json.loads(run("node", "hgx-h100-0", "--server", server, "-o", "json"))
-    assert answer == {**card, "cluster": f"a cluster that it does not name, by the extender at {server}"}
+    assert answer == {**card, "cluster": f"an unnamed cluster, by the extender at {server}"}
     assert "hgx-h100-0" in run("doctor", "--server", server)
     assert "no node 'nowhere' is known" in run("node", "nowhere", "--server", server, status=3)

@@ -62,7 +62,7 @@ def test_no_line_of_an_answer_is_wider_than_the_terminal_and_the_main_columns_ar
     assert "9: cordoned-0, cordoned-1" in flat
     assert flat.count("the node is cordoned") == 1, "nodes with one reason are grouped"
     assert "score" in flat
-    assert ("not shown for want of width" in flat) == (width < 160)
+    assert ("not shown, because the terminal is too narrow" in flat) == (width < 160)
 
 
 def cards(*plants: Any) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def test_import_warns_of_an_unknown_product_and_an_unknown_cpu(tmp_path: Path) -
 
 
 REFUSED = {
-    "a node in capitals": (["--node", "GPU-7"], "'GPU-7' is no name of a node"),
+    "a node in capitals": (["--node", "GPU-7"], "'GPU-7' is not a valid node name"),
     "a node with an underscore": (["--node", "gpu_7"], "RFC 1123 subdomain"),
     "a node that ends in a hyphen": (["--node", "gpu-"], "RFC 1123 subdomain"),
     "an empty node": (["--node", ""], "RFC 1123 subdomain"),
