@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The caller's own pip fills .venv: distributions often ship venv without the ensurepip it would need.
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench accuracy plots clean
+.PHONY: help demo test lint format protobuf bench accuracy plots clean
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -32,6 +32,9 @@ lint: .venv/.ready ## style, types, layers, declared dependencies
 format: .venv/.ready ## put the code in shape
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+
+protobuf: .venv/.ready ## the generated modules of the kubelet's messages anew
+	@$(BIN)/python -m tests.agent.protobuf_modules
 
 bench: .venv/.ready ## speed, as ratios within one run
 	@$(BIN)/python -m tests.bench

@@ -23,7 +23,7 @@ from topology.agent import nvml
 from topology.agent.gather import Gathered, gather
 from topology.agent.loop import Agent, State, allocations, placement_record_of, read_hardware
 from topology.agent.nvml import LOST, NvmlUnavailableError, read_driver
-from topology.agent.pod_resources import AssumedPodSettings, PodResources, PodResourcesError
+from topology.agent.pod_resources import AllocatedDevices, PodResources, PodResourcesError
 from topology.agent.publisher import ApiError, Publisher
 from topology.agent.sysfs import Sysfs
 from topology.gputopology import Allocation, TopologyRecord, decode
@@ -52,8 +52,8 @@ def test_holdings_come_with_ids_and_numa_nodes(kubelet: Kubelet) -> None:
     kubelet.offered = {GPU: ["GPU-t4-0", "GPU-t4-1"]}
     client = PodResources(kubelet.socket)
     assert client.list() == (
-        AssumedPodSettings("team", "llm", "server", GPU, ("GPU-t4-1", "GPU-t4-3"), (1,)),
-        AssumedPodSettings("team", "shared", "c", "nvidia.com/gpu.shared", ("GPU-t4-0::2",), (1,)),
+        AllocatedDevices("team", "llm", "server", GPU, ("GPU-t4-1", "GPU-t4-3"), (1,)),
+        AllocatedDevices("team", "shared", "c", "nvidia.com/gpu.shared", ("GPU-t4-0::2",), (1,)),
     )
     assert client.allocatable()[0].device_ids == ("GPU-t4-0", "GPU-t4-1")
 
@@ -66,8 +66,8 @@ def test_a_kubelet_that_is_not_there_or_refuses_is_one_error(kubelet: Kubelet, t
         PodResources(kubelet.socket).list()
 
 
-def held(*devices: str) -> tuple[AssumedPodSettings, ...]:
-    return (AssumedPodSettings("team", "llm", "c", GPU, devices),)
+def held(*devices: str) -> tuple[AllocatedDevices, ...]:
+    return (AllocatedDevices("team", "llm", "c", GPU, devices),)
 
 
 # name -> (devices held, indices taken)

@@ -13,7 +13,7 @@ from threading import Event
 
 from topology.agent.gather import Gathered, gather
 from topology.agent.nvml import NvmlUnavailableError, read_driver
-from topology.agent.pod_resources import Allocatable, AssumedPodSettings, PodResources, PodResourcesError, physical
+from topology.agent.pod_resources import AllocatableDevices, AllocatedDevices, PodResources, PodResourcesError, physical_device
 from topology.agent.publisher import Publisher
 from topology.agent.sysfs import Sysfs
 from topology.gputopology import MAX_REASON_LENGTH, Allocation, DeviceStatus, TopologyRecord
@@ -37,15 +37,15 @@ def read_hardware(kernel: Sysfs, allow_no_gpu: bool) -> Gathered:
         return Gathered(Machine((), cpu_model=kernel.cpu_model()))
 
 
-def allocations(machine: Machine, allocations_of: tuple[AssumedPodSettings, ...]) -> tuple[Allocation, ...]:
+def allocations(machine: Machine, allocations_of: tuple[AllocatedDevices, ...]) -> tuple[Allocation, ...]:
     """The GPUs that containers hold, one entry per GPU and pod: whole, a MIG instance of it or a shared replica."""
     owner = {gpu.uuid: gpu.index for gpu in machine.gpus if gpu.uuid}
     owner |= {mig.uuid: gpu.index for gpu in machine.gpus for mig in gpu.mig_instances}
     held = {
-        (owner[physical(device)], holding.namespace, holding.pod)
+        (owner[physical_device(device)], holding.namespace, holding.pod)
         for holding in allocations_of
         for device in holding.device_ids
-        if physical(device) in owner
+        if physical_device(device) in owner
     }
     return tuple(Allocation(index, None, namespace, pod) for index, namespace, pod in sorted(held))
 
@@ -53,15 +53,15 @@ def allocations(machine: Machine, allocations_of: tuple[AssumedPodSettings, ...]
 def placement_record_of(
     node: str,
     hardware: Gathered,
-    allocations_of: tuple[AssumedPodSettings, ...] | None,
-    allocatable: tuple[Allocatable, ...] | None,
+    allocations_of: tuple[AllocatedDevices, ...] | None,
+    allocatable: tuple[AllocatableDevices, ...] | None,
     now_seconds: float,
     kubelet_error: str | None = None,
 ) -> TopologyRecord:
     """The record to publish. With `holdings` None the kubelet did not answer: the status then claims nothing about allocations, and
     says why (`kubelet_error`)."""
     machine, unhealthy = hardware.machine, dict(hardware.unhealthy)
-    offered = {physical(device) for entry in allocatable or () for device in entry.device_ids}
+    offered = {physical_device(device) for entry in allocatable or () for device in entry.device_ids}
     for gpu in machine.gpus:
         names = {gpu.uuid, *(mig.uuid for mig in gpu.mig_instances)}
         if offered & {g.uuid for g in machine.gpus} and not names & offered:
@@ -160,7 +160,7 @@ class Agent:
             self.state.hardware_error = None
         self._read_at_monotonic_seconds = now_monotonic_seconds
 
-    def _ask_kubelet(self) -> tuple[tuple[AssumedPodSettings, ...] | None, tuple[Allocatable, ...] | None]:
+    def _ask_kubelet(self) -> tuple[tuple[AllocatedDevices, ...] | None, tuple[AllocatableDevices, ...] | None]:
         """What containers hold and what the kubelet could hand out, each None where the kubelet does not say."""
         try:
             allocations_of = self._kubelet.list()
