@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.bandwidth.fabric import Fabric, Route
+from topology.bandwidth.wires import pcie_lanes
 
 _ROUNDS = 3
 _MOST_LEAVES = 500
@@ -43,13 +44,13 @@ def pair_signatures_of(fabric: Fabric) -> PairSignatures:
 
 
 def _gpu_look(fabric: Fabric, a: int) -> str:
-    lanes = fabric.capacity_gbps.get(f"PCIe lanes of GPU {a}")
+    lanes = fabric.capacity_gbps.get(pcie_lanes(a).name)
     return f"gpu {fabric.generation[a]} {fabric.architecture[a]} {fabric.switch_links[a]} {lanes} {fabric.ordered_channels}"
 
 
 def _pair_look(fabric: Fabric, a: int, b: int) -> str:
     crossed = [_crossed(fabric, route) for route in (fabric.routes[a, b], fabric.pcie_routes[a, b])]
-    return f"pair {fabric.link_class[a, b]} {fabric.distance[a][b]} {fabric.zone[a] == fabric.zone[b]} {crossed}"
+    return f"pair {fabric.links[a, b]} {fabric.distance[a][b]} {fabric.zone[a] == fabric.zone[b]} {crossed}"
 
 
 def _crossed(fabric: Fabric, route: Route) -> list[tuple[float, float]]:

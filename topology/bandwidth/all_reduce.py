@@ -25,6 +25,7 @@ from topology.bandwidth.host_channels import HostChannels
 from topology.bandwidth.ring_orders import rings_through
 from topology.bandwidth.rings import Packing, Path, pack_host, pack_own
 from topology.bandwidth.trees import TREE_CHANNELS, second_channel, tree_gbps
+from topology.bandwidth.wires import nvswitch_port
 from topology.machine import constants
 from topology.machine.constants import Protocol
 
@@ -222,6 +223,6 @@ def _nvls_gbps(fabric: Fabric, members: tuple[int, ...]) -> float | None:
         generation, links = fabric.generation[member], fabric.switch_links[member]
         if generation not in constants.NVLS_EFFICIENCY or not links:
             return None
-        port = constants.NVLS_CHANNEL_SHARE * fabric.capacity_gbps[f"nvswitch port of GPU {member}"]
+        port = constants.NVLS_CHANNEL_SHARE * fabric.capacity_gbps[nvswitch_port(member).name]
         rates.append(constants.NVLS_EFFICIENCY[generation] * port)
     return round(min(rates) * 2 * (len(members) - 1) / len(members), 6)

@@ -37,7 +37,7 @@ def _nvlink_roads(fabric: Fabric, members: tuple[int, ...], i: int, j: int) -> l
     found = [(fabric.routes[a, b], True)] if over_nvlink(fabric, a, b) else []
     for middle in members:
         legs = [(min(end, middle), max(end, middle)) for end in (a, b) if end != middle]
-        if len(legs) == 2 and all(fabric.link_class[leg].startswith("NV") for leg in legs):
+        if len(legs) == 2 and all(fabric.links[leg].is_nvlink for leg in legs):
             found.append((tuple(use for leg in legs for use in fabric.routes[leg]), False))
     return found
 

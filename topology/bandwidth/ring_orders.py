@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.bandwidth.fabric import Fabric
+from topology.machine.links import LinkKind
 
 _ALL_RINGS_UP_TO = 8
 """Sets up to here see every ring: 2,520 for eight GPUs. Nine would be 20,160."""
@@ -35,7 +36,7 @@ def keeping_to(order: Orders, pairs: Iterable[tuple[int, int]]) -> NDArray[np.bo
 
 def over_nvlink(fabric: Fabric, a: int, b: int) -> bool:
     """Whether two positions are joined by NVLink, directly or through NVSwitches."""
-    return fabric.link_class[min(a, b), max(a, b)].startswith("NV")
+    return fabric.links[min(a, b), max(a, b)].is_nvlink
 
 
 @cache
@@ -49,7 +50,7 @@ def _drawn_suffice(fabric: Fabric, members: tuple[int, ...]) -> bool:
     """Whether drawn rings are the best there are, as on one switched board; or all that is affordable."""
     if len(members) > _ALL_RINGS_UP_TO:
         return True
-    return all(fabric.link_class[pair] == "NVSwitch" for pair in combinations(members, 2))
+    return all(fabric.links[pair].kind is LinkKind.NVSWITCH for pair in combinations(members, 2))
 
 
 def drawn_rings(fabric: Fabric, members: tuple[int, ...]) -> Orders:

@@ -41,6 +41,11 @@ class PciePath(StrEnum):
         """1 (PIX) .. 5 (SYS)."""
         return _DISTANCES[self]
 
+    @classmethod
+    def at_distance(cls, distance: int) -> PciePath:
+        """Return the class of a distance, 1 (PIX) .. 5 (SYS)."""
+        return list(cls)[distance - 1]
+
 
 _DISTANCES = {path: rank for rank, path in enumerate(PciePath, start=1)}
 
