@@ -1,1 +1,9 @@
-"""topology/devices"""
+"""Which GPUs the kubelet and the device plugin allocate to a container.
+
+Modules, imports down the list. Nothing here knows nodes or pods: masks of GPUs and sizes come in, distributions over masks go out.
+
+    prediction        free GPUs and sizes -> the sets that containers can get, with probabilities
+    replica_sharing   the physical GPUs behind replicas of shared GPUs
+    device_plugin     NVIDIA's best-effort policy
+    numa_alignment    the kubelet's Topology Manager
+"""
