@@ -21,7 +21,7 @@ from tests.agent.fake_nvml import FakeNvml
 from tests.agent.kubelet import Kubelet
 from topology.agent import nvml
 from topology.agent.gather import Gathered, gather
-from topology.agent.loop import Agent, State, allocations, placement_record_of, read_hardware
+from topology.agent.loop import Agent, State, allocations, read_hardware, topology_record
 from topology.agent.nvml import LOST, NvmlUnavailableError, read_driver
 from topology.agent.pod_resources import AllocatedDevices, PodResources, PodResourcesError
 from topology.agent.publisher import ApiError, Publisher
@@ -90,14 +90,14 @@ def test_devices_become_gpus(case: str) -> None:
 
 def test_what_the_plugin_does_not_offer_is_not_to_be_used(kubelet: Kubelet) -> None:
     kubelet.offered = {GPU: ["GPU-t4-0", "GPU-t4-1", "GPU-t4-3"]}
-    record = placement_record_of("n", Gathered(machine()), (), PodResources(kubelet.socket).allocatable(), 0.0)
+    record = topology_record("n", Gathered(machine()), (), PodResources(kubelet.socket).allocatable(), 0.0)
     assert record.status is not None
     assert record.status.unhealthy == ((2, "the device plugin does not offer it"),)
     assert record.status.free == (0, 1, 3)
 
 
 def test_without_the_kubelet_nothing_is_claimed_about_holders() -> None:
-    status = placement_record_of("n", Gathered(machine()), None, None, 0.0).status
+    status = topology_record("n", Gathered(machine()), None, None, 0.0).status
     assert status is not None
     assert (status.free, status.allocated) == (None, ())
 
@@ -159,7 +159,7 @@ class Bench:
         publisher = Publisher(self.server, "n", 60.0, self.clock, random.Random(1))
         kernel = Sysfs(folder)
         client = PodResources(kubelet.socket)
-        self.agent = Agent("n", lambda: gather(read_driver(), kernel), client, publisher, 5.0, 20.0, self.wall, self.clock)
+        self.agent = Agent("n", lambda: gather(read_driver(), kernel), client, publisher, 5.0, 20.0, clock=self.wall, monotonic=self.clock)
 
     def after(self, seconds: float) -> TopologyRecord:
         self.clock.now += seconds
