@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The caller's pip installs into .venv, because distributions often ship venv without ensurepip.
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench accuracy plots lab lab-test clean
+.PHONY: help demo test lint format protobuf bench accuracy plots lab lab-test clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -32,6 +32,9 @@ lint: .venv/.ready ## check style, types, layers, declared dependencies
 format: .venv/.ready ## format the code and fix lint errors
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+
+protobuf: .venv/.ready ## regenerate the modules of the kubelet's messages
+	@$(BIN)/python -m tests.agent.protobuf_modules
 
 bench: .venv/.ready ## measure speed, as ratios within one run
 	@$(BIN)/python -m tests.bench

@@ -1,8 +1,8 @@
-"""What contradicts itself in a machine, and the other machine it could be.
+"""Statements of a machine that exclude each other, and the machine that it is if the other statement is true.
 
-A matrix is two statements in one: path classes and NUMA affinity; with a product it is three. Where they exclude each other, one of
-them is made up, mostly by a hypervisor. The model follows NUMA affinity, as NCCL does (see `host_zones`); the other reading gives the
-other end of the range that bandwidths can lie in.
+A matrix states path classes and NUMA affinity, and a product states more. Where these exclude each other, one of them is wrong;
+mostly a hypervisor invents it. The model follows NUMA affinity, as NCCL does (see `host_zones`); the other machine gives the other
+end of the bandwidth range.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ class Contradiction:
     """Two statements that exclude each other."""
 
     says: str
-    """In a sentence; GPUs by their nvidia-smi index."""
+    """One sentence; it names GPUs by their nvidia-smi index."""
     otherwise: Machine
-    """The machine if the other statement is the true one."""
+    """The machine if the other statement is true."""
 
 
 def contradictions(machine: Machine) -> tuple[Contradiction, ...]:
-    """All contradictions of a machine; none for a truthful one."""
-    found = [rule(machine) for rule in (_apart_on_one_node, _together_on_two_nodes, _without_its_links)]
-    return tuple(one for one in found if one is not None)
+    """Return all contradictions of a machine."""
+    results = (rule(machine) for rule in (_apart_on_one_node, _together_on_two_nodes, _without_its_links))
+    return tuple(contradiction for contradiction in results if contradiction is not None)
 
 
 def _apart_on_one_node(machine: Machine) -> Contradiction | None:
@@ -53,8 +53,8 @@ def _together_on_two_nodes(machine: Machine) -> Contradiction | None:
     return _pairs(machine, together, says)
 
 
-def _pairs(machine: Machine, wrong: Callable[[int, int], bool], says: str) -> Contradiction | None:
-    pairs = [(a, b) for a, b in combinations(range(len(machine.gpus)), 2) if wrong(a, b)]
+def _pairs(machine: Machine, contradicts: Callable[[int, int], bool], says: str) -> Contradiction | None:
+    pairs = [(a, b) for a, b in combinations(range(len(machine.gpus)), 2) if contradicts(a, b)]
     if not pairs:
         return None
     a, b = pairs[0]

@@ -1,8 +1,8 @@
-"""Machine <-> the custom resource GpuTopology (fabricwise.dev/v1alpha1), one object per node, named as it.
+"""Machine <-> the custom resource GpuTopology (fabricwise.dev/v1alpha1): one object per node, with the node's name.
 
-`spec` is hardware and changes rarely; `status` says which GPUs are free, held or unhealthy, and when that was seen.
-GPUs are named by their nvidia-smi index. Decoding is strict: what contradicts itself is a TopologyError naming
-the field, never a half-read machine.
+`spec` is hardware and changes rarely. `status` states which GPUs are free, allocated or unhealthy, and when that was observed.
+GPUs are named by their nvidia-smi index. Decoding is strict: an object that contradicts itself is a TopologyError with
+the field, never a partly decoded machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAX_REASON_LENGTH = 512
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A GPU that is held, and by whom where that is known."""
+    """An allocated GPU, and the pod that has it where that is known."""
 
     index: int
     pod_uid: str | None = None
@@ -49,17 +49,17 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a GPU's driver counts. None = the driver does not say."""
+    """What the driver reports about the health of a GPU. None = it does not report it."""
 
     index: int
     ecc_volatile: int | None = None
     """Double-bit errors since the driver was loaded."""
     ecc_aggregate: int | None = None
-    """Double-bit errors ever."""
+    """Double-bit errors over the life of the GPU."""
     retirement_pending: bool | None = None
-    """Memory pages or rows wait for a reset to be taken out of use."""
+    """Whether memory pages or rows are retired at the next reset."""
     remap_failed: bool | None = None
-    """A row could not be remapped: the memory has no spare left."""
+    """Whether a row could not be remapped: the memory has no spare row left."""
     throttle_reasons: tuple[str, ...] = ()
 
 
@@ -88,9 +88,9 @@ class SteeringStatus:
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
-    """What the node's agent saw.
+    """What the node's agent observed.
 
-    `free` None = the agent does not say which GPUs are free. Then no free count is published, and the devices of bound pods that
+    `free` None = the agent does not know which GPUs are free. Then no free count is published, and the devices of bound pods that
     `allocated` does not name are predicted.
     """
 
@@ -102,7 +102,7 @@ class DeviceStatus:
     """Unix time."""
     health: tuple[Health, ...] = ()
     allocations_unknown: str | None = None
-    """Why the agent does not know which pod holds which GPU. `free` is then None and `allocated` is empty; both say nothing."""
+    """Why the agent does not know which pod has which GPU. `free` is then None and `allocated` is empty; neither is evidence."""
     steering: SteeringStatus | None = None
     """None = no steerer is known to run."""
 
@@ -120,13 +120,13 @@ GENERATIONS = 16
 """Highest generation of PCIe or NVLink that is accepted: PCIe 7 and NVLink 6 are announced; both bounds leave room."""
 
 MAX_MEMORY_BYTES = 1 << 50
-"""Most memory of one GPU that is accepted: 1 PiB."""
+"""Largest memory of one GPU that is accepted: 1 PiB."""
 
 MAX_COUNT = 1 << 53
 """Largest error count that is accepted: a JSON number above it is not exact in every reader."""
 
 OBSERVED_AT = r"[12][0-9]{3}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-"""RFC 3339 with a zone. A time without a zone is a different moment on every machine that reads it."""
+"""RFC 3339 with a zone. A time without a zone means a different moment on each machine."""
 
 _LINK_COUNT = r"([0-9]|[12][0-9]|3[0-6])"
 LINK_ROW = rf"{_LINK_COUNT}( {_LINK_COUNT})*"
@@ -277,7 +277,7 @@ class _WireTopology(_Wire, frozen=True):
 
 
 def decode(manifest: object) -> TopologyRecord:
-    """A GpuTopology as parsed JSON or YAML -> record. Raises TopologyError naming object and field."""
+    """Return the record of a GpuTopology that was parsed from JSON or YAML. Raises TopologyError with object and field."""
     name = "?"
     try:
         wire = msgspec.convert(manifest, _WireTopology)
@@ -287,8 +287,8 @@ def decode(manifest: object) -> TopologyRecord:
     except (msgspec.ValidationError, TopologyError, ValueError) as error:
         if isinstance(manifest, dict):
             metadata = manifest.get("metadata")
-            told = metadata.get("name") if isinstance(metadata, dict) else None
-            name = told[:253] if isinstance(told, str) else name
+            stated_name = metadata.get("name") if isinstance(metadata, dict) else None
+            name = stated_name[:253] if isinstance(stated_name, str) else name
         raise TopologyError(f"GpuTopology {name}: {error}") from error
     return TopologyRecord(name, machine, status)
 
@@ -301,7 +301,16 @@ def _machine(spec: _WireSpec) -> Machine:
     total = len(gpus) + len(nics)
     paths = tuple(_path_row(row, place) for place, row in enumerate(spec.pcie_paths)) or tuple((None,) * total for _ in range(total))
     links = tuple(_link_row(row, place) for place, row in enumerate(spec.nvlinks)) or tuple((0,) * len(gpus) for _ in gpus)
-    return Machine(gpus, nics, paths, links, spec.cpu_model, spec.peer_to_peer, spec.driver_version, spec.cuda_version)
+    return Machine(
+        gpus=gpus,
+        nics=nics,
+        pcie_paths=paths,
+        nvlinks=links,
+        cpu_model=spec.cpu_model,
+        peer_to_peer=spec.peer_to_peer,
+        driver_version=spec.driver_version,
+        cuda_version=spec.cuda_version,
+    )
 
 
 def _gpu(wire: _WireGpu) -> Gpu:
@@ -343,17 +352,17 @@ def _link_row(row: str, place: int) -> tuple[int, ...]:
 
 
 def _check_spaces(row: str, pattern: str, where: str) -> None:
-    """Raises TopologyError where the cells of a row, all good, are not joined by single spaces."""
+    """Raise TopologyError where the cells of a row, each valid, are not separated by single spaces."""
     if not re.fullmatch(pattern, row):
         raise TopologyError(f"{where}: cells are not separated by one space each")
 
 
 def _status(status: _WireStatus, machine: Machine) -> DeviceStatus:
     known = {gpu.index for gpu in machine.gpus}
-    held = [allocation.index for allocation in status.allocated]
+    allocated = [allocation.index for allocation in status.allocated]
     named = {
         "free": status.free or [],
-        "allocated": held,
+        "allocated": allocated,
         "unhealthy": [entry.index for entry in status.unhealthy],
         "health": [entry.index for entry in status.health],
         "steering.unknownMemory": [entry.index for entry in status.steering.unknown_memory] if status.steering else [],
@@ -362,7 +371,7 @@ def _status(status: _WireStatus, machine: Machine) -> DeviceStatus:
         for index in indices:
             if index not in known:
                 raise TopologyError(f"status.{where} names GPU {index}, which spec.gpus does not have")
-    both = sorted(set(status.free or []) & set(held))
+    both = sorted(set(status.free or []) & set(allocated))
     if both:
         raise TopologyError(f"GPU {both[0]} is both in status.free and in status.allocated")
     return DeviceStatus(
@@ -415,7 +424,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def encode(record: TopologyRecord) -> dict[str, Any]:
-    """Record -> manifest, ready for YAML or JSON. `decode(encode(record)) == record`."""
+    """Return the manifest of a record, ready for YAML or JSON. `decode(encode(record)) == record`."""
     machine = record.machine
     products = {gpu.product for gpu in machine.gpus}
     names = [["X" if i == j else (path.value if path else "?") for j, path in enumerate(row)] for i, row in enumerate(machine.pcie_paths)]
@@ -466,10 +475,10 @@ def _wire_status(machine: Machine, status: DeviceStatus) -> _WireStatus:
 
 
 def free_mask(machine: Machine, status: DeviceStatus | None) -> int:
-    """Positions that the status leaves free; all of them where there is no status."""
+    """Return the mask of positions that the status leaves free; all of them without a status."""
     whole = mask_of(range(len(machine.gpus)))
     if status is None:
         return whole
-    gone = {index for index, _ in status.unhealthy} | {a.index for a in status.allocated}
+    unavailable = {index for index, _ in status.unhealthy} | {allocation.index for allocation in status.allocated}
     free = whole if status.free is None else mask_of(machine.positions(sorted(set(status.free))))
-    return free & ~mask_of(machine.positions(sorted(gone)))
+    return free & ~mask_of(machine.positions(sorted(unavailable)))

@@ -1,9 +1,8 @@
 """NVLinks that should be up and are not, and link generations that contradict the product. Pure.
 
-A link that is not up is no fault by itself: a PCIe card without a bridge, or with fewer bridges than it has room for, has links that end
-nowhere (an A100 PCIe alone: 12 of 12; an H100 NVL: 6 of 18). So does a GPU of a larger board in a virtual machine that was given a part of
-it. A fault needs a witness that says how many links there should be: the platform, the product, the other GPUs of the node, or the other
-end of a link.
+A link that is not up is no fault by itself: a PCIe card with fewer bridges than it has room for has unconnected links (an A100 PCIe
+alone: 12 of 12; an H100 NVL: 6 of 18). So does a GPU of a board that a virtual machine has only a part of. A fault needs evidence of how
+many links should be up: the platform, the product, the other GPUs of the node, or the other end of a link.
 """
 
 from __future__ import annotations
@@ -24,42 +23,42 @@ class LinkFault:
     up: int
     expected: int
     witness: str
-    """What says that there should be more."""
+    """The evidence that more links should be up, for people."""
 
 
 def link_faults(machine: Machine) -> tuple[LinkFault, ...]:
-    """Return a fault per GPU with links missing, in the machine's order. GPUs that are lost or in MIG mode, where NVLinks do not work, are
-    left out."""
+    """Return one fault per GPU with missing links, in the machine's order, without GPUs that are lost or in MIG mode, where NVLinks do not
+    work."""
     up = tuple(_links_up(machine, position) for position in range(len(machine.gpus)))
-    found = []
+    faults = []
     for position, links in enumerate(up):
         if links is None or machine.gpus[position].mig_enabled:
             continue
         claims = (_by_platform(machine, up, position), _by_product(machine, up, position), _by_peers(machine, up, position))
         expected, witness = max((*claims, _by_other_end(machine, links, position)), key=lambda claim: claim[0])
         if links < expected:
-            found.append(LinkFault(machine.gpus[position].index, links, expected, witness))
-    return tuple(found)
+            faults.append(LinkFault(machine.gpus[position].index, links, expected, witness))
+    return tuple(faults)
 
 
 def generation_contradictions(machine: Machine) -> tuple[str, ...]:
-    """Return a sentence per GPU whose links, by the driver, are of another NVLink generation than its product's."""
-    found = []
+    """Return one sentence per GPU whose driver reports another NVLink generation than its product has."""
+    sentences = []
     for gpu in machine.gpus:
         known = facts(gpu.product)
-        own, of_product = gpu.nvlink_generation, known.nvlink_generation if known else None
-        if own is not None and of_product is not None and own != of_product:
-            found.append(f"GPU {gpu.index}: NVLink generation {own} by the driver, but {gpu.product} has generation {of_product}")
-    return tuple(found)
+        reported, of_product = gpu.nvlink_generation, known.nvlink_generation if known else None
+        if reported is not None and of_product is not None and reported != of_product:
+            sentences.append(f"GPU {gpu.index}: NVLink generation {reported} by the driver, but {gpu.product} has generation {of_product}")
+    return tuple(sentences)
 
 
 Claim = tuple[int, str]
-"""How many links of a GPU should be up, and what says so; 0 links = it says nothing."""
+"""(links of a GPU that should be up, the evidence); 0 links = no evidence."""
 
 NO_CLAIM: Claim = (0, "")
 
 Up = tuple[int | None, ...]
-"""Links that are up per position; None where that is not known, as of a lost GPU."""
+"""Links that are up per position; None = unknown, such as for a lost GPU."""
 
 
 def _links_up(machine: Machine, position: int) -> int | None:
@@ -70,7 +69,7 @@ def _links_up(machine: Machine, position: int) -> int | None:
 
 
 def _by_platform(machine: Machine, up: Up, position: int) -> Claim:
-    """The only platform of that product and number of GPUs. Links to GPUs that are lost are not expected."""
+    """Evidence: the only platform with this product and number of GPUs. Links to lost GPUs are not expected."""
     products = {gpu.product for gpu in machine.gpus if gpu.product is not None}
     name = fallback_platform(products.pop(), len(machine.gpus)) if len(products) == 1 else None
     if name is None:
@@ -81,7 +80,7 @@ def _by_platform(machine: Machine, up: Up, position: int) -> Claim:
 
 
 def _by_product(machine: Machine, up: Up, position: int) -> Claim:
-    """A product whose boards always connect all links. A single GPU of such a board in a virtual machine has none of them up."""
+    """Evidence: a product whose boards always connect all links. A single GPU of such a board in a virtual machine has no link up."""
     gpu, known = machine.gpus[position], facts(machine.gpus[position].product)
     if known is None or known.board_nvlinks is None or gpu.dead_links == 0:
         return NO_CLAIM
@@ -90,7 +89,7 @@ def _by_product(machine: Machine, up: Up, position: int) -> Claim:
 
 
 def _by_peers(machine: Machine, up: Up, position: int) -> Claim:
-    """The GPU of the same product with the most links. A card that may be bridged, but is not at all, is no less healthy for it."""
+    """Evidence: the GPU of the same product with the most links. A card without any bridge is healthy."""
     gpu = machine.gpus[position]
     if None in up or not gpu.dead_links or gpu.product is None or (not up[position] and "SXM" not in normalise(gpu.product)):
         return NO_CLAIM
@@ -100,5 +99,6 @@ def _by_peers(machine: Machine, up: Up, position: int) -> Claim:
 
 
 def _by_other_end(machine: Machine, links: int, position: int) -> Claim:
+    """Evidence: links that the other GPU reports as up."""
     one_sided = machine.gpus[position].one_sided_links or 0
     return links + one_sided, "their other end is up"

@@ -1,10 +1,10 @@
-"""What is alike in a machine: pairs, GPUs, sets, and whole machines whose GPUs are merely numbered otherwise.
+"""Symmetry of machines: interchangeable GPUs, equivalent sets, and machines that differ only in the numbering of their GPUs.
 
-A *look* is all that tells one pair of GPUs from another: link class, PCIe distance, whether both are in one host zone, capacities
-of the wires between. Which wires two pairs share follows from the looks, because PCIe trees are read off distances and zones, and
-NVLinks belong to one pair.
-Two GPUs are *twins* if swapping them changes no look. Eight GPUs on one switched board are all twins; so are the GPUs
-under one PCIe switch.
+The *signature* of a pair of GPUs is all that affects its bandwidth: link, PCIe distance, whether both are in one host zone, and the
+capacities of the wires between them. Which wires two pairs share follows from the signatures, because PCIe trees follow from
+distances and zones, and an NVLink belongs to one pair.
+Two GPUs are *interchangeable* if swapping them changes no signature: all GPUs of one switched board are, and so are the GPUs under
+one PCIe switch.
 """
 
 from __future__ import annotations
@@ -16,40 +16,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.bandwidth.fabric import Fabric, Route
+from topology.bandwidth.wires import pcie_lanes
 
 _ROUNDS = 3
 _MOST_LEAVES = 500
-"""Numberings compared for a canonical one. Beyond, the best so far serves: two alike machines might then not share a table."""
+"""Most numberings that are compared for the canonical one. A machine with more uses the best of these; two equivalent machines may then
+not share a table."""
 
 Square = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PairSignatures:
-    """Looks as numbers. Machines that differ in numbering alone have the same `vocabulary`, and so comparable numbers."""
+    """Signatures of all pairs, as numbers. Machines that differ only in numbering have the same `vocabulary`, so that numbers compare."""
 
     vocabulary: tuple[str, ...]
     matrix: Square
-    """Number of each pair's look; on the diagonal the GPU's own."""
+    """The number of each pair's signature; on the diagonal that of the GPU."""
 
 
 def pair_signatures_of(fabric: Fabric) -> PairSignatures:
-    """The looks of all pairs and GPUs."""
+    """Return the signatures of all pairs and GPUs."""
     size = fabric.size
-    words = [[_gpu_look(fabric, a) if a == b else _pair_look(fabric, min(a, b), max(a, b)) for b in range(size)] for a in range(size)]
+    words = [
+        [_gpu_signature(fabric, a) if a == b else _pair_signature(fabric, min(a, b), max(a, b)) for b in range(size)] for a in range(size)
+    ]
     vocabulary = tuple(sorted({word for row in words for word in row}))
     number = {word: place for place, word in enumerate(vocabulary)}
     return PairSignatures(vocabulary, tuple(tuple(number[word] for word in row) for row in words))
 
 
-def _gpu_look(fabric: Fabric, a: int) -> str:
-    lanes = fabric.capacity_gbps.get(f"PCIe lanes of GPU {a}")
+def _gpu_signature(fabric: Fabric, a: int) -> str:
+    lanes = fabric.capacity_gbps.get(pcie_lanes(a).name)
     return f"gpu {fabric.generation[a]} {fabric.architecture[a]} {fabric.switch_links[a]} {lanes} {fabric.ordered_channels}"
 
 
-def _pair_look(fabric: Fabric, a: int, b: int) -> str:
+def _pair_signature(fabric: Fabric, a: int, b: int) -> str:
     crossed = [_crossed(fabric, route) for route in (fabric.routes[a, b], fabric.pcie_routes[a, b])]
-    return f"pair {fabric.link_class[a, b]} {fabric.distance[a][b]} {fabric.zone[a] == fabric.zone[b]} {crossed}"
+    return f"pair {fabric.links[a, b]} {fabric.distance[a][b]} {fabric.zone[a] == fabric.zone[b]} {crossed}"
 
 
 def _crossed(fabric: Fabric, route: Route) -> list[tuple[float, float]]:
@@ -57,7 +61,7 @@ def _crossed(fabric: Fabric, route: Route) -> list[tuple[float, float]]:
 
 
 def interchangeable_gpus(matrix: Square) -> tuple[tuple[int, ...], ...]:
-    """Positions in classes of mutual twins, each ascending, by their first."""
+    """Return the positions in classes of interchangeable GPUs, each ascending, by their first."""
     classes: list[list[int]] = []
     for a in range(len(matrix)):
         for members in classes:
@@ -74,9 +78,11 @@ def _are_interchangeable(matrix: Square, a: int, b: int) -> bool:
 
 
 def fingerprint(matrix: Square, members: tuple[int, ...]) -> int:
-    """A number that sets of one look have in common, whatever their numbering: three rounds of two-dimensional
-    Weisfeiler-Leman refinement, hashed to 64 bits. It tells all sets apart that have fewer than sixteen GPUs, hash
-    collisions aside (the smallest graphs it confuses have sixteen vertices: Cai, Fuerer, Immerman 1992)."""
+    """Return a number that equivalent sets have in common, for any numbering.
+
+    Three rounds of two-dimensional Weisfeiler-Leman refinement, hashed to 64 bits. Apart from hash collisions it distinguishes all
+    sets of fewer than sixteen GPUs (the smallest graphs that it confuses have sixteen vertices: Cai, Fuerer, Immerman 1992).
+    """
     colour = _scramble(np.array([[matrix[a][b] for b in members] for a in members], dtype=np.uint64))
     for _ in range(_ROUNDS):
         paths = _scramble(colour[:, :, None] + _scramble(colour)[None, :, :]).sum(axis=1, dtype=np.uint64)
@@ -93,10 +99,10 @@ def _scramble(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def canonical_order(matrix: Square) -> tuple[int, ...]:
-    """A numbering that machines of one shape agree on: order[new] = old, such that the renumbered matrix is the least.
+    """Return the numbering that all machines of one shape have in common: order[new] = old, such that the renumbered matrix is smallest.
 
-    Colours are refined until they are stable; where a colour is shared, each of its GPUs is tried as the first of it,
-    twins only once (the scheme of McKay's nauty).
+    Colours are refined until they are stable. Where GPUs share a colour, each of them is tried as the first, interchangeable GPUs only
+    once (the scheme of McKay's nauty).
     """
     best: tuple[Square, tuple[int, ...]] | None = None
     for leaf, order in enumerate(_leaves(matrix, _refined(matrix, tuple(matrix[i][i] for i in range(len(matrix)))))):
@@ -109,22 +115,24 @@ def canonical_order(matrix: Square) -> tuple[int, ...]:
 
 
 def renumber(matrix: Square, order: tuple[int, ...]) -> Square:
-    """The matrix with order[new] = old."""
+    """Return the matrix with order[new] = old."""
     return tuple(tuple(matrix[a][b] for b in order) for a in order)
 
 
 def _refined(matrix: Square, colours: tuple[int, ...]) -> tuple[int, ...]:
+    """Colours such that GPUs of one colour have the same signatures to each other colour."""
     size = len(matrix)
     while True:
-        seen = [(colours[a], tuple(sorted((matrix[a][b], colours[b]) for b in range(size) if b != a))) for a in range(size)]
-        rank = {look: place for place, look in enumerate(sorted(set(seen)))}
-        finer = tuple(rank[look] for look in seen)
+        signatures = [(colours[a], tuple(sorted((matrix[a][b], colours[b]) for b in range(size) if b != a))) for a in range(size)]
+        rank = {signature: place for place, signature in enumerate(sorted(set(signatures)))}
+        finer = tuple(rank[signature] for signature in signatures)
         if len(rank) == len(set(colours)):
             return finer
         colours = finer
 
 
 def _leaves(matrix: Square, colours: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Numberings in which every GPU has a colour of its own."""
     size = len(matrix)
     shared = [colour for colour in sorted(set(colours)) if colours.count(colour) > 1]
     if not shared:

@@ -21,9 +21,9 @@ from tests.agent.fake_nvml import FakeNvml
 from tests.agent.kubelet import Kubelet
 from topology.agent import nvml
 from topology.agent.gather import Gathered, gather
-from topology.agent.loop import Agent, State, allocations, placement_record_of, read_hardware
+from topology.agent.loop import Agent, State, allocations, read_hardware, topology_record
 from topology.agent.nvml import LOST, NvmlUnavailableError, read_driver
-from topology.agent.pod_resources import AssumedPodSettings, PodResources, PodResourcesError
+from topology.agent.pod_resources import AllocatedDevices, PodResources, PodResourcesError
 from topology.agent.publisher import ApiError, Publisher
 from topology.agent.sysfs import Sysfs
 from topology.gputopology import Allocation, TopologyRecord, decode
@@ -52,8 +52,8 @@ def test_holdings_come_with_ids_and_numa_nodes(kubelet: Kubelet) -> None:
     kubelet.offered = {GPU: ["GPU-t4-0", "GPU-t4-1"]}
     client = PodResources(kubelet.socket)
     assert client.list() == (
-        AssumedPodSettings("team", "llm", "server", GPU, ("GPU-t4-1", "GPU-t4-3"), (1,)),
-        AssumedPodSettings("team", "shared", "c", "nvidia.com/gpu.shared", ("GPU-t4-0::2",), (1,)),
+        AllocatedDevices("team", "llm", "server", GPU, ("GPU-t4-1", "GPU-t4-3"), (1,)),
+        AllocatedDevices("team", "shared", "c", "nvidia.com/gpu.shared", ("GPU-t4-0::2",), (1,)),
     )
     assert client.allocatable()[0].device_ids == ("GPU-t4-0", "GPU-t4-1")
 
@@ -66,8 +66,8 @@ def test_a_kubelet_that_is_not_there_or_refuses_is_one_error(kubelet: Kubelet, t
         PodResources(kubelet.socket).list()
 
 
-def held(*devices: str) -> tuple[AssumedPodSettings, ...]:
-    return (AssumedPodSettings("team", "llm", "c", GPU, devices),)
+def held(*devices: str) -> tuple[AllocatedDevices, ...]:
+    return (AllocatedDevices("team", "llm", "c", GPU, devices),)
 
 
 # name -> (devices held, indices taken)
@@ -90,14 +90,14 @@ def test_devices_become_gpus(case: str) -> None:
 
 def test_what_the_plugin_does_not_offer_is_not_to_be_used(kubelet: Kubelet) -> None:
     kubelet.offered = {GPU: ["GPU-t4-0", "GPU-t4-1", "GPU-t4-3"]}
-    record = placement_record_of("n", Gathered(machine()), (), PodResources(kubelet.socket).allocatable(), 0.0)
+    record = topology_record("n", Gathered(machine()), (), PodResources(kubelet.socket).allocatable(), 0.0)
     assert record.status is not None
     assert record.status.unhealthy == ((2, "the device plugin does not offer it"),)
     assert record.status.free == (0, 1, 3)
 
 
 def test_without_the_kubelet_nothing_is_claimed_about_holders() -> None:
-    status = placement_record_of("n", Gathered(machine()), None, None, 0.0).status
+    status = topology_record("n", Gathered(machine()), None, None, 0.0).status
     assert status is not None
     assert (status.free, status.allocated) == (None, ())
 
@@ -159,7 +159,7 @@ class Bench:
         publisher = Publisher(self.server, "n", 60.0, self.clock, random.Random(1))
         kernel = Sysfs(folder)
         client = PodResources(kubelet.socket)
-        self.agent = Agent("n", lambda: gather(read_driver(), kernel), client, publisher, 5.0, 20.0, self.wall, self.clock)
+        self.agent = Agent("n", lambda: gather(read_driver(), kernel), client, publisher, 5.0, 20.0, clock=self.wall, monotonic=self.clock)
 
     def after(self, seconds: float) -> TopologyRecord:
         self.clock.now += seconds

@@ -15,7 +15,7 @@ from topology.placement import table_for
 CAPTURES = sorted((Path(__file__).parent / "captures").glob("*.yaml"))
 
 
-def placement_record_of(capture: Path) -> TopologyRecord:
+def captured_record(capture: Path) -> TopologyRecord:
     return decode(yaml.safe_load(capture.read_text()))
 
 
@@ -25,12 +25,12 @@ def test_captures_are_there() -> None:
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_capture_of_a_healthy_machine_has_no_link_fault(capture: Path) -> None:
-    assert link_faults(placement_record_of(capture).machine) == ()
+    assert link_faults(captured_record(capture).machine) == ()
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_capture_gives_a_node_whose_gpus_can_be_placed(capture: Path) -> None:
-    record = placement_record_of(capture)
+    record = captured_record(capture)
     machine = record.machine
     assert table_for(machine).size == len(machine.gpus)
     view = snapshot(node(record.node, len(machine.gpus)), yaml.safe_load(capture.read_text())).views[record.node]
@@ -41,5 +41,5 @@ def test_capture_gives_a_node_whose_gpus_can_be_placed(capture: Path) -> None:
 
 
 def test_virtual_machine_with_one_gpu_states_neither_numa_node_nor_links() -> None:
-    (gpu,) = placement_record_of(CAPTURES[0]).machine.gpus
+    (gpu,) = captured_record(CAPTURES[0]).machine.gpus
     assert (gpu.numa_node, gpu.cpu_affinity, gpu.switch_links, gpu.dead_links) == (None, "0-15", 0, None)

@@ -14,7 +14,7 @@ from topology.bandwidth import rings
 from topology.bandwidth.all_reduce import AllReduce, all_reduce
 from topology.bandwidth.channels import channelled_gbps
 from topology.bandwidth.fabric import Fabric, build_fabric
-from topology.bandwidth.ring_orders import drawn_rings, every_ring
+from topology.bandwidth.ring_orders import constructed_rings, every_ring
 from topology.bandwidth.trees import split_chance
 from topology.machine.constants import CHANNEL_GBPS
 from topology.machine.hardware import Machine, mask_of
@@ -145,7 +145,7 @@ def test_the_table_says_what_the_model_says(machine: Machine) -> None:
 
 
 @given(machines())
-def test_on_pcie_trees_the_drawn_rings_are_the_best_rings(machine: Machine) -> None:
+def test_on_pcie_trees_the_constructed_rings_are_the_best_rings(machine: Machine) -> None:
     """More than eight GPUs see drawn rings only: where host bridges take no price, those must be as good as all rings."""
     bare = replace(
         machine,
@@ -154,7 +154,7 @@ def test_on_pcie_trees_the_drawn_rings_are_the_best_rings(machine: Machine) -> N
         cpu_model="AMD EPYC",
     )
     fabric, whole = build_fabric(bare), tuple(range(len(bare.gpus)))
-    orders = (every_ring(len(whole)), drawn_rings(fabric, whole))
+    orders = (every_ring(len(whole)), constructed_rings(fabric, whole))
     every, drawn = (rings.pack(rings.ring_loads(fabric, order, fabric.routes))[0] for order in orders)
     assert drawn == pytest.approx(every, rel=TOLERANCE)
 

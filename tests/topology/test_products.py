@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from topology.machine.products import facts, normalise, same_product
+from topology.machine.products import always_linked, facts, never_switched, normalise, same_product
 from topology.platforms import platforms
 
 # name -> (NVLink generation, NVLinks, PCIe generation, peer-to-peer). Source: NVIDIA data sheets.
@@ -37,14 +37,52 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_facts(name: str) -> None:
-    found = facts(name)
-    assert found is not None
-    assert (found.nvlink_generation, found.nvlinks, found.pcie_generation, found.peer_to_peer) == KNOWN[name]
+def test_product_name_gives_its_nvlinks_and_pcie(name: str) -> None:
+    known = facts(name)
+    assert known is not None
+    assert (known.nvlink_generation, known.nvlinks, known.pcie_generation, known.peer_to_peer) == KNOWN[name]
+
+
+# name -> (always joined by NVLink, never joined through NVSwitches)
+JOINED = {
+    "NVIDIA H100 80GB HBM3": (True, False),
+    "NVIDIA H100 PCIe": (False, True),
+    "NVIDIA H100 NVL": (False, True),
+    "H100": (False, False),
+    "NVIDIA H800": (True, False),
+    "NVIDIA H200": (True, False),
+    "NVIDIA H20": (True, False),
+    "NVIDIA GH200 480GB": (False, False),
+    "NVIDIA B200": (True, False),
+    "NVIDIA A100-SXM4-40GB": (True, False),
+    "NVIDIA A100 80GB PCIe": (False, True),
+    "A100": (False, False),
+    "NVIDIA A30": (False, True),
+    "NVIDIA A40": (False, True),
+    "NVIDIA RTX 6000 Ada Generation": (False, False),
+    "Tesla V100-SXM2-32GB": (True, False),
+    "Tesla V100-PCIE-32GB": (False, False),
+    "Tesla P100-SXM2-16GB": (True, True),
+    "Tesla P100-PCIE-16GB": (False, True),
+    "NVIDIA X900-SXM9": (True, False),
+    "NVIDIA X900": (False, False),
+    None: (False, False),
+}
+
+
+@pytest.mark.parametrize("name", JOINED, ids=str)
+def test_product_name_gives_how_boards_join_it(name: str | None) -> None:
+    assert (always_linked(name), never_switched(name)) == JOINED[name]
+
+
+@pytest.mark.parametrize("name", [name for name in (*KNOWN, *JOINED) if name is not None])
+def test_product_whose_boards_connect_a_known_number_of_links_is_always_linked(name: str) -> None:
+    known = facts(name)
+    assert known is None or known.board_nvlinks is None or (known.always_linked and 0 < known.board_nvlinks <= known.nvlinks)
 
 
 @pytest.mark.parametrize("name", [None, "", "Tensor Processing Unit", "AMD Instinct MI300X"])
-def test_an_unknown_product_tells_nothing(name: str | None) -> None:
+def test_unknown_product_has_no_facts(name: str | None) -> None:
     assert facts(name) is None
 
 
@@ -66,15 +104,15 @@ DIFFERENT = [("Tesla-T4", "NVIDIA L4"), ("NVIDIA-A100-SXM4-40GB", "NVIDIA A100 8
 
 
 @pytest.mark.parametrize(("a", "b"), ALIKE)
-def test_spellings_of_one_product(a: str, b: str) -> None:
+def test_two_spellings_of_one_product_are_the_same_product(a: str, b: str) -> None:
     assert same_product(a, b)
     assert same_product(b, a)
 
 
 @pytest.mark.parametrize(("a", "b"), DIFFERENT)
-def test_different_products(a: str, b: str) -> None:
+def test_two_products_are_not_the_same(a: str, b: str) -> None:
     assert not same_product(a, b)
 
 
-def test_normalise() -> None:
+def test_normalised_name_has_no_brand_and_no_sharing_suffix() -> None:
     assert normalise("NVIDIA-GeForce-RTX-4090-SHARED") == "RTX4090"

@@ -1,11 +1,12 @@
-"""The node agent: reads one node's GPUs and who holds them, and publishes both as a GpuTopology.
+"""The node agent: reads the GPUs and device allocations of one node, and publishes both as a GpuTopology.
 
-The only part of `topology` that does I/O.
+The only part of `topology` that does I/O, logs and reads clocks. No other part imports it, and it imports nothing of `extender`.
 
-    nvml            the driver's word, through NVML: the only importer of pynvml
-    sysfs           NICs, PCIe tree, NUMA nodes and the CPU, from the kernel
-    gather          both put together as a Machine and its health
-    pod_resources   which pod holds which device, from the kubelet
-    publisher       the node's GpuTopology, kept as it should be on the API server
-    loop            gather, publish, wait; health and metrics of its own
+    loop               gather, publish, wait; counters for health and metrics
+    publisher          writes the node's GpuTopology to the API server and keeps it current
+    gather             driver and kernel readings -> Machine and health
+    nvml               the driver's readings, through NVML; the only importer of pynvml
+    sysfs              NICs, PCIe tree, NUMA nodes and CPU, from the kernel
+    pod_resources      which pod holds which device, from the kubelet
+    pod_resources_pb2  the kubelet's messages, generated
 """

@@ -1,7 +1,7 @@
-"""What the driver says about the node's GPUs, through NVML. The only importer of pynvml.
+"""Readings of the driver about the node's GPUs, through NVML. The only importer of pynvml.
 
-One question that fails costs that fact, and one broken GPU costs that GPU: what a driver does not support, or does not
-answer for a GPU that fell off the bus, is None. Only NVML itself being absent is an error.
+A query that fails leaves one fact None, and a broken GPU affects only its own readings: what the driver does not support, or
+does not answer for a GPU that fell off the bus, is None. Only a missing NVML is an error.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from topology.machine.hardware import FabricDomain, MigInstance, PciePath, Topol
 pynvml: Any = _pynvml  # it has no types
 
 LOST = "GPU is lost"
-"""Why a GPU the driver no longer reaches must not be used: it fell off the bus (Xid 79)."""
+"""The reason of a GPU that the driver can no longer reach: it fell off the bus (Xid 79)."""
 
 _PATHS = {0: PciePath.PIX, 10: PciePath.PIX, 20: PciePath.PXB, 30: PciePath.PHB, 40: PciePath.NODE, 50: PciePath.SYS}
-"""nvmlGpuTopologyLevel_t: internal (one board), single, multiple, host bridge, node, system."""
+"""By nvmlGpuTopologyLevel_t: internal (one board), single, multiple, host bridge, node, system."""
 
 _GENERATIONS = {1: 1, 2: 2, 3: 2, 4: 3, 5: 3, 6: 4, 7: 5, 8: 6}
-"""NVML_NVLINK_VERSION_*: 1.0, 2.0, 2.2, 3.0, 3.1, 4.0, 5.0, 6.0. Source: nvml.h. A version that is not here gives no generation."""
+"""NVML_NVLINK_VERSION_*: 1.0, 2.0, 2.2, 3.0, 3.1, 4.0, 5.0, 6.0. Source: nvml.h. Another version has no known generation."""
 
 _GPU, _NPU, _SWITCH = 0, 1, 2
 """nvmlIntNvLinkDeviceType_t."""
@@ -44,14 +44,14 @@ _THROTTLES = {
 """nvmlClocksEventReasons bits, but for idle. Source: nvml.h."""
 
 _LEAST_LINK_BOUND = 36
-"""NVML_NVLINK_MAX_LINKS of nvml.h 13. The loop's bound is that of the library where it is higher."""
+"""NVML_NVLINK_MAX_LINKS of nvml.h 13. A higher bound of the installed library is used instead."""
 
 _NO_SUCH_LINK = frozenset({_pynvml.NVML_ERROR_INVALID_ARGUMENT, _pynvml.NVML_ERROR_NOT_SUPPORTED, _pynvml.NVML_ERROR_FUNCTION_NOT_FOUND})
-"""How NVML says that a GPU has no link of a number (invalid argument) or no NVLink at all (not supported)."""
+"""Errors of NVML that mean: the GPU has no link with this number (invalid argument), or no NVLink (not supported)."""
 
 
 class NvmlUnavailableError(TopologyError):
-    """There is no NVML here, or it cannot be started; the message says why."""
+    """NVML is missing or cannot be started; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class NvLink:
     """One NVLink of a GPU."""
 
     up: bool | None
-    """None = the GPU has the link, but the driver does not say whether it is up."""
+    """None = the driver does not report whether the link is up."""
     version: int | None
     to_switch: bool | None
     remote_bus_id: str | None
@@ -67,7 +67,7 @@ class NvLink:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """What the driver says of one GPU. `lost`: it can no longer be reached, the rest is what was known before that."""
+    """Readings of one GPU. `lost` is why the driver cannot reach it; the other fields are then from before."""
 
     index: int
     lost: str | None = None
@@ -94,7 +94,7 @@ class GpuReading:
 
 @dataclass(frozen=True, slots=True)
 class DriverReading:
-    """What the driver says of the node."""
+    """Readings of the node."""
 
     gpus: tuple[GpuReading, ...]
     driver_version: str | None = None
@@ -102,16 +102,16 @@ class DriverReading:
     paths: dict[tuple[int, int], PciePath] = field(default_factory=dict)
     """PCIe class per pair of NVML indices, smaller first."""
     peer_to_peer: dict[tuple[int, int], bool] = field(default_factory=dict)
-    """Whether one GPU may read the other's memory."""
+    """Whether one GPU can read the memory of the other, by the same pairs."""
 
     def nvlink_generation(self, gpu: GpuReading) -> int | None:
-        """By the version of its links."""
+        """Return the NVLink generation by the version of the GPU's links; None where unknown."""
         versions = [_GENERATIONS[link.version] for link in gpu.links if link.version in _GENERATIONS]
         return min(versions) if versions else None
 
 
 def read_driver() -> DriverReading:
-    """Ask NVML everything once. Raises NvmlUnavailableError where NVML cannot be started."""
+    """Read everything once. Raises NvmlUnavailableError where NVML cannot be started."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -119,20 +119,20 @@ def read_driver() -> DriverReading:
     try:
         return _read()
     finally:
-        _ask(pynvml.nvmlShutdown)
+        _query(pynvml.nvmlShutdown)
 
 
-def _ask(question: Callable[..., Any], *arguments: Any) -> Any:
-    """The answer, or None: the driver, the GPU or this version of the library does not know."""
+def _query(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result, or None where the driver, the GPU or this version of the library does not support the query."""
     try:
-        return question(*arguments)
+        return function(*arguments)
     except (pynvml.NVMLError, AttributeError, TypeError, ValueError):
         return None
 
 
 def _call(name: str, *arguments: Any) -> Any:
-    """The same by name: older libraries lack newer questions."""
-    return _ask(getattr(pynvml, name), *arguments) if hasattr(pynvml, name) else None
+    """`_query` by name: older libraries lack newer functions."""
+    return _query(getattr(pynvml, name), *arguments) if hasattr(pynvml, name) else None
 
 
 def _read() -> DriverReading:
@@ -154,7 +154,7 @@ def _read() -> DriverReading:
 
 
 def _handle(index: int) -> Any:
-    """A handle, or in words why there is none."""
+    """A handle, or a text that says why there is none."""
     try:
         return pynvml.nvmlDeviceGetHandleByIndex(index)
     except pynvml.NVMLError as error:
@@ -162,7 +162,7 @@ def _handle(index: int) -> Any:
 
 
 def _lost(handle: Any) -> bool:
-    """Whether the GPU fell off the bus after its handle was made: any question then says so."""
+    """Whether the GPU fell off the bus after its handle was created: every query then reports it."""
     try:
         pynvml.nvmlDeviceGetMemoryInfo(handle)
     except pynvml.NVMLError as error:
@@ -205,7 +205,7 @@ def _link_bound() -> int:
 
 
 def _link(handle: Any, number: int) -> NvLink | None:
-    """None where the GPU has no such link. Only the question for the state tells that; others answer for any number below the bound."""
+    """None where the GPU has no such link. Only the query for the state shows that; others succeed for any number below the bound."""
     try:
         state = pynvml.nvmlDeviceGetNvLinkState(handle, number)
     except pynvml.NVMLError as error:
@@ -224,7 +224,7 @@ def _link(handle: Any, number: int) -> NvLink | None:
 
 
 def _mig_instances(handle: Any) -> tuple[MigInstance, ...]:
-    found = []
+    instances = []
     for number in range(_call("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
         device = _call("nvmlDeviceGetMigDeviceHandleByIndex", handle, number)
         uuid = _text(_call("nvmlDeviceGetUUID", device)) if device is not None else None
@@ -232,12 +232,12 @@ def _mig_instances(handle: Any) -> tuple[MigInstance, ...]:
             continue
         name, memory = _text(_call("nvmlDeviceGetName", device)) or "", _call("nvmlDeviceGetMemoryInfo", device)
         profile = name.rpartition("MIG ")[2] if "MIG " in name else None
-        found.append(MigInstance(uuid, profile, int(memory.total) if memory is not None else None))
-    return tuple(found)
+        instances.append(MigInstance(uuid, profile, int(memory.total) if memory is not None else None))
+    return tuple(instances)
 
 
 def _fabric_domain(handle: Any) -> FabricDomain | None:
-    """None where the GPU has no part in a multi-node fabric: not supported, or an all-zero cluster."""
+    """None where the GPU is in no multi-node fabric: not supported, or a cluster uuid of zeros."""
     if not hasattr(pynvml, "c_nvmlGpuFabricInfo_t"):
         return None
     info = pynvml.c_nvmlGpuFabricInfo_t()
@@ -251,7 +251,7 @@ def _fabric_domain(handle: Any) -> FabricDomain | None:
 
 
 def bus_id(text: str | None) -> str | None:
-    """NVML's `00000000:3B:00.0` as the kernel writes it, `0000:3b:00.0`."""
+    """Return NVML's `00000000:3B:00.0` in the kernel's form, `0000:3b:00.0`; None where it is no bus id."""
     if not text or ":" not in text:
         return None
     domain, _, rest = text.lower().partition(":")
@@ -265,7 +265,7 @@ def _text(value: Any) -> str | None:
 
 
 def _natural(value: Any) -> int | None:
-    """A count; NVML's own signs of "unknown" (negative, all ones) are None."""
+    """A count; NVML's values for "unknown" (negative, all ones) become None."""
     return int(value) if value is not None and 0 <= int(value) < 0xFFFFFFFF else None
 
 

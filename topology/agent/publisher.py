@@ -1,6 +1,6 @@
-"""Keeps the node's GpuTopology on the API server as it should be: server-side apply of `spec` and `status`.
+"""Keeps the node's GpuTopology on the API server current: server-side apply of `spec` and `status`.
 
-What is wanted is kept until it is written: an outage loses nothing, the newest state is sent when the server is back.
+After an outage the newest record is written; no state is lost.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ class ApiError(Exception):
 
 
 class Api(Protocol):
-    """What the publisher needs of an API server. Both methods raise ApiError."""
+    """The API server as the publisher uses it. Both methods raise ApiError."""
 
     def get(self, path: str) -> dict[str, Any]:
-        """An object."""
+        """Return the object at an API path."""
 
     def apply(self, path: str, manifest: dict[str, Any], field_manager: str) -> dict[str, Any]:
-        """Server-side apply of an object, or of its subresource, with force."""
+        """Server-side apply an object, or its subresource, with force, and return it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What should be on the server; times of observation left out, for they alone change nothing."""
+class Content:
+    """The content of a manifest as JSON, without the time of observation, which alone is no reason to write."""
 
     spec: str
     status: str
 
 
 class Publisher:
-    """One node's object. Not safe for several threads: the agent's loop owns it."""
+    """Writes one node's object. Not safe for several threads: the agent's loop owns it."""
 
     def __init__(
         self,
@@ -58,45 +58,45 @@ class Publisher:
         chance: random.Random,
         node_uid: str | None = None,
     ) -> None:
-        """`node_uid` is the Node's, where the agent's token names it; else the Node is read for it. `monotonic` gives seconds."""
-        self._api, self._node, self._heartbeat_seconds, self._told_uid = api, node, heartbeat_seconds, node_uid
+        """`node_uid` is the uid in the agent's token; where the token has none, it is read from the Node. `monotonic` returns seconds."""
+        self._api, self._node, self._heartbeat_seconds, self._token_uid = api, node, heartbeat_seconds, node_uid
         self._monotonic, self._random = monotonic, chance
         self._path = f"/apis/{GROUP}/{VERSION}/{PLURAL}/{node}"
         self._owners: list[dict[str, str]] | None = None
         """The object's ownerReferences; None = not known yet."""
-        self._written: Wanted | None = None
+        self._written: Content | None = None
         self._next_heartbeat = 0.0
         self._retry_at, self._failures = 0.0, 0
         self.last_error: str | None = None
 
     def publish(self, record: TopologyRecord) -> bool:
-        """Bring the server up to `record` where it is behind, or a heartbeat is due. True where something was written.
+        """Write `record` where its content has changed or a heartbeat is due. Return whether something was written.
 
-        After a refusal or an outage, later calls try again with growing pauses.
+        After a refusal or an outage, later calls retry with growing pauses.
         """
         now = self._monotonic()
         manifest = encode(record)
-        wanted = _wanted(manifest)
-        if now < self._retry_at or (wanted == self._written and now < self._next_heartbeat):
+        content = _content(manifest)
+        if now < self._retry_at or (content == self._written and now < self._next_heartbeat):
             return False
         try:
-            self._write(manifest, wanted)
+            self._write(manifest, content)
         except ApiError as error:
             self._failures += 1
             pause = min(_MOST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(self._failures - 1, 16))
             self._retry_at = now + pause * self._random.uniform(0.5, 1.0)
             self.last_error = str(error)
-            if error.status == 404:  # the Node was made anew, or the object or the CRD is gone: begin from the start
+            if error.status == 404:  # the Node was recreated, or the object or the CRD was deleted: write everything again
                 self._written = self._owners = None
             return False
         self._failures, self._retry_at, self.last_error = 0, 0.0, None
-        self._written = wanted
+        self._written = content
         self._next_heartbeat = now + self._heartbeat_seconds * self._random.uniform(0.8, 1.2)
         return True
 
-    def _write(self, manifest: dict[str, Any], wanted: Wanted) -> None:
+    def _write(self, manifest: dict[str, Any], content: Content) -> None:
         head = {"apiVersion": API_VERSION, "kind": KIND}
-        if self._written is None or wanted.spec != self._written.spec:
+        if self._written is None or content.spec != self._written.spec:
             if self._owners is None:
                 self._owners = self._find_owners()
             metadata = {"name": self._node, "ownerReferences": self._owners}
@@ -105,8 +105,8 @@ class Publisher:
         self._apply(f"{self._path}/status", status)
 
     def _find_owners(self) -> list[dict[str, str]]:
-        """The Node as the object's owner, so that the object is deleted with it; no owner where the Node may not be read."""
-        uid = self._told_uid
+        """The Node as the object's owner, so that the object is deleted with it; empty where the agent may not read the Node."""
+        uid = self._token_uid
         if uid is None:
             try:
                 uid = str(self._api.get(f"/api/v1/nodes/{self._node}")["metadata"]["uid"])
@@ -141,9 +141,9 @@ NO_OWNER = (
 
 
 def _remedy(error: ApiError, path: str) -> str | None:
-    """What to do about a refused write; None where the message says enough."""
+    """The remedy for a refused write; None where the error message is sufficient."""
     if error.status == 401:
-        return "The API server does not accept the agent's token: is its service account deleted, or its issuer changed?"
+        return "The API server does not accept the agent's token: check whether its service account was deleted or its issuer changed"
     if error.status == 404 and not path.endswith("/status"):
         return "Is the CRD installed? kubectl apply -k manifests/crd"
     if error.status != 403:
@@ -158,6 +158,6 @@ def _remedy(error: ApiError, path: str) -> str | None:
     return "The agent's account may not write GpuTopologies: kubectl apply -k manifests/agent, or see its rbac.yaml"
 
 
-def _wanted(manifest: dict[str, Any]) -> Wanted:
+def _content(manifest: dict[str, Any]) -> Content:
     status = {name: value for name, value in manifest["status"].items() if name != "observedAt"}
-    return Wanted(json.dumps(manifest["spec"], sort_keys=True), json.dumps(status, sort_keys=True))
+    return Content(json.dumps(manifest["spec"], sort_keys=True), json.dumps(status, sort_keys=True))

@@ -1,4 +1,4 @@
-"""What the kernel says: where PCI devices hang, their NUMA nodes, the network adapters, the CPU."""
+"""Readings of the kernel: the place of PCI devices, their NUMA nodes, the network adapters and the CPU."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Adapter:
 
 
 def chain_of(device: Path) -> tuple[str, ...]:
-    """What stands above a PCI device, host bridge first, the device last: pci0000:00, 0000:00:01.0, 0000:01:00.0.
+    """Return the path from the host bridge to a PCI device: pci0000:00, 0000:00:01.0, 0000:01:00.0.
 
-    Empty where there is no such device, or no host bridge above it.
+    Empty where the device does not exist or has no host bridge.
     """
     try:
         parts = device.resolve(strict=True).parts
@@ -35,9 +35,12 @@ def chain_of(device: Path) -> tuple[str, ...]:
 
 
 def path_between(a: tuple[str, ...], b: tuple[str, ...], a_numa: int | None, b_numa: int | None) -> PciePath | None:
-    """The class of a path, as nvidia-smi counts: through one switch PIX, several PXB, the host bridge PHB, several of them on one
-    NUMA node NODE, across nodes SYS. None where a chain or one of the nodes is unknown. Two devices of unknown node count as on one
-    node, as for NCCL (see `topology.machine.host_zones`)."""
+    """Return the class of the path between two chains, as nvidia-smi defines it: through one switch PIX, several switches PXB, the host
+    bridge PHB, several host bridges of one NUMA node NODE, across nodes SYS.
+
+    None where a chain or one of the nodes is unknown. Two devices of unknown node count as on one node, as in NCCL (see
+    `topology.machine.host_zones`).
+    """
     if not a or not b:
         return None
     shared = 0
@@ -49,37 +52,37 @@ def path_between(a: tuple[str, ...], b: tuple[str, ...], a_numa: int | None, b_n
         return PciePath.NODE if a_numa == b_numa else PciePath.SYS
     if shared == 1:
         return PciePath.PHB
-    # below what they share each has its own downstream port and itself; more means further switches
+    # below the shared part each chain has a downstream port and the device; more entries are further switches
     return PciePath.PIX if max(len(a), len(b)) - shared <= 2 else PciePath.PXB
 
 
 class Sysfs:
-    """The kernel's view under a root, `/` unless it is mounted elsewhere."""
+    """Reads sysfs and proc below a root: `/` unless the host's file system is mounted elsewhere."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
 
     def chain(self, bus_id: str | None) -> tuple[str, ...]:
-        """The chain above the PCI device of that bus id."""
+        """Return the chain of the PCI device with a bus id; see `chain_of`."""
         return chain_of(self._root / "sys/bus/pci/devices" / bus_id) if bus_id else ()
 
     def numa_node(self, bus_id: str | None) -> int | None:
-        """The device's NUMA node; None where the kernel does not say (-1)."""
+        """Return the device's NUMA node; None where the kernel does not know it (-1)."""
         return self._number(self._root / "sys/bus/pci/devices" / bus_id / "numa_node") if bus_id else None
 
     def adapters(self) -> tuple[Adapter, ...]:
-        """Network adapters with an RDMA device, by name."""
+        """Return the network adapters that have an RDMA device, by name."""
         try:
-            found = sorted((self._root / "sys/class/infiniband").iterdir())
+            entries = sorted((self._root / "sys/class/infiniband").iterdir())
         except OSError:
             return ()
         return tuple(
             Adapter(Nic(f"NIC{number}", entry.name, self._number(entry / "device/numa_node")), chain_of(entry / "device"))
-            for number, entry in enumerate(found)
+            for number, entry in enumerate(entries)
         )
 
     def cpu_model(self) -> str | None:
-        """Vendor and model, such as `Intel Xeon Platinum 8480C`."""
+        """Return vendor and model, such as `Intel Xeon Platinum 8480C`; None where unknown."""
         try:
             text = (self._root / "proc/cpuinfo").read_text(errors="replace")
         except OSError:
@@ -87,7 +90,7 @@ class Sysfs:
         facts = dict(re.findall(r"^([^:\n]+?)\s*:\s*(.*)$", text, re.MULTILINE))
         model = facts.get("model name") or facts.get("cpu")
         vendor = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD"}.get(facts.get("vendor_id", ""), "")
-        if model is None:  # Arm names implementer and part only
+        if model is None:  # on Arm the kernel reports implementer and part only
             return f"ARM implementer {facts['CPU implementer']} part {facts.get('CPU part', '?')}" if "CPU implementer" in facts else None
         plain = " ".join(re.sub(r"\((R|TM)\)|CPU @.*$|\bProcessor\b|\d+-Core", " ", model).split())
         return plain if vendor.lower() in plain.lower() else f"{vendor} {plain}"

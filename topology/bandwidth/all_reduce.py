@@ -1,15 +1,15 @@
-"""Set of GPUs -> the all-reduce performance a tensor-parallel group on it would see, at any message size.
+"""Set of GPUs -> the all-reduce performance of a tensor-parallel group on it, at any message size.
 
-An alpha-beta model per way (rings over NVLink, over PCIe, trees, multicast) and protocol, of which the fastest counts, as
-in NCCL's tuning:
+An alpha-beta model for each way (rings over NVLink, over PCIe, trees, multicast) and each protocol. The fastest counts, as in
+NCCL's tuning:
 
     time(bytes)  = launch + base + hops x hop + bytes x 2(n-1)/n / bandwidth
     busbw(bytes) = bytes x 2(n-1)/n / time(bytes)
 
-with bandwidth from `rings` and `trees` (what packs into the machine's wires) or from NVSwitch multicast (NVLS). Bus
+with bandwidth from `rings` and `trees` (the most that the machine's wires carry) or from NVSwitch multicast (NVLS). Bus
 bandwidth is as nccl-tests defines it (doc/PERFORMANCE.md of NVIDIA/nccl-tests): the speed of the wires, comparable
-between set sizes. Small messages (decode, 16 KiB to 1 MiB) are bound by hops, large ones (prefill, 16 MiB and up) by wires:
-two different answers to "how good is this set"; a `MESSAGE_MIXES` entry says which of them a workload cares about.
+between set sizes. Hops limit small messages (decode, 16 KiB to 1 MiB), wires limit large ones (prefill, 16 MiB and up), so a set
+can be good for one and bad for the other. An entry of `MESSAGE_MIXES` states the message sizes of a workload.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from topology.bandwidth.host_channels import HostChannels
 from topology.bandwidth.ring_orders import rings_through
 from topology.bandwidth.rings import Packing, Path, pack_host, pack_own
 from topology.bandwidth.trees import TREE_CHANNELS, second_channel, tree_gbps
+from topology.bandwidth.wires import nvswitch_port
 from topology.machine import constants
 from topology.machine.constants import Protocol
 
@@ -32,7 +33,10 @@ KIB, MIB = 1 << 10, 1 << 20
 
 
 def mix_of(messages: str) -> Mapping[int, float]:
-    """A mix by its name in `MESSAGE_MIXES`, or of one size: a number of bytes. Raises KeyError for neither."""
+    """Return the mix named `messages` in `MESSAGE_MIXES`, or the mix of one size where it is a number of bytes.
+
+    Raises KeyError for any other text.
+    """
     return {int(messages): 1.0} if messages.isascii() and messages.isdigit() else MESSAGE_MIXES[messages]
 
 
@@ -56,19 +60,19 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What a set can do where NCCL looks for a second channel for it; see `trees`."""
+    """Performance of a set where NCCL searches for a second channel; see `trees`."""
 
     chance: float
-    """Probability that it does."""
+    """Probability that NCCL does."""
     ring_gbps: float
     """Bus bandwidth of rings in two channels or more."""
     tree: Tree | None
-    """None where there is no tree."""
+    """None where no tree fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way a set can all-reduce."""
+    """One way of all-reducing within a set."""
 
     path: Path
     ring_gbps: float
@@ -78,7 +82,7 @@ class Way:
 
 @dataclass(frozen=True)
 class AllReduce:
-    """What a set's links sustain."""
+    """All-reduce performance of a set."""
 
     size: int
     """GPUs in the set."""
@@ -86,7 +90,7 @@ class AllReduce:
     nvls_gbps: float | None
     """Bus bandwidth of NVSwitch multicast; None where the set has none."""
     architecture: int
-    """GPU architecture, or what stands in for an unknown one."""
+    """GPU architecture, or `constants.UNKNOWN_ARCHITECTURE`."""
 
     @property
     def ring_gbps(self) -> float:
@@ -95,40 +99,41 @@ class AllReduce:
 
     @cached_property
     def busbw_gbps(self) -> float:
-        """Bus bandwidth in GB/s of very large messages: rings or multicast."""
+        """Bus bandwidth in GB/s of very large messages, by rings or multicast."""
         return max(self.ring_gbps, self.nvls_gbps or 0.0)
 
     @property
     def over_nvlink(self) -> bool:
-        """Whether the best rings keep to NVLink all the way."""
+        """Whether all edges of the best rings are over NVLink."""
         return max(self.ways, key=lambda way: way.ring_gbps).path is not Path.HOST
 
     @property
     def latency_seconds(self) -> float:
-        """What the smallest message takes, kernel launch not included."""
+        """Seconds for the smallest message, without the kernel launch."""
         return self.time_seconds(0.0)
 
     def time_seconds(self, message_bytes: float, launch_seconds: float = 0.0) -> float:
-        """Seconds for an all-reduce of `message_bytes` per GPU; add `launch_seconds` where kernels are launched one by one."""
+        """Return the seconds of an all-reduce of `message_bytes` per GPU. `launch_seconds` is added: the launch of one kernel."""
         times = [self._way_seconds(way, message_bytes) for way in self.ways]
         if self.nvls_gbps is not None:
             times.append(constants.NVLS_LATENCY_SECONDS + message_bytes * self._share / (1e9 * self.nvls_gbps))
         return launch_seconds + min(times)
 
     def busbw(self, message_bytes: float, launch_seconds: float = 0.0) -> float:
-        """Bus bandwidth in GB/s at a message size in bytes. Raises ValueError for a size that is not positive."""
+        """Return the bus bandwidth in GB/s at a message size. Raises ValueError for a size that is not positive."""
         if message_bytes <= 0:
-            raise ValueError(f"a message has more than {message_bytes} bytes")
+            raise ValueError(f"message_bytes must be positive, not {message_bytes}")
         return message_bytes * self._share / self.time_seconds(message_bytes, launch_seconds) / 1e9
 
     def effective_gbps(self, mix: Mapping[int, float]) -> float:
-        """Bus bandwidth over a mix of message sizes (bytes -> weight): the weighted geometric mean, so that a set twice as
-        fast at one of two equally weighted sizes is worth as much as one twice as fast at the other."""
+        """Return the bus bandwidth in GB/s over a mix of message sizes (bytes -> weight): the weighted geometric mean, so that twice
+        the speed at one of two sizes of equal weight counts the same at either size."""
         total = sum(mix.values())
         return exp(sum(weight * log(self.busbw(size)) for size, weight in mix.items()) / total)
 
     @property
     def _share(self) -> float:
+        """Bytes on each wire per byte of a message."""
         return 2 * (self.size - 1) / self.size
 
     def _way_seconds(self, way: Way, message_bytes: float) -> float:
@@ -143,7 +148,7 @@ class AllReduce:
         return ring if tree is None else min(ring, self._tree_seconds(tree, message_bytes, path is Path.NVLINK))
 
     def _ring_seconds(self, path: Path, gbps: float, message_bytes: float) -> float:
-        linked = path is Path.NVLINK  # a detour's hop costs what one over PCIe does (NCCL tuning.cc: typeIntra)
+        linked = path is Path.NVLINK  # a hop of a detour costs as much as one over PCIe (NCCL tuning.cc: typeIntra)
         moved = message_bytes * self._share / 1e9
         return min(
             _latency_seconds(protocol, self.size, linked)
@@ -154,7 +159,7 @@ class AllReduce:
         )
 
     def _tree_seconds(self, tree: Tree, message_bytes: float, linked: bool) -> float:
-        """Up and down: the data cross every wire twice, whatever n is. Source: NCCL tuning.cc."""
+        """Data go up and down the tree: they cross every wire twice, for any number of GPUs. Source: NCCL tuning.cc."""
         protocol = constants.TREE_PROTOCOL
         step = min(max(int(message_bytes / 64).bit_length() - 1, 0), len(constants.TREE_SHARE) - 1)
         most = tree.channels * constants.tree_channel_gbps(self.architecture)
@@ -167,20 +172,20 @@ def _latency_seconds(protocol: Protocol, size: int, linked: bool) -> float:
 
 
 def all_reduce(fabric: Fabric, members: tuple[int, ...]) -> AllReduce | None:
-    """The performance of the positions `members`; None for fewer than two, which exchange nothing."""
-    return reduced(fabric, members, packings(fabric, members)) if len(members) > 1 else None
+    """Return the performance of the positions `members`; None for fewer than two, which exchange nothing."""
+    return performance(fabric, members, packings(fabric, members)) if len(members) > 1 else None
 
 
 def packings(fabric: Fabric, members: tuple[int, ...]) -> tuple[Packing, ...]:
-    """The ring packings of two or more positions, which also say what is full."""
+    """Return the ring packings of two or more positions, with the wires that each fills."""
     speeds, order = constants.channel_gbps(_architecture(fabric, members)), rings_through(fabric, members)
     own = pack_own(fabric, members, order, speeds)
     detour = pack_detours(fabric, members, order, own.wire_gbps if own else 0.0)
-    return tuple(found for found in (own, detour, pack_host(fabric, members, order, speeds)) if found)
+    return tuple(packing for packing in (own, detour, pack_host(fabric, members, order, speeds)) if packing)
 
 
-def reduced(fabric: Fabric, members: tuple[int, ...], packed: tuple[Packing, ...]) -> AllReduce:
-    """The performance that given packings come to."""
+def performance(fabric: Fabric, members: tuple[int, ...], packed: tuple[Packing, ...]) -> AllReduce:
+    """Return the performance of a set that has the given packings."""
     architecture = _architecture(fabric, members)
     best = max(packed, key=lambda packing: packing.ring_gbps)  # the first of equals: NCCL prefers the nearer class of path
     return AllReduce(
@@ -192,7 +197,7 @@ def reduced(fabric: Fabric, members: tuple[int, ...], packed: tuple[Packing, ...
 
 
 def _way(fabric: Fabric, members: tuple[int, ...], packing: Packing, architecture: int | None, best: bool) -> Way:
-    """One way; `best` says that its rings are the set's fastest, which are the ones that NCCL gives as many trees."""
+    """One way. `best`: its rings are the set's fastest, so NCCL runs as many trees as rings."""
     chance, speeds = second_channel(fabric, members, packing.path), constants.channel_gbps(architecture)
     if packing.path is not Path.HOST:
         carried = tree_gbps(fabric, members, speeds) if chance else None
@@ -208,13 +213,14 @@ def _tree(channels: HostChannels | None) -> Tree | None:
 
 
 def _architecture(fabric: Fabric, members: tuple[int, ...]) -> int | None:
-    """The oldest of the set, as NCCL reckons; None unless all are known."""
-    known = [fabric.architecture[member] for member in members]
-    return min((one for one in known if one is not None), default=None) if None not in known else None
+    """The oldest architecture of the set, as in NCCL; None unless all are known."""
+    architectures = [fabric.architecture[member] for member in members]
+    known = [architecture for architecture in architectures if architecture is not None]
+    return min(known, default=None) if len(known) == len(members) else None
 
 
 def _nvls_gbps(fabric: Fabric, members: tuple[int, ...]) -> float | None:
-    """Bus bandwidth of NVSwitch multicast: the switch adds up, so a GPU sends its data once, whatever n is."""
+    """Bus bandwidth of NVSwitch multicast. The switch adds the values, so a GPU sends its data once, for any number of GPUs."""
     if len(members) < constants.NVLS_FROM_GPUS:
         return None
     rates = []
@@ -222,6 +228,6 @@ def _nvls_gbps(fabric: Fabric, members: tuple[int, ...]) -> float | None:
         generation, links = fabric.generation[member], fabric.switch_links[member]
         if generation not in constants.NVLS_EFFICIENCY or not links:
             return None
-        port = constants.NVLS_CHANNEL_SHARE * fabric.capacity_gbps[f"nvswitch port of GPU {member}"]
+        port = constants.NVLS_CHANNEL_SHARE * fabric.capacity_gbps[nvswitch_port(member).name]
         rates.append(constants.NVLS_EFFICIENCY[generation] * port)
     return round(min(rates) * 2 * (len(members) - 1) / len(members), 6)

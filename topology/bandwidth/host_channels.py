@@ -1,14 +1,14 @@
-"""Channels over the host: how many equal, directed rings and chains NCCL runs where its traffic crosses PCIe.
+"""Channels over the host: the number and speed of the directed rings and chains that NCCL runs where its traffic crosses PCIe.
 
-A ring that NCCL runs is directed. It loads a wire in one direction where it crosses it once, in both where it goes out and comes
-back. NCCL looks for channels of one speed, fastest first. All of them keep one order of GPUs; every second one may run it
-backwards, but not where an AMD CPU's zones are crossed. So c channels of speed s fit along one order if
+A ring is directed. It loads a wire in one direction where it crosses it once, in both where it goes out and comes back. NCCL tries
+channels of one speed, fastest first. All of them keep one order of GPUs; every second one may run backwards, but not where they
+cross zones of an AMD CPU. So c channels of speed s fit along one order if
 
     s (f[w] ceil(c/2) + b[w] floor(c/2)) <= capacity[w]      for every wire w, and with f and b exchanged
 
-with f and b what the order puts on the wire forwards and backwards; on AMD across zones: s c max(f[w], b[w]) <= capacity[w].
-Trees are chains inside a node, and NCCL gives them as many channels as it found rings: c chains fit by the same rule, at a speed of
-their own. Source: NCCL 2.30.7 `src/graph/search.cc`, ncclTopoCompute (sameChannels, speeds) and followPath (directions).
+where f and b are the order's load on the wire forwards and backwards; on AMD across zones: s c max(f[w], b[w]) <= capacity[w].
+Inside a node trees are chains, and NCCL gives them as many channels as rings: c chains fit by the same rule, at a speed of their
+own. Source: NCCL 2.30.7 `src/graph/search.cc`, ncclTopoCompute (sameChannels, speeds) and followPath (directions).
 """
 
 from __future__ import annotations
@@ -25,45 +25,45 @@ from topology.bandwidth.ring_orders import Orders, over_nvlink
 from topology.machine.constants import SLOWEST_CHANNEL_SHARE
 
 MOST_CHANNELS = 32
-"""Where NCCL stops, for rings and their backward copies together."""
+"""NCCL runs at most so many, rings and their backward copies together."""
 
 DOUBLED_FROM_GBPS = 25.0
-"""NCCL halves channels of this speed and more. Source: search.cc, ncclTopoDupChannels."""
+"""NCCL halves the speed of faster channels and doubles their number. Source: search.cc, ncclTopoDupChannels."""
 
 _Loads = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class HostChannels:
-    """What NCCL runs over the host: `count` rings of one speed, and as many chains of another."""
+    """`count` rings of one speed over the host, and as many chains of another."""
 
     count: int
     ring_gbps: float
     """Bus bandwidth of all rings together."""
     tree_gbps: float
-    """What all chains together carry; 0 where they do not fit at any speed."""
+    """GB/s of all chains together; 0 where they fit at no speed."""
 
 
 def host_channels(
     fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gbps: tuple[float, ...], least_channels: int = 1
 ) -> HostChannels | None:
-    """The channels that NCCL finds along some orders; None where not even one fits. `speeds_gbps` fastest first."""
+    """Return the channels that NCCL finds along the rings `order`, one per row; None where none fits. `speeds_gbps` fastest first."""
     zones = len({fabric.zone[member] for member in members})
     one_way = fabric.ordered_channels and zones > 1
     forwards, backwards, capacity = _edge_loads(fabric, members, order)
     whole = forwards.sum(axis=1), backwards.sum(axis=1)
     rows = np.unique(_shares(*whole, capacity, one_way).round(9), axis=0)
-    found = [_settled(_counts_of(row, speeds_gbps), speeds_gbps, least_channels) for row in rows]
+    candidates = [_settled(_counts_of(row, speeds_gbps), speeds_gbps, least_channels) for row in rows]
     if zones > 2 and not one_way and not any(over_nvlink(fabric, a, b) for a, b in combinations(members, 2)):
         mixed = np.unique(np.stack(whole, axis=1), axis=0)
         counts = tuple(_mixed_count(mixed, capacity / speed) for speed in speeds_gbps)
-        found.append(_settled(counts, speeds_gbps, least_channels))
-    count, speed = max(found, key=lambda channels: channels[0] * channels[1])
+        candidates.append(_settled(counts, speeds_gbps, least_channels))
+    count, speed = max(candidates, key=lambda channels: channels[0] * channels[1])
     if not count:
         return None
     ring_gbps = count * speed
     if speed >= DOUBLED_FROM_GBPS:
-        count = 2 * count  # at half the speed each: for rings the same, but trees get as many channels
+        count = 2 * count  # at half the speed each: the same for rings, but trees get as many channels
     chains = np.concatenate([_chain_shares(forwards, backwards, capacity, one_way, edge) for edge in range(len(members))])
     fullest = float(chains[:, count - 1].min())
     tree_speed = max((speed for speed in speeds_gbps if fullest * speed <= 1 + _ROUNDING), default=0.0)
@@ -74,7 +74,7 @@ _ROUNDING = 1e-6
 
 
 def _edge_loads(fabric: Fabric, members: tuple[int, ...], order: Orders) -> tuple[_Loads, _Loads, _Loads]:
-    """What each edge of each order puts on the wires forwards and backwards, (orders x edges x wires) each; capacities in GB/s."""
+    """The load of each edge of each order on the wires, forwards and backwards, (orders x edges x wires) each; capacities in GB/s."""
     size = len(members)
     sent = {(i, j): fabric.host_sent(members[i], members[j]) for i, j in combinations(range(size), 2)}
     wires = sorted({wire for uses in sent.values() for wire, _, _ in uses})
@@ -89,7 +89,7 @@ def _edge_loads(fabric: Fabric, members: tuple[int, ...], order: Orders) -> tupl
 
 
 def _chain_shares(forwards: _Loads, backwards: _Loads, capacity: _Loads, one_way: bool, edge: int) -> _Loads:
-    """The same for chains: rings without their edge number `edge`."""
+    """`_shares` of chains: rings without their edge number `edge`."""
     kept = [place for place in range(forwards.shape[1]) if place != edge]
     return _shares(forwards[:, kept].sum(axis=1), backwards[:, kept].sum(axis=1), capacity, one_way)
 
@@ -111,7 +111,7 @@ def _counts_of(shares: _Loads, speeds_gbps: tuple[float, ...]) -> tuple[int, ...
 
 @lru_cache(maxsize=4096)
 def _settled(counts: tuple[int, ...], speeds_gbps: tuple[float, ...], least_channels: int) -> tuple[int, float]:
-    """How many channels of which speed NCCL settles for, given how many fit of each; (0, 0) for none."""
+    """Number and speed of the channels that NCCL uses, given how many of each speed fit; (0, 0) for none."""
     best, best_speed = 0, 0.0
     for count, speed in zip(counts, speeds_gbps, strict=True):
         if best and speed / best_speed <= SLOWEST_CHANNEL_SHARE:
@@ -122,8 +122,11 @@ def _settled(counts: tuple[int, ...], speeds_gbps: tuple[float, ...], least_chan
 
 
 def _mixed_count(loads: _Loads, capacity: _Loads) -> int:
-    """How many channels of 1 GB/s fit where each has an order of its own, taken one after another: each time the one that leaves
-    the fullest wire least full, and of those the one that leaves all wires least full. NCCL searches more, and finds hardly more."""
+    """How many channels of 1 GB/s fit where each has an order of its own.
+
+    Greedy: the next order is the one after which the fullest wire is least full; of those, the one that leaves all wires least full.
+    NCCL searches more and hardly finds more.
+    """
     either_way = np.concatenate([loads, loads[:, ::-1]]) / capacity
     used = np.zeros(either_way.shape[1:])
     for count in range(MOST_CHANNELS):

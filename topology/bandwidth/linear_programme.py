@@ -1,4 +1,4 @@
-"""The linear programmes of the ring packings, solved by HiGHS."""
+"""Linear programmes of the ring packings, solved by HiGHS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """The most there is, how it is reached, and which limits bind."""
+    """The maximum, a solution that reaches it, and which limits bind in it."""
 
     value: float
     solution: NDArray[np.float64]
@@ -20,8 +20,8 @@ class Optimum:
 def maximise(
     gain: NDArray[np.float64], loads: NDArray[np.float64], limits: NDArray[np.float64], balances: NDArray[np.float64] | None = None
 ) -> Optimum:
-    """Maximise gain x with loads x <= limits, balances x = 0, x >= 0. Raises ArithmeticError where there is no optimum."""
-    from scipy.optimize import linprog  # 50 MB and 0.3 s, which a node agent without an NVLink mesh never needs
+    """Maximise gain x with loads x <= limits, balances x = 0 and x >= 0. Raises ArithmeticError where there is no optimum."""
+    from scipy.optimize import linprog  # imported here: it costs 50 MB and 0.3 s, and an agent needs it only on an NVLink mesh
 
     equal = None if balances is None else np.zeros(len(balances))
     solved = linprog(-gain, A_ub=loads, b_ub=limits, A_eq=balances, b_eq=equal, method="highs")

@@ -1,4 +1,4 @@
-"""Which rings through a set there are, as rows of places in it. A row names each place once; its end joins its start."""
+"""The rings through a set, as rows of places in it. A row names each place once; its last place is joined to its first."""
 
 from __future__ import annotations
 
@@ -10,54 +10,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from topology.bandwidth.fabric import Fabric
+from topology.machine.links import LinkKind
 
 _ALL_RINGS_UP_TO = 8
-"""Sets up to here see every ring: 2,520 for eight GPUs. Nine would be 20,160."""
+"""Largest set for which every ring is listed: 2,520 for eight GPUs. Nine would have 20,160."""
 
 Orders = NDArray[np.intp]
+"""(rings x places)."""
 
 
 def rings_through(fabric: Fabric, members: tuple[int, ...]) -> Orders:
-    """Every ring of up to eight positions; drawn ones where those are the best there are, or all that is affordable."""
-    return drawn_rings(fabric, members) if _drawn_suffice(fabric, members) else every_ring(len(members))
+    """Return every ring of up to eight positions; the constructed ones where those include the best, and for larger sets."""
+    return constructed_rings(fabric, members) if _constructed_suffice(fabric, members) else every_ring(len(members))
 
 
 def keeping_to(order: Orders, pairs: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
-    """Which rings run along the given pairs of places only."""
+    """Return, per ring, whether all its edges are among the given pairs of places."""
     size = order.shape[1]
     linked = np.zeros((size, size), dtype=bool)
     for i, j in pairs:
         linked[i, j] = linked[j, i] = True
-    passed: NDArray[np.bool_] = linked[order, np.roll(order, -1, axis=1)]
-    kept: NDArray[np.bool_] = np.logical_and.reduce(passed, axis=1)
-    return kept
+    edge_is_linked: NDArray[np.bool_] = linked[order, np.roll(order, -1, axis=1)]
+    keeps: NDArray[np.bool_] = np.logical_and.reduce(edge_is_linked, axis=1)
+    return keeps
 
 
 def over_nvlink(fabric: Fabric, a: int, b: int) -> bool:
-    """Whether two positions are joined by NVLink, directly or through NVSwitches."""
-    return fabric.link_class[min(a, b), max(a, b)].startswith("NV")
+    """Whether NVLink joins two positions, directly or through NVSwitches."""
+    return fabric.links[min(a, b), max(a, b)].is_nvlink
 
 
 @cache
 def every_ring(size: int) -> Orders:
-    """All (size-1)!/2 undirected rings over 0..size-1 as rows; a pair's ring goes out and back."""
+    """Return all (size-1)!/2 undirected rings over 0..size-1 as rows. The ring of a pair goes out and back."""
     rows = [(0, *rest) for rest in permutations(range(1, size)) if size < 4 or rest[0] < rest[-1]]
     return np.array(rows, dtype=np.intp)
 
 
-def _drawn_suffice(fabric: Fabric, members: tuple[int, ...]) -> bool:
-    """Whether drawn rings are the best there are, as on one switched board; or all that is affordable."""
+def _constructed_suffice(fabric: Fabric, members: tuple[int, ...]) -> bool:
+    """Whether the constructed rings include the best, as on one switched board, or the set is too large for every ring."""
     if len(members) > _ALL_RINGS_UP_TO:
         return True
-    return all(fabric.link_class[pair] == "NVSwitch" for pair in combinations(members, 2))
+    return all(fabric.links[pair].kind is LinkKind.NVSWITCH for pair in combinations(members, 2))
 
 
-def drawn_rings(fabric: Fabric, members: tuple[int, ...]) -> Orders:
-    """Rings for large sets: walk the hierarchy so that each switch and socket is entered and left once.
+def constructed_rings(fabric: Fabric, members: tuple[int, ...]) -> Orders:
+    """Return one ring per member that follows the hierarchy, so that it enters and leaves each switch and socket once.
 
-    On a tree of PCIe switches that walk is optimal: a ring must cross every cut twice, and it does so
-    exactly twice. One ring starts at each member, preferring NVLink, then the nearest, so that
-    several NVLink routes are on offer too.
+    On a tree of PCIe switches such a ring is optimal: a ring must cross every cut at least twice, and it does so
+    exactly twice. Each ring starts at another member and goes on to the nearest GPU, NVLink first, so that
+    several NVLink routes are among them.
     """
     rings = []
     for start in range(len(members)):

@@ -1,22 +1,21 @@
-"""Rings through a set of GPUs, and the most they can carry side by side.
+"""Rings through a set of GPUs, and the most that they carry side by side.
 
-A ring loads every wire it crosses, in both directions; rings may run side by side until some wire is full:
+A ring loads every wire that it crosses, in both directions. Rings run side by side until some wire is full:
 
     maximise   busbw = 2 sum(rate[r])         over rings r, rate[r] >= 0
     subject to sum(uses[r, w] rate[r]) <= capacity[w]     for every wire w, per direction
 
 a linear programme, solved exactly (HiGHS). `uses` counts ring edges, each of which loads a wire once per
-direction; hence the 2, and hence a pair, whose ring runs out and back over one link, gets that link's
-GB/s. A wire shared by several edges is counted once as capacity and as often as it is used as load, which is
-what makes eight GPUs behind one uplink slow.
+direction; hence the factor 2. The ring of a pair runs out and back over one link, so the pair gets that link's
+GB/s. A wire that several edges cross has its capacity once and the load of each edge, so eight GPUs behind one uplink are slow.
 
-There are up to three ways to ring a set, packed apart because NCCL too runs all its rings over one class of path:
+A set has rings over up to three classes of path. Each class is packed separately, because NCCL runs all its rings over one class:
 
     NVLink   over the pairs' own NVLinks, or their NVSwitch ports
-    detour   NVLink all the way, pairs also crossing the links of one other GPU of the set
+    detour   NVLink only, where a pair may also use the links of one other GPU of the set
     host     each pair over its NVLinks where it has some, else over PCIe
 
-Limit: the rings of nine GPUs and more are drawn from the machine's hierarchy instead of from all (n-1)!/2.
+Limit: for nine GPUs and more the rings follow the machine's hierarchy instead of being all (n-1)!/2.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from topology.bandwidth.ring_orders import Orders, keeping_to, over_nvlink
 
 
 class Path(StrEnum):
-    """The class of path that all edges of a way keep to."""
+    """The class of path that all edges of a ring use."""
 
     NVLINK = "NVLink"
     DETOUR = "NVLink through a third GPU"
@@ -50,34 +49,34 @@ class FullWire:
     name: str
     capacity_gbps: float
     crossings: float
-    """How often a ring crosses it, in either direction; 1.2 for each time that the host bridge takes its price."""
+    """How often a ring crosses it, in either direction; a crossing with the host bridge penalty counts 1.2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """The best mix of rings through a set, keeping to one class of path."""
+    """The best mix of rings through a set, over one class of path."""
 
     path: Path
     ring_gbps: float
-    """What NCCL's channels make of the packing."""
+    """Bus bandwidth that NCCL's channels reach."""
     wire_gbps: float
-    """What the wires could carry: never less than `ring_gbps`."""
+    """Bus bandwidth that the wires could carry: never less than `ring_gbps`."""
     full: tuple[FullWire, ...]
     channels: HostChannels | None = None
-    """Over the host: what NCCL runs."""
+    """Over the host: the channels that NCCL runs."""
     two_channels: HostChannels | None = None
-    """Over the host: what NCCL runs where it looks for two channels at least."""
+    """Over the host: the channels that NCCL runs where it searches for at least two."""
 
 
 def pack_own(fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gbps: tuple[float, ...]) -> Packing | None:
-    """The best packing of rings over the pairs' own NVLinks or NVSwitch ports; None where none keeps to them."""
+    """Return the best packing of rings over the pairs' own NVLinks or NVSwitch ports; None where no ring keeps to them."""
     linked = _linked(fabric, members)
     direct = order[keeping_to(order, linked)]
     return _packing(Path.NVLINK, ring_loads(fabric, direct, linked), speeds_gbps) if len(direct) else None
 
 
 def pack_host(fabric: Fabric, members: tuple[int, ...], order: Orders, speeds_gbps: tuple[float, ...]) -> Packing | None:
-    """The best packing of rings that cross PCIe somewhere; None where NVSwitches join all, for nobody would take it."""
+    """Return the best packing of rings that cross PCIe somewhere; None where NVSwitches join all, which is always faster."""
     linked = _linked(fabric, members)
     if linked and all(fabric.switch_links[member] for member in members):
         return None
@@ -104,7 +103,7 @@ def _packing(path: Path, rings: Rings, speeds_gbps: tuple[float, ...]) -> Packin
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """Rings on offer: `uses` is (distinct rings x wires), rings that load the same wires alike being one."""
+    """Rings and their loads: `uses` is (distinct rings x wires). Rings with the same load on every wire are one row."""
 
     uses: NDArray[np.float64]
     wires: tuple[str, ...]
@@ -112,18 +111,18 @@ class Rings:
 
 
 def pack(rings: Rings) -> tuple[float, tuple[FullWire, ...]]:
-    """Most total ring rate in GB/s, and the wires that are then full. One distinct ring needs no solver."""
+    """Return the most total ring rate in GB/s, and the wires that are then full. One distinct ring needs no solver."""
     if len(rings.uses) == 1:
         load = rings.uses[0]
         share = np.divide(rings.capacity_gbps, load, out=np.full_like(load, np.inf), where=load > 0)
         best = float(share.min())
         return best, full_wires(rings, share <= best * (1 + 1e-9), load)
-    found = maximise(np.ones(len(rings.uses)), rings.uses.T, rings.capacity_gbps)
-    return found.value, full_wires(rings, found.binding, rings.uses.T @ found.solution / found.value)
+    optimum = maximise(np.ones(len(rings.uses)), rings.uses.T, rings.capacity_gbps)
+    return optimum.value, full_wires(rings, optimum.binding, rings.uses.T @ optimum.solution / optimum.value)
 
 
 def full_wires(rings: Rings, which: NDArray[np.bool_], crossings: NDArray[np.float64]) -> tuple[FullWire, ...]:
-    """The wires marked in `which`, with how often a ring crosses each."""
+    """Return the wires marked in `which`, with how often a ring crosses each."""
     return tuple(
         FullWire(rings.wires[place], float(rings.capacity_gbps[place]), round(float(crossings[place]), 6))
         for place in np.flatnonzero(which)
@@ -131,20 +130,20 @@ def full_wires(rings: Rings, which: NDArray[np.bool_], crossings: NDArray[np.flo
 
 
 def _channelled(rings: Rings, wire_gbps: float, speeds_gbps: tuple[float, ...]) -> float:
-    """What channels of equal speed make of a packing.
+    """Bus bandwidth that channels of equal speed reach with a packing.
 
-    Where all rings load the wires alike, channels are cut out of the wire that is full; a ring that crosses it just once leaves
-    it free in the other direction, for as many channels again. In meshes of several kinds of ring the channels are whole NVLinks
-    already. Channels over the host: see `host_channels`.
+    Where all rings have the same loads, the full wire is divided into channels. A ring that crosses it only once leaves its other
+    direction free, for as many channels again. In meshes with several kinds of ring the channels are whole NVLinks already. For
+    channels over the host see `host_channels`.
     """
     if len(rings.uses) > 1:
         return wire_gbps
-    once = float(rings.uses[0].max()) <= 1.0
-    return 2 * channelled_gbps(wire_gbps / 2, speeds_gbps) if once else channelled_gbps(wire_gbps, speeds_gbps)
+    crosses_once = float(rings.uses[0].max()) <= 1.0
+    return 2 * channelled_gbps(wire_gbps / 2, speeds_gbps) if crosses_once else channelled_gbps(wire_gbps, speeds_gbps)
 
 
 def edge_loads(routes: dict[tuple[int, int], Route], size: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """What one edge i-j puts on each wire, (size x size x wires); and the wires' names."""
+    """Return the load of one edge i-j on each wire, (size x size x wires), and the wires' names."""
     wires = tuple(sorted({wire for route in routes.values() for wire, _ in route}))
     place = {wire: column for column, wire in enumerate(wires)}
     table = np.zeros((size, size, len(wires)))
@@ -156,7 +155,7 @@ def edge_loads(routes: dict[tuple[int, int], Route], size: int) -> tuple[NDArray
 
 
 def ring_loads(fabric: Fabric, order: Orders, routes: dict[tuple[int, int], Route]) -> Rings:
-    """Rings as rows of positions, over given routes, as loads."""
+    """Return the loads of the rings `order` where each pair of places takes its route in `routes`."""
     table, wires = edge_loads(routes, order.shape[1])
     loads = table[order, np.roll(order, -1, axis=1)].sum(axis=1)
     return Rings(np.unique(loads, axis=0), wires, np.array([fabric.capacity_gbps[wire] for wire in wires]))

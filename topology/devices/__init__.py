@@ -1,1 +1,12 @@
-"""Which devices of a machine a container gets. Pure: no client, clock, thread or log is imported here."""
+"""Which GPUs the kubelet and the device plugin allocate to a container.
+
+Modules, imports down the list. Nothing here knows nodes or pods: masks of GPUs and sizes come in, distributions over masks go out.
+
+    prediction        free GPUs and sizes -> the sets that containers can get, with probabilities
+    replica_sharing   the physical GPUs behind replicas of shared GPUs
+    device_plugin     NVIDIA's best-effort policy
+    numa_alignment    the kubelet's Topology Manager
+    facts_file        what the agent tells the steerer about the devices of its node
+    steering_table    the values by which sets are compared, in a small form
+    steering          the set that the steerer chooses
+"""

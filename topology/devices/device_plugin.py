@@ -1,4 +1,4 @@
-"""NVIDIA's best-effort policy: which GPUs the device plugin prefers out of those the kubelet offers.
+"""NVIDIA's best-effort policy: which of the GPUs that the kubelet offers the device plugin prefers.
 
 Source: NVIDIA/go-gpuallocator v0.6.0 `gpuallocator/besteffort_policy.go`, `device.go` (pair scores).
 """
@@ -14,15 +14,15 @@ from topology.bandwidth.fabric import Fabric
 from topology.machine.hardware import Machine
 
 PCIE_SCORES = {5: 10, 4: 20, 3: 30, 2: 40, 1: 50}
-"""SYS, NODE, PHB, PXB, PIX, by PCIe distance."""
+"""By PCIe distance: SYS, NODE, PHB, PXB, PIX."""
 NVLINK_SCORE = 100
-"""For each direct NVLink between two GPUs; links into an NVSwitch do not count."""
+"""Per direct NVLink between two GPUs; links into an NVSwitch do not count."""
 
 Device = int | None
 
 
 def pair_scores(machine: Machine, fabric: Fabric) -> tuple[tuple[int, ...], ...]:
-    """The plugin's score of every pair of positions; symmetric, 0 on the diagonal."""
+    """Return the plugin's score of every pair of positions; symmetric, 0 on the diagonal."""
 
     def score(a: int, b: int) -> int:
         return 0 if a == b else PCIE_SCORES[fabric.distance[a][b]] + NVLINK_SCORE * machine.nvlinks[a][b]
@@ -31,14 +31,14 @@ def pair_scores(machine: Machine, fabric: Fabric) -> tuple[tuple[int, ...], ...]
 
 
 def best_effort(score: Sequence[Sequence[int]], available: Sequence[int], required: Sequence[int], size: int) -> list[Device]:
-    """NVIDIA's policy, its nil devices included.
+    """Return the devices that NVIDIA's policy prefers, with its nil devices as None; empty where the policy refuses.
 
-    `score` is a square matrix, `available` ordered indices into it, `required` a subset of them. The result has
-    `size` indices, None standing for a nil device, or is empty where the policy refuses.
+    `score` is a square matrix, `available` are ordered indices into it, `required` is a subset of them. The result has
+    `size` indices.
     """
     if size <= 0 or len(available) < size or len(required) > size or not set(required) <= set(available):
         return []
-    if size == 1:  # the policy's short cut; a required device is then the one
+    if size == 1:  # the policy's special case: the required device, else the first
         return [required[0]] if required else [available[0]]
     if len(available) == size:
         return list(available)
@@ -69,10 +69,10 @@ def best_effort(score: Sequence[Sequence[int]], available: Sequence[int], requir
 
 
 _Part = tuple[int, ...]
-"""Places in the ordered list of devices, ascending; those past its end are nil."""
+"""Places in the ordered list of devices, ascending. Places after its end are nil devices."""
 
 _KEPT_PARTITIONS = 1_000
-"""Partitions that are listed once and kept; more are made anew each time."""
+"""Most partitions that are kept in a cache; more are enumerated each time."""
 
 
 def _partitions(count: int, padding: int, size: int) -> Iterable[tuple[_Part, ...]]:
@@ -87,7 +87,7 @@ def _listed(count: int, padding: int, size: int) -> tuple[tuple[_Part, ...], ...
 
 
 def _enumerated(places: _Part, count: int, padding: int, size: int) -> Iterator[tuple[_Part, ...]]:
-    """All partitions into sets of `size`, lexicographic; a set holds all of the padding or none."""
+    """All partitions into sets of `size`, in lexicographic order; a set contains all of the padding or none of it."""
     if not places:
         yield ()
         return
@@ -102,7 +102,7 @@ def _enumerated(places: _Part, count: int, padding: int, size: int) -> Iterator[
 
 
 def partition_count(available: int, size: int) -> int:
-    """How many partitions the policy would enumerate."""
+    """Return the number of partitions that the policy enumerates."""
     sets = -(-available // size)
     padded = sets * size
     return prod(comb(padded - done * size - 1, size - 1) for done in range(sets))

@@ -1,4 +1,4 @@
-"""Which GPUs a pod will really get: the distribution of sets that kubelet and device plugin make of free GPUs.
+"""Which GPUs a pod will get: the distribution over the sets that kubelet and device plugin can allocate from the free GPUs.
 
 The extender chooses a node; the device plugin chooses the devices. Its policy is deterministic, but the order in
 which the kubelet lists the free devices is not, so a prediction is a distribution over sets.
@@ -16,7 +16,7 @@ from itertools import combinations, islice
 from math import comb
 
 from topology.devices.device_plugin import best_effort, pair_scores, partition_count
-from topology.devices.numa_alignment import NO_SAY, TopologyManager, align
+from topology.devices.numa_alignment import NOT_ALIGNED, TopologyManager, align
 from topology.devices.steering import SetValues, Steering, steered_set
 from topology.machine.hardware import Machine, mask_of, positions_of
 
@@ -34,27 +34,27 @@ __all__ = [
 ]
 
 MOST_PARTITIONS = 300
-"""All that eight GPUs need. Beyond, an enumeration soon takes too long (16 GPUs by threes: 22 million, 17.8 s in Go)."""
+"""Most partitions that are enumerated: enough for eight GPUs. More take too long (16 GPUs in threes: 22 million, 17.8 s in Go)."""
 
 MOST_ROTATED = 8
-"""Devices up to which the kubelet's order is a rotation; larger Go maps are listed in no order."""
+"""Most devices whose order in the kubelet is a rotation; larger Go maps are listed in random order."""
 
 MOST_OUTCOMES = 512
-"""A pod of many containers can end in thousands of ways; the unlikeliest are dropped beyond this."""
+"""Most outcomes of a prediction. A pod of many containers can have thousands; the least likely are dropped."""
 
 Steps = tuple[tuple[int, bool], ...]
-"""Containers in the order the kubelet serves them: (GPUs, whether it is an init container that ends)."""
+"""Containers in the order in which the kubelet serves them: (GPUs, whether it is an init container that ends)."""
 
 
 class DevicePlugin(StrEnum):
-    """Who picks the devices."""
+    """The policy that chooses the devices."""
 
     NVIDIA = "nvidia"
-    """NVIDIA's best-effort policy. It is off where a GPU is in MIG mode, and then like `uniform`."""
+    """NVIDIA's best-effort policy. It is off where a GPU is in MIG mode, and then the same as `uniform`."""
     STEERED = "steered"
     """Fabricwise's steerer in front of NVIDIA's plugin: one certain set. Where it cannot choose it forwards NVIDIA's answer."""
     UNIFORM = "uniform"
-    """An unknown plugin, or none that prefers anything: any set may come."""
+    """A plugin without a known preference: every set is equally likely."""
 
 
 USUAL_STEERING = Steering()
@@ -62,7 +62,7 @@ USUAL_STEERING = Steering()
 
 @dataclass(frozen=True, slots=True)
 class Kubelet:
-    """How a node hands out devices."""
+    """How a node allocates devices."""
 
     topology_manager: TopologyManager = TopologyManager.NONE
     device_plugin: DevicePlugin = DevicePlugin.NVIDIA
@@ -75,7 +75,7 @@ USUAL = Kubelet()
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One thing that may happen: `taken` GPUs are gone, `group_masks` are what each container sees."""
+    """One possible allocation: `taken` is the mask of all allocated GPUs, `group_masks` has one mask per container."""
 
     taken: int
     group_masks: tuple[int, ...]
@@ -84,18 +84,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Outcomes, likeliest first, probabilities summing to 1 (empty: it does not fit, or is never admitted)."""
+    """Outcomes, the most likely first; their probabilities sum to 1. Empty where the pod does not fit or is never admitted."""
 
     outcomes: tuple[Outcome, ...]
     approximate: bool = False
     hazard: bool = False
-    """The plugin may return a nil device here, which crashes it (go-gpuallocator PR 80)."""
+    """Whether the plugin may return a nil device, which crashes it (go-gpuallocator PR 80)."""
     rejected: float = 0.0
-    """Probability that the Topology Manager refuses the pod on the node: it then fails, it does not wait."""
+    """Probability that the Topology Manager refuses the pod on the node. The pod then fails instead of waiting."""
 
 
 def numa_nodes(machine: Machine) -> tuple[int | None, ...]:
-    """NUMA node per position, None where unknown."""
+    """Return the NUMA node per position, None where unknown."""
     return tuple(gpu.numa_node for gpu in machine.gpus)
 
 
@@ -110,16 +110,16 @@ class _Draw:
 
 
 MOST_REMEMBERED = 4_096
-"""Predictions that a predictor of up to eight GPUs keeps; all of one container each are 1,024."""
+"""Predictions that a predictor of up to eight GPUs keeps; those of one container are 1,024."""
 
 MOST_REMEMBERED_LARGE = 512
-"""The same of a larger machine, where one prediction may have `MOST_OUTCOMES` outcomes: some 50 MB at most."""
+"""The same for a larger machine, where a prediction can have `MOST_OUTCOMES` outcomes: at most some 50 MB."""
 
 
 class Predictor:
-    """Predictions over one score matrix, the latest of which are kept: a machine shape owns one and all its nodes share it.
+    """Predictions for one score matrix. All nodes with identical machines share one predictor.
 
-    `lru_cache` bounds what is kept, and is safe in several threads: at worst two of them make the same prediction.
+    `lru_cache` bounds what is kept, and is safe in several threads: at worst two of them compute the same prediction.
     """
 
     def __init__(self, scores: tuple[tuple[int, ...], ...], numa: tuple[int | None, ...] = (), mig: bool = False) -> None:
@@ -132,10 +132,10 @@ class Predictor:
         self._remembered = lru_cache(maxsize=most)(self._allocate)
 
     def predict(self, free: int, steps: Steps, kubelet: Kubelet = USUAL) -> Prediction:
-        """The distribution for a pod whose containers are served in the order of `steps`.
+        """Return the distribution for a pod whose containers are served in the order of `steps`; `free` is a mask.
 
-        What an init container held is reused first, in no particular order, by whoever comes next, and the plugin must
-        include it in what it prefers.
+        The next container reuses the devices of an init container first, in no particular order, and the plugin must
+        include them in its preference.
         """
         return self._remembered(free, steps, kubelet)
 
@@ -146,12 +146,12 @@ class Predictor:
         for size, init in steps:
             following: dict[_State, float] = {}
             for (taken, reusable, seen), chance in states.items():
-                drawn = self._serve(free & ~taken, reusable, size, kubelet)
-                if drawn is None:
+                draw = self._serve(free & ~taken, reusable, size, kubelet)
+                if draw is None:
                     rejected += chance
                     continue
-                approximate, hazard = approximate or drawn.approximate, hazard or drawn.hazard
-                for mask, part in drawn.masks.items():
+                approximate, hazard = approximate or draw.approximate, hazard or draw.hazard
+                for mask, part in draw.masks.items():
                     state = (taken | mask, reusable | mask, seen) if init else (taken | mask, reusable & ~mask, (*seen, mask))
                     following[state] = following.get(state, 0.0) + chance * part
             approximate = approximate or len(following) > MOST_OUTCOMES
@@ -162,8 +162,8 @@ class Predictor:
         return Prediction(tuple(ranked), approximate, hazard, min(1.0, rejected))
 
     def _serve(self, free: int, reusable: int, size: int, kubelet: Kubelet) -> _Draw | None:
-        """One container's devices; None where the Topology Manager refuses."""
-        alignment = align(kubelet.topology_manager, self._numa, free, reusable, size) if size else NO_SAY
+        """Devices of one container; None where the Topology Manager refuses it."""
+        alignment = align(kubelet.topology_manager, self._numa, free, reusable, size) if size else NOT_ALIGNED
         if not alignment.admitted:
             return None
         if reusable.bit_count() >= size:
@@ -178,13 +178,13 @@ class Predictor:
         return self._prefer(free | reusable, reusable | aligned, size, plugin)
 
     def _chooser(self, kubelet: Kubelet) -> bool | Steering:
-        """Who chooses: the steerer by what it knows, NVIDIA's policy (True), or chance (False)."""
+        """Return the steerer's knowledge if it chooses, True for NVIDIA's policy, False if every set is equally likely."""
         if self._mig or kubelet.device_plugin is DevicePlugin.UNIFORM:
             return False
         return kubelet.steering if kubelet.device_plugin is DevicePlugin.STEERED else True
 
     def _draw(self, available: int, required: int, size: int, plugin: bool | Steering) -> _Draw:
-        """One container's set: the policy over every rotation of the available list, equally likely."""
+        """Sets of one container: the policy's result for every rotation of the available list, each equally likely."""
         offered, must = positions_of(available), positions_of(required)
         if size > len(offered):
             return _Draw({})
@@ -203,19 +203,19 @@ class Predictor:
     def _rotate(self, offered: tuple[int, ...], must: tuple[int, ...], size: int) -> _Draw:
         masks: dict[int, float] = {}
         hazard = False
-        for turn in range(len(offered)):
-            chosen = best_effort(self._scores, offered[turn:] + offered[:turn], must, size)
+        for shift in range(len(offered)):
+            chosen = best_effort(self._scores, offered[shift:] + offered[:shift], must, size)
             real = [device for device in chosen if device is not None]
             hazard = hazard or len(real) < size
             if len(real) == size:
                 masks[mask_of(real)] = masks.get(mask_of(real), 0.0) + 1
         total = sum(masks.values())
-        if not total:  # every order ends in the crash: any set may come of the retry
+        if not total:  # every order crashes the plugin; a retry may end in any set
             return _Draw(self._nearest_sets(offered, must, size), approximate=True, hazard=True)
         return _Draw({mask: count / total for mask, count in masks.items()}, size > 1 and len(offered) > MOST_ROTATED, hazard)
 
     def _nearest_sets(self, offered: tuple[int, ...], must: tuple[int, ...], size: int) -> dict[int, float]:
-        """Stand-in where enumeration is out of reach: from each GPU, add the best-scoring next one."""
+        """Approximation where there are too many partitions: from each GPU, add the GPU with the best score, one after another."""
         masks: dict[int, float] = {}
         starts = [place for place in offered if place not in must] if must else list(offered)
         for start in starts:
@@ -228,16 +228,16 @@ class Predictor:
 
 
 def _any_of(free: int, size: int, required: int = 0) -> _Draw:
-    """Any `size` of the free, beside the required, all equally likely; of very many only the first are listed."""
+    """All sets of `size` free GPUs plus the required ones, equally likely; at most the first `MOST_OUTCOMES` of them."""
     count = comb(free.bit_count(), size)
     sets = list(islice(combinations(positions_of(free), size), MOST_OUTCOMES))
     return _Draw({mask_of(part) | required: 1 / len(sets) for part in sets}, approximate=count > len(sets))
 
 
 def _likeliest(states: dict[_State, float]) -> dict[_State, float]:
-    """The likeliest outcomes, which take over the probability of those dropped."""
+    """The most likely outcomes, with probabilities scaled up by those of the dropped ones."""
     if len(states) <= MOST_OUTCOMES:
         return states
     kept = sorted(states.items(), key=lambda item: (-item[1], item[0]))[:MOST_OUTCOMES]
-    lost = sum(states.values()) / sum(chance for _, chance in kept)
-    return {state: chance * lost for state, chance in kept}
+    scale = sum(states.values()) / sum(chance for _, chance in kept)
+    return {state: chance * scale for state, chance in kept}

@@ -1,7 +1,7 @@
-"""Shared GPUs (time-slicing, MPS): which physical GPUs the replicas of a request come from.
+"""Shared GPUs (time-slicing, MPS): the physical GPUs that the replicas of a request come from.
 
-For shared devices NVIDIA's plugin does not look at links. It takes replicas one by one, each from the GPU of which least
-(`distributed`, the default) or most (`packed`) is taken already; ties fall as they may.
+For shared devices NVIDIA's plugin ignores links. It takes replicas one by one, each from the GPU with the fewest
+(`distributed`, the default) or the most (`packed`) replicas in use; ties are broken at random.
 Source: NVIDIA/k8s-device-plugin v0.20.0 `internal/rm/allocate.go`.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MOST_STATES = 4_096
-"""Ways to share out that are followed at once; the unlikeliest beyond are dropped."""
+"""Most intermediate distributions that are kept; the least likely are dropped."""
 
 
 def share_out(replicas: Sequence[int], free: Sequence[int], size: int, packed: bool = False) -> dict[tuple[int, ...], float]:
-    """Distribution over how many of `size` replicas come from each physical GPU.
+    """Return the distribution over (replicas taken from each physical GPU) for a request of `size` replicas.
 
-    `replicas` and `free` count, per GPU, what it is divided into and what of that is free. Empty where it does not fit.
-    Raises ValueError where more is free than there is.
+    `replicas` and `free` are the replicas and the free replicas per GPU. Empty where the request does not fit.
+    Raises ValueError where a GPU has more free replicas than replicas.
     """
     if len(replicas) != len(free) or any(not 0 <= left <= total for left, total in zip(free, replicas, strict=True)):
         raise ValueError(f"free replicas {list(free)} do not fit replicas {list(replicas)}")
@@ -38,6 +38,7 @@ def share_out(replicas: Sequence[int], free: Sequence[int], size: int, packed: b
 
 
 def _next(replicas: Sequence[int], free: Sequence[int], taken: tuple[int, ...], packed: bool) -> list[int]:
+    """The GPUs that the next replica can come from."""
     used = {gpu: replicas[gpu] - free[gpu] + taken[gpu] for gpu in range(len(free)) if free[gpu] > taken[gpu]}
     wanted = max(used.values()) if packed else min(used.values())
     return [gpu for gpu, count in used.items() if count == wanted]

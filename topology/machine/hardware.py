@@ -1,8 +1,7 @@
-"""The frozen facts about one machine. What is not known is None, never a default.
+"""The facts about one machine. An unknown fact is None, never a default.
 
-Positions and indices are two things: a *position* is a place in `Machine.gpus` (0..n-1, what all
-matrices and bit masks are in); an *index* is what nvidia-smi calls the GPU (`Gpu.index`), which may
-have gaps when a GPU is lost.
+A *position* is a place in `Machine.gpus` (0..n-1); all matrices and bit masks use positions. An *index* is the number that nvidia-smi
+gives the GPU (`Gpu.index`); indices have gaps when a GPU is lost.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from functools import reduce
 from operator import or_
 
 MAX_GPUS = 16
-"""Most GPUs in one machine: HGX-2, DGX-2 and p2.16xlarge have sixteen, and masks stay small."""
+"""Most GPUs in one machine: HGX-2, DGX-2 and p2.16xlarge have sixteen."""
 
 MAX_NICS = 64
-"""Most network adapters in one machine; twelve are the most in a known one."""
+"""Most network adapters in one machine; a known machine has at most twelve."""
 
 MAX_LINKS = 36
 """Most NVLinks of one GPU. Source: nvml.h, NVML_NVLINK_MAX_LINKS."""
 
 
 class TopologyError(ValueError):
-    """Text, a record or a machine that contradicts itself; the message says what and where."""
+    """Text, a record or a machine is malformed or contradicts itself; the message says what and where."""
 
 
 class PciePath(StrEnum):
-    """The worst thing a PCIe path crosses, in nvidia-smi's words, nearest first."""
+    """The farthest component that a PCIe path crosses, as nvidia-smi names it, nearest first."""
 
     PIX = "PIX"  # one PCIe switch
     PXB = "PXB"  # several PCIe switches, no host bridge
@@ -40,6 +39,11 @@ class PciePath(StrEnum):
     def distance(self) -> int:
         """1 (PIX) .. 5 (SYS)."""
         return _DISTANCES[self]
+
+    @classmethod
+    def at_distance(cls, distance: int) -> PciePath:
+        """Return the class of a distance, 1 (PIX) .. 5 (SYS)."""
+        return list(cls)[distance - 1]
 
 
 _DISTANCES = {path: rank for rank, path in enumerate(PciePath, start=1)}
@@ -55,19 +59,19 @@ class Gpu:
     memory_bytes: int | None = None
     pci_bus_id: str | None = None
     numa_node: int | None = None
-    """The one NUMA node of the host that the GPU hangs on."""
+    """The host NUMA node that the GPU is attached to."""
     cpu_affinity: str | None = None
     """Linux cpulist, such as `0-31,64-95`."""
     numa_affinity: str | None = None
-    """Near NUMA nodes as a Linux list where they are several, such as `0-1`; empty where the kernel is known to name none."""
+    """Near NUMA nodes as a Linux list where there are several, such as `0-1`; empty where the kernel names none."""
     mig_enabled: bool | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None
     nvlink_generation: int | None = None
     switch_links: int | None = None
-    """NVLinks that end in an NVSwitch; 0 = none does."""
+    """NVLinks that end in an NVSwitch."""
     dead_links: int | None = None
-    """NVLinks that the GPU has but that are not up; a fault only where something says that they should be (`nvlink_faults`)."""
+    """NVLinks of the GPU that are not up. They are a fault only where they should be up (see `nvlink_faults`)."""
     compute_capability: str | None = None
     """Such as `9.0`."""
     ecc_enabled: bool | None = None
@@ -84,23 +88,23 @@ class MigInstance:
 
     uuid: str
     profile: str | None = None
-    """As the driver names it, such as `1g.10gb`."""
+    """The driver's name of it, such as `1g.10gb`."""
     memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FabricDomain:
-    """Where a GPU is in a multi-node NVLink fabric (GB200 and later)."""
+    """The place of a GPU in a multi-node NVLink fabric (GB200 and later)."""
 
     cluster_uuid: str
     clique_id: int
     state: str
-    """`completed` once the fabric manager has joined it; else `not_started` or `in_progress`."""
+    """`completed` once the GPU has joined the fabric; before that `not_started` or `in_progress`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """One network adapter, as nvidia-smi lists it beside the GPUs."""
+    """One network adapter, as nvidia-smi lists it next to the GPUs."""
 
     name: str
     device: str | None = None
@@ -113,12 +117,12 @@ Matrix = tuple[tuple[PciePath | None, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """GPUs, NICs and what joins them. Matrices are square, symmetric, None on the diagonal."""
+    """GPUs, NICs and the links between them. Matrices are square and symmetric."""
 
     gpus: tuple[Gpu, ...]
     nics: tuple[Nic, ...] = ()
     pcie_paths: Matrix = ()
-    """Over GPUs then NICs. None where unknown: nvidia-smi prints NV# instead of the PCIe class."""
+    """Over GPUs then NICs, None on the diagonal and where unknown: nvidia-smi prints NV# instead of the PCIe class."""
     nvlinks: tuple[tuple[int, ...], ...] = ()
     """Direct NVLinks per pair of GPUs (0 = none); links through an NVSwitch are `switch_links`."""
     cpu_model: str | None = None
@@ -126,13 +130,13 @@ class Machine:
     """Whether GPUs may read each other's memory over PCIe."""
     driver_version: str | None = None
     cuda_version: str | None = None
-    """The newest CUDA the driver serves, such as `12.8`."""
+    """The newest CUDA version that the driver supports, such as `12.8`."""
 
     def __post_init__(self) -> None:
-        """Raises TopologyError when shapes or symmetry do not hold."""
+        """Raise TopologyError for wrong shapes, asymmetric matrices and repeated indices or uuids."""
         count, total = len(self.gpus), len(self.gpus) + len(self.nics)
         if not 0 <= count <= MAX_GPUS:
-            raise TopologyError(f"a machine has 0 to {MAX_GPUS} GPUs, this one {count}")
+            raise TopologyError(f"a machine has at most {MAX_GPUS} GPUs, this one has {count}")
         _check_square("pciePaths", self.pcie_paths, total)
         _check_square("nvlinks", self.nvlinks, count)
         indices = [gpu.index for gpu in self.gpus]
@@ -143,13 +147,13 @@ class Machine:
             raise TopologyError(f"GPU uuids repeat: {sorted(uuids)}")
 
     def nvlink_generation(self, a: int, b: int) -> int | None:
-        """Generation of the links between positions `a` and `b`: the older of the two ends."""
+        """Return the generation of the links between two positions: the older of the two ends; None where both are unknown."""
         ends = (self.gpus[a].nvlink_generation, self.gpus[b].nvlink_generation)
         known = [end for end in ends if end is not None]
         return min(known) if known else None
 
     def positions(self, indices: tuple[int, ...] | list[int]) -> tuple[int, ...]:
-        """nvidia-smi indices -> positions. Raises TopologyError naming an unknown or repeated index."""
+        """Return the positions of nvidia-smi indices. Raises TopologyError for an unknown or repeated index."""
         place = {gpu.index: position for position, gpu in enumerate(self.gpus)}
         for at, index in enumerate(indices):
             if index not in place:
@@ -159,7 +163,7 @@ class Machine:
         return tuple(place[index] for index in indices)
 
     def indices(self, mask: int) -> tuple[int, ...]:
-        """The nvidia-smi indices of a bit mask of positions, ascending."""
+        """Return the nvidia-smi indices of a mask of positions, ascending."""
         return tuple(sorted(self.gpus[position].index for position in positions_of(mask)))
 
 
@@ -173,17 +177,17 @@ def _check_square(name: str, rows: tuple[tuple[object, ...], ...], size: int) ->
 
 
 def with_gpus(machine: Machine, **facts: object) -> Machine:
-    """The machine with the same facts set on every GPU, such as product or pcie_generation."""
+    """Return the machine with the given fields set on every GPU, such as product or pcie_generation."""
     return replace(machine, gpus=tuple(replace(gpu, **facts) for gpu in machine.gpus))  # type: ignore[arg-type]
 
 
 def positions_of(mask: int) -> tuple[int, ...]:
-    """The set bits of a mask, ascending: 0b1011 -> (0, 1, 3)."""
+    """Return the set bits of a mask, ascending: 0b1011 -> (0, 1, 3)."""
     return tuple(position for position in range(mask.bit_length()) if mask >> position & 1)
 
 
 def mask_of(positions: tuple[int, ...] | list[int] | range) -> int:
-    """The mask of some positions: (0, 1, 3) -> 0b1011."""
+    """Return the mask of positions: (0, 1, 3) -> 0b1011."""
     mask = 0
     for position in positions:
         mask |= 1 << position
@@ -191,5 +195,5 @@ def mask_of(positions: tuple[int, ...] | list[int] | range) -> int:
 
 
 def union_of(masks: Iterable[int]) -> int:
-    """The mask of the positions that are in any of some masks. A sum of masks is wrong where two of them overlap."""
+    """Return the union of masks. Their sum would be wrong where two of them overlap."""
     return reduce(or_, masks, 0)

@@ -1,12 +1,12 @@
-"""Which GPUs and network adapters hang on which CPU: host zones, read off NUMA affinity first and path classes second.
+"""Host zones: which GPUs and network adapters are attached to which CPU, by NUMA affinity first and path classes second.
 
 A host zone is what NCCL calls a CPU: one NUMA node with the PCIe trees below it. NCCL does not read the path classes that
 nvidia-smi prints. It walks up the PCI tree of a device and takes the NUMA node that sysfs names at the root; devices of
-unknown node (-1) share one CPU. Source: NCCL 2.30.7 `src/graph/xml.cc`, ncclTopoGetXmlFromSys. So, first rule that applies:
+unknown node (-1) share one CPU. Source: NCCL 2.30.7 `src/graph/xml.cc`, ncclTopoGetXmlFromSys. The first rule that applies counts:
 
     1. devices under a common PCIe switch (PIX, PXB) are in one zone: they have one root
-    2. devices of one NUMA node are in one zone; where the node is not told, the list of near nodes stands for it, and
-       where that is not told either, the list of near CPUs
+    2. devices of one NUMA node are in one zone; where the node is unknown, the list of near nodes is used instead, and
+       where that is unknown too, the list of near CPUs
     3. other devices are in the zone of the nearest device by path class (PHB, NODE)
 """
 
@@ -22,7 +22,7 @@ _Cluster = tuple[int, ...]
 
 
 def host_zones(machine: Machine) -> tuple[int, ...]:
-    """Number of the host zone per device, GPUs then NICs; zones are numbered by their first device."""
+    """Return the number of the host zone per device, GPUs then NICs. Zones are numbered by their first device."""
     keys = [affinity_key(machine, gpu) for gpu in machine.gpus]
     keys += [None if nic.numa_node is None else _node_key(nic.numa_node) for nic in machine.nics]
     clusters = _joined(machine, PciePath.PXB, [(device,) for device in range(len(keys))])
@@ -47,7 +47,7 @@ def host_zones(machine: Machine) -> tuple[int, ...]:
 
 
 def affinity_key(machine: Machine, gpu: Gpu) -> str | None:
-    """What the kernel ties a GPU to, in words such as `NUMA node 0` or `CPUs 0-31`; None if nothing is told."""
+    """Return the NUMA nodes or CPUs near a GPU, such as `NUMA node 0` or `CPUs 0-31`; None where they are unknown."""
     if gpu.numa_node is not None:
         return _node_key(gpu.numa_node)
     if gpu.numa_affinity:
@@ -63,7 +63,7 @@ def _node_key(node: int | None) -> str:
 
 
 def _joined(machine: Machine, most: PciePath, clusters: list[_Cluster]) -> list[_Cluster]:
-    """Clusters merged where a path class between two of their devices is known to be at most `most`."""
+    """Clusters, merged where the path class between two of their devices is known and at most `most`."""
     near: nx.Graph[int] = nx.Graph()
     near.add_nodes_from(range(len(clusters)))
     for a, b in combinations(range(len(clusters)), 2):
@@ -74,6 +74,6 @@ def _joined(machine: Machine, most: PciePath, clusters: list[_Cluster]) -> list[
 
 
 def _between(machine: Machine, these: _Cluster, those: list[int] | _Cluster) -> int | None:
-    """Distance of the nearest two devices, one of each group; None where no path class between them is known."""
+    """Distance of the two nearest devices, one of each group; None where no path class between the groups is known."""
     known = [path.distance for a in these for b in those if (path := machine.pcie_paths[a][b]) is not None]
     return min(known, default=None)

@@ -1,7 +1,7 @@
-"""`nvidia-smi topo` text -> Machine. Never a guess: malformed or impossible text is an error with line and column.
+"""`nvidia-smi topo` text -> Machine. Malformed or impossible text is an error with line and column, never a guess.
 
 `topo -m` gives classes and NVLinks, `topo -p2p r` and `w` after it whether peer-to-peer works, `topo -mp` the PCIe classes that
-NVLinks hide. How tables are found in a text: see `matrix_text`.
+NVLinks hide. `matrix_text` finds the tables in a text.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _PEER_ACCESS = re.compile(r"-p2p [rw]+$")
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """What a text tells."""
+    """The machine of a text."""
 
     machine: Machine
     notes: tuple[str, ...] = ()
-    """What to know about the text itself, in sentences."""
+    """Sentences about the text itself."""
 
 
 def parse_matrix(text: str, product: str | None = None, memory_bytes: int | None = None) -> Machine:
-    """The machine of a text. Raises TopologyError naming line and column."""
+    """Return the machine of a text. Raises TopologyError with line and column."""
     return parse_capture(text, product, memory_bytes).machine
 
 
 def parse_capture(text: str, product: str | None = None, memory_bytes: int | None = None) -> Capture:
-    """Read the tables of one machine. Raises TopologyError naming line and column.
+    """Parse the tables of one machine. Raises TopologyError with line and column.
 
-    Whether the NVLinks of a pair are direct or pass an NVSwitch is not printed. They must pass a
-    switch when a GPU would otherwise have more links than any GPU has (18), or than its product has;
-    short of that they count as direct, which is worth the same to a pair.
+    nvidia-smi does not print whether the NVLinks of a pair are direct or pass an NVSwitch. They must pass a
+    switch when a GPU would otherwise have more links than any GPU has (18), or than its product has.
+    Otherwise they count as direct, which gives a pair the same bandwidth.
     """
     tables = read_tables(text)
     matrices = [table for table in tables if not table.peers]
@@ -85,10 +85,10 @@ def parse_capture(text: str, product: str | None = None, memory_bytes: int | Non
 
 
 def _direct(counts: list[int]) -> int | None:
-    """Zero switch links where the picture rules a switch out, else unknown.
+    """Zero switch links where the counts exclude a switch, else None.
 
-    A GPU joined to every visible peer by the same number of links could still be one of a switched
-    board's GPUs seen from a container; anything uneven cannot.
+    A container can show a part of a switched board: there each GPU has the same number of links to every other. Uneven
+    counts exclude a switch.
     """
     joined = {count for count in counts if count}
     return None if len(joined) == 1 and sum(1 for c in counts if c) == len(counts) - 1 else 0
@@ -99,7 +99,7 @@ def _has_nvlinks(table: Table) -> bool:
 
 
 def _devices(table: Table) -> list[str]:
-    """GPUs then NICs of a matrix whose cells are all as they must be."""
+    """The names of a matrix, GPUs then NICs. Raises TopologyError for a malformed cell and a missing row."""
     for row_name, row in table.rows.items():
         for column_name, cell in zip(table.names, row.cells, strict=True):
             _check_cell(row.line, row_name, column_name, cell)
@@ -126,7 +126,7 @@ def _check_cell(number: int, row: str, column: str, cell: str) -> None:
 
 
 def _affinity(table: Table, name: str) -> dict[str, str]:
-    """Affinity cells by column name, "" for N/A. They may be blank, and only tabs then tell which one is."""
+    """Affinity cells by column name, "" for N/A. A cell may be blank; then only tabs show which one."""
     row = table.rows[name]
     trailers, words = table.trailers, row.rest
     if len(words) > len(trailers):
@@ -141,28 +141,28 @@ def _affinity(table: Table, name: str) -> dict[str, str]:
 
 
 def _blank_last(row: Row) -> bool:
-    """Whether the missing trailers are the last ones: true unless a tab pair opens a hole before the first."""
+    """Whether the missing affinity cells are the last ones: true unless two tabs come before the first."""
     line, first = row.text, row.rest[0]
     head, _, _ = line.rstrip().rpartition(first) if len(row.rest) == 1 else line.partition(first)
     return not head.endswith("\t\t")
 
 
 def _numa(affinity: dict[str, str]) -> int | None:
-    """A single NUMA node; a list such as `0-1` leaves it open which."""
+    """The NUMA node; None for a list such as `0-1`."""
     value = affinity.get("NUMA Affinity", "")
     return int(value) if value.isdigit() else None
 
 
 def _numa_list(affinity: dict[str, str]) -> str | None:
-    """Several NUMA nodes, or "" for N/A: see `Gpu.numa_affinity`."""
+    """A list of several NUMA nodes, or "" for N/A; see `Gpu.numa_affinity`."""
     value = affinity.get("NUMA Affinity")
     return None if value is None or value.isdigit() else value
 
 
 def _cells(order: list[str], table: Table) -> list[list[str]]:
-    """The matrix in `order`, made whole: a missing NIC row is read off the GPUs' columns."""
+    """The complete matrix in `order`. The cells of a missing NIC row come from the GPUs' columns."""
     column, rows = {name: place for place, name in enumerate(table.names)}, table.rows
-    whole = [["" for _ in order] for _ in order]
+    complete = [["" for _ in order] for _ in order]
     for i, row in enumerate(order):
         for j, other in enumerate(order):
             there = rows[row].cells[column[other]] if row in rows else ""
@@ -172,22 +172,22 @@ def _cells(order: list[str], table: Table) -> list[list[str]]:
                     f"line {rows[row].line}, column {other}: {there}, but line {rows[other].line},"
                     f" column {row} says {back} of the same link"
                 )
-            whole[i][j] = there or back
-    return whole
+            complete[i][j] = there or back
+    return complete
 
 
 def _add_hidden(paths: list[list[PciePath | None]], cells: list[list[str]], gpu_names: list[str], main: Table, other: Table) -> None:
-    """Add to `paths` what a second matrix of the same machine tells: it repeats the first, but for the NVLinks that `topo -mp` leaves out.
+    """Add to `paths` the PCIe classes that NVLinks hide, from a second matrix of the same machine (`topo -mp`).
 
-    Raises TopologyError where it differs: the two are of different machines.
+    Raises TopologyError where the matrices differ otherwise: they are of different machines.
     """
     names = _devices(other)
-    again = _cells(names, other)
+    other_cells = _cells(names, other)
     place = {name: i for i, name in enumerate(names) if GPU.match(name)}
     if sorted(place) != sorted(gpu_names):
         raise TopologyError(f"line {other.header_line}: a second matrix has other GPUs; give the matrix of one machine")
     for (i, a), (j, b) in combinations(enumerate(gpu_names), 2):
-        first, second = cells[i][j], again[place[a]][place[b]]
+        first, second = cells[i][j], other_cells[place[a]][place[b]]
         if first == second:
             continue
         if not _NVLINKS.match(first) or second not in CLASSES:
@@ -199,7 +199,7 @@ def _add_hidden(paths: list[list[PciePath | None]], cells: list[list[str]], gpu_
 
 
 def _check_possible(gpu_names: list[str], paths: list[list[PciePath | None]]) -> None:
-    """Raise TopologyError for three GPUs that no PCIe tree can hold: if two pairs are near, the third pair is no farther."""
+    """Raise TopologyError for three GPUs that fit in no PCIe tree: the third pair is never farther than the farther of the other two."""
     for a, b, c in permutations(range(len(gpu_names)), 3):
         near, other, far = paths[a][b], paths[b][c], paths[a][c]
         if a > c or near is None or other is None or far is None or far.distance <= max(near.distance, other.distance):
@@ -227,8 +227,8 @@ def _check_product(product: str | None, known: ProductFacts | None, gpu_names: l
 
 
 def _nvlink_counts(gpus: int, cells: list[list[str]]) -> list[list[int]]:
-    found = [[_NVLINKS.match(cell) for cell in row[:gpus]] for row in cells[:gpus]]
-    return [[int(match[1]) if match else 0 for match in row] for row in found]
+    matches = [[_NVLINKS.match(cell) for cell in row[:gpus]] for row in cells[:gpus]]
+    return [[int(match[1]) if match else 0 for match in row] for row in matches]
 
 
 def _nic_legend(text: str) -> dict[str, str]:
@@ -237,9 +237,9 @@ def _nic_legend(text: str) -> dict[str, str]:
 
 
 def _peer_to_peer(tables: list[Table], gpu_names: list[str], counts: list[list[int]]) -> bool | None:
-    """Whether reads and writes between GPUs work over PCIe: of pairs without NVLink, as the agent counts. None = not told.
+    """Whether reads and writes between GPUs work over PCIe, for the pairs without NVLink, as in the agent. None = unknown.
 
-    Tables of other questions (`-p2p n` for NVLink, `a` for atomics, `p`) do not answer this one.
+    Tables of other options (`-p2p n` for NVLink, `a` for atomics, `p`) do not show it.
     """
     states: list[str] = []
     for table in tables:

@@ -1,8 +1,8 @@
 """Pasted text -> the tables of `nvidia-smi topo` in it: names, cells and affinity columns, each with its line.
 
-The text is kinder to eyes than to parsers: tabs or spaces, escape codes that underline the header, quoted mail (`>`), comments
-(`#`), Markdown tables (`|`), shell prompts and prose around it, rows that a terminal wrapped, a legend or none. Several tables may
-follow one another: `topo -m`, `topo -mp` and `topo -p2p r`.
+The text may have tabs or spaces, escape codes that underline the header, mail quotes (`>`), comments (`#`), Markdown tables (`|`),
+shell prompts and prose around the tables, rows that a terminal wrapped, and a legend. It may have several tables: `topo -m`,
+`topo -mp` and `topo -p2p r`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from topology.machine.hardware import PciePath, TopologyError
 
 CLASSES = {path.value: path for path in PciePath} | {"SOC": PciePath.SYS}  # SOC: drivers before 384
 PEER_STATES = ("OK", "CNS", "GNS", "TNS", "NS", "DR", "U")
-"""Cells of `topo -p2p`: fine; chipset, GPU or topology not supported, not supported, disabled by a driver setting, unknown."""
+"""Cells of `topo -p2p`: works; chipset, GPU or topology not supported; not supported; disabled by a driver setting; unknown."""
 
 GPU = re.compile(r"GPU(\d{1,4})$")
 _DEVICE = re.compile(r"(?=.*\d)[A-Za-z][A-Za-z0-9_.:-]*$")
@@ -35,13 +35,13 @@ class Row:
     line: int
     cells: tuple[str, ...]
     rest: tuple[str, ...]
-    """Words past the last column of devices: affinities."""
+    """Words after the last device column: affinities."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table; lines are counted from 1."""
+    """One table. Lines are counted from 1."""
 
     header_line: int
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class Table:
     """Affinity columns, in order."""
     rows: dict[str, Row]
     asked: str | None
-    """The option that made it, such as `-mp` or `-p2p r`, where a command stands above it."""
+    """The option of the command above the table, such as `-mp` or `-p2p r`; None where no command is above it."""
 
     @property
     def peers(self) -> bool:
@@ -58,7 +58,7 @@ class Table:
 
 
 def read_tables(text: str) -> list[Table]:
-    """All tables of a text. Raises TopologyError naming the line of a table that is broken."""
+    """Return all tables of a text. Raises TopologyError with the line of a malformed table."""
     lines = [_plain(line) for line in text.splitlines()]
     if len(lines) > MOST_LINES:
         raise TopologyError(f"the text has {len(lines)} lines, more than {MOST_LINES}; keep the matrix and its legend")
@@ -80,14 +80,14 @@ def read_tables(text: str) -> list[Table]:
 
 
 def _plain(line: str) -> str:
-    """A line without escapes, quotes, comment signs and remarks behind an arrow; cells of a Markdown table parted by tabs."""
+    """A line without escapes, quotes, comment signs and remarks after an arrow; the cells of a Markdown table separated by tabs."""
     bare = _REMARK.sub("", _PREFIX.sub("", _ESCAPES.sub("", line)))
     return bare.strip().strip("|").replace("|", "\t") if bare.strip().startswith("|") else bare
 
 
 def _header(lines: list[str], number: int) -> tuple[tuple[str, ...], tuple[str, ...], int] | None:
-    """Names and affinity columns of a header at a line, and the line after it; None if there is none."""
-    command = _COMMAND.search(lines[number])  # some copies lose the line end behind it
+    """Names and affinity columns of the header at a line, and the number of the line after it; None where no header is there."""
+    command = _COMMAND.search(lines[number])  # some copies have no line end after it
     body, *rest = _TRAILERS.split(lines[number][command.end() if command else 0 :])
     names = body.split()
     if not names or not GPU.match(names[0]) or not all(map(_is_device, names)):
@@ -96,24 +96,24 @@ def _header(lines: list[str], number: int) -> tuple[tuple[str, ...], tuple[str, 
     while after < len(lines) and (more := _continued_header(lines[after])):
         body, *further = _TRAILERS.split(more)
         names, rest, after = names + body.split(), rest + further, after + 1
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise TopologyError(f"line {number + 1}: column {twice} appears twice")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise TopologyError(f"line {number + 1}: column {repeated} appears twice")
     return tuple(names), tuple(map(_trailer, filter(_TRAILERS.match, rest))), after
 
 
 def _trailer(words: str) -> str:
-    """The usual name of an affinity column; some copies part its words by more than a blank, or cut it short."""
+    """The usual name of an affinity column. Some copies have several spaces between its words, or cut it short."""
     name = " ".join(words.split())
     return "NUMA Affinity" if name == "NUMA" else name
 
 
 def _continued_header(line: str) -> str | None:
-    """The line, if it goes on with a header that a terminal wrapped: adapters or affinity columns and nothing else."""
+    """The line, if it continues a header that a terminal wrapped: it has only adapters or affinity columns. Else None."""
     body, *rest = _TRAILERS.split(line)
     words = body.split()
-    goes_on = (words or rest) and all(map(_is_device, words)) and not any(word.strip() for word in rest[1::2])
-    return line if goes_on else None
+    continues = (words or rest) and all(map(_is_device, words)) and not any(word.strip() for word in rest[1::2])
+    return line if continues else None
 
 
 def _is_device(name: str) -> bool:
@@ -121,7 +121,7 @@ def _is_device(name: str) -> bool:
 
 
 def _rows(lines: list[str], start: int, names: tuple[str, ...], trailers: int) -> tuple[dict[str, Row], int]:
-    """The rows below a header, by name, and the line after the last; they end at the next header or command."""
+    """The rows below a header by name, and the number of the line after the last row. Rows end at the next header or command."""
     rows: dict[str, Row] = {}
     number = start
     while number < len(lines) and not _COMMAND.search(lines[number]) and _header(lines, number) is None:
@@ -145,7 +145,7 @@ def _rows(lines: list[str], start: int, names: tuple[str, ...], trailers: int) -
 
 
 def _continues_row(line: str, names: tuple[str, ...]) -> bool:
-    """Whether a line is the rest of a row that a terminal wrapped: cells and affinities, and no name before them."""
+    """Whether a line continues a row that a terminal wrapped: it has cells and affinities, and no name before them."""
     words = line.split()
     return bool(words) and words[0] not in names and all(_is_cell(word) or _AFFINITY.match(word) for word in words)
 

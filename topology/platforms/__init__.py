@@ -1,9 +1,9 @@
-"""Known machines, as data: one small YAML file per platform, its source and a drawing in its head.
+"""Known machines, as data: one small YAML file per platform, with a drawing and its source.
 
-A platform file is not a list of pairs but a description people can check against a data sheet:
+To add a platform, add a file. Nothing here knows nodes or pods. A file is a description that can be compared with a data sheet:
 
-    product, memory      what NVML calls the GPU, and its memory as a quantity
-    gpus                 how many
+    product, memory_gib  the GPU's name in NVML, and its memory in GiB
+    gpus                 number of GPUs
     cpu, pcie            CPU model; PCIe generation
     numa                 NUMA node of each GPU, in index order
     switches             groups of indices under one PCIe switch (PIX)
@@ -12,7 +12,7 @@ A platform file is not a list of pairs but a description people can check agains
     nvswitch             NVLinks from each GPU into NVSwitches
     nvlinks              direct links: "0-1": 12
     peer_to_peer         whether PCIe peer-to-peer works
-    fallback             whether product and count alone make a machine this one (boards do; cards may be bridged or not)
+    fallback             whether product and number of GPUs identify the platform (true for boards; cards may be bridged or not)
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Platform(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 @cache
 def platforms() -> dict[str, Platform]:
-    """All bundled platforms by name. Raises TopologyError naming a broken file."""
-    found: dict[str, Platform] = {}
+    """Return all bundled platforms by name. Raises TopologyError with the name of a malformed file."""
+    by_name: dict[str, Platform] = {}
     for entry in sorted(resources.files(__name__).iterdir(), key=lambda e: e.name):
         if entry.name.endswith(".yaml"):
-            found[entry.name.removesuffix(".yaml")] = _read(entry.name, yaml.safe_load(entry.read_text()))
-    return found
+            by_name[entry.name.removesuffix(".yaml")] = _read(entry.name, yaml.safe_load(entry.read_text()))
+    return by_name
 
 
 def _read(name: str, document: Any) -> Platform:
@@ -70,9 +70,9 @@ def _read(name: str, document: Any) -> Platform:
 
 
 def machine_of(name: str, uuid_prefix: str | None = None) -> Machine:
-    """A machine of the named platform. Raises TopologyError for a name that is not bundled.
+    """Return a machine of a bundled platform. Raises TopologyError for an unknown name.
 
-    `uuid_prefix` gives its GPUs uuids; without it they have none, for no real GPU is meant.
+    With `uuid_prefix` its GPUs have uuids; without it they have none, because they are not real GPUs.
     """
     if name not in platforms():
         raise TopologyError(f"no platform {name!r}; known: {', '.join(platforms())}")
@@ -98,17 +98,17 @@ def machine_of(name: str, uuid_prefix: str | None = None) -> Machine:
 
 @cache
 def fallback_platform(product: str, count: int) -> str | None:
-    """The platform that a product and a count of GPUs stand for, or None: for nodes that only GFD's labels describe.
+    """Return the platform that a product and a number of GPUs identify, or None: for nodes that only GFD's labels describe.
 
-    How much memory a board's GPUs have changes none of its links.
+    The memory size in a product name does not count: it affects no link.
     """
     for name, platform in platforms().items():
-        if platform.fallback and platform.gpus == count and same_product(_links_of(product), _links_of(platform.product)):
+        if platform.fallback and platform.gpus == count and same_product(_without_memory(product), _without_memory(platform.product)):
             return name
     return None
 
 
-def _links_of(product: str) -> str:
+def _without_memory(product: str) -> str:
     return re.sub(r"\d+ ?GB", "", product)
 
 

@@ -10,8 +10,10 @@ from itertools import combinations
 from math import log2
 
 from extender.plain_text import plain
-from topology.bandwidth.fabric import Fabric, build_fabric, fabric_name
+from topology.bandwidth.fabric import NVSWITCH_VERTEX, Fabric, build_fabric, fabric_name
+from topology.bandwidth.wires import nvlink, nvswitch_port
 from topology.machine.hardware import Machine
+from topology.machine.links import LinkKind
 
 CELL, MARGIN = 96, 40
 SOCKET_Y, SWITCH_Y, GPU_Y, NVSWITCH_Y = 92, 176, 268, 384
@@ -25,7 +27,7 @@ def draw(name: str, machine: Machine, free: int) -> str:
     center = {f"GPU {position}": MARGIN + CELL * (column + 0.5) for column, position in enumerate(order)}
     center |= _above(fabric, center)
     arcs = _arcs(fabric, center)
-    bottom = (NVSWITCH_Y + 60 if "NVSwitch" in fabric.graph else GPU_Y + 60 + _depth(fabric, order)) + 46
+    bottom = (NVSWITCH_Y + 60 if NVSWITCH_VERTEX in fabric.graph else GPU_Y + 60 + _depth(fabric, order)) + 46
     width = max(2 * MARGIN + CELL * max(1, fabric.size), 560)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom}" viewBox="0 0 {width} {bottom}" '
@@ -117,10 +119,10 @@ def _arcs(fabric: Fabric, center: dict[str, float]) -> list[str]:
     lines: list[str] = []
     top = GPU_Y + 22
     for a, b in combinations(range(fabric.size), 2):
-        link = fabric.link_class[a, b]
-        if link.startswith("NV") and link != "NVSwitch":
+        link = fabric.links[a, b]
+        if link.kind is LinkKind.NVLINK:
             left, right = sorted((center[f"GPU {a}"], center[f"GPU {b}"]))
-            gbps, deep = fabric.capacity_gbps[f"NVLink {a}-{b}"], top + 0.62 * (right - left)
+            gbps, deep = fabric.capacity_gbps[nvlink(a, b).name], top + 0.62 * (right - left)
             title = f"<title>{link}, {gbps:g} GB/s per direction</title>"
             curve = f"M{left:g} {top} Q{(left + right) / 2:g} {deep:g} {right:g} {top}"
             style = f'fill="none" stroke="{NVLINK}" stroke-width="{_thick(gbps)}" stroke-opacity="0.8"'
@@ -131,11 +133,11 @@ def _arcs(fabric: Fabric, center: dict[str, float]) -> list[str]:
 
 def _switched(fabric: Fabric, center: dict[str, float]) -> list[str]:
     switched = [position for position in range(fabric.size) if fabric.switch_links[position]]
-    if "NVSwitch" not in fabric.graph or not switched:
+    if NVSWITCH_VERTEX not in fabric.graph or not switched:
         return []
     lines: list[str] = []
     for position in switched:
-        x, gbps = center[f"GPU {position}"], fabric.capacity_gbps[f"nvswitch port of GPU {position}"]
+        x, gbps = center[f"GPU {position}"], fabric.capacity_gbps[nvswitch_port(position).name]
         lines += [_line(x, GPU_Y, x, NVSWITCH_Y, gbps, NVLINK), _label(x + 6, GPU_Y + 62, f"{gbps:g}", NVLINK, "start")]
     ends = [center[f"GPU {position}"] for position in switched]
     bar = _box(min(ends) - 40, NVSWITCH_Y - 16, max(ends) - min(ends) + 80, 32, "#d8f3dc", "NVSwitch, GB/s per GPU and direction")
@@ -144,7 +146,7 @@ def _switched(fabric: Fabric, center: dict[str, float]) -> list[str]:
 
 def _depth(fabric: Fabric, order: list[int]) -> float:
     column = {position: number for number, position in enumerate(order)}
-    spans = [abs(column[a] - column[b]) for (a, b), link in fabric.link_class.items() if link.startswith("NV")]
+    spans = [abs(column[a] - column[b]) for (a, b), link in fabric.links.items() if link.is_nvlink]
     return 0.31 * CELL * max(spans, default=0)
 
 

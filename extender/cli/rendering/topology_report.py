@@ -52,7 +52,7 @@ def _pairs(machine: Machine, table: PlacementTable) -> list[list[dict[str, Any] 
     cells: list[list[dict[str, Any] | None]] = [[None] * count for _ in range(count)]
     for a, b in combinations(range(count), 2):
         speed = table.busbw_gbps(1 << a | 1 << b)
-        cells[a][b] = cells[b][a] = {"link": table.fabric.link_class[a, b], "bandwidth_gbps": speed}
+        cells[a][b] = cells[b][a] = {"link": str(table.fabric.links[a, b]), "bandwidth_gbps": speed}
     return cells
 
 

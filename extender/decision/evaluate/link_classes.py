@@ -14,9 +14,8 @@ from topology.placement import PlacementTable
 def rank(table: PlacementTable, a: int, b: int) -> int:
     """Return a pair's index in `annotations.LINKS`: 0 for NVLink, direct or through a switch; else its PCIe path, 1 (PIX) to 5 (SYS)."""
     low, high = min(a, b), max(a, b)
-    if table.fabric.link_class[low, high].startswith("NV"):
-        return 0
-    return table.fabric.distance[low][high]
+    link = table.fabric.links[low, high]
+    return 0 if link.is_nvlink else link.pcie_path.distance
 
 
 def worst(table: PlacementTable, mask: int) -> int | None:
