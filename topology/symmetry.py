@@ -38,12 +38,14 @@ class PairSignatures:
 def pair_signatures_of(fabric: Fabric) -> PairSignatures:
     """Return the signatures of all pairs and GPUs."""
     size = fabric.size
-    words = [
-        [_gpu_signature(fabric, a) if a == b else _pair_signature(fabric, min(a, b), max(a, b)) for b in range(size)] for a in range(size)
-    ]
-    vocabulary = tuple(sorted({word for row in words for word in row}))
-    number = {word: place for place, word in enumerate(vocabulary)}
-    return PairSignatures(vocabulary, tuple(tuple(number[word] for word in row) for row in words))
+    signatures = [[_signature(fabric, min(a, b), max(a, b)) for b in range(size)] for a in range(size)]
+    vocabulary = tuple(sorted({signature for row in signatures for signature in row}))
+    number = {signature: place for place, signature in enumerate(vocabulary)}
+    return PairSignatures(vocabulary, tuple(tuple(number[signature] for signature in row) for row in signatures))
+
+
+def _signature(fabric: Fabric, a: int, b: int) -> str:
+    return _gpu_signature(fabric, a) if a == b else _pair_signature(fabric, a, b)
 
 
 def _gpu_signature(fabric: Fabric, a: int) -> str:

@@ -1,11 +1,13 @@
-"""What exporters say of GPUs and serving engines, and what is made of it over time. Pure: text and times come in as data.
+"""Metrics of GPUs and serving engines, and the state of devices that follows from them over time.
 
-exposition  Prometheus text -> samples
-signals     SIGNALS: which DCGM metric answers which question, in which unit
-xids        which XID codes mean broken hardware, which a misbehaving program
-readings    one look at a device, an instance of it, or a serving engine
-dcgm        samples -> device readings
-engines     samples -> engine readings
-conditions  readings over time -> the condition of a device: smoothed, with hysteresis, fenced while faulty
-answers     readings and conditions as plain data, for people
+Pure: text and times are arguments; no scraping, clock, settings or cluster. Imports point down the list.
+
+    telemetry_serializers  readings and conditions as plain data, for people
+    conditions             readings over time -> the condition of a device: smoothed, with hysteresis, fenced while faulty
+    dcgm                   samples -> device readings
+    engines                samples -> engine readings
+    signals                SIGNALS: which DCGM metric fills which field, in which unit
+    xids                   which XID codes mean broken hardware and which an application error
+    readings               one reading of a device, of a MIG instance or of a serving engine
+    exposition             Prometheus text -> samples
 """

@@ -1,11 +1,11 @@
-"""Readings over time -> the condition of a device, an engine, a node. One fold step each; times are given, never asked.
+"""Readings over time -> the condition of a device, an engine, a node. One fold step each; times are arguments.
 
-All times here are steady seconds (a clock that never goes back), so that a corrected clock neither ages nor rejuvenates a value.
+All times here are monotonic seconds, so that a corrected clock changes the age of no value.
 
-Noise is met three times: a value is smoothed unless it jumps; what a decision sees is held until the smoothed value has left it
-by a margin; and a device whose memory keeps jumping to and fro is taken at its fullest until it has been quiet.
+Three steps reduce noise: a value is smoothed unless it jumps; decisions see a value that changes only when the smoothed value has left
+it by a margin; and a device whose memory jumps in both directions counts with its least free memory until it has been quiet.
 
-There are tens of thousands of conditions, none in a cycle: structs that the garbage collector need not walk.
+There are tens of thousands of conditions, without reference cycles: `gc=False` keeps the garbage collector from traversing them.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from extender.telemetry.readings import DeviceReading, EngineReading
 from extender.telemetry.signals import POWER_BRAKE, THERMAL
 
 STEPS = 8
-"""Pressures are seen in eighths."""
+"""Decisions see a pressure in so many steps from 0 to 1."""
 
 WARM_CELSIUS, HOT_CELSIUS = 70.0, 90.0
-"""Heat counts from the first and fully from the second: data-centre GPUs slow down at 87 to 95 (their product briefs)."""
+"""Strain by heat rises from 0 to 1 between the two: data-centre GPUs slow down at 87 to 95 degrees (their product briefs)."""
 
 PCIE_BYTES_PER_SECOND = 25e9
-"""What a x16 link of generation 4 carries; traffic is a share of it."""
+"""Bandwidth of a PCIe 4 x16 link; traffic is a share of it."""
 
 FULL_KV_FROM = 0.5
-"""KV cache usage from which an engine presses; at 1 it presses fully."""
+"""KV cache usage at which pressure begins; at a usage of 1 it is 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The operator's numbers; `settings.Telemetry` has their meaning and defaults."""
+    """The operator's settings; `settings.Telemetry` has their meaning and defaults."""
 
     half_life_seconds: float = 30.0
     jump_share: float = 0.10
@@ -47,11 +47,11 @@ class Tuning:
 
 
 TUNING = Tuning()
-_MOST_TURNS = 3
-"""Changes of direction within `restless_seconds` from which a device's memory is taken at its fullest."""
+_MAX_REVERSALS = 3
+"""Changes of direction within `restless_seconds` from which a device counts with its least free memory."""
 
 SLEW = 0.25
-"""A smoothed pressure moves by so much per reading at most."""
+"""The most that one reading moves a smoothed pressure."""
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +59,7 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     xid: bool
-    """Whether an XID says so; else ECC or row remapping."""
+    """Whether an XID is the reason; else ECC or row remapping."""
     first_seconds: float
     last_seconds: float
     """Of the newest reading that showed it."""
@@ -79,14 +79,14 @@ class Smoothed(msgspec.Struct, frozen=True, gc=False):
 
 
 class FreeMemory(msgspec.Struct, frozen=True, gc=False):
-    """Free framebuffer as a share of the card's: its running mean, and what decisions see."""
+    """Free framebuffer as a share of the total: its running mean `mean`, and `held`, the value that decisions see."""
 
     mean: float
     held: float
     rising: bool | None = None
-    """Which way the last jump went."""
-    turns_seconds: tuple[float, ...] = ()
-    """When jumps changed direction, newest last."""
+    """Whether the last jump was upwards; None before the first."""
+    reversals_seconds: tuple[float, ...] = ()
+    """Times when jumps changed direction, newest last."""
 
 
 class DeviceCondition(msgspec.Struct, frozen=True, gc=False):
@@ -97,26 +97,26 @@ class DeviceCondition(msgspec.Struct, frozen=True, gc=False):
     seen_seconds: float
     memory: FreeMemory | None = None
     strain: Smoothed | None = None
-    """How little the device itself has left for new work: heat, throttling, errors, somebody's computing."""
+    """How little headroom the device has for new work, 0..1: heat, throttling, errors, utilization."""
     traffic: Smoothed | None = None
-    """How much it makes its neighbours wait."""
+    """How much its PCIe traffic delays neighbouring devices, 0..1."""
     fault: Fault | None = None
     suspicions: tuple[str, ...] = ()
 
     @property
     def free_bytes(self) -> int | None:
-        """Free framebuffer as decisions see it."""
+        """Free framebuffer in bytes as decisions see it; None where unknown."""
         total = self.reading.fb_total_bytes
         return int(self.memory.held * total) if self.memory is not None and total else None
 
 
 def vacated(condition: DeviceCondition) -> DeviceCondition:
-    """The condition once the device's holder has left: how much of its memory is free is not known until the next look."""
+    """Return the condition after the device's pod is gone: its free memory is unknown until the next reading."""
     return msgspec.structs.replace(condition, memory=None) if condition.memory is not None else condition
 
 
 def emptied(condition: DeviceCondition) -> DeviceCondition:
-    """The condition as it would be if the device's holder left: all he is not known to share the memory with is free."""
+    """Return the condition that the device would have without its pod: all memory is free."""
     return msgspec.structs.replace(condition, memory=FreeMemory(1.0, 1.0))
 
 
@@ -135,30 +135,30 @@ _NO_ENGINES: Mapping[str, EngineCondition] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class NodeTelemetry:
-    """All that telemetry says of a node."""
+    """All telemetry of a node."""
 
     devices: Mapping[DeviceKey, DeviceCondition] = field(default_factory=lambda: _NO_DEVICES)
     engines: Mapping[str, EngineCondition] = field(default_factory=lambda: _NO_ENGINES)
     """By pod key."""
     troubles: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """(source, what was wrong with its last look), by source."""
+    """(source, problems of its last scrape), by source."""
     seen_seconds: frozenset[float] = frozenset()
-    """When its parts were seen: mostly one moment."""
+    """Times of its parts: mostly a single one."""
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What was wrong with the last look of any source."""
+        """The problems of the last scrape of every source."""
         return tuple(text for _, texts in self.troubles for text in texts)
 
     def ages_between(self, before_seconds: float | None, now_seconds: float | None, max_age_seconds: float) -> bool:
-        """Whether a part has become too old in that time."""
+        """Whether a part of the telemetry became too old between the two times."""
         if now_seconds is None:
             return False
         return any(now_seconds - seen > max_age_seconds >= (before_seconds or seen) - seen for seen in self.seen_seconds)
 
 
 def observe_device(before: DeviceCondition | None, reading: DeviceReading, now_seconds: float, tuning: Tuning = TUNING) -> DeviceCondition:
-    """The condition after one more reading. One that is no newer than the last (a server repeating itself) changes nothing."""
+    """Return the condition after one more reading. A reading that is no newer than the last (a repeated scrape) changes nothing."""
     if before is not None and now_seconds <= before.seen_seconds:
         return before
     past = before.seen_seconds if before else now_seconds
@@ -178,7 +178,7 @@ def observe_device(before: DeviceCondition | None, reading: DeviceReading, now_s
 def observe_engines(
     before: EngineCondition | None, readings: tuple[EngineReading, ...], now_seconds: float, tuning: Tuning = TUNING
 ) -> EngineCondition:
-    """The condition of a pod's engines after one more look."""
+    """Return the condition of a pod's engines after one more reading."""
     past = before.seen_seconds if before else now_seconds
     share = 1.0 - 0.5 ** (max(0.0, now_seconds - past) / tuning.half_life_seconds) if before else 1.0
     known = [pressure for reading in readings if (pressure := engine_pressure(reading)) is not None]
@@ -186,7 +186,7 @@ def observe_engines(
 
 
 FORGOTTEN_AGES = 10
-"""After so many times the greatest age, what was neither seen again nor fenced is forgotten."""
+"""A condition is dropped after so many times the maximum age without a new reading, unless the device is fenced."""
 
 
 def observe(
@@ -197,9 +197,9 @@ def observe(
     now_seconds: float,
     tuning: Tuning = TUNING,
 ) -> NodeTelemetry:
-    """A node's telemetry after one more look at some of it. A look that found nothing keeps what is known: it grows old.
+    """Return a node's telemetry after one more scrape of a part of it. Conditions without a new reading stay, and become stale.
 
-    `problems`: the source, and what was wrong with this look.
+    `problems` is (source, problems of this scrape).
     """
     known, running = dict(before.devices), dict(before.engines)
     for reading in devices:
@@ -209,16 +209,16 @@ def observe(
     for pod, readings in engines:
         running[pod] = observe_engines(running.get(pod), readings, now_seconds, tuning)
     limit = now_seconds - FORGOTTEN_AGES * tuning.max_age_seconds
-    known = {key: one for key, one in known.items() if one.seen_seconds > limit or one.fault is not None}
-    running = {key: one for key, one in running.items() if one.seen_seconds > limit}
-    seen_seconds = frozenset([one.seen_seconds for one in known.values()] + [one.seen_seconds for one in running.values()])
-    source, words = problems
-    troubles = {name: told for name, told in before.troubles if name != source} | ({source: words} if words else {})
+    known = {key: device for key, device in known.items() if device.seen_seconds > limit or device.fault is not None}
+    running = {key: engine for key, engine in running.items() if engine.seen_seconds > limit}
+    seen_seconds = frozenset([device.seen_seconds for device in known.values()] + [engine.seen_seconds for engine in running.values()])
+    source, sentences = problems
+    troubles = {name: texts for name, texts in before.troubles if name != source} | ({source: sentences} if sentences else {})
     return NodeTelemetry(known, running, tuple(sorted(troubles.items())), seen_seconds)
 
 
 def engine_pressure(reading: EngineReading) -> float | None:
-    """How hard an engine is pressed, 0..1: by its KV cache, or by requests waiting beside those running."""
+    """Return the pressure of an engine, 0..1, by its KV cache or by the share of waiting requests; None where both are unknown."""
     parts = []
     if reading.kv_cache_usage is not None:
         parts.append(max(0.0, (reading.kv_cache_usage - FULL_KV_FROM) / (1.0 - FULL_KV_FROM)))
@@ -228,29 +228,30 @@ def engine_pressure(reading: EngineReading) -> float | None:
 
 
 def healthy(reading: DeviceReading, tuning: Tuning = TUNING) -> bool | None:
-    """Whether a reading shows a device fit for work; None where it has no word on errors."""
+    """Whether a reading shows a device without faults; None where it has no data on errors."""
     if _faults(reading, tuning):
         return False
-    told = (reading.xid, reading.ecc_double_bit, reading.row_remap_failed)
-    return True if any(word is not None for word in told) or reading.recent_xids else None
+    error_fields = (reading.xid, reading.ecc_double_bit, reading.row_remap_failed)
+    return True if any(value is not None for value in error_fields) or reading.recent_xids else None
 
 
 def _faults(reading: DeviceReading, tuning: Tuning) -> list[tuple[str, bool]]:
+    """(text, whether an XID says so) of every fault."""
     codes = [*reading.recent_xids, *([reading.xid] if reading.xid else [])]
-    found = [(xids.said(code), True) for code in sorted(set(codes)) if xids.severity(code, tuning.fatal_xids) is xids.Severity.FATAL]
+    faults = [(xids.described(code), True) for code in sorted(set(codes)) if xids.severity(code, tuning.fatal_xids) is xids.Severity.FATAL]
     if reading.ecc_double_bit:
-        found.append((f"{reading.ecc_double_bit} double-bit ECC errors", False))
+        faults.append((f"{reading.ecc_double_bit} double-bit ECC errors", False))
     if reading.row_remap_failed:
-        found.append(("row remapping failed", False))
-    return found
+        faults.append(("row remapping failed", False))
+    return faults
 
 
 def _fault(before: Fault | None, reading: DeviceReading, now_seconds: float, tuning: Tuning) -> Fault | None:
-    """Fenced at once; free again when a reading shows the device well, and none has shown it ill for the quiet time."""
-    found = _faults(reading, tuning)
-    if found:
-        text = ", ".join(text for text, _ in found)
-        return Fault(text, any(xid for _, xid in found), before.first_seconds if before else now_seconds, now_seconds)
+    """A faulty device is fenced at once. The fence ends with a healthy reading, after no reading showed a fault for `quiet_seconds`."""
+    faults = _faults(reading, tuning)
+    if faults:
+        text = ", ".join(text for text, _ in faults)
+        return Fault(text, any(is_xid for _, is_xid in faults), before.first_seconds if before else now_seconds, now_seconds)
     if before is None or (healthy(reading, tuning) and now_seconds - before.last_seconds >= tuning.quiet_seconds):
         return None
     return before
@@ -265,24 +266,24 @@ def _memory(before: FreeMemory | None, reading: DeviceReading, share: float, now
         return FreeMemory(free, free)
     if abs(free - before.mean) < tuning.jump_share:
         mean = before.mean + share * (free - before.mean)
-        turns = tuple(turn for turn in before.turns_seconds if now_seconds - turn < tuning.restless_seconds)
-        restless = len(turns) >= _MOST_TURNS and mean > before.held
+        reversals = tuple(time for time in before.reversals_seconds if now_seconds - time < tuning.restless_seconds)
+        restless = len(reversals) >= _MAX_REVERSALS and mean > before.held
         held = mean if abs(mean - before.held) > tuning.hold_share and not restless else before.held
-        return FreeMemory(mean, held, before.rising, turns)
+        return FreeMemory(mean, held, before.rising, reversals)
     rising = free > before.mean
-    turns = before.turns_seconds + ((now_seconds,) if before.rising is not None and before.rising is not rising else ())
-    turns = tuple(turn for turn in turns if now_seconds - turn < tuning.restless_seconds)[-2 * _MOST_TURNS :]
-    held = min(before.held, free) if len(turns) >= _MOST_TURNS else free
-    return FreeMemory(free, held, rising, turns)
+    reversals = before.reversals_seconds + ((now_seconds,) if before.rising is not None and before.rising is not rising else ())
+    reversals = tuple(time for time in reversals if now_seconds - time < tuning.restless_seconds)[-2 * _MAX_REVERSALS :]
+    held = min(before.held, free) if len(reversals) >= _MAX_REVERSALS else free
+    return FreeMemory(free, held, rising, reversals)
 
 
 def _suspicions(before: DeviceReading | None, reading: DeviceReading, tuning: Tuning) -> list[tuple[str, float]]:
-    """What is worth a look but keeps nobody away, each with its strain."""
+    """(text, strain) of every sign of trouble that does not fence the device."""
     codes = sorted({*reading.recent_xids, *([reading.xid] if reading.xid else [])})
     unsorted = [code for code in codes if xids.severity(code, tuning.fatal_xids) is xids.Severity.UNSORTED]
-    found: list[tuple[str, float]] = [(xids.said(code), 0.25) for code in unsorted]
+    suspicions: list[tuple[str, float]] = [(xids.described(code), 0.25) for code in unsorted]
     if reading.row_remap_pending or reading.retirement_pending:
-        found.append(("row remapping or page retirement pending: needs a reset", 0.5))
+        suspicions.append(("row remapping or page retirement pending: needs a reset", 0.5))
     rising = (
         ("nvlink_recovery_errors", "NVLink recovery errors rise", 0.75),
         ("nvlink_crc_errors", "NVLink CRC errors rise", 0.5),
@@ -292,8 +293,8 @@ def _suspicions(before: DeviceReading | None, reading: DeviceReading, tuning: Tu
     for name, text, strain in rising:
         now, past = getattr(reading, name), getattr(before, name, None)
         if now is not None and past is not None and now > past:
-            found.append((text, strain))
-    return found
+            suspicions.append((text, strain))
+    return suspicions
 
 
 def _strain(reading: DeviceReading, suspicions: list[tuple[str, float]]) -> float | None:
@@ -324,7 +325,7 @@ def _traffic(reading: DeviceReading) -> float | None:
 
 
 def _smooth(before: Smoothed | None, value: float | None, share: float) -> Smoothed | None:
-    """A running mean, and its step: held until the mean is nearer to another step's middle than by half a step and a bit."""
+    """The next running mean and its step. The step changes only when the mean is more than 0.75 steps away from it."""
     if value is None:
         return None
     if before is None:

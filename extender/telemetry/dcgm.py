@@ -1,7 +1,7 @@
 """dcgm-exporter's samples -> device readings: whole GPUs, MIG instances, shared devices; joined by UUID alone.
 
-A label `Hostname` is the exporter pod's own name and says nothing. A GPU shared by several pods is exported once per pod with
-the same values; the larger counts of anything but free memory.
+The label `Hostname` is the exporter pod's own name and is ignored. A GPU that several pods share is exported once per pod with
+the same values; of differing values the largest is used, for free memory the smallest.
 """
 
 from __future__ import annotations
@@ -22,24 +22,30 @@ def wanted(metric: str) -> bool:
 
 
 def devices(samples: Sequence[Sample]) -> tuple[DeviceReading, ...]:
-    """A reading per GPU or instance, by index, UUID and instance. Samples without a UUID speak of no GPU we could name."""
-    found: dict[_Key, _Draft] = {}
+    """Return one reading per GPU or MIG instance, by index, UUID and instance. Samples without a UUID are ignored."""
+    drafts: dict[_Key, _Draft] = {}
     keys: dict[int, _Key | None] = {}  # a label block is one object for all metrics of a device
     for sample in samples:
         place = id(sample.labels)
         key = keys[place] if place in keys else keys.setdefault(place, device_key(sample.labels))
         if key is None:
             continue
-        draft = found.get(key)
+        draft = drafts.get(key)
         if draft is None:
-            draft = found[key] = _Draft(key)
+            draft = drafts[key] = _Draft(key)
         draft.add(sample)
-    readings = (draft.reading() for draft in found.values())
-    return tuple(sorted(readings, key=lambda one: (one.index is None, one.index or 0, one.uuid, one.mig_instance or -1)))
+    readings = (draft.reading() for draft in drafts.values())
+    return tuple(
+        sorted(readings, key=lambda reading: (reading.index is None, reading.index or 0, reading.uuid, reading.mig_instance or -1))
+    )
+
+
+def _order(reading: DeviceReading) -> tuple[bool, int, str, int]:
+    return reading.index is None, reading.index or 0, reading.uuid, reading.mig_instance or -1
 
 
 def device_key(labels: Labels) -> _Key | None:
-    """(UUID, MIG instance); None where there is no UUID."""
+    """Return (UUID, MIG instance); None without a UUID."""
     uuid = labels.get("UUID") or labels.get("uuid")
     if not uuid:
         return None
@@ -51,7 +57,7 @@ def _whole(text: str | None) -> int | None:
 
 
 class _Draft:
-    """A reading being put together."""
+    """A reading under construction."""
 
     def __init__(self, key: _Key) -> None:
         self._key = key
@@ -90,7 +96,8 @@ class _Draft:
 
     @staticmethod
     def _names_workload(labels: Mapping[str, str]) -> bool:
-        """A Prometheus server that overrides labels puts the exporter's own pod there, and the workload in exported_pod."""
+        """Whether label `pod` names the workload. A Prometheus server that overrides labels puts the exporter's pod there, and the
+        workload in `exported_pod`."""
         return "exported_pod" in labels or "instance" not in labels
 
     def _take(self, signal: Signal, value: float) -> None:
@@ -109,8 +116,8 @@ class _Draft:
             amount = min(amount, self._values[field]) if field == "fb_free_bytes" else max(amount, self._values[field])
         self._ranks[field], self._values[field] = signal.rank, amount
 
-    def _free_as_the_rest(self) -> None:
-        """Free memory as what is neither used nor reserved, where a list of metrics has the total in place of the free memory."""
+    def _free_from_total(self) -> None:
+        """Compute free memory from the total, where the metric list has the total instead of the free memory."""
         used = self._values.get("fb_used_bytes")
         if self._total_bytes is not None and used is not None and "fb_free_bytes" not in self._values:
             free = self._total_bytes - used - self._values.get("fb_reserved_bytes", 0)
@@ -118,8 +125,8 @@ class _Draft:
                 self._values["fb_free_bytes"] = free
 
     def reading(self) -> DeviceReading:
-        """All that the samples said of the device."""
-        self._free_as_the_rest()
+        """Return the reading of all samples so far."""
+        self._free_from_total()
         uuid, instance = self._key
         labels = self._labels
         return DeviceReading(

@@ -1,4 +1,4 @@
-"""Serving engines' samples -> what their KV cache and queues say. One series per rank: the fullest rank governs.
+"""Serving engines' samples -> KV cache usage and queue lengths. An engine has one series per rank; the largest value counts.
 
 Metric names and their sources: vLLM `vllm:*` (`gpu_cache_usage_perc` until 0.10, `kv_cache_usage_perc` since; behind Ray Serve
 `ray_vllm:*`, in newer versions `ray_vllm_*`), SGLang `sglang:*` (docs, "Production metrics"), TensorRT-LLM `trtllm_*`
@@ -23,7 +23,7 @@ _USED, _MOST = "kv_blocks_used", "kv_blocks_max"
 _IN_FLIGHT = "requests_in_flight"
 """Waiting and running together."""
 _PRESENT = "present"
-"""Says that the engine serves a model, and nothing of its load."""
+"""Shows that the engine serves a model, without its load."""
 
 SUPPORTED_ENGINES: Mapping[str, str] = MappingProxyType(
     {
@@ -53,7 +53,7 @@ class EngineSignal:
     rank: int = 0
     """Of several metrics of one field, the one of the highest rank counts: newer names over older."""
     summed_over: tuple[str, ...] = ()
-    """Labels that tell engines apart which serve side by side: their requests add up. Ranks of one engine see the same requests."""
+    """Labels that distinguish engines that serve in parallel: their requests are added. Ranks of one engine have the same requests."""
 
 
 def _kinds(metric: str, engine: str, label: str, fields: dict[str, str]) -> tuple[EngineSignal, ...]:
@@ -98,11 +98,11 @@ ENGINE_SIGNALS: tuple[EngineSignal, ...] = (
 )
 
 _NEEDS = {"nim": KV}
-"""Engine -> the field without which its metrics, whose names say nothing of the engine, may be anything's."""
+"""Engine whose metric names do not identify it -> the field that it must have."""
 
 
 def _spellings(metric: str) -> tuple[str, ...]:
-    """The metric's name as the engine spells it, without the colon, which OpenTelemetry replaces, and behind Ray Serve."""
+    """The metric's name, the name after OpenTelemetry replaced its colon, and the names behind Ray Serve."""
     plain = (metric, metric.replace(":", "_", 1)) if ":" in metric else (metric,)
     return plain + tuple(f"ray_{name}" for name in plain) if metric.startswith("vllm:") else plain
 
@@ -113,13 +113,13 @@ for _signal in ENGINE_SIGNALS:
         _BY_METRIC.setdefault(_name, []).append(_signal)
 
 _ROUNDED = 1.05
-"""A share of at most so much is a rounded 1."""
+"""A share up to this value is 1 with a rounding error."""
 
 ENGINE_METRICS = tuple(_BY_METRIC)
 """Every name that is read, in all spellings."""
 
 ENGINE_LABELS = tuple(sorted({label for signal in ENGINE_SIGNALS for label in (*dict(signal.where), *signal.summed_over)}))
-"""Labels that tell apart what a metric counts."""
+"""Labels that distinguish what a metric counts."""
 
 _Key = tuple[str, str | None, str | None]
 """(engine, model, pod)."""
@@ -128,12 +128,12 @@ _Values = dict[tuple[int, tuple[str, ...]], float]
 
 
 def wanted(metric: str) -> bool:
-    """Whether a metric is an engine's."""
+    """Whether a metric belongs to an engine."""
     return metric in _BY_METRIC
 
 
 def engine_of(family: str) -> str | None:
-    """The engine whose prefix a metric family carries, read or not: a key of `SUPPORTED_ENGINES`."""
+    """Return the engine whose prefix a metric family has, whether the family is read or not; a key of `SUPPORTED_ENGINES`."""
     for signal in ENGINE_SIGNALS:
         prefix = re.match(r"[a-z]+:|nv_trt_llm_|nv_inference_|[a-z]+_(?=.*_)", signal.metric)
         if signal.engine not in _NEEDS and prefix is not None and family.startswith(_spellings(prefix[0])):
@@ -142,7 +142,7 @@ def engine_of(family: str) -> str | None:
 
 
 def engines(samples: Iterable[Sample]) -> tuple[EngineReading, ...]:
-    """A reading per engine, model and pod, in the order of their first samples."""
+    """Return one reading per engine, model and pod, in the order of their first samples."""
     fields_by_key: dict[_Key, dict[str, _Values]] = {}
     for sample in samples:
         for signal in _BY_METRIC.get(sample.name, ()):
@@ -160,12 +160,12 @@ def _model(labels: Labels) -> str | None:
 
 
 def _pod(labels: Labels) -> str | None:
-    """As a Prometheus server's target labels have it; an engine itself names no pod."""
+    """The pod in the target labels of a Prometheus server; an engine itself exports no pod."""
     return f"{labels['namespace']}/{labels['pod']}" if labels.get("pod") and labels.get("namespace") else None
 
 
 def _with_models(fields_by_key: dict[_Key, dict[str, _Values]]) -> dict[_Key, dict[str, _Values]]:
-    """The fields with those of series without a model put to the engine's model, where it has exactly one.
+    """The fields by key, where series without a model are merged into the engine's model if it has exactly one.
 
     A worker of Dynamo 0.8 names the model on a worker's requests and not on its KV cache.
     """
@@ -189,20 +189,20 @@ def _is_sure(key: _Key, fields: dict[str, _Values]) -> bool:
 
 
 def _without_repeats(readings: list[EngineReading]) -> tuple[EngineReading, ...]:
-    """The readings without those that add nothing to another of the same pod.
-
-    That is one that knows nothing, and Triton's count of requests for a model whose backend (TensorRT-LLM, vLLM) counts them itself.
+    """The readings without those that add nothing to another of the same pod: readings without any value, and Triton's requests for a
+    model whose backend (TensorRT-LLM, vLLM) counts them itself.
     """
-    telling = {reading.pod for reading in readings if _tells(reading)}
-    backends = {(reading.pod, reading.model) for reading in readings if reading.engine != "triton" and _tells(reading)}
+    pods_with_values = {reading.pod for reading in readings if _has_values(reading)}
+    backends = {(reading.pod, reading.model) for reading in readings if reading.engine != "triton" and _has_values(reading)}
     return tuple(
         reading
         for reading in readings
-        if (_tells(reading) or reading.pod not in telling) and (reading.engine != "triton" or (reading.pod, reading.model) not in backends)
+        if (_has_values(reading) or reading.pod not in pods_with_values)
+        and (reading.engine != "triton" or (reading.pod, reading.model) not in backends)
     )
 
 
-def _tells(reading: EngineReading) -> bool:
+def _has_values(reading: EngineReading) -> bool:
     return any(getattr(reading, field) is not None for field in (KV, WAITING, RUNNING))
 
 
@@ -217,7 +217,7 @@ def _reading(key: _Key, fields: dict[str, _Values]) -> EngineReading:
     if usage is None and used is not None and most:
         usage = used / most
     if usage is not None and usage > 1:
-        usage = 1.0 if usage < _ROUNDED else None  # a share, whatever it is above that
+        usage = 1.0 if usage < _ROUNDED else None  # no share
     waiting, running, in_flight = values.get(WAITING), values.get(RUNNING), values.get(_IN_FLIGHT)
     if running is None and in_flight is not None:
         running = max(0.0, in_flight - (waiting or 0.0))

@@ -1,7 +1,7 @@
-"""The Prometheus text format, read for the wanted metrics only: most lines of a scrape of thousands of nodes are others.
+"""A parser of the Prometheus text format that reads the wanted metrics only, which are few of the lines of a scrape.
 
-Library parsers read some 20,000 lines a second; five thousand nodes send 70,000 (`make bench` has today's ratio). Here a line
-that is not wanted costs one look-up, and a label block, which all metrics of a device share, is taken apart once per text.
+Library parsers read some 20,000 lines a second; five thousand nodes send 70,000 (`make bench` has the current ratio). Here an
+unwanted line costs one lookup, and a label block, which all metrics of a device share, is parsed once per text.
 
 Format: Prometheus, "Exposition formats", text versions 0.0.4 and 1.0.0, whose UTF-8 names stand quoted inside the braces
 (`{"a.name", label="x"} 1`); OpenMetrics' exemplars and timestamps in seconds are read too.
@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 MOST_PROBLEMS = 20
-"""Lines that could not be read which are told one by one."""
+"""Most unreadable lines that are reported one by one."""
 
 MOST_FAMILIES = 6
-"""Metric families that are named as seen; the others are counted."""
+"""Most unwanted metric families that are named; the others are counted."""
 
 Labels = Mapping[str, str]
 
@@ -47,22 +47,22 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Exposition:
-    """What a text holds of the wanted metrics."""
+    """The wanted metrics of a text."""
 
     samples: tuple[Sample, ...]
     problems: tuple[str, ...]
-    """Lines that could not be read, with their numbers; at most `MOST_PROBLEMS`, then how many more."""
+    """Unreadable lines with their numbers, at most `MOST_PROBLEMS`, then the number of others."""
     other_families: tuple[str, ...] = ()
-    """The first metric families that are not wanted, in the text's order; at most `MOST_FAMILIES`."""
+    """The first unwanted metric families, in the text's order, at most `MOST_FAMILIES`."""
     other_family_count: int = 0
-    """How many there are."""
+    """The number of unwanted families."""
 
 
 def parse(text: str, wanted: Callable[[str], bool], whole: bool = False) -> Exposition:
-    """The samples of the metrics that are wanted, in order. Never raises: what cannot be read is a problem, not the end.
+    """Return the samples of the wanted metrics, in order. Never raises: an unreadable line becomes a problem.
 
-    `whole`: the text came over a network and must end in a newline, as the format demands; a last line without one may have
-    been cut in the middle of a number and is left out.
+    `whole`: the text came over a network and must end in a newline, as the format requires; a last line without one may be
+    truncated within a number and is left out.
     """
     lines = text.removeprefix("\ufeff").split("\n")
     problems: list[str] = []
@@ -98,7 +98,7 @@ def parse(text: str, wanted: Callable[[str], bool], whole: bool = False) -> Expo
 
 
 def seen(exposition: Exposition) -> str:
-    """What a text without a wanted metric holds, in words."""
+    """Return a description of a text without wanted metrics, for people."""
     if not exposition.other_family_count:
         return "it has no line of the form `name{labels} value`, so it is no Prometheus exposition"
     more = exposition.other_family_count - len(exposition.other_families)
@@ -114,12 +114,12 @@ def _add(read: Sample | str, number: int, samples: list[Sample], problems: list[
 
 
 def _is_name(name: str) -> bool:
-    """Whether it may name a metric: words of prose such as `the` are dropped by asking for a `_`, a `:` or a `.`."""
+    """Whether a name can be that of a metric. It must contain `_`, `:` or `.`, which excludes words of prose such as `the`."""
     return any(mark in name for mark in "_:.") and not any(mark in name for mark in "<>\"'()[]/")
 
 
 def _sample(name: str, line: str, cut: int, known: dict[str, Labels | None]) -> Sample | str:
-    """One line, or what is wrong with it."""
+    """The sample of one line, or why it cannot be read."""
     labels: Labels | None = _NO_LABELS
     if cut < 0:
         rest = line[len(name) :]
@@ -147,7 +147,7 @@ def _sample(name: str, line: str, cut: int, known: dict[str, Labels | None]) -> 
 
 
 def _block_end(line: str, start: int) -> int:
-    """Where the label block ends: the last brace, unless an exemplar follows or a brace stands in a label."""
+    """Index of the end of the label block: the last brace, unless an exemplar follows; -1 where there is none."""
     end = line.rfind("}")
     if " # " not in line:
         return end
@@ -165,16 +165,16 @@ def _block_end(line: str, start: int) -> int:
 
 
 def parse_labels(block: str) -> Labels | None:
-    """The inside of braces -> labels; None where it is no list of labels."""
-    found: dict[str, str] = {}
+    """Return the labels of the text inside braces; None where it is no list of labels."""
+    labels: dict[str, str] = {}
     place = 0
     while place < len(block):
         match = _LABEL.match(block, place)
         if match is None:
-            return None if block[place:].strip() else found
-        found[match[1] or _unescaped(match[2] or "")] = _unescaped(match[3])
+            return None if block[place:].strip() else labels
+        labels[match[1] or _unescaped(match[2] or "")] = _unescaped(match[3])
         place = match.end()
-    return found
+    return labels
 
 
 def _unescaped(text: str) -> str:
@@ -182,7 +182,7 @@ def _unescaped(text: str) -> str:
 
 
 def _number(text: str) -> float:
-    """Go's ParseFloat as the format uses it; Python's would also take `1_000` and `nan` with a payload. Raises ValueError."""
+    """A number as Go's ParseFloat reads it; Python's float would also accept `1_000`. Raises ValueError."""
     if "_" in text or (text[-1:].isalpha() and text.lower() not in _SPECIAL):
         raise ValueError(text)
     return float(text)

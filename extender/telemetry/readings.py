@@ -1,4 +1,4 @@
-"""One look at a device, an instance of it, or a serving engine. None = not exported, or exported as blank."""
+"""One reading of a device, of a MIG instance, or of a serving engine. None = not exported, or exported as blank."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class DeviceReading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A GPU, or one MIG instance of it: `uuid` is the GPU's in both cases, as DCGM has it."""
+    """A GPU, or one MIG instance of it. `uuid` is that of the GPU in both cases, as in DCGM."""
 
     uuid: str
     mig_instance: int | None = None
@@ -16,13 +16,13 @@ class DeviceReading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     product: str | None = None
     pci_bus_id: str | None = None
     instance: str | None = None
-    """The scrape target, where a Prometheus server says it."""
+    """The scrape target, where a Prometheus server names it."""
     node: str | None = None
-    """The node, where a Prometheus server's target labels say it."""
+    """The node, where the target labels of a Prometheus server name it."""
     seen_seconds: float | None = None
-    """Unix time of its oldest value, where the source gives times."""
+    """Unix time of the oldest value, where the source has timestamps."""
     age_seconds: float | None = None
-    """By that time, how old it was when it was read; never negative, whatever the exporter's clock says."""
+    """Age at the time of the scrape by `seen_seconds`; never negative, also with a wrong clock of the exporter."""
 
     fb_used_bytes: int | None = None
     fb_free_bytes: int | None = None
@@ -32,13 +32,13 @@ class DeviceReading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     memory_utilization: float | None = None
     """Share of time in which memory was read or written, 0..1."""
     engine_active: float | None = None
-    """Share of time in which the graphics or compute engine was active, 0..1: the one that MIG instances have too."""
+    """Share of time in which the graphics or compute engine was active, 0..1. MIG instances have this metric too."""
     temperature_celsius: float | None = None
     memory_temperature_celsius: float | None = None
     power_watts: float | None = None
     power_limit_watts: float | None = None
     throttle_reasons: int | None = None
-    """NVML's bit mask of reasons why clocks are held down."""
+    """NVML's bit mask of the reasons why clocks are reduced."""
     xid: int | None = None
     """The last XID; 0 = none since the driver was loaded."""
     recent_xids: tuple[int, ...] = ()
@@ -59,25 +59,25 @@ class DeviceReading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     pcie_tx_bytes_per_second: float | None = None
     pcie_rx_bytes_per_second: float | None = None
     pods: tuple[str, ...] = ()
-    """namespace/name of the pods the exporter sees on it."""
+    """namespace/name of the pods that the exporter reports on it."""
 
     @property
     def fb_total_bytes(self) -> int | None:
-        """Used, free and reserved together, where used and free are known."""
+        """Sum of used, free and reserved bytes; None where used or free is unknown."""
         if self.fb_used_bytes is None or self.fb_free_bytes is None:
             return None
         return self.fb_used_bytes + self.fb_free_bytes + (self.fb_reserved_bytes or 0)
 
 
 class EngineReading(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A serving engine, per model it serves."""
+    """A serving engine, per served model."""
 
     engine: str
     """A key of `engines.SUPPORTED_ENGINES`."""
     model: str | None = None
     kv_cache_usage: float | None = None
-    """Share of KV cache blocks in use, 0..1: of its fullest rank."""
+    """Share of KV cache blocks in use, 0..1, of the rank with the highest share."""
     requests_waiting: float | None = None
     requests_running: float | None = None
     pod: str | None = None
-    """namespace/name, where a Prometheus server says it."""
+    """namespace/name, where a Prometheus server names it."""

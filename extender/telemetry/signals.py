@@ -19,10 +19,10 @@ class Signal:
     metric: str
     field: str
     read: Callable[[float], float | int | bool | None]
-    """The sample's value in the field's unit; None where it cannot be true."""
+    """Sample value -> value in the field's unit; None for an impossible value."""
     question: str
     adds: bool = False
-    """Whether it is summed with others of the same field."""
+    """Whether it is added to the other metrics of the same field."""
     rank: int = 0
     """Of several metrics of one field, the one of the highest rank counts."""
 
@@ -86,13 +86,13 @@ SIGNALS: tuple[Signal, ...] = (
 )
 
 FB_TOTAL = "DCGM_FI_DEV_FB_TOTAL"
-"""Used, free and reserved framebuffer together, in MiB: some lists of metrics have it in place of the free memory."""
+"""Used, free and reserved framebuffer together, in MiB: some metric lists have it instead of the free memory."""
 
 XID_COUNT = "DCGM_EXP_XID_ERRORS_COUNT"
-"""XIDs counted in a window, the code in label `xid`; a later XID does not hide an earlier one here."""
+"""XIDs counted in a window, with the code in label `xid`. A later XID does not hide an earlier one."""
 
 CLOCK_EVENTS = "DCGM_EXP_CLOCK_EVENTS_COUNT"
-"""Clock events counted in a window, the reason in label `clock_event`."""
+"""Clock events counted in a window, with the reason in label `clock_event`."""
 
 BY_METRIC = {signal.metric: signal for signal in SIGNALS}
 FIELDS = tuple(dict.fromkeys(signal.field for signal in SIGNALS))
@@ -100,7 +100,7 @@ FIELDS = tuple(dict.fromkeys(signal.field for signal in SIGNALS))
 THERMAL = 0x20 | 0x40
 """NVML's SW and HW thermal slowdown bits."""
 POWER_BRAKE = 0x8 | 0x80
-"""HW slowdown and HW power brake: something outside the GPU holds it down."""
+"""HW slowdown and HW power brake: a cause outside the GPU slows it down."""
 POWER_CAP = 0x4
 """SW power cap: usual under full load. Source of the bits: NVML, `nvmlClocksThrottleReasons`."""
 
@@ -111,6 +111,6 @@ _BLANKS = frozenset(float(base + code) for base in (0x7FFFFFF0, 0x7FFFFFFFFFFFFF
 
 
 def blank(value: float) -> bool:
-    """Whether DCGM says "no value": its int32, int64 and fp64 blanks (dcgm_structs.h: blank, not found, not supported, not
+    """Whether a value means "no value" in DCGM: its int32, int64 and fp64 blanks (dcgm_structs.h: blank, not found, not supported, not
     permissioned; the int64 ones all round to 2^63 as floats), NaN and infinities."""
     return value in _BLANKS or not math.isfinite(value) or value >= float(1 << 63)

@@ -1,4 +1,4 @@
-"""Readings and conditions as plain data: what `fabricwise telemetry` prints and `/v1/nodes/NAME` shows."""
+"""Readings and conditions as plain data, for `fabricwise telemetry` and `/v1/nodes/NAME`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENGINE_VALUES = ("kv_cache_usage", "requests_waiting", "requests_running")
 
 
 def read(text: str, tuning: Tuning = TUNING) -> dict[str, Any]:
-    """What the extender reads from an exposition, and which other metric families it has."""
+    """Return the readings of an exposition, its problems, and the metric families that are not read."""
     exposition = parse(text, lambda metric: dcgm.wanted(metric) or engines.wanted(metric))
     return {
         "devices": [device_answer(reading, tuning) for reading in dcgm.devices(exposition.samples)],
@@ -29,11 +29,11 @@ def read(text: str, tuning: Tuning = TUNING) -> dict[str, Any]:
 
 
 SUPPORTED = f"dcgm-exporter 2.0 and newer (DCGM_FI_*), {', '.join(engines.SUPPORTED_ENGINES.values())}"
-"""What expositions are understood, for people."""
+"""The supported exporters, for people."""
 
 
 def not_understood(text: str) -> str:
-    """Why an exposition holds no device and no engine: what it has, what is supported, what to do."""
+    """Return why an exposition has no device and no engine: its content, the supported exporters and the remedy."""
     exposition = parse(text, lambda metric: dcgm.wanted(metric) or engines.wanted(metric))
     unsure = {sample.name for sample in exposition.samples}
     words = f"; {', '.join(sorted(unsure)[:3])} alone names no device and no engine" if unsure else ""
@@ -48,7 +48,7 @@ def not_understood(text: str) -> str:
 
 
 def device_answer(reading: DeviceReading, tuning: Tuning = TUNING) -> dict[str, Any]:
-    """Every field of a reading, and the names of those that are unknown."""
+    """Return every field of a reading, and the names of the unknown ones."""
     answer: dict[str, Any] = {name: getattr(reading, name) for name in _HEAD + FIELDS}
     answer["fb_total_bytes"] = reading.fb_total_bytes
     answer["recent_xids"], answer["pods"] = list(reading.recent_xids), list(reading.pods)
@@ -58,7 +58,7 @@ def device_answer(reading: DeviceReading, tuning: Tuning = TUNING) -> dict[str, 
 
 
 def engine_answer(reading: EngineReading) -> dict[str, Any]:
-    """The same of a serving engine."""
+    """Return every field of an engine's reading, and the names of the unknown ones."""
     answer = {name: getattr(reading, name) for name in ("engine", "model", *_ENGINE_VALUES)}
     return answer | {"unknown": [name for name in _ENGINE_VALUES if getattr(reading, name) is None]}
 
@@ -66,12 +66,12 @@ def engine_answer(reading: EngineReading) -> dict[str, Any]:
 def telemetry_answer(
     telemetry: NodeTelemetry | None, monotonic_seconds: float | None, names: dict[str, str], tuning: Tuning = TUNING
 ) -> dict[str, Any]:
-    """All that telemetry says of a node, every value with its age; `names` are the pods' full names by key."""
+    """Return the telemetry of a node, every value with its age; `names` are the pods' full names by key."""
     telemetry = telemetry or NodeTelemetry()
     devices: Sequence[DeviceCondition] = sorted(telemetry.devices.values(), key=lambda c: (c.reading.uuid, c.reading.mig_instance or -1))
     return {
-        "devices": [_condition(one, monotonic_seconds, tuning) for one in devices],
-        "engines": [_engines(names.get(key, key), one, monotonic_seconds, tuning) for key, one in sorted(telemetry.engines.items())],
+        "devices": [_condition(device, monotonic_seconds, tuning) for device in devices],
+        "engines": [_engines(names.get(key, key), engine, monotonic_seconds, tuning) for key, engine in sorted(telemetry.engines.items())],
         "problems": list(telemetry.problems),
     }
 

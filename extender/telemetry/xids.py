@@ -1,7 +1,7 @@
-"""What an XID code says: the hardware is broken, a program misbehaved, or something that nobody has sorted yet.
+"""The meaning of XID codes: broken hardware, an application error, or unclassified.
 
 Codes and names: NVIDIA, "XID Errors" (catalog); the application errors are those that NVIDIA's device plugin
-passes over too (k8s-device-plugin, `DP_DISABLE_HEALTHCHECKS`, its default list).
+ignores too (k8s-device-plugin, `DP_DISABLE_HEALTHCHECKS`, its default list).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """What a code asks for."""
+    """The consequence of a code."""
 
     FATAL = "fatal"  # the device must not get new work
-    APPLICATION = "application"  # a program's own doing: the device is fine
-    UNSORTED = "unsorted"  # worth a look: counts as pressure, keeps nobody away
+    APPLICATION = "application"  # caused by a program: the device is healthy
+    UNSORTED = "unsorted"  # counts as strain, refuses no pod
 
 
 FATAL: dict[int, str] = {
@@ -45,13 +45,13 @@ DEFAULT_FATAL = tuple(FATAL)
 
 
 def severity(code: int, fatal: tuple[int, ...] = DEFAULT_FATAL) -> Severity:
-    """What a code asks for, where the operator calls the codes `fatal` fatal."""
+    """Return the severity of a code; `fatal` are the codes that the operator has set as fatal."""
     if code in fatal:
         return Severity.FATAL
     return Severity.APPLICATION if code in APPLICATION else Severity.UNSORTED
 
 
-def said(code: int) -> str:
-    """`XID 79: GPU has fallen off the bus`."""
+def described(code: int) -> str:
+    """Return the code with its name: `XID 79: GPU has fallen off the bus`."""
     name = FATAL.get(code) or APPLICATION.get(code)
     return f"XID {code}: {name}" if name else f"XID {code}"
