@@ -19,7 +19,7 @@ BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 10.0)
 
 
 class Extender(Protocol):
-    """What it calls."""
+    """The verbs that it calls."""
 
     def filter(self, pod: Pod, names: list[str], now: float) -> Evaluation: ...
     def prioritize(self, pod: Pod, names: list[str], now: float) -> dict[str, int]: ...
@@ -34,10 +34,10 @@ class Scheduler:
     extender: Extender
     dice: random.Random
     sample: float = 1.0
-    """Share of the nodes that fit by count it asks about."""
+    """Share of the nodes with enough GPUs by count that it sends to the extender."""
     cursor: int = 0
     cached: dict[str, SimPod] = field(default_factory=dict)
-    """Bound pods as it has seen them."""
+    """Bound pods as its watch shows them."""
     on_node: dict[str, str] = field(default_factory=dict)
     assumed: dict[str, str] = field(default_factory=dict)
     """Pods it has decided for a node, bound or not, in that order."""
@@ -51,7 +51,7 @@ class Scheduler:
     preemptions: int = 0
 
     def hear(self, event: Event) -> None:
-        """One event of its watch; what can matter to a waiting pod wakes all of them."""
+        """Handle one event of its watch; an event that can matter to a waiting pod requeues all of them."""
         self.cursor = event.version
         if event.kind == "GpuTopology":
             return

@@ -1,7 +1,7 @@
-"""The core under a model of kube-scheduler, with everything that can interleave interleaved by a dice, and with faults.
+"""The core with a model of kube-scheduler: random interleavings, with faults.
 
-What must hold whatever happens: no device is promised to two pods, no pod is refused that would fit and meet its floor, no hold outlives
-its time, every verdict can be made again from its snapshot, and nobody is lost.
+In every run no device is promised to two pods, no pod is rejected that fits and meets its floor, no assumed pod outlives its time, every
+verdict can be reproduced from its snapshot, and no pod is lost.
 """
 
 from __future__ import annotations
@@ -108,16 +108,16 @@ class Simulation:
         return self.core.preempt(pod, candidates, now)
 
     def is_current(self, node: str) -> bool:
-        """Whether the core knows all of a node that it could know: nothing on its way but bindings it holds, no departure unpublished."""
+        """Whether the core knows all of a node: only bindings of assumed pods are undelivered, and the agent has published all changes."""
         for event in self.world.log[self.core.cursor :]:
-            held = event.uid is not None and event.uid in self.core.assumed_pods.by_pod and not event.deleted
-            if event.node == node and not held:
+            is_assumed = event.uid is not None and event.uid in self.core.assumed_pods.by_pod and not event.deleted
+            if event.node == node and not is_assumed:
                 return False
         here = {pod.uid: pod.devices for pod in self.world.on(node)}
         return all(here.get(uid) == mask for uid, mask in self.world.published[node].items())
 
     def outcomes(self, node: str, pod: SimPod, others: Sequence[SimPod]) -> Iterator[float | None]:
-        """What the pod could get in truth once the others, who have no devices yet, have theirs; GB/s, None for one GPU."""
+        """Yield the bandwidths in GB/s (None for one GPU) that the pod may get once `others`, which have no devices yet, have theirs."""
         table, frees = table_for(self.world.machines[node]), {self.world.free(node)}
         for other in others:
             frees = {free & ~o.taken for free in frees for o in table.predictor.predict(free, other.steps).outcomes}
@@ -126,8 +126,7 @@ class Simulation:
                 yield table.busbw_gbps(outcome.taken)
 
     def expected(self, node: str, but: str) -> list[SimPod]:
-        """Pods of a node whose devices nobody has named yet, in the order that the core reckons with them: those it sees, then those it
-        holds."""
+        """Return the pods of a node whose devices are not published, in the core's order: visible pods, then assumed pods."""
         snapshot = self.core.snapshot
         known = [uid for uid in self.world.pods if uid in snapshot.pods]
         known.sort(key=lambda uid: snapshot.pods[uid].admission_order)
@@ -137,20 +136,20 @@ class Simulation:
         return [p for p in here if p.uid not in self.world.published[node]]
 
     def coming(self, node: str, but: str) -> list[SimPod]:
-        """Those of them that really have none yet."""
+        """Return those of the expected pods that have no devices yet."""
         return [p for p in self.expected(node, but) if p.devices is None]
 
     def _out_of_turn(self, node: str, but: str) -> bool:
-        """The kubelet did not serve them in that order: what is known of it, to the second, cannot tell."""
+        """Whether the kubelet admitted pods in another order; the core knows binding times only to the second."""
         row = self.expected(node, but)
         served = sorted((p for p in row if p.devices is not None), key=lambda p: p.served)
         return row[: len(served)] != served
 
     def promised(self, payload: Pod, node: str) -> None:
-        """A node was decided for: by the truth, too, the pod has devices of its own there, as good as it demands."""
+        """Check a decided node: the pod must get devices there that no other pod has, with the bandwidth that it demands."""
         pod = self.world.pods[payload.metadata.uid]
         foreign = any(p.scheduler == "foreign" and p.devices is None for p in self.world.on(node))
-        if not self.is_current(node) or foreign or self._has_lost_holds(node) or self._out_of_turn(node, pod.uid):
+        if not self.is_current(node) or foreign or self._has_lost_assumed_pods(node) or self._out_of_turn(node, pod.uid):
             return
         self.checked_promises += 1
         speeds = list(self.outcomes(node, pod, self.coming(node, pod.uid)))
@@ -158,42 +157,42 @@ class Simulation:
         if pod.floor_gbps is not None:
             assert min(speed or 0.0 for speed in speeds) >= pod.floor_gbps, f"{pod.uid} may get less than its floor on {node}"
 
-    def _has_lost_holds(self, node: str) -> bool:
-        """A restart loses holds younger than the watch lag, and nothing else."""
+    def _has_lost_assumed_pods(self, node: str) -> bool:
+        """Whether a restart has lost assumed pods that the watch does not show yet."""
         known = {*self.core.snapshot.pods, *self.core.assumed_pods.by_pod}
         return any(at == node and uid not in known for uid, at in self.scheduler.assumed.items())
 
     def refused(self, pod: SimPod, names: list[str]) -> None:
-        """No node would do: by the truth, too, none does, where the core could know."""
+        """Check a rejection on all nodes: the pod must fit on none of those that the core knows completely."""
         for node in names:
             if not self.is_current(node) or pod.uid in self.scheduler.nominated:
                 continue
             going = any(p.terminating for p in self.world.on(node))
             if going or any(node == at for at in self.scheduler.nominated.values()):
-                continue  # what is left for others is not the question of one moment
+                continue  # room for other pods cannot be checked at one moment
             self.checked_refusals += 1
             speeds = list(self.outcomes(node, pod, self.coming(node, pod.uid)))
             fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
             if fits and all(uid in self.scheduler.assumed or uid in self.core.snapshot.pods for uid in self.core.assumed_pods.by_pod):
-                assert self._beliefs_differ(node), f"{pod.uid} was refused on {node}, where it fits"
+                assert self._has_unpublished_devices(node), f"{pod.uid} was refused on {node}, where it fits"
 
-    def _beliefs_differ(self, node: str) -> bool:
-        """A bound pod whose devices the agent has not named yet may, for all the core knows, hold others than it does."""
+    def _has_unpublished_devices(self, node: str) -> bool:
+        """Whether a bound pod has devices that the agent has not published, so that the core may assume others."""
         return any(p.devices is not None and p.uid not in self.world.published[node] for p in self.world.on(node))
 
     def refused_its_own(self, pod: SimPod, node: str) -> None:
-        """A pod is refused on the node that was cleared for it: never while it fits there, however far the watch is behind."""
+        """Check a rejection on the nominated node: the pod must not fit there, no matter how old the core's state is."""
         self.checked_nominees += 1
         before = [self.world.pods[uid] for uid, at in self.scheduler.nominated.items() if at == node and uid in self.world.pods]
         before = sorted((other for other in before if other.rank < pod.rank), key=lambda other: other.rank)
         speeds = list(self.outcomes(node, pod, [*self.coming(node, pod.uid), *before]))
         fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
-        assert not fits or self._beliefs_differ(node), f"{pod.uid} was refused on {node}, which was cleared for it"
+        assert not fits or self._has_unpublished_devices(node), f"{pod.uid} was refused on {node}, which was cleared for it"
 
-    # What can happen.
+    # What a step may do.
 
     def step(self) -> None:
-        """Something happens."""
+        """Do one random step."""
         weather, dice, world = self.weather, self.dice, self.world
         self.now += dice.choice((0.001, 0.003, 0.01, 0.5))
         world.down = self.now < self.down_until
@@ -216,7 +215,7 @@ class Simulation:
             place = dice.randrange(len(self.scheduler.in_flight))
             self.scheduler.finish_binding(place, dice.random() >= weather.bind_fails, self.now)
         self.kubelets()
-        self.check_holds()
+        self.check_assumed_pods()
 
     def create(self) -> None:
         gpus = self.dice.choice((1, 1, 2, 2, 2, 4, 4, 8))
@@ -226,7 +225,7 @@ class Simulation:
         self.created += 1
 
     def foreign(self) -> None:
-        """Somebody else binds a pod, with an eye to nothing but what is bound."""
+        """Another scheduler binds a pod; it counts bound pods alone."""
         name = self.dice.choice(list(self.world.machines))
         used = sum(pod.gpus for pod in self.world.on(name))
         if used + 2 <= self.world.allocatable(name):
@@ -235,7 +234,7 @@ class Simulation:
             self.world.bind(pod.uid, name, self.now)
 
     def deliver(self) -> None:
-        """Watches run at speeds of their own."""
+        """Deliver some events to each watch; the watches progress independently."""
         if self.world.down:
             return
         log, dice = self.world.log, self.dice
@@ -251,7 +250,7 @@ class Simulation:
             self.requeue()
 
     def requeue(self) -> None:
-        """As the Waker does: pods whose rejection is cured are tried again."""
+        """Requeue pods whose rejection is resolved, as `Requeuer` does."""
         for uid in sorted(self.scheduler.unschedulable):
             pending = self.core.snapshot.pending.get(uid)
             demand = pending.demand if pending else None
@@ -275,16 +274,16 @@ class Simulation:
                 if held != self.world.published[name]:
                     self.world.publish(name)
 
-    def check_holds(self) -> None:
-        """Whoever is reckoned with was decided less than a hold's time ago, and is not visible."""
+    def check_assumed_pods(self) -> None:
+        """Every assumed pod that counts was decided less than its time to live ago, and is not visible."""
         counted = sum(map(len, self.core.assumed_pods.extra_pods(self.core.snapshot, self.now, "").values()))
         young = [one for one in self.core.assumed_pods.by_pod.values() if self.now - one.placed_monotonic_seconds < TTL_SECONDS]
         assert counted == sum(one.key not in self.core.snapshot.pods for one in young)
 
     def calm_down(self) -> None:
-        """No more faults, all is delivered, time passes: whoever can be placed is."""
+        """End all faults, deliver all events and let time pass: every pod that fits must be placed."""
         self.weather, self.down_until = Weather("after", pods=0, leaves=0.0), 0.0
-        self.scheduler.sample = 1.0  # a pod whose sample was refused is not asked about the rest: why we want all nodes asked about
+        self.scheduler.sample = 1.0  # with a sample, a pod may wait although a node outside of the sample fits
         self.scheduler.requeue()
         for _ in range(400):
             self.step()
@@ -308,7 +307,7 @@ def run(weather: Weather, seed: int, steps: int = 260) -> Simulation:
 
 
 @pytest.mark.parametrize("weather", WEATHERS, ids=lambda weather: weather.name)
-def test_whatever_happens(weather: Weather) -> None:
+def test_promises_and_rejections_are_right_in_every_weather(weather: Weather) -> None:
     runs = [run(weather, seed) for seed in range(6)]
     promises, refusals = sum(r.checked_promises for r in runs), sum(r.checked_refusals for r in runs)
     assert promises > 60, "there was something to check"
@@ -319,7 +318,7 @@ def test_whatever_happens(weather: Weather) -> None:
         assert sum(r.scheduler.preemptions for r in runs) > 0
 
 
-def test_every_verdict_can_be_made_again_from_its_snapshot() -> None:
+def test_every_verdict_can_be_reproduced_from_its_snapshot() -> None:
     simulation = run(WEATHERS[-1], 99)
     traces = simulation.core.traces
     assert len(traces) > 50
@@ -335,35 +334,37 @@ def test_every_verdict_can_be_made_again_from_its_snapshot() -> None:
         assert moment.assumed_pods.extra_pods(moment.snapshot, moment.monotonic_seconds, trace.pod.key) == cycle.assumed
 
 
-def test_the_same_dice_the_same_story() -> None:
+def test_equal_seeds_give_equal_runs() -> None:
     one, other = (run(WEATHERS[-1], 3) for _ in range(2))
     assert [(e.kind, e.uid, e.node) for e in one.world.log] == [(e.kind, e.uid, e.node) for e in other.world.log]
 
 
 def broken_runs(weathers: Sequence[Weather]) -> list[str]:
-    """What fails, run by run."""
-    found = []
+    """Return the failed assertions, one per run."""
+    failures = []
     for weather in weathers:
         for seed in range(6):
             try:
                 run(weather, seed)
             except AssertionError as error:
-                found.append(str(error).split("\n")[0])
-    return found
+                failures.append(str(error).split("\n")[0])
+    return failures
 
 
-def test_without_holds_the_model_finds_broken_promises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check that cannot fail is none."""
+def test_simulation_finds_broken_promises_where_assumed_pods_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proves that the check can fail."""
     monkeypatch.setattr(Core, "moment", lambda core, now: Moment(core.snapshot, NO_ASSUMED_PODS, now))
     assert any("may get less than its floor" in text for text in broken_runs(WEATHERS[:4]))
 
 
-def test_without_a_second_look_the_model_finds_refusals_on_cleared_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    without = lambda _cycle, _demand, _name, verdict, _context: verdict  # noqa: E731
-    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._verdict_on_nominated_node", without)
+def test_simulation_finds_rejections_on_nominated_nodes_that_are_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_verdict(_cycle: object, _demand: object, _name: object, verdict: object, _context: object) -> object:
+        return verdict
+
+    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._verdict_on_nominated_node", first_verdict)
     assert any("which was cleared for it" in text for text in broken_runs([WEATHERS[-1]]))
 
 
-def test_where_holds_count_for_a_no_the_model_finds_false_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simulation_finds_wrong_rejections_where_assumed_pods_count_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._blocked_by_extra_pods", lambda *_: False)
     assert any("where it fits" in text for text in broken_runs([WEATHERS[1], WEATHERS[3], WEATHERS[-1]]))

@@ -1,4 +1,4 @@
-"""What is true: machines, pods, who really holds which device; and the API server's log, which everybody else lives on."""
+"""The true state: machines, pods and the devices of each pod; and the log of the API server, from which all watches read."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from topology.placement import table_for
 
 
 def timestamp(seconds: float) -> str:
-    """As the API server writes it, to the second."""
+    """Return the time as the API server writes it, to the second."""
     return f"2026-01-01T{int(seconds) // 3600:02d}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}Z"
 
 
 @dataclass(eq=False)
 class SimPod:
-    """A pod as it is."""
+    """The true state of a pod."""
 
     uid: str
     gpus: int
@@ -37,20 +37,20 @@ class SimPod:
     devices: int | None = None
     """Mask of positions, once the kubelet has admitted it."""
     served: int = 0
-    """How manieth the kubelets served, over all."""
+    """Its place in the order in which kubelets admitted pods."""
 
     @property
     def steps(self) -> tuple[tuple[int, bool], ...]:
-        """As predictions want it."""
+        """The steps of its demand."""
         return ((self.gpus, False),)
 
     @property
     def rank(self) -> tuple[int, int, str]:
-        """Who comes before whom."""
+        """The pod's rank among pending pods; the smaller comes first."""
         return -self.priority, int(self.created), self.uid
 
     def manifest(self) -> dict[str, Any]:
-        """As the API server has it."""
+        """Return the object of the API server."""
         annotations = {"fabricwise.dev/min-busbw": f"{self.floor_gbps:g}"} if self.floor_gbps is not None else {}
         meta: dict[str, Any] = {"name": f"pod-{self.uid}", "namespace": "sim", "uid": self.uid, "annotations": annotations}
         meta["creationTimestamp"] = timestamp(self.created)
