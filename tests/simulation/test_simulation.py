@@ -341,7 +341,7 @@ def test_runs_with_the_same_seed_are_equal() -> None:
 
 def broken_runs(weathers: Sequence[Weather]) -> list[str]:
     """Return the failures, run by run."""
-    found = []
+    failures: list[str] = []
     for weather in weathers:
         for seed in range(6):
             try:
