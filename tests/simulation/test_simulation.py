@@ -1,7 +1,7 @@
-"""The core with a model of kube-scheduler: random interleavings, with faults.
+"""The core under a model of kube-scheduler, with everything that can interleave interleaved by a dice, and with faults.
 
-In every run no device is promised to two pods, no pod is rejected that fits and meets its floor, no assumed pod outlives its time, every
-verdict can be reproduced from its snapshot, and no pod is lost.
+What must hold whatever happens: no device is promised to two pods, no pod is refused that would fit and meet its floor, no hold outlives
+its time, every verdict can be made again from its snapshot, and nobody is lost.
 """
 
 from __future__ import annotations
@@ -110,14 +110,14 @@ class Simulation:
     def is_current(self, node: str) -> bool:
         """Whether the core knows everything about a node that it can know: no event is in flight except bindings of assumed pods."""
         for event in self.world.log[self.core.cursor :]:
-            is_assumed = event.uid is not None and event.uid in self.core.assumed_pods.by_pod and not event.deleted
-            if event.node == node and not is_assumed:
+            held = event.uid is not None and event.uid in self.core.assumed_pods.by_pod and not event.deleted
+            if event.node == node and not held:
                 return False
         here = {pod.uid: pod.devices for pod in self.world.on(node)}
         return all(here.get(uid) == mask for uid, mask in self.world.published[node].items())
 
     def outcomes(self, node: str, pod: SimPod, others: Sequence[SimPod]) -> Iterator[float | None]:
-        """Yield the bandwidths in GB/s (None for one GPU) that the pod may get once `others`, which have no devices yet, have theirs."""
+        """What the pod could get in truth once the others, who have no devices yet, have theirs; GB/s, None for one GPU."""
         table, frees = table_for(self.world.machines[node]), {self.world.free(node)}
         for other in others:
             frees = {free & ~o.taken for free in frees for o in table.predictor.predict(free, other.steps).outcomes}
@@ -126,7 +126,8 @@ class Simulation:
                 yield table.busbw_gbps(outcome.taken)
 
     def expected(self, node: str, but: str) -> list[SimPod]:
-        """Return the pods of a node whose devices are not published, in the core's order: visible pods, then assumed pods."""
+        """Pods of a node whose devices nobody has named yet, in the order that the core reckons with them: those it sees, then those it
+        holds."""
         snapshot = self.core.snapshot
         known = [uid for uid in self.world.pods if uid in snapshot.pods]
         known.sort(key=lambda uid: snapshot.pods[uid].admission_order)
@@ -140,7 +141,7 @@ class Simulation:
         return [p for p in self.expected(node, but) if p.devices is None]
 
     def _out_of_turn(self, node: str, but: str) -> bool:
-        """Whether the kubelet admitted pods in another order; the core knows binding times only to the second."""
+        """The kubelet did not serve them in that order: what is known of it, to the second, cannot tell."""
         row = self.expected(node, but)
         served = sorted((p for p in row if p.devices is not None), key=lambda p: p.served)
         return row[: len(served)] != served
@@ -149,7 +150,7 @@ class Simulation:
         """Check a decision: in the true state the pod gets devices on the node that meet its demand."""
         pod = self.world.pods[payload.metadata.uid]
         foreign = any(p.scheduler == "foreign" and p.devices is None for p in self.world.on(node))
-        if not self.is_current(node) or foreign or self._has_lost_assumed_pods(node) or self._out_of_turn(node, pod.uid):
+        if not self.is_current(node) or foreign or self._has_lost_holds(node) or self._out_of_turn(node, pod.uid):
             return
         self.checked_promises += 1
         speeds = list(self.outcomes(node, pod, self.coming(node, pod.uid)))
@@ -174,7 +175,7 @@ class Simulation:
             speeds = list(self.outcomes(node, pod, self.coming(node, pod.uid)))
             fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
             if fits and all(uid in self.scheduler.assumed or uid in self.core.snapshot.pods for uid in self.core.assumed_pods.by_pod):
-                assert self._has_unpublished_devices(node), f"{pod.uid} was refused on {node}, where it fits"
+                assert self._beliefs_differ(node), f"{pod.uid} was refused on {node}, where it fits"
 
     def _beliefs_differ(self, node: str) -> bool:
         """Whether a bound pod's devices are not reported yet, so that the core may predict other devices."""
@@ -187,7 +188,7 @@ class Simulation:
         before = sorted((other for other in before if other.rank < pod.rank), key=lambda other: other.rank)
         speeds = list(self.outcomes(node, pod, [*self.coming(node, pod.uid), *before]))
         fits = bool(speeds) and (pod.floor_gbps is None or min(speed or 0.0 for speed in speeds) >= pod.floor_gbps)
-        assert not fits or self._has_unpublished_devices(node), f"{pod.uid} was refused on {node}, which was cleared for it"
+        assert not fits or self._beliefs_differ(node), f"{pod.uid} was refused on {node}, which was cleared for it"
 
     # Events.
 
@@ -215,7 +216,7 @@ class Simulation:
             place = dice.randrange(len(self.scheduler.in_flight))
             self.scheduler.finish_binding(place, dice.random() >= weather.bind_fails, self.now)
         self.kubelets()
-        self.check_assumed_pods()
+        self.check_holds()
 
     def create(self) -> None:
         gpus = self.dice.choice((1, 1, 2, 2, 2, 4, 4, 8))
@@ -318,7 +319,7 @@ def test_no_decision_is_wrong_in_any_interleaving_of_events(weather: Weather) ->
         assert sum(r.scheduler.preemptions for r in runs) > 0
 
 
-def test_every_verdict_can_be_reproduced_from_its_snapshot() -> None:
+def test_every_verdict_can_be_made_again_from_its_snapshot() -> None:
     simulation = run(WEATHERS[-1], 99)
     traces = simulation.core.traces
     assert len(traces) > 50
@@ -341,30 +342,28 @@ def test_runs_with_the_same_seed_are_equal() -> None:
 
 def broken_runs(weathers: Sequence[Weather]) -> list[str]:
     """Return the failures, run by run."""
-    failures: list[str] = []
+    found = []
     for weather in weathers:
         for seed in range(6):
             try:
                 run(weather, seed)
             except AssertionError as error:
-                failures.append(str(error).split("\n")[0])
-    return failures
+                found.append(str(error).split("\n")[0])
+    return found
 
 
-def test_simulation_finds_broken_promises_where_assumed_pods_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proves that the check can fail."""
+def test_without_holds_the_model_finds_broken_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that cannot fail is none."""
     monkeypatch.setattr(Core, "moment", lambda core, now: Moment(core.snapshot, NO_ASSUMED_PODS, now))
     assert any("may get less than its floor" in text for text in broken_runs(WEATHERS[:4]))
 
 
-def test_simulation_finds_rejections_on_nominated_nodes_that_are_evaluated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def first_verdict(_cycle: object, _demand: object, _name: object, verdict: object, _context: object) -> object:
-        return verdict
-
-    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._verdict_on_nominated_node", first_verdict)
+def test_without_a_second_look_the_model_finds_refusals_on_cleared_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = lambda _cycle, _demand, _name, verdict, _context: verdict  # noqa: E731
+    monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._verdict_on_nominated_node", without)
     assert any("which was cleared for it" in text for text in broken_runs([WEATHERS[-1]]))
 
 
-def test_simulation_finds_wrong_rejections_where_assumed_pods_count_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_holds_count_for_a_no_the_model_finds_false_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extender.decision.cycle.scheduling_cycle._blocked_by_extra_pods", lambda *_: False)
     assert any("where it fits" in text for text in broken_runs([WEATHERS[1], WEATHERS[3], WEATHERS[-1]]))
