@@ -89,7 +89,7 @@ class PodResources:
             raise PodResourcesError(f"{self._socket}: no such socket")
         options = [("grpc.max_receive_message_length", _MAX_RESPONSE_BYTES)]
         with grpc.insecure_channel(f"unix://{self._socket}", options=options) as channel:
-            call = channel.unary_unary(
+            call: Callable[..., _Response] = channel.unary_unary(
                 f"/{SERVICE}/{method}", request_serializer=lambda message: message.SerializeToString(), response_deserializer=parse
             )
             try:
