@@ -13,7 +13,7 @@ from topology.platforms import machine_of, platforms
 LINKS = {
     "through NVSwitches": ("hgx-h100", (0, 7), Link(LinkKind.NVSWITCH, 18, PciePath.SYS), "NVSwitch"),
     "a bridge": ("a40-bridge-pairs", (0, 1), Link(LinkKind.NVLINK, 4, PciePath.NODE), "NV4"),
-    "a PCIe switch": ("rtx4090", (0, 1), Link(LinkKind.PCIE, 0, PciePath.NODE), "NODE"),
+    "a PCIe switch": ("rtx4090", (0, 1), Link(LinkKind.PCIE, 0, PciePath.PIX), "PIX"),
     "two sockets": ("t4", (0, 3), Link(LinkKind.PCIE, 0, PciePath.SYS), "SYS"),
 }
 
