@@ -24,7 +24,7 @@ def generated(root: Path = ROOT) -> dict[Path, str]:
     bundled = resources.files("grpc_tools") / "_proto"
     with TemporaryDirectory() as folder:
         options = [f"--proto_path={root}", f"--proto_path={bundled}", f"--python_out={folder}", f"--pyi_out={folder}"]
-        status: int = protoc.main(["protoc", *options, str(PROTO)])  # type: ignore[no-untyped-call]
+        status: int = protoc.main(["protoc", *options, str(PROTO)])
         if status != 0:
             raise ValueError(f"protoc refuses {PROTO}; its message is above")
         return {module: HEADER + (Path(folder) / module).read_text() for module in MODULES}

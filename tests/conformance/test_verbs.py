@@ -46,11 +46,11 @@ CASES = {
     "init-container, zero-GPU and claim-only pods": "test_init_container_zero_gpu_and_claim_only_pods",
     "keep-alive and Content-Length": "test_keep_alive_and_content_length",
     "unknown JSON fields": "test_unknown_json_fields",
-    "idempotent bind with UID precondition": "cluster/test_idempotent_bind_with_uid_precondition",
-    "bind's error text returned, never success unbound": "cluster/test_binds_error_text_is_returned_never_success_unbound",
-    "mTLS rotation": "cluster/test_mtls_rotation",
+    "idempotent bind with UID precondition": "cluster/test_bind_is_idempotent_and_requires_the_uid",
+    "bind's error text returned, never success unbound": "cluster/test_failed_bind_returns_its_error_text",
+    "mTLS rotation": "cluster/test_rotated_certificates_are_used_without_a_restart",
     "100 x 50 event storm": "cluster/test_100_x_50_event_storm",
-    "restart mid-bind": "cluster/test_restart_mid_bind",
+    "restart mid-bind": "cluster/test_pods_are_bound_once_when_the_extender_is_killed_while_it_binds",
 }
 
 
