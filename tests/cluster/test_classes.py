@@ -56,7 +56,7 @@ def test_validating_policy_refuses_pods_without_class_scheduler_or_tolerations(g
     assert "must name its workload class in annotation fabricwise.dev/workload-class" in nameless.json()["message"]
     assert create(governed, "unknown", 1, named="big", scheduler="gpu-scheduler", tolerations=[TOLERATION]).status_code == 403
     elsewhere = create(governed, "elsewhere", 1, named="notebook", tolerations=[TOLERATION])
-    assert "is scheduled by gpu-scheduler" in elsewhere.json()["message"]
+    assert "must be scheduled by gpu-scheduler" in elsewhere.json()["message"]
     bare = create(governed, "bare", 1, named="notebook", scheduler="gpu-scheduler")
     assert "must tolerate taint nvidia.com/gpu:NoSchedule" in bare.json()["message"]
     assert create(governed, "good", 1, named="notebook", scheduler="gpu-scheduler", tolerations=[TOLERATION]).status_code == 201

@@ -92,8 +92,8 @@ def kubelet(plane: ControlPlane, status: dict[str, Any] | None) -> Iterator[list
 ENDS: dict[str, tuple[dict[str, Any], Status, str]] = {
     "succeeded": ({"phase": "Succeeded"}, Status.PASS, "cuda-sample:1 succeeded"),
     "failed": ({"phase": "Failed"}, Status.FAIL, "cuda-sample:1 failed"),
-    "not admitted": ({"phase": "Failed", "reason": "UnexpectedAdmissionError"}, Status.UNKNOWN, "another pod came first"),
-    "no GPU left": ({"phase": "Failed", "reason": "OutOfnvidia.com/gpu"}, Status.UNKNOWN, "another pod came first"),
+    "not admitted": ({"phase": "Failed", "reason": "UnexpectedAdmissionError"}, Status.UNKNOWN, "in favour of another pod"),
+    "no GPU left": ({"phase": "Failed", "reason": "OutOfnvidia.com/gpu"}, Status.UNKNOWN, "in favour of another pod"),
 }
 
 
