@@ -163,6 +163,10 @@ def _watched(api: KubeObjects, path: str, sample: Sample) -> Check:
     return Check("smoke", Status.FAIL, f"{sample.image} did not end {waited}", "see kubectl describe node, and the pod's image")
 
 
+UNSCHEDULABLE_SECONDS = 5.0
+"""How long a refusal by kube-scheduler is not final: its first attempt can come before it sees the node, or a GPU that is free again."""
+
+
 def outcome(pod: Mapping[str, Any], image: str, passed_seconds: float) -> Check | None:
     """Return the check that follows from the state of the sample's pod; None while the pod has not ended and can still run."""
     status, bound = pod.get("status") or {}, bool((pod.get("spec") or {}).get("nodeName"))
@@ -178,7 +182,8 @@ def outcome(pod: Mapping[str, Any], image: str, passed_seconds: float) -> Check 
             "smoke", Status.FAIL, f"{image} failed after {passed_seconds:.1f} s{_why(status)}", "run the image on the node by hand"
         )
     scheduled = conditions.get("PodScheduled") or {}
-    if not bound and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+    refused = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    if not bound and refused and passed_seconds >= UNSCHEDULABLE_SECONDS:
         evidence = f"skipped: kube-scheduler does not place the sample: {scheduled.get('message') or 'without a message'}"
         return _unknown(evidence[:400], _LATER)
     return None

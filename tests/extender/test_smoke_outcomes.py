@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from extender.decision.report.node_checks import Status
-from extender.kube.smoke_test import PRIORITY_MANIFEST, outcome
+from extender.kube.smoke_test import PRIORITY_MANIFEST, UNSCHEDULABLE_SECONDS, outcome
 
 BOUND = {"nodeName": "n"}
 LACKING = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: 1 Insufficient nvidia.com/gpu."}
@@ -38,9 +38,14 @@ LOOKS: dict[str, tuple[dict[str, Any], dict[str, Any], Status | None]] = {
 @pytest.mark.parametrize("name", LOOKS)
 def test_only_a_sample_that_ran_passes_or_fails_its_node(name: str) -> None:
     spec, status, expected = LOOKS[name]
-    check = outcome({"spec": spec, "status": status}, "image", 1.0)
+    check = outcome({"spec": spec, "status": status}, "image", UNSCHEDULABLE_SECONDS)
     assert (check.status if check else None) == expected
     assert check is None or check.status is Status.PASS or check.remedy
+
+
+def test_first_refusal_by_the_scheduler_is_not_final() -> None:
+    refused = {"status": {"phase": "Pending", "conditions": [LACKING]}}
+    assert outcome(refused, "image", UNSCHEDULABLE_SECONDS - 1) is None
 
 
 def test_priority_class_in_the_manifests_equals_the_one_that_doctor_creates() -> None:
