@@ -13,7 +13,7 @@ import typer
 
 from extender.cli.reading import read_cluster
 from extender.kube.api_client import api_client
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from extender.kube.listing import items_of
 from extender.kube.resources import RESOURCES
 from extender.settings import Settings
@@ -52,7 +52,7 @@ def complete_node(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _node_names(cluster: str, kubeconfig: str | None) -> Iterator[str]:
     if cluster == "kube":
-        api = KubeObjects(api_client(kubeconfig), COMPLETION_SECONDS)
+        api = ApiRequests(api_client(kubeconfig), COMPLETION_SECONDS)
         nodes = next(resource for resource in RESOURCES if resource.kind == "Node")
         yield from (str(item["metadata"]["name"]) for item in items_of(api, nodes))
     elif cluster == "simulated":

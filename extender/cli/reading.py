@@ -18,7 +18,7 @@ from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from extender.kube.listing import Collect, Listing, Progress, list_once
 from extender.server.from_settings import node_defaults
 from extender.settings import Settings
@@ -70,10 +70,10 @@ def read_cluster(
     return Reading(name, fold_all(Snapshot(), changes, settings.resource, node_defaults(settings)), listing.unread)
 
 
-def kube_objects(kubeconfig: str | None) -> tuple[KubeObjects, str]:
+def kube_objects(kubeconfig: str | None) -> tuple[ApiRequests, str]:
     """Return the configured API server and its description for people. Raises ClusterSourceError."""
     client = api_client(kubeconfig)
-    return KubeObjects(client, REQUEST_SECONDS), cluster_name(client, kubeconfig)
+    return ApiRequests(client, REQUEST_SECONDS), cluster_name(client, kubeconfig)
 
 
 def _listing(

@@ -16,7 +16,7 @@ from topology.agent.publisher import ApiError
 Query = tuple[tuple[str, str], ...]
 
 
-class KubeObjects:
+class ApiRequests:
     """Implements `topology.agent.publisher.Api` with a configured client. Safe for several threads.
 
     Every method raises ApiError with the HTTP status, 0 if there is no answer or the answer is not JSON.

@@ -7,7 +7,7 @@ from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.kubernetes_objects import Pod
 from extender.kube.api_client import Client
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from extender.kube.events import PodEvents
 from extender.kube.pod_binding import PodBinding
 from extender.kube.requeue_annotation import RequeueAnnotation
@@ -45,7 +45,7 @@ class KubeClusterWriter:
 def cluster_writer(client: Client, binding_timeout_seconds: float) -> KubeClusterWriter:
     """Return a writer that uses one client, with a timeout of its own for bindings."""
     return KubeClusterWriter(
-        events=PodEvents(KubeObjects(client)),
-        requeuing=RequeueAnnotation(KubeObjects(client)),
-        binding=PodBinding(KubeObjects(client, binding_timeout_seconds)),
+        events=PodEvents(ApiRequests(client)),
+        requeuing=RequeueAnnotation(ApiRequests(client)),
+        binding=PodBinding(ApiRequests(client, binding_timeout_seconds)),
     )

@@ -13,7 +13,7 @@ from typing import Any
 from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from topology.agent.publisher import ApiError
 
 log = logging.getLogger("fabricwise.events")
@@ -48,7 +48,7 @@ class _About:
 class PodEvents:
     """Posts events from its own thread, so that callers do not wait for the API server."""
 
-    def __init__(self, api: KubeObjects, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, api: ApiRequests, sleep: Callable[[float], None] = time.sleep) -> None:
         self._api, self._sleep = api, sleep
         self._posting = ThreadPoolExecutor(1, thread_name_prefix="events")
         self._waiting = 0

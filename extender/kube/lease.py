@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from extender.metrics import Metrics
 from extender.scheduling.supervision import Supervisor
 from extender.settings import LEASE_RENEW_SHARE, Lease
@@ -35,10 +35,10 @@ def own_namespace() -> str:
         return "fabricwise-system"
 
 
-class KubeLease:
+class LeaderLease:
     """Acquires and renews the Lease in its own thread, from `start` to `stop`."""
 
-    def __init__(self, api: KubeObjects, settings: Lease, identity: str | None = None, supervisor: Supervisor | None = None) -> None:
+    def __init__(self, api: ApiRequests, settings: Lease, identity: str | None = None, supervisor: Supervisor | None = None) -> None:
         self._supervisor = supervisor or Supervisor(Metrics())
         self._api, self._settings = api, settings
         self.identity = identity or f"{socket.gethostname()}_{secrets.token_hex(4)}"

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 
 from extender.decision.request.kubernetes_objects import Pod
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from topology.agent.publisher import ApiError
 
 
 class PodBinding:
     """Writes bindings. Safe for several threads."""
 
-    def __init__(self, api: KubeObjects) -> None:
+    def __init__(self, api: ApiRequests) -> None:
         self._api = api
 
     def bind(self, namespace: str, name: str, uid: str, node: str, annotations: dict[str, str]) -> str:

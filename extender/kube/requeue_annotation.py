@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from topology.agent.publisher import ApiError
 
 log = logging.getLogger("fabricwise.requeue")
@@ -20,7 +20,7 @@ REQUEUED_AT = "fabricwise.dev/requeued-at"
 class RequeueAnnotation:
     """Writes the annotation."""
 
-    def __init__(self, api: KubeObjects) -> None:
+    def __init__(self, api: ApiRequests) -> None:
         self._api = api
 
     def requeue(self, namespace: str, name: str, uid: str) -> bool:

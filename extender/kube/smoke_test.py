@@ -19,7 +19,7 @@ from extender.decision.report.node_checks import Check, Status
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.quantity import quantity
 from extender.decision.state.pods import held_demand
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from extender.kube.listing import items_of
 from extender.kube.resources import Resource
 from topology.agent.publisher import ApiError
@@ -58,7 +58,7 @@ class Sample:
     scheduler: str = "default-scheduler"
 
 
-def smoke(api: KubeObjects, sample: Sample) -> Check:
+def smoke(api: ApiRequests, sample: Sample) -> Check:
     """Run the sample and return the check: pass, fail, or unknown if it could not run."""
     skipped = _no_free_gpu(api, sample)
     if skipped is not None:
@@ -81,7 +81,7 @@ def smoke(api: KubeObjects, sample: Sample) -> Check:
 
 
 @contextmanager
-def smoke_priority(api: KubeObjects) -> Iterator[None]:
+def smoke_priority(api: ApiRequests) -> Iterator[None]:
     """Create the samples' PriorityClass for the duration of a block, and delete it afterwards unless it existed before.
 
     If it cannot be created, the API server refuses the samples' pods, and their checks say so.
@@ -120,7 +120,7 @@ def smoke_pod(name: str, sample: Sample) -> dict[str, Any]:
     }
 
 
-def _no_free_gpu(api: KubeObjects, sample: Sample) -> Check | None:
+def _no_free_gpu(api: ApiRequests, sample: Sample) -> Check | None:
     """Return why the sample cannot run now; None if a GPU is free by kube-scheduler's count, which includes bound pods not yet admitted."""
     bound = Resource("Pod", "pods", "/api/v1/pods", f"spec.nodeName={sample.node},status.phase!=Succeeded,status.phase!=Failed")
     try:
@@ -144,7 +144,7 @@ def _allocated(item: dict[str, Any], resource: str) -> int:
     return demand.total if demand is not None else 0
 
 
-def _watched(api: KubeObjects, path: str, sample: Sample) -> Check:
+def _watched(api: ApiRequests, path: str, sample: Sample) -> Check:
     started, pod = time.monotonic(), dict[str, Any]()
     while (passed_seconds := time.monotonic() - started) < sample.deadline_seconds:
         try:
@@ -193,7 +193,7 @@ def _unknown(evidence: str, remedy: str) -> Check:
     return Check("smoke", Status.UNKNOWN, evidence, remedy)
 
 
-def _deleted(api: KubeObjects, path: str) -> str | None:
+def _deleted(api: ApiRequests, path: str) -> str | None:
     """Delete an object. Returns None, or why it may still exist."""
     try:
         api.delete(path, GRACE_SECONDS)

@@ -73,7 +73,7 @@ class _Event(msgspec.Struct):
 _PAGE, _EVENT = msgspec.json.Decoder(_ListPage), msgspec.json.Decoder(_Event)
 
 
-class KubeWatch:
+class ClusterWatch:
     """Follows the API server, one daemon thread per kind, from `start` to `stop`, and applies changes to the store."""
 
     def __init__(

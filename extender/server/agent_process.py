@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from extender.errors import SettingsError
 from extender.kube.api_client import api_client
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from topology.agent.loop import MAX_PAUSE_SECONDS, Agent, State, read_hardware
 from topology.agent.pod_resources import PodResources
 from topology.agent.publisher import Publisher
@@ -100,7 +100,7 @@ def build_agent(options: AgentOptions, publish: bool) -> Agent:
     kernel = Sysfs(options.root)
     publisher = None
     if publish:
-        api = KubeObjects(api_client(options.kubeconfig))
+        api = ApiRequests(api_client(options.kubeconfig))
         uid = claimed_uid(TOKEN, options.node) if options.kubeconfig is None else None
         publisher = Publisher(api, options.node, options.heartbeat_seconds, time.monotonic, random.Random(), uid)
     kubelet = PodResources(options.pod_resources)

@@ -14,10 +14,10 @@ from typing import Protocol
 from extender.decision.state.changes import Change
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from extender.kube.cluster_writer import cluster_writer
-from extender.kube.lease import KubeLease
-from extender.kube.watch import KubeWatch
+from extender.kube.lease import LeaderLease
+from extender.kube.watch import ClusterWatch
 from extender.metrics import Metrics
 from extender.scheduling.ports import AlwaysLeading, Cluster
 from extender.scheduling.supervision import Supervisor
@@ -57,11 +57,11 @@ class KubeSource:
     def __init__(self, settings: Settings, kubeconfig: str | None, supervisor: Supervisor) -> None:
         """Raises ClusterSourceError where the configuration of the client is missing or invalid."""
         self._client = api_client(kubeconfig)
-        self._lease: KubeLease | None = None
-        self._watch: KubeWatch | None = None
+        self._lease: LeaderLease | None = None
+        self._watch: ClusterWatch | None = None
         if settings.lease.enabled:
-            api = KubeObjects(self._client, settings.lease.duration_seconds / 3)
-            self._lease = KubeLease(api, settings.lease, supervisor=supervisor)
+            api = ApiRequests(self._client, settings.lease.duration_seconds / 3)
+            self._lease = LeaderLease(api, settings.lease, supervisor=supervisor)
         self.cluster = Cluster(
             name=cluster_name(self._client, kubeconfig),
             writer=cluster_writer(self._client, settings.binding.timeout_seconds),
@@ -70,7 +70,7 @@ class KubeSource:
 
     def start(self, service: Service) -> None:
         """Begin to watch, and to compete for the Lease."""
-        self._watch = KubeWatch(self._client, service.store, service.settings.kube, service.metrics, service.supervisor)
+        self._watch = ClusterWatch(self._client, service.store, service.settings.kube, service.metrics, service.supervisor)
         self._watch.start()
         if self._lease is not None:
             self._lease.start()

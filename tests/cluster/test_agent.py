@@ -137,12 +137,12 @@ def test_account_of_the_agent_has_rights_to_gputopologies_only(plane: ControlPla
 def test_an_event_is_posted_once_with_the_extenders_rights(plane: ControlPlane) -> None:
     from extender.decision.report.prediction_outcomes import Known
     from extender.kube.api_client import api_client
-    from extender.kube.api_requests import KubeObjects
+    from extender.kube.api_requests import ApiRequests
     from extender.kube.events import PodEvents
 
     known = Known("0123456789", "default", "slow", "gpu-node", (0, 2), 20.0)
     for _ in range(2):  # as two replicas would
-        events = PodEvents(KubeObjects(api_client(str(plane.kubeconfig("fabricwise")))))
+        events = PodEvents(ApiRequests(api_client(str(plane.kubeconfig("fabricwise")))))
         events.floor_missed(known, 200.0)
         events._posting.shutdown(wait=True)
     found = [e for e in plane.client.get("/api/v1/namespaces/default/events").json()["items"] if e["involvedObject"]["name"] == "slow"]

@@ -13,7 +13,7 @@ import pytest
 
 from extender.decision.report.node_checks import Check, Status
 from extender.kube.api_client import api_client
-from extender.kube.api_requests import KubeObjects
+from extender.kube.api_requests import ApiRequests
 from extender.kube.smoke_test import PRIORITY_CLASS, Sample, smoke, smoke_priority
 from extender.sources.simulated import node_manifest
 from tests.cluster.control_plane import ControlPlane, wait_for
@@ -41,8 +41,8 @@ def nodes(plane: ControlPlane) -> Iterator[None]:
 
 
 @pytest.fixture
-def api(plane: ControlPlane, nodes: None) -> Iterator[KubeObjects]:
-    yield KubeObjects(api_client(str(plane.kubeconfig("admin"))))
+def api(plane: ControlPlane, nodes: None) -> Iterator[ApiRequests]:
+    yield ApiRequests(api_client(str(plane.kubeconfig("admin"))))
     delete_pods(plane)
 
 
@@ -99,7 +99,7 @@ ENDS: dict[str, tuple[dict[str, Any], Status, str]] = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_a_sample_is_placed_by_the_scheduler_on_its_node_and_deleted_when_it_has_ended(
-    plane: ControlPlane, api: KubeObjects, name: str
+    plane: ControlPlane, api: ApiRequests, name: str
 ) -> None:
     status, expected, evidence = ENDS[name]
     hold(plane, "holder", GPUS - 1)
@@ -112,7 +112,7 @@ def test_a_sample_is_placed_by_the_scheduler_on_its_node_and_deleted_when_it_has
 
 
 def test_a_node_whose_gpus_are_all_bound_gets_no_sample_though_no_kubelet_has_admitted_its_pods(
-    plane: ControlPlane, api: KubeObjects
+    plane: ControlPlane, api: ApiRequests
 ) -> None:
     hold(plane, "one", GPUS - 1)
     hold(plane, "two", 1)
@@ -123,7 +123,7 @@ def test_a_node_whose_gpus_are_all_bound_gets_no_sample_though_no_kubelet_has_ad
     assert set(plane.pods()) == before
 
 
-def test_gpus_of_pods_that_have_ended_are_free(plane: ControlPlane, api: KubeObjects) -> None:
+def test_gpus_of_pods_that_have_ended_are_free(plane: ControlPlane, api: ApiRequests) -> None:
     hold(plane, "ended", GPUS)
     ended = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ended", "namespace": "default"}, "status": {"phase": "Succeeded"}}
     plane.apply(ended, "status")
@@ -131,7 +131,7 @@ def test_gpus_of_pods_that_have_ended_are_free(plane: ControlPlane, api: KubeObj
         assert smoke(api, sample()).status is Status.PASS
 
 
-class TakenMeanwhile(KubeObjects):
+class TakenMeanwhile(ApiRequests):
     """An API server on which another pod, of still lower priority, takes the last GPU just before the sample is created."""
 
     plane: ControlPlane
@@ -142,7 +142,7 @@ class TakenMeanwhile(KubeObjects):
         return super().create(path, manifest)
 
 
-def test_a_sample_whose_gpu_is_taken_meanwhile_is_skipped_and_preempts_no_pod(plane: ControlPlane, api: KubeObjects) -> None:
+def test_a_sample_whose_gpu_is_taken_meanwhile_is_skipped_and_preempts_no_pod(plane: ControlPlane, api: ApiRequests) -> None:
     lower = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "still-lower"}, "value": -2_000_000}
     plane.apply(lower)
     late = TakenMeanwhile(api_client(str(plane.kubeconfig("admin"))))
@@ -153,13 +153,13 @@ def test_a_sample_whose_gpu_is_taken_meanwhile_is_skipped_and_preempts_no_pod(pl
     assert "deletionTimestamp" not in plane.pods()["quick"]["metadata"]
 
 
-def test_a_sample_that_hangs_on_its_node_fails_at_its_deadline_and_is_deleted(plane: ControlPlane, api: KubeObjects) -> None:
+def test_a_sample_that_hangs_on_its_node_fails_at_its_deadline_and_is_deleted(plane: ControlPlane, api: ApiRequests) -> None:
     with kubelet(plane, None), smoke_priority(api):
         check = smoke(api, sample(3))
     assert (check.status, "did not end within 3 s" in check.evidence) == (Status.FAIL, True), check
 
 
-def test_sample_that_no_scheduler_places_is_unknown(plane: ControlPlane, api: KubeObjects) -> None:
+def test_sample_that_no_scheduler_places_is_unknown(plane: ControlPlane, api: ApiRequests) -> None:
     nowhere = Sample(NODE, "cuda-sample:1", "nvidia.com/gpu", "default", 1, "absent-scheduler")
     with smoke_priority(api):
         check = smoke(api, nowhere)
@@ -167,12 +167,12 @@ def test_sample_that_no_scheduler_places_is_unknown(plane: ControlPlane, api: Ku
     assert not any(name.startswith(SMOKE_POD) for name in plane.pods())
 
 
-def test_sample_whose_pod_cannot_be_created_is_unknown(api: KubeObjects) -> None:
+def test_sample_whose_pod_cannot_be_created_is_unknown(api: ApiRequests) -> None:
     check = smoke(api, sample(namespace="no-such-namespace"))
     assert (check.status, check.evidence.startswith("pod not created: ")) == (Status.UNKNOWN, True)
 
 
-def test_priority_class_is_deleted_after_the_samples_unless_it_existed_before(plane: ControlPlane, api: KubeObjects) -> None:
+def test_priority_class_is_deleted_after_the_samples_unless_it_existed_before(plane: ControlPlane, api: ApiRequests) -> None:
     path = f"/apis/scheduling.k8s.io/v1/priorityclasses/{PRIORITY_CLASS}"
     installed = plane.client.get(path).json()
     with smoke_priority(api):
@@ -191,7 +191,7 @@ def test_priority_class_is_deleted_after_the_samples_unless_it_existed_before(pl
 
 
 def test_doctor_reports_samples_without_failing_a_busy_node(
-    plane: ControlPlane, api: KubeObjects, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    plane: ControlPlane, api: ApiRequests, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tests.extender.commands import Commands
 

@@ -20,7 +20,7 @@ import yaml
 from extender.errors import ClusterSourceError
 from extender.kube import watch as watch_module
 from extender.kube.api_client import api_client
-from extender.kube.watch import KubeWatch
+from extender.kube.watch import ClusterWatch
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube
@@ -116,7 +116,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     kubeconfig.write_text(yaml.safe_dump(config))
     monkeypatch.setattr(watch_module, "_ABSENT_RETRY_SECONDS", 0.05)
     store, metrics = ClusterStore(GPU, warm_tables=False), Metrics()
-    watch = KubeWatch(api_client(str(kubeconfig)), store, Kube(max_backoff_seconds=0.05), metrics)
+    watch = ClusterWatch(api_client(str(kubeconfig)), store, Kube(max_backoff_seconds=0.05), metrics)
     yield Rig(script, store, metrics, watch.start)
     watch.stop()
     server.shutdown()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from extender.kube.lease import KubeLease
+from extender.kube.lease import LeaderLease
 from tests.extender.leases import SETTINGS, Leases
 from tests.waiting import wait
 from topology.agent.publisher import ApiError
@@ -18,15 +18,15 @@ def leases() -> Leases:
     return Leases()
 
 
-Replica = Callable[[str], KubeLease]
+Replica = Callable[[str], LeaderLease]
 
 
 @pytest.fixture
 def replica(leases: Leases) -> Iterator[Replica]:
-    started: list[KubeLease] = []
+    started: list[LeaderLease] = []
 
-    def start(name: str) -> KubeLease:
-        lease = KubeLease(leases, SETTINGS, name)  # type: ignore[arg-type]
+    def start(name: str) -> LeaderLease:
+        lease = LeaderLease(leases, SETTINGS, name)  # type: ignore[arg-type]
         lease.start()
         started.append(lease)
         return lease

@@ -22,9 +22,9 @@ from extender.collectors.process import Collector
 from extender.decision.node.scrape_targets import DCGM, Target
 from extender.decision.state.changes import Change, ClockTicked
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.lease import KubeLease
+from extender.kube.lease import LeaderLease
 from extender.kube.resources import RESOURCES, Resource
-from extender.kube.watch import KubeWatch
+from extender.kube.watch import ClusterWatch
 from extender.metrics import Metrics
 from extender.scheduling import requeue
 from extender.scheduling.cluster_store import ClusterStore
@@ -116,7 +116,7 @@ def test_readyz_names_a_loop_while_it_is_down() -> None:
 def test_watch_tick_goes_on_after_an_unexpected_exception() -> None:
     store, metrics = ClusterStore(GPU), Metrics()
     store.apply = Faulty(store.apply)  # type: ignore[method-assign]
-    watch = KubeWatch(kubernetes.client.ApiClient(), store, Kube(), metrics, quick(metrics))
+    watch = ClusterWatch(kubernetes.client.ApiClient(), store, Kube(), metrics, quick(metrics))
     stop = watch._stop
     thread = watch._supervisor.start("tick", watch._tick, stop)
     wait("ticked", lambda: store.snapshot.now_seconds is not None)
@@ -127,7 +127,7 @@ def test_watch_tick_goes_on_after_an_unexpected_exception() -> None:
 
 def test_watch_lists_again_after_an_unexpected_exception_and_counts_as_lost_meanwhile() -> None:
     store, metrics = ClusterStore(GPU), Metrics()
-    watch = KubeWatch(kubernetes.client.ApiClient(), store, Kube(), metrics, quick(metrics))
+    watch = ClusterWatch(kubernetes.client.ApiClient(), store, Kube(), metrics, quick(metrics))
     listed, lost = threading.Event(), list[bool]()
 
     def list_(_resource: object) -> str:
@@ -178,7 +178,7 @@ def test_class_file_is_followed_after_an_unexpected_exception_and_the_change_is_
 def test_lease_is_taken_after_an_unexpected_exception() -> None:
     leases, metrics = Leases(), Metrics()
     leases.get = Faulty(leases.get)  # type: ignore[method-assign]
-    lease = KubeLease(leases, SETTINGS, "one", quick(metrics))  # type: ignore[arg-type]
+    lease = LeaderLease(leases, SETTINGS, "one", quick(metrics))  # type: ignore[arg-type]
     lease.start()
     wait("leads", lease.is_leading)
     lease.stop()

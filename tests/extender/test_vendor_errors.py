@@ -15,13 +15,13 @@ import yaml
 
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, credentials
-from extender.kube.api_requests import KubeObjects
-from extender.kube.lease import KubeLease
+from extender.kube.api_requests import ApiRequests
+from extender.kube.lease import LeaderLease
 from extender.kube.listing import list_once
 from extender.kube.pod_binding import PodBinding
 from extender.kube.requeue_annotation import RequeueAnnotation
 from extender.kube.smoke_test import Sample, smoke
-from extender.kube.watch import KubeWatch
+from extender.kube.watch import ClusterWatch
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube, Lease
@@ -63,17 +63,17 @@ def client_of(folder: Path) -> kubernetes.client.ApiClient:
 
 USES: dict[str, Callable[[kubernetes.client.ApiClient], object]] = {
     "credentials": lambda client: credentials(client.configuration),
-    "get": lambda client: KubeObjects(client).get("/api/v1/nodes"),
-    "create": lambda client: KubeObjects(client).create("/api/v1/pods", {}),
-    "replace": lambda client: KubeObjects(client).replace("/api/v1/pods", {}),
-    "merge": lambda client: KubeObjects(client).merge("/api/v1/pods", {}),
-    "apply": lambda client: KubeObjects(client).apply("/api/v1/pods", {}, "tests"),
-    "delete": lambda client: KubeObjects(client).delete("/api/v1/pods"),
-    "list": lambda client: list_once(KubeObjects(client)),
-    "bind": lambda client: PodBinding(KubeObjects(client)).bind("ns", "name", "uid", "node", {}),
-    "pod": lambda client: PodBinding(KubeObjects(client)).pod("ns", "name"),
-    "wake": lambda client: RequeueAnnotation(KubeObjects(client)).requeue("ns", "name", "uid"),
-    "smoke": lambda client: smoke(KubeObjects(client), Sample("node", "image", GPU, "default", 1)),
+    "get": lambda client: ApiRequests(client).get("/api/v1/nodes"),
+    "create": lambda client: ApiRequests(client).create("/api/v1/pods", {}),
+    "replace": lambda client: ApiRequests(client).replace("/api/v1/pods", {}),
+    "merge": lambda client: ApiRequests(client).merge("/api/v1/pods", {}),
+    "apply": lambda client: ApiRequests(client).apply("/api/v1/pods", {}, "tests"),
+    "delete": lambda client: ApiRequests(client).delete("/api/v1/pods"),
+    "list": lambda client: list_once(ApiRequests(client)),
+    "bind": lambda client: PodBinding(ApiRequests(client)).bind("ns", "name", "uid", "node", {}),
+    "pod": lambda client: PodBinding(ApiRequests(client)).pod("ns", "name"),
+    "wake": lambda client: RequeueAnnotation(ApiRequests(client)).requeue("ns", "name", "uid"),
+    "smoke": lambda client: smoke(ApiRequests(client), Sample("node", "image", GPU, "default", 1)),
 }
 
 
@@ -109,7 +109,7 @@ def test_no_vendor_exception_leaves_an_adapter_when_the_transport_fails(
 
 def test_watch_without_refreshable_credentials_counts_a_connection_failure(tmp_path: Path) -> None:
     metrics = Metrics()
-    watch = KubeWatch(
+    watch = ClusterWatch(
         broken_credentials(VENDOR["ConfigException"], tmp_path),
         ClusterStore(GPU, warm_tables=False),
         Kube(max_backoff_seconds=0.05),
@@ -128,7 +128,7 @@ def test_watch_without_refreshable_credentials_counts_a_connection_failure(tmp_p
 
 
 def test_a_lease_that_was_never_started_can_be_stopped(tmp_path: Path) -> None:
-    KubeLease(KubeObjects(client_of(tmp_path)), Lease()).stop()
+    LeaderLease(ApiRequests(client_of(tmp_path)), Lease()).stop()
 
 
 GOOD = kubeconfig("https://127.0.0.1:9")
