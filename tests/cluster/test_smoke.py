@@ -193,7 +193,7 @@ def test_priority_class_is_deleted_after_the_samples_unless_it_existed_before(pl
 def test_doctor_reports_samples_without_failing_a_busy_node(
     plane: ControlPlane, api: ApiRequests, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.extender.commands import Commands
+    from tests.cli.commands import Commands
 
     hold(plane, "busy", GPUS)
     fabricwise = Commands(monkeypatch, capsys)

@@ -11,7 +11,7 @@ import yaml
 
 from extender.decision.request.annotations import ANNOTATIONS
 from tests.docs.generated import ROOT
-from tests.extender.commands import Commands
+from tests.cli.commands import Commands
 
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.yaml"))}
 PLACED = {

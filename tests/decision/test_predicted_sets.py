@@ -17,7 +17,7 @@ from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.reducer import fold
 from extender.kube.decode import seen
 from extender.telemetry.conditions import NodeTelemetry, vacated
-from tests.extender.allocation_objects import topology, view
+from tests.node_state.allocation_objects import topology, view
 from tests.objects import GPU, container, node, pod, pod_struct, snapshot
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of

@@ -16,7 +16,7 @@ from extender.scheduling.supervision import Supervisor
 from extender.server.service import Service, build_service
 from extender.settings import RequeueSettings, Settings
 from tests.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
-from tests.extender.test_telemetry_decisions import looked, machine, reading
+from tests.decision.test_telemetry_decisions import looked, machine, reading
 from tests.objects import node, pod
 from tests.waiting import wait
 from topology.gputopology import DeviceStatus, TopologyRecord

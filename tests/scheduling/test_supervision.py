@@ -36,8 +36,8 @@ from extender.sources.class_file import ClassFile
 from extender.sources.simulated import simulated
 from tests.cluster_writers import SettableLeadership
 from tests.conftest import serve
-from tests.extender.leases import SETTINGS, Leases
-from tests.extender.test_requeue import TWO, refused, ward_of
+from tests.kube.leases import SETTINGS, Leases
+from tests.scheduling.test_requeue import TWO, refused, ward_of
 from tests.faults import BrokenError, Faulty, break_step
 from tests.objects import GPU
 from tests.waiting import wait

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from extender.kube.lease import LeaderLease
-from tests.extender.leases import SETTINGS, Leases
+from tests.kube.leases import SETTINGS, Leases
 from tests.waiting import wait
 from topology.agent.publisher import ApiError
 

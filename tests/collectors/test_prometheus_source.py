@@ -16,7 +16,7 @@ from extender.server.service import build_service
 from extender.settings import Prometheus, Settings, Telemetry
 from tests.cluster.control_plane import free_port
 from tests.exposition import Values, dcgm_text, exporter, used
-from tests.extender.test_telemetry_decisions import machine, refusal
+from tests.decision.test_telemetry_decisions import machine, refusal
 from tests.objects import node, pod
 from tests.prometheus_server import prometheus
 from tests.waiting import wait

@@ -25,7 +25,7 @@ from extender.kube.watch import ClusterWatch
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube, Lease
-from tests.extender.api_server import kubeconfig
+from tests.kube.api_server import kubeconfig
 from tests.objects import GPU
 from topology.agent.publisher import ApiError
 

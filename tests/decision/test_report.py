@@ -19,8 +19,8 @@ from extender.decision.state.snapshot import Snapshot
 from extender.sources.class_file import load_classes
 from extender.telemetry.conditions import TUNING
 from tests.conftest import Served
-from tests.extender.test_cli import run
-from tests.extender.test_telemetry_decisions import looked, machine, reading
+from tests.cli.test_cli import run
+from tests.decision.test_telemetry_decisions import looked, machine, reading
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import DeviceStatus, TopologyRecord, encode
 from topology.machine.hardware import PciePath, with_gpus

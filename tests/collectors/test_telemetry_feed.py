@@ -18,7 +18,7 @@ from extender.kube.decode import seen
 from extender.server.service import Service, build_service
 from extender.settings import Dcgm, Settings, Telemetry
 from tests.exposition import Exporter, Values, dcgm_text, exporter, used
-from tests.extender.test_telemetry_decisions import machine, refusal
+from tests.decision.test_telemetry_decisions import machine, refusal
 from tests.objects import node, pod
 from tests.waiting import wait
 from topology.gputopology import TopologyRecord

@@ -16,10 +16,10 @@ from extender.errors import SettingsError
 from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.class_file import ClassFile, load_classes
 from extender.telemetry.readings import DeviceReading
-from tests.extender.refusals import refusal
-from tests.extender.shared_nodes import shared_node, slices
-from tests.extender.test_decision import ask, machine
-from tests.extender.test_telemetry_decisions import machine as with_uuids
+from tests.pod_request.refusals import refusal
+from tests.node_state.shared_nodes import shared_node, slices
+from tests.decision.test_decision import ask, machine
+from tests.decision.test_telemetry_decisions import machine as with_uuids
 from tests.objects import GPU, node, pod, snapshot
 from tests.waiting import wait
 from topology.gputopology import TopologyRecord

@@ -12,7 +12,7 @@ from extender.decision.state.changes import ClockTicked, PodGone
 from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
-from tests.extender.allocation_objects import NOW, free, running, topology, view
+from tests.node_state.allocation_objects import NOW, free, running, topology, view
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import Allocation, DeviceStatus
 

@@ -1,0 +1,1 @@
+"""Scrapes of telemetry targets and of a Prometheus server."""

@@ -1,0 +1,1 @@
+"""Verdicts, preemption, reports and the fold: what is decided about a pod."""

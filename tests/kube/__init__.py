@@ -1,0 +1,1 @@
+"""The API server: watch, Lease, errors of its client, the smoke test."""

@@ -1,0 +1,1 @@
+"""What one node is: allocations, ended pods, shared GPUs, clocks."""

@@ -1,0 +1,1 @@
+"""Settings and the documents that they are read from."""
