@@ -17,7 +17,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from extender.decision.cluster import Snapshot
+from extender.decision.claims_on_node import for_node
+from extender.decision.cluster import NodeView, Snapshot
 from extender.decision.cycle import demand_in
 from extender.decision.demand import Demand
 from extender.decision.judge import Judge
@@ -216,7 +217,10 @@ class Waker:
         old, new = before.views.get(name), after.views.get(name)
         if old is None or new is None or old.state is new.state:
             return False
-        return not self._judge.judge(demand, old.state).feasible and self._judge.judge(demand, new.state).feasible
+        return not self._is_feasible(demand, old, before) and self._is_feasible(demand, new, after)
+
+    def _is_feasible(self, demand: Demand, view: NodeView, snapshot: Snapshot) -> bool:
+        return self._judge.judge(for_node(demand, view, snapshot.dra), view.state).feasible
 
     def _wake_next(self) -> bool:
         """Wake the pod that is due longest and still would fit; whether one was tried."""
@@ -247,9 +251,10 @@ class Waker:
             return False
 
     def _would_fit(self, pod: Waiting) -> bool:
-        demand, views = self._demand(pod), self._live.snapshot.views
+        demand, snapshot = self._demand(pod), self._live.snapshot
+        views = snapshot.views
         names = views if pod.nodes is None else [name for name in pod.nodes if name in views]
-        return demand is not None and any(self._judge.judge(demand, views[name].state).feasible for name in names)
+        return demand is not None and any(self._is_feasible(demand, views[name], snapshot) for name in names)
 
     def _wake(self, pod: Waiting, now: float) -> None:
         pod.woken_seconds, pod.wakes = now, pod.wakes + 1

@@ -11,7 +11,7 @@ from extender.decision.ended import EndedPod
 from extender.decision.holdings import BoundPod, Holdings
 from topology.hardware import mask_of, positions_of, union_of
 from topology.placement import PlacementTable
-from topology.prediction import Kubelet, Steps
+from topology.prediction import Asks, Kubelet
 
 Case = TypeVar("Case", int, tuple[int, int])
 
@@ -59,7 +59,7 @@ def beliefs_of(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple
             histories = _held_for_a_while(histories, _Admission(table, kubelet, pod.steps, hidden, later))
             continue
         overlapped = any(pod.key in departed.overlapping for departed in held.departed)
-        after = _admitted(histories, _Admission(table, kubelet, pod.demand.steps, hidden, later), overlapped)
+        after = _admitted(histories, _Admission(table, kubelet, pod.demand.asks, hidden, later), overlapped)
         histories = _mixed(after, histories, FREED_EARLY) if pod.terminating else after
     beliefs = _merged((free, chance) for (free, _), chance in histories.items())
     if any(pod.unsure_until_seconds is not None for pod in held.departed):
@@ -67,20 +67,20 @@ def beliefs_of(held: Holdings, table: PlacementTable, kubelet: Kubelet) -> tuple
     return _ranked(beliefs)
 
 
-def taken(beliefs: Beliefs, table: PlacementTable, pods: Sequence[Steps], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
+def taken(beliefs: Beliefs, table: PlacementTable, pods: Sequence[Asks], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
     """What is believed free after each of the pods has been given its devices, in order."""
     for steps in pods:
         beliefs = _likeliest(_merged(_taken_from(beliefs, table, steps, kubelet)))
     return _ranked(beliefs)
 
 
-def _taken_from(beliefs: Beliefs, table: PlacementTable, steps: Steps, kubelet: Kubelet) -> Iterator[tuple[int, float]]:
+def _taken_from(beliefs: Beliefs, table: PlacementTable, steps: Asks, kubelet: Kubelet) -> Iterator[tuple[int, float]]:
     for free, chance in beliefs.items():
         for given, part in _given(table, free, steps, kubelet):
             yield free & ~given, chance * part
 
 
-def _given(table: PlacementTable, free: int, steps: Steps, kubelet: Kubelet, hidden: int = 0, later: int = 0) -> list[tuple[int, float]]:
+def _given(table: PlacementTable, free: int, steps: Asks, kubelet: Kubelet, hidden: int = 0, later: int = 0) -> list[tuple[int, float]]:
     """Masks that a pod may be given out of a mask of free positions, with their chances.
 
     `hidden`: positions that were not free yet when it was admitted; they count where it needs them. `later`: positions that were free then
@@ -100,7 +100,7 @@ class _Admission:
 
     table: PlacementTable
     kubelet: Kubelet
-    steps: Steps
+    steps: Asks
     hidden: int
     """Mask of positions that were probably not free then."""
     later: int
@@ -168,7 +168,7 @@ def _take_rest(beliefs: Beliefs, table: PlacementTable, pod: BoundPod, known: tu
     for mask, chance in beliefs.items():
         agreeing = _merged(
             (mask & ~outcome.taken, outcome.probability)
-            for outcome in table.predictor.predict(mask | whole, pod.demand.steps, kubelet).outcomes
+            for outcome in table.predictor.predict(mask | whole, pod.demand.asks, kubelet).outcomes
             if not whole & ~outcome.taken and told_apart <= {*outcome.group_masks}
         )
         total = sum(agreeing.values())

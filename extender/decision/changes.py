@@ -14,6 +14,7 @@ from extender.decision.classes import WorkloadClass
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeView, Snapshot, StatusTime, agent_seconds, status_time
 from extender.decision.components import resident
 from extender.decision.demand import Demand, asks_for_slices
+from extender.decision.dra.state import DRA_KINDS, DraDraft, DraObjectGone, DraObjectSeen
 from extender.decision.ended import UNSURE_SECONDS, EndedPod, deleted, remembered, reported, still_needed
 from extender.decision.events import (
     Change,
@@ -37,13 +38,13 @@ from extender.decision.isolation import MOST_SET_ASIDE, SetAside, described, vie
 from extender.decision.load import Pending, bound_pod, has_ended, held_demand, pending_pod
 from extender.decision.objects import Node, Pod
 from extender.decision.targets import Target, target_of
-from extender.decision.views import Times, as_left, node_view, stale_since, with_telemetry
+from extender.decision.views import Times, as_left, dra_of, node_view, stale_since, with_telemetry
 from extender.telemetry.conditions import NodeTelemetry, observe, vacated
 from topology.hardware import union_of
 from topology.record import TopologyRecord
 
 __all__ = [
-    "Change", "ClassesSeen", "ClockTicked", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "SetAside", "Silenced",
+    "Change", "ClassesSeen", "ClockTicked", "DraObjectGone", "DraObjectSeen", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "SetAside", "Silenced",
     "TelemetrySeen", "TopologyGone", "TopologySeen", "fold", "fold_all",
 ]  # fmt: skip
 
@@ -71,6 +72,7 @@ class _Draft:
         self.before, self.resource, self.defaults = snapshot, resource, defaults
         self._copies: dict[str, Any] = {}
         self.listed = snapshot.listed
+        self.dra = DraDraft(snapshot.dra)
         self.times = Times(snapshot.now_seconds, snapshot.steady_seconds)
         self.touched: set[str] = set()
         """Nodes to be derived anew."""
@@ -95,7 +97,7 @@ class _Draft:
             kind, name = subject_of(change)
             self._set_aside(SetAside(kind, name, "fold", described(error), node_of(change), getattr(change, "version", None)))
         else:
-            if isinstance(change, ObjectSeen | ObjectGone | TelemetrySeen):
+            if isinstance(change, ObjectSeen | ObjectGone | TelemetrySeen | DraObjectSeen | DraObjectGone):
                 kind, name = subject_of(change)
                 self._note("set_aside", f"{kind}/{name}", None)
 
@@ -120,6 +122,8 @@ class _Draft:
                 if version is None or version >= self._read("versions").get(name, version):
                     self._object_gone(change)
                     self._bury(name, version)
+            case DraObjectSeen() | DraObjectGone():
+                self.dra.apply(change)
             case SetAside():
                 self._object_set_aside(change)
             case ClockTicked(now_seconds, steady_seconds):
@@ -387,9 +391,13 @@ class _Draft:
         has_status = isinstance(record, TopologyRecord) and record.status is not None
         self._note("ended", node, still_needed(ended, has_status, unknown, self.times.steady_seconds) or None)
 
-    def _pods_of(self, node: str) -> tuple[BoundPod, ...]:
+    def _all_pods_of(self, node: str) -> tuple[BoundPod, ...]:
         pods = self._read("pods")
         return tuple(pods[key] for key in self._read("by_node").get(node, ()))
+
+    def _pods_of(self, node: str) -> tuple[BoundPod, ...]:
+        """Without those that have claims alone."""
+        return tuple(pod for pod in self._all_pods_of(node) if pod.demand.total)
 
     def _vacate(self, key: str) -> None:
         """A pod leaves: what was last seen in the memory of its devices was its own, not a stranger's."""
@@ -417,7 +425,20 @@ class _Draft:
         if not left:
             del by_node[node]
 
-    def _relist(self, kind: str, changes: tuple[ObjectSeen | SetAside, ...]) -> None:
+    def _relist_devices(self, kind: str, changes: tuple[ObjectSeen | DraObjectSeen | SetAside, ...]) -> None:
+        seen = [change for change in changes if isinstance(change, DraObjectSeen)]
+        aside = {change.name for change in changes if isinstance(change, SetAside)}
+        for entry in [entry for entry in self._read("set_aside").values() if entry.kind == kind and entry.name not in aside]:
+            self._note("set_aside", entry.key, None)
+        self.dra.relist(kind, seen)
+        for change in changes:
+            if isinstance(change, SetAside):
+                self._set_aside(change)
+
+    def _relist(self, kind: str, changes: tuple[ObjectSeen | DraObjectSeen | SetAside, ...]) -> None:
+        if kind in DRA_KINDS:
+            self._relist_devices(kind, changes)
+            return
         self._note("horizons", kind, None)
         for table in ("versions", "buried"):  # a listing is the truth, even of a server that was set back to an older state
             if stale := [name for name in self._read(table) if name.startswith(f"{kind}/")]:
@@ -445,6 +466,7 @@ class _Draft:
 
     def done(self) -> Snapshot:
         before = self.before
+        self._take_over_devices()
         now: dict[str, Any] = {"now_seconds": self.times.now_seconds, "steady_seconds": self.times.steady_seconds}
         if not self.touched and not self._copies and not self.measured and self.listed == before.listed:
             return before if self.times == Times(before.now_seconds, before.steady_seconds) else replace(before, **now)
@@ -471,6 +493,13 @@ class _Draft:
                     views[name] = view
             now["views"] = views
         return replace(before, **self._copies, listed=self.listed, revision=before.revision + 1, changed=frozenset(changed), **now)
+
+    def _take_over_devices(self) -> None:
+        """The objects of resource.k8s.io that changed; the nodes that they are about are derived anew."""
+        self._dra = self.dra.done()
+        if self._dra is not self.before.dra:
+            self._copies["dra"] = self._dra
+            self.touched |= self.dra.touched
 
     def _with_telemetry(self, name: str, old: NodeView) -> NodeView | None:
         """The old view with newer telemetry; None where the view must be derived anew."""
@@ -501,16 +530,18 @@ class _Draft:
     def _view(self, node: Node) -> NodeView:
         name = node.metadata.name
         record, telemetry = self._read("topologies").get(name), self._read("telemetry").get(name)
+        dra = dra_of(self._dra, node, record, self.resource)
         return node_view(
             node,
             record,
-            self._pods_of(name),
+            self._pods_of(name) if dra is None else self._all_pods_of(name),
             self.resource,
             self.defaults,
             self._times_of(name, self.times),
             telemetry,
             self._read("classes"),
             self._read("ended").get(name, ()),
+            dra,
         )
 
 
@@ -534,6 +565,8 @@ def subject_of(change: Change) -> tuple[str, str]:
             return _KINDS[type(change)], name
         case TelemetrySeen(name):
             return "telemetry", name
+        case DraObjectSeen(kind, key) | DraObjectGone(kind, key):
+            return kind, key
         case SetAside(kind, name):
             return kind, name
         case Listed(kind) | Silenced(kind) | Heard(kind):

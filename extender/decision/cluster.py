@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 from extender.decision.classes import WorkloadClass
 from extender.decision.components import Resident
+from extender.decision.dra.node import DraNode
+from extender.decision.dra.state import NO_DRA, DraState
 from extender.decision.ended import EndedPod
 from extender.decision.holdings import BoundPod
 from extender.decision.isolation import SetAside
@@ -94,6 +96,8 @@ class NodeState:
     """What telemetry makes of each position, whoever asks."""
     usable: int = 0
     """Mask of positions that could be free if every pod left: neither sick nor fenced."""
+    unjudged: str | None = None
+    """Why it is not known what an extended resource stands for here; the node is not refused for it."""
     bare: NodeState | None = None
     """The same state without telemetry, which many nodes share; None where this is it."""
 
@@ -126,6 +130,8 @@ class NodeView:
     shunned: int = 0
     """Those of them that the device plugin may still hand out."""
     telemetry_problems: tuple[str, ...] = ()
+    dra: DraNode | None = None
+    """Where Dynamic Resource Allocation serves its GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +213,8 @@ class Snapshot:
 
     set_aside: Mapping[str, SetAside] = field(default_factory=lambda: MappingProxyType({}))
     """Objects that could not be used, by `SetAside.key`, oldest first."""
+    dra: DraState = NO_DRA
+    """ResourceSlices, DeviceClasses, ResourceClaims and what else resource.k8s.io has."""
     status_times: Mapping[str, StatusTime] = field(default_factory=lambda: MappingProxyType({}))
     """Node -> when its GpuTopology's status was made and received."""
 

@@ -7,12 +7,14 @@ that it asks about a node which seems full, the honest answer is neither yes nor
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import combinations
 
+from extender.decision.claims_on_node import for_node, guests_on
 from extender.decision.cluster import NodeDefaults, NodeView, Snapshot
 from extender.decision.demand import Demand, classified, demand_of
+from extender.decision.dra.requests import pod_claims
 from extender.decision.holds import NO_GUESTS, Guests, Holds, nominees, rank_of, together
 from extender.decision.inferred import with_inference
 from extender.decision.judge import Judge, judge_all, judge_with_guests
@@ -74,7 +76,11 @@ def begin(snapshot: Snapshot, holds: Holds, pod: Pod, resource: str, steady_seco
 
 def demand_in(snapshot: Snapshot, pod: Pod, resource: str) -> Demand | Rejection:
     """What a pod asks for, with what its workload class and its model add."""
-    return with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
+    demand = with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
+    if isinstance(demand, Rejection):
+        return demand
+    claims = pod_claims(pod, snapshot.dra, resource)
+    return demand if claims is None else replace(demand, claims=claims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +165,7 @@ def _without(cycle: Cycle, demand: Demand, name: str, gone: frozenset[str], worl
         state = without_pods(cycle.snapshot, name, gone, world.resource, world.defaults, strangers_left=True)
     except Exception as error:  # it stays with this node
         return world.judge.broken(demand, cycle.snapshot.views[name].state, error)
-    return None if state is None else judge_with_guests(world.judge, demand, state, cycle.guests.get(name, ()))
+    if state is None:
+        return None
+    view, dra = cycle.snapshot.views[name], cycle.snapshot.dra
+    return judge_with_guests(world.judge, for_node(demand, view, dra), state, guests_on(cycle.guests.get(name, ()), view, dra))

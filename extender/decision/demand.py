@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 
 from extender.decision.annotations import NO_WISHES, Wishes, wishes
 from extender.decision.classes import Classes, WorkloadClass
+from extender.decision.dra.requests import PodClaims
 from extender.decision.objects import Container, Pod
 from extender.decision.quantities import quantity
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.sharing import is_slice
+from topology.devices.first_fit import DeviceRequests
+from topology.prediction import Asks
 
 MOST_GPUS = (1 << 63) - 1
 """The largest quantity Kubernetes keeps exactly (int64). Absurd counts below it are just more than any node has."""
@@ -32,6 +35,17 @@ class Demand:
     """The class it names, where it is defined."""
     inferred_memory_bytes: int | None = None
     """Memory per GPU that its model is reckoned to need."""
+    claims: PodClaims | None = None
+    """What it asks for by ResourceClaims, which means something else on each node: see `claims_on_node`."""
+    requests: DeviceRequests | None = None
+    """The same on one node, where a prediction can be made of it."""
+    unranked: str | None = None
+    """Why no prediction can be made of its claims there."""
+
+    @property
+    def asks(self) -> Asks:
+        """What a prediction is made of."""
+        return self.steps if self.requests is None else self.requests
 
     @property
     def groups(self) -> tuple[int, ...]:

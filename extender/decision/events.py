@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from extender.decision.classes import WorkloadClass
+from extender.decision.dra.state import DraObjectGone, DraObjectSeen
 from extender.decision.isolation import SetAside
 from extender.decision.objects import Node, Pod
 from extender.telemetry.readings import DeviceReading, EngineReading
@@ -103,7 +104,7 @@ class Listed:
     """A kind was listed in full: what is not in `changes` no longer exists."""
 
     kind: str
-    changes: tuple[NodeSeen | PodSeen | TopologySeen | SetAside, ...]
+    changes: tuple[NodeSeen | PodSeen | TopologySeen | DraObjectSeen | SetAside, ...]
     version: int | None = None
     """resourceVersion of the list: nothing older than that is news."""
 
@@ -125,4 +126,16 @@ class Heard:
 
 ObjectSeen = NodeSeen | PodSeen | TopologySeen
 ObjectGone = NodeGone | PodGone | TopologyGone
-Change = ObjectSeen | ObjectGone | SetAside | ClockTicked | TelemetrySeen | ClassesSeen | Listed | Silenced | Heard
+Change = (
+    ObjectSeen
+    | ObjectGone
+    | DraObjectSeen
+    | DraObjectGone
+    | SetAside
+    | ClockTicked
+    | TelemetrySeen
+    | ClassesSeen
+    | Listed
+    | Silenced
+    | Heard
+)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import combinations
 
+from extender.decision.claims_on_node import for_node, guests_on
 from extender.decision.cycle import Cycle, World
 from extender.decision.demand import Demand
 from extender.decision.holdings import BoundPod
@@ -120,5 +121,7 @@ def _judged(cycle: Cycle, demand: Demand, offer: Sacrifice, world: World) -> Sac
         return None
     if state is None:
         return None
-    verdict = judge_with_guests(world.judge, demand, state, cycle.guests.get(node, ()))
+    view, dra = cycle.snapshot.views[node], cycle.snapshot.dra
+    wanted, guests = for_node(demand, view, dra), guests_on(cycle.guests.get(node, ()), view, dra)
+    verdict = judge_with_guests(world.judge, wanted, state, guests)
     return replace(offer, verdict=verdict) if verdict.feasible else None

@@ -68,7 +68,8 @@ class Holds:
         for key, one in self.by_pod.items():
             if earlier and key == but:
                 break
-            if key != but and key not in snapshot.pods and steady_seconds < one.until_steady_seconds:
+            is_seen = key in snapshot.pods or key in snapshot.dra.holders  # its claim may be seen before its binding
+            if key != but and not is_seen and steady_seconds < one.until_steady_seconds:
                 found[one.node] = (*found.get(one.node, ()), one.demand)
         return found or NO_GUESTS
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from extender.decision import links
 from extender.decision.beliefs import MOST_BELIEFS
+from extender.decision.claims_on_node import for_node, guests_on
 from extender.decision.cluster import NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
 from extender.decision.filters import refuse
@@ -174,7 +175,7 @@ def _kept(verdicts: dict[NodeState, Verdict], live: Collection[NodeState]) -> di
 def judge_all(
     judge: Judge, snapshot: Snapshot, demand: Demand | Rejection, names: Sequence[str], guests: Guests = NO_GUESTS
 ) -> list[Verdict]:
-    """A verdict per name, in order. A demand that is itself a refusal refuses every node.
+    """A verdict per name, in order. A demand that is itself a refusal refuses every node; claims are read for each node.
 
     `guests`: pods to reckon with on some nodes beside those that the snapshot shows there.
     """
@@ -188,10 +189,15 @@ def judge_all(
             verdicts.append(_without_view(snapshot, name))
         else:
             state = view.state
-            verdicts.append(memory.get(state) or judged(demand, state))
+            if demand.claims is not None or (demand.slices and view.dra is not None):
+                verdicts.append(judged(for_node(demand, view, snapshot.dra), state))
+            else:
+                verdicts.append(memory.get(state) or judged(demand, state))
     for place, name in enumerate(names) if guests else ():
         if name in guests and name in views:
-            verdicts[place] = judge_with_guests(judge, demand, views[name].state, guests[name])
+            view = views[name]
+            wanted, others = for_node(demand, view, snapshot.dra), guests_on(guests[name], view, snapshot.dra)
+            verdicts[place] = judge_with_guests(judge, wanted, view.state, others)
     return verdicts
 
 
@@ -235,10 +241,12 @@ def overlaid(demand: Demand, state: NodeState, below: Verdict, rules: Rules) -> 
 def judge_bare(demand: Demand, state: NodeState, mix: Mapping[int, float], rules: Rules = RULES) -> Verdict:
     """The verdict but for telemetry."""
     rejection = refuse(demand, state, rules)
+    unjudged = state.unjudged if demand.requests is None and demand.total else None
+    notes = (state.note, *(note for note in (unjudged, demand.unranked) if note is not None))
     if rejection is not None:
-        return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
-    if state.table is None or not demand.total:
-        return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
+        return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=notes))
+    if state.table is None or not demand.total or unjudged is not None:
+        return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=notes))
     return verdict_of(None, _evidence(demand, state, state.table, mix, demand.wishes.messages or rules.messages))
 
 
@@ -249,7 +257,7 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
     loss = least = weight = 0.0
     extremes: list[float] = []
     for free, belief in state.beliefs:
-        prediction = table.predictor.predict(free, demand.steps, state.kubelet)
+        prediction = table.predictor.predict(free, demand.asks, state.kubelet)
         approximate, hazard = approximate or prediction.approximate, hazard or prediction.hazard
         before = table.capability(free, mix)
         for outcome in prediction.outcomes:
@@ -303,7 +311,7 @@ def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int 
     """Only where the pod says which link it prefers: nobody else reads it."""
     if demand.wishes.preferred_link is None:
         return None
-    predictions = (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.beliefs)
+    predictions = (table.predictor.predict(free, demand.asks, state.kubelet) for free, _ in state.beliefs)
     masks = {mask for prediction in predictions for outcome in prediction.outcomes for mask in outcome.group_masks}
     return max((worst for mask in masks if (worst := links.worst(table, mask)) is not None), default=None)
 

@@ -13,9 +13,14 @@ from extender.decision.objects import Meta, Pod
 from extender.decision.reasons import Reason, Rejection
 from extender.decision.requests import others_requested
 
+CLAIMS_ALONE = Demand((), 0)
+"""Of a pod that may hold GPUs by claims: which, the claims say."""
+
 
 def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None:
-    """The pod as load, of what it asks for: None when it is not bound, has ended, or holds no GPU."""
+    """The pod as load, of what it asks for: None when it is not bound, has ended, or holds no GPU. What claims give it is not counted."""
+    if demand is None and pod.spec.resource_claims:
+        demand = CLAIMS_ALONE
     if not pod.spec.node_name or has_ended(pod) or demand is None:
         return None
     meta = pod.metadata

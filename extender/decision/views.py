@@ -16,8 +16,10 @@ from extender.decision.beliefs import beliefs_of, taken
 from extender.decision.classes import Classes
 from extender.decision.cluster import NODE_DEFAULTS, NodeDefaults, NodeFacts, NodeState, NodeView, Snapshot
 from extender.decision.demand import Demand
+from extender.decision.dra.node import DraNode, dra_node
+from extender.decision.dra.state import DraState
 from extender.decision.ended import EndedPod
-from extender.decision.holdings import BoundPod, holdings, released
+from extender.decision.holdings import BoundPod, Holdings, holdings, released
 from extender.decision.node_labels import (
     amounts_of,
     assumed_platform,
@@ -33,9 +35,9 @@ from extender.decision.pressure import NO_BURDEN, burden
 from extender.decision.sharing import Sharing, Slice, physical_gpus, sharing_of, slice_memory_bytes, slices_of
 from extender.decision.standing import NOTHING, Joined, Live, join, live, unplaced_faults
 from extender.telemetry.conditions import DeviceCondition, NodeTelemetry, emptied
-from topology.hardware import Machine, mask_of, positions_of, union_of
+from topology.hardware import MAX_GPUS, Machine, mask_of, positions_of, union_of
 from topology.placement import PlacementTable, table_for
-from topology.prediction import Kubelet, Steps
+from topology.prediction import Asks, Kubelet
 from topology.record import TopologyRecord
 
 
@@ -63,13 +65,18 @@ def node_view(
     telemetry: NodeTelemetry | None = None,
     classes: Classes = NO_CLASSES,
     ended: tuple[EndedPod, ...] = (),
+    dra: DraNode | None = None,
 ) -> NodeView:
     """Derive a node's view from its sources. A topology that contradicts its node is set aside, and said so.
 
     A node without any is judged as the known platform of its product and GPU count, where there is just one.
-    `ended`: pods that the topology's status may still name although they have ended.
+    `ended`: pods that the topology's status may still name although they have ended. `dra`: its GPUs, where Dynamic Resource Allocation
+    serves them.
     """
     pods = tuple(sorted(pods, key=lambda pod: pod.turn))
+    if dra is not None:
+        return _dra_view(node, record, dra, pods, defaults, times, telemetry, classes)
+    pods = tuple(pod for pod in pods if pod.demand.total)  # a pod with claims alone holds nothing that a device plugin hands out
     problem = record if isinstance(record, str) else None
     machine = record.machine if isinstance(record, TopologyRecord) else None
     allocatable = count_of(node, resource)
@@ -167,6 +174,76 @@ def _shared_view(
     return NodeView(node.metadata.name, state, pods, None, telemetry_problems=joined.problems if joined else ())
 
 
+def dra_of(dra: DraState, node: Node, record: TopologyRecord | str | None, resource: str, leaving: Collection[str] = ()) -> DraNode | None:
+    """The node's GPUs where Dynamic Resource Allocation serves them: its allocatable has none of the resource, and its slices name some.
+
+    Source: kubernetes 1.36 `plugins/dynamicresources/extendeddynamicresources.go` (filterExtendedResources).
+    `leaving`: uids of pods that are taken as gone.
+    """
+    name = node.metadata.name
+    devices = dra.devices_of(name)
+    if (not devices.devices and not devices.is_incomplete) or count_of(node, resource):
+        return None
+    machine = record.machine if isinstance(record, TopologyRecord) else None
+    found = dra_node(devices, dra.held_on(name), dra.class_of(resource), machine, leaving)
+    has_gpus = bool(found.order) or any(bit < MAX_GPUS for bit in found.bits.values())
+    return found if has_gpus or found.unknown is not None else None
+
+
+def _dra_view(
+    node: Node, record: TopologyRecord | str | None, dra: DraNode, pods: tuple[BoundPod, ...], defaults: NodeDefaults, times: Times,
+    telemetry: NodeTelemetry | None, classes: Classes,
+) -> NodeView:  # fmt: skip
+    """A node whose devices kube-scheduler chooses itself: claims say who holds which; a pod whose claim is not seen yet is predicted."""
+    labels, machine = node.metadata.labels or {}, dra.machine
+    name, kubelet = node.metadata.name, Kubelet(order=dra.order)
+    by_agent = record.status if isinstance(record, TopologyRecord) and dra.source == "GpuTopology" else None
+    offered = mask_of([bit for bit in dra.bits.values() if bit < MAX_GPUS])
+    sick = dra.tainted | (mask_of(machine.positions(sorted({index for index, _ in by_agent.unhealthy}))) if by_agent else 0)
+    known = {pod.key: dra.by_pod[pod.key] for pod in pods if pod.key in dra.by_pod}
+    pods = tuple(_as_held(pod, known.get(pod.key, ())) for pod in pods)
+    predicted = tuple(pod for pod in pods if pod.demand.total and pod.key not in known)
+    table = table_for(machine) if dra.source and machine.gpus else None
+    fenced = _fenced(machine, telemetry) if table is not None else 0
+    held = Holdings(offered & ~sick & ~dra.held, known, predicted)
+    unavailable = dra.held if table is not None else dra.held | sick
+    requested = (unavailable & offered).bit_count() + sum(pod.demand.total for pod in predicted)
+    memories = [gpu.memory_bytes for gpu in machine.gpus if gpu.memory_bytes is not None]
+    memory = min(memories) if memories and len(memories) == len(machine.gpus) else labelled_memory_bytes(labels)
+    joined = join(machine, telemetry, known, times.steady_seconds, defaults.tuning.max_age_seconds) if telemetry and table else None
+    product = (machine.gpus[0].product if machine.gpus else None) or product_of(labels)
+    offer = _Offer(Sharing.NONE, len(machine.gpus), (), _pools(labels, classes))
+    bare = _shared(
+        offered.bit_count(), requested, product, memory, table, tuple(gpu.index for gpu in machine.gpus),
+        (offered & ~(sick | fenced)).bit_count(), beliefs_of(held, table, kubelet) if table is not None else (), _dra_note(dra, record),
+        kubelet, _faults(machine, joined), facts_of(labels, machine), offer, offered & ~(sick | fenced), dra.unknown,
+    )  # fmt: skip
+    shunned = fenced & offered & ~sick
+    state = _lively(bare, _live(joined, shunned))
+    problems = joined.problems + telemetry.problems if joined and telemetry else ()
+    return NodeView(
+        name, state, pods, record if isinstance(record, str) else None, known, (), None, machine if table is not None else None, fenced,
+        shunned, problems, dra,
+    )  # fmt: skip
+
+
+def _as_held(pod: BoundPod, masks: tuple[int, ...]) -> BoundPod:
+    """A pod with claims alone asks for what its claims hold."""
+    if pod.demand.total or not masks:
+        return pod
+    sizes = tuple(mask.bit_count() for mask in masks)
+    return replace(pod, demand=replace(pod.demand, steps=tuple((size, False) for size in sizes), total=union_of(masks).bit_count()))
+
+
+def _dra_note(dra: DraNode, record: TopologyRecord | str | None) -> str:
+    if dra.source == "GpuTopology":
+        return "topology from GpuTopology, devices from ResourceSlices"
+    if dra.source:
+        return f"topology assumed from product: {dra.source}, devices from ResourceSlices"
+    why = record if isinstance(record, str) else "no GpuTopology" if record is None else "GpuTopology and ResourceSlices differ"
+    return f"topology unknown: {why}, devices from ResourceSlices"
+
+
 def with_telemetry(view: NodeView, telemetry: NodeTelemetry | None, times: Times, defaults: NodeDefaults) -> NodeView | None:
     """The view with newer telemetry and all else as it was; None where more than that must be derived anew: a device was fenced,
     or is free again, or the topology is unknown."""
@@ -228,30 +305,30 @@ def _held(state: NodeState) -> tuple[float, ...]:
 def _shared(
     allocatable: int, requested: int, product: str | None, memory: int | None, table: PlacementTable | None,
     indices: tuple[int, ...], healthy: int, beliefs: tuple[tuple[int, float], ...], note: str, kubelet: Kubelet,
-    faults: tuple[tuple[int, str, bool], ...], facts: NodeFacts, offer: _Offer, usable: int = 0,
+    faults: tuple[tuple[int, str, bool], ...], facts: NodeFacts, offer: _Offer, usable: int = 0, unjudged: str | None = None,
 ) -> NodeState:  # fmt: skip
     """One object per distinct state. A cache: dropping an entry costs time, never an answer."""
     return NodeState(
         allocatable, requested, product, memory, table, indices, healthy, beliefs, note, kubelet, faults, facts,
-        offer.sharing, offer.physical, offer.slices, offer.pools, usable=usable,
+        offer.sharing, offer.physical, offer.slices, offer.pools, usable=usable, unjudged=unjudged,
     )  # fmt: skip
 
 
 def with_guests(state: NodeState, guests: tuple[Demand, ...]) -> NodeState:
     """The state with further pods on the node whose devices nobody names: the same object as if they were bound there."""
-    placed = tuple((demand.steps, demand.total) for demand in guests if demand.total)
+    placed = tuple((demand.asks, demand.total) for demand in guests if demand.total)
     return _lively(_with_guests(state.bare or state, placed), state.live) if placed else state
 
 
 @lru_cache(maxsize=16_384)
-def _with_guests(bare: NodeState, placed: tuple[tuple[Steps, int], ...]) -> NodeState:
+def _with_guests(bare: NodeState, placed: tuple[tuple[Asks, int], ...]) -> NodeState:
     beliefs = bare.beliefs
     if bare.table is not None:
         beliefs = taken(dict(beliefs), bare.table, [steps for steps, _ in placed], bare.kubelet)
     return _shared(
         bare.allocatable, bare.requested + sum(total for _, total in placed), bare.product, bare.gpu_memory_bytes, bare.table, bare.indices,
         bare.healthy, beliefs, bare.note, bare.kubelet, bare.faults, bare.facts,
-        _Offer(bare.sharing, bare.physical, bare.slices, bare.pools), bare.usable,
+        _Offer(bare.sharing, bare.physical, bare.slices, bare.pools), bare.usable, bare.unjudged,
     )  # fmt: skip
 
 
@@ -273,7 +350,8 @@ def without_pods(
     if telemetry is not None and leaving:
         telemetry = as_left(telemetry, view, leaving, emptied)
     ended = snapshot.ended.get(name, ())
-    return node_view(node, record, staying, resource, defaults, times, telemetry, snapshot.classes, ended).state
+    dra = dra_of(snapshot.dra, node, record, resource, leaving)
+    return node_view(node, record, staying, resource, defaults, times, telemetry, snapshot.classes, ended, dra).state
 
 
 def as_left(
