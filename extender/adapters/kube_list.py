@@ -6,7 +6,7 @@ What one kind refuses does not stop the others: the reason is kept beside what w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from extender.adapters.kube_resources import RESOURCES, Resource
@@ -74,6 +74,8 @@ def items_of(api: ListApi, resource: Resource, progress: Progress | None = None)
             return
         except ApiError as error:
             if error.status == 404 and resource.optional:
+                if resource.other_path is not None:
+                    yield from items_of(api, replace(resource, path=resource.other_path, other_path=None), progress)
                 return
             if error.status != 410 or attempt == MOST_ATTEMPTS - 1:
                 raise

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ import msgspec
 import urllib3
 
 from extender.adapters.kube_client import credentials
-from extender.adapters.kube_resources import RESOURCES, Resource
+from extender.adapters.kube_resources import DRA_RESOURCES, RESOURCES, Resource
 from extender.adapters.manifests import Seen, gone, seen_or_set_aside
 from extender.decision.changes import Change, ClockTicked, Heard, Listed, SetAside, Silenced
 from extender.errors import ClusterSourceError
@@ -36,8 +37,9 @@ from extender.supervision import Supervisor
 log = logging.getLogger("fabricwise.kube")
 
 
-_ABSENT_RETRY_SECONDS = 5.0
 _TICK_SECONDS = 5.0
+_MOST_WAIT_SECONDS = 30.0
+"""How long nodes wait for the kinds of Dynamic Resource Allocation to be listed; without these, a node's GPUs may not be seen."""
 _SHORT_WATCH_SECONDS = 1.0
 """A watch that ends sooner is not asked for again at once: something between us and the server cuts it off."""
 
@@ -83,6 +85,8 @@ class KubeWatch:
         self._stop = threading.Event()
         self._silent: set[str] = set()
         """Kinds that the state takes for unheard of; each thread speaks of its own kind alone."""
+        self._answered = {resource.listed_as: threading.Event() for resource in DRA_RESOURCES}
+        """Set once a kind of Dynamic Resource Allocation is listed, or is known to be absent."""
 
     def start(self) -> None:
         """Begin to follow; returns at once."""
@@ -103,6 +107,9 @@ class KubeWatch:
     def _follow(self, resource: Resource) -> None:
         version: str | None = None
         failures = 0
+        is_other_tried = False
+        if resource.kind == "Node":
+            self._wait_for_devices()
         while not self._stop.is_set():
             failures += 1  # until an event proves otherwise
             try:
@@ -117,11 +124,15 @@ class KubeWatch:
                 version = None
                 self._failed(resource, "gone")
             except _RefusedError as refusal:
-                if refusal.status == 404 and resource.optional:
-                    self._live.apply((Listed(resource.listed_as, ()),))
-                    self._hears(resource)
+                if _is_absent(resource, refusal):
                     version, failures = None, 0
-                    self._stop.wait(_ABSENT_RETRY_SECONDS)
+                    if resource.other_path is not None:
+                        resource = replace(resource, path=resource.other_path, other_path=resource.path)
+                        is_other_tried = not is_other_tried
+                        if is_other_tried:
+                            continue
+                    self._absent(resource, refusal)
+                    self._stop.wait(resource.absent_retry_seconds)
                     continue
                 self._hears_nothing(resource)
                 self._failed(resource, str(refusal.status or "connection"))
@@ -131,6 +142,22 @@ class KubeWatch:
                 self._hears_nothing(resource)
                 raise
             self._stop.wait(self._backoff(failures))
+
+    def _wait_for_devices(self) -> None:
+        deadline = time.monotonic() + _MOST_WAIT_SECONDS
+        for answered in self._answered.values():
+            while not self._stop.is_set() and not answered.is_set() and time.monotonic() < deadline:
+                answered.wait(0.1)
+
+    def _absent(self, resource: Resource, refusal: _RefusedError) -> None:
+        """The kind is not there. That it is forbidden is said once."""
+        self._live.apply((Listed(resource.listed_as, ()),))
+        self._hears(resource)
+        answered = self._answered.get(resource.listed_as)
+        if refusal.status == 403 and (answered is None or not answered.is_set()):
+            log.warning("%s: %s; nodes that serve GPUs by them are not seen: apply the RBAC of this version", resource.listed_as, refusal)
+        if answered is not None:
+            answered.set()
 
     def _failed(self, resource: Resource, cause: str) -> None:
         self._metrics.watch_failures.labels(resource.listed_as, cause).inc()
@@ -163,6 +190,8 @@ class KubeWatch:
             query["continue"] = page.metadata.continue_
         version = page.metadata.resource_version
         self._live.apply((Listed(resource.listed_as, tuple(found), int(version) if version.isdigit() else None),))
+        if resource.listed_as in self._answered:
+            self._answered[resource.listed_as].set()
         return version
 
     def _body(self, resource: Resource, query: dict[str, str]) -> bytes:
@@ -270,6 +299,10 @@ class KubeWatch:
         if response.status == 410:
             raise _GoneError
         raise _RefusedError(response.status, f"API server answered {response.status} to {resource.path}: {text}")
+
+
+def _is_absent(resource: Resource, refusal: _RefusedError) -> bool:
+    return (refusal.status == 404 and resource.optional) or (refusal.status == 403 and resource.may_be_forbidden)
 
 
 def _resource_version(manifest: dict[str, Any]) -> str | None:

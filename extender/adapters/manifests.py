@@ -6,15 +6,18 @@ from typing import Any
 
 import msgspec
 
+from extender.adapters.kube_dra import dra_gone, dra_key, dra_seen
 from extender.decision.changes import NodeGone, NodeSeen, PodGone, PodSeen, SetAside, TopologyGone, TopologySeen
+from extender.decision.dra.objects import PLURALS
+from extender.decision.dra.state import DraObjectGone, DraObjectSeen
 from extender.decision.isolation import described
 from extender.decision.objects import Node, Pod
 from extender.errors import ClusterSourceError
 from topology.hardware import TopologyError
 from topology.record import decode
 
-KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
-Seen = NodeSeen | PodSeen | TopologySeen
+KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies", **PLURALS}
+Seen = NodeSeen | PodSeen | TopologySeen | DraObjectSeen
 
 
 def seen(kind: str, manifest: Any) -> Seen:
@@ -24,6 +27,8 @@ def seen(kind: str, manifest: Any) -> Seen:
     node stays, the reason travels with it.
     """
     name = object_name(manifest)
+    if kind in PLURALS:
+        return dra_seen(kind, manifest, _version(manifest))
     if kind == "GpuTopology":
         try:
             return TopologySeen(name, decode(manifest), _version(manifest))
@@ -49,6 +54,8 @@ def seen_or_set_aside(kind: str, manifest: Any) -> Seen | SetAside:
         return seen(kind, manifest)
     except Exception as error:  # whatever an object makes of the decoder stays with that object
         why = str(error) if isinstance(error, ClusterSourceError) else described(error)
+        if kind in PLURALS:
+            return SetAside(PLURALS[kind], dra_key(manifest), "decode", why, None, _version(manifest))
         if kind == "Node":
             return SetAside("nodes", name, "decode", why, name, _version(manifest))
         spec = manifest.get("spec")
@@ -65,9 +72,11 @@ def _pod_key(manifest: dict[str, Any]) -> str:
     return f"{namespace if isinstance(namespace, str) and namespace else 'default'}/{metadata['name']}"
 
 
-def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone:
+def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone | DraObjectGone:
     """An object that was deleted -> its change."""
     name = object_name(manifest)
+    if kind in PLURALS:
+        return dra_gone(kind, manifest, _version(manifest))
     if kind == "Node":
         return NodeGone(name, _version(manifest))
     if kind == "GpuTopology":

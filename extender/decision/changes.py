@@ -44,9 +44,25 @@ from topology.hardware import union_of
 from topology.record import TopologyRecord
 
 __all__ = [
-    "Change", "ClassesSeen", "ClockTicked", "DraObjectGone", "DraObjectSeen", "Heard", "Listed", "NodeGone", "NodeSeen", "PodGone", "PodSeen", "SetAside", "Silenced",
-    "TelemetrySeen", "TopologyGone", "TopologySeen", "fold", "fold_all",
-]  # fmt: skip
+    "Change",
+    "ClassesSeen",
+    "ClockTicked",
+    "DraObjectGone",
+    "DraObjectSeen",
+    "Heard",
+    "Listed",
+    "NodeGone",
+    "NodeSeen",
+    "PodGone",
+    "PodSeen",
+    "SetAside",
+    "Silenced",
+    "TelemetrySeen",
+    "TopologyGone",
+    "TopologySeen",
+    "fold",
+    "fold_all",
+]
 
 MOST_BURIED = 4_000
 """Deleted objects remembered: many more than a watch could ever deliver out of order."""

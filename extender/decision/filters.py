@@ -32,7 +32,7 @@ def enough_gpus(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | 
     return Rejection(Reason.TOO_FEW_GPUS, f"pod requests {demand.total}, node offers {offered}")
 
 
-def matching_devices(demand: Demand, state: NodeState, _rules: Rules) -> Rejection | None:
+def matching_devices(demand: Demand, _state: NodeState, _rules: Rules) -> Rejection | None:
     """As many of the node's devices match each of the pod's requests as it asks for, free or not."""
     for request in demand.requests.requests if demand.requests is not None else ():
         if request.group is not None and request.count > len(request.order):
