@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from extender.adapters.manifests import seen
+from extender.adapters.manifests import KINDS, seen
 from extender.decision.changes import Change, Listed, fold_all
 from extender.decision.cluster import Snapshot
 from extender.decision.objects import Pod
@@ -53,6 +53,5 @@ def topology(name: str, platform: str, status: DeviceStatus | None = None) -> di
 
 def snapshot(*manifests: dict[str, Any]) -> Snapshot:
     """A synced snapshot of these objects."""
-    kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
-    changes: list[Change] = [Listed(listed, tuple(seen(kind, m) for m in manifests if m["kind"] == kind)) for kind, listed in kinds.items()]
+    changes: list[Change] = [Listed(listed, tuple(seen(kind, m) for m in manifests if m["kind"] == kind)) for kind, listed in KINDS.items()]
     return fold_all(Snapshot(), changes, GPU)
