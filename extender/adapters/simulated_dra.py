@@ -67,10 +67,17 @@ def class_manifest(name: str = "gpu.nvidia.com", resource: str | None = "nvidia.
 def claim_manifest(name: str, requests: Sequence[dict[str, Any]], namespace: str = "default", **devices: Any) -> dict[str, Any]:
     """A ResourceClaim that is not allocated. `devices`: further fields of `spec.devices`, such as constraints."""
     metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": API_VERSION, "kind": "ResourceClaim", "metadata": metadata, "spec": {"devices": {"requests": list(requests), **devices}}}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ResourceClaim",
+        "metadata": metadata,
+        "spec": {"devices": {"requests": list(requests), **devices}},
+    }
 
 
-def allocated(claim: dict[str, Any], pool: str, devices: Sequence[str], pods: Sequence[tuple[str, str]] = (), **result: Any) -> dict[str, Any]:
+def allocated(
+    claim: dict[str, Any], pool: str, devices: Sequence[str], pods: Sequence[tuple[str, str]] = (), **result: Any
+) -> dict[str, Any]:
     """The claim once kube-scheduler has allocated it. `pods`: (uid, name) of those it is reserved for."""
     request = next((one["name"] for one in claim["spec"]["devices"]["requests"]), "gpus")
     results = [{"request": request, "driver": DRIVER, "pool": pool, "device": device, **result} for device in devices]

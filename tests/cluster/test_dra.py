@@ -1,0 +1,111 @@
+"""Dynamic Resource Allocation against a real kube-apiserver and kube-scheduler; ResourceSlices need no kubelet."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.control_plane import ControlPlane, Extender, wait_for
+from tests.cluster.dra_fleet import DraFleet, create, dra_fleet, dra_pod
+
+pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).parents[2]
+
+FIVE = {"hgx-h100": 1, "dgx-a100": 1, "dgx-1v": 1, "a100-pcie-bridge-pairs": 1, "l40s": 1}
+PODS = 300
+
+
+def start_scheduler(plane: ControlPlane, name: str, extender: Extender) -> Any:
+    """A kube-scheduler that shows all its pods to the extender, those with claims alone included."""
+    configuration = yaml.safe_load((ROOT / "config/kube-scheduler.yaml").read_text())
+    configuration |= {"leaderElection": {"leaderElect": False}, "profiles": [{"schedulerName": name}]}
+    configuration["extenders"][0] |= {"urlPrefix": f"{extender.url}/scheduler", "httpTimeout": "5s", "managedResources": []}
+    return plane.start_scheduler(name, configuration, "admin")
+
+
+def start_extender(plane: ControlPlane, name: str, fleet: DraFleet) -> Extender:
+    config = plane.folder / f"{name}.yaml"
+    config.write_text(yaml.safe_dump({"telemetry": {"source": "off"}}))
+    extender = Extender(plane, name, config)
+    extender.wait_ready()
+
+    def sees_all() -> bool:
+        rows = {row["node"]: row for row in extender.client.get("/v1/nodes").json()["nodes"]}
+        return all(name in rows and rows[name]["free"] == len(machine.gpus) for name, machine in fleet.machines.items())
+
+    wait_for("the extender sees every node", sees_all)
+    return extender
+
+
+@pytest.fixture(scope="module")
+def fleet(plane: ControlPlane) -> Iterator[DraFleet]:
+    with dra_fleet(plane, "dra", FIVE) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def extender(plane: ControlPlane, fleet: DraFleet) -> Iterator[Extender]:
+    extender = start_extender(plane, "dra-extender", fleet)
+    scheduler = start_scheduler(plane, "dra-scheduler", extender)
+    yield extender
+    scheduler.stop()
+    extender.close()
+
+
+def predicted(extender: Extender, pod: str, node: str) -> list[tuple[frozenset[int], float]]:
+    """What the last decision on a pod predicted for the node: sets of GPU indices, likeliest first."""
+    for decision in extender.decisions(f"default/{pod}") or extender.decisions(pod):
+        for row in decision["nodes"]:
+            if row["node"] == node and row["feasible"]:
+                return [(frozenset(one["gpus"]), one["probability"]) for one in row["predicted"]]
+    return []
+
+
+def test_predictions_of_300_pods_as_extended_resources_and_claims_match_the_allocator(
+    plane: ControlPlane, fleet: DraFleet, extender: Extender
+) -> None:
+    dice = random.Random(17)
+    running: list[str] = []
+    in_support = most_likely = compared = 0
+    misses = []
+    for number in range(0, PODS, 3):
+        batch = {f"dra-{place:03d}": dice.choice((1, 1, 1, 2, 2, 4, 8)) for place in range(number, number + 3)}
+        for name, gpus in batch.items():
+            create(plane, dra_pod(name, "dra", gpus, "dra-scheduler", dice.random() < 0.5))
+        deadline = time.monotonic() + 30
+        while waiting := [name for name in batch if plane.node_of(name) is None]:
+            assert time.monotonic() < deadline, f"{waiting} are not bound: {[(n, c.get('status')) for n, c in fleet.claims().items()]} {[(n, p['spec'].get('nodeName')) for n, p in plane.pods().items()]}"
+            if running and time.monotonic() > deadline - 29.5:
+                dice.shuffle(running)
+                gone, running = running[:4], running[4:]
+                fleet.delete(gone)
+            time.sleep(0.05)
+        claims, pods = fleet.claims(), plane.pods()
+        for name in batch:
+            held = fleet.devices_of(claims[str(fleet.claim_of(pods[name]))])
+            assert held is not None
+            node, mask = held
+            indices = frozenset(fleet.machines[node].indices(mask))
+            sets = predicted(extender, name, node)
+            compared += 1
+            in_support += any(one == indices for one, _ in sets)
+            most_likely += bool(sets) and sets[0][0] == indices
+            if not sets or sets[0][0] != indices:
+                misses.append((name, node, sorted(indices), [(sorted(one), chance) for one, chance in sets[:3]]))
+        running += batch
+        if dice.random() < 0.5:
+            dice.shuffle(running)
+            gone, running = running[:2], running[2:]
+            fleet.delete(gone)
+    print(f"\n{compared} pods: {in_support / compared:.1%} in the predicted support, {most_likely / compared:.1%} the most likely")
+    print(*misses[:10], sep="\n")
+    fleet.delete(running)
+    assert compared == PODS
+    assert in_support / compared >= 0.995
+    assert most_likely / compared >= 0.95
