@@ -77,7 +77,7 @@ class Binder:
         if verdict.rejection is not None:
             return f"node {node} does not suit the pod any more: {verdict.rejection.reason} ({verdict.rejection.detail})"
         record, demand = record_of(pod.key, node, verdict.evidence), cycle.demand
-        if isinstance(demand, Rejection) or not demand.total:
+        if isinstance(demand, Rejection) or not demand.may_hold_gpus:
             return record
         self._log.add_record(pod.key, record)
         before = self._live.holds.by_pod.get(pod.key)

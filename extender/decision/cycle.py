@@ -139,8 +139,9 @@ def _second_look(cycle: Cycle, demand: Demand, name: str, verdict: Verdict, worl
         return None
     if view is None or not verdict.curable:
         return verdict
+    demand = for_node(demand, view, cycle.snapshot.dra)
     guests = cycle.guests.get(name, ())
-    room = view.state.allocatable - view.state.requested - sum(guest.total for guest in guests)
+    room = view.state.allocatable - view.state.requested - sum(guest.total for guest in guests_on(guests, view, cycle.snapshot.dra))
     cases = [gone for gone in _departures(view) if room + sum(p.demand.total for p in view.pods if p.key in gone) >= demand.total]
     found = [_without(cycle, demand, name, gone, world) for gone in cases]
     if found and all(one is not None and one.feasible for one in found):

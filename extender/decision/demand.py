@@ -43,6 +43,11 @@ class Demand:
     """Why no prediction can be made of its claims there."""
 
     @property
+    def may_hold_gpus(self) -> bool:
+        """Whether it asks for GPUs by number, or for devices by claims that may be GPUs on some node."""
+        return bool(self.total) or self.claims is not None
+
+    @property
     def asks(self) -> Asks:
         """What a prediction is made of."""
         return self.steps if self.requests is None else self.requests
@@ -55,7 +60,7 @@ class Demand:
     @property
     def needs_links(self) -> bool:
         """Whether any container holds two or more GPUs that will talk to each other."""
-        return any(size > 1 for size in self.groups)
+        return any(size > 1 for size in self.groups) or (self.claims is not None and self.claims.most_together > 1)
 
 
 def demand_of(pod: Pod, resource: str) -> Demand | Rejection:

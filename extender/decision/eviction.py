@@ -78,8 +78,12 @@ def _offers(cycle: Cycle, demand: Demand, candidate: Candidate, needed: Requests
     view = cycle.snapshot.views.get(candidate.node)
     if view is None or not candidate.victims:
         return
+    dra = cycle.snapshot.dra
+    demand = for_node(demand, view, dra)
     known = {pod.key: pod for pod in view.pods}
-    room = view.state.allocatable - view.state.requested - sum(guest.total for guest in cycle.guests.get(candidate.node, ()))
+    room = (
+        view.state.allocatable - view.state.requested - sum(one.total for one in guests_on(cycle.guests.get(candidate.node, ()), view, dra))
+    )
     for victims in _parts(candidate, known, needed):
         pods = [known[key] for key in victims if key in known]
         gpus = sum(pod.demand.total for pod in pods)

@@ -140,7 +140,7 @@ class SchedulerApi:
     def _hold(self, asked: _Asked, cycle: Cycle, node: str, verdict: Verdict) -> None:
         """Reckon with the pod on that node until the watch shows where it is."""
         demand, meta, seconds = cycle.demand, asked.args.pod.metadata, self._settings.holds.ttl_seconds
-        if isinstance(demand, Rejection) or not demand.total or seconds <= 0:
+        if isinstance(demand, Rejection) or not demand.may_hold_gpus or seconds <= 0:
             return
         record, now = record_of(cycle.key, node, verdict.evidence), asked.steady_seconds
         namespace = meta.namespace or "default"
@@ -180,7 +180,7 @@ class SchedulerApi:
         snapshot, holds = self._live.moment
         cycle = begin(snapshot, holds, asked.args.pod, self._settings.resource, asked.steady_seconds)
         demand, foreign = cycle.demand, self._settings.is_foreign(asked.args.pod.spec.scheduler_name)
-        if foreign or not snapshot.synced or isinstance(demand, Rejection) or not demand.total:
+        if foreign or not snapshot.synced or isinstance(demand, Rejection) or not demand.may_hold_gpus:
             return protocol.encode([protocol.HostPriority(name, 0) for name in names])
         verdicts = judge_all(self._judge, snapshot, demand, names, cycle.guests)
         ranks = self._ranker.rank(demand, verdicts)
@@ -210,7 +210,7 @@ class SchedulerApi:
         cycle = begin(snapshot, holds, args.pod, resource, now)
         if isinstance(cycle.demand, Rejection):
             return protocol.encode(protocol.preemption_result([]))
-        if not cycle.demand.total:
+        if not cycle.demand.may_hold_gpus:
             return protocol.encode(protocol.preemption_result(candidates))
         found = preferred(cycle, cycle.demand, candidates, others_needed(args.pod, resource), self._world)
         meta = args.pod.metadata

@@ -78,10 +78,10 @@ def test_predictions_of_300_pods_as_extended_resources_and_claims_match_the_allo
         batch = {f"dra-{place:03d}": dice.choice((1, 1, 1, 2, 2, 4, 8)) for place in range(number, number + 3)}
         for name, gpus in batch.items():
             create(plane, dra_pod(name, "dra", gpus, "dra-scheduler", dice.random() < 0.5))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while waiting := [name for name in batch if plane.node_of(name) is None]:
-            assert time.monotonic() < deadline, f"{waiting} are not bound: {[(n, c.get('status')) for n, c in fleet.claims().items()]} {[(n, p['spec'].get('nodeName')) for n, p in plane.pods().items()]}"
-            if running and time.monotonic() > deadline - 29.5:
+            assert time.monotonic() < deadline, f"{waiting} are not bound: {plane.pods()[waiting[0]]['status']}"
+            if running and time.monotonic() > deadline - 119.5:
                 dice.shuffle(running)
                 gone, running = running[:4], running[4:]
                 fleet.delete(gone)

@@ -52,6 +52,15 @@ class PodClaims:
     unknown: str | None = None
     """A claim that is not known (yet), or cannot be read."""
 
+    @property
+    def most_together(self) -> int:
+        """The most devices that containers which share claims ask for; all devices of a node count as `MOST_RESULTS`."""
+        sizes: dict[int, int] = {}
+        for alternatives in self.requests:
+            most = max((MOST_RESULTS if one.count is None else one.count for one in alternatives), default=0)
+            sizes[alternatives[0].group] = sizes.get(alternatives[0].group, 0) + most
+        return max(sizes.values(), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class OnNode:
