@@ -16,6 +16,7 @@ from extender.adapters.dump_fields import dump_fields
 from extender.adapters.dump_file import UNREAD
 from extender.adapters.kube_list import ListApi, items_of, refusal
 from extender.adapters.kube_resources import RESOURCES, Resource
+from extender.decision.dra.state import DRA_KINDS
 from extender.errors import ClusterSourceError
 from extender.plain_text import plain
 from extender.printing import print_warning
@@ -27,7 +28,7 @@ def dump(
     output_file: Annotated[Path | None, typer.Option("-o", "--output-file", help="Where to; without, standard output.")] = None,
     kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Whose current context is read; without, the usual one.")] = None,
 ) -> None:
-    """Write the cluster's nodes, pods and GpuTopologies to a file, as far as Fabricwise reads them, for --cluster FILE.
+    """Write the cluster's nodes, pods, GpuTopologies and objects of resource.k8s.io to a file, as far as they are read, for --cluster FILE.
 
     Environment values, command-line words and annotations that Fabricwise does not read are left out; Secrets are never read.
     """
@@ -35,7 +36,7 @@ def dump(
     _say(f"reading nodes, pods and gputopologies of {address}")
     with _opened(output_file) as file:
         counts = write_dump(api, file)
-    read = ", ".join(f"{count} {name}" for name, count in counts.items())
+    read = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name not in DRA_KINDS)
     _say(f"{read} -> {output_file or 'standard output'}")
 
 

@@ -473,8 +473,8 @@ class _Draft:
             self.apply(change)
         self.listed = self.listed | {kind}
 
-    def _absent(self, kind: str, changes: tuple[ObjectSeen | SetAside, ...]) -> list[str]:
-        present = {change.name if isinstance(change, SetAside) else _name(change) for change in changes}
+    def _absent(self, kind: str, changes: tuple[ObjectSeen | DraObjectSeen | SetAside, ...]) -> list[str]:
+        present = {subject_of(change)[1] for change in changes}
         tables = _OF_PODS if kind == "pods" else (kind,)
         known = {name for table in tables for name in self._read(table)}
         known |= {entry.name for entry in self._read("set_aside").values() if entry.kind == kind and entry.stage != "derive"}

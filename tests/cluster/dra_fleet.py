@@ -1,4 +1,7 @@
-"""A fleet whose GPUs Dynamic Resource Allocation serves, on a real control plane; drivers and the claim controller are played by the test."""
+"""A fleet whose GPUs Dynamic Resource Allocation serves, on a real control plane.
+
+Drivers and the claim controller are played by the test.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ class DraFleet:
     def claim_of(self, found: dict[str, Any]) -> str | None:
         """Name of the claim of a pod with one claim."""
         extended = found.get("status", {}).get("extendedResourceClaimStatus") or {}
-        own = next(iter(found["spec"].get("resourceClaims") or ()), {})
+        own: dict[str, Any] = next(iter(found["spec"].get("resourceClaims") or ()), {})
         name: str | None = own.get("resourceClaimName") or extended.get("resourceClaimName")
         return name
 

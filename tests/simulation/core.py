@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from extender.adapters.manifests import seen
+from extender.adapters.manifests import Seen, seen
 from extender.decision.answers import ranker
 from extender.decision.changes import Listed, fold_all
 from extender.decision.cluster import NODE_DEFAULTS, Snapshot
 from extender.decision.cycle import Cycle, Filtered, World, begin, filtered
 from extender.decision.demand import Demand
-from extender.decision.events import ObjectSeen
 from extender.decision.eviction import Candidate, preferred
 from extender.decision.holds import NO_HOLDS, Hold, Holds, undone
 from extender.decision.judge import Judge, judge_all
@@ -111,5 +110,5 @@ class Core:
         self.holds = self.holds.placed(hold)
 
 
-def _seen(event: Event) -> ObjectSeen:
+def _seen(event: Event) -> Seen:
     return seen(event.kind, event.manifest)

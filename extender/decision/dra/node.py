@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from extender.decision.dra.claims import HeldDevices
 from extender.decision.dra.inventory import DeviceId, NodeDevice, NodeDevices
-from extender.decision.dra.objects import DeviceClass
+from extender.decision.dra.objects import CelSelector, DeviceClass, Selector
 from extender.decision.dra.selectors import Unevaluated, matches
 from topology.hardware import MAX_GPUS, Gpu, Machine, mask_of, with_gpus
 from topology.platforms import fallback_platform, machine_of
@@ -41,8 +41,6 @@ def selected(devices: Iterable[NodeDevice], device_class: DeviceClass, expressio
 
 def matches_all(expressions: tuple[str, ...], device: NodeDevice) -> bool | Unevaluated:
     """Whether a device matches every expression of a request."""
-    from extender.decision.dra.objects import CelSelector, Selector
-
     return matches((Selector(CelSelector(text)) for text in expressions), device.variables)
 
 
@@ -122,11 +120,11 @@ def _joined(gpus: list[NodeDevice], machine: Machine | None) -> tuple[dict[Devic
     """Positions by UUID in the GpuTopology's machine; None where there is none, with the reason where it contradicts the slices."""
     if machine is None:
         return None, None
-    place = {gpu.uuid: position for position, gpu in enumerate(machine.gpus) if gpu.uuid}
+    place: dict[str | None, int] = {gpu.uuid: position for position, gpu in enumerate(machine.gpus) if gpu.uuid}
     missing = [device.name for device in gpus if device.uuid not in place]
     if missing:
         return None, f"GpuTopology has no GPU with the UUID of device {missing[0]}: its links are not used"
-    return {device.id: place[device.uuid] for device in gpus}, None
+    return {device.id: place[device.uuid] for device in gpus if device.uuid in place}, None
 
 
 _NUMBERED = re.compile(r"gpu-(\d{1,4})$", re.ASCII)
@@ -188,7 +186,7 @@ def _use(
 ) -> tuple[int, dict[str, tuple[int, ...]]]:
     """The mask of bits in use, and the masks of positions per pod. A part of a GPU counts against the whole of it."""
     known = {device.id: device for device in devices.devices}
-    place = {gpu.uuid: position for position, gpu in enumerate(machine.gpus) if gpu.uuid}
+    place: dict[str | None, int] = {gpu.uuid: position for position, gpu in enumerate(machine.gpus) if gpu.uuid}
     used, by_pod = 0, dict[str, tuple[int, ...]]()
     for claim in held:
         if claim.pods and all(uid in leaving for uid, _, _ in claim.pods):
