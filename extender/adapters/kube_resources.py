@@ -20,8 +20,8 @@ class Resource:
     """Whether a 404 (its CRD is not installed, its API group not served) means an empty list."""
     may_be_forbidden: bool = False
     """Whether a 403 means an empty list too: the RBAC of an earlier version does not name it."""
-    absent_retry_seconds: float = 5.0
-    """How long to wait before a kind that is not there is asked for again."""
+    absent_retry_seconds: float | None = None
+    """How long to wait before a kind that is not there is asked for again; None: the usual time."""
     other_path: str | None = None
     """Where it is served if `path` answers 404: an earlier version of its API."""
 

@@ -38,6 +38,7 @@ log = logging.getLogger("fabricwise.kube")
 
 
 _TICK_SECONDS = 5.0
+_ABSENT_RETRY_SECONDS = 5.0
 _MOST_WAIT_SECONDS = 30.0
 """How long nodes wait for the kinds of Dynamic Resource Allocation to be listed; without these, a node's GPUs may not be seen."""
 _SHORT_WATCH_SECONDS = 1.0
@@ -132,7 +133,7 @@ class KubeWatch:
                         if is_other_tried:
                             continue
                     self._absent(resource, refusal)
-                    self._stop.wait(resource.absent_retry_seconds)
+                    self._stop.wait(resource.absent_retry_seconds or _ABSENT_RETRY_SECONDS)
                     continue
                 self._hears_nothing(resource)
                 self._failed(resource, str(refusal.status or "connection"))

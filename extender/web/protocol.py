@@ -5,12 +5,12 @@ Source: kubernetes 1.36 `staging/src/k8s.io/kube-scheduler/extender/v1/types.go`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 
 from extender.decision.eviction import Candidate
-from extender.decision.objects import Pod
+from extender.decision.objects import Node, Pod
 from extender.errors import RequestError
 
 
@@ -113,6 +113,9 @@ _ARGS = msgspec.json.Decoder(ExtenderArgs)
 _PREEMPTION = msgspec.json.Decoder(ExtenderPreemptionArgs)
 _BINDING = msgspec.json.Decoder(ExtenderBindingArgs)
 _ITEM = msgspec.json.Decoder(_Item)
+_NODE = msgspec.json.Decoder(Node, strict=False)
+MOST_SENT_NODES = 1_000
+"""Nodes unknown to the watch that one call may bring; more are refused as not known."""
 encode = msgspec.json.Encoder().encode
 
 
@@ -178,6 +181,20 @@ def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:
                 f"request body: Nodes.items[{place}]: {error}: send whole Nodes, or NodeNames (nodeCacheCapable: true)"
             ) from error
     return named
+
+
+def whole_nodes(named: Mapping[str, msgspec.Raw | None], known: Container[str]) -> dict[str, Node]:
+    """The Nodes that came whole and are not known, at most `MOST_SENT_NODES`; those that cannot be read are left out."""
+    found: dict[str, Node] = {}
+    if next(iter(named.values()), None) is None:
+        return found  # names alone came
+    for name, item in named.items():
+        if item is not None and name not in known and len(found) < MOST_SENT_NODES:
+            try:
+                found[name] = _NODE.decode(item)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+    return found
 
 
 def filter_result(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from extender.binding import Binder
+from extender.decision.cluster import Snapshot
 from extender.decision.cycle import Cycle, Stall, World, begin, filtered
 from extender.decision.demand import Demand
 from extender.decision.eviction import preferred
@@ -27,6 +28,7 @@ from extender.decision.reasons import Rejection
 from extender.decision.record import record_of
 from extender.decision.requests import others_needed
 from extender.decision.scores import NO_RANKS, TOP_SCORE, Ranker, Ranks
+from extender.decision.sent_nodes import with_sent_nodes
 from extender.decision.verdict import Verdict
 from extender.decision_log import Decision, DecisionLog
 from extender.errors import RequestError
@@ -122,6 +124,7 @@ class SchedulerApi:
             return self._filter_stalled("not synced", NOT_SYNCED)
         if snapshot.age_seconds(asked.steady_seconds) > self._settings.kube.max_state_age_seconds:
             return self._filter_stalled("stale", STALE)
+        snapshot = self._with_sent(snapshot, named)
         cycle, names = begin(snapshot, holds, args.pod, self._settings.resource, asked.steady_seconds), list(named)
         found = filtered(cycle, names, judge_all(self._judge, snapshot, cycle.demand, names, cycle.guests), self._world)
         self._live.release(cycle.key)  # asked about anew: what it was decided for before does not count
@@ -132,6 +135,11 @@ class SchedulerApi:
             self._hold(asked, cycle, found.decided, found.verdicts[names.index(found.decided)])
         self._tell_waker(args, cycle.demand, names, found.verdicts)
         return protocol.encode(self._filter_result(args, named, found.verdicts))
+
+    def _with_sent(self, snapshot: Snapshot, named: Mapping[str, msgspec.Raw | None]) -> Snapshot:
+        """With the nodes that came whole and that the watch does not know."""
+        nodes = protocol.whole_nodes(named, snapshot.nodes)
+        return with_sent_nodes(snapshot, nodes, self._settings.resource, self._live.defaults) if nodes else snapshot
 
     def _filter_stalled(self, cause: str, message: str) -> bytes:
         self._metrics.verb_errors.labels("filter", cause).inc()
@@ -176,8 +184,10 @@ class SchedulerApi:
     def prioritize(self, body: bytes) -> bytes:
         """An integer score 0..10 for each named node, once, and the top one for one node alone. Raises RequestError."""
         asked = _Asked(protocol.decode_args(body), len(body))
-        names = list(protocol.named_nodes(asked.args))
+        named = protocol.named_nodes(asked.args)
+        names = list(named)
         snapshot, holds = self._live.moment
+        snapshot = self._with_sent(snapshot, named)
         cycle = begin(snapshot, holds, asked.args.pod, self._settings.resource, asked.steady_seconds)
         demand, foreign = cycle.demand, self._settings.is_foreign(asked.args.pod.spec.scheduler_name)
         if foreign or not snapshot.synced or isinstance(demand, Rejection) or not demand.may_hold_gpus:
