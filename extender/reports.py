@@ -28,6 +28,10 @@ class Reports:
     """(namespace, name, uid, node, annotations) -> the empty string once the pod is bound there, else why not. May take its time."""
     pod: Callable[[str, str], Pod | str] | None = None
     """(namespace, name) -> the pod as the API server has it, or why not. May take its time."""
+    taint: Callable[[dict[str, Any]], bool] | None = None
+    """A DeviceTaintRule without apiVersion -> whether it is there now. May take its time."""
+    untaint: Callable[[str], bool] | None = None
+    """Name of a DeviceTaintRule -> whether it is gone now. May take its time."""
     leading: Callable[[], bool] | None = None
     """Whether this replica is the one to do what must be done once; None: there is no other."""
     telemetry: Callable[[], dict[str, Any]] | None = None

@@ -222,6 +222,14 @@ class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Between two attempts to take or renew it."""
 
 
+class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is done about devices that telemetry has excluded."""
+
+    write_device_taints: bool = False
+    """Publish a DeviceTaintRule for each such device that a ResourceSlice names, and remove it when the device recovers. Needs
+    manifests/device-taints."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
@@ -238,6 +246,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holds: Holding = Holding()
     binding: Binding = Binding()
     lease: Lease = Lease()
+    health: Health = Health()
     scheduler_names: tuple[str, ...] = ()
     """Pods of other schedulers (spec.schedulerName) count as load but are passed through unjudged; empty: all that we are asked about
     are judged."""

@@ -13,6 +13,7 @@ import msgspec
 from extender.adapters.dump_file import read_dump
 from extender.adapters.kube_binding import PodBinding
 from extender.adapters.kube_client import Client, api_client
+from extender.adapters.kube_device_taints import DeviceTaintRules
 from extender.adapters.kube_events import PodEvents
 from extender.adapters.kube_lease import KubeLease
 from extender.adapters.kube_objects import KubeObjects
@@ -20,6 +21,7 @@ from extender.adapters.kube_waking import PodWaking
 from extender.adapters.kube_watch import KubeWatch
 from extender.adapters.simulated import simulated
 from extender.adapters.telemetry_feed import TelemetryFeed
+from extender.device_taints import DeviceTaints
 from extender.errors import ClusterSourceError, SettingsError
 from extender.service import Service
 
@@ -31,9 +33,12 @@ class Source:
     watch: KubeWatch | None = None
     feed: TelemetryFeed | None = None
     lease: KubeLease | None = None
+    taints: DeviceTaints | None = None
 
     def stop(self) -> None:
         """End whatever runs."""
+        if self.taints is not None:
+            self.taints.stop()
         if self.lease is not None:
             self.lease.stop()
         if self.feed is not None:
@@ -56,6 +61,17 @@ def _wire(service: Service, client: Client) -> KubeLease | None:
     return lease
 
 
+def _device_taints(service: Service, client: Client) -> DeviceTaints | None:
+    """The loop that writes DeviceTaintRules, started; None where the settings do not ask for it."""
+    if not service.settings.health.write_device_taints:
+        return None
+    rules = DeviceTaintRules(KubeObjects(client))
+    service.reports.taint, service.reports.untaint = rules.create, rules.delete
+    taints = DeviceTaints(service.live, service.reports, service.supervisor)
+    taints.start()
+    return taints
+
+
 def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> Source:
     """Start feeding the service. Raises ClusterSourceError; for `kube` only for a missing configuration."""
     if cluster == "kube":
@@ -65,7 +81,8 @@ def connect(cluster: str, service: Service, kubeconfig: str | None = None) -> So
         watch.start()
         if lease is not None:
             lease.start()
-        return Source(watch, measured(service, "dcgm-exporter"), lease)
+        taints = _device_taints(service, client)
+        return Source(watch, measured(service, "dcgm-exporter"), lease, taints)
     if cluster == "simulated":
         for listing in simulated(service.settings.resource).listing():
             service.live.apply((listing,))

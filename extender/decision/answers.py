@@ -242,6 +242,11 @@ def node_summary(view: NodeView) -> dict[str, Any]:
         "slices": [{"resource": one.resource, "sharing": one.sharing, "allocatable": one.allocatable} for one in state.slices],
         "fenced": [{"gpu": index, "why": why} for index, why, _ in state.faults],
         "telemetry_problems": list(view.telemetry_problems),
+        **(
+            {}
+            if view.dra is None
+            else {"dra": {"devices": len(view.dra.devices.devices), "unknown": view.dra.unknown, "notes": list(view.dra.notes)}}
+        ),
     }
 
 

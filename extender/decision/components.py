@@ -16,6 +16,7 @@ COMPONENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "dcgm-exporter": (("app", "nvidia-dcgm-exporter"), ("app.kubernetes.io/name", "dcgm-exporter")),
     "validator": (("app", "nvidia-operator-validator"),),
     "mig-manager": (("app", "nvidia-mig-manager"),),
+    "dra-driver": (("nvidia-dra-driver-gpu-component", "kubelet-plugin"), ("app.kubernetes.io/name", "nvidia-dra-driver-gpu")),
 }  # fmt: skip
 """Component -> labels its pods carry, any of them: the GPU Operator's, the Helm charts', NVIDIA's static manifest's."""
 

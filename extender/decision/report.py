@@ -13,6 +13,7 @@ from typing import Any
 
 from extender.decision.cluster import NodeView, Snapshot
 from extender.decision.components import Resident
+from extender.decision.dra.node import DraNode
 from extender.decision.isolation import described
 from extender.decision.objects import Node, Taint
 from extender.decision.sharing import Sharing
@@ -125,9 +126,11 @@ def components(subject: Subject) -> Check:
     if not subject.survey.components:
         return Check("components", UNKNOWN, "no pod of the GPU Operator or its parts is seen in the cluster", "installed on the hosts?")
     needed = ["toolkit", "device-plugin", "gfd", "dcgm-exporter", "validator"]
+    if subject.view.dra is not None:  # the GPU Operator's DRA mode runs no device plugin, GFD, validator or MIG manager there
+        needed = ["toolkit", "dra-driver", "dcgm-exporter"]
     if subject.labels.get("nvidia.com/gpu.deploy.driver", "pre-installed") == "true":
         needed.append("driver")
-    if subject.labels.get("nvidia.com/gpu.deploy.mig-manager") == "true" and subject.view.state.slices:
+    if subject.labels.get("nvidia.com/gpu.deploy.mig-manager") == "true" and subject.view.state.slices and subject.view.dra is None:
         needed.append("mig-manager")
     wanted = [name for name in needed if name in subject.survey.components]
     missing = [name for name in wanted if subject.component(name) is None]
@@ -143,6 +146,8 @@ def components(subject: Subject) -> Check:
 def advertised(subject: Subject) -> Check:
     """The device plugin offers what the hardware has."""
     state, name = subject.view.state, "advertised"
+    if subject.view.dra is not None:
+        return _published(subject, subject.view.dra)
     offered, counted = state.allocatable, subject.labels.get("nvidia.com/gpu.count", "")
     have = len(subject.machine.gpus) if subject.machine else int(counted) if counted.isdigit() else None
     if state.slices and not offered:
@@ -162,8 +167,28 @@ def advertised(subject: Subject) -> Check:
     return Check(name, FAIL, said, "the device plugin took GPUs for unhealthy, or does not see them: its log, nvidia-smi")
 
 
+def _published(subject: Subject, dra: DraNode) -> Check:
+    """The DRA driver's ResourceSlices name what the hardware has, and a DeviceClass stands for the resource."""
+    name, count = "advertised", subject.view.state.allocatable
+    if dra.unknown is not None:
+        return Check(name, FAIL, dra.unknown, "kubectl get resourceslices,deviceclasses -o yaml; the DRA driver's log")
+    have = len(subject.machine.gpus) if subject.machine and dra.source == "GpuTopology" else None
+    said = f"ResourceSlices name {count} GPUs{f', the agent {have}' if have is not None else ''}"
+    if have is not None and count != have:
+        return Check(name, FAIL, said, "the DRA driver does not see all GPUs, or its slices are old: its log, nvidia-smi")
+    if not dra.order:
+        remedy = "set extendedResourceName in the DeviceClass, or let pods use ResourceClaims"
+        return Check(name, WARN, f"{said}; no DeviceClass stands for {subject.resource}", remedy)
+    if dra.notes:
+        return Check(name, WARN, f"{said}; {'; '.join(dra.notes)}", "kubectl get resourceclaims -A; kubectl get resourceslices")
+    return Check(name, PASS, said)
+
+
 def labelled(subject: Subject) -> Check:
     """GFD's labels are there, and true."""
+    if subject.view.dra is not None:
+        said = f"{subject.view.state.allocatable} x {subject.view.state.product or 'GPU of an unknown product'} by ResourceSlices"
+        return Check("labelled", PASS, f"{said}; labels of GFD are not needed")
     product, counted = subject.labels.get("nvidia.com/gpu.product"), subject.labels.get("nvidia.com/gpu.count")
     if not product or not counted:
         missing = [name for name, value in (("gpu.product", product), ("gpu.count", counted)) if not value]
@@ -304,6 +329,7 @@ def healthy(subject: Subject) -> Check:
     record = subject.record
     if isinstance(record, TopologyRecord) and record.status is not None:
         faults += [f"GPU {index}: {reason}" for index, reason in record.status.unhealthy]
+    faults += _tainted(subject.view.dra)
     telemetry = subject.telemetry
     if telemetry is not None and not faults:
         faults = sorted({f"{one.reading.uuid}: {one.fault.text}" for one in telemetry.devices.values() if one.fault})
@@ -317,8 +343,20 @@ def healthy(subject: Subject) -> Check:
     return Check("healthy", PASS, "no fatal XID, ECC or remapping error is known")
 
 
+def _tainted(dra: DraNode | None) -> list[str]:
+    """One line per tainted device."""
+    devices = dra.devices.devices if dra is not None else ()
+    return [
+        f"device {device.name}: taint {', '.join(f'{key}={value}:{effect}' for key, value, effect in device.taints)}"
+        for device in devices
+        if device.taints
+    ]
+
+
 def validated(subject: Subject) -> Check:
     """The GPU Operator's validator has run through."""
+    if subject.view.dra is not None and subject.component("validator") is None:
+        return Check("validated", UNKNOWN, "the GPU Operator's DRA mode runs no validator", "fabricwise doctor --smoke IMAGE")
     found = subject.component("validator")
     if found is None:
         return Check("validated", UNKNOWN, "no operator-validator on the node", "fabricwise doctor --smoke IMAGE")
@@ -335,7 +373,7 @@ CHECKS: tuple[Callable[[Subject], Check], ...] = (
 def has_gpus(node: Node, view: NodeView) -> bool:
     """Whether a node is one that reports are about."""
     labels = node.metadata.labels or {}
-    offered = view.state.allocatable or view.state.slices or view.machine is not None
+    offered = view.state.allocatable or view.state.slices or view.machine is not None or view.dra is not None
     return bool(offered) or labels.get("nvidia.com/gpu.present") == "true" or "nvidia.com/gpu.count" in labels
 
 

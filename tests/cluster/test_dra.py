@@ -109,3 +109,59 @@ def test_predictions_of_300_pods_as_extended_resources_and_claims_match_the_allo
     assert compared == PODS
     assert in_support / compared >= 0.995
     assert most_likely / compared >= 0.95
+
+
+@pytest.fixture(scope="module")
+def mixed(plane: ControlPlane) -> Iterator[tuple[DraFleet, Extender]]:
+    plugin = frozenset({"mix-t4-0", "mix-dgx-1v-0"})
+    without = frozenset({"mix-l40s-0", "mix-t4-1"})
+    counts = {"hgx-h100": 1, "t4": 2, "l40s": 1, "dgx-1v": 1}
+    with dra_fleet(plane, "mix", counts, plugin=plugin, without_topology=without) as fleet:
+        extender = start_extender(plane, "mix-extender", fleet)
+        scheduler = start_scheduler(plane, "mix-scheduler", extender)
+        try:
+            yield fleet, extender
+        finally:
+            scheduler.stop()
+            extender.close()
+
+
+def test_in_a_mixed_cluster_no_pod_is_rejected_that_fits_and_none_bound_that_does_not(
+    plane: ControlPlane, mixed: tuple[DraFleet, Extender]
+) -> None:
+    fleet, _ = mixed
+    dice = random.Random(3)
+    sizes = {f"mix-{number:02d}": dice.choice((1, 2, 3, 4, 8)) for number in range(24)}
+    claims = {name for name in sizes if dice.random() < 0.3}
+    for name, gpus in sizes.items():
+        create(plane, dra_pod(name, "mix", gpus, "mix-scheduler", name in claims))
+
+    def settled() -> bool:
+        pods = plane.pods()
+        return all(pods[name]["spec"].get("nodeName") or pods[name]["status"].get("conditions") for name in sizes)
+
+    wait_for("every pod is bound or refused", settled)
+    time.sleep(12)  # longer than the scheduler's backoff: what can be bound is bound
+    pods, allocations = plane.pods(), fleet.claims()
+    free = {name: len(machine.gpus) for name, machine in fleet.machines.items()}
+    taken = dict.fromkeys(free, 0)
+    for name, gpus in sizes.items():
+        node = pods[name]["spec"].get("nodeName")
+        if node is None:
+            continue
+        free[node] -= gpus
+        if node not in fleet.plugin:
+            held = fleet.devices_of(allocations[str(fleet.claim_of(pods[name]))])
+            assert held is not None
+            assert held[0] == node
+            assert held[1].bit_count() == gpus
+            assert not taken[node] & held[1], "no device is given twice"
+            taken[node] |= held[1]
+        assert name not in claims or node not in fleet.plugin
+    print(f"\nfree at the end: {free}")
+    assert all(left >= 0 for left in free.values())
+    for name, gpus in sizes.items():
+        if pods[name]["spec"].get("nodeName") is None:
+            suitable = [node for node, left in free.items() if left >= gpus and (name not in claims or node not in fleet.plugin)]
+            assert not suitable, f"{name} asks for {gpus}: {pods[name]['status']}"
+    assert any(pods[name]["spec"].get("nodeName") in fleet.plugin for name in sizes)
