@@ -10,9 +10,11 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from extender.adapters.manifests import seen
+from extender.adapters.manifests import Seen, seen
+from extender.adapters.simulated_dra import allocated, claim_manifest, class_manifest, exact_request, slice_manifests
 from extender.decision.changes import Listed, TelemetrySeen, TopologySeen
 from extender.decision.demand import Demand, demand_of
+from extender.decision.dra.objects import PLURALS
 from extender.decision.objects import Pod
 from extender.errors import ClusterSourceError
 from extender.live import LiveCluster
@@ -21,7 +23,7 @@ from extender.telemetry.readings import DeviceReading
 from topology.hardware import Machine, TopologyError
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms
-from topology.prediction import Steps
+from topology.prediction import USUAL, Kubelet, Steps
 from topology.record import Allocation, DeviceStatus, TopologyRecord, encode, free_mask
 
 DEMO_CLUSTER: dict[str, int] = {
@@ -66,8 +68,12 @@ def cluster_machines(counts: dict[str, int]) -> dict[str, Machine]:
 class SimulatedCluster:
     """Machines with free and held devices; nothing in it moves by itself."""
 
-    def __init__(self, machines: dict[str, Machine], resource: str = "nvidia.com/gpu", seed: int = 7) -> None:
-        self.machines, self._resource = machines, resource
+    def __init__(
+        self, machines: dict[str, Machine], resource: str = "nvidia.com/gpu", seed: int = 7, dra: frozenset[str] = frozenset()
+    ) -> None:
+        """`dra`: nodes whose GPUs Dynamic Resource Allocation serves, by ResourceSlices and claims."""
+        self.machines, self._resource, self._dra = machines, resource, dra
+        self._claims: list[dict[str, Any]] = []
         self._random, self._random_load = random.Random(seed), random.Random(seed)
         self._status = {name: DeviceStatus(free=tuple(g.index for g in m.gpus)) for name, m in machines.items()}
         self._strays: dict[tuple[str, int], int] = {}
@@ -75,7 +81,10 @@ class SimulatedCluster:
 
     def listing(self) -> Iterator[Listed]:
         """The whole cluster as listings of nodes, pods and topologies."""
-        yield Listed("nodes", tuple(seen("Node", node_manifest(n, m, self._resource)) for n, m in self.machines.items()))
+        if self._dra:
+            for kind, plural in PLURALS.items():
+                yield Listed(plural, tuple(seen(kind, one) for one in self._dra_manifests() if one["kind"] == kind))
+        yield Listed("nodes", tuple(seen("Node", self._node(name)) for name in self.machines))
         yield Listed("pods", ())
         yield Listed("topologies", tuple(TopologySeen(name, self.record(name)) for name in self.machines))
 
@@ -85,9 +94,24 @@ class SimulatedCluster:
 
     def manifests(self) -> Iterator[dict[str, Any]]:
         """Nodes and GpuTopologies, ready to dump."""
-        for name, machine in self.machines.items():
-            yield {**node_manifest(name, machine, self._resource)}
+        for name in self.machines:
+            yield self._node(name)
             yield encode(self.record(name))
+        yield from self._dra_manifests()
+
+    def _node(self, name: str) -> dict[str, Any]:
+        node = node_manifest(name, self.machines[name], self._resource)
+        if name in self._dra:
+            amounts = {key: value for key, value in node["status"]["allocatable"].items() if key != self._resource}
+            node["status"] = {"capacity": amounts, "allocatable": amounts}
+        return node
+
+    def _dra_manifests(self) -> Iterator[dict[str, Any]]:
+        if self._dra:
+            yield class_manifest(resource=self._resource)
+        for name in sorted(self._dra):
+            yield from slice_manifests(name, self.machines[name])
+        yield from self._claims
 
     def free(self, node: str) -> int:
         """Mask of the node's free positions."""
@@ -116,12 +140,26 @@ class SimulatedCluster:
         if not isinstance(demand, Demand):
             raise ClusterSourceError(f"pod {pod.metadata.name}: {demand.detail}")
         taken = self._draw(node, demand.steps)
+        if node in self._dra:
+            return self._allocate(bound, node, taken, change, live)
         machine, status = self.machines[node], self._status[node]
         indices = machine.indices(taken)
         held = tuple(Allocation(i, pod.metadata.uid, pod.metadata.namespace or "default", pod.metadata.name) for i in indices)
         self._status[node] = DeviceStatus(machine.indices(self.free(node) & ~taken), status.allocated + held, status.unhealthy)
         if live is not None:
             live.apply((change, TopologySeen(node, self.record(node))))
+        return indices
+
+    def _allocate(self, bound: dict[str, Any], node: str, taken: int, change: Seen, live: LiveCluster | None) -> tuple[int, ...]:
+        """A claim as kube-scheduler makes it for an extended resource, then the binding."""
+        machine, status, meta = self.machines[node], self._status[node], bound["metadata"]
+        indices, namespace = machine.indices(taken), meta.get("namespace") or "default"
+        claim = claim_manifest(f"{meta['name']}-extended-resources", [exact_request(len(indices))], namespace)
+        claim = allocated(claim, node, [f"gpu-{index}" for index in indices], [(meta.get("uid", ""), meta["name"])])
+        self._claims.append(claim)
+        self._status[node] = DeviceStatus(machine.indices(self.free(node) & ~taken), status.allocated, status.unhealthy)
+        if live is not None:
+            live.apply((seen("ResourceClaim", claim), change))
         return indices
 
     def stray(self, node: str, index: int, used_bytes: int) -> None:
@@ -159,7 +197,8 @@ class SimulatedCluster:
         return tuple(found)
 
     def _draw(self, node: str, steps: Steps) -> int:
-        outcomes = table_for(self.machines[node]).predictor.predict(self.free(node), steps).outcomes
+        kubelet = Kubelet(order=tuple(range(len(self.machines[node].gpus)))) if node in self._dra else USUAL
+        outcomes = table_for(self.machines[node]).predictor.predict(self.free(node), steps, kubelet).outcomes
         if not outcomes:
             raise ClusterSourceError(f"node {node} has not the free GPUs: choose another, or a smaller pod")
         return self._random.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]
