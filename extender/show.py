@@ -62,6 +62,9 @@ def _title(answer: Mapping[str, Any]) -> str:
     demand = answer["demand"]
     if "problem" in demand:
         return f"{answer['pod']}: {demand['problem']}"
+    if claims := demand.get("claims"):
+        asked = [f"{one['count']} of {one['class']}" for one in claims["requests"]]
+        return f"{answer['pod']} asks by claims for {', '.join(asked) or claims['unknown'] or 'what is allocated already'}"
     return f"{answer['pod']} asks for {demand['gpus']} GPUs, per container {demand['gpus_per_container']}"
 
 

@@ -12,6 +12,7 @@ from extender.decision.annotations import LINKS, Wishes
 from extender.decision.cluster import NodeView, Snapshot
 from extender.decision.cycle import begin
 from extender.decision.demand import Demand
+from extender.decision.dra.requests import PodClaims
 from extender.decision.holds import NO_HOLDS, Hold, Holds
 from extender.decision.inferred import inferred, inferred_answer
 from extender.decision.judge import Judge, judge_all
@@ -123,10 +124,23 @@ def demand_answer(demand: Demand | Rejection) -> dict[str, Any]:
         "gpus_per_container": list(demand.groups),
         "gpus_per_init_container": [size for size, init in demand.steps if init],
         **({"slices": {resource: count for resource, count, _ in demand.slices}} if demand.slices else {}),
+        **({} if demand.claims is None else {"claims": _claims(demand.claims)}),
         "min_gpu_memory_bytes": asked.min_gpu_memory_bytes,
         "messages": asked.messages,
         "min_busbw_gbps": asked.min_busbw_gbps,
         **{name: value for name, value in _asked(asked).items() if value is not None},
+    }
+
+
+def _claims(claims: PodClaims) -> dict[str, Any]:
+    """What it asks for by ResourceClaims: what that means differs from node to node."""
+    return {
+        "requests": [
+            {"request": one.name, "class": one.device_class, "count": "all" if one.count is None else one.count}
+            for alternatives in claims.requests
+            for one in alternatives
+        ],
+        "unknown": claims.unknown,
     }
 
 

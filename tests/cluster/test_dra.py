@@ -165,3 +165,12 @@ def test_in_a_mixed_cluster_no_pod_is_rejected_that_fits_and_none_bound_that_doe
             suitable = [node for node, left in free.items() if left >= gpus and (name not in claims or node not in fleet.plugin)]
             assert not suitable, f"{name} asks for {gpus}: {pods[name]['status']}"
     assert any(pods[name]["spec"].get("nodeName") in fleet.plugin for name in sizes)
+
+
+def test_kube_scheduler_refuses_the_implicit_resource_of_a_class_among_managed_resources(plane: ControlPlane) -> None:
+    configuration = yaml.safe_load((ROOT / "config/kube-scheduler.yaml").read_text())
+    configuration |= {"leaderElection": {"leaderElect": False}, "profiles": [{"schedulerName": "dra-refused"}]}
+    configuration["extenders"][0]["managedResources"] = [{"name": "deviceclass.resource.kubernetes.io/gpu.nvidia.com"}]
+    scheduler = plane.start_scheduler("dra-refused", configuration, "admin")
+    wait_for("kube-scheduler's refusal", lambda: "is an invalid extended resource name" in scheduler.tail())
+    scheduler.stop()

@@ -303,7 +303,7 @@ def test_forbidden_resource_k8s_io_is_said_once_per_kind_and_keeps_nothing_waiti
     for path in DRA_PATHS:
         rig.script.replies[path, "list"] = [(403, b"{}")] * 50
     rig.script.replies[NODES, "list"] = [page(node("a"))]
-    monkeypatch.setattr(kube_watch, "RESOURCES", tuple(replace(one, absent_retry_seconds=0.05) for one in kube_watch.RESOURCES))
+    monkeypatch.setattr(kube_watch, "RESOURCES", tuple(replace(one, absent_retry_seconds=0.05) for one in kube_resources.RESOURCES))
     with caplog.at_level("INFO"):
         rig.start()
         rig.wait(lambda: rig.live.snapshot.synced)
