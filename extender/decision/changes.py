@@ -149,7 +149,7 @@ class _Draft:
             case ClassesSeen(classes):
                 self._classify(classes)
             case Listed(kind, changes, version):
-                self._relist(kind, changes)
+                self._relist(kind, changes, version)
                 self._note("horizons", kind, version)
             case Silenced() | Heard():
                 self._hear(change)
@@ -441,19 +441,19 @@ class _Draft:
         if not left:
             del by_node[node]
 
-    def _relist_devices(self, kind: str, changes: tuple[ObjectSeen | DraObjectSeen | SetAside, ...]) -> None:
+    def _relist_devices(self, kind: str, changes: tuple[ObjectSeen | DraObjectSeen | SetAside, ...], version: int | None) -> None:
         seen = [change for change in changes if isinstance(change, DraObjectSeen)]
         aside = {change.name for change in changes if isinstance(change, SetAside)}
         for entry in [entry for entry in self._read("set_aside").values() if entry.kind == kind and entry.name not in aside]:
             self._note("set_aside", entry.key, None)
-        self.dra.relist(kind, seen)
+        self.dra.relist(kind, seen, is_watched=version is not None)
         for change in changes:
             if isinstance(change, SetAside):
                 self._set_aside(change)
 
-    def _relist(self, kind: str, changes: tuple[ObjectSeen | DraObjectSeen | SetAside, ...]) -> None:
+    def _relist(self, kind: str, changes: tuple[ObjectSeen | DraObjectSeen | SetAside, ...], version: int | None) -> None:
         if kind in DRA_KINDS:
-            self._relist_devices(kind, changes)
+            self._relist_devices(kind, changes, version)
             return
         self._note("horizons", kind, None)
         for table in ("versions", "buried"):  # a listing is the truth, even of a server that was set back to an older state
@@ -543,10 +543,18 @@ class _Draft:
             node, problem, self._pods_of(node.metadata.name), self.resource, self.defaults, self._times_of(node.metadata.name, self.times)
         )
 
+    def _ended_on(self, node: str) -> frozenset[str]:
+        """Uids of pods that hold claims on the node and are deleted, or end now."""
+        if not self._dra.slices_of.get(node):
+            return frozenset()
+        buried, pods = self._read("buried"), self._read("pods")
+        uids = {pod[0] for held in self._dra.held_on(node) for pod in held.pods}
+        return frozenset(uid for uid in uids if f"pods/{uid}" in buried or (uid in pods and pods[uid].terminating))
+
     def _view(self, node: Node) -> NodeView:
         name = node.metadata.name
         record, telemetry = self._read("topologies").get(name), self._read("telemetry").get(name)
-        dra = dra_of(self._dra, node, record, self.resource)
+        dra = dra_of(self._dra, node, record, self.resource, (), self._ended_on(name))
         return node_view(
             node,
             record,

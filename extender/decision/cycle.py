@@ -35,6 +35,7 @@ class Stall(StrEnum):
     """Why there is no answer yet: asked again in a moment, there is one."""
 
     LAGGING = "fabricwise does not yet see the GPUs free that were nominated to this pod; try again"
+    CLAIM = "fabricwise does not yet see a ResourceClaim of this pod; try again"
     HELD = "pods that were decided a moment ago stand in the way until their bindings are seen; try again"
 
 
@@ -95,6 +96,8 @@ class Filtered:
 
 def filtered(cycle: Cycle, names: Sequence[str], verdicts: Sequence[Verdict], world: World) -> Filtered:
     """The answer to filter, of the verdicts on its names (with the cycle's guests)."""
+    if isinstance(cycle.demand, Demand) and _awaits_a_claim(cycle):
+        return Filtered(verdicts, Stall.CLAIM)
     feasible = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.feasible]
     if feasible:
         return Filtered(verdicts, None, feasible[0] if len(feasible) == 1 else None)
@@ -110,6 +113,12 @@ def filtered(cycle: Cycle, names: Sequence[str], verdicts: Sequence[Verdict], wo
     if _held_back(cycle, cycle.demand, names, verdicts, world.judge):
         return Filtered(verdicts, Stall.HELD)
     return Filtered(verdicts)
+
+
+def _awaits_a_claim(cycle: Cycle) -> bool:
+    """Whether a claim of the pod is on its way: kube-scheduler asks about no pod whose claims do not exist."""
+    claims = cycle.demand.claims if isinstance(cycle.demand, Demand) else None
+    return claims is not None and claims.is_lagging and not any(one.kind == "resourceclaims" for one in cycle.snapshot.set_aside.values())
 
 
 def _held_back(cycle: Cycle, demand: Demand, names: Sequence[str], verdicts: Sequence[Verdict], judge: Judge) -> bool:

@@ -174,18 +174,25 @@ def _shared_view(
     return NodeView(node.metadata.name, state, pods, None, telemetry_problems=joined.problems if joined else ())
 
 
-def dra_of(dra: DraState, node: Node, record: TopologyRecord | str | None, resource: str, leaving: Collection[str] = ()) -> DraNode | None:
+def dra_of(
+    dra: DraState,
+    node: Node,
+    record: TopologyRecord | str | None,
+    resource: str,
+    leaving: Collection[str] = (),
+    ended: Collection[str] = (),
+) -> DraNode | None:
     """The node's GPUs where Dynamic Resource Allocation serves them: its allocatable has none of the resource, and its slices name some.
 
     Source: kubernetes 1.36 `plugins/dynamicresources/extendeddynamicresources.go` (filterExtendedResources).
-    `leaving`: uids of pods that are taken as gone.
+    `leaving`: uids of pods that are taken as gone. `ended`: uids of pods that are gone or end now.
     """
     name = node.metadata.name
     devices = dra.devices_of(name)
     if (not devices.devices and not devices.is_incomplete) or count_of(node, resource):
         return None
     machine = record.machine if isinstance(record, TopologyRecord) else None
-    found = dra_node(devices, dra.held_on(name), dra.class_of(resource), machine, leaving)
+    found = dra_node(devices, dra.held_on(name), dra.class_of(resource), machine, leaving, ended)
     has_gpus = bool(found.order) or any(bit < MAX_GPUS for bit in found.bits.values())
     return found if has_gpus or found.unknown is not None else None
 
@@ -205,7 +212,8 @@ def _dra_view(
     predicted = tuple(pod for pod in pods if pod.demand.total and pod.key not in known)
     table = table_for(machine) if dra.source and machine.gpus else None
     fenced = _fenced(machine, telemetry) if table is not None else 0
-    held = Holdings(offered & ~sick & ~dra.held, known, predicted)
+    fit = offered & ~sick
+    held = Holdings(fit & ~dra.held, known, predicted, leaving=tuple(mask & fit for mask in dra.ending if mask & fit))
     unavailable = dra.held if table is not None else dra.held | sick
     requested = (unavailable & offered).bit_count() + sum(pod.demand.total for pod in predicted)
     memories = [gpu.memory_bytes for gpu in machine.gpus if gpu.memory_bytes is not None]

@@ -9,10 +9,15 @@ import pytest
 
 from extender.adapters.manifests import gone, seen
 from extender.adapters.simulated_dra import allocated, claim_manifest, class_manifest, exact_request, slice_manifests
-from extender.decision.changes import fold
+from extender.decision.changes import Listed, fold
+from extender.decision.cluster import NODE_DEFAULTS
+from extender.decision.cycle import Stall, World, begin, filtered
+from extender.decision.holds import NO_HOLDS
+from extender.decision.judge import Judge, judge_all
 from extender.decision.reasons import Reason
+from extender.decision.rules import RULES
 from tests.dra.objects import bare_node, claim_pod, cluster, dra_node, resolved, sets, topology_of, verdict
-from tests.objects import GPU, pod, snapshot
+from tests.objects import GPU, pod, pod_struct, snapshot
 from topology.platforms import machine_of
 
 ORDER = [3, 1, 7, 0, 2, 4, 5, 6]
@@ -254,3 +259,22 @@ def test_order_of_changes_does_not_matter() -> None:
             state = fold(state, seen(manifest["kind"], manifest), GPU)
         states.append(state.views["n"].state)
     assert states[0] is states[1] is states[2]
+
+
+def test_devices_of_a_claim_whose_pod_is_deleted_may_be_free_already() -> None:
+    running = pod(1, name="other", node="n") | {
+        "metadata": {"name": "other", "namespace": "team", "uid": "uid-other", "resourceVersion": "5"}
+    }
+    state = fold(cluster(held("gpu-3"), running, order=ORDER), gone("Pod", running), GPU)
+    assert sets(verdict(state, pod(1))) == [((1,), pytest.approx(0.8)), ((3,), pytest.approx(0.2))]
+
+
+def test_claim_that_the_watch_has_not_shown_yet_is_waited_for() -> None:
+    asked = pod_struct(claim_pod("mine"))
+    world = World(Judge(RULES), GPU, NODE_DEFAULTS)
+    state = fold(cluster(), Listed("resourceclaims", (), 7), GPU)
+    cycle = begin(state, NO_HOLDS, asked, GPU, 0.0)
+    assert filtered(cycle, ["n"], judge_all(world.judge, state, cycle.demand, ["n"]), world).stall is Stall.CLAIM
+    known = fold(state, seen("ResourceClaim", claim_manifest("mine", [exact_request(2)], "team")), GPU)
+    cycle = begin(known, NO_HOLDS, asked, GPU, 0.0)
+    assert filtered(cycle, ["n"], judge_all(world.judge, known, cycle.demand, ["n"]), world).decided == "n"

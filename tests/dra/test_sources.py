@@ -47,7 +47,15 @@ def test_dump_of_a_dra_cluster_gives_the_same_verdicts(tmp_path: Path) -> None:
 
 
 def test_dump_keeps_no_configuration_of_classes_and_claims() -> None:
-    claim: dict[str, Any] = {"kind": "ResourceClaim", "metadata": {"name": "c"}, "spec": {"devices": {"config": [{"opaque": {"parameters": "secret"}}]}}}
-    of_class: dict[str, Any] = {"kind": "DeviceClass", "metadata": {"name": "c"}, "spec": {"config": [{"opaque": {"parameters": "secret"}}]}}
+    claim: dict[str, Any] = {
+        "kind": "ResourceClaim",
+        "metadata": {"name": "c"},
+        "spec": {"devices": {"config": [{"opaque": {"parameters": "secret"}}]}},
+    }
+    of_class: dict[str, Any] = {
+        "kind": "DeviceClass",
+        "metadata": {"name": "c"},
+        "spec": {"config": [{"opaque": {"parameters": "secret"}}]},
+    }
     told = [dump_fields(one["kind"], "resource.k8s.io/v1", one) for one in (claim, of_class)]
     assert "secret" not in yaml.safe_dump(told)

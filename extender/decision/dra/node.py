@@ -65,6 +65,8 @@ class DraNode:
     """Mask of positions that claims hold, in whole or in part."""
     by_pod: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Uid of a pod -> masks of positions, one per claim. A claim that is reserved for no pod counts under `claim namespace/name`."""
+    ending: tuple[int, ...] = ()
+    """Masks of positions that claims hold whose pods are gone or end now: kube-scheduler may have seen them freed already."""
     others: int = 0
     """Mask of free devices that are no whole GPUs."""
     notes: tuple[str, ...] = ()
@@ -76,8 +78,13 @@ def dra_node(
     device_class: DeviceClass | None,
     machine: Machine | None = None,
     leaving: Collection[str] = (),
+    ended: Collection[str] = (),
 ) -> DraNode:
-    """The node. `machine`: of its GpuTopology. `leaving`: uids of pods that are taken as gone: claims for them alone are free."""
+    """The node. `machine`: of its GpuTopology. `leaving`: uids of pods that are taken as gone: claims for them alone are free.
+
+    `ended`: uids of pods that are gone or end now, whose claims are not seen deallocated yet.
+    """
+    held = tuple(held)
     match = selected(devices.devices, device_class) if device_class is not None else Match()
     unknown = match.unknown or ("; ".join(devices.problems) if devices.is_incomplete else None)
     chosen = {device.id for device in match.devices if not device.is_partial}
@@ -99,6 +106,7 @@ def dra_node(
         bits[device.id] = MAX_GPUS + number
     whole = mask_of(range(len(machine.gpus)))
     used, by_pod = _use(devices, held, bits, machine, leaving, notes)
+    ending = [_use(devices, (one,), bits, machine, leaving, [])[0] for one in held if one.pods and all(pod[0] in ended for pod in one.pods)]
     free_others = mask_of([bit for bit in bits.values() if bit >= MAX_GPUS]) & ~used
     blocked = mask_of([bits[device.id] for device in devices.devices if device.taints])
     return DraNode(
@@ -111,6 +119,7 @@ def dra_node(
         blocked & whole,
         used & whole,
         by_pod,
+        tuple(mask & whole for mask in ending if mask & whole),
         free_others & ~blocked,
         tuple(notes),
     )

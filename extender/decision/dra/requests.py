@@ -51,6 +51,8 @@ class PodClaims:
     """Per request its alternatives in order of preference; most have one."""
     unknown: str | None = None
     """A claim that is not known (yet), or cannot be read."""
+    is_lagging: bool = False
+    """Whether kube-scheduler must know the claim, and the watch of claims has not shown it yet."""
 
     @property
     def most_together(self) -> int:
@@ -87,7 +89,7 @@ def pod_claims(pod: Pod, dra: DraState, resource: str) -> PodClaims | None:
     for entry in entries:
         spec = _spec_of(entry.name, pod, dra)
         if isinstance(spec, str):
-            return PodClaims(unknown=spec)
+            return PodClaims(unknown=spec, is_lagging=dra.watched.get("resourceclaims", False))
         if spec.status.allocation is None:
             requests += _requests_of(spec, entry.name, groups[entry.name], numbers)
     requests += _implicit(pod, resource, len(entries))

@@ -66,6 +66,8 @@ class DraState:
     """Node -> its devices."""
     holders: Mapping[str, int] = field(default_factory=lambda: EMPTY)
     """Uid of a pod -> allocated claims that are reserved for it."""
+    watched: Mapping[str, bool] = field(default_factory=lambda: EMPTY)
+    """Kinds that an API server has listed and is being watched for."""
 
     def devices_of(self, node: str) -> NodeDevices:
         """The devices that the node's slices offer."""
@@ -138,8 +140,10 @@ class DraDraft:
             case _:
                 pass  # a template alone holds nothing
 
-    def relist(self, kind: str, changes: Iterable[DraObjectSeen]) -> None:
-        """Take over a list: what is not in it is gone."""
+    def relist(self, kind: str, changes: Iterable[DraObjectSeen], is_watched: bool = False) -> None:
+        """Take over a list: what is not in it is gone. `is_watched`: an API server serves it and its events follow."""
+        if self._read("watched").get(kind, False) is not is_watched:
+            self._write("watched")[kind] = is_watched
         seen = list(changes)
         present = {change.key for change in seen}
         for key in [key for key in self._read(kind) if key not in present]:
