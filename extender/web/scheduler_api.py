@@ -22,7 +22,7 @@ from extender.decision.cluster import Snapshot
 from extender.decision.cycle import Cycle, Stall, World, begin, filtered
 from extender.decision.demand import Demand
 from extender.decision.eviction import preferred
-from extender.decision.holds import Hold
+from extender.decision.holds import Hold, Holds
 from extender.decision.judge import judge_all
 from extender.decision.reasons import Rejection
 from extender.decision.record import record_of
@@ -74,8 +74,8 @@ class SchedulerApi:
         self._live, self._judge, self._ranker, self._settings, self._metrics, self._log = live, world.judge, ranker, settings, metrics, log
         self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize", "preempt", "bind")}
         self._passed, self._failed = metrics.nodes.labels("passed"), metrics.nodes.labels("failed")
-        self._last_filter: tuple[str, Snapshot, float] | None = None
-        """(pod key, the state it was filtered by, monotonic seconds) of the last filter call, where there are ResourceSlices."""
+        self._last_filter: tuple[str, Snapshot, Holds, float] | None = None
+        """(pod key, the state and the holds it was filtered by, monotonic seconds) of the last filter call, where there are ResourceSlices."""
         self._binding = ThreadPoolExecutor(settings.binding.concurrency, thread_name_prefix="binding")
 
     def router(self) -> APIRouter:
@@ -130,7 +130,7 @@ class SchedulerApi:
         if snapshot.age_seconds(asked.steady_seconds) > self._settings.kube.max_state_age_seconds:
             return self._filter_stalled("stale", STALE)
         snapshot = self._with_sent(snapshot, named)
-        self._last_filter = (args.pod.key, snapshot, asked.steady_seconds) if snapshot.dra.slices_of else None
+        self._last_filter = (args.pod.key, snapshot, holds, asked.steady_seconds) if snapshot.dra.slices_of else None
         cycle, names = begin(snapshot, holds, args.pod, self._settings.resource, asked.steady_seconds), list(named)
         found = filtered(cycle, names, judge_all(self._judge, snapshot, cycle.demand, names, cycle.guests), self._world)
         self._live.release(cycle.key)  # asked about anew: what it was decided for before does not count
@@ -142,13 +142,13 @@ class SchedulerApi:
         self._tell_waker(args, cycle.demand, names, found.verdicts)
         return protocol.encode(self._filter_result(args, named, found.verdicts))
 
-    def _as_filtered(self, asked: _Asked, snapshot: Snapshot) -> Snapshot:
-        """The state that the pod was filtered by, where Dynamic Resource Allocation serves some nodes: kube-scheduler chose the devices right
+    def _as_filtered(self, asked: _Asked, snapshot: Snapshot, holds: Holds) -> tuple[Snapshot, Holds]:
+        """The state that the pod was filtered by, where Dynamic Resource Allocation serves nodes: kube-scheduler chose the devices right
         before it called filter, and what has become free since is not among them."""
         last = self._last_filter
-        if last is None or last[0] != asked.args.pod.key or asked.steady_seconds - last[2] > _CYCLE_SECONDS:
-            return snapshot
-        return last[1]
+        if last is None or last[0] != asked.args.pod.key or asked.steady_seconds - last[3] > _CYCLE_SECONDS:
+            return snapshot, holds
+        return last[1], last[2]
 
     def _with_sent(self, snapshot: Snapshot, named: Mapping[str, msgspec.Raw | None]) -> Snapshot:
         """With the nodes that came whole and that the watch does not know."""
@@ -201,7 +201,8 @@ class SchedulerApi:
         named = protocol.named_nodes(asked.args)
         names = list(named)
         snapshot, holds = self._live.moment
-        snapshot = self._with_sent(self._as_filtered(asked, snapshot), named)
+        snapshot, holds = self._as_filtered(asked, snapshot, holds)
+        snapshot = self._with_sent(snapshot, named)
         cycle = begin(snapshot, holds, asked.args.pod, self._settings.resource, asked.steady_seconds)
         demand, foreign = cycle.demand, self._settings.is_foreign(asked.args.pod.spec.scheduler_name)
         if foreign or not snapshot.synced or isinstance(demand, Rejection) or not demand.may_hold_gpus:

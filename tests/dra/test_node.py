@@ -266,7 +266,7 @@ def test_devices_of_a_claim_whose_pod_is_deleted_may_be_free_already() -> None:
         "metadata": {"name": "other", "namespace": "team", "uid": "uid-other", "resourceVersion": "5"}
     }
     state = fold(cluster(held("gpu-3"), running, order=ORDER), gone("Pod", running), GPU)
-    assert sets(verdict(state, pod(1))) == [((1,), pytest.approx(0.8)), ((3,), pytest.approx(0.2))]
+    assert dict(sets(verdict(state, pod(1)))) == pytest.approx({(1,): 0.8, (3,): 0.2})
 
 
 def test_claim_that_the_watch_has_not_shown_yet_is_waited_for() -> None:
