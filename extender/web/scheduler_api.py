@@ -75,7 +75,7 @@ class SchedulerApi:
         self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize", "preempt", "bind")}
         self._passed, self._failed = metrics.nodes.labels("passed"), metrics.nodes.labels("failed")
         self._last_filter: tuple[str, Snapshot, Holds, float] | None = None
-        """(pod key, the state and the holds it was filtered by, monotonic seconds) of the last filter call, where there are ResourceSlices."""
+        """(pod key, the state and the holds it was filtered by, monotonic seconds) of the last filter call; only with slices."""
         self._binding = ThreadPoolExecutor(settings.binding.concurrency, thread_name_prefix="binding")
 
     def router(self) -> APIRouter:
