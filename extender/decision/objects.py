@@ -13,6 +13,8 @@ class Owner(msgspec.Struct, frozen=True):
     """OwnerReference."""
 
     kind: str = ""
+    name: str = ""
+    uid: str = ""
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):

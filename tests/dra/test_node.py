@@ -278,3 +278,11 @@ def test_claim_that_the_watch_has_not_shown_yet_is_waited_for() -> None:
     known = fold(state, seen("ResourceClaim", claim_manifest("mine", [exact_request(2)], "team")), GPU)
     cycle = begin(known, NO_HOLDS, asked, GPU, 0.0)
     assert filtered(cycle, ["n"], judge_all(world.judge, known, cycle.demand, ["n"]), world).decided == "n"
+
+
+def test_claim_that_is_reserved_for_no_pod_yet_is_held_by_the_pod_that_owns_it() -> None:
+    claim = held("gpu-3")
+    claim["status"]["reservedFor"] = []
+    claim["metadata"] = claim["metadata"] | {"ownerReferences": [{"kind": "Pod", "name": "other", "uid": "uid-other"}]}
+    state = cluster(claim, pod(1, name="other", node="n"), order=ORDER)
+    assert state.views["n"].state.free_count == 7, "the pod and its claim are not counted both"

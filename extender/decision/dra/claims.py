@@ -18,7 +18,7 @@ class HeldDevices:
     devices: tuple[DeviceId, ...]
     """Without those given for admin access, which hold nothing."""
     pods: tuple[tuple[str, str, str], ...]
-    """(uid, namespace, name) of the pods it is reserved for."""
+    """(uid, namespace, name) of the pods it is reserved for; of the pod that owns it while it is reserved for none."""
 
 
 def held_devices(claim: ResourceClaim) -> HeldDevices | None:
@@ -30,7 +30,8 @@ def held_devices(claim: ResourceClaim) -> HeldDevices | None:
     devices = tuple(dict.fromkeys((one.driver, one.pool, one.device) for one in results if not one.admin_access))
     namespace = claim.metadata.namespace or "default"
     consumers = [one for one in claim.status.reserved_for or () if one.resource == "pods"]
-    pods = tuple((one.uid or f"{namespace}/{one.name}", namespace, one.name) for one in consumers)
+    owners = [one for one in claim.metadata.owner_references or () if one.kind == "Pod" and one.uid]
+    pods = tuple((one.uid or f"{namespace}/{one.name}", namespace, one.name) for one in consumers or owners)
     return HeldDevices(key_of(claim.metadata), devices, pods) if devices else None
 
 
