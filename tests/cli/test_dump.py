@@ -17,8 +17,8 @@ from extender.kube import listing
 from extender.sources.dump_fields import dump_fields
 from extender.workload.serving.inference import CommandLine, infer, needed_words
 from extender.workload.serving.serving_engines import ENGINES
-from tests.kube.api_server import PODS, ApiServer, api_server
 from tests.cli.commands import Commands
+from tests.kube.api_server import PODS, ApiServer, api_server
 from tests.objects import GPU, node, pod, topology
 
 VLLM = ["vllm", "serve", "org/model", "--tensor-parallel-size", "2", "--api-key", "sk-hunter2", "--hf-token=hf_hunter2"]

@@ -16,9 +16,9 @@ import yaml
 from extender.cli.cluster_options import complete_cluster
 from extender.errors import EXIT_STATUSES
 from extender.sources.simulated import simulated
+from tests.cli.commands import Commands, Ended
 from tests.conftest import Served
 from tests.kube.api_server import ApiServer, api_server
-from tests.cli.commands import Commands, Ended
 from tests.objects import container, node, pod, topology
 from topology.gputopology import Allocation, DeviceStatus
 

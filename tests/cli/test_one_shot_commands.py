@@ -14,8 +14,8 @@ import yaml
 from extender.cli.reading import kube_objects
 from extender.errors import ClusterSourceError
 from extender.kube import listing as listing_module
-from tests.kube.api_server import NODES, PODS, TOPOLOGIES, ApiServer, api_server
 from tests.cli.commands import Commands
+from tests.kube.api_server import NODES, PODS, TOPOLOGIES, ApiServer, api_server
 from tests.objects import node, pod, topology
 
 MODEL = {"layers": 2, "hidden_size": 64, "attention_heads": 4, "kv_heads": 4, "head_size": 16, "parameters": 1_000_000}

@@ -21,8 +21,8 @@ from extender.cli.rendering.output import PlainConsole
 from extender.cli.rendering.svg import draw
 from extender.logs import PlainFormatter
 from extender.plain_text import plain, plain_data
-from tests.exposition import dcgm_text, used
 from tests.cli.commands import Commands, Ended
+from tests.exposition import dcgm_text, used
 from tests.machines import matrix_text
 from tests.objects import node, pod, topology
 from topology.platforms import machine_of

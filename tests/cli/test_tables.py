@@ -27,8 +27,8 @@ from extender.settings import Settings
 from extender.telemetry.conditions import TUNING
 from extender.telemetry.telemetry_serializers import read
 from extender.web.debug_api import pods_from
-from tests.exposition import dcgm_text, used
 from tests.decision.test_report import Rack, crashed_plugin, guest, no_taint, set_label, state_of
+from tests.exposition import dcgm_text, used
 from tests.objects import GPU, node, pod, snapshot, topology
 from topology.platforms import machine_of
 

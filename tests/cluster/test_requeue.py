@@ -15,8 +15,8 @@ from extender.kube.requeue_annotation import REQUEUED_AT
 from extender.sources.simulated import node_manifest
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import delete_pods, pod
-from tests.exposition import Exporter, Values, dcgm_text, exporter, used
 from tests.decision.test_telemetry_decisions import machine
+from tests.exposition import Exporter, Values, dcgm_text, exporter, used
 from topology.gputopology import DeviceStatus, TopologyRecord, encode
 
 pytestmark = pytest.mark.cluster

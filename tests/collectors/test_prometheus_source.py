@@ -15,8 +15,8 @@ from extender.kube.decode import seen
 from extender.server.service import build_service
 from extender.settings import Prometheus, Settings, Telemetry
 from tests.cluster.control_plane import free_port
-from tests.exposition import Values, dcgm_text, exporter, used
 from tests.decision.test_telemetry_decisions import machine, refusal
+from tests.exposition import Values, dcgm_text, exporter, used
 from tests.objects import node, pod
 from tests.prometheus_server import prometheus
 from tests.waiting import wait

@@ -18,8 +18,8 @@ from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.sources.class_file import load_classes
 from extender.telemetry.conditions import TUNING
-from tests.conftest import Served
 from tests.cli.test_cli import run
+from tests.conftest import Served
 from tests.decision.test_telemetry_decisions import looked, machine, reading
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import DeviceStatus, TopologyRecord, encode

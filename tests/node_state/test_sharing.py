@@ -15,9 +15,9 @@ from extender.decision.state.reducer import fold
 from extender.decision.state.snapshot import Snapshot
 from extender.loading import load_documents
 from extender.telemetry.readings import DeviceReading
-from tests.pod_request.refusals import refusal
 from tests.node_state.shared_nodes import offering, shared_node, slices
 from tests.objects import GPU, node, pod, snapshot
+from tests.pod_request.refusals import refusal
 from topology.gputopology import TopologyRecord
 from topology.machine.hardware import Machine, MigInstance
 from topology.platforms import machine_of

@@ -16,11 +16,11 @@ from extender.errors import SettingsError
 from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.class_file import ClassFile, load_classes
 from extender.telemetry.readings import DeviceReading
-from tests.pod_request.refusals import refusal
-from tests.node_state.shared_nodes import shared_node, slices
 from tests.decision.test_decision import ask, machine
 from tests.decision.test_telemetry_decisions import machine as with_uuids
+from tests.node_state.shared_nodes import shared_node, slices
 from tests.objects import GPU, node, pod, snapshot
+from tests.pod_request.refusals import refusal
 from tests.waiting import wait
 from topology.gputopology import TopologyRecord
 

@@ -18,8 +18,8 @@ from extender.scheduling.owed_events import MOST_OWED, OWED_SECONDS
 from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from tests.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
-from tests.node_state.allocation_objects import running
 from tests.decision.test_records import Events
+from tests.node_state.allocation_objects import running
 from tests.objects import node, pod
 from topology.agent.publisher import ApiError
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode

@@ -36,10 +36,10 @@ from extender.sources.class_file import ClassFile
 from extender.sources.simulated import simulated
 from tests.cluster_writers import SettableLeadership
 from tests.conftest import serve
-from tests.kube.leases import SETTINGS, Leases
-from tests.scheduling.test_requeue import TWO, refused, ward_of
 from tests.faults import BrokenError, Faulty, break_step
+from tests.kube.leases import SETTINGS, Leases
 from tests.objects import GPU
+from tests.scheduling.test_requeue import TWO, refused, ward_of
 from tests.waiting import wait
 
 
