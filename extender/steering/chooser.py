@@ -94,12 +94,12 @@ class Chooser:
         if self._kubelet is None or not any(pod.decided is not None for pod in pods):
             return ()
         try:
-            allocations_of = self._kubelet.list()
+            allocated = self._kubelet.list()
         except PodResourcesError as error:
             log.warning("%s: decisions about pods are not used", error)
             return ()
         served: dict[tuple[str, str], set[str]] = {}
-        for holding in allocations_of:
-            if holding.resource == resource and holding.device_ids:
-                served.setdefault((holding.namespace, holding.pod), set()).add(holding.container)
+        for devices in allocated:
+            if devices.resource == resource and devices.device_ids:
+                served.setdefault((devices.namespace, devices.pod), set()).add(devices.container)
         return waiting(pods, served, size)

@@ -50,7 +50,7 @@ def gpus(chosen: Answer) -> str:
 
 CASES = [
     # what, pods, size, served -> devices, basis
-    ("nobody waits", [], 2, {}, "01", Basis.FUNCTION),
+    ("no pod is waiting", [], 2, {}, "01", Basis.FUNCTION),
     ("one pod waits with a decision", [manifest("a", [2], decided=[[4, 5]])], 2, {}, "45", Basis.DECISION),
     ("one pod waits without a decision", [manifest("a", [2])], 2, {}, "01", Basis.FUNCTION),
     ("another size is asked for", [manifest("a", [2], decided=[[4, 5]])], 1, {}, "0", Basis.FUNCTION),
