@@ -79,6 +79,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Memory for recent decisions on GET /v1/decisions; the oldest are dropped first."""
     body_seconds: Annotated[float, Meta(gt=0)] = 10.0
     """A request body that takes longer to arrive is answered with an error."""
+    evaluation_seconds: Annotated[float, Meta(gt=0)] = 0.25
+    """How long filter and prioritize wait for the first evaluation of a request; then kube-scheduler is asked to try again."""
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from extender.decision.evaluate.node_names import NodeNames
+from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.scorers import Ranks
-from extender.decision.evaluate.verdict import Evidence, Verdict
+from extender.decision.evaluate.verdict import Evidence
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
 
-_PER_NODE_BYTES = 16  # two references
+_PER_NODE_BYTES = 40  # two references, a row, a hash, a code, a score and what arrays add
 _PER_NAME_BYTES = 49  # a str beside its characters
 _PER_VERDICT_BYTES = 4096  # a verdict with sixteen prospects, measured with sys.getsizeof over its parts: 3.6 KiB, its support beside
 _PER_DECISION_BYTES = 1024
@@ -37,19 +39,24 @@ class Decision:
     spec: Pod
     """The pod of the request, for what is inferred from its command lines."""
     demand: Demand | Rejection
-    names: Sequence[str]
-    verdicts: Sequence[Verdict]
+    names: NodeNames
+    verdicts: NodeVerdicts
     ranks: Ranks
     body_bytes: int
     """Length of the request, which bounds that of its names."""
     took_seconds: float
     revision: int
-    decided: str | None = None
-    """The node that the pod is assumed on."""
+    decided: int | None = None
+    """The position in `names` of the node that the pod is assumed on."""
     stall: str | None = None
     """Why there was no answer yet."""
     state_age_seconds: float = 0.0
     """Age of the state that the decision is based on: above zero while the API server cannot be reached."""
+
+    @property
+    def decided_node(self) -> str | None:
+        """The name of the node that the pod is assumed on; None where no node is decided."""
+        return None if self.decided is None else self.names[self.decided]
 
     def size_bytes(self) -> int:
         """Return an upper estimate of the memory that the decision keeps alive."""
@@ -100,10 +107,8 @@ class DecisionLog:
     def predicted(self, uid: str, node: str) -> tuple[Demand, Evidence] | None:
         """Return the pod's demand and its evidence on a node, by the last decision that evaluated that node; None where there is none."""
         for decision in self.recent():
-            if decision.uid == uid and isinstance(decision.demand, Demand):
-                for name, verdict in zip(decision.names, decision.verdicts, strict=True):
-                    if name == node:
-                        return decision.demand, verdict.evidence
+            if decision.uid == uid and isinstance(decision.demand, Demand) and node in decision.names.texts:
+                return decision.demand, decision.verdicts[decision.names.texts.index(node)].evidence
         return None
 
     def add(self, decision: Decision) -> None:

@@ -7,9 +7,10 @@ layer decodes and encodes them. Only `bind` writes to the API server, and only `
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from extender.decision.cycle.preemption import Candidate, preferred
 from extender.decision.cycle.scheduling_cycle import (
@@ -21,7 +22,8 @@ from extender.decision.cycle.scheduling_cycle import (
     evaluate_pod,
     known_nodes,
 )
-from extender.decision.evaluate.scorers import Ranker
+from extender.decision.evaluate.scorers import PARTS, Ranker
+from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
 from extender.decision.report.placement_record import placement_record_of
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.other_resources import others_needed
@@ -46,6 +48,9 @@ class NotDecided:
     cause: str
     """Short, for the metric of errors."""
     message: str
+
+
+STILL_EVALUATING = "fabricwise still evaluates the nodes for a request that it has not seen before; try again"
 
 
 class Foreign:
@@ -73,15 +78,19 @@ class SchedulingService:
         self._context, self._ranker, self._settings = context, ranker, settings
         self._requeuer, self._binder = requeuer, binder
         self._rank = by_rank(ranker)
+        self._table = VerdictTable(context.evaluator, ranker.parts, PARTS, threading.Lock())
+        self._with_table = replace(context, table=self._table)
+        """For the verbs that are called with thousands of nodes and must not block."""
 
     def moment(self) -> Moment:
         """Return the newest state, now."""
         return self.store.moment(time.monotonic())
 
-    def filter(self, pod: Pod, names: Sequence[str], body_bytes: int) -> Evaluation | NotDecided | Foreign:
+    def filter(self, pod: Pod, names: Sequence[str], body_bytes: int) -> Evaluation | NotDecided | Foreign | Unevaluated:
         """Return the evaluation of the pod on the named nodes, whose verdicts say which nodes can take it and why others cannot.
 
-        `body_bytes` is the length of the request; it bounds the memory that the names take in the decision log.
+        `body_bytes` is the length of the request; it bounds the memory that the names take in the decision log. Unevaluated: call
+        `evaluate` with it, which takes longer than the verbs may block, and then `filter` again.
         """
         started = time.perf_counter()
         if self._is_foreign(pod):
@@ -90,7 +99,9 @@ class SchedulingService:
         not_decided = self._not_decided(moment)
         if not_decided is not None:
             return not_decided
-        evaluation = evaluate_pod(self._context, moment, pod, names, by_feasibility)
+        evaluation = evaluate_pod(self._with_table, moment, pod, names, by_feasibility)
+        if evaluation.unevaluated is not None:
+            return evaluation.unevaluated
         self.store.release(pod.key)  # a new call replaces the earlier decision about the pod
         self._log_decision("filter", pod, evaluation, moment, body_bytes, started)
         if evaluation.stall is not None:
@@ -99,16 +110,23 @@ class SchedulingService:
         self._update_requeuer(pod, evaluation)
         return evaluation
 
-    def prioritize(self, pod: Pod, names: Sequence[str], body_bytes: int) -> list[int]:
+    def evaluate(self, unevaluated: Unevaluated) -> None:
+        """Compute the verdicts that a filter or prioritize call lacks. Takes long; safe in another thread."""
+        self._table.evaluate(unevaluated)
+
+    def prioritize(self, pod: Pod, names: Sequence[str], body_bytes: int) -> list[int] | Unevaluated:
         """Return a score from 0 to 10 for each named node, in order; 10 for one node alone.
 
-        All scores are 0 for a pod of another scheduler, for one that requests no GPU, and before the cluster is listed.
+        All scores are 0 for a pod of another scheduler, for one that requests no GPU, and before the cluster is listed. Unevaluated: as in
+        `filter`.
         """
         started = time.perf_counter()
         moment = self.moment()
         if self._is_foreign(pod) or not moment.snapshot.synced:
             return [0] * len(names)
-        evaluation = evaluate_pod(self._context, moment, pod, names, self._rank, gpus_only=True)
+        evaluation = evaluate_pod(self._with_table, moment, pod, names, self._rank, to_rank=True)
+        if evaluation.unevaluated is not None:
+            return evaluation.unevaluated
         if not evaluation.cycle.requests_gpus:
             return [0] * len(names)
         self._log_decision("prioritize", pod, evaluation, moment, body_bytes, started)
@@ -169,7 +187,7 @@ class SchedulingService:
     def _update_requeuer(self, pod: Pod, evaluation: Evaluation) -> None:
         """A pod that is infeasible everywhere may fit later; a pod whose request is invalid cannot."""
         meta, demand = pod.metadata, evaluation.cycle.demand
-        if any(verdict.feasible for verdict in evaluation.verdicts):
+        if evaluation.verdicts.feasible.any():
             self._requeuer.accepted(meta.uid)
         elif isinstance(demand, Demand):
             self._requeuer.rejected(meta.namespace or "default", meta.name, meta.uid, demand, evaluation.names)
@@ -186,12 +204,12 @@ class SchedulingService:
                 spec=pod,
                 demand=evaluation.cycle.demand,
                 names=evaluation.names,
-                verdicts=evaluation.verdicts,
+                verdicts=evaluation.verdicts.without_parts(),
                 ranks=evaluation.ranks,
                 body_bytes=body_bytes,
                 took_seconds=time.perf_counter() - started,
                 revision=snapshot.revision,
-                decided=evaluation.decided_node,
+                decided=evaluation.decided,
                 stall=stall.value if stall else None,
                 state_age_seconds=snapshot.age_seconds(moment.monotonic_seconds),
             )

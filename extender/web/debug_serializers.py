@@ -92,7 +92,7 @@ def decisions_answer(
 
 
 def _decision_answer(decision: Decision, outcome: Outcome | None, resource: str) -> dict[str, Any]:
-    pairs = list(zip(decision.names, decision.verdicts, strict=True))
+    pairs, decided = list(zip(decision.names.texts, decision.verdicts, strict=True)), decision.decided_node
     return {
         "at_seconds": decision.at_seconds,
         "verb": decision.verb,
@@ -101,10 +101,10 @@ def _decision_answer(decision: Decision, outcome: Outcome | None, resource: str)
         "demand": demand_answer(decision.demand),
         "took_seconds": decision.took_seconds,
         "revision": decision.revision,
-        "nodes": [node_answer(name, verdict, decision.ranks.get(verdict, name == decision.decided)) for name, verdict in pairs],
+        "nodes": [node_answer(name, verdict, decision.ranks.get(verdict, name == decided)) for name, verdict in pairs],
         "outcome": outcome_answer(outcome) if outcome else None,
         "warnings": list(inferred(decision.spec, decision.demand, resource).warnings),
-        "decided": decision.decided,
+        "decided": decided,
         "id": _decision_id(decision),
         "error": decision.stall,
         "state_age_seconds": round(decision.state_age_seconds, 1),
@@ -113,7 +113,7 @@ def _decision_answer(decision: Decision, outcome: Outcome | None, resource: str)
 
 def _decision_id(decision: Decision) -> str | None:
     """Return the id of the placement record; None where no node is decided."""
-    if decision.decided is None:
+    node = decision.decided_node
+    if node is None or decision.decided is None:
         return None
-    evidence = decision.verdicts[decision.names.index(decision.decided)].evidence
-    return placement_record_of(decision.uid, decision.decided, evidence).id
+    return placement_record_of(decision.uid, node, decision.verdicts[decision.decided].evidence).id

@@ -10,20 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from extender.decision.evaluate.verdict import Verdict
+from extender.decision.cycle.scheduling_cycle import Evaluation
+from extender.decision.evaluate.node_names import NodeNames
+from extender.decision.evaluate.verdict_table import Unevaluated
 from extender.errors import RequestError
 from extender.metrics import Metrics
-from extender.scheduling.scheduling_service import Foreign, NotDecided, SchedulingService
+from extender.scheduling.scheduling_service import STILL_EVALUATING, Foreign, NotDecided, SchedulingService
 from extender.settings import Settings
 from extender.web import openapi, wire
 from extender.web.body import read_body
+from extender.web.first_evaluations import FirstEvaluations
+from extender.web.verb_answers import every_node_passes, filter_answer, prioritize_answer
 
 INTERNAL = "fabricwise failed to evaluate this request: look for a traceback in its log, and report it"
 TOO_LARGE = "set nodeCacheCapable: true in kube-scheduler's configuration, or raise limits.max_body_bytes"
@@ -33,7 +40,11 @@ logger = logging.getLogger("fabricwise.verbs")
 _SETTLE_SECONDS = 0.05
 """Decisions are accounted for in the log this long after the first one that waits, off the verbs' path."""
 
-Answer = Callable[[bytes], Awaitable[bytes]]
+_MOST_FILTERED = 8
+"""kube-scheduler calls prioritize right after filter, one pod after another."""
+
+Answer = Callable[[bytes], Awaitable[bytes | NotDecided]]
+Outcome = TypeVar("Outcome")
 
 
 class SchedulerApi:
@@ -43,6 +54,9 @@ class SchedulerApi:
         self._service, self._settings, self._metrics = service, settings, metrics
         self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize", "preempt", "bind")}
         self._passed, self._failed = metrics.nodes.labels("passed"), metrics.nodes.labels("failed")
+        self._filtered = FilteredNames()
+        self._first_evaluations = FirstEvaluations(service.evaluate)
+        self._settling = ThreadPoolExecutor(1, thread_name_prefix="settling")
         self._binding = ThreadPoolExecutor(settings.binding.concurrency, thread_name_prefix="binding")
 
     def router(self) -> APIRouter:
@@ -50,39 +64,44 @@ class SchedulerApi:
         router = APIRouter(prefix="/scheduler", tags=["scheduler verbs"])
         no_preemption = wire.encode(wire.ExtenderPreemptionResult())
         for verb, answer, error_answer, doc in (
-            ("filter", self._deciding(_on_the_loop(self.filter)), _filter_error, openapi.NODES),
-            ("prioritize", self._deciding(_on_the_loop(self.prioritize)), _error_in_header(b"[]"), openapi.NODES),
+            ("filter", self._deciding(self.filter), _filter_error, openapi.NODES),
+            ("prioritize", self._deciding(self.prioritize), _error_in_header(b"[]"), openapi.NODES),
             ("preempt", self._deciding(_in_a_thread(self.preempt)), _error_in_header(no_preemption), openapi.PREEMPT),
             ("bind", self.bind, _bind_error, openapi.BIND),
         ):
             router.add_api_route(f"/{verb}", self._route(verb, answer, error_answer), methods=["POST"], openapi_extra=doc)
         return router
 
-    def filter(self, body: bytes) -> bytes:
+    async def filter(self, body: bytes) -> bytes | NotDecided:
         """Which of the named nodes can take the pod, and why the others cannot. Raises RequestError."""
         args = wire.decode_args(body)
         named = wire.named_nodes(args)
-        outcome = self._service.filter(args.pod, list(named), len(body))
+        outcome: Evaluation | NotDecided | Foreign = await self._evaluated(partial(self._service.filter, args.pod, named.names, len(body)))
         if isinstance(outcome, Foreign):
-            return wire.encode(wire.filter_result(args, named, list(named)))
+            return every_node_passes(named)
         if isinstance(outcome, NotDecided):
-            self._metrics.verb_errors.labels("filter", outcome.cause).inc()
-            return wire.encode(wire.ExtenderFilterResult(error=outcome.message))
-        return wire.encode(self._filter_result(args, named, outcome.verdicts))
+            return outcome
+        answer, passed, passed_json = filter_answer(named, outcome.verdicts)
+        self._passed.inc(len(passed))
+        self._failed.inc(len(named.names) - len(passed))
+        self._filtered.keep(args.pod.key, passed, passed_json)
+        return answer
 
-    def prioritize(self, body: bytes) -> bytes:
+    async def prioritize(self, body: bytes) -> bytes | NotDecided:
         """An integer score from 0 to 10 for each named node, once, and the top score for one node alone. Raises RequestError."""
         args = wire.decode_args(body)
-        names = list(wire.named_nodes(args))
-        return wire.encode(list(map(wire.HostPriority, names, self._service.prioritize(args.pod, names, len(body)))))
+        names = self._filtered.names(args.pod.key, args.node_names) or wire.named_nodes(args).names
+        scores = await self._evaluated(partial(self._service.prioritize, args.pod, names, len(body)))
+        if isinstance(scores, NotDecided):
+            return scores
+        return prioritize_answer(names.texts, scores)
 
-    def preempt(self, body: bytes) -> bytes:
+    def preempt(self, body: bytes) -> bytes | NotDecided:
         """Which of the candidate nodes help the pod, and which victims there; an empty map vetoes preemption. Raises RequestError."""
         args = wire.decode_preemption(body)
         outcome = self._service.preempt(args.pod, wire.candidates_of(args))
         if isinstance(outcome, NotDecided):
-            self._metrics.verb_errors.labels("preempt", outcome.cause).inc()
-            return wire.encode(wire.preemption_result(()))  # no pod is evicted while the state is not known
+            return outcome  # no pod is evicted while the state is not known
         return wire.encode(wire.preemption_result(outcome))
 
     async def bind(self, body: bytes) -> bytes:
@@ -103,6 +122,9 @@ class SchedulerApi:
                 started = time.perf_counter()
                 content = await answer(body)
                 observe(time.perf_counter() - started)
+                if isinstance(content, NotDecided):
+                    self._metrics.verb_errors.labels(verb, content.cause).inc()
+                    return error_answer(content.message)
             except RequestError as error:
                 self._metrics.verb_errors.labels(verb, "request").inc()
                 return error_answer(str(error))
@@ -111,7 +133,7 @@ class SchedulerApi:
                 logger.exception("%s failed", verb)
                 return error_answer(INTERNAL)
             if self._service.log.unsettled == 1:
-                asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._service.log.settle)
+                asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._settling.submit, self._service.log.settle)
             return Response(content, media_type="application/json")
 
         handle.__name__, handle.__doc__ = verb, answer.__doc__
@@ -120,30 +142,41 @@ class SchedulerApi:
     def _deciding(self, answer: Answer) -> Answer:
         """The same answer, during which sources of state give way."""
 
-        async def answered(body: bytes) -> bytes:
+        async def answered(body: bytes) -> bytes | NotDecided:
             with self._service.store.answering_verb():
                 return await answer(body)
 
         answered.__doc__ = answer.__doc__
         return answered
 
-    def _filter_result(
-        self, args: wire.ExtenderArgs, named: dict[str, msgspec.Raw | None], verdicts: Sequence[Verdict]
-    ) -> wire.ExtenderFilterResult:
-        passed: list[str] = []
-        failed: dict[str, str] = {}
-        unresolvable: dict[str, str] = {}
-        for name, verdict in zip(named, verdicts, strict=True):
-            reason = verdict.reason
-            if reason is None:
-                passed.append(name)
-            elif verdict.resolvable:
-                failed[name] = reason
-            else:
-                unresolvable[name] = reason
-        self._passed.inc(len(passed))
-        self._failed.inc(len(named) - len(passed))
-        return wire.filter_result(args, named, passed, failed, unresolvable)
+    async def _evaluated(self, verb: Callable[[], Outcome | Unevaluated]) -> Outcome | NotDecided:
+        """Call a verb until it has all verdicts that it needs, for a limited time. Other requests are answered meanwhile."""
+        deadline = time.monotonic() + self._settings.limits.evaluation_seconds
+        outcome = verb()
+        while isinstance(outcome, Unevaluated):
+            if not await self._first_evaluations.completed(outcome, deadline - time.monotonic()):
+                return NotDecided("evaluating", STILL_EVALUATING)
+            outcome = verb()
+        return outcome
+
+
+class FilteredNames:
+    """The nodes that filter has passed lately, by pod: kube-scheduler sends prioritize exactly that list."""
+
+    def __init__(self) -> None:
+        self._by_pod: OrderedDict[str, tuple[NodeNames, bytes]] = OrderedDict()
+
+    def keep(self, pod: str, names: NodeNames, names_json: bytes) -> None:
+        """Keep the names that pass for a pod; those of the last `_MOST_FILTERED` pods are kept."""
+        self._by_pod.pop(pod, None)
+        self._by_pod[pod] = names, names_json
+        if len(self._by_pod) > _MOST_FILTERED:
+            self._by_pod.popitem(last=False)
+
+    def names(self, pod: str, names_json: msgspec.Raw) -> NodeNames | None:
+        """Return the names that passed for the pod, where `names_json` are the same; else None."""
+        names, kept_json = self._by_pod.get(pod, (None, b""))
+        return names if memoryview(names_json) == kept_json else None
 
 
 def _filter_error(message: str) -> Response:
@@ -164,20 +197,10 @@ def _error_in_header(content: bytes) -> Callable[[str], Response]:
     return error_answer
 
 
-def _on_the_loop(answer: Callable[[bytes], bytes]) -> Answer:
-    """Return `answer` as a coroutine function that runs on the event loop."""
-
-    async def answered(body: bytes) -> bytes:
-        return answer(body)
-
-    answered.__doc__ = answer.__doc__
-    return answered
-
-
-def _in_a_thread(answer: Callable[[bytes], bytes]) -> Answer:
+def _in_a_thread(answer: Callable[[bytes], bytes | NotDecided]) -> Answer:
     """Return `answer` as a coroutine function that runs in a thread: it may evaluate hundreds of candidates."""
 
-    async def answered(body: bytes) -> bytes:
+    async def answered(body: bytes) -> bytes | NotDecided:
         return await run_in_threadpool(answer, body)
 
     answered.__doc__ = answer.__doc__

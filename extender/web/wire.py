@@ -6,10 +6,12 @@ Source: kubernetes 1.36 `staging/src/k8s.io/kube-scheduler/extender/v1/types.go`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from extender.decision.cycle.preemption import Candidate
+from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.request.kubernetes_objects import Pod
 from extender.errors import RequestError
 
@@ -25,7 +27,8 @@ class ExtenderArgs(msgspec.Struct, frozen=True, rename="pascal"):
 
     pod: Pod
     nodes: NodeList | None = None
-    node_names: list[str] | None = None
+    node_names: msgspec.Raw = msgspec.Raw(b"null")
+    """A list of strings or null, not decoded; see `named_nodes`."""
 
 
 class EchoedNodes(msgspec.Struct, frozen=True):
@@ -115,6 +118,7 @@ class _Item(msgspec.Struct, frozen=True):
 _ARGS = msgspec.json.Decoder(ExtenderArgs)
 _PREEMPTION = msgspec.json.Decoder(ExtenderPreemptionArgs)
 _BINDING = msgspec.json.Decoder(ExtenderBindingArgs)
+_NAMES: msgspec.json.Decoder[list[str] | None] = msgspec.json.Decoder(list[str] | None)
 _ITEM = msgspec.json.Decoder(_Item)
 encode = msgspec.json.Encoder().encode
 
@@ -168,30 +172,49 @@ def preemption_result(candidates: Sequence[Candidate]) -> ExtenderPreemptionResu
     )
 
 
-def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:
-    """Return the name of each candidate node, once and in order, with the Node to echo (None where only names were sent)."""
-    if args.node_names is not None:
-        return dict.fromkeys(args.node_names)
-    named: dict[str, msgspec.Raw | None] = {}
+@dataclass(frozen=True, slots=True)
+class NamedNodes:
+    """The candidate nodes of a request."""
+
+    names: NodeNames
+    """Each once, in order."""
+    json: bytes
+    """The names as a JSON array."""
+    is_plain: bool
+    """Whether no name needs an escape in JSON."""
+    nodes: dict[str, msgspec.Raw] | None = None
+    """Name -> the Node to echo; None where only names were sent."""
+
+
+def named_nodes(args: ExtenderArgs) -> NamedNodes:
+    """Return the candidate nodes of a request. Raises RequestError naming the field."""
+    encoded = bytes(args.node_names)
+    texts = _names(encoded)
+    if texts is None:
+        nodes = _sent_nodes(args)
+        return NamedNodes(NodeNames(list(nodes)), b"[]", False, nodes if args.nodes is not None else None)
+    if len(set(texts)) != len(texts):
+        texts = list(dict.fromkeys(texts))
+        encoded = encode(texts)
+    return NamedNodes(NodeNames(texts), encoded, b"\\" not in encoded)
+
+
+def _names(encoded: bytes) -> list[str] | None:
+    try:
+        return _NAMES.decode(encoded)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        where = str(error).replace("`$", "`$.NodeNames") if "`$" in str(error) else f"{error} - at `$.NodeNames`"
+        raise RequestError(_not_a("ExtenderArgs", where)) from error
+
+
+def _sent_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw]:
+    """Return name -> Node, each once and in order."""
+    nodes: dict[str, msgspec.Raw] = {}
     for index, item in enumerate(args.nodes.items or [] if args.nodes else []):
         try:
-            named.setdefault(_ITEM.decode(item).metadata.name, item)
+            nodes.setdefault(_ITEM.decode(item).metadata.name, item)
         except (msgspec.DecodeError, RecursionError) as error:
             raise RequestError(
                 f"request body: Nodes.items[{index}]: {error}: send whole Nodes, or NodeNames (nodeCacheCapable: true)"
             ) from error
-    return named
-
-
-def filter_result(
-    args: ExtenderArgs,
-    named: dict[str, msgspec.Raw | None],
-    passed: list[str],
-    failed: dict[str, str] | None = None,
-    unresolvable: dict[str, str] | None = None,
-) -> ExtenderFilterResult:
-    """Return a filter result in the field that the arguments used: Nodes or NodeNames."""
-    if args.node_names is None and args.nodes is not None:
-        items = [item for name in passed if (item := named[name]) is not None]
-        return ExtenderFilterResult(EchoedNodes(items), None, failed or {}, unresolvable or {})
-    return ExtenderFilterResult(None, passed, failed or {}, unresolvable or {})
+    return nodes

@@ -12,12 +12,12 @@ from extender.web import scheduler_api, wire
 class Undecided(scheduler_api.SchedulerApi):
     """Decodes the arguments and returns the node names."""
 
-    def filter(self, body: bytes) -> bytes:
-        names = list(wire.named_nodes(wire.decode_args(body)))
+    async def filter(self, body: bytes) -> bytes:
+        names = list(wire.named_nodes(wire.decode_args(body)).names.texts)
         return wire.encode(wire.ExtenderFilterResult(None, names))
 
-    def prioritize(self, body: bytes) -> bytes:
-        names = list(wire.named_nodes(wire.decode_args(body)))
+    async def prioritize(self, body: bytes) -> bytes:
+        names = list(wire.named_nodes(wire.decode_args(body)).names.texts)
         return wire.encode([wire.HostPriority(name, 0) for name in names])
 
 

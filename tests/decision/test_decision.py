@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
+from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand, demand_of
@@ -118,7 +119,9 @@ def test_order_of_names_does_not_decide_between_equal_nodes() -> None:
     chosen = set()
     for names in ("abcdef", "fedcba", "cafebd"):
         verdicts = evaluate_nodes(evaluator, state, demand, names)
-        chosen.add(ranks.rank(demand, verdicts).decided(names, verdicts, "uid-llm"))
+        decided = ranks.rank(demand, verdicts).decided(NodeNames.of(names), "uid-llm")
+        assert decided is not None
+        chosen.add(names[decided])
     assert len(chosen) == 1
 
 

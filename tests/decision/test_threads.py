@@ -63,7 +63,7 @@ def test_evaluator_and_ranker_answer_five_threads_correctly_while_they_forget(
 ) -> None:
     monkeypatch.setattr(evaluator_module, "_MOST_DEMANDS", 3)
     monkeypatch.setattr(evaluator_module, "_SPARE_STATES", -8)
-    monkeypatch.setattr(scorers, "_MOST_CACHED_KEYS", 2)
+    monkeypatch.setattr(scorers, "_MOST_CACHED_DEMANDS", 2)
     state = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(5)))
     names = sorted(state.views)
     evaluator, ranks = Evaluator(Policy({1: 1.0}), threading.RLock()), ranker(Scoring(), threading.Lock())

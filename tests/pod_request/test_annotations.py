@@ -268,12 +268,15 @@ def test_bound_pod_with_a_malformed_annotation_holds_its_gpus() -> None:
 )
 def test_filter_answers_for_every_node_whatever_the_annotations_contain(annotations: dict[str, str], count: object) -> None:
     """Every node is either accepted or has a reason; there is never an internal error."""
+    import asyncio
     import json
 
     from extender.web.scheduler_api import INTERNAL
 
     manifest = pod(count, annotations=annotations)
-    answer = json.loads(_API.filter(json.dumps({"Pod": manifest, "NodeNames": ["n"]}).encode()))
+    encoded = asyncio.run(_API.filter(json.dumps({"Pod": manifest, "NodeNames": ["n"]}).encode()))
+    assert isinstance(encoded, bytes)
+    answer = json.loads(encoded)
     assert answer["Error"] != INTERNAL
     assert (answer["NodeNames"] == ["n"]) is not ("n" in {**answer["FailedNodes"], **answer["FailedAndUnresolvableNodes"]})
 

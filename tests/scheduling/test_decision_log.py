@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from extender.decision.evaluate.node_names import NodeNames
+from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.scorers import NO_RANKS
 from extender.decision.evaluate.verdict import Evidence, verdict_of
 from extender.decision.request.kubernetes_objects import Meta, Pod, PodSpec
@@ -11,11 +13,12 @@ from extender.scheduling.decision_log import Decision, DecisionLog
 
 
 def decision(number: int, nodes: int = 10) -> Decision:
-    names = [f"node-{n}" for n in range(nodes)]
+    names = NodeNames([f"node-{n}" for n in range(nodes)])
     verdict = verdict_of(Rejection(Reason.TOO_FEW_FREE, ""), Evidence())
     spec = Pod(Meta(), PodSpec())
+    verdicts = NodeVerdicts.of([verdict] * nodes)
     return Decision(
-        float(number), "filter", f"pod-{number}", "default", "", spec, Demand((), 0), names, [verdict] * nodes, NO_RANKS, 12 * nodes, 0.1, 1
+        float(number), "filter", f"pod-{number}", "default", "", spec, Demand((), 0), names, verdicts, NO_RANKS, 12 * nodes, 0.1, 1
     )
 
 

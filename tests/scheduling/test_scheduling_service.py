@@ -70,9 +70,9 @@ def test_prioritize_ranks_once_and_not_at_all_without_gpus(service: SchedulingSe
     ranked: list[object] = []
     rank = Ranker.rank
 
-    def counted(self: Ranker, demand: Any, verdicts: Any) -> Any:
+    def counted(self: Ranker, demand: Any, *arguments: Any) -> Any:
         ranked.append(demand)
-        return rank(self, demand, verdicts)
+        return rank(self, demand, *arguments)
 
     monkeypatch.setattr(Ranker, "rank", counted)
     assert service.prioritize(pod_struct(pod(0)), nodes(service), 0) == [0] * len(nodes(service))
@@ -85,7 +85,7 @@ def test_pod_of_another_scheduler_is_not_evaluated_nor_logged() -> None:
     service = listed(scheduler_names=("gpu-scheduler",)).scheduling
     foreign, candidates = pod_struct(pod(2, spec={"schedulerName": "volcano"})), [Candidate("t4-0", ("uid-a",))]
     assert service.filter(foreign, nodes(service), 0) is FOREIGN
-    assert set(service.prioritize(foreign, nodes(service), 0)) == {0}
+    assert service.prioritize(foreign, nodes(service), 0) == [0] * len(nodes(service))
     assert service.preempt(foreign, candidates) == candidates
     assert list(service.log.recent()) == []
 

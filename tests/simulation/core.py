@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPods, undone
 from extender.decision.cycle.preemption import Candidate, preferred
-from extender.decision.cycle.scheduling_cycle import Evaluation, EvaluationContext, Moment, by_feasibility, by_rank, evaluate_pod
+from extender.decision.cycle.scheduling_cycle import Decide, Evaluation, EvaluationContext, Moment, by_feasibility, by_rank, evaluate_pod
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import DEFAULT_POLICY
+from extender.decision.evaluate.scorers import PARTS
+from extender.decision.evaluate.verdict_table import VerdictTable
 from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.report.placement_record import placement_record_of
 from extender.decision.request.kubernetes_objects import Pod
@@ -50,8 +52,10 @@ class Core:
     traces: list[Trace] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        scoring = ranker(Scoring())
         self.context = EvaluationContext(self.evaluator, GPU, NODE_DEFAULTS)
-        self.rank = by_rank(ranker(Scoring()))
+        self.table = VerdictTable(self.evaluator, scoring.parts, PARTS)
+        self.rank = by_rank(scoring)
 
     def apply(self, events: Sequence[Event], now: float) -> None:
         """Fold some events of the watch."""
@@ -83,7 +87,7 @@ class Core:
     def filter(self, pod: Pod, names: Sequence[str], now: float) -> Evaluation:
         """As `SchedulingService.filter`."""
         moment = self.moment(now)
-        evaluation = evaluate_pod(self.context, moment, pod, names, by_feasibility)
+        evaluation = self._evaluated(moment, pod, names, by_feasibility)
         self.traces.append(Trace(pod, moment, evaluation))
         self.assumed_pods = self.assumed_pods.released([pod.key])
         if evaluation.stall is None:
@@ -93,11 +97,21 @@ class Core:
     def prioritize(self, pod: Pod, names: Sequence[str], now: float) -> dict[str, int]:
         """As `SchedulingService.prioritize`, by name."""
         moment = self.moment(now)
-        evaluation = evaluate_pod(self.context, moment, pod, names, self.rank, gpus_only=True)
+        evaluation = self._evaluated(moment, pod, names, self.rank, to_rank=True)
         assert evaluation.cycle.requests_gpus
         self.traces.append(Trace(pod, moment, evaluation))
         self._assume(pod, evaluation, now)
         return dict(zip(names, evaluation.scores(), strict=True))
+
+    def _evaluated(self, moment: Moment, pod: Pod, names: Sequence[str], decide: Decide, *, to_rank: bool = False) -> Evaluation:
+        """Evaluate with the table of verdicts, as the verbs do; what it lacks is evaluated at once."""
+        context = replace(self.context, table=self.table)
+        evaluation = evaluate_pod(context, moment, pod, names, decide, to_rank=to_rank)
+        if evaluation.unevaluated is not None:
+            self.table.evaluate(evaluation.unevaluated)
+            evaluation = evaluate_pod(context, moment, pod, names, decide, to_rank=to_rank)
+        assert evaluation.unevaluated is None
+        return evaluation
 
     def preempt(self, pod: Pod, candidates: Sequence[Candidate], now: float) -> list[Candidate]:
         """As `SchedulingService.preempt`."""

@@ -14,10 +14,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import combinations
 
+import numpy as np
+
 from extender.decision.cycle.assumed_pods import AssumedPods, nominees, rank_of, together
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes, evaluate_with_extra_pods
+from extender.decision.evaluate.node_names import NodeNames
+from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.scorers import NO_RANKS, TOP_SCORE, Ranker, Ranks
 from extender.decision.evaluate.verdict import Verdict
+from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
 from extender.decision.node.node_state import NodeDefaults, NodeView
 from extender.decision.request.inferred_workload import with_inference
 from extender.decision.request.kubernetes_objects import Pod
@@ -48,6 +53,8 @@ class EvaluationContext:
     evaluator: Evaluator
     resource: str
     defaults: NodeDefaults
+    table: VerdictTable | None = None
+    """Verdicts by name, for requests about thousands of nodes. With it an evaluation can be `Unevaluated`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +93,37 @@ class Evaluation:
     """A pod evaluated on nodes at one moment, and what is decided."""
 
     cycle: SchedulingCycle
-    names: Sequence[str]
+    names: NodeNames
     """The nodes that were evaluated; empty where the pod needs no evaluation."""
-    verdicts: Sequence[Verdict]
+    verdicts: NodeVerdicts
     """One per name, in order."""
     ranks: Ranks = NO_RANKS
-    decided_node: str | None = None
-    """The node that the pod will be bound to: the only feasible one, or the one with the top score."""
+    decided: int | None = None
+    """The position in `names` of the node that the pod will be bound to: the only feasible one, or the one with the top score."""
     stall: Stall | None = None
+    unevaluated: Unevaluated | None = None
+    """What must be evaluated before there are verdicts; then `names` and `verdicts` are empty and nothing is decided."""
+
+    @property
+    def decided_node(self) -> str | None:
+        """The name of the decided node; None where no node is decided."""
+        return None if self.decided is None else self.names[self.decided]
 
     @property
     def decided_verdict(self) -> Verdict | None:
         """The verdict on the decided node; None where no node is decided."""
-        return None if self.decided_node is None else self.verdicts[self.names.index(self.decided_node)]
+        return None if self.decided is None else self.verdicts[self.decided]
 
     def scores(self) -> list[int]:
         """The score of each name in order, 0 to 10: 10 on the decided node alone, 0 where the node is infeasible."""
-        but_one = self.ranks.scores_but_one
-        scores = [but_one.get(verdict, 0) for verdict in self.verdicts]
-        if self.decided_node is not None:
-            scores[self.names.index(self.decided_node)] = TOP_SCORE
-        return scores
+        scores = np.minimum(self.ranks.scores, TOP_SCORE - 1)
+        if self.decided is not None:
+            scores[self.decided] = TOP_SCORE
+        listed: list[int] = scores.tolist()
+        return listed
 
+
+_NO_NAMES, _NO_VERDICTS = NodeNames(()), NodeVerdicts.of(())
 
 Decide = Callable[[Evaluation, EvaluationContext], Evaluation]
 """Adds what is decided to an evaluation that has verdicts alone."""
@@ -126,17 +142,24 @@ def evaluate_pod(
     decide: Decide = undecided,
     *,
     is_decided: bool = False,
-    gpus_only: bool = False,
+    to_rank: bool = False,
 ) -> Evaluation:
     """Return the evaluation of a pod on nodes: begin its cycle, evaluate the nodes, decide.
 
-    `is_decided`: see `begin`. `gpus_only`: a pod that requests no whole GPU, or whose request is invalid, is evaluated on no node.
+    `is_decided`: see `begin`. `to_rank`: the nodes will be ranked; a pod that requests no whole GPU, or whose request is invalid, is
+    evaluated on no node.
     """
     cycle = begin(moment.snapshot, moment.assumed_pods, pod, context.resource, moment.monotonic_seconds, is_decided=is_decided)
-    if gpus_only and not cycle.requests_gpus:
-        return Evaluation(cycle, (), ())
-    verdicts = evaluate_nodes(context.evaluator, cycle.snapshot, cycle.demand, names, cycle.extra_pods)
-    return decide(Evaluation(cycle, names, verdicts), context)
+    if to_rank and not cycle.requests_gpus:
+        return Evaluation(cycle, _NO_NAMES, _NO_VERDICTS)
+    node_names = NodeNames.of(names)
+    if context.table is None or isinstance(cycle.demand, Rejection):
+        verdicts = evaluate_nodes(context.evaluator, cycle.snapshot, cycle.demand, node_names.texts, cycle.extra_pods)
+        return decide(Evaluation(cycle, node_names, verdicts), context)
+    found = context.table.verdicts(cycle.snapshot, cycle.demand, node_names, cycle.extra_pods, to_rank=to_rank)
+    if isinstance(found, Unevaluated):
+        return Evaluation(cycle, _NO_NAMES, _NO_VERDICTS, unevaluated=found)
+    return decide(Evaluation(cycle, node_names, found), context)
 
 
 def begin(
@@ -168,14 +191,12 @@ def by_rank(ranker: Ranker, excluded: Collection[str] = ()) -> Decide:
     """Return a function that decides for the node with the top score; nodes in `excluded` are no candidates and have no rank."""
 
     def decide(evaluation: Evaluation, _context: EvaluationContext) -> Evaluation:
-        cycle, names, verdicts = evaluation.cycle, evaluation.names, evaluation.verdicts
+        cycle, names = evaluation.cycle, evaluation.names
         if isinstance(cycle.demand, Rejection):
             return evaluation
-        if excluded:
-            candidates = [(name, verdict) for name, verdict in zip(names, verdicts, strict=True) if name not in excluded]
-            names, verdicts = [name for name, _ in candidates], [verdict for _, verdict in candidates]
-        ranks = ranker.rank(cycle.demand, verdicts)
-        return replace(evaluation, ranks=ranks, decided_node=ranks.decided(names, verdicts, cycle.key))
+        positions = [position for position, name in enumerate(names.texts) if name in excluded] if excluded else ()
+        ranks = ranker.rank(cycle.demand, evaluation.verdicts, positions)
+        return replace(evaluation, ranks=ranks, decided=ranks.decided(names, cycle.key))
 
     return decide
 
@@ -187,35 +208,33 @@ def by_feasibility(evaluation: Evaluation, context: EvaluationContext) -> Evalua
     kube-scheduler may know more than the snapshot shows, or where only assumed or nominated pods make a node infeasible.
     """
     cycle, names, verdicts = evaluation.cycle, evaluation.names, evaluation.verdicts
-    feasible = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.feasible]
-    if feasible:
-        return replace(evaluation, decided_node=feasible[0]) if len(feasible) == 1 else evaluation
+    feasible = np.flatnonzero(verdicts.feasible)
+    if len(feasible):
+        return replace(evaluation, decided=int(feasible[0])) if len(feasible) == 1 else evaluation
     if isinstance(cycle.demand, Rejection):
         return evaluation
-    if cycle.nominated is not None and cycle.nominated in names:
-        index = names.index(cycle.nominated)
+    if cycle.nominated is not None and cycle.nominated in names.texts:
+        index = names.texts.index(cycle.nominated)
         verdict = _verdict_on_nominated_node(cycle, cycle.demand, cycle.nominated, verdicts[index], context)
         if verdict is None:
             return replace(evaluation, stall=Stall.LAGGING)
         if verdict.feasible:
-            corrected = [*verdicts[:index], verdict, *verdicts[index + 1 :]]
-            return replace(evaluation, verdicts=corrected, decided_node=cycle.nominated)
+            return replace(evaluation, verdicts=verdicts.replaced(index, verdict), decided=index)
     if _blocked_by_extra_pods(cycle, cycle.demand, names, verdicts, context.evaluator):
         return replace(evaluation, stall=Stall.HELD)
     return evaluation
 
 
-def _blocked_by_extra_pods(
-    cycle: SchedulingCycle, demand: Demand, names: Sequence[str], verdicts: Sequence[Verdict], evaluator: Evaluator
-) -> bool:
+def _blocked_by_extra_pods(cycle: SchedulingCycle, demand: Demand, names: NodeNames, verdicts: NodeVerdicts, evaluator: Evaluator) -> bool:
     """Whether a node would be feasible without the assumed and nominated pods. They may never be bound, so a rejection would be wrong.
 
     kube-scheduler leaves room for nominated pods too. Where its own count leaves no room, it has dropped the nomination already.
     """
-    blocked = [
-        name for name, verdict in zip(names, verdicts, strict=True) if name in cycle.extra_pods and _is_provisional(cycle, name, verdict)
-    ]
-    return any(verdict.feasible for verdict in evaluate_nodes(evaluator, cycle.snapshot, demand, blocked))
+    if not cycle.extra_pods:
+        return False
+    named = zip(names.texts, verdicts, strict=True)
+    blocked = [name for name, verdict in named if name in cycle.extra_pods and _is_provisional(cycle, name, verdict)]
+    return bool(evaluate_nodes(evaluator, cycle.snapshot, demand, blocked).feasible.any())
 
 
 def _is_provisional(cycle: SchedulingCycle, name: str, verdict: Verdict) -> bool:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from extender.decision.evaluate import link_classes
 from extender.decision.evaluate.filters import refuse
+from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
 from extender.decision.evaluate.telemetry_filters import refuse_by_telemetry
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, support_of, verdict_of
@@ -177,26 +178,26 @@ def _kept(verdicts: dict[NodeState, Verdict], states: Collection[NodeState]) -> 
 
 def evaluate_nodes(
     evaluator: Evaluator, snapshot: Snapshot, demand: Demand | Rejection, names: Sequence[str], extra_pods: ExtraPods = NO_EXTRA_PODS
-) -> list[Verdict]:
+) -> NodeVerdicts:
     """Return one verdict per name, in the order of `names`. A demand that is itself a rejection rejects every node.
 
     `extra_pods`: node -> demands of pods that count as being on it although the snapshot does not show them there.
     """
     if isinstance(demand, Rejection):
-        return [verdict_of(demand, Evidence())] * len(names)
+        return NodeVerdicts.of([verdict_of(demand, Evidence())] * len(names))
     views, cached, evaluate = snapshot.views, evaluator.remembered(demand), evaluator.evaluate
     verdicts: list[Verdict] = []
     for name in names:
         view = views.get(name)
         if view is None:
-            verdicts.append(_without_view(snapshot, name))
+            verdicts.append(without_view(snapshot, name))
         else:
             state = view.state
             verdicts.append(cached.get(state) or evaluate(demand, state))
     for index, name in enumerate(names) if extra_pods else ():
         if name in extra_pods and name in views:
             verdicts[index] = evaluate_with_extra_pods(evaluator, demand, views[name].state, extra_pods[name])
-    return verdicts
+    return NodeVerdicts.of(verdicts)
 
 
 def evaluate_with_extra_pods(evaluator: Evaluator, demand: Demand, state: NodeState, extra_pods: tuple[Demand, ...]) -> Verdict:
@@ -208,8 +209,8 @@ def evaluate_with_extra_pods(evaluator: Evaluator, demand: Demand, state: NodeSt
     return evaluator.evaluate(demand, state_with_pods)
 
 
-def _without_view(snapshot: Snapshot, name: str) -> Verdict:
-    """The verdict for a node that is unknown, or whose state could not be derived."""
+def without_view(snapshot: Snapshot, name: str) -> Verdict:
+    """Return the verdict for a node that is unknown, or whose state could not be derived."""
     failure = snapshot.set_aside.get(view_key(name))
     return UNKNOWN_NODE if failure is None else verdict_of(Rejection(Reason.NOT_EVALUATED, failure.why), Evidence())
 

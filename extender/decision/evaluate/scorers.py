@@ -7,11 +7,18 @@ its exact equals get 10, so that rounding never makes the second best equal to t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from math import nan
 from zlib import crc32
 
+import numpy as np
+from numpy.typing import NDArray
+
+from extender.decision.evaluate.node_names import NodeNames
+from extender.decision.evaluate.node_verdicts import NodeVerdicts, Parts
 from extender.decision.evaluate.verdict import Evidence, Verdict
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.workload_classes import weights_of
@@ -19,7 +26,7 @@ from extender.decision.state.isolation import described
 
 TOP_SCORE = 10
 
-_GOLDEN = 0x9E3779B1
+_GOLDEN = np.uint32(0x9E3779B1)
 """2**32 over the golden ratio, for multiplicative hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4)."""
 
 
@@ -40,6 +47,8 @@ class Score:
     value: float
     words: str
     numbers: tuple[float, ...] = ()
+    relative_gbps: float | None = None
+    """The bandwidth of which `value` is the share of the best candidate's; None where other candidates have no effect on the value."""
 
     @property
     def detail(self) -> str:
@@ -77,7 +86,7 @@ def link(demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
         return Score(1.0, "every set it may get has the preferred link, {:.1f} GB/s expected", (large,))
     best = candidates.best_effective_gbps or effective
     words = "{:.1f} GB/s expected of large messages, {:.1f} over the mix, best candidate's mix {:.1f}"
-    return Score(min(1.0, effective / best) if best else 0.0, words, (large, effective, best))
+    return Score(min(1.0, effective / best) if best else 0.0, words, (large, effective, best), effective)
 
 
 def fragmentation(_demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
@@ -117,48 +126,54 @@ SCORERS: tuple[tuple[str, Scorer], ...] = (
 )
 
 
-_Valued = dict[Verdict, tuple[float, dict[str, Score]]]
-_MOST_CACHED_KEYS = 16
+PARTS = 2 * len(SCORERS) + 1
+"""Numbers that `Ranker.parts` returns."""
+
+_MOST_CACHED_DEMANDS = 32
 _MOST_VERDICTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Score per distinct feasible verdict. A full `Ranking` is built only on request, see `get`."""
+    """The scores of an evaluation's nodes. What a score is computed from is computed again when it is read, see `get`."""
 
-    scores: Mapping[Verdict, int]
-    valued: _Valued
-    weights: Mapping[str, float]
+    scores: NDArray[np.int8]
+    """Per node, 0 to 10: 10 on all nodes that equal the best, 0 where the node is infeasible or no candidate."""
+    best_gbps: float | None = None
+    """The best candidate's effective bandwidth."""
+    top: float = 0.0
+    """The best candidate's value."""
+    ranking: Callable[[Verdict, float | None, float], Ranking] | None = None
 
     def get(self, verdict: Verdict, wins: bool = True) -> Ranking | None:
-        """Return the verdict's ranking; None if it is infeasible. `wins`: whether the node is the one that `decided` returns."""
-        if verdict not in self.scores:
+        """Return the ranking of a candidate's verdict; None if it is infeasible.
+
+        `wins`: whether the node is the one that `decided` returns.
+        """
+        if self.ranking is None or not verdict.feasible:
             return None
-        score = self.scores[verdict]
-        return Ranking(score if wins else min(score, TOP_SCORE - 1), *self.valued[verdict], self.weights)
+        ranking = self.ranking(verdict, self.best_gbps, self.top)
+        return ranking if wins else replace(ranking, score=min(ranking.score, TOP_SCORE - 1))
 
-    @property
-    def scores_but_one(self) -> Mapping[Verdict, int]:
-        """The scores of all nodes except the decided one, which gets `TOP_SCORE`."""
-        return {verdict: min(score, TOP_SCORE - 1) for verdict, score in self.scores.items()}
-
-    def decided(self, names: Sequence[str], verdicts: Sequence[Verdict], key: str) -> str | None:
-        """Return the one node that gets the top score; None if no node is feasible.
+    def decided(self, names: NodeNames, key: str) -> int | None:
+        """Return the position of the one node that gets the top score; None if no node is feasible.
 
         Among equal nodes a hash of the pod's key and the node's name decides, so that the order of `names` has no effect, all replicas
         agree, and pods spread over equal nodes.
         """
-        seed = crc32(key.encode())
-        top = {verdict for verdict, score in self.scores.items() if score == TOP_SCORE}
-        equals = [name for name, verdict in zip(names, verdicts, strict=True) if verdict in top]
-        return min(equals, key=lambda name: ((crc32(name.encode()) ^ seed) * _GOLDEN & 0xFFFFFFFF, name), default=None)
+        equals = np.flatnonzero(self.scores == TOP_SCORE)
+        if not len(equals):
+            return None
+        mixed = (names.hashes[equals] ^ np.uint32(crc32(key.encode()))) * _GOLDEN
+        least = equals[mixed == mixed.min()].tolist()
+        return int(min(least, key=names.texts.__getitem__))
 
 
-NO_RANKS = Ranks({}, {}, {})
+NO_RANKS = Ranks(np.zeros(0, np.int8))
 
 
 class Ranker:
-    """Ranks candidates by weights. Values are cached: a verdict's value depends on the demand and the best candidate's bandwidth only."""
+    """Ranks candidates by weights. The parts of a value are cached: they depend on the demand and the verdict only."""
 
     def __init__(
         self,
@@ -172,39 +187,69 @@ class Ranker:
         self._lock = lock or nullcontext()
         self._weights = {name: weights.get(name, 0.0) for name, _ in SCORERS}
         self._unknown = (unknown_topology_value, unknown_memory_value, unknown_telemetry_value)
-        self._cache: OrderedDict[tuple[Demand, float | None], _Valued] = OrderedDict()
+        self._cache: OrderedDict[Demand, dict[Verdict, Parts]] = OrderedDict()
 
-    def rank(self, demand: Demand, verdicts: Sequence[Verdict]) -> Ranks:
-        """Return the ranks of the feasible verdicts relative to each other. Nodes in equal states share a verdict, and so a rank."""
-        distinct = [verdict for verdict in dict.fromkeys(verdicts) if verdict.feasible]
-        best = max((v.evidence.effective_gbps for v in distinct if v.evidence.effective_gbps is not None), default=None)
-        known = self._cached(demand, best)
-        for verdict in distinct:
-            if verdict not in known:
-                known[verdict] = self._value(demand, verdict, best)
-        weights = weights_of(demand.workload, self._weights)
-        top = max((known[verdict][0] for verdict in distinct), default=0.0)
-        return Ranks({verdict: _integer(known[verdict][0], top) for verdict in distinct}, known, weights)
+    def rank(self, demand: Demand, verdicts: NodeVerdicts, excluded: Collection[int] = ()) -> Ranks:
+        """Return the ranks of the feasible nodes relative to each other. `excluded`: positions of nodes that are no candidates."""
+        candidates = verdicts.feasible
+        candidates[list(excluded)] = False
+        scores = np.zeros(len(verdicts), np.int8)
+        ranking = partial(self._ranking, demand)
+        if not candidates.any():
+            return Ranks(scores, ranking=ranking)
+        parts = verdicts.parts(partial(self.parts, demand), PARTS)[candidates]
+        most = float(parts[:, -1].max())
+        best = most if most >= 0 else None
+        values = self._values(demand, parts, best)
+        top = float(values.max())
+        scores[candidates] = _integers(values, top)
+        return Ranks(scores, best, top, ranking)
 
-    def _cached(self, demand: Demand, best: float | None) -> _Valued:
-        """Return the cached values. A full dictionary is replaced, not emptied, because other threads may still read it."""
-        key = (demand, best)
+    def parts(self, demand: Demand, verdict: Verdict) -> Parts:
+        """Return the numbers that a feasible verdict's value is computed from, once the best candidate is known.
+
+        Each scorer's value; each scorer's bandwidth in GB/s where its value is the share of the best candidate's, else NaN; the effective
+        bandwidth in GB/s, -1 where unknown.
+        """
+        known = self._cached(demand)
+        parts = known.get(verdict)
+        if parts is None:
+            scores = self._scores(demand, verdict, None).values()
+            relative = [nan if score.relative_gbps is None else score.relative_gbps for score in scores]
+            effective = verdict.evidence.effective_gbps
+            parts = known[verdict] = (*(score.value for score in scores), *relative, -1.0 if effective is None else effective)
+        return parts
+
+    def _cached(self, demand: Demand) -> dict[Verdict, Parts]:
+        """Return the cached parts. A full dictionary is replaced, not emptied, because other threads may still read it."""
         with self._lock:
-            known = self._cache.get(key)
+            known = self._cache.get(demand)
             if known is None or len(known) > _MOST_VERDICTS:
-                while len(self._cache) >= _MOST_CACHED_KEYS:
+                while len(self._cache) >= _MOST_CACHED_DEMANDS:
                     self._cache.popitem(last=False)
-                known = self._cache[key] = {}
-            self._cache.move_to_end(key)
+                known = self._cache[demand] = {}
+            self._cache.move_to_end(demand)
             return known
 
-    def _value(self, demand: Demand, verdict: Verdict, best: float | None) -> tuple[float, dict[str, Score]]:
-        candidates = Candidates(best, *self._unknown)
-        scores = {name: _scored(scorer, demand, verdict.evidence, candidates) for name, scorer in SCORERS}
+    def _values(self, demand: Demand, parts: NDArray[np.float64], best: float | None) -> NDArray[np.float64]:
+        """Return the value of each candidate from its `parts`, shape (candidates, numbers)."""
+        shares, relative = parts[:, : len(SCORERS)], parts[:, len(SCORERS) : -1]
+        if best is not None:
+            of_best = np.minimum(1.0, relative / best) if best else np.zeros_like(relative)
+            shares = np.where(np.isnan(relative), shares, of_best)
         weights = weights_of(demand.workload, self._weights)
-        total = sum(weights.values()) or 1.0
-        value = sum(weights[name] * score.value for name, score in scores.items()) / total
-        return round(value, 9), scores
+        total = sum(weights[name] * shares[:, column] for column, (name, _) in enumerate(SCORERS))
+        return np.round(total / (sum(weights.values()) or 1.0), 9)
+
+    def _scores(self, demand: Demand, verdict: Verdict, best: float | None) -> dict[str, Score]:
+        candidates = Candidates(best, *self._unknown)
+        return {name: _scored(scorer, demand, verdict.evidence, candidates) for name, scorer in SCORERS}
+
+    def _ranking(self, demand: Demand, verdict: Verdict, best: float | None, top: float) -> Ranking:
+        """Return how a feasible verdict ranks, given the best candidate's bandwidth and value."""
+        values = self._values(demand, np.array([self.parts(demand, verdict)]), best)
+        weights = weights_of(demand.workload, self._weights)
+        return Ranking(int(_integers(values, top)[0]), float(values[0]), self._scores(demand, verdict, best), weights)
 
 
 def _scored(scorer: Scorer, demand: Demand, evidence: Evidence, candidates: Candidates) -> Score:
@@ -215,8 +260,7 @@ def _scored(scorer: Scorer, demand: Demand, evidence: Evidence, candidates: Cand
         return Score(0.0, "could not be scored: " + described(error).replace("{", "(").replace("}", ")"))
 
 
-def _integer(value: float, top: float) -> int:
-    """Return the score 0..`TOP_SCORE` of a value, where `top` is the best candidate's value."""
-    if value == top:
-        return TOP_SCORE
-    return max(0, min(TOP_SCORE - 1, int(TOP_SCORE * value / top))) if top > 0 else 0
+def _integers(values: NDArray[np.float64], top: float) -> NDArray[np.int8]:
+    """Return the scores 0..`TOP_SCORE` of values, where `top` is the best candidate's value."""
+    below = np.clip((TOP_SCORE * values / top).astype(np.int64), 0, TOP_SCORE - 1) if top > 0 else np.zeros(len(values), np.int64)
+    return np.where(values == top, TOP_SCORE, below).astype(np.int8)

@@ -58,7 +58,7 @@ def explanation(evaluation: Evaluation, pod: Pod, resource: str, kube: KubeAnswe
         _refused(node_answer(name, verdict, None), kube.refusals[name])
         if name in kube.refusals
         else node_answer(name, verdict, ranks.get(verdict, name == decided))
-        for name, verdict in zip(evaluation.names, evaluation.verdicts, strict=True)
+        for name, verdict in zip(evaluation.names.texts, evaluation.verdicts, strict=True)
     ]
     notes = notes_by_node(cycle.snapshot)
     for row in rows:

@@ -15,7 +15,7 @@ from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.decision.state.isolation import MOST_SET_ASIDE, SetAside
 from extender.decision.state.pods import Pending
-from extender.decision.state.snapshot import Snapshot
+from extender.decision.state.snapshot import MOST_RECENT, Snapshot
 from extender.decision.state.status_times import StatusTime, agent_seconds
 from extender.telemetry.conditions import NodeTelemetry
 from topology.gputopology import TopologyRecord
@@ -137,6 +137,7 @@ class Draft:
             asked=self.asked.now,
             revision=self.before.revision + 1,
             changed=changed,
+            recently_changed=recently_changed(self.before, changed),
             now_seconds=self.times.now_seconds,
             non_gpu_pods=self.non_gpu_pods.now,
             classes=self.classes.now,
@@ -153,6 +154,13 @@ class Draft:
             set_aside=self.set_aside.now,
             status_times=self.status_times.now,
         )
+
+
+def recently_changed(before: Snapshot, changed: frozenset[str]) -> tuple[tuple[int, frozenset[str]], ...]:
+    """Return `Snapshot.recently_changed` after one more batch."""
+    if not changed:
+        return before.recently_changed
+    return (*before.recently_changed[1 - MOST_RECENT :], (before.revision + 1, changed))
 
 
 def discard(table: Table[str, frozenset[str]], node: str, key: str) -> None:

@@ -19,6 +19,9 @@ from extender.decision.state.status_times import StatusTime, agent_seconds
 from extender.telemetry.conditions import NodeTelemetry
 from topology.gputopology import TopologyRecord
 
+MOST_RECENT = 256
+"""Batches of which the changed nodes are known: more than arrive between two scheduling cycles."""
+
 KINDS = ("nodes", "pods", "topologies")
 """The kinds of objects that the state is built from, as `Listed.kind` names them."""
 
@@ -48,6 +51,8 @@ class Snapshot:
     """Grows by one with every batch of changes that alters the state."""
     changed: frozenset[str] = frozenset()
     """Nodes whose view the last batch of changes created, altered or removed."""
+    recently_changed: tuple[tuple[int, frozenset[str]], ...] = ()
+    """(revision, `changed` of that revision) of the last batches that changed views, oldest first; see `changed_since`."""
     now_seconds: float | None = None
     """Unix time of the last tick; None where time does not pass, as in a dump."""
     non_gpu_pods: Mapping[str, NonGpuPod] = field(default_factory=lambda: MappingProxyType({}))
@@ -87,6 +92,13 @@ class Snapshot:
     def age_seconds(self, monotonic_seconds: float) -> float:
         """Return how old this state may be: 0 while every kind is watched."""
         return max((monotonic_seconds - since for since in self.watch_lost_at.values()), default=0.0)
+
+    def changed_since(self, revision: int) -> set[str] | None:
+        """Return the names of the nodes whose views differ from those of an earlier revision, and maybe more; None where not known."""
+        recent = self.recently_changed
+        if revision > self.revision or not recent or revision < recent[0][0] - 1:
+            return None
+        return {name for of, names in reversed(recent) if of > revision for name in names}
 
     @property
     def missing(self) -> tuple[str, ...]:

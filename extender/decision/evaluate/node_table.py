@@ -1,0 +1,124 @@
+"""The nodes of the newest snapshot as numbered rows, and their distinct states as numbered entries.
+
+A request names thousands of nodes. Their rows are looked up once; everything else about them is then read from arrays.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extender.decision.evaluate.node_names import NodeNames, hash_of
+from extender.decision.node.node_state import NodeState
+from extender.decision.state.snapshot import Snapshot
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+UNKNOWN = 0
+"""The row, and the entry, of a node without a view."""
+
+
+class NodeTable:
+    """Rows and entries, which follow the snapshots that `follow` is called with. Not safe under threads."""
+
+    def __init__(self) -> None:
+        self._snapshot = Snapshot()
+        self._rows: dict[str, int] = {}
+        self._free_rows: list[int] = []
+        self._entries: dict[NodeState, int] = {}
+        self._free_entries: list[int] = []
+        self._uses = [1]
+        self._next_version = 1
+        self._row_set: object = object()
+        """Identifies the set of rows: another object once a node is added or removed."""
+        self.states: list[NodeState | None] = [None]
+        """The state of each entry; None where the entry is not in use."""
+        self.entry_of = np.zeros(64, np.intp)
+        """The entry of each row."""
+        self.versions = np.zeros(64, np.int64)
+        """Per entry a number that differs for every state that the entry has ever had."""
+        self._hashes = np.zeros(64, np.uint32)
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Bring the rows up to a snapshot. The cost depends on the number of nodes that differ."""
+        if snapshot is self._snapshot:
+            return
+        names = snapshot.changed_since(self._snapshot.revision)
+        if names is None:
+            names = {*snapshot.views, *self._snapshot.views}
+        self._snapshot = snapshot
+        for name in names:
+            view = snapshot.views.get(name)
+            self._set(name, None if view is None else view.state)
+
+    def rows_of(self, names: NodeNames) -> NDArray[np.intp]:
+        """Return the row of each name, shape (names,); `UNKNOWN` where the snapshot has no view of the node."""
+        if names.rows is None or names.rows[0] is not self._row_set:
+            rows = np.fromiter(map(self._rows.get, names.texts, repeat(UNKNOWN)), np.intp, len(names.texts))
+            names.located(self._row_set, rows, self._hashes[rows])
+        assert names.rows is not None
+        return names.rows[1]
+
+    def row_of(self, name: str) -> int:
+        """Return the row of one name."""
+        return self._rows.get(name, UNKNOWN)
+
+    def _set(self, name: str, state: NodeState | None) -> None:
+        row = self._rows.get(name)
+        if row is None:
+            if state is None:
+                return
+            row = self._new_row(name)
+        before = int(self.entry_of[row])
+        if state is not None and self.states[before] is state:
+            return
+        self.entry_of[row] = UNKNOWN if state is None else self._used(state)
+        self._release(before)
+        if state is None:
+            del self._rows[name]
+            self._free_rows.append(row)
+            self._row_set = object()
+
+    def _new_row(self, name: str) -> int:
+        row = self._free_rows.pop() if self._free_rows else len(self._rows) + 1
+        self.entry_of, self._hashes = grown(self.entry_of, row), grown(self._hashes, row)
+        self._rows[name], self._hashes[row] = row, hash_of(name)
+        self._row_set = object()
+        return row
+
+    def _used(self, state: NodeState) -> int:
+        """Return the entry of a state, which one more row uses."""
+        entry = self._entries.get(state)
+        if entry is None:
+            entry = self._free_entries.pop() if self._free_entries else len(self.states)
+            if entry == len(self.states):
+                self.states.append(None)
+                self._uses.append(0)
+            self.versions = grown(self.versions, entry)
+            self.states[entry], self.versions[entry] = state, self._next_version
+            self._entries[state] = entry
+            self._next_version += 1
+        self._uses[entry] += 1
+        return entry
+
+    def _release(self, entry: int) -> None:
+        if entry == UNKNOWN:
+            return
+        self._uses[entry] -= 1
+        state = self.states[entry]
+        if not self._uses[entry] and state is not None:
+            del self._entries[state]
+            self.states[entry] = None
+            self._free_entries.append(entry)
+
+
+def grown(array: NDArray[Scalar], index: int) -> NDArray[Scalar]:
+    """Return the array with room for `index` along its first axis: the array itself, or a copy of twice the size filled with zeros."""
+    if index < len(array):
+        return array
+    larger = np.zeros((max(2 * len(array), index + 1), *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger

@@ -1,0 +1,143 @@
+"""The verdicts on all nodes for the latest demands, as arrays: a request for thousands of nodes costs a few array operations.
+
+A verdict depends on the demand and the node's state, so each demand has one column of verdicts with an entry per distinct state. Entries of
+new states are filled when a request needs them; the verdicts themselves come from the evaluator.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extender.decision.evaluate.evaluator import Evaluator, evaluate_with_extra_pods, without_view
+from extender.decision.evaluate.node_names import NodeNames
+from extender.decision.evaluate.node_table import UNKNOWN, NodeTable, grown
+from extender.decision.evaluate.node_verdicts import NodeVerdicts, Parts, code_of
+from extender.decision.evaluate.verdict import Verdict
+from extender.decision.node.node_state import NodeState
+from extender.decision.request.pod_request import Demand
+from extender.decision.request.reasons import Reason
+from extender.decision.state.pods import ExtraPods
+from extender.decision.state.snapshot import Snapshot
+
+_MOST_DEMANDS = 16
+"""Demands that have a column; a column of 20,000 states takes 2.4 MB."""
+
+_MOST_EVALUATED_INLINE = 4
+"""States that a request evaluates itself: fewer than 1 ms. With more, the evaluation is `Unevaluated`."""
+
+PartsOf = Callable[[Demand, Verdict], Parts]
+"""`scorers.Ranker.parts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unevaluated:
+    """Node states for which a request needs verdicts that do not exist yet; `VerdictTable.evaluate` computes them."""
+
+    demand: Demand
+    states: Sequence[NodeState]
+
+
+class _Column:
+    """The verdicts for one demand, all computed with the same mix of sizes; arrays by entry of the `NodeTable`."""
+
+    def __init__(self, mix: Mapping[int, float], width: int) -> None:
+        self.mix = mix
+        self.versions = np.zeros(64, np.int64)
+        """`NodeTable.versions` of the state that the verdict is about."""
+        self.verdicts = np.empty(64, np.object_)
+        self.codes = np.zeros(64, np.int16)
+        self.parts = np.zeros((64, width))
+
+    def make_room(self, entries: int) -> None:
+        """Make room for this many entries."""
+        self.versions, self.verdicts = grown(self.versions, entries - 1), grown(self.verdicts, entries - 1)
+        self.codes, self.parts = grown(self.codes, entries - 1), grown(self.parts, entries - 1)
+
+
+class VerdictTable:
+    """Verdicts by node name and demand, over the newest snapshot."""
+
+    def __init__(self, evaluator: Evaluator, parts_of: PartsOf, width: int, lock: AbstractContextManager[object] | None = None) -> None:
+        """`parts_of` returns `width` numbers. Without a lock, only one thread may use the table."""
+        self._evaluator, self._parts_of, self._width = evaluator, parts_of, width
+        self._nodes = NodeTable()
+        self._columns: OrderedDict[Demand, _Column] = OrderedDict()
+        self._lock = lock or nullcontext()
+
+    def verdicts(
+        self, snapshot: Snapshot, demand: Demand, names: NodeNames, extra_pods: ExtraPods, *, to_rank: bool = False
+    ) -> NodeVerdicts | Unevaluated:
+        """Return the same as `evaluate_nodes`, or which states must be evaluated before. `to_rank`: the nodes will be ranked."""
+        with self._lock:
+            self._nodes.follow(snapshot)
+            column = self._column(demand)
+            entries = self._nodes.entry_of[self._nodes.rows_of(names)]
+            unevaluated = self._fill(demand, column, entries)
+            if unevaluated:
+                return Unevaluated(demand, unevaluated)
+            objects, codes = column.verdicts[entries], column.codes[entries]
+            parts = column.parts[entries] if to_rank else None
+            with_extra_pods = self._positions(names, extra_pods) if extra_pods else ()
+        corrected = {position: without_view(snapshot, names[position]) for position in np.flatnonzero(entries == UNKNOWN).tolist()}
+        for position in with_extra_pods:
+            name = names[position]
+            state = snapshot.views[name].state
+            corrected[position] = evaluate_with_extra_pods(self._evaluator, demand, state, extra_pods[name])
+        for position, verdict in corrected.items():
+            objects[position], codes[position] = verdict, code_of(verdict)
+            if parts is not None and verdict.feasible:
+                parts[position] = self._parts_of(demand, verdict)
+        return NodeVerdicts(objects, codes, parts)
+
+    def evaluate(self, unevaluated: Unevaluated) -> None:
+        """Evaluate states. May take long; other threads can use the table meanwhile."""
+        for state in unevaluated.states:
+            verdict = self._evaluator.evaluate(unevaluated.demand, state)
+            if verdict.feasible:
+                self._parts_of(unevaluated.demand, verdict)
+
+    def _column(self, demand: Demand) -> _Column:
+        column = self._columns.get(demand)
+        if column is None or column.mix is not self._evaluator.size_mix:
+            self._columns[demand] = column = _Column(self._evaluator.size_mix, self._width)
+            while len(self._columns) > _MOST_DEMANDS:
+                self._columns.popitem(last=False)
+        self._columns.move_to_end(demand)
+        column.make_room(len(self._nodes.states))
+        return column
+
+    def _fill(self, demand: Demand, column: _Column, entries: NDArray[np.intp]) -> list[NodeState]:
+        """Fill the entries that are not of their present state. Return the states that must be evaluated first."""
+        present = self._nodes.versions
+        outdated = np.unique(entries[column.versions[entries] != present[entries]]).tolist()
+        if not outdated:
+            return []
+        known = self._evaluator.remembered(demand)
+        states = {entry: state for entry in outdated if (state := self._nodes.states[entry]) is not None}
+        missing = [state for state in states.values() if state not in known]
+        if len(missing) > _MOST_EVALUATED_INLINE:
+            return missing
+        verdicts = [known.get(state) or self._evaluator.evaluate(demand, state) for state in states.values()]
+        filled = list(states)
+        column.codes[filled] = [code_of(verdict) for verdict in verdicts]
+        objects = np.empty(len(verdicts), np.object_)
+        objects[:] = verdicts
+        column.verdicts[filled] = objects
+        column.parts[filled] = [self._parts_of(demand, verdict) if verdict.feasible else (0.0,) * self._width for verdict in verdicts]
+        # a verdict on an evaluation that raised is not kept: the evaluator repeats it after the next change of state
+        column.versions[filled] = [
+            0 if verdict.rejection is not None and verdict.rejection.reason is Reason.NOT_EVALUATED else present[entry]
+            for entry, verdict in zip(filled, verdicts, strict=True)
+        ]
+        return []
+
+    def _positions(self, names: NodeNames, extra_pods: ExtraPods) -> list[int]:
+        """Return the positions of the nodes in `names` that have a view and extra pods."""
+        wanted = [row for name in extra_pods if (row := self._nodes.row_of(name)) != UNKNOWN]
+        return np.flatnonzero(np.isin(self._nodes.rows_of(names), wanted)).tolist()

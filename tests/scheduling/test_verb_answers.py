@@ -1,0 +1,113 @@
+"""Answers that are encoded without an object per node are those that the typed encoder gives."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extender.decision.evaluate.node_names import NodeNames
+from extender.decision.evaluate.node_verdicts import NodeVerdicts
+from extender.decision.evaluate.verdict import Evidence, verdict_of
+from extender.decision.evaluate.verdict_table import VerdictTable
+from extender.decision.request.reasons import Reason, Rejection
+from extender.errors import RequestError
+from extender.scheduling.scheduling_service import STILL_EVALUATING
+from extender.server.service import build_service
+from extender.settings import Limits, Server, Settings
+from extender.sources.simulated import simulated
+from extender.web import wire
+from extender.web.scheduler_api import FilteredNames
+from extender.web.verb_answers import filter_answer
+from tests.conftest import serve
+from tests.objects import pod
+
+VERDICTS = [verdict_of(None, Evidence()), *(verdict_of(Rejection(reason, ""), Evidence()) for reason in Reason)]
+NAMES = st.text(min_size=1, max_size=8) | st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True)
+
+
+@given(st.dictionaries(NAMES.filter(lambda name: name.isprintable()), st.sampled_from(VERDICTS), max_size=12))
+def test_filter_answer_names_every_node_once_with_its_reason(verdicts: dict[str, Any]) -> None:
+    args = wire.decode_args(json.dumps({"Pod": pod(1), "NodeNames": list(verdicts)}).encode())
+    named = wire.named_nodes(args)
+    encoded, passed, passed_json = filter_answer(named, NodeVerdicts.of(verdicts.values()))
+    answer = json.loads(encoded)
+    rejected = {name: verdict for name, verdict in verdicts.items() if not verdict.feasible}
+    assert answer == {
+        "Nodes": None,
+        "NodeNames": [name for name in verdicts if name not in rejected],
+        "FailedNodes": {name: verdict.reason for name, verdict in rejected.items() if verdict.resolvable},
+        "FailedAndUnresolvableNodes": {name: verdict.reason for name, verdict in rejected.items() if not verdict.resolvable},
+        "Error": "",
+    }
+    assert list(passed) == json.loads(passed_json) == answer["NodeNames"]
+
+
+@pytest.mark.parametrize("names", ['["a","b"]', '[ "a", "b" ]', '["a","b","a"]', '["\\u0061","b"]', "[]", "null"])
+def test_names_are_read_in_any_form_that_json_allows(names: str) -> None:
+    args = wire.decode_args(f'{{"Pod": {json.dumps(pod(1))}, "NodeNames": {names}}}'.encode())
+    named = wire.named_nodes(args)
+    assert list(named.names) == list(dict.fromkeys(json.loads(names) or []))
+    assert named.names.texts == json.loads(named.json) or names == "null"
+
+
+@pytest.mark.parametrize("names", ["[1]", '["a", null]', '{"a": 1}', '"a"', "3"])
+def test_names_that_are_no_list_of_strings_are_refused_with_the_field(names: str) -> None:
+    args = wire.decode_args(f'{{"Pod": {json.dumps(pod(1))}, "NodeNames": {names}}}'.encode())
+    with pytest.raises(RequestError, match=r"\$\.NodeNames"):
+        wire.named_nodes(args)
+
+
+def test_names_that_filter_passed_are_kept_for_the_pods_of_late_and_for_the_same_list_only() -> None:
+    import msgspec
+
+    kept = FilteredNames()
+    for number in range(9):
+        kept.keep(f"uid-{number}", NodeNames(["a"]), b'["a"]')
+    assert kept.names("uid-8", msgspec.Raw(b'["a"]')) is not None
+    assert kept.names("uid-8", msgspec.Raw(b'["a","b"]')) is None
+    assert kept.names("uid-0", msgspec.Raw(b'["a"]')) is None, "the oldest is dropped"
+    assert kept.names("uid-9", msgspec.Raw(b"null")) is None
+
+
+def test_names_chosen_keep_their_rows_and_hashes() -> None:
+    names = NodeNames(["a", "b", "c"])
+    hashes = names.hashes.tolist()
+    names.located("rows", np.array([4, 5, 6]), names.hashes)
+    chosen = names.chosen(np.array([True, False, True]))
+    assert (list(chosen), chosen.hashes.tolist()) == (["a", "c"], [hashes[0], hashes[2]])
+    assert chosen.rows is not None
+    assert chosen.rows[1].tolist() == [4, 6]
+
+
+def test_first_evaluation_that_takes_too_long_is_answered_with_try_again_and_found_by_a_later_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_end, evaluate = threading.Event(), VerdictTable.evaluate
+
+    def slow(self: VerdictTable, unevaluated: Any) -> None:
+        assert may_end.wait(30)
+        evaluate(self, unevaluated)
+
+    monkeypatch.setattr(VerdictTable, "evaluate", slow)
+    monkeypatch.setattr("extender.decision.evaluate.verdict_table._MOST_EVALUATED_INLINE", 0)
+    service = build_service(Settings(server=Server(log_level="error"), limits=Limits(evaluation_seconds=0.05)))
+    cluster = simulated("nvidia.com/gpu")
+    service.store.apply(cluster.listing())
+    with contextmanager(serve)(service, cluster) as served:
+        body = {"Pod": pod(3), "NodeNames": list(served.cluster.machines)}
+        assert served.client.post("/scheduler/filter", json=body).json()["Error"] == STILL_EVALUATING
+        assert served.client.get("/healthz").status_code == 200
+        scores = served.client.post("/scheduler/prioritize", json=body)
+        assert (scores.json(), scores.headers["X-Fabricwise-Error"]) == ([], STILL_EVALUATING)
+        may_end.set()
+        answers = (served.client.post("/scheduler/filter", json=body).json() for _ in range(100))
+        answer = next(answer for answer in answers if not answer["Error"])
+        assert answer["NodeNames"]
+        assert served.client.get("/v1/decisions").json()["decisions"][0]["error"] is None, "an attempt without an answer is not logged"
