@@ -200,13 +200,18 @@ def evaluate_nodes(
     return NodeVerdicts.of(verdicts)
 
 
-def evaluate_with_extra_pods(evaluator: Evaluator, demand: Demand, state: NodeState, extra_pods: tuple[Demand, ...]) -> Verdict:
-    """The verdict for a node state with further pods on it that the snapshot does not show there."""
+def evaluate_with_extra_pods(
+    evaluator: Evaluator, demand: Demand, state: NodeState, extra_pods: tuple[Demand, ...], known: Mapping[NodeState, Verdict] | None = None
+) -> Verdict:
+    """Return the verdict for a node state with further pods on it that the snapshot does not show there.
+
+    `known`: the verdicts of `Evaluator.remembered`, where the caller has them.
+    """
     try:
         state_with_pods = with_extra_pods(state, extra_pods)
     except Exception as error:  # see `Evaluator._evaluated`
         return evaluator.broken(demand, state, error)
-    return evaluator.evaluate(demand, state_with_pods)
+    return (known.get(state_with_pods) if known else None) or evaluator.evaluate(demand, state_with_pods)
 
 
 def without_view(snapshot: Snapshot, name: str) -> Verdict:

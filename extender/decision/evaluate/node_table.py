@@ -5,19 +5,20 @@ A request names thousands of nodes. Their rows are looked up once; everything el
 
 from __future__ import annotations
 
-from itertools import repeat
+from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from extender.decision.evaluate.name_index import UNKNOWN_ROW, NameIndex
 from extender.decision.evaluate.node_names import NodeNames, hash_of
 from extender.decision.node.node_state import NodeState
 from extender.decision.state.snapshot import Snapshot
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-UNKNOWN = 0
+UNKNOWN = UNKNOWN_ROW
 """The row, and the entry, of a node without a view."""
 
 
@@ -27,6 +28,7 @@ class NodeTable:
     def __init__(self) -> None:
         self._snapshot = Snapshot()
         self._rows: dict[str, int] = {}
+        self._index = NameIndex(self._rows)
         self._free_rows: list[int] = []
         self._entries: dict[NodeState, int] = {}
         self._free_entries: list[int] = []
@@ -57,14 +59,20 @@ class NodeTable:
     def rows_of(self, names: NodeNames) -> NDArray[np.intp]:
         """Return the row of each name, shape (names,); `UNKNOWN` where the snapshot has no view of the node."""
         if names.rows is None or names.rows[0] is not self._row_set:
-            rows = np.fromiter(map(self._rows.get, names.texts, repeat(UNKNOWN)), np.intp, len(names.texts))
+            rows = self._index.rows_of(names.texts)
             names.located(self._row_set, rows, self._hashes[rows])
         assert names.rows is not None
         return names.rows[1]
 
-    def row_of(self, name: str) -> int:
-        """Return the row of one name."""
-        return self._rows.get(name, UNKNOWN)
+    def positions(self, names: NodeNames, wanted: Iterable[str]) -> list[int]:
+        """Return the positions in `names` of those of the wanted nodes that have a view."""
+        rows = [self._rows[name] for name in wanted if name in self._rows]
+        if not rows:
+            return []
+        is_wanted = np.zeros(len(self.entry_of), np.bool_)
+        is_wanted[rows] = True
+        positions: list[int] = np.flatnonzero(is_wanted[self.rows_of(names)]).tolist()
+        return positions
 
     def _set(self, name: str, state: NodeState | None) -> None:
         row = self._rows.get(name)
@@ -79,6 +87,7 @@ class NodeTable:
         self._release(before)
         if state is None:
             del self._rows[name]
+            self._index.remove(name)
             self._free_rows.append(row)
             self._row_set = object()
 
@@ -86,6 +95,7 @@ class NodeTable:
         row = self._free_rows.pop() if self._free_rows else len(self._rows) + 1
         self.entry_of, self._hashes = grown(self.entry_of, row), grown(self._hashes, row)
         self._rows[name], self._hashes[row] = row, hash_of(name)
+        self._index.add(name, row)
         self._row_set = object()
         return row
 

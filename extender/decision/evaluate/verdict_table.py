@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_with_extra_pods, without_view
 from extender.decision.evaluate.node_names import NodeNames
@@ -78,17 +77,18 @@ class VerdictTable:
             self._nodes.follow(snapshot)
             column = self._column(demand)
             entries = self._nodes.entry_of[self._nodes.rows_of(names)]
-            unevaluated = self._fill(demand, column, entries)
-            if unevaluated:
+            outdated = entries[column.versions[entries] != self._nodes.versions[entries]]
+            if len(outdated) and (unevaluated := self._fill(demand, column, np.unique(outdated).tolist())):
                 return Unevaluated(demand, unevaluated)
             objects, codes = column.verdicts[entries], column.codes[entries]
             parts = column.parts[entries] if to_rank else None
-            with_extra_pods = self._positions(names, extra_pods) if extra_pods else ()
+            with_extra_pods = self._nodes.positions(names, extra_pods) if extra_pods else ()
+            known = self._evaluator.remembered(demand)
         corrected = {position: without_view(snapshot, names[position]) for position in np.flatnonzero(entries == UNKNOWN).tolist()}
         for position in with_extra_pods:
             name = names[position]
             state = snapshot.views[name].state
-            corrected[position] = evaluate_with_extra_pods(self._evaluator, demand, state, extra_pods[name])
+            corrected[position] = evaluate_with_extra_pods(self._evaluator, demand, state, extra_pods[name], known)
         for position, verdict in corrected.items():
             objects[position], codes[position] = verdict, code_of(verdict)
             if parts is not None and verdict.feasible:
@@ -112,13 +112,9 @@ class VerdictTable:
         column.make_room(len(self._nodes.states))
         return column
 
-    def _fill(self, demand: Demand, column: _Column, entries: NDArray[np.intp]) -> list[NodeState]:
+    def _fill(self, demand: Demand, column: _Column, outdated: list[int]) -> list[NodeState]:
         """Fill the entries that are not of their present state. Return the states that must be evaluated first."""
-        present = self._nodes.versions
-        outdated = np.unique(entries[column.versions[entries] != present[entries]]).tolist()
-        if not outdated:
-            return []
-        known = self._evaluator.remembered(demand)
+        present, known = self._nodes.versions, self._evaluator.remembered(demand)
         states = {entry: state for entry in outdated if (state := self._nodes.states[entry]) is not None}
         missing = [state for state in states.values() if state not in known]
         if len(missing) > _MOST_EVALUATED_INLINE:
@@ -136,8 +132,3 @@ class VerdictTable:
             for entry, verdict in zip(filled, verdicts, strict=True)
         ]
         return []
-
-    def _positions(self, names: NodeNames, extra_pods: ExtraPods) -> list[int]:
-        """Return the positions of the nodes in `names` that have a view and extra pods."""
-        wanted = [row for name in extra_pods if (row := self._nodes.row_of(name)) != UNKNOWN]
-        return np.flatnonzero(np.isin(self._nodes.rows_of(names), wanted)).tolist()
