@@ -53,8 +53,16 @@ def non_gpu_pod(pod: Pod) -> NonGpuPod | None:
     return NonGpuPod(sys.intern(pod.spec.node_name), full_name, component, _is_ready(pod) if component is not None else None)
 
 
+_LABELS = {pair: name for name, pairs in reversed(COMPONENTS.items()) for pair in pairs}
+"""(key, value) -> component; of two with the same label the first of `COMPONENTS`."""
+_KEYS = sorted({key for key, _ in _LABELS})
+_RANKS = {name: rank for rank, name in enumerate(COMPONENTS)}
+
+
 def _component(labels: Mapping[str, str]) -> str | None:
-    return next((name for name, pairs in COMPONENTS.items() if any(labels.get(key) == value for key, value in pairs)), None)
+    """Return the first component of `COMPONENTS` that the labels name."""
+    named = [_LABELS[key, labels[key]] for key in _KEYS if key in labels and (key, labels[key]) in _LABELS]
+    return min(named, key=_RANKS.__getitem__, default=None)
 
 
 def _is_ready(pod: Pod) -> bool:
