@@ -8,8 +8,10 @@ the field, never a partly decoded machine.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -28,6 +30,7 @@ from topology.machine.hardware import (
     PciePath,
     TopologyError,
     mask_of,
+    with_uuids,
 )
 from topology.placement import table_for
 
@@ -151,6 +154,10 @@ _LinkRow = Annotated[str, Meta(max_length=64, extra_json_schema={"pattern": f"^{
 _Time = Annotated[str, Meta(max_length=64, extra_json_schema={"pattern": f"^{OBSERVED_AT}$"})]
 _CpuList = Annotated[str, Meta(max_length=4096)]
 _Capability = Annotated[str, Meta(max_length=16)]
+
+
+_MOST_SHARED = 1_024
+"""Machines without uuids that are remembered; each takes about 10 KB."""
 
 
 class _Wire(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
@@ -294,6 +301,17 @@ def decode(manifest: object) -> TopologyRecord:
 
 
 def _machine(spec: _WireSpec) -> Machine:
+    """Return the machine. Machines that differ only in the uuids of their GPUs share all else: most nodes of a cluster are alike."""
+    anonymous = msgspec.structs.replace(spec, gpus=[msgspec.structs.replace(gpu, uuid=None) for gpu in spec.gpus])
+    machine = _machine_without_uuids(msgspec.msgpack.encode(anonymous))
+    uuids = [gpu.uuid for gpu in spec.gpus]
+    return with_uuids(machine, uuids) if any(uuid is not None for uuid in uuids) else machine
+
+
+@lru_cache(maxsize=_MOST_SHARED)
+def _machine_without_uuids(encoded: bytes) -> Machine:
+    """Return the machine of a spec, encoded as MessagePack, that has no uuids of GPUs."""
+    spec = msgspec.msgpack.decode(encoded, type=_WireSpec)
     if spec.gpu_count is not None and spec.gpu_count != len(spec.gpus):
         raise TopologyError(f"spec.gpuCount is {spec.gpu_count} but spec.gpus lists {len(spec.gpus)}")
     gpus = tuple(_gpu(gpu) for gpu in spec.gpus)
@@ -376,7 +394,7 @@ def _status(status: _WireStatus, machine: Machine) -> DeviceStatus:
         raise TopologyError(f"GPU {both[0]} is both in status.free and in status.allocated")
     return DeviceStatus(
         free=tuple(status.free) if status.free is not None else None,
-        allocated=tuple(Allocation(a.index, a.pod_uid, a.pod_namespace, a.pod_name) for a in status.allocated),
+        allocated=_allocations(status.allocated),
         unhealthy=tuple((u.index, u.reason) for u in status.unhealthy),
         health=tuple(
             Health(h.index, h.ecc_volatile, h.ecc_aggregate, h.retirement_pending, h.remap_failed, tuple(h.throttle_reasons))
@@ -385,6 +403,20 @@ def _status(status: _WireStatus, machine: Machine) -> DeviceStatus:
         observed_at_seconds=_seconds(status.observed_at),
         allocations_unknown=status.allocations_unknown,
         steering=_steering(status.steering) if status.steering else None,
+    )
+
+
+def _allocations(wires: list[_WireAllocation]) -> tuple[Allocation, ...]:
+    """Return the allocations; those of one pod share its texts."""
+    shared: dict[str | None, str | None] = {}
+    return tuple(
+        Allocation(
+            wire.index,
+            shared.setdefault(wire.pod_uid, wire.pod_uid),
+            sys.intern(wire.pod_namespace) if wire.pod_namespace is not None else None,
+            shared.setdefault(wire.pod_name, wire.pod_name),
+        )
+        for wire in wires
     )
 
 

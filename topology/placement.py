@@ -294,6 +294,7 @@ _Shape = tuple[tuple[str, ...], Square]
 _SHAPES: dict[_Shape, tuple[SetTable, tuple[int, ...]]] = {}
 """Shape -> its table and the canonical order of the first machine of that shape. A cache: dropping it costs only time."""
 _MOST_SHAPES = 512
+_MOST_ALIKE = 4_096
 
 
 @lru_cache(maxsize=_MOST_SHAPES)
@@ -317,4 +318,22 @@ def fresh_table(machine: Machine) -> PlacementTable:
 
 def table_for(machine: Machine) -> PlacementTable:
     """Return the table of a machine, which shares the results of its shape."""
-    return _table_of(shape(machine))
+    return _table_of(shape(machine)) if machine.like is None else _table_of_alike(_Identity(machine.like))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Identity:
+    """A machine as a cache key that compares by identity: a comparison by content costs more than most look-ups save."""
+
+    machine: Machine
+
+    def __hash__(self) -> int:
+        return id(self.machine)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.machine is other.machine
+
+
+@lru_cache(maxsize=_MOST_ALIKE)
+def _table_of_alike(key: _Identity) -> PlacementTable:
+    return _table_of(shape(key.machine))

@@ -10,6 +10,7 @@ from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.decision.state.changes import NodeGone, NodeSeen, PodGone, PodSeen, TopologyGone, TopologySeen
 from extender.decision.state.isolation import SetAside, described
 from extender.errors import ClusterSourceError
+from extender.kube.shared_parts import with_shared_parts
 from topology.gputopology import decode
 from topology.machine.hardware import TopologyError
 
@@ -33,7 +34,7 @@ def seen(kind: str, manifest: Any) -> Seen:
             return TopologySeen(name, f"GpuTopology {name}: {described(error)}", _version(manifest))
     try:
         if kind == "Node":
-            return NodeSeen(msgspec.convert(manifest, Node, strict=False), _version(manifest))
+            return NodeSeen(with_shared_parts(msgspec.convert(manifest, Node, strict=False)), _version(manifest))
         return PodSeen(msgspec.convert(manifest, Pod, strict=False), _version(manifest))
     except msgspec.ValidationError as error:
         raise ClusterSourceError(f"{kind} {name}: {error}; `kubectl explain {kind.lower()}` has the fields") from error

@@ -90,7 +90,7 @@ class OwedEvents:
 
     def _owe_for_pending_pods(self, before: Snapshot, after: Snapshot) -> None:
         """Pods that were pending and are bound. Where another replica decided, the state before gives the same record as its own."""
-        for key in before.pending.keys() - after.pending.keys():
+        for key in [key for key in before.pending if key not in after.pending]:
             self._set_aside.guard("pods", "observe", key, self._owe_placement, before, after, key)
 
     def _owe_placement(self, before: Snapshot, after: Snapshot, key: str) -> None:
@@ -107,7 +107,8 @@ class OwedEvents:
 
     def _owe_for_pods_bound_unseen(self, before: Snapshot, after: Snapshot) -> None:
         """Pods bound recently while this replica had not started or its watch was lost: maybe no replica led then."""
-        for key in after.pods.keys() - before.pending.keys() - (before.pods.keys() if before.synced else frozenset()):
+        known = before.pods if before.synced else {}
+        for key in [key for key in after.pods if key not in before.pending and key not in known]:
             bound = after.pods[key]
             if self._is_ours(bound) and self._is_young(bound):
                 self._owe(key, "placed", None, after)

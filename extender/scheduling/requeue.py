@@ -150,7 +150,7 @@ class Requeuer:
 
     def _note_pending(self, before: Snapshot, after: Snapshot) -> None:
         with self._lock:
-            for key in before.pending.keys() - after.pending.keys():
+            for key in [key for key in before.pending if key not in after.pending]:
                 self._drop(key)
             for key, pending in after.pending.items():
                 if pending.refused and key not in self._waiting and pending is not before.pending.get(key):

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from extender.decision.state.changes import Listed
 from extender.errors import ClusterSourceError
 from extender.kube.decode import KINDS, Seen, seen
@@ -47,7 +49,7 @@ def read_dump(path: Path, collect: Collect | None = None) -> Listing:
     Raises ClusterSourceError naming the object that cannot be read.
     """
     changes_by_kind: dict[str, list[Seen]] = {kind: [] for kind in KINDS}
-    documents = load_documents(read_text(path), str(path))
+    documents = _documents(read_text(path), str(path))
     for kind, manifest in _objects(documents, str(path)):
         if collect is not None:
             collect(kind, manifest)
@@ -59,6 +61,37 @@ def read_dump(path: Path, collect: Collect | None = None) -> Listing:
     if not changes_by_kind["Node"]:
         raise ClusterSourceError(f"{path} has no Node, so it is not a cluster dump. Make one with: fabricwise dump FILE")
     return Listing(tuple(Listed(KINDS[kind], tuple(changes)) for kind, changes in changes_by_kind.items()), _unread(documents))
+
+
+class _JsonList(msgspec.Struct):
+    """A List in JSON whose items are not decoded yet."""
+
+    items: list[msgspec.Raw]
+    kind: str = ""
+    unread: Any = None
+
+
+_JSON_LIST = msgspec.json.Decoder(_JsonList)
+
+
+def _documents(text: str, where: str) -> list[Any]:
+    """Return the documents of a text. Raises DocumentError.
+
+    The items of a List in JSON remain text: `_objects` decodes one at a time, because all of them at once take several times the memory of
+    the state that is made from them.
+    """
+    try:
+        whole = _JSON_LIST.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return load_documents(text, where)
+    return [{"kind": whole.kind, "items": whole.items, UNREAD: whole.unread}]
+
+
+def _decoded(item: msgspec.Raw, where: str) -> Any:
+    try:
+        return msgspec.json.decode(item)
+    except msgspec.DecodeError:  # a number that JSON cannot hold
+        return next(iter(load_documents(bytes(item), where)), None)
 
 
 def _unread(documents: list[Any]) -> dict[str, str]:
@@ -73,7 +106,8 @@ def _objects(documents: list[Any], where: str, kind: str = "") -> Iterator[tuple
 
     `kind` is that of objects without a kind: items of a typed list.
     """
-    for position, document in enumerate(documents):
+    for position, loaded in enumerate(documents):
+        document = _decoded(loaded, where) if isinstance(loaded, msgspec.Raw) else loaded
         if isinstance(document, list):
             yield from _objects(document, where)
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from topology.machine.constants import NVLINK_GA10X_GBPS
 
@@ -80,6 +81,7 @@ def normalise(product: str) -> str:
     return re.sub(r"SHARED$", "", name)
 
 
+@lru_cache(maxsize=1_024)
 def same_product(a: str, b: str) -> bool:
     """Whether two names can mean one product: "Tesla-T4" and "Tesla T4", "A100-PCIE-80GB" and "NVIDIA A100 80GB PCIe".
 

@@ -32,10 +32,10 @@ def serve(
     fed = open_service(cluster or "kube", settings, kubeconfig)
     service = fed.service
     class_file = ClassFile(workload_classes, service.store, service.supervisor) if workload_classes else None
+    settle_process(service)
     fed.start()
     if class_file is not None:
         class_file.start()
-    settle_process(service)
     try:
         server = server_for(service, host, port)
         serve_health(service, host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache, lru_cache
 
 from extender.decision.node.gpu_sharing import Sharing
 from extender.decision.node.node_state import NodeFacts
@@ -11,7 +12,7 @@ from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.quantity import quantity
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import DevicePlugin, Kubelet
-from topology.machine.hardware import Machine, with_gpus
+from topology.machine.hardware import Machine, with_gpus, with_uuids
 from topology.machine.products import same_product
 from topology.platforms import fallback_platform, machine_of
 
@@ -20,6 +21,10 @@ MEMORY_TOLERANCE = 0.15
 
 TOPOLOGY_MANAGER, DEVICE_PLUGIN = "fabricwise.dev/topology-manager-policy", "fabricwise.dev/device-plugin"
 """Node labels that state the kubelet's configuration, which the API does not have."""
+
+
+_MANAGERS = {str(manager.value): manager for manager in TopologyManager}
+_PLUGINS = {str(plugin.value): plugin for plugin in DevicePlugin}
 
 
 def amounts_of(node: Node) -> tuple[tuple[str, int], ...]:
@@ -61,11 +66,13 @@ def _parts(labels: Mapping[str, str], prefix: str, names: tuple[str, ...]) -> tu
 
 def kubelet_of(labels: Mapping[str, str], usual: Kubelet) -> Kubelet:
     """Return the kubelet's configuration by the node's labels; `usual` where they are absent or unknown."""
-    manager, plugin = labels.get(TOPOLOGY_MANAGER), labels.get(DEVICE_PLUGIN)
-    return Kubelet(
-        TopologyManager(manager) if manager in set(TopologyManager) else usual.topology_manager,
-        DevicePlugin(plugin) if plugin in set(DevicePlugin) else usual.device_plugin,
-    )
+    manager, plugin = _MANAGERS.get(labels.get(TOPOLOGY_MANAGER, "")), _PLUGINS.get(labels.get(DEVICE_PLUGIN, ""))
+    return _kubelet(usual.topology_manager if manager is None else manager, usual.device_plugin if plugin is None else plugin)
+
+
+@cache
+def _kubelet(manager: TopologyManager, plugin: DevicePlugin) -> Kubelet:
+    return Kubelet(manager, plugin)
 
 
 def assumed_platform(labels: Mapping[str, str], allocatable: int) -> tuple[str, Machine] | None:
@@ -77,7 +84,14 @@ def assumed_platform(labels: Mapping[str, str], allocatable: int) -> tuple[str, 
     name = fallback_platform(product, int(counted))
     if name is None:
         return None
-    return name, with_gpus(machine_of(name), product=product, memory_bytes=labelled_memory_bytes(labels))
+    return name, _platform_machine(name, product, labelled_memory_bytes(labels))
+
+
+@lru_cache(maxsize=1_024)
+def _platform_machine(name: str, product: str, memory_bytes: int | None) -> Machine:
+    """Return the machine of a platform with the product and the memory of each GPU by label: one object for all such nodes."""
+    machine = with_gpus(machine_of(name), product=product, memory_bytes=memory_bytes)
+    return with_uuids(machine, [gpu.uuid for gpu in machine.gpus])
 
 
 def contradiction(node: Node, machine: Machine, resource: str, sharing: Sharing | None = None) -> str | None:

@@ -130,7 +130,7 @@ def driver(subject: Subject) -> Check:
 def isolated(subject: Subject) -> Check:
     """A taint keeps pods without GPUs away, and no such pod runs on the node."""
     taints = [taint for taint in (subject.node.spec.taints or () if subject.node.spec else ()) if _keeps_away(taint)]
-    pods = sorted(pod.full_name for pod in subject.non_gpu_pods if pod.component is None and not pod.daemon)
+    pods = sorted(pod.full_name for pod in subject.non_gpu_pods if pod.component is None)
     pods_text = f"{len(pods)} pods without GPUs run here: {few(pods)}"
     if not taints:
         evidence = f"no GPU taint; {pods_text}" if pods else "no GPU taint"

@@ -53,7 +53,7 @@ def survey(snapshot: Snapshot) -> Survey:
     for pod in snapshot.non_gpu_pods.values():
         by_node.setdefault(pod.node, []).append(pod)
     drivers: dict[str | None, Counter[str]] = {}
-    for name, view in snapshot.views.items():
+    for name, view in sorted(snapshot.views.items()):
         node = snapshot.nodes.get(name)
         driver = reported_driver(labels_of(node), view.machine) if node is not None else None
         if driver is not None:
@@ -105,9 +105,9 @@ class Subject:
         return self.snapshot.telemetry.get(self.name)
 
     def component(self, name: str) -> NonGpuPod | None:
-        """Return the component's pod on the node, a ready one if there is one; None without a pod."""
+        """Return the component's pod on the node, of several the first by name of those that are ready, if any is; None without a pod."""
         pods = [pod for pod in self.non_gpu_pods if pod.component == name]
-        return max(pods, key=lambda pod: pod.ready, default=None)
+        return min(pods, key=lambda pod: (not pod.ready, pod.full_name), default=None)
 
 
 def labels_of(node: Node) -> dict[str, str]:

@@ -58,10 +58,17 @@ class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
     conditions: list[NodeCondition] | None = None
 
 
+class NodeMeta(msgspec.Struct, frozen=True):
+    """ObjectMeta of a Node. Its annotations are not read: they are large, and some change with every heartbeat."""
+
+    name: str = ""
+    labels: dict[str, str] | None = None
+
+
 class Node(msgspec.Struct, frozen=True, rename="camel"):
     """v1 Node."""
 
-    metadata: Meta
+    metadata: NodeMeta
     status: NodeStatus | None = None
     spec: NodeSpec | None = None
 

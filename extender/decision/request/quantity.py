@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 _SUFFIXES: dict[str, int | Decimal] = {
@@ -28,11 +29,17 @@ MOST_EXPONENT = 40
 
 def quantity(text: Any) -> Decimal:
     """Return a Kubernetes quantity ("80Gi", "1e3", 4) as a number. Raise ValueError with a remedy where it is none."""
+    if type(text) is str:
+        return _of_text(text)
     if isinstance(text, bool) or not isinstance(text, str | int | float | Decimal):
         raise ValueError(f"a {type(text).__name__} is not a quantity such as 80Gi or 4")
     if isinstance(text, int) and text.bit_length() > 256:
         raise ValueError("an integer of so many digits is not a quantity such as 80Gi or 4")
-    value = str(text).strip()
+    return _parsed(str(text))
+
+
+def _parsed(text: str) -> Decimal:
+    value = text.strip()
     parts = _QUANTITY.match(value) if len(value) <= MOST_TEXT else None
     if parts is None:
         raise ValueError(f"{value[:40]!r} is not a quantity such as 80Gi or 4")
@@ -43,3 +50,7 @@ def quantity(text: Any) -> Decimal:
         return amount
     except ArithmeticError as error:
         raise ValueError(f"{value[:40]!r} is not a finite quantity: give a smaller one, such as 80Gi or 4") from error
+
+
+_of_text = lru_cache(maxsize=4_096)(_parsed)
+"""The amounts of a cluster's nodes and pods are few different texts."""

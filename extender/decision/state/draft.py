@@ -1,9 +1,10 @@
-"""The state while a batch of changes is folded into it: one copy-on-write table per mapping of the snapshot."""
+"""The state while a batch of changes is folded into it: one table per mapping of the snapshot."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+
+from immutables import Map
 
 from extender.decision.node.allocations import BoundPod
 from extender.decision.node.ended_pods import EndedPod
@@ -15,53 +16,11 @@ from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.decision.state.isolation import MOST_SET_ASIDE, SetAside
 from extender.decision.state.pods import Pending
-from extender.decision.state.snapshot import MOST_RECENT, Snapshot
+from extender.decision.state.snapshot import MOST_RECENT, Snapshot, Tombstone
 from extender.decision.state.status_times import StatusTime, agent_seconds
+from extender.decision.state.tables import SmallTable, Table
 from extender.telemetry.conditions import NodeTelemetry
 from topology.gputopology import TopologyRecord
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Table(Generic[K, V]):
-    """A mapping that is copied before it is written for the first time; the original never changes."""
-
-    __slots__ = ("_copy", "_original")
-
-    def __init__(self, original: Mapping[K, V]) -> None:
-        self._original = original
-        self._copy: dict[K, V] | None = None
-
-    @property
-    def now(self) -> Mapping[K, V]:
-        """The current content: the original itself where nothing has been written."""
-        return self._original if self._copy is None else self._copy
-
-    @property
-    def is_written(self) -> bool:
-        """Whether there is a copy."""
-        return self._copy is not None
-
-    def writable(self) -> dict[K, V]:
-        """Return the copy, which is made on the first call."""
-        if self._copy is None:
-            self._copy = dict(self._original)
-        return self._copy
-
-    def put(self, key: K, value: V | None) -> bool:
-        """Set the value of a key, or remove the key where `value` is None. Return whether that changed anything."""
-        if self.now.get(key) == value:
-            return False
-        if value is None:
-            del self.writable()[key]
-        else:
-            self.writable()[key] = value
-        return True
-
-    def replace(self, content: Mapping[K, V]) -> None:
-        """Replace the whole content."""
-        self._copy = dict(content)
 
 
 class Draft:
@@ -73,20 +32,23 @@ class Draft:
         self.pods: Table[str, BoundPod] = Table(before.pods)
         self.topologies: Table[str, TopologyRecord | str] = Table(before.topologies)
         self.by_node: Table[str, frozenset[str]] = Table(before.by_node)
-        self.sizes: Table[int, int] = Table(before.sizes)
+        self.sizes: SmallTable[int, int] = SmallTable(before.sizes)
         self.asked: Table[str, tuple[int, ...]] = Table(before.asked)
         self.non_gpu_pods: Table[str, NonGpuPod] = Table(before.non_gpu_pods)
-        self.classes: Table[str, WorkloadClass] = Table(before.classes)
+        self.classes: SmallTable[str, WorkloadClass] = SmallTable(before.classes)
         self.telemetry: Table[str, NodeTelemetry] = Table(before.telemetry)
         self.targets: Table[str, Target] = Table(before.targets)
         self.pending: Table[str, Pending] = Table(before.pending)
-        self.nominated: Table[str, frozenset[str]] = Table(before.nominated)
-        self.versions: Table[str, int] = Table(before.versions)
-        self.tombstones: Table[str, int] = Table(before.tombstones)
+        self.nominated: SmallTable[str, frozenset[str]] = SmallTable(before.nominated)
+        self.versions: SmallTable[str, Map[str, int]] = SmallTable(before.versions)
+        self.tombstones: Table[str, Tombstone] = Table(before.tombstones)
+        self.tombstone_order: Table[int, str] = Table(before.tombstone_order)
+        self.deletions = before.deletions
         self.ended: Table[str, tuple[EndedPod, ...]] = Table(before.ended)
-        self.list_versions: Table[str, int] = Table(before.list_versions)
-        self.watch_lost_at: Table[str, float] = Table(before.watch_lost_at)
-        self.set_aside: Table[str, SetAside] = Table(before.set_aside)
+        self.unsure: Table[str, str] = Table(before.unsure)
+        self.list_versions: SmallTable[str, int] = SmallTable(before.list_versions)
+        self.watch_lost_at: SmallTable[str, float] = SmallTable(before.watch_lost_at)
+        self.set_aside: SmallTable[str, SetAside] = SmallTable(before.set_aside)
         self.status_times: Table[str, StatusTime] = Table(before.status_times)
         self.listed = before.listed
         self.times = Times(before.now_seconds, before.monotonic_seconds)
@@ -94,11 +56,13 @@ class Draft:
         """Names of nodes whose view must be derived anew."""
         self.measured: set[str] = set()
         """Names of nodes for which only telemetry is newer."""
+        self.moved_pods: set[str] = set()
+        """Keys of the pods whose entry in `pods` or `pending` has changed."""
 
     @property
     def is_written(self) -> bool:
         """Whether any table has been written."""
-        return any(isinstance(table, Table) and table.is_written for table in vars(self).values())
+        return any(isinstance(table, Table | SmallTable) and table.is_written for table in vars(self).values())
 
     def put_aside(self, entry: SetAside) -> None:
         """Record an object that could not be used; of more than `MOST_SET_ASIDE` the oldest are dropped."""
@@ -109,6 +73,16 @@ class Draft:
         kept[entry.key] = entry
         while len(kept) > MOST_SET_ASIDE:
             del kept[next(iter(kept))]
+
+    def put_ended(self, node: str, ended: tuple[EndedPod, ...]) -> None:
+        """Replace the ended pods of a node, and keep `unsure` in accordance with them."""
+        for pod in self.ended.now.get(node, ()):
+            if pod.unsure_until_seconds is not None and self.unsure.now.get(pod.key) == node:
+                self.unsure.pop(pod.key)
+        for pod in ended:
+            if pod.unsure_until_seconds is not None:
+                self.unsure.put(pod.key, node)
+        self.ended.put(node, ended or None)
 
     def pods_of(self, node: str) -> tuple[BoundPod, ...]:
         """Return the bound pods of a node that hold GPUs."""
@@ -138,6 +112,7 @@ class Draft:
             revision=self.before.revision + 1,
             changed=changed,
             recently_changed=recently_changed(self.before, changed),
+            changed_pods=frozenset(self.moved_pods),
             now_seconds=self.times.now_seconds,
             non_gpu_pods=self.non_gpu_pods.now,
             classes=self.classes.now,
@@ -148,7 +123,10 @@ class Draft:
             nominated=self.nominated.now,
             versions=self.versions.now,
             tombstones=self.tombstones.now,
+            tombstone_order=self.tombstone_order.now,
+            deletions=self.deletions,
             ended=self.ended.now,
+            unsure=self.unsure.now,
             list_versions=self.list_versions.now,
             watch_lost_at=self.watch_lost_at.now,
             set_aside=self.set_aside.now,
@@ -161,12 +139,3 @@ def recently_changed(before: Snapshot, changed: frozenset[str]) -> tuple[tuple[i
     if not changed:
         return before.recently_changed
     return (*before.recently_changed[1 - MOST_RECENT :], (before.revision + 1, changed))
-
-
-def discard(table: Table[str, frozenset[str]], node: str, key: str) -> None:
-    """Remove a key from the set of a node; an empty set is removed too."""
-    sets = table.writable()
-    remaining = sets[node] - {key}
-    sets[node] = remaining
-    if not remaining:
-        del sets[node]

@@ -27,7 +27,7 @@ def node_gone(draft: Draft, name: str) -> None:
         draft.touched.add(name)
     if draft.telemetry.put(name, None):
         draft.touched.add(name)
-    draft.ended.put(name, None)
+    draft.put_ended(name, ())
 
 
 def topology_seen(draft: Draft, name: str, record: TopologyRecord | str) -> None:
@@ -60,7 +60,7 @@ def telemetry_seen(draft: Draft, reading: TelemetrySeen) -> None:
     problems = (reading.source, reading.problems)
     after = observe(before, reading.devices, reading.engines, problems, reading.monotonic_seconds, draft.defaults.tuning)
     if after != before:
-        draft.telemetry.writable()[reading.node] = after
+        draft.telemetry.set(reading.node, after)
         draft.measured.add(reading.node)
 
 
@@ -72,7 +72,8 @@ def clock_ticked(draft: Draft, now_seconds: float | None, monotonic_seconds: flo
     before = draft.times
     monotonic = max((time for time in (monotonic_seconds, before.monotonic_seconds) if time is not None), default=None)
     now = draft.times = Times(before.now_seconds if now_seconds is None else now_seconds, monotonic)
-    for name, record in draft.topologies.now.items() if now_seconds is not None else ():
+    for name in _may_age(draft, before, now) if now_seconds is not None else ():
+        record = draft.topologies.now[name]
         was_stale = draft.is_stale(name, record, before)
         _date_status(draft, name, record)
         if was_stale is not draft.is_stale(name, record, now):
@@ -84,6 +85,31 @@ def clock_ticked(draft: Draft, now_seconds: float | None, monotonic_seconds: flo
     for name, telemetry in draft.telemetry.now.items():
         if telemetry.ages_between(before.monotonic_seconds, now.monotonic_seconds, limit):
             draft.measured.add(name)
+
+
+def _may_age(draft: Draft, before: Times, now: Times) -> list[str]:
+    """Return the names of the nodes whose status may become stale between the two times, or has not been dated yet.
+
+    Once both clocks are known every status is dated, so only the dates are compared: a tick visits every node.
+    """
+    if before.now_seconds is None or before.monotonic_seconds is None or now.monotonic_seconds is None:
+        return list(draft.topologies.now)
+    most_age_seconds = draft.defaults.most_status_age_seconds
+    if most_age_seconds is None:
+        return []
+    earliest, latest = (
+        before.monotonic_seconds - most_age_seconds - _MARGIN_SECONDS,
+        now.monotonic_seconds - most_age_seconds + _MARGIN_SECONDS,
+    )
+    return [
+        name
+        for name, status in draft.status_times.now.items()
+        if earliest <= status.received_monotonic_seconds - status.age_at_receipt_seconds <= latest
+    ]
+
+
+_MARGIN_SECONDS = 1.0
+"""The exact comparison is made in Unix time, whose floating-point numbers are coarser: more candidates than necessary are harmless."""
 
 
 def _date_status(draft: Draft, name: str, record: TopologyRecord | str | None) -> None:
@@ -103,4 +129,4 @@ def _count_report(draft: Draft, node: str, record: TopologyRecord | str) -> None
     old = before.status if isinstance(before, TopologyRecord) else None
     new = record.status if isinstance(record, TopologyRecord) else None
     if ended and old != new:
-        draft.ended.put(node, reported(ended, new) or None)
+        draft.put_ended(node, reported(ended, new))

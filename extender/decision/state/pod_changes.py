@@ -11,8 +11,9 @@ from extender.decision.node.node_view import as_left
 from extender.decision.node.scrape_targets import target_of
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand, asks_for_slices
-from extender.decision.state.draft import Draft, discard
+from extender.decision.state.draft import Draft
 from extender.decision.state.pods import Pending, bound_pod, has_ended, held_demand, pending_pod
+from extender.decision.state.tables import add, discard
 from extender.telemetry.conditions import vacated
 from topology.gputopology import TopologyRecord
 from topology.machine.hardware import union_of
@@ -59,17 +60,14 @@ def _count_sizes(draft: Draft, key: str, groups: tuple[int, ...]) -> None:
     known = draft.asked.now.get(key, ())
     if known == groups:
         return
-    sizes, asked = draft.sizes.writable(), draft.asked.writable()
+    sizes = draft.sizes.writable()
     for size in known:
         sizes[size] -= 1
         if not sizes[size]:
             del sizes[size]
     for size in groups:
         sizes[size] = sizes.get(size, 0) + 1
-    if groups:
-        asked[key] = groups
-    else:
-        del asked[key]
+    draft.asked.put(key, groups or None)
 
 
 def _set_pending(draft: Draft, key: str, pending: Pending | None) -> None:
@@ -79,9 +77,9 @@ def _set_pending(draft: Draft, key: str, pending: Pending | None) -> None:
     if was is not None and was != now:
         discard(draft.nominated, was, key)
     if now is not None and was != now:
-        nominated = draft.nominated.writable()
-        nominated[now] = nominated.get(now, frozenset()) | {key}
-    draft.pending.put(key, pending)
+        add(draft.nominated, now, key)
+    if draft.pending.put(key, pending):
+        draft.moved_pods.add(key)
 
 
 def _set_bound(draft: Draft, pod: Pod, demand: Demand | None, bound: BoundPod | None) -> None:
@@ -95,16 +93,17 @@ def _set_bound(draft: Draft, pod: Pod, demand: Demand | None, bound: BoundPod | 
             _remember_end(draft, pod.spec.node_name, ended)
     elif draft.pods.now.get(bound.key) != bound:
         _unbind(draft, bound.key)
-        draft.pods.writable()[bound.key] = bound
-        by_node = draft.by_node.writable()
-        by_node[bound.node] = by_node.get(bound.node, frozenset()) | {bound.key}
+        draft.pods.set(bound.key, bound)
+        draft.moved_pods.add(bound.key)
+        add(draft.by_node, bound.node, bound.key)
         draft.touched.add(bound.node)
 
 
 def _unbind(draft: Draft, key: str) -> None:
-    if key not in draft.pods.now:
+    bound = draft.pods.pop(key)
+    if bound is None:
         return
-    bound = draft.pods.writable().pop(key)
+    draft.moved_pods.add(key)
     discard(draft.by_node, bound.node, key)
     draft.touched.add(bound.node)
 
@@ -116,7 +115,7 @@ def _vacate(draft: Draft, key: str) -> None:
         return
     telemetry, view = draft.telemetry.now.get(bound.node), draft.before.views.get(bound.node)
     if telemetry is not None and view is not None:
-        draft.telemetry.writable()[bound.node] = as_left(telemetry, view, {key}, vacated)
+        draft.telemetry.set(bound.node, as_left(telemetry, view, {key}, vacated))
         draft.measured.add(bound.node)
 
 
@@ -164,18 +163,17 @@ def _ended_with_devices(draft: Draft, bound: BoundPod, record: TopologyRecord, i
 
 def _no_longer_unsure(draft: Draft, key: str) -> None:
     """A pod that has ended before is deleted now: the kubelet deletes it after it has freed the devices."""
-    for node, ended in draft.ended.now.items():
-        if any(pod.key == key and pod.unsure_until_seconds is not None for pod in ended):
-            draft.ended.put(node, deleted(ended, key))
-            draft.touched.add(node)
-            return
+    node = draft.unsure.now.get(key)
+    if node is not None:
+        draft.put_ended(node, deleted(draft.ended.now.get(node, ()), key))
+        draft.touched.add(node)
 
 
 def _remember_end(draft: Draft, node: str, pod: EndedPod) -> None:
     before = draft.ended.now.get(node, ())
     after = remembered(before, pod)
     if after is not before:
-        draft.ended.writable()[node] = after
+        draft.put_ended(node, after)
         draft.touched.add(node)
 
 
@@ -189,4 +187,4 @@ def forget_ended(draft: Draft, node: str) -> None:
         known = allocations_of(record, draft.pods_of(node), draft.is_stale(node, record, draft.times), ended=ended).known
     unknown = (key for key in draft.by_node.now.get(node, ()) if key not in known)
     has_status = isinstance(record, TopologyRecord) and record.status is not None
-    draft.ended.put(node, still_needed(ended, has_status, unknown, draft.times.monotonic_seconds) or None)
+    draft.put_ended(node, still_needed(ended, has_status, unknown, draft.times.monotonic_seconds))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 
 from extender.decision.node.allocations import BoundPod
 from extender.decision.request.annotations import wishes
 from extender.decision.request.kubernetes_objects import Meta, Pod
-from extender.decision.request.other_resources import others_requested
+from extender.decision.request.other_resources import Requests, others_requested
 from extender.decision.request.pod_request import Demand, asks_for_slices, demand_of
 from extender.decision.request.reasons import Reason, Rejection
+
+_MOST_SHARED = 8_192
+"""Distinct demands, and distinct requests besides GPUs, that are remembered so that equal pods share them."""
 
 
 def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None:
@@ -27,21 +33,37 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
     devices = _devices(pod)
     return BoundPod(
         key=pod.key,
-        namespace=meta.namespace or "default",
+        namespace=sys.intern(meta.namespace or "default"),
         name=meta.name,
-        node=pod.spec.node_name,
-        demand=demand,
-        created=meta.creation_timestamp or "",
+        node=sys.intern(pod.spec.node_name),
+        demand=_shared_demand(demand),
+        created=sys.intern(meta.creation_timestamp or ""),
         devices=devices,
         devices_seen_seconds=_status_seconds(pod) if devices else None,
         priority=pod.spec.priority or 0,
         terminating=meta.deletion_timestamp is not None,
-        scheduled=_scheduled(pod),
+        scheduled=sys.intern(_scheduled(pod)),
         floor_gbps=_floor_gbps(pod),
         recorded=RECORD_ANNOTATION in (meta.annotations or {}),
-        others=others_requested(pod, resource),
-        scheduler=pod.spec.scheduler_name,
+        others=_shared_requests(others_requested(pod, resource)),
+        scheduler=sys.intern(pod.spec.scheduler_name) if pod.spec.scheduler_name is not None else None,
     )
+
+
+@lru_cache(maxsize=_MOST_SHARED)
+def _shared_demand(demand: Demand) -> Demand:
+    """Return the one object that equals this demand: most pods of a job, and many jobs, request the same."""
+    return demand
+
+
+def _shared_requests(others: Requests) -> Requests:
+    """Return the one object with these amounts. The key is their text, because 1 and 1.0 compare as equal."""
+    return _requests(tuple((name, str(amount)) for name, amount in others))
+
+
+@lru_cache(maxsize=_MOST_SHARED)
+def _requests(texts: tuple[tuple[str, str], ...]) -> Requests:
+    return tuple((name, Decimal(text)) for name, text in texts)
 
 
 def has_ended(pod: Pod) -> bool:

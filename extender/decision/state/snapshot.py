@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from immutables import Map
+
 from extender.decision.node.allocations import BoundPod
 from extender.decision.node.ended_pods import EndedPod
 from extender.decision.node.gpu_stack import NonGpuPod
@@ -27,25 +29,36 @@ KINDS = ("nodes", "pods", "topologies")
 
 
 @dataclass(frozen=True, slots=True)
+class Tombstone:
+    """The deletion of an object."""
+
+    version: int
+    """The last resourceVersion of the object."""
+    number: int
+    """Its place in the order of deletions."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The cluster at one moment. Immutable by convention: only `reducer.fold_all` makes new ones.
 
+    The large mappings are persistent maps (`immutables.Map`) without order: see `state.tables`. A reader that needs an order sorts.
     A pod key is `Pod.key`. Mappings without a word on their key are by node name.
     """
 
-    nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
-    pods: Mapping[str, BoundPod] = field(default_factory=lambda: MappingProxyType({}))
+    nodes: Mapping[str, Node] = field(default_factory=Map)
+    pods: Mapping[str, BoundPod] = field(default_factory=Map)
     """Bound pods that hold GPUs, by pod key."""
-    topologies: Mapping[str, TopologyRecord | str] = field(default_factory=lambda: MappingProxyType({}))
+    topologies: Mapping[str, TopologyRecord | str] = field(default_factory=Map)
     """A str states why the object could not be read."""
-    by_node: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    by_node: Mapping[str, frozenset[str]] = field(default_factory=Map)
     """Keys of the node's pods in `pods`."""
-    views: Mapping[str, NodeView] = field(default_factory=lambda: MappingProxyType({}))
+    views: Mapping[str, NodeView] = field(default_factory=Map)
     listed: frozenset[str] = frozenset()
     """Kinds that have been listed in full."""
     sizes: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """GPUs per container -> number of containers of known pods, pending ones included, that request that many."""
-    asked: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    asked: Mapping[str, tuple[int, ...]] = field(default_factory=Map)
     """GPUs per container of each pod that requests any, by pod key."""
     revision: int = 0
     """Grows by one with every batch of changes that alters the state."""
@@ -53,28 +66,36 @@ class Snapshot:
     """Nodes whose view the last batch of changes created, altered or removed."""
     recently_changed: tuple[tuple[int, frozenset[str]], ...] = ()
     """(revision, `changed` of that revision) of the last batches that changed views, oldest first; see `changed_since`."""
+    changed_pods: frozenset[str] = frozenset()
+    """Keys of the pods whose entry in `pods` or `pending` the last batch of changes created, altered or removed."""
     now_seconds: float | None = None
     """Unix time of the last tick; None where time does not pass, as in a dump."""
-    non_gpu_pods: Mapping[str, NonGpuPod] = field(default_factory=lambda: MappingProxyType({}))
-    """Bound pods that hold no GPU, by pod key; the node checks read them."""
+    non_gpu_pods: Mapping[str, NonGpuPod] = field(default_factory=Map)
+    """Bound pods that hold no GPU and that a node check reads, by pod key; see `gpu_stack.non_gpu_pod`."""
     classes: Mapping[str, WorkloadClass] = field(default_factory=lambda: MappingProxyType({}))
     """Workload classes by name; empty where none are defined."""
-    telemetry: Mapping[str, NodeTelemetry] = field(default_factory=lambda: MappingProxyType({}))
-    targets: Mapping[str, Target] = field(default_factory=lambda: MappingProxyType({}))
+    telemetry: Mapping[str, NodeTelemetry] = field(default_factory=Map)
+    targets: Mapping[str, Target] = field(default_factory=Map)
     """What can be scraped for telemetry, by pod key."""
     monotonic_seconds: float | None = None
     """Time of the last tick on a clock that never goes back: the ages of telemetry and statuses are measured by it."""
 
-    pending: Mapping[str, Pending] = field(default_factory=lambda: MappingProxyType({}))
+    pending: Mapping[str, Pending] = field(default_factory=Map)
     """Pods that request GPUs and are not bound, by pod key."""
     nominated: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """Keys of the pending pods for which preemption has nominated the node."""
-    versions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """"kind/key" of a known object -> its resourceVersion, where it has one."""
-    tombstones: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """"kind/key" of a deleted object -> its last resourceVersion, oldest first: a change that arrives late must not restore the object."""
-    ended: Mapping[str, tuple[EndedPod, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    versions: Mapping[str, Map[str, int]] = field(default_factory=lambda: MappingProxyType({}))
+    """Kind -> key of a known object -> its resourceVersion, where it has one."""
+    tombstones: Mapping[str, Tombstone] = field(default_factory=Map)
+    """"kind/key" of an object that was deleted lately: a change that arrives late must not restore the object."""
+    tombstone_order: Mapping[int, str] = field(default_factory=Map)
+    """`Tombstone.number` -> "kind/key"; of some of them there is no tombstone any more."""
+    deletions: int = 0
+    """Number of the next tombstone."""
+    ended: Mapping[str, tuple[EndedPod, ...]] = field(default_factory=Map)
     """Pods that ended on the node lately, oldest first, whose devices the agent's status may still show as allocated."""
+    unsure: Mapping[str, str] = field(default_factory=Map)
+    """Key of an ended pod in `ended` -> its node, for those whose `unsure_until_seconds` ends when they are deleted."""
     list_versions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """Kind -> resourceVersion of its last list."""
     watch_lost_at: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
@@ -82,7 +103,7 @@ class Snapshot:
 
     set_aside: Mapping[str, SetAside] = field(default_factory=lambda: MappingProxyType({}))
     """Objects that could not be used, by `SetAside.key`, oldest first."""
-    status_times: Mapping[str, StatusTime] = field(default_factory=lambda: MappingProxyType({}))
+    status_times: Mapping[str, StatusTime] = field(default_factory=Map)
     """When the status of the node's GpuTopology was made and received."""
 
     def agent_seconds(self, node: str) -> float | None:

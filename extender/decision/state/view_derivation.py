@@ -11,6 +11,7 @@ from extender.decision.state.draft import Draft
 from extender.decision.state.isolation import SetAside, described, view_key
 from extender.decision.state.pod_changes import forget_ended
 from extender.decision.state.snapshot import Snapshot
+from extender.decision.state.tables import Table
 
 
 def derived_snapshot(draft: Draft) -> Snapshot:
@@ -19,7 +20,8 @@ def derived_snapshot(draft: Draft) -> Snapshot:
     if not draft.touched and not draft.measured and draft.listed == before.listed and not draft.is_written:
         if draft.times == Times(before.now_seconds, before.monotonic_seconds):
             return before
-        return replace(before, now_seconds=draft.times.now_seconds, monotonic_seconds=draft.times.monotonic_seconds)
+        now, monotonic = draft.times.now_seconds, draft.times.monotonic_seconds
+        return replace(before, now_seconds=now, monotonic_seconds=monotonic, changed_pods=frozenset())
     changed: dict[str, NodeView | None] = {}
     for name in draft.measured - draft.touched:
         old = before.views.get(name)
@@ -36,13 +38,13 @@ def derived_snapshot(draft: Draft) -> Snapshot:
             draft.set_aside.put(view_key(name), None)
     if not changed:
         return draft.snapshot(before.views, frozenset())
-    views = dict(before.views)
+    views = Table(before.views)
     for name, view in changed.items():
         if view is None:
-            views.pop(name, None)
+            views.pop(name)
         else:
-            views[name] = view
-    return draft.snapshot(views, frozenset(changed))
+            views.set(name, view)
+    return draft.snapshot(views.now, frozenset(changed))
 
 
 def _with_telemetry(draft: Draft, name: str, old: NodeView) -> NodeView | None:
