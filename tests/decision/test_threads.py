@@ -108,7 +108,7 @@ def test_memories_of_a_table_are_bounded_for_any_requests(platform: str) -> None
         table.predictor.predict(free, ((size, False),))
         table.effective_gbps(free, str(1 << chance.randrange(10, 36)))
         table.capability(free, {size: 1.0})
-    for memory in (table.predictor._remembered, table.predictor._prefer):
+    for memory in (table.predictor._remembered, table.predictor.draws._prefer):
         assert memory.cache_info().maxsize == most
         assert memory.cache_info().currsize <= most
     for kept in (table.sets._by_mask, table.sets._effective, table.sets._extremes, table.sets._capability, table.sets._of_kind):

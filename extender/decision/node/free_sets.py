@@ -90,10 +90,11 @@ def _given(table: PlacementTable, free: int, steps: Steps, kubelet: Kubelet, hid
     at its admission and that other pods got after it.
     """
     for available in ((free | later) & ~hidden, free & ~hidden, free):
-        outcomes = [outcome for outcome in table.predictor.predict(available, steps, kubelet).outcomes if not outcome.taken & ~free]
-        if outcomes:
-            total = sum(outcome.probability for outcome in outcomes)
-            return [(outcome.taken, outcome.probability / total) for outcome in outcomes]
+        sets = table.predictor.predict_sets(available, steps, kubelet).sets
+        possible = _merged((given, chance) for (given, _), chance in sets.items() if not given & ~free)
+        if possible:
+            total = sum(possible.values())
+            return [(given, chance / total) for given, chance in possible.items()]
     return [(free, 1.0)]  # the pod needs more than is free: nothing remains
 
 
