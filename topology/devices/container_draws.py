@@ -9,14 +9,18 @@ of up to eight devices is a cyclic rotation of their indices was measured on a r
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, islice
 from math import comb
 
-from topology.devices.device_plugin import best_effort, partition_count
+import numpy as np
+
+from topology.devices.device_plugin import partition_count
 from topology.devices.kubelet import DevicePlugin, Kubelet
 from topology.devices.numa_alignment import NOT_ALIGNED, TopologyManager, align
+from topology.devices.rotated_choices import rotated_choices
 from topology.devices.steering import SetValues, Steering, steered_set
 from topology.machine.hardware import mask_of, positions_of
 
@@ -34,6 +38,9 @@ MOST_REMEMBERED = 4_096
 
 MOST_REMEMBERED_LARGE = 512
 """The same for a larger machine, where a result can have `MOST_OUTCOMES` sets: at most some 50 MB."""
+
+_CHOSEN = -(1 << 40)
+"""Worth of a device that is in the set already: below that of any other, whatever is added to it."""
 
 
 @dataclass(slots=True)
@@ -54,7 +61,8 @@ class ContainerDraws:
         """`scores` per pair and `numa` node per position; `mig`: some GPU is in MIG mode, which switches best-effort off."""
         self.values: SetValues | None = None
         """What sets are worth, where that is known: a steerer chooses by it."""
-        self._scores, self._numa, self._mig = scores, numa, mig
+        self._numa, self._mig = numa, mig
+        self._padded_scores = np.pad(np.array(scores, dtype=np.int64).reshape(len(scores), len(scores)), (0, 1))
         self._is_numa_known = any(node is not None for node in numa)
         self.most_remembered = MOST_REMEMBERED if len(scores) <= MOST_ROTATED else MOST_REMEMBERED_LARGE
         self._prefer = lru_cache(maxsize=self.most_remembered)(self._draw)
@@ -113,30 +121,33 @@ class ContainerDraws:
         return self._rotate(offered, must, size)
 
     def _rotate(self, offered: tuple[int, ...], must: tuple[int, ...], size: int) -> Draw:
-        masks: dict[int, float] = {}
-        hazard = False
-        for shift in range(len(offered)):
-            chosen = best_effort(self._scores, offered[shift:] + offered[:shift], must, size)
-            real = [device for device in chosen if device is not None]
-            hazard = hazard or len(real) < size
-            if len(real) == size:
-                masks[mask_of(real)] = masks.get(mask_of(real), 0.0) + 1
-        total = sum(masks.values())
+        if size == 1:  # the policy's special case: the first of each order
+            return Draw({1 << device: 1 / len(offered) for device in offered})
+        chosen = Counter(rotated_choices(self._padded_scores, offered, must, size))
+        hazard = chosen.pop(None, 0) > 0
+        total = chosen.total()
         if not total:  # every order crashes the plugin; a retry may end in any set
             return Draw(self._nearest_sets(offered, must, size), approximate=True, hazard=True)
-        return Draw({mask: count / total for mask, count in masks.items()}, size > 1 and len(offered) > MOST_ROTATED, hazard)
+        masks = {mask: count / total for mask, count in chosen.items() if mask is not None}
+        return Draw(masks, len(offered) > MOST_ROTATED, hazard)
 
     def _nearest_sets(self, offered: tuple[int, ...], must: tuple[int, ...], size: int) -> dict[int, float]:
-        """Approximation where there are too many partitions: from each GPU, add the GPU with the best score, one after another."""
-        masks: dict[int, float] = {}
-        starts = [place for place in offered if place not in must] if must else list(offered)
-        for start in starts:
-            chosen = list(must) or [start]
-            while len(chosen) < size:
-                left = [device for device in offered if device not in chosen]
-                chosen.append(max(left, key=lambda d: (sum(self._scores[d][c] for c in chosen), -((d - start) % 64))))
-            masks[mask_of(chosen)] = masks.get(mask_of(chosen), 0.0) + 1 / len(starts)
-        return masks
+        """Approximation where there are too many partitions: from each GPU, add the GPU with the best score, one after another.
+
+        Of equal GPUs, that with the next higher position is added, after the highest the lowest.
+        """
+        starts = np.array([place for place in offered if place not in must] if must else offered)
+        devices, rows = np.array(offered), np.arange(len(starts))
+        first = np.tile(np.array(must), (len(starts), 1)) if must else starts[:, None]
+        worth = self._padded_scores[first[:, :, None], devices].sum(axis=1) * 64 - (devices - starts[:, None]) % 64
+        worth[(first[:, :, None] == devices).any(axis=1)] = _CHOSEN
+        chosen = np.left_shift(1, first).sum(axis=1)
+        for _ in range(size - first.shape[1]):
+            nearest = worth.argmax(axis=1)
+            chosen |= 1 << devices[nearest]
+            worth += self._padded_scores[devices[nearest][:, None], devices] * 64
+            worth[rows, nearest] = _CHOSEN
+        return {mask: count / len(starts) for mask, count in Counter(chosen.tolist()).items()}
 
 
 def _any_of(free: int, size: int, required: int = 0) -> Draw:

@@ -139,9 +139,8 @@ def weighed(parts: Sequence[tuple[float, MaskEvidence]]) -> MaskEvidence:
     placed = [(weight, part) for weight, part in parts if part.chances]
     total = sum(weight for weight, _ in placed) or 1.0
     for weight, part in placed:
-        share = weight / total
         for mask, chance in part.chances:
-            chances[mask] = chances.get(mask, 0.0) + share * chance
+            chances[mask] = chances.get(mask, 0.0) + weight * chance
         for mask, (low, high) in part.speeds.items():
             known = speeds.get(mask)
             speeds[mask] = (low, high) if known is None else (min(known[0], low), max(known[1], high))
@@ -149,7 +148,7 @@ def weighed(parts: Sequence[tuple[float, MaskEvidence]]) -> MaskEvidence:
     gbps = [speed for speed in found if speed is not None]
     size = len(parts[0][1].marginals) if parts else 0
     return MaskEvidence(
-        ranked(chances),
+        tuple((mask, chance / total) for mask, chance in ranked(chances)),
         speeds,
         sum(weight * (part.expected_gbps or 0.0) for weight, part in placed) / total if speeds else None,
         sum(weight * part.effective_gbps for weight, part in placed) / total,

@@ -93,8 +93,9 @@ def _given(table: PlacementTable, free: int, steps: Steps, kubelet: Kubelet, hid
         sets = table.predictor.predict_sets(available, steps, kubelet).sets
         possible = _merged((given, chance) for (given, _), chance in sets.items() if not given & ~free)
         if possible:
-            total = sum(possible.values())
-            return [(given, chance / total) for given, chance in possible.items()]
+            likeliest_first = sorted(possible.items(), key=lambda item: (-item[1], item[0]))
+            total = sum(chance for _, chance in likeliest_first)
+            return [(given, chance / total) for given, chance in likeliest_first]
     return [(free, 1.0)]  # the pod needs more than is free: nothing remains
 
 
