@@ -70,9 +70,11 @@ class SetTable:
         self._effective = cached(self._effective_performance)
         self._extremes = cached(self._search)
         self._capability = cached(self._share)
-        self._representative = cached(lambda mask: self._first_of(self._kind(mask), (1 << self.size) - 1))
+        self._first_members = tuple(tuple(mask_of(members[:count]) for count in range(len(members) + 1)) for members in self._classes)
+        """Per interchangeable class, the mask of its first 0, 1, ... GPUs."""
         kinds = prod(len(members) + 1 for members in self._classes)
-        self._shares_kinds = self.size > MOST_LISTED_GPUS and kinds <= _MOST_KINDS
+        self.shares_kinds = self.size > MOST_LISTED_GPUS and kinds <= _MOST_KINDS
+        """Whether capability is computed once per kind of free GPUs: a large machine has too many masks, and few kinds."""
 
     def all_reduce(self, mask: int) -> AllReduce | None:
         """Return the performance of a set; None for fewer than two GPUs."""
@@ -98,7 +100,10 @@ class SetTable:
 
     def representative(self, mask: int) -> int:
         """Return the mask of the first set that is equivalent to this one by exchanging interchangeable GPUs."""
-        return self._representative(mask)
+        first = 0
+        for members, firsts in zip(self._class_masks, self._first_members, strict=True):
+            first |= firsts[(mask & members).bit_count()]
+        return first
 
     def _kind(self, mask: int) -> tuple[int, ...]:
         """The number of GPUs of each interchangeable class. Sets of one kind are equivalent."""
@@ -133,7 +138,7 @@ class SetTable:
 
     def extreme_gbps(self, free: int, size: int) -> tuple[float | None, float | None]:
         """Return the bandwidth in GB/s of the best and of the worst set of `extremes`; None for each where it has none."""
-        found = self.extremes(self.representative(free) if self._shares_kinds else free, size)
+        found = self.extremes(self.representative(free) if self.shares_kinds else free, size)
         return (None, None) if found is None else (found[0].busbw_gbps, found[1].busbw_gbps)
 
     def _search(self, free: int, size: int) -> tuple[Placement, Placement] | None:
@@ -193,7 +198,7 @@ class SetTable:
         GPUs, times its quality min(1, busbw / REFERENCE_GBPS). A single GPU has no links: its quality is 1/2, so that a
         partly used board is preferred for it.
         """
-        return self._capability(self.representative(free) if self._shares_kinds else free, size)
+        return self._capability(self.representative(free) if self.shares_kinds else free, size)
 
     def _share(self, free: int, size: int) -> float:
         extremes = self.extremes(free, size)
@@ -281,7 +286,8 @@ class PlacementTable:
 
     def _capabilities_of(self, mix: SizeMix) -> Mapping[int, float]:
         weights = dict(mix)
-        return _Values(lambda free: self.capability(free, weights))
+        values = _Values(lambda free: self.capability(free, weights))
+        return _Values(lambda free: values[self.representative(free)]) if self.sets.shares_kinds else values
 
     def warm(self) -> None:
         """Compute results in advance, outside of requests: see `SetTable.warm`; and the predictions for up to eight GPUs."""

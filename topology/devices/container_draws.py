@@ -31,13 +31,16 @@ MOST_ROTATED = 8
 """Most devices whose order in the kubelet is a rotation; larger Go maps are listed in random order."""
 
 MOST_OUTCOMES = 512
-"""Most outcomes of a prediction. A pod of many containers can have thousands; the least likely are dropped."""
+"""Most outcomes of a prediction. A pod of many containers can have thousands; see `prediction` for which ones are kept."""
 
 MOST_REMEMBERED = 4_096
 """Results of one kind that are kept for a machine of up to eight GPUs; those for one container are 1,024."""
 
 MOST_REMEMBERED_LARGE = 512
 """The same for a larger machine, where a result can have `MOST_OUTCOMES` sets: at most some 50 MB."""
+
+_MOST_UNIFORM = 512
+"""Uniform draws that are kept, over all machines."""
 
 _CHOSEN = -(1 << 40)
 """Worth of a device that is in the set already: below that of any other, whatever is added to it."""
@@ -50,6 +53,8 @@ class Draw:
     masks: dict[int, float]
     """Mask of its GPUs -> probability; empty where too few are free."""
     approximate: bool = False
+    uniform: bool = False
+    """Whether it is known that all sets are equally likely."""
     hazard: bool = False
     """Whether the plugin may return a nil device, which crashes it (go-gpuallocator PR 80)."""
 
@@ -61,7 +66,7 @@ class ContainerDraws:
         """`scores` per pair and `numa` node per position; `mig`: some GPU is in MIG mode, which switches best-effort off."""
         self.values: SetValues | None = None
         """What sets are worth, where that is known: a steerer chooses by it."""
-        self._numa, self._mig = numa, mig
+        self.size, self._numa, self._mig = len(scores), numa, mig
         self._padded_scores = np.pad(np.array(scores, dtype=np.int64).reshape(len(scores), len(scores)), (0, 1))
         self._is_numa_known = any(node is not None for node in numa)
         self.most_remembered = MOST_REMEMBERED if len(scores) <= MOST_ROTATED else MOST_REMEMBERED_LARGE
@@ -129,7 +134,7 @@ class ContainerDraws:
         if not total:  # every order crashes the plugin; a retry may end in any set
             return Draw(self._nearest_sets(offered, must, size), approximate=True, hazard=True)
         masks = {mask: count / total for mask, count in chosen.items() if mask is not None}
-        return Draw(masks, len(offered) > MOST_ROTATED, hazard)
+        return Draw(masks, len(offered) > MOST_ROTATED, hazard=hazard)
 
     def _nearest_sets(self, offered: tuple[int, ...], must: tuple[int, ...], size: int) -> dict[int, float]:
         """Approximation where there are too many partitions: from each GPU, add the GPU with the best score, one after another.
@@ -150,8 +155,17 @@ class ContainerDraws:
         return {mask: count / len(starts) for mask, count in Counter(chosen.tolist()).items()}
 
 
+@lru_cache(maxsize=_MOST_UNIFORM)
 def _any_of(free: int, size: int, required: int = 0) -> Draw:
-    """All sets of `size` free GPUs plus the required ones, equally likely; at most the first `MOST_OUTCOMES` of them."""
-    count = comb(free.bit_count(), size)
-    sets = list(islice(combinations(positions_of(free), size), MOST_OUTCOMES))
-    return Draw({mask_of(part) | required: 1 / len(sets) for part in sets}, approximate=count > len(sets))
+    """All sets of `size` free GPUs plus the required ones, equally likely; of more than `MOST_OUTCOMES`, as many taken evenly."""
+    sets = subsets(free, size, MOST_OUTCOMES)
+    return Draw({mask | required: 1 / len(sets) for mask in sets}, approximate=comb(free.bit_count(), size) > len(sets), uniform=True)
+
+
+def subsets(mask: int, size: int, most: int) -> tuple[int, ...]:
+    """Return the subsets of a mask with `size` positions in lexicographic order; of more than `most`, every second, third, ... one.
+
+    So each position is in nearly as large a share of them as of all subsets.
+    """
+    every = -(-comb(mask.bit_count(), size) // most) or 1
+    return tuple(map(mask_of, islice(combinations(positions_of(mask), size), 0, None, every)))

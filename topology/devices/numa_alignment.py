@@ -49,9 +49,7 @@ def align(policy: TopologyManager, numa: tuple[int | None, ...], free: int, reus
         return NOT_ALIGNED
     fewest_nodes = min((count for count, _, on_nodes in choices if on_nodes.bit_count() >= size), default=choices[-1][0])
     fitting = [
-        choice
-        for choice in choices
-        if not reusable & ~(choice[2] | unplaced) and ((free | reusable) & choice[2]).bit_count() >= size
+        choice for choice in choices if not reusable & ~(choice[2] | unplaced) and ((free | reusable) & choice[2]).bit_count() >= size
     ]
     if not fitting:
         return Alignment(policy is TopologyManager.BEST_EFFORT, 0)

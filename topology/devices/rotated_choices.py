@@ -1,4 +1,4 @@
-"""NVIDIA's best-effort policy for all rotations of a list of devices at once: what `device_plugin.best_effort` gives for each, as arrays."""
+"""NVIDIA's best-effort policy for all rotations of a list of devices at once: `device_plugin.best_effort` for each, as arrays."""
 
 from __future__ import annotations
 

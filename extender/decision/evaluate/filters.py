@@ -16,8 +16,8 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
 from extender.workload.memory import memory_class
 from topology.devices.numa_alignment import TopologyManager
-from topology.devices.prediction import SetPrediction
 from topology.devices.replica_sharing import share_out
+from topology.devices.set_prediction import SetPrediction
 from topology.placement import PlacementTable
 
 Filter = Callable[[Demand, NodeState, Policy], Rejection | None]
