@@ -34,6 +34,9 @@ MOST_ANSWERS = 8_192
 _MOST_KINDS = 2_000
 """Kinds of sets that a table enumerates. Machines of eight GPUs have at most 255."""
 
+_FEW_KINDS = 256
+"""Kinds up to which the capability of each is computed in advance: it compares each with the kinds that are part of it."""
+
 MOST_LISTED_GPUS = 8
 """GPUs of the largest machine of which all sets are computed in advance."""
 
@@ -219,8 +222,12 @@ class SetTable:
                 for size in SIZES:
                     self.capability_of(mask, size)
         elif prod(len(members) + 1 for members in self._classes) <= _MOST_KINDS:
-            for kind in product(*(range(len(members) + 1) for members in self._classes)):
+            kinds = list(product(*(range(len(members) + 1) for members in self._classes)))
+            for kind in kinds:
                 self._of_kind(kind)
+            for kind in kinds if len(kinds) <= _FEW_KINDS else ():
+                for size in SIZES:
+                    self.capability_of(self._first_of(kind, (1 << self.size) - 1), size)
 
 
 class PlacementTable:

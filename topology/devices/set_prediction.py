@@ -71,7 +71,7 @@ class Bounds:
 EXACT = Bounds(states=2_048, choices=16_384)
 """For machines of up to eight GPUs."""
 
-COARSE = Bounds(states=128, choices=2_048)
+COARSE = Bounds(states=64, choices=1_024)
 """For larger ones, which are approximate anyway."""
 
 

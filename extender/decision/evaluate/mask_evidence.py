@@ -5,7 +5,7 @@ A machine of eight GPUs has at most 256 sets of free GPUs, so many node states s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -78,21 +78,14 @@ def mask_evidence(table: PlacementTable, kubelet: Kubelet, question: Question, f
 
 def _computed(table: PlacementTable, kubelet: Kubelet, question: Question, free: int) -> MaskEvidence:
     prediction = table.predictor.predict_sets(free, question.steps, kubelet)
-    chances: dict[int, float] = {}
-    speeds: dict[int, tuple[float, float]] = {}
-    performances: dict[Links, tuple[Gbps, float]] = {}
+    sets, performances = prediction.sets, dict[Links, tuple[Gbps, float]]()
     expected = effective = 0.0
-    for (taken, links), chance in prediction.sets.items():
-        performance = performances.get(links)
-        if performance is None:
-            performance = performances[links] = _slowest(table, links), _least_effective(table, links, question.messages)
-        chances[taken] = chances.get(taken, 0.0) + chance
-        slowest, least_effective = performance
-        if slowest is not None:
-            expected += chance * slowest
-            effective += chance * least_effective
-            known = speeds.get(taken)
-            speeds[taken] = (slowest, slowest) if known is None else (min(known[0], slowest), max(known[1], slowest))
+    for links, chance in _by_links(sets).items():
+        slowest, least_effective = performances[links] = _slowest(table, links), _least_effective(table, links, question.messages)
+        expected += chance * (slowest or 0.0)
+        effective += chance * least_effective
+    chances = _by_mask(sets)
+    speeds = _speeds(sets, {links: slowest for links, (slowest, _) in performances.items()})
     capability = table.capabilities(question.mix)
     before = capability[free]
     losses = [before - capability[free & ~taken] for taken in chances]
@@ -160,6 +153,37 @@ def weighed(parts: Sequence[tuple[float, MaskEvidence]]) -> MaskEvidence:
         any(part.approximate for _, part in parts),
         any(part.hazard for _, part in parts),
     )
+
+
+def _by_links(sets: Mapping[tuple[int, Links], float]) -> dict[Links, float]:
+    """Return the probability of each way in which the containers are linked."""
+    chances: dict[Links, float] = {}
+    for (_, links), chance in sets.items():
+        chances[links] = chances.get(links, 0.0) + chance
+    return chances
+
+
+def _by_mask(sets: Mapping[tuple[int, Links], float]) -> dict[int, float]:
+    """Return the probability of each mask of GPUs."""
+    chances: dict[int, float] = {}
+    for (mask, _), chance in sets.items():
+        chances[mask] = chances.get(mask, 0.0) + chance
+    return chances
+
+
+def _speeds(sets: Mapping[tuple[int, Links], float], slowest_of: Mapping[Links, Gbps]) -> dict[int, tuple[float, float]]:
+    """Return `MaskEvidence.speeds`. `slowest_of`: links -> GB/s of the slowest container."""
+    distinct = set(slowest_of.values())
+    if len(distinct) == 1:
+        (only,) = distinct
+        return {} if only is None else dict.fromkeys((mask for mask, _ in sets), (only, only))
+    speeds: dict[int, tuple[float, float]] = {}
+    for mask, links in sets:
+        slowest = slowest_of[links]
+        if slowest is not None:
+            low, high = speeds.get(mask, (slowest, slowest))
+            speeds[mask] = (min(low, slowest), max(high, slowest))
+    return speeds
 
 
 def _slowest(table: PlacementTable, links: Links) -> Gbps:
