@@ -42,6 +42,8 @@ MOST_REMEMBERED_LARGE = 512
 _MOST_UNIFORM = 512
 """Uniform draws that are kept, over all machines."""
 
+_GOLDEN = (5**0.5 - 1) / 2
+
 _CHOSEN = -(1 << 40)
 """Worth of a device that is in the set already: below that of any other, whatever is added to it."""
 
@@ -163,9 +165,28 @@ def _any_of(free: int, size: int, required: int = 0) -> Draw:
 
 
 def subsets(mask: int, size: int, most: int) -> tuple[int, ...]:
-    """Return the subsets of a mask with `size` positions in lexicographic order; of more than `most`, every second, third, ... one.
+    """Return the subsets of a mask with `size` positions; where these are more than `most`, about as many of them.
 
-    So each position is in nearly as large a share of them as of all subsets.
+    With each subset that is kept, all its rotations over the positions are kept, so that each position is in the same number of subsets.
     """
-    every = -(-comb(mask.bit_count(), size) // most) or 1
-    return tuple(map(mask_of, islice(combinations(positions_of(mask), size), 0, None, every)))
+    positions = positions_of(mask)
+    count = len(positions)
+    if comb(count, size) <= most:
+        return tuple(map(mask_of, combinations(positions, size)))
+    others = comb(count - 1, size - 1)
+    every = -(-others // max(1, most // count))
+    found: dict[int, None] = {}
+    for part in islice(combinations(range(1, count), size - 1), every // 2, None, every):
+        for shift in range(count):
+            found[mask_of([positions[(place + shift) % count] for place in (0, *part)])] = None
+    return tuple(found)
+
+
+def spread(count: int, most: int, number: int = 0) -> list[int]:
+    """Return `most` of the places 0 .. `count` - 1, ascending: one in each of that many equal intervals.
+
+    Where in its interval a place lies follows the golden ratio, not a period, because what is listed there has periods. `number`: which
+    of several such choices is made.
+    """
+    width = count / most
+    return [int((place + (place + number) * _GOLDEN % 1.0) * width) for place in range(most)]

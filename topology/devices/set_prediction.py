@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from math import ceil, comb
+from math import comb
 from typing import TypeVar
 
-from topology.devices.container_draws import MOST_OUTCOMES, MOST_ROTATED, ContainerDraws, Draw, subsets
+from topology.devices.container_draws import MOST_OUTCOMES, MOST_ROTATED, ContainerDraws, Draw, spread, subsets
 from topology.devices.kubelet import Kubelet
 
 Steps = tuple[tuple[int, bool], ...]
@@ -120,7 +120,7 @@ def after(
 ) -> States:
     """Return the states after one more container; what is found on the way is added to `found`.
 
-    Of more than `most_choices` choices, every second, third, ... choice of equally likely ones counts.
+    Of more than `most_choices` choices, a share of the equally likely ones counts.
     """
     size, init = step
     served: list[tuple[tuple[int, int, Masks], float, Draw]] = []
@@ -131,18 +131,24 @@ def after(
             continue
         found.approximate, found.hazard = found.approximate or draw.approximate, found.hazard or draw.hazard
         served.append((state, chance, draw))
-    every = 1 if most_choices is None else -(-sum(len(draw.masks) for _, _, draw in served) // most_choices) or 1
+    choices = sum(len(draw.masks) for _, _, draw in served)
+    kept_share = 1.0 if most_choices is None or choices <= most_choices else most_choices / choices
     following: States = {}
-    for (taken, reusable, seen), chance, draw in served:
+    for number, ((taken, reusable, seen), chance, draw) in enumerate(served):
         masks = draw.masks
-        if every > 1 and draw.uniform:
+        if kept_share < 1 and draw.uniform:
             found.approximate = True
-            kept = list(masks)[::every]
-            masks = dict.fromkeys(kept, 1 / len(kept))
+            masks = _some_of(masks, kept_share, number)
         for mask, part in masks.items():
             state = (taken | mask, reusable | mask, seen) if init else (taken | mask, reusable & ~mask, seen_with(seen, size, mask))
             following[state] = following.get(state, 0.0) + chance * part
     return following
+
+
+def _some_of(masks: dict[int, float], share: float, number: int) -> dict[int, float]:
+    """Return that share of equally likely masks, at least one. `number`: which of several such choices is made."""
+    listed, most = list(masks), max(1, int(share * len(masks)))
+    return dict.fromkeys((listed[place] for place in spread(len(listed), most, number)), 1 / most)
 
 
 def _after_any_singles(states: States, free: int, count: int, found: Findings) -> States:
@@ -171,24 +177,30 @@ def _with_link(links: Links, mask: int) -> Links:
     return tuple(sorted((*links, mask)))
 
 
+_FINE = 1 << 40
+"""Places that the cumulated probability is divided into."""
+
+_BEYOND = 2 * _FINE
+
 Key = TypeVar("Key", tuple[int, int, Masks], tuple[int, Links])
 
 
 def _thinned(states: dict[Key, float], most: int, found: Findings) -> dict[Key, float]:
-    """Return at most `most` of the states, taken at even steps of the cumulated probability (systematic sampling).
+    """Return at most `most` of the states: those at `spread` places of the cumulated probability (stratified sampling).
 
     So every property of the states keeps nearly its probability. What is left out makes the prediction approximate.
     """
     if len(states) <= most:
         return states
     found.approximate = True
-    step = sum(states.values()) / most
+    total = sum(states.values())
+    places = iter(spread(_FINE, most))
+    following = next(places)
     kept: dict[Key, float] = {}
-    reached, following = 0.0, step / 2
+    reached = 0.0
     for state, chance in sorted(states.items()):
         reached += chance
-        count = max(0, ceil((reached - following) / step))
-        if count:
-            kept[state] = count * step
-            following += count * step
+        while following < reached * _FINE / total:
+            kept[state] = kept.get(state, 0.0) + total / most
+            following = next(places, _BEYOND)
     return kept
