@@ -7,7 +7,7 @@ numbering too, so a `PlacementTable` adds a predictor; identical nodes share bot
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
@@ -33,6 +33,18 @@ MOST_ANSWERS = 8_192
 
 _MOST_KINDS = 2_000
 """Kinds of sets that a table enumerates. Machines of eight GPUs have at most 255."""
+
+_FEW_KINDS = 256
+"""Kinds up to which the capability of each is computed in advance: it compares each with the kinds that are part of it."""
+
+MOST_LISTED_GPUS = 8
+"""GPUs of the largest machine of which all sets are computed in advance."""
+
+SizeMix = tuple[tuple[int, float], ...]
+"""(GPUs per container, weight) of the pods that are expected later."""
+
+_MOST_MIXES = 4
+"""Mixes of sizes whose capabilities a table keeps: a cluster has one, and a steered node can have its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,11 @@ class SetTable:
         self._effective = cached(self._effective_performance)
         self._extremes = cached(self._search)
         self._capability = cached(self._share)
+        self._first_members = tuple(tuple(mask_of(members[:count]) for count in range(len(members) + 1)) for members in self._classes)
+        """Per interchangeable class, the mask of its first 0, 1, ... GPUs."""
+        kinds = prod(len(members) + 1 for members in self._classes)
+        self.shares_kinds = self.size > MOST_LISTED_GPUS and kinds <= _MOST_KINDS
+        """Whether capability is computed once per kind of free GPUs: a large machine has too many masks, and few kinds."""
 
     def all_reduce(self, mask: int) -> AllReduce | None:
         """Return the performance of a set; None for fewer than two GPUs."""
@@ -83,6 +100,13 @@ class SetTable:
     def _effective_performance(self, mask: int, messages: str) -> float | None:
         performance = self.all_reduce(mask)
         return performance.effective_gbps(mix_of(messages)) if performance else None
+
+    def representative(self, mask: int) -> int:
+        """Return the mask of the first set that is equivalent to this one by exchanging interchangeable GPUs."""
+        first = 0
+        for members, firsts in zip(self._class_masks, self._first_members, strict=True):
+            first |= firsts[(mask & members).bit_count()]
+        return first
 
     def _kind(self, mask: int) -> tuple[int, ...]:
         """The number of GPUs of each interchangeable class. Sets of one kind are equivalent."""
@@ -114,6 +138,11 @@ class SetTable:
         sets that grow from one GPU by the nearest or by the farthest GPU.
         """
         return self._extremes(free, size)
+
+    def extreme_gbps(self, free: int, size: int) -> tuple[float | None, float | None]:
+        """Return the bandwidth in GB/s of the best and of the worst set of `extremes`; None for each where it has none."""
+        found = self.extremes(self.representative(free) if self.shares_kinds else free, size)
+        return (None, None) if found is None else (found[0].busbw_gbps, found[1].busbw_gbps)
 
     def _search(self, free: int, size: int) -> tuple[Placement, Placement] | None:
         if not 1 <= size <= free.bit_count():
@@ -172,7 +201,7 @@ class SetTable:
         GPUs, times its quality min(1, busbw / REFERENCE_GBPS). A single GPU has no links: its quality is 1/2, so that a
         partly used board is preferred for it.
         """
-        return self._capability(free, size)
+        return self._capability(self.representative(free) if self.shares_kinds else free, size)
 
     def _share(self, free: int, size: int) -> float:
         extremes = self.extremes(free, size)
@@ -186,15 +215,19 @@ class SetTable:
 
     def warm(self) -> None:
         """Compute results in advance: all for a machine of up to eight GPUs, every kind of set for a larger one."""
-        if self.size <= 8:
+        if self.size <= MOST_LISTED_GPUS:
             for mask in range(1 << self.size):
                 for size in range(1, mask.bit_count() + 1):
                     self.extremes(mask, size)
                 for size in SIZES:
                     self.capability_of(mask, size)
         elif prod(len(members) + 1 for members in self._classes) <= _MOST_KINDS:
-            for kind in product(*(range(len(members) + 1) for members in self._classes)):
+            kinds = list(product(*(range(len(members) + 1) for members in self._classes)))
+            for kind in kinds:
                 self._of_kind(kind)
+            for kind in kinds if len(kinds) <= _FEW_KINDS else ():
+                for size in SIZES:
+                    self.capability_of(self._first_of(kind, (1 << self.size) - 1), size)
 
 
 class PlacementTable:
@@ -203,7 +236,9 @@ class PlacementTable:
     def __init__(self, machine: Machine, fabric: Fabric, sets: SetTable, renumbered: tuple[int, ...]) -> None:
         """`renumbered[position]` is the position in the shared table."""
         self.size, self.fabric, self.sets = len(machine.gpus), fabric, sets
-        self.predictor = Predictor(pair_scores(machine, fabric), numa_nodes(machine), any(gpu.mig_enabled for gpu in machine.gpus))
+        is_mig = any(gpu.mig_enabled for gpu in machine.gpus)
+        self.predictor = Predictor(pair_scores(machine, fabric), numa_nodes(machine), is_mig, self.representative)
+        self._capabilities = lru_cache(maxsize=_MOST_MIXES)(self._capabilities_of)
         is_identity = renumbered == tuple(range(self.size))
         self._to_shared = None if is_identity else _translation(renumbered)
         self._from_shared = None if is_identity else _translation(tuple(renumbered.index(place) for place in range(self.size)))
@@ -228,6 +263,16 @@ class PlacementTable:
         """Return the bus bandwidth over a mix of message sizes; see `SetTable.effective_gbps`."""
         return self.sets.effective_gbps(mask if self._to_shared is None else _translated(self._to_shared, mask), messages)
 
+    def representative(self, mask: int) -> int:
+        """Return the mask of one set that has the same links as this one, the same for all sets that are equivalent to it."""
+        if self._to_shared is None or self._from_shared is None:
+            return self.sets.representative(mask)
+        return _translated(self._from_shared, self.sets.representative(_translated(self._to_shared, mask)))
+
+    def extreme_gbps(self, free: int, size: int) -> tuple[float | None, float | None]:
+        """Return the bandwidth in GB/s of the best and of the worst set of `size` GPUs of `free`; see `SetTable.extreme_gbps`."""
+        return self.sets.extreme_gbps(free if self._to_shared is None else _translated(self._to_shared, free), size)
+
     def extremes(self, free: int, size: int) -> tuple[Placement, Placement] | None:
         """Return the best and the worst set of `size` GPUs of `free`; see `SetTable.extremes`."""
         if self._to_shared is None or self._from_shared is None:
@@ -242,13 +287,36 @@ class PlacementTable:
         """Return the capability of the free GPUs, 0..1; see `SetTable.capability_of`. Fragmentation is the loss of capability."""
         return self.sets.capability(free if self._to_shared is None else _translated(self._to_shared, free), mix)
 
+    def capabilities(self, mix: SizeMix) -> Mapping[int, float]:
+        """Return (mask of free GPUs -> capability) for one mix of sizes; each value is computed at its first use."""
+        return self._capabilities(mix)
+
+    def _capabilities_of(self, mix: SizeMix) -> Mapping[int, float]:
+        weights = dict(mix)
+        values = _Values(lambda free: self.capability(free, weights))
+        return _Values(lambda free: values[self.representative(free)]) if self.sets.shares_kinds else values
+
     def warm(self) -> None:
         """Compute results in advance, outside of requests: see `SetTable.warm`; and the predictions for up to eight GPUs."""
         self.sets.warm()
-        if self.size <= 8:
+        if self.size <= MOST_LISTED_GPUS:
             for mask in range(1 << self.size):
                 for size in range(1, mask.bit_count() + 1):
-                    self.predictor.predict(mask, ((size, False),))
+                    self.predictor.predict_sets(mask, ((size, False),))
+
+
+class _Values(dict[int, float]):
+    """Mask -> value, computed at its first use. It keeps at most `MOST_ANSWERS` values; threads may compute one twice."""
+
+    def __init__(self, value_of: Callable[[int], float]) -> None:
+        super().__init__()
+        self._value_of = value_of
+
+    def __missing__(self, mask: int) -> float:
+        if len(self) >= MOST_ANSWERS:
+            self.clear()
+        value = self[mask] = self._value_of(mask)
+        return value
 
 
 _Translation = tuple[tuple[int, ...], tuple[int, ...]]

@@ -13,14 +13,15 @@ import pytest
 from extender.decision.evaluate import evaluator as evaluator_module
 from extender.decision.evaluate import scorers
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
+from extender.decision.evaluate.mask_evidence import _of_small_machine, mask_evidence, question_of
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.request.pod_request import Demand
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import node, snapshot
-from topology.devices.prediction import MOST_REMEMBERED, MOST_REMEMBERED_LARGE
-from topology.placement import MOST_ANSWERS, fresh_table
+from topology.devices.prediction import MOST_REMEMBERED, MOST_REMEMBERED_LARGE, Kubelet
+from topology.placement import MOST_ANSWERS, fresh_table, table_for
 from topology.platforms import machine_of
 
 THREADS, ROUNDS = 5, 1_000
@@ -106,10 +107,31 @@ def test_memories_of_a_table_are_bounded_for_any_requests(platform: str) -> None
         free, size = chance.randrange(1 << table.size), chance.randrange(1, 3)
         table.predictor.predict(free, ((1, False), (0, bool(size % 2)), (1, False)))
         table.predictor.predict(free, ((size, False),))
+        table.predictor.predict_sets(free, ((size, False), (1, False)))
+        assert table.capabilities(((size, 1.0),))[free] == table.capability(free, {size: 1.0})
         table.effective_gbps(free, str(1 << chance.randrange(10, 36)))
         table.capability(free, {size: 1.0})
-    for memory in (table.predictor._remembered, table.predictor._prefer):
+    for memory in (table.predictor._remembered, table.predictor.draws._prefer):
         assert memory.cache_info().maxsize == most
         assert memory.cache_info().currsize <= most
+    assert table.predictor._remembered_sets.cache_info().currsize <= 128
+    for size in (1, 2):
+        assert len(table.capabilities(((size, 1.0),))) <= MOST_ANSWERS
     for kept in (table.sets._by_mask, table.sets._effective, table.sets._extremes, table.sets._capability, table.sets._of_kind):
         assert kept.cache_info().maxsize == MOST_ANSWERS
+
+
+def test_threads_that_evaluate_one_demand_at_once_get_the_same_evidence(eager_switches: None) -> None:
+    table = fresh_table(machine_of("dgx-1v"))
+    question = question_of(Demand(((2, False), (1, False)), 3), "mixed", ((1, 0.5), (4, 0.5)))
+    right = {free: mask_evidence(table_for(machine_of("dgx-1v")), Kubelet(), question, free) for free in range(16)}
+
+    def work(chance: random.Random) -> None:
+        free = chance.randrange(16)
+        if chance.random() < 0.1:
+            _of_small_machine.cache_clear()
+        found = mask_evidence(table, Kubelet(), question, free)
+        assert found.loss == pytest.approx(right[free].loss)
+        assert dict(found.chances) == pytest.approx(dict(right[free].chances))
+
+    assert run_together(work) == []

@@ -77,12 +77,16 @@ _KEPT_PARTITIONS = 1_000
 
 def _partitions(count: int, padding: int, size: int) -> Iterable[tuple[_Part, ...]]:
     if partition_count(count, size) <= _KEPT_PARTITIONS:
-        return _listed(count, padding, size)
+        return listed_partitions(count, padding, size)
     return _enumerated(tuple(range(count + padding)), count, padding, size)
 
 
 @cache
-def _listed(count: int, padding: int, size: int) -> tuple[tuple[_Part, ...], ...]:
+def listed_partitions(count: int, padding: int, size: int) -> tuple[tuple[_Part, ...], ...]:
+    """Return the partitions of `count` devices and `padding` nil devices into sets of `size`, in the order of the policy.
+
+    They are kept, so this is for numbers with few partitions only, see `partition_count`.
+    """
     return tuple(_enumerated(tuple(range(count + padding)), count, padding, size))
 
 

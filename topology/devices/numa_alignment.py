@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+
+from topology.machine.hardware import union_of
 
 
 class TopologyManager(StrEnum):
@@ -39,21 +42,15 @@ def align(policy: TopologyManager, numa: tuple[int | None, ...], free: int, reus
     `numa` is the NUMA node per position. Where no GPU reports one, there is nothing to align. The preferred choice has the fewest
     nodes whose GPUs, allocated or free, suffice; of equally few, the lowest numbers.
     """
-    nodes = sorted({node for node in numa if node is not None})
-    if policy is TopologyManager.NONE or not nodes or not size:
+    if policy is TopologyManager.NONE or not size:
         return NOT_ALIGNED
-    fewest_nodes = len(nodes)
-    fitting: list[tuple[int, int, int]] = []
-    for chosen in range(1, 1 << len(nodes)):
-        wanted = {node for place, node in enumerate(nodes) if chosen >> place & 1}
-        on_nodes = sum(1 << position for position, node in enumerate(numa) if node in wanted)
-        unplaced = sum(1 << position for position, node in enumerate(numa) if node is None)
-        if on_nodes.bit_count() >= size:
-            fewest_nodes = min(fewest_nodes, chosen.bit_count())
-        if reusable & ~(on_nodes | unplaced):
-            continue
-        if ((free | reusable) & on_nodes).bit_count() >= size:
-            fitting.append((chosen.bit_count(), chosen, on_nodes))
+    choices, unplaced = _choices(numa)
+    if not choices:
+        return NOT_ALIGNED
+    fewest_nodes = min((count for count, _, on_nodes in choices if on_nodes.bit_count() >= size), default=choices[-1][0])
+    fitting = [
+        choice for choice in choices if not reusable & ~(choice[2] | unplaced) and ((free | reusable) & choice[2]).bit_count() >= size
+    ]
     if not fitting:
         return Alignment(policy is TopologyManager.BEST_EFFORT, 0)
     count, _, on_nodes = min(fitting)
@@ -63,3 +60,18 @@ def align(policy: TopologyManager, numa: tuple[int | None, ...], free: int, reus
     if policy is TopologyManager.SINGLE_NUMA_NODE and (not preferred or count > 1):
         return Alignment(False, 0)
     return Alignment(True, on_nodes)
+
+
+@lru_cache(maxsize=256)
+def _choices(numa: tuple[int | None, ...]) -> tuple[tuple[tuple[int, int, int], ...], int]:
+    """Return the choices of NUMA nodes and the mask of the GPUs without one.
+
+    A choice is (number of nodes, mask of nodes, mask of the GPUs on them); the last one has all nodes.
+    """
+    nodes = sorted({node for node in numa if node is not None})
+    masks = [sum(1 << position for position, node in enumerate(numa) if node == each) for each in nodes]
+    choices = [
+        (chosen.bit_count(), chosen, union_of(mask for place, mask in enumerate(masks) if chosen >> place & 1))
+        for chosen in range(1, 1 << len(nodes))
+    ]
+    return tuple(choices), sum(1 << position for position, node in enumerate(numa) if node is None)

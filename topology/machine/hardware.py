@@ -216,7 +216,16 @@ def with_gpus(machine: Machine, **facts: object) -> Machine:
 
 def positions_of(mask: int) -> tuple[int, ...]:
     """Return the set bits of a mask, ascending: 0b1011 -> (0, 1, 3)."""
+    if mask < 1 << 2 * _BITS:
+        return _LOW_POSITIONS[mask & _LOW] + _HIGH_POSITIONS[mask >> _BITS]
     return tuple(position for position in range(mask.bit_length()) if mask >> position & 1)
+
+
+_BITS = MAX_GPUS // 2
+_LOW = (1 << _BITS) - 1
+_LOW_POSITIONS = tuple(tuple(position for position in range(_BITS) if half >> position & 1) for half in range(1 << _BITS))
+_HIGH_POSITIONS = tuple(tuple(position + _BITS for position in positions) for positions in _LOW_POSITIONS)
+"""Positions of each half of a mask: this is called millions of times."""
 
 
 def mask_of(positions: tuple[int, ...] | list[int] | range) -> int:

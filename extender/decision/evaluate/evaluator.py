@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from extender.decision.evaluate import link_classes
+from extender.decision.evaluate.evidence import evidence_of
 from extender.decision.evaluate.filters import refuse
 from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
 from extender.decision.evaluate.telemetry_filters import refuse_by_telemetry
-from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, support_of, verdict_of
+from extender.decision.evaluate.verdict import Evidence, Verdict, verdict_of
 from extender.decision.node.device_load import NO_TELEMETRY
-from extender.decision.node.free_sets import MOST_FREE_SETS
 from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.node.node_state import NodeState, NodeView
 from extender.decision.node.pressure import pressure
@@ -29,13 +28,9 @@ from extender.decision.request.reasons import Reason, Rejection
 from extender.decision.state.isolation import described, view_key
 from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
 from extender.decision.state.snapshot import Snapshot
-from topology.devices.prediction import DevicePlugin, Outcome
-from topology.machine.hardware import positions_of
-from topology.placement import DEFAULT_SIZE_MIX, PlacementTable
+from topology.placement import DEFAULT_SIZE_MIX
 
 STALE_TELEMETRY = "telemetry of some GPUs is stale and counts as unknown"
-APPROXIMATE = "prediction is approximate"
-HAZARD = "hazard: the device plugin may return a nil device for this request and crash"
 
 _MOST_DEMANDS = 32
 _PREPARED_DEMANDS = 8
@@ -249,118 +244,5 @@ def evaluate_without_telemetry(demand: Demand, state: NodeState, mix: Mapping[in
         return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
     if state.table is None or not demand.total:
         return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
-    return verdict_of(None, _evidence(demand, state, state.table, mix, demand.wishes.messages or policy.messages))
-
-
-def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapping[int, float], messages: str) -> Evidence:
-    """Return the evidence for a feasible node: an expectation over the sets of GPUs that may be free, each with its probability, and over
-    the sets that the device plugin may then choose."""
-    sets: dict[tuple[int, float | None], float] = {}
-    effective = 0.0
-    approximate = hazard = False
-    loss = least = weight = 0.0
-    extremes: list[float] = []
-    for free, free_probability in state.free_sets:
-        prediction = table.predictor.predict(free, demand.steps, state.kubelet)
-        approximate, hazard = approximate or prediction.approximate, hazard or prediction.hazard
-        before = table.capability(free, mix)
-        for outcome in prediction.outcomes:
-            chance = free_probability * outcome.probability
-            key = (outcome.taken, _slowest(table, outcome))
-            sets[key] = sets.get(key, 0.0) + chance
-            effective += chance * (_least_effective(table, outcome, messages) or 0.0)
-            loss += chance * (before - table.capability(free & ~outcome.taken, mix))
-            weight += chance
-        least += free_probability * min((before - table.capability(free & ~o.taken, mix) for o in prediction.outcomes), default=0.0)
-        extremes += _extremes(demand, table, free)
-    total = weight or 1.0
-    chances, speeds_of = _by_set(sets)
-    ranked = sorted(chances.items(), key=lambda item: (-item[1], item[0]))
-    speeds = [(speed, chance / total) for (_, speed), chance in sets.items() if speed is not None]
-    extremes += [speed for speed, _ in speeds] if len(demand.groups) != 1 else []
-    expected = sum(speed * chance for speed, chance in speeds) if speeds else None
-    return Evidence(
-        best_gbps=max(extremes, default=None),
-        expected_gbps=round(expected, 6) if expected is not None else None,
-        worst_gbps=min(extremes, default=None),
-        effective_gbps=round(effective / total, 6) if speeds else None,
-        containers=_containers(demand, state, table),
-        prospects=tuple(
-            Prospect(tuple(sorted(state.indices[p] for p in positions_of(mask))), round(chance / total, 6), *speeds_of[mask])
-            for mask, chance in ranked[:MOST_PROSPECTS]
-        ),
-        further_sets=len(ranked[MOST_PROSPECTS:]),
-        further_probability=round(sum(chance for _, chance in ranked[MOST_PROSPECTS:]) / total, 6),
-        support=support_of(chances),
-        support_complete=not approximate and len(state.free_sets) < MOST_FREE_SETS,
-        worst_rank=_worst_rank(demand, state, table),
-        marginals=_marginals(sets, table.size, total),
-        loss=max(0.0, loss / total),
-        least_loss=max(0.0, least),
-        gpu_memory_bytes=state.gpu_memory_bytes,
-        notes=(state.note, *((APPROXIMATE,) if approximate else ()), *((HAZARD,) if hazard else ())),
-    )
-
-
-def _containers(demand: Demand, state: NodeState, table: PlacementTable) -> tuple[tuple[int, ...], ...] | None:
-    """What each container that stays gets, where a steerer makes that certain; None elsewhere."""
-    if state.kubelet.device_plugin is not DevicePlugin.STEERED or len(state.free_sets) != 1:
-        return None
-    outcomes = table.predictor.predict(state.free_sets[0][0], demand.steps, state.kubelet).outcomes
-    if len(outcomes) != 1:
-        return None
-    return tuple(tuple(sorted(state.indices[position] for position in positions_of(mask))) for mask in outcomes[0].group_masks)
-
-
-def _by_set(sets: Mapping[tuple[int, float | None], float]) -> tuple[dict[int, float], dict[int, tuple[float | None, float | None]]]:
-    """Return (mask -> probability, mask -> (lowest GB/s, highest GB/s or None)) from (mask, GB/s) -> probability.
-
-    One set of GPUs has several speeds where it can be divided between the containers in several ways.
-    """
-    chances: dict[int, float] = {}
-    speeds: dict[int, list[float]] = {}
-    for (mask, speed), chance in sets.items():
-        chances[mask] = chances.get(mask, 0.0) + chance
-        speeds.setdefault(mask, []).extend([] if speed is None else [speed])
-    return chances, {
-        mask: (min(mask_speeds, default=None), max(mask_speeds) if len(mask_speeds) > 1 else None) for mask, mask_speeds in speeds.items()
-    }
-
-
-def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int | None:
-    """Return the worst link rank in any set the pod may get; None without a preferred link, because only that scorer reads it."""
-    if demand.wishes.preferred_link is None:
-        return None
-    predictions = (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
-    masks = {mask for prediction in predictions for outcome in prediction.outcomes for mask in outcome.group_masks}
-    return max((worst for mask in masks if (worst := link_classes.worst(table, mask)) is not None), default=None)
-
-
-def _marginals(sets: Mapping[tuple[int, float | None], float], size: int, total: float) -> tuple[float, ...]:
-    """Return for each of `size` positions the probability that the pod gets it."""
-    chances = [0.0] * size
-    for (mask, _), chance in sets.items():
-        for position in positions_of(mask):
-            chances[position] += chance
-    return tuple(round(chance / total, 9) for chance in chances)
-
-
-def _slowest(table: PlacementTable, outcome: Outcome) -> float | None:
-    """Return the bus bandwidth in GB/s of the slowest container with two or more GPUs; None if there is none."""
-    speeds = [table.busbw_gbps(mask) for mask in outcome.group_masks]
-    known = [speed for speed in speeds if speed is not None]
-    return min(known) if known else None
-
-
-def _least_effective(table: PlacementTable, outcome: Outcome, messages: str) -> float | None:
-    """Return the lowest effective bandwidth in GB/s of a container, over the mix of message sizes named `messages`; None if unknown."""
-    speeds = [table.effective_gbps(mask, messages) for mask in outcome.group_masks]
-    return min((speed for speed in speeds if speed is not None), default=None)
-
-
-def _extremes(demand: Demand, table: PlacementTable, free: int) -> list[float]:
-    """Return the highest and lowest GB/s of any set of the pod's size among `free`; [] for a pod with several containers with GPUs."""
-    if len(demand.groups) != 1:
-        return []
-    extremes = table.extremes(free, demand.groups[0])
-    return [placement.busbw_gbps for placement in extremes or () if placement.busbw_gbps is not None]
+    messages = demand.wishes.messages or policy.messages
+    return verdict_of(None, evidence_of(demand, state, state.table, tuple(mix.items()), messages))

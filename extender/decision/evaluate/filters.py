@@ -16,8 +16,8 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
 from extender.workload.memory import memory_class
 from topology.devices.numa_alignment import TopologyManager
-from topology.devices.prediction import Prediction
 from topology.devices.replica_sharing import share_out
+from topology.devices.set_prediction import SetPrediction
 from topology.placement import PlacementTable
 
 Filter = Callable[[Demand, NodeState, Policy], Rejection | None]
@@ -170,16 +170,16 @@ def keeps_link(demand: Demand, state: NodeState, _policy: Policy) -> Rejection |
     if most is None or table is None or not demand.needs_links:
         return None
     for prediction in _predictions(demand, state, table):
-        for outcome in prediction.outcomes:
-            worst = max((rank for mask in outcome.group_masks if (rank := link_classes.worst(table, mask)) is not None), default=0)
+        for links in prediction.likeliest_links:
+            worst = max((rank for mask in links if (rank := link_classes.worst(table, mask)) is not None), default=0)
             if worst > most:
                 return Rejection(Reason.LINK_CLASS_TAKEN, f"pod demands {LINKS[most]}, it may get GPUs joined by {LINKS[worst]}")
     return None
 
 
-def _predictions(demand: Demand, state: NodeState, table: PlacementTable) -> Iterator[Prediction]:
+def _predictions(demand: Demand, state: NodeState, table: PlacementTable) -> Iterator[SetPrediction]:
     """Yield a prediction of what the pod may get for each set of GPUs that may be free."""
-    return (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
+    return (table.predictor.predict_sets(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
 
 
 def enough_free(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
@@ -194,7 +194,7 @@ def admitted(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | N
     if state.kubelet.topology_manager is TopologyManager.NONE or state.table is None:
         return None
     predictions = list(_predictions(demand, state, state.table))
-    if not predictions or any(prediction.outcomes for prediction in predictions):
+    if not predictions or any(prediction.sets for prediction in predictions):
         return None
     if not any(prediction.rejected for prediction in predictions):
         return None
@@ -231,8 +231,8 @@ def keeps_floor(demand: Demand, state: NodeState, _policy: Policy) -> Rejection 
     if floor is None or table is None or not demand.needs_links:
         return None
     for prediction in _predictions(demand, state, table):
-        for outcome in prediction.outcomes:
-            speeds = [speed for mask in outcome.group_masks if (speed := table.busbw_gbps(mask)) is not None]
+        for links in prediction.likeliest_links:
+            speeds = [speed for mask in links if (speed := table.busbw_gbps(mask)) is not None]
             if speeds and min(speeds) < floor:
                 return Rejection(Reason.LINK_TAKEN, f"pod demands {floor:g} GB/s, it may get {min(speeds):g}")
     return None

@@ -90,10 +90,12 @@ def _given(table: PlacementTable, free: int, steps: Steps, kubelet: Kubelet, hid
     at its admission and that other pods got after it.
     """
     for available in ((free | later) & ~hidden, free & ~hidden, free):
-        outcomes = [outcome for outcome in table.predictor.predict(available, steps, kubelet).outcomes if not outcome.taken & ~free]
-        if outcomes:
-            total = sum(outcome.probability for outcome in outcomes)
-            return [(outcome.taken, outcome.probability / total) for outcome in outcomes]
+        sets = table.predictor.predict_sets(available, steps, kubelet).sets
+        possible = _merged((given, chance) for (given, _), chance in sets.items() if not given & ~free)
+        if possible:
+            likeliest_first = sorted(possible.items(), key=lambda item: (-item[1], item[0]))
+            total = sum(chance for _, chance in likeliest_first)
+            return [(given, chance / total) for given, chance in likeliest_first]
     return [(free, 1.0)]  # the pod needs more than is free: nothing remains
 
 

@@ -1,0 +1,36 @@
+"""How a node allocates devices: its Topology Manager policy, its device plugin and what a steerer knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from topology.devices.numa_alignment import TopologyManager
+from topology.devices.steering import Steering
+
+
+class DevicePlugin(StrEnum):
+    """The policy that chooses the devices."""
+
+    NVIDIA = "nvidia"
+    """NVIDIA's best-effort policy. It is off where a GPU is in MIG mode, and then the same as `uniform`."""
+    STEERED = "steered"
+    """Fabricwise's steerer in front of NVIDIA's plugin: one certain set. Where it cannot choose it forwards NVIDIA's answer."""
+    UNIFORM = "uniform"
+    """A plugin without a known preference: every set is equally likely."""
+
+
+USUAL_STEERING = Steering()
+
+
+@dataclass(frozen=True, slots=True)
+class Kubelet:
+    """How a node allocates devices."""
+
+    topology_manager: TopologyManager = TopologyManager.NONE
+    device_plugin: DevicePlugin = DevicePlugin.NVIDIA
+    steering: Steering = USUAL_STEERING
+    """What a steerer knows; read where `device_plugin` is `steered`."""
+
+
+USUAL = Kubelet()
