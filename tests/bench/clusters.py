@@ -18,8 +18,6 @@ from topology.platforms import machine_of, platforms
 
 GPU = "nvidia.com/gpu"
 DRIVERS = ("550.163.01", "570.172.08", "580.95.05")
-GPU_POD_SHARE = 0.3
-"""Largest share of the pods that are GPU pods; the others request no GPU."""
 LIST_VERSION = 10_000_000
 """resourceVersion of the lists; every listed object has a smaller one, every event a larger one."""
 
@@ -65,11 +63,16 @@ class Cluster:
     states: int
     """Distinct node states (at most: nodes that differ may still be equal for a decision)."""
     pods: int = 0
+    gpu_pod_share: float = 0.3
+    """Largest share of the pods that are GPU pods; the others request no GPU.
+
+    Without GPU pods the few pods that come and go would change the mix of sizes that Fabricwise learns, and with it every verdict.
+    """
 
     @property
     def gpu_pods(self) -> int:
         """Number of pods that hold the GPUs of the first nodes, one per node."""
-        return min(self.nodes, int(self.pods * GPU_POD_SHARE))
+        return min(self.nodes, round(self.pods * self.gpu_pod_share))
 
     def names(self) -> list[str]:
         """Return the names of all nodes."""

@@ -127,7 +127,7 @@ def floor() -> Iterator[Server]:
 @contextmanager
 def api(cluster: Cluster) -> Iterator[Server]:
     """An API server process that lists this cluster."""
-    arguments = (str(cluster.nodes), str(cluster.states), str(cluster.pods))
+    arguments = map(str, (cluster.nodes, cluster.states, cluster.pods, cluster.gpu_pod_share))
     with server("tests.bench.api_process", "PORT", *arguments, ready="/bench/status") as process:
         yield process
 

@@ -14,6 +14,8 @@ from tests.bench.servers import api, fabricwise, floor
 AIMS = {100: 1.5, 500: 1.5, 5000: 2.0, 20_000: 2.5}
 """Names -> largest accepted ratio of the medians (issue 16)."""
 P99_AIM = 2.0
+GPU_PODS = 5000
+"""Running GPU pods, at most."""
 KNOWN = (5000, 20_000)
 """Nodes that the extender knows: the first number that is not below the number of names."""
 
@@ -24,7 +26,7 @@ def verbs(run: Run) -> list[Row]:
     with floor() as bare:
         for states in run.sizes.states:
             for known, sizes in _by_known(list(run.sizes.rounds)).items():
-                cluster = Cluster(known, states)
+                cluster = Cluster(known, states, min(known, GPU_PODS), gpu_pod_share=1.0)
                 run.say(f"starting, {known:,} nodes, {states:,} states")
                 with ExitStack() as stack:
                     source = stack.enter_context(api(cluster))
