@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import platform
@@ -11,20 +12,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import httpx
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from tests.bench import sizes
+from tests.bench.beside_load import beside_load
+from tests.bench.bursts import bursts
 from tests.bench.cycles import Extender
+from tests.bench.memory import memory
 from tests.bench.rows import Row, table
 from tests.bench.run import Run
-from tests.bench.servers import Connection
+from tests.bench.servers import BenchmarkError, Connection
+from tests.bench.sight_requests import sight_requests
+from tests.bench.telemetry_load import telemetry_load
 from tests.bench.verbs import verbs
 
 PARTS: dict[str, Callable[[Run], list[Row]]] = {
     "verbs": verbs,
+    "load": beside_load,
+    "telemetry": telemetry_load,
+    "sight": sight_requests,
+    "memory": memory,
+    "cluster": bursts,
 }
 """Name for `--only` -> the part, in the order in which they run."""
 
@@ -64,21 +77,30 @@ def rival(text: str) -> Extender:
     return Extender(name, Connection(f"http://{parts[0][0]}"), paths[0], paths[1] if len(paths) > 1 else None)
 
 
-def measured(options: argparse.Namespace, console: Console) -> tuple[list[Row], dict[str, float]]:
-    """Return (all rows, seconds per part)."""
+def measured(options: argparse.Namespace, console: Console) -> tuple[list[Row], dict[str, float], list[str]]:
+    """Return (all rows, seconds per part, parts that failed); a part that fails is reported and hides no other part."""
     chosen = options.only or list(PARTS)
     size = sizes.TINY if options.tiny else sizes.FULL if options.full else sizes.DEFAULT
     rows: list[Row] = []
     seconds: dict[str, float] = {}
+    failed: list[str] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.fields[step]}"), TimeElapsedColumn())
     with tempfile.TemporaryDirectory(prefix="fabricwise-bench-") as folder, Progress(*columns, console=console) as progress:
         for part in (part for part in PARTS if part in chosen):
             task = progress.add_task(part, total=None, step="")
             started = time.monotonic()
-            rows += PARTS[part](Run(size, Path(folder), lambda text, task=task: progress.update(task, step=text), options.rivals))  # type: ignore[misc]
+            try:
+                rows += PARTS[part](Run(size, Path(folder), partial(_say, progress, task), options.rivals))
+            except (BenchmarkError, AssertionError, OSError, httpx.HTTPError, http.client.HTTPException) as error:
+                console.print(f"part {part} failed: {error}", style="red", markup=False)
+                failed.append(part)
             seconds[part] = time.monotonic() - started
             progress.update(task, step="done", total=1, completed=1)
-    return rows, seconds
+    return rows, seconds, failed
+
+
+def _say(progress: Progress, task: TaskID, step: str) -> None:
+    progress.update(task, step=step)
 
 
 def end_on_sigterm() -> None:
@@ -96,15 +118,17 @@ def main() -> None:
     end_on_sigterm()
     started = time.time()
     try:
-        rows, seconds = measured(options, Console(stderr=True))
+        rows, seconds, failed = measured(options, Console(stderr=True))
     except KeyboardInterrupt:
         sys.exit(130)
     Console(width=None if sys.stdout.isatty() else 150).print(table(rows))
     print(f"{sum(seconds.values()):.0f} s: " + ", ".join(f"{part} {spent:.0f}" for part, spent in seconds.items()))
     if options.json is not None:
         machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
-        report = {"at": started, "machine": machine, "seconds": seconds, "rows": [row.as_json() for row in rows]}
+        report = {"at": started, "machine": machine, "seconds": seconds, "failed": failed, "rows": [row.as_json() for row in rows]}
         options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

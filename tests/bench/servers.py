@@ -28,6 +28,10 @@ SETTINGS: dict[str, Any] = {"server": {"log_level": "warning"}, "telemetry": {"s
 benchmark has no Leases."""
 
 
+class BenchmarkError(RuntimeError):
+    """A server did not do what is measured."""
+
+
 class Connection:
     """One keep-alive connection to a server."""
 
@@ -37,14 +41,14 @@ class Connection:
         self.connection = http.client.HTTPConnection(host, int(port or 80), timeout=120)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[bytes, float]:
-        """Return (body of the answer, seconds). Raises SystemExit where the answer is not a success."""
+        """Return (body of the answer, seconds). Raises BenchmarkError where the answer is not a success."""
         started = time.perf_counter()
         self.connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         response = self.connection.getresponse()
         content = response.read()
         took = time.perf_counter() - started
         if response.status not in (200, 201):
-            raise SystemExit(f"{path} answered {response.status}: {content[:200]!r}")
+            raise BenchmarkError(f"{path} answered {response.status}: {content[:200]!r}")
         return content, took
 
     def close(self) -> None:
@@ -113,7 +117,7 @@ def _wait_ready(connection: Connection, path: str, child: subprocess.Popen[bytes
         except (OSError, http.client.HTTPException):
             connection.close()
         if child.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"the server did not start: {' '.join(command)}")
+            raise BenchmarkError(f"the server did not start: {' '.join(command)}")
         time.sleep(0.02)
 
 
