@@ -23,6 +23,8 @@ from tests.bench import sizes
 from tests.bench.beside_load import beside_load
 from tests.bench.bursts import bursts
 from tests.bench.cycles import Extender
+from tests.bench.growth import growth
+from tests.bench.machines import machines
 from tests.bench.memory import memory
 from tests.bench.rows import Row, table
 from tests.bench.run import Run
@@ -38,8 +40,12 @@ PARTS: dict[str, Callable[[Run], list[Row]]] = {
     "sight": sight_requests,
     "memory": memory,
     "cluster": bursts,
+    "machines": machines,
+    "growth": growth,
 }
 """Name for `--only` -> the part, in the order in which they run."""
+LONG_PARTS = frozenset({"growth"})
+"""Parts that run only with `--full`, or when they are named."""
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -79,7 +85,7 @@ def rival(text: str) -> Extender:
 
 def measured(options: argparse.Namespace, console: Console) -> tuple[list[Row], dict[str, float], list[str]]:
     """Return (all rows, seconds per part, parts that failed); a part that fails is reported and hides no other part."""
-    chosen = options.only or list(PARTS)
+    chosen = options.only or [part for part in PARTS if options.full or part not in LONG_PARTS]
     size = sizes.TINY if options.tiny else sizes.FULL if options.full else sizes.DEFAULT
     rows: list[Row] = []
     seconds: dict[str, float] = {}

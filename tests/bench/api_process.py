@@ -1,6 +1,6 @@
 """A small API server process: it lists a `Cluster` in pages, streams watch events, and is controlled by paths below /bench.
 
-`python -m tests.bench.api_process PORT NODES STATES PODS GPU_POD_SHARE`. Paths of the benchmark:
+`python -m tests.bench.api_process PORT CLUSTER`, where CLUSTER has the fields of `Cluster` as JSON. Paths of the benchmark:
 
 - GET /bench/status: {"first_request", "last_byte": seconds of the monotonic clock, which all processes share, "events": number sent}
 - POST /bench/rate: the body is a number; from now on so many pod events are sent per second, evenly
@@ -159,10 +159,15 @@ async def _echo(request: Request) -> Response:
 
 def main() -> None:
     """Serve on loopback until the process is ended."""
-    port, nodes, states, pods = map(int, sys.argv[1:5])
-    app = Api(Cluster(nodes, states, pods, float(sys.argv[5]))).app()
+    app = Api(Cluster(**json.loads(sys.argv[2]))).app()
     uvicorn.run(
-        app, host="127.0.0.1", port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=1, timeout_keep_alive=600
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=600,
     )
 
 

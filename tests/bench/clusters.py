@@ -43,9 +43,12 @@ def _size(platform: str) -> int:
 
 
 @cache
-def node_kinds(count: int) -> tuple[NodeKind, ...]:
-    """Return `count` distinct kinds of node: every platform in turn, random GPUs held, never all of them. The same at every call."""
-    chance, names = random.Random(3), list(platforms())
+def node_kinds(count: int, gpus: int | None = None) -> tuple[NodeKind, ...]:
+    """Return `count` distinct kinds of node: every platform in turn, random GPUs held, never all of them. The same at every call.
+
+    `gpus`: only platforms with so many GPUs; None: all platforms.
+    """
+    chance, names = random.Random(3), [name for name in platforms() if gpus in (None, _size(name))]
     kinds: dict[NodeKind, None] = {}
     while len(kinds) < count:
         platform = names[len(kinds) % len(names)] if len(kinds) < len(names) else chance.choice(names)
@@ -69,6 +72,9 @@ class Cluster:
     Without GPU pods the few pods that come and go would change the mix of sizes that Fabricwise learns, and with it every verdict.
     """
 
+    gpus: int | None = None
+    """GPUs of each node; None: nodes of all platforms."""
+
     @property
     def gpu_pods(self) -> int:
         """Number of pods that hold the GPUs of the first nodes, one per node."""
@@ -80,7 +86,7 @@ class Cluster:
 
     def kind(self, node: int) -> NodeKind:
         """Return what kind of node the node with this number is."""
-        kinds = node_kinds(self.states)
+        kinds = node_kinds(self.states, self.gpus)
         return kinds[node % len(kinds)]
 
     def node(self, number: int) -> bytes:

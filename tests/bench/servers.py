@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class Server:
 def server(*module: str, ready: str = "/healthz", log: Path | None = None) -> Iterator[Server]:
     """A server that answers: `python -m MODULE ARGUMENTS`, in which PORT is replaced by its port. It ends with the block."""
     port = free_port()
-    command = [sys.executable, "-m", *(part.replace("PORT", str(port)) for part in module)]
+    command = [sys.executable, "-m", *(str(port) if part == "PORT" else part for part in module)]
     with (log or Path(os.devnull)).open("ab") as output:
         child = subprocess.Popen(leashed(command), stdin=subprocess.DEVNULL, stdout=output, process_group=0)
     try:
@@ -131,8 +131,7 @@ def floor() -> Iterator[Server]:
 @contextmanager
 def api(cluster: Cluster) -> Iterator[Server]:
     """An API server process that lists this cluster."""
-    arguments = map(str, (cluster.nodes, cluster.states, cluster.pods, cluster.gpu_pod_share))
-    with server("tests.bench.api_process", "PORT", *arguments, ready="/bench/status") as process:
+    with server("tests.bench.api_process", "PORT", json.dumps(asdict(cluster)), ready="/bench/status") as process:
         yield process
 
 
