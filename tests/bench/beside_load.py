@@ -17,7 +17,7 @@ CPU_AIM_CORES = 0.15
 def beside_load(run: Run) -> list[Row]:
     """Return the processor time that the events take, and p50 and p99 of each verb with events beside those without."""
     sizes = run.sizes
-    cluster = Cluster(sizes.nodes, sizes.sight_states, sizes.pods)
+    cluster = Cluster(sizes.nodes, sizes.sight_states, sizes.pods, platforms=run.sizes.platforms)
     run.say(f"starting, {cluster.nodes:,} nodes, {cluster.pods:,} pods")
     with api(cluster) as source, fabricwise(source, run.folder) as ours:
         cycles = Cycles(source, cluster.names(), [Extender("Fabricwise", ours.connection)])

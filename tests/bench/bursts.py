@@ -95,7 +95,7 @@ def bursts(run: Run) -> list[Row]:
     with ExitStack() as stack:
         plane = LeashedPlane(run.folder)
         stack.callback(plane.close)
-        _populate(plane, Cluster(sizes.cluster_nodes, states=200))
+        _populate(plane, Cluster(sizes.cluster_nodes, states=200, platforms=run.sizes.platforms))
         run.say("starting the extenders and a kube-scheduler for each")
         instant = stack.enter_context(floor())
         ours = _extender(plane, run.folder)
@@ -120,32 +120,41 @@ def bursts(run: Run) -> list[Row]:
 
 
 def _populate(plane: ControlPlane, cluster: Cluster) -> None:
-    """Install the custom resource, and create the nodes with their GpuTopologies."""
+    """Install the custom resource, and create the nodes with their GpuTopologies and the pods that hold GPUs."""
     for manifest in base_objects():
         plane.apply(manifest)
     topologies = "/apis/fabricwise.dev/v1alpha1/gputopologies"
     wait_for("the custom resource served", lambda: plane.client.get(topologies).status_code == 200)
 
     def create(number: int) -> None:
-        topology = json.loads(cluster.topology(number))
-        node = json.loads(cluster.node(number))
-        held, capacity = len(topology["status"].get("allocated", ())), node["status"]["capacity"][GPU]
-        # No pod holds the GPUs that are allocated, so that kube-scheduler is told of the free ones only.
-        node["status"]["allocatable"][GPU] = str(int(capacity) - held)
-        for path, manifest in (("/api/v1/nodes", node), (topologies, topology)):
-            manifest["metadata"] = {"name": node_name(number), "labels": manifest["metadata"].get("labels", {})}
-            _created(plane.client.post(path, json=manifest))
-        status = {key: topology[key] for key in ("apiVersion", "kind", "status")} | {"metadata": {"name": node_name(number)}}
-        url = f"{topologies}/{node_name(number)}/status"
-        _created(plane.client.patch(url, json=status, headers={"Content-Type": "application/merge-patch+json"}))
+        name, topology = node_name(number), json.loads(cluster.topology(number))
+        for path, manifest in (("/api/v1/nodes", json.loads(cluster.node(number))), (topologies, topology)):
+            metadata = {"name": name, "labels": manifest["metadata"].get("labels", {})}
+            _created(plane.client.post(path, json=manifest | {"metadata": metadata}))
+        held = topology["status"].get("allocated", ())
+        if held:
+            pod = _created(plane.client.post(PODS, json=_holder(name, len(held))))["metadata"]
+            for allocation in held:
+                allocation |= {"podUid": pod["uid"], "podNamespace": pod["namespace"], "podName": pod["name"]}
+        status = {key: topology[key] for key in ("apiVersion", "kind", "status")} | {"metadata": {"name": name}}
+        headers = {"Content-Type": "application/merge-patch+json"}
+        _created(plane.client.patch(f"{topologies}/{name}/status", json=status, headers=headers))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(create, range(cluster.nodes)))
 
 
-def _created(response: httpx.Response) -> None:
+def _holder(node: str, gpus: int) -> dict[str, Any]:
+    """Return a pod that has run on this node from the start."""
+    spec = {"nodeName": node, "containers": [{"name": "server", "image": "none", "resources": {"limits": {GPU: str(gpus)}}}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"holder-{node}"}, "spec": spec}
+
+
+def _created(response: httpx.Response) -> dict[str, Any]:
     if response.status_code not in (200, 201):
         raise BenchmarkError(f"{response.request.url}: {response.text[:300]}")
+    written: dict[str, Any] = response.json()
+    return written
 
 
 def _extender(plane: ControlPlane, folder: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -43,12 +44,12 @@ def _size(platform: str) -> int:
 
 
 @cache
-def node_kinds(count: int, gpus: int | None = None) -> tuple[NodeKind, ...]:
+def node_kinds(count: int, of: tuple[str, ...] = ()) -> tuple[NodeKind, ...]:
     """Return `count` distinct kinds of node: every platform in turn, random GPUs held, never all of them. The same at every call.
 
-    `gpus`: only platforms with so many GPUs; None: all platforms.
+    `of`: the platforms; empty: all.
     """
-    chance, names = random.Random(3), [name for name in platforms() if gpus in (None, _size(name))]
+    chance, names = random.Random(3), of or tuple(platforms())
     kinds: dict[NodeKind, None] = {}
     while len(kinds) < count:
         platform = names[len(kinds) % len(names)] if len(kinds) < len(names) else chance.choice(names)
@@ -72,8 +73,8 @@ class Cluster:
     Without GPU pods the few pods that come and go would change the mix of sizes that Fabricwise learns, and with it every verdict.
     """
 
-    gpus: int | None = None
-    """GPUs of each node; None: nodes of all platforms."""
+    platforms: Sequence[str] = ()
+    """Platforms of the nodes; empty: all."""
 
     @property
     def gpu_pods(self) -> int:
@@ -86,7 +87,7 @@ class Cluster:
 
     def kind(self, node: int) -> NodeKind:
         """Return what kind of node the node with this number is."""
-        kinds = node_kinds(self.states, self.gpus)
+        kinds = node_kinds(self.states, tuple(self.platforms))
         return kinds[node % len(kinds)]
 
     def node(self, number: int) -> bytes:

@@ -12,13 +12,21 @@ from tests.bench.cycles import Cycles, Extender
 from tests.bench.rows import Row, percentile
 from tests.bench.run import Run
 from tests.bench.servers import api, fabricwise, floor
+from topology.platforms import machine_of, platforms
 
 NAMES, ROUNDS = 500, 100
+
+
+def _of_size(gpus: int) -> tuple[str, ...]:
+    """Return the platforms with so many GPUs."""
+    return tuple(name for name in platforms() if len(machine_of(name).gpus) == gpus)
+
+
 BASE = Cluster(nodes=2000, states=500, pods=2000, gpu_pod_share=1.0)
 AXES: dict[str, dict[int, Cluster]] = {
     "nodes known": {count: replace(BASE, nodes=count, pods=min(count, BASE.pods)) for count in (1000, 2000, 5000, 20_000)},
     "distinct states": {count: replace(BASE, nodes=4000, pods=4000, states=count) for count in (10, 100, 1000, 4000)},
-    "GPUs per node": {count: replace(BASE, gpus=count, states=30) for count in (4, 8, 16)},
+    "GPUs per node": {count: replace(BASE, platforms=_of_size(count), states=30) for count in (4, 8, 16)},
     "pods known": {count: replace(BASE, pods=count, gpu_pod_share=min(1.0, 2000 / count)) for count in (2000, 10_000, 50_000)},
 }
 """What grows -> its value -> the cluster."""

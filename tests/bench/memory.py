@@ -20,7 +20,7 @@ def memory(run: Run) -> list[Row]:
     """Return seconds to ready and MiB, for each size of cluster."""
     rows = []
     for nodes, pods in run.sizes.memory:
-        cluster = Cluster(nodes, run.sizes.sight_states, pods)
+        cluster = Cluster(nodes, run.sizes.sight_states, pods, platforms=run.sizes.platforms)
         run.say(f"starting, {nodes:,} nodes, {pods:,} pods")
         with api(cluster) as source, fabricwise(source, run.folder) as ours:
             ready = time.monotonic()

@@ -61,7 +61,8 @@ def probing(server: Server) -> Iterator[Probe]:
 
 def sight_requests(run: Run) -> list[Row]:
     """Return milliseconds, attempts and the longest stall per demand. The demands follow each other on one server, as in a real cluster."""
-    cluster = Cluster(run.sizes.nodes, run.sizes.sight_states, min(run.sizes.nodes, run.sizes.sight_states), gpu_pod_share=1.0)
+    sizes = run.sizes
+    cluster = Cluster(sizes.nodes, sizes.sight_states, min(sizes.nodes, 5000), gpu_pod_share=1.0, platforms=sizes.platforms)
     rows: list[Row] = []
     run.say(f"starting, {cluster.nodes:,} nodes, {cluster.states:,} states")
     with api(cluster) as source, fabricwise(source, run.folder) as ours:
@@ -69,9 +70,9 @@ def sight_requests(run: Run) -> list[Row]:
             time.sleep(0.5)
         usual = median(probe.seconds)
         extender = Extender("Fabricwise", ours.connection)
-        for number, (demand, sizes) in enumerate(DEMANDS.items()):
+        for number, (demand, groups) in enumerate(DEMANDS.items()):
             run.say(f"first sight of {demand} GPUs")
-            content = body(pending_pod(f"sight-{number}", sizes, LIST_VERSION + 1 + number), cluster.names())
+            content = body(pending_pod(f"sight-{number}", groups, LIST_VERSION + 1 + number), cluster.names())
             with probing(ours) as probe:
                 time.sleep(0.1)
                 _, seconds, attempts = filtered(extender, content)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 class Sizes:
     """Numbers of everything; the defaults are those of `make bench`."""
 
+    platforms: tuple[str, ...] = ()
+    """Platforms of the nodes; empty: all."""
     rounds: dict[int, int] = field(default_factory=lambda: {100: 400, 500: 400, 5000: 150, 20_000: 60})
     """Names per request -> pods that are filtered and prioritized."""
     states: tuple[int, ...] = (10, 4000)
@@ -45,6 +47,7 @@ FULL = Sizes(
     cluster_bursts=5,
 )
 TINY = Sizes(
+    platforms=("l4", "t4"),  # their tables of sets are computed quickly
     rounds={20: 5, 50: 5},
     states=(5, 20),
     nodes=300,

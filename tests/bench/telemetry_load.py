@@ -20,7 +20,7 @@ PAUSE_SECONDS = 0.02
 
 def telemetry_load(run: Run) -> list[Row]:
     """Return p50 and p99 of filter with telemetry arriving, beside two extenders on the same nodes."""
-    cluster = Cluster(run.sizes.nodes, run.sizes.sight_states)
+    cluster = Cluster(run.sizes.nodes, run.sizes.sight_states, platforms=run.sizes.platforms)
     dump = run.folder / "cluster.json"
     dump.write_text(cluster.dump())
     rows: list[Row] = []

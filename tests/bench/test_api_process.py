@@ -15,7 +15,7 @@ from tests.bench.api_process import Api, churn
 from tests.bench.clusters import GPU, LIST_VERSION, Cluster
 from topology.gputopology import TopologyRecord
 
-CLUSTER = Cluster(nodes=60, states=40, pods=100)
+CLUSTER = Cluster(nodes=60, states=40, pods=100, platforms=("l4", "t4"))
 
 
 def listed(cluster: Cluster, page_size: int = 7) -> list[Listed]:

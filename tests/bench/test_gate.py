@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -30,7 +29,7 @@ ATTEMPTS = 3
 @pytest.fixture(scope="module")
 def cycles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cycles]:
     """The floor and Fabricwise as server processes, warm."""
-    cluster = Cluster(nodes=600, states=60, pods=600, gpu_pod_share=1.0)
+    cluster = Cluster(nodes=600, states=60, pods=600, gpu_pod_share=1.0, platforms=("hgx-h100", "hgx-b200", "l4"))
     with floor() as bare, api(cluster) as source, fabricwise(source, tmp_path_factory.mktemp("bench")) as ours:
         running = Cycles(source, cluster.names(), [Extender("Fabricwise", ours.connection), Extender("floor", bare.connection)])
         running.warm(cluster.nodes)

@@ -26,7 +26,7 @@ def verbs(run: Run) -> list[Row]:
     with floor() as bare:
         for states in run.sizes.states:
             for known, sizes in _by_known(list(run.sizes.rounds)).items():
-                cluster = Cluster(known, states, min(known, GPU_PODS), gpu_pod_share=1.0)
+                cluster = Cluster(known, states, min(known, GPU_PODS), gpu_pod_share=1.0, platforms=run.sizes.platforms)
                 run.say(f"starting, {known:,} nodes, {states:,} states")
                 with ExitStack() as stack:
                     source = stack.enter_context(api(cluster))
