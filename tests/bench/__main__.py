@@ -22,6 +22,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from tests.bench import sizes
 from tests.bench.beside_load import beside_load
 from tests.bench.bursts import bursts
+from tests.bench.computations import computations
 from tests.bench.cycles import Extender
 from tests.bench.growth import growth
 from tests.bench.machines import machines
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[Run], list[Row]]] = {
     "memory": memory,
     "cluster": bursts,
     "machines": machines,
+    "compute": computations,
     "growth": growth,
 }
 """Name for `--only` -> the part, in the order in which they run."""

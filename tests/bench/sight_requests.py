@@ -36,7 +36,7 @@ class Probe:
 
     def stall(self, usual: float) -> float:
         """Return the slowest answer less the usual one."""
-        return max(self.seconds, default=usual) - usual
+        return max(usual, *self.seconds) - usual
 
 
 @contextmanager
