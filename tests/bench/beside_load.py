@@ -45,8 +45,8 @@ def beside_load(run: Run) -> list[Row]:
         for verb in ("filter", "prioritize"):
             busy, calm = (getattr(blocks[loaded, names], verb) for loaded in (True, False))
             for percent, aim in ((50, None), (99, P99_AIM)):
-                figures = [1000 * percentile(seconds, percent) for seconds in (busy, calm)]
-                rows.append(Row("load", f"{verb}, {names:,} names, {name}", f"p{percent} ms", *figures, "without events", aim))
+                value, beside = (1000 * percentile(seconds, percent) for seconds in (busy, calm))
+                rows.append(Row("load", f"{verb}, {names:,} names, {name}", f"p{percent} ms", value, beside, "without events", aim))
     return rows
 
 
