@@ -45,6 +45,6 @@ def growth(run: Run) -> list[Row]:
                     cycles.warm(cluster.nodes)
                     timings = cycles.run(NAMES, ROUNDS)
                 for verb in ("filter", "prioritize"):
-                    value, beside = (1000 * percentile(getattr(timings[name], verb), 50) for name in ("Fabricwise", "floor"))
-                    rows.append(Row("growth", f"{verb}, {NAMES} names, {value:,} {axis}", "p50 ms", value, beside, "floor"))
+                    ours_ms, floor_ms = (1000 * percentile(getattr(timings[name], verb), 50) for name in ("Fabricwise", "floor"))
+                    rows.append(Row("growth", f"{verb}, {NAMES} names, {value:,} {axis}", "p50 ms", ours_ms, floor_ms, "floor"))
     return rows
