@@ -24,6 +24,8 @@ IN_FLIGHT = 10
 """Pods that are added, and deleted, together: about as many wait for their binding at a time on a busy cluster."""
 MOST_SECONDS = 30.0
 """Time until an answer that asks to try again counts as a failure."""
+TRY_AGAIN = "try again"
+"""Part of an answer that another attempt follows at once; any other error ends the measurement."""
 WAITS_FOR_BINDINGS = "stand in the way"
 """Part of the answer that no named node is left beside pods in flight. It is complete: an attempt at once would give the same."""
 
@@ -80,6 +82,8 @@ def filtered(extender: Extender, content: bytes) -> tuple[list[str], float, int]
         result = _RESULT.decode(answer)
         if not result.error or WAITS_FOR_BINDINGS in result.error:
             return result.node_names or [], spent, attempts
+        if TRY_AGAIN not in result.error:
+            break
     raise BenchmarkError(f"{extender.name}: filter is not complete after {attempts} attempts: {result.error}")
 
 
