@@ -11,7 +11,7 @@ class Sizes:
 
     platforms: tuple[str, ...] = ()
     """Platforms of the nodes; empty: all."""
-    rounds: dict[int, int] = field(default_factory=lambda: {100: 400, 500: 400, 5000: 150, 20_000: 60})
+    rounds: dict[int, int] = field(default_factory=lambda: {100: 300, 500: 300, 5000: 120, 20_000: 60})
     """Names per request -> pods that are filtered and prioritized."""
     states: tuple[int, ...] = (10, 4000)
     """Distinct node states."""
