@@ -82,7 +82,7 @@ def rival(text: str) -> Extender:
     if len({host for host, _, _ in parts}) > 1:
         raise ValueError(f"--rival {text}: filter and prioritize are asked over one connection: give the same HOST:PORT")
     paths = [f"/{path}" for _, _, path in parts]
-    return Extender(name, Connection(f"http://{parts[0][0]}"), paths[0], paths[1] if len(paths) > 1 else None)
+    return Extender(name, Connection(f"http://{parts[0][0]}"), paths[0], paths[1] if len(paths) > 1 else None, is_rival=True)
 
 
 def measured(options: argparse.Namespace, console: Console) -> tuple[list[Row], dict[str, float], list[str]]:

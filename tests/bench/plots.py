@@ -1,4 +1,4 @@
-"""`python -m tests.bench.plots RUN.json docs`: plots for docs/performance.md from the JSON of a run, and its table as Markdown."""
+"""`python -m tests.bench.plots RUN.json docs`: write the plots of a run, and its table, into docs/performance.md."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tests.accuracy.plots import BOTTOM, COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH, frame, legend, logarithmic
 from tests.bench.rows import Row, markdown
 
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+"""What is between these lines of the page is written by this module."""
 Curve = list[tuple[float, float]]
 """Points (x, y)."""
 _VERBS = re.compile(r"(?P<verb>\w+), (?P<names>[\d,]+) names, (?P<states>[\d,]+) states")
@@ -74,12 +77,27 @@ def plots(rows: Sequence[Row]) -> dict[str, str]:
     return {name: svg for name, svg in drawn.items() if svg is not None}
 
 
+def with_results(page: str, report: dict[str, Any]) -> str:
+    """Return the page with the results of a run between its markers. Raises ValueError where the page has no markers."""
+    rows = [row_of(columns) for columns in report["rows"]]
+    machine = report["machine"]
+    taken = datetime.fromtimestamp(report["at"], UTC).date().isoformat()
+    head = f"Measured on {taken}, {machine['cores']} cores, Python {machine['python']}, {machine['system']}."
+    images = [f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})" for name in plots(rows)]
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no lines {BEGIN} and {END}")
+    return "\n\n".join([before + begin, head, *images, markdown(rows).rstrip(), end + after])
+
+
 def main() -> None:
-    """Write the plots, and print the table."""
-    rows = [row_of(columns) for columns in json.loads(Path(sys.argv[1]).read_text())["rows"]]
-    for name, svg in plots(rows).items():
-        (Path(sys.argv[2]) / name).write_text(svg)
-    print(markdown(rows))
+    """Write the plots and the page."""
+    report, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    for name, svg in plots([row_of(columns) for columns in report["rows"]]).items():
+        (folder / name).write_text(svg)
+    page = folder / "performance.md"
+    page.write_text(with_results(page.read_text(), report))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,12 @@ import pytest
 from rich.console import Console
 
 from tests.bench.__main__ import PARTS, arguments
-from tests.bench.plots import plots, row_of
+from tests.bench.bursts import bursts, missing_binaries
+from tests.bench.plots import plots, row_of, with_results
 from tests.bench.rows import Row, markdown, percentile, table
+from tests.bench.run import Run
+from tests.bench.servers import floor
+from tests.bench.sizes import TINY
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs/performance.md"
 WITH_RIVAL = Row("verbs", "filter, 500 names, 10 states", "p50 ms", 0.6, 0.4, "floor", 1.5, rivals={"other": 0.9})
@@ -74,6 +78,15 @@ def test_plots_are_drawn_of_what_was_measured() -> None:
     assert all(svg.startswith("<svg") and svg.count("<polyline") >= 1 for svg in drawn.values())
 
 
+def test_page_gets_the_results_between_its_markers() -> None:
+    report = {"at": 0, "machine": {"cores": 2, "python": "3.11", "system": "Linux"}, "rows": [row.as_json() for row in ROWS]}
+    page = DOCUMENTATION.read_text()
+    written = with_results(page, report)
+    assert "| verbs | filter, 500 names, 10 states |" in written
+    assert "(performance-filter.svg)" in written
+    assert with_results(written, report) == written, "what was there before is replaced"
+
+
 @pytest.mark.parametrize("text", ["=http://a", "a=ftp://b/filter", "a", "a=http://b/f,http://c/p", "a=http://b/f,http://b/p,http://b/x"])
 def test_unusable_rival_is_refused_with_the_form_to_give(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
@@ -89,11 +102,24 @@ def test_rival_is_asked_at_its_addresses() -> None:
 
 
 def test_whole_run_on_tiny_clusters_writes_rows_of_every_chosen_part(tmp_path: Path) -> None:
-    report = tmp_path / "run.json"
-    command = [sys.executable, "-m", "tests.bench", "--tiny", "--only", "verbs", "--only", "sight", "--json", str(report)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    report, parts = tmp_path / "run.json", {"verbs", "sight", "load"}
+    command = [sys.executable, "-m", "tests.bench", "--tiny", "--json", str(report), *(f"--only={part}" for part in parts)]
+    with floor() as other:
+        rival = f"other={other.url}/scheduler/filter,{other.url}/scheduler/prioritize"
+        done = subprocess.run([*command, "--rival", rival], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     content = json.loads(report.read_text())
-    assert {row["part"] for row in content["rows"]} == set(content["seconds"]) == {"verbs", "sight"}
+    assert {row["part"] for row in content["rows"]} == set(content["seconds"]) == parts
     assert all(row["value"] >= 0 for row in content["rows"])
+    assert all(row["rivals"]["other"] > 0 for row in content["rows"] if row["part"] == "verbs" and row["beside_name"] == "floor")
     assert "filter, 50 names" in done.stdout
+
+
+@pytest.mark.cluster
+def test_rate_of_a_real_kube_scheduler_is_measured_beside_an_instant_extender(tmp_path: Path) -> None:
+    why = missing_binaries()
+    if why is not None:
+        pytest.skip(why)
+    rows = bursts(Run(TINY, tmp_path, lambda _: None))
+    assert [row.case for row in rows] == [f"kube-scheduler, {TINY.cluster_nodes} nodes, {how} bindVerb" for how in ("without", "with")]
+    assert all(row.value > 0 and row.beside for row in rows)
