@@ -36,8 +36,8 @@ format: .venv/.ready ## format the code and fix lint errors
 protobuf: .venv/.ready ## regenerate the modules of the kubelet's messages
 	@$(BIN)/python -m tests.agent.protobuf_modules
 
-bench: .venv/.ready ## measure speed, as ratios within one run
-	@$(BIN)/python -m tests.bench
+bench: .venv/.ready ## measure speed, as ratios within one run (options: BENCH='--only verbs --json run.json')
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 accuracy: .venv/.ready ## compare the model with NCCL's search, measurements and NVIDIA's policy
 	@$(BIN)/python -m tests.accuracy
