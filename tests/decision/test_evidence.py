@@ -150,9 +150,8 @@ def test_prospects_are_the_most_probable_sets_and_the_rest_is_counted(state: Nod
         chances[gpus] = chances.get(gpus, 0.0) + chance
     total = sum(chances.values()) or 1.0
     assert len(found.prospects) + found.further_sets == len(chances)
-    assert sum(prospect.probability for prospect in found.prospects) + found.further_probability == pytest.approx(
-        1.0 if chances else 0.0, abs=1e-4
-    )
+    listed = sum(prospect.probability for prospect in found.prospects)
+    assert listed + found.further_probability == pytest.approx(1.0 if chances else 0.0, abs=1e-4)
     for prospect in found.prospects:
         assert prospect.probability == pytest.approx(chances[prospect.gpus] / total, abs=1e-6)
     assert [prospect.probability for prospect in found.prospects] == sorted((p.probability for p in found.prospects), reverse=True)
