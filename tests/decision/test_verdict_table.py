@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from extender.decision.evaluate import verdict_table
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
 from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.node_verdicts import NodeVerdicts
@@ -98,7 +99,6 @@ def test_more_states_than_a_few_are_unevaluated_until_they_are_evaluated_elsewhe
     names, wanted = NodeNames(sorted(state.views)), demand(pod(3))
     found = table.verdicts(state, wanted, names, {})
     assert isinstance(found, Unevaluated)
-    assert set(found.states) == {view.state for view in state.views.values()}
     table.evaluate(found)
     evaluated = table.verdicts(state, wanted, names, {})
     assert isinstance(evaluated, NodeVerdicts)
@@ -113,3 +113,22 @@ def test_evaluation_that_raised_is_repeated_after_the_next_change() -> None:
     assert not verdicts_of(table, state, wanted, names, {}).feasible.any()
     evaluator.remembered(wanted).clear()
     assert verdicts_of(table, state, wanted, names, {}).feasible.all()
+
+
+def test_snapshot_in_which_many_nodes_differ_is_taken_over_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict_table, "_MOST_FOLLOWED", 3)
+    table, wanted = VerdictTable(Evaluator(DEFAULT_POLICY), ranker(Scoring()).parts, PARTS), demand(pod(3))
+    first = snapshot(*(node(f"n{number}", 4) for number in range(8)))
+    names = NodeNames(sorted(first.views))
+    found = table.verdicts(first, wanted, names, {})
+    assert isinstance(found, Unevaluated)
+    newer = fold_all(first, [NodeGone("n0"), *(seen("Node", node(f"n{number}", 2)) for number in range(1, 7))], GPU)
+    assert isinstance(table.verdicts(newer, wanted, names, {}), Unevaluated)
+    table.evaluate(found)  # of the older snapshot: the newer one stays
+    for _ in range(4):
+        if isinstance(evaluated := table.verdicts(newer, wanted, names, {}), Unevaluated):
+            table.evaluate(evaluated)
+    assert isinstance(evaluated, NodeVerdicts)
+    assert [verdict.reason for verdict in evaluated] == [
+        verdict.reason for verdict in evaluate_nodes(Evaluator(DEFAULT_POLICY), newer, wanted, names)
+    ]

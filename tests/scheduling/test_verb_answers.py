@@ -96,7 +96,7 @@ def test_first_evaluation_that_takes_too_long_is_answered_with_try_again_and_fou
         evaluate(self, unevaluated)
 
     monkeypatch.setattr(VerdictTable, "evaluate", slow)
-    monkeypatch.setattr("extender.decision.evaluate.verdict_table._MOST_EVALUATED_INLINE", 0)
+    monkeypatch.setattr("extender.decision.evaluate.verdict_table._MOST_EVALUATED", 0)
     service = build_service(Settings(server=Server(log_level="error"), limits=Limits(evaluation_seconds=0.05)))
     cluster = simulated("nvidia.com/gpu")
     service.store.apply(cluster.listing())

@@ -27,6 +27,8 @@ class NodeTable:
 
     def __init__(self) -> None:
         self._snapshot = Snapshot()
+        self._behind: set[str] = set()
+        """Names of nodes whose rows are not up to the snapshot yet."""
         self._rows: dict[str, int] = {}
         self._index = NameIndex(self._rows)
         self._free_rows: list[int] = []
@@ -44,17 +46,22 @@ class NodeTable:
         """Per entry a number that differs for every state that the entry has ever had."""
         self._hashes = np.zeros(64, np.uint32)
 
-    def follow(self, snapshot: Snapshot) -> None:
-        """Bring the rows up to a snapshot. The cost depends on the number of nodes that differ."""
-        if snapshot is self._snapshot:
-            return
-        names = snapshot.changed_since(self._snapshot.revision)
-        if names is None:
-            names = {*snapshot.views, *self._snapshot.views}
-        self._snapshot = snapshot
-        for name in names:
+    @property
+    def revision(self) -> int:
+        """The revision of the snapshot that the rows follow."""
+        return self._snapshot.revision
+
+    def follow(self, snapshot: Snapshot, most_nodes: int) -> bool:
+        """Bring the rows of at most this many nodes up to a snapshot. Return whether all rows are up to it."""
+        if snapshot is not self._snapshot:
+            names = snapshot.changed_since(self._snapshot.revision)
+            self._behind |= {*snapshot.views, *self._rows} if names is None else names
+            self._snapshot = snapshot
+        for _ in range(min(most_nodes, len(self._behind))):
+            name = self._behind.pop()
             view = snapshot.views.get(name)
             self._set(name, None if view is None else view.state)
+        return not self._behind
 
     def rows_of(self, names: NodeNames) -> NDArray[np.intp]:
         """Return the row of each name, shape (names,); `UNKNOWN` where the snapshot has no view of the node."""

@@ -7,18 +7,18 @@ new states are filled when a request needs them; the verdicts themselves come fr
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_with_extra_pods, without_view
 from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.node_table import UNKNOWN, NodeTable, grown
 from extender.decision.evaluate.node_verdicts import NodeVerdicts, Parts, code_of
 from extender.decision.evaluate.verdict import Verdict
-from extender.decision.node.node_state import NodeState
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason
 from extender.decision.state.pods import ExtraPods
@@ -27,8 +27,14 @@ from extender.decision.state.snapshot import Snapshot
 _MOST_DEMANDS = 16
 """Demands that have a column; a column of 20,000 states takes 2.4 MB."""
 
-_MOST_EVALUATED_INLINE = 4
-"""States that a request evaluates itself: fewer than 1 ms. With more, the evaluation is `Unevaluated`."""
+_MOST_FOLLOWED = 500
+"""Nodes of a new snapshot that a request takes over itself, in about 1 ms. Where more differ, the evaluation is `Unevaluated`."""
+
+_MOST_FILLED = 100
+"""States whose verdicts a request copies from the evaluator itself; as above."""
+
+_MOST_EVALUATED = 4
+"""States that a request evaluates itself; as above."""
 
 PartsOf = Callable[[Demand, Verdict], Parts]
 """`scorers.Ranker.parts`."""
@@ -36,10 +42,11 @@ PartsOf = Callable[[Demand, Verdict], Parts]
 
 @dataclass(frozen=True, slots=True)
 class Unevaluated:
-    """Node states for which a request needs verdicts that do not exist yet; `VerdictTable.evaluate` computes them."""
+    """A request that needs more verdicts than it may compute itself; `VerdictTable.evaluate` computes them."""
 
+    snapshot: Snapshot
     demand: Demand
-    states: Sequence[NodeState]
+    names: NodeNames
 
 
 class _Column:
@@ -72,14 +79,16 @@ class VerdictTable:
     def verdicts(
         self, snapshot: Snapshot, demand: Demand, names: NodeNames, extra_pods: ExtraPods, *, to_rank: bool = False
     ) -> NodeVerdicts | Unevaluated:
-        """Return the same as `evaluate_nodes`, or which states must be evaluated before. `to_rank`: the nodes will be ranked."""
+        """Return the same as `evaluate_nodes`, unless that takes too long. `to_rank`: the nodes will be ranked."""
         with self._lock:
-            self._nodes.follow(snapshot)
+            if not self._nodes.follow(snapshot, _MOST_FOLLOWED):
+                return Unevaluated(snapshot, demand, names)
             column = self._column(demand)
             entries = self._nodes.entry_of[self._nodes.rows_of(names)]
-            outdated = entries[column.versions[entries] != self._nodes.versions[entries]]
-            if len(outdated) and (unevaluated := self._fill(demand, column, np.unique(outdated).tolist())):
-                return Unevaluated(demand, unevaluated)
+            outdated = self._outdated(column, entries)
+            if self._is_much(demand, outdated):
+                return Unevaluated(snapshot, demand, names)
+            self._fill(demand, column, outdated)
             objects, codes = column.verdicts[entries], column.codes[entries]
             parts = column.parts[entries] if to_rank else None
             with_extra_pods = self._nodes.positions(names, extra_pods) if extra_pods else ()
@@ -96,11 +105,23 @@ class VerdictTable:
         return NodeVerdicts(objects, codes, parts)
 
     def evaluate(self, unevaluated: Unevaluated) -> None:
-        """Evaluate states. May take long; other threads can use the table meanwhile."""
-        for state in unevaluated.states:
-            verdict = self._evaluator.evaluate(unevaluated.demand, state)
-            if verdict.feasible:
-                self._parts_of(unevaluated.demand, verdict)
+        """Compute the verdicts that a request lacks. Takes long; the lock is held for about 1 ms at a time."""
+        snapshot, demand = unevaluated.snapshot, unevaluated.demand
+        is_followed = False
+        while not is_followed:
+            with self._lock:
+                is_followed = snapshot.revision < self._nodes.revision or self._nodes.follow(snapshot, _MOST_FOLLOWED)
+        with self._lock:
+            outdated = self._outdated(self._column(demand), self._nodes.entry_of[self._nodes.rows_of(unevaluated.names)])
+        for start in range(0, len(outdated), _MOST_FILLED):
+            entries = outdated[start : start + _MOST_FILLED]
+            for state in [self._nodes.states[entry] for entry in entries]:
+                verdict = self._evaluator.evaluate(demand, state) if state is not None else None
+                if verdict is not None and verdict.feasible:
+                    self._parts_of(demand, verdict)
+            with self._lock:
+                column = self._column(demand)
+                self._fill(demand, column, [entry for entry in entries if column.versions[entry] != self._nodes.versions[entry]])
 
     def _column(self, demand: Demand) -> _Column:
         column = self._columns.get(demand)
@@ -112,13 +133,24 @@ class VerdictTable:
         column.make_room(len(self._nodes.states))
         return column
 
-    def _fill(self, demand: Demand, column: _Column, outdated: list[int]) -> list[NodeState]:
-        """Fill the entries that are not of their present state. Return the states that must be evaluated first."""
+    def _outdated(self, column: _Column, entries: NDArray[np.intp]) -> list[int]:
+        """Return those of the entries whose verdict is missing, or is about an earlier state; each once."""
+        outdated = entries[column.versions[entries] != self._nodes.versions[entries]]
+        return np.unique(outdated).tolist() if len(outdated) else []
+
+    def _is_much(self, demand: Demand, outdated: list[int]) -> bool:
+        """Whether a request for which these entries are outdated would take too long to fill them itself."""
+        if len(outdated) <= _MOST_EVALUATED:
+            return False
+        known, states = self._evaluator.remembered(demand), self._nodes.states
+        return len(outdated) > _MOST_FILLED or sum(states[entry] not in known for entry in outdated) > _MOST_EVALUATED
+
+    def _fill(self, demand: Demand, column: _Column, outdated: list[int]) -> None:
+        """Fill the entries that are not of their present state."""
         present, known = self._nodes.versions, self._evaluator.remembered(demand)
         states = {entry: state for entry in outdated if (state := self._nodes.states[entry]) is not None}
-        missing = [state for state in states.values() if state not in known]
-        if len(missing) > _MOST_EVALUATED_INLINE:
-            return missing
+        if not states:
+            return
         verdicts = [known.get(state) or self._evaluator.evaluate(demand, state) for state in states.values()]
         filled = list(states)
         column.codes[filled] = [code_of(verdict) for verdict in verdicts]
@@ -131,4 +163,3 @@ class VerdictTable:
             0 if verdict.rejection is not None and verdict.rejection.reason is Reason.NOT_EVALUATED else present[entry]
             for entry, verdict in zip(filled, verdicts, strict=True)
         ]
-        return []
