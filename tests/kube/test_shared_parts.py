@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.decision.request.kubernetes_objects import Node
+from extender.decision.state.changes import NodeSeen
 from extender.decision.state.pods import bound_pod, held_demand
 from extender.kube.decode import seen
 from extender.sources.dump import read_dump
@@ -39,8 +40,9 @@ MANIFESTS = st.fixed_dictionaries(
 
 
 def node_of(manifest: dict[str, Any]) -> Node:
-    decoded: Node = seen("Node", manifest).node  # type: ignore[union-attr]
-    return decoded
+    change = seen("Node", manifest)
+    assert isinstance(change, NodeSeen)
+    return change.node
 
 
 @given(st.lists(MANIFESTS, max_size=4))
