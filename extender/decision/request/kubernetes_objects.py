@@ -1,4 +1,7 @@
-"""The parts of Node and Pod that a decision reads, decoded from the API's JSON; all other fields are skipped."""
+"""The parts of Node and Pod that a decision reads, decoded from the API's JSON; all other fields are skipped.
+
+Objects from JSON contain no cycles, so the garbage collector does not track them (`gc=False`).
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ import msgspec
 Quantities = dict[str, Any]
 
 
-class Owner(msgspec.Struct, frozen=True):
+class Owner(msgspec.Struct, frozen=True, gc=False):
     """OwnerReference."""
 
     kind: str = ""
 
 
-class Meta(msgspec.Struct, frozen=True, rename="camel"):
+class Meta(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """ObjectMeta."""
 
     name: str = ""
@@ -28,14 +31,14 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
     owner_references: list[Owner] | None = None
 
 
-class NodeCondition(msgspec.Struct, frozen=True):
+class NodeCondition(msgspec.Struct, frozen=True, gc=False):
     """NodeCondition without its times, which change with every heartbeat."""
 
     type: str = ""
     status: str = ""
 
 
-class Taint(msgspec.Struct, frozen=True):
+class Taint(msgspec.Struct, frozen=True, gc=False):
     """Taint."""
 
     key: str = ""
@@ -43,14 +46,14 @@ class Taint(msgspec.Struct, frozen=True):
     value: str = ""
 
 
-class NodeSpec(msgspec.Struct, frozen=True):
+class NodeSpec(msgspec.Struct, frozen=True, gc=False):
     """Node.spec."""
 
     taints: list[Taint] | None = None
     unschedulable: bool = False
 
 
-class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
+class NodeStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Node.status."""
 
     allocatable: Quantities | None = None
@@ -58,14 +61,14 @@ class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
     conditions: list[NodeCondition] | None = None
 
 
-class NodeMeta(msgspec.Struct, frozen=True):
+class NodeMeta(msgspec.Struct, frozen=True, gc=False):
     """ObjectMeta of a Node. Its annotations are not read: they are large, and some change with every heartbeat."""
 
     name: str = ""
     labels: dict[str, str] | None = None
 
 
-class Node(msgspec.Struct, frozen=True, rename="camel"):
+class Node(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """v1 Node."""
 
     metadata: NodeMeta
@@ -73,21 +76,21 @@ class Node(msgspec.Struct, frozen=True, rename="camel"):
     spec: NodeSpec | None = None
 
 
-class Resources(msgspec.Struct, frozen=True, rename="camel"):
+class Resources(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """ResourceRequirements."""
 
     requests: Quantities | None = None
     limits: Quantities | None = None
 
 
-class EnvVar(msgspec.Struct, frozen=True):
+class EnvVar(msgspec.Struct, frozen=True, gc=False):
     """EnvVar. `value` is None where the value comes from a secret, a config map or a field."""
 
     name: str = ""
     value: str | None = None
 
 
-class Container(msgspec.Struct, frozen=True, rename="camel"):
+class Container(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Container or init container. A sidecar is an init container with restartPolicy Always."""
 
     name: str = ""
@@ -99,7 +102,7 @@ class Container(msgspec.Struct, frozen=True, rename="camel"):
     env: list[EnvVar] | None = None
 
 
-class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
+class PodSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Pod.spec."""
 
     containers: list[Container] | None = None
@@ -109,28 +112,28 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     priority: int | None = None
 
 
-class DeviceHealth(msgspec.Struct, frozen=True):
+class DeviceHealth(msgspec.Struct, frozen=True, gc=False):
     """ResourceHealth: one device that a container holds."""
 
     resource_id: str = msgspec.field(default="", name="resourceID")
     health: str | None = None
 
 
-class ResourceStatus(msgspec.Struct, frozen=True):
+class ResourceStatus(msgspec.Struct, frozen=True, gc=False):
     """The devices of one resource that a container holds."""
 
     name: str = ""
     resources: list[DeviceHealth] | None = None
 
 
-class ContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
+class ContainerStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """ContainerStatus. It names devices from Kubernetes 1.34 on with a feature gate, from 1.36 on by default."""
 
     name: str = ""
     allocated_resources_status: list[ResourceStatus] | None = None
 
 
-class PodCondition(msgspec.Struct, frozen=True, rename="camel"):
+class PodCondition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """PodCondition."""
 
     last_transition_time: str | None = None
@@ -139,7 +142,7 @@ class PodCondition(msgspec.Struct, frozen=True, rename="camel"):
     message: str | None = None
 
 
-class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
+class PodStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Pod.status."""
 
     phase: str | None = None
@@ -150,7 +153,7 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
     conditions: list[PodCondition] | None = None
 
 
-class Pod(msgspec.Struct, frozen=True, rename="camel"):
+class Pod(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """v1 Pod."""
 
     metadata: Meta
