@@ -31,7 +31,7 @@ class Sizes:
     """(nodes, pods)."""
     cluster_nodes: int = 1000
     """Nodes of the real kube-scheduler's cluster."""
-    cluster_pods: int = 300
+    cluster_pods: int = 250
     """Pods per burst."""
     cluster_bursts: int = 2
 
