@@ -86,7 +86,7 @@ def rival(text: str) -> Extender:
 
 
 def measured(options: argparse.Namespace, console: Console) -> tuple[list[Row], dict[str, float], list[str]]:
-    """Return (all rows, seconds per part, parts that failed); a part that fails is reported and hides no other part."""
+    """Return (all rows, seconds per part, parts that failed); a part that fails, or is interrupted, hides no other part."""
     chosen = options.only or [part for part in PARTS if options.full or part not in LONG_PARTS]
     size = sizes.TINY if options.tiny else sizes.FULL if options.full else sizes.DEFAULT
     rows: list[Row] = []
@@ -102,6 +102,9 @@ def measured(options: argparse.Namespace, console: Console) -> tuple[list[Row], 
             except (BenchmarkError, AssertionError, OSError, httpx.HTTPError, http.client.HTTPException) as error:
                 console.print(f"part {part} failed: {error}", style="red", markup=False)
                 failed.append(part)
+            except (KeyboardInterrupt, SystemExit):  # what was measured before is still reported
+                failed.append(part)
+                break
             seconds[part] = time.monotonic() - started
             progress.update(task, step="done", total=1, completed=1)
     return rows, seconds, failed
@@ -125,10 +128,7 @@ def main() -> None:
     options = arguments()
     end_on_sigterm()
     started = time.time()
-    try:
-        rows, seconds, failed = measured(options, Console(stderr=True))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    rows, seconds, failed = measured(options, Console(stderr=True))
     Console(width=None if sys.stdout.isatty() else 150).print(table(rows))
     print(f"{sum(seconds.values()):.0f} s: " + ", ".join(f"{part} {spent:.0f}" for part, spent in seconds.items()))
     if options.json is not None:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,7 +28,7 @@ from tests.bench.leash import leashed
 from tests.bench.rows import Row
 from tests.bench.run import Run
 from tests.bench.servers import SETTINGS, BenchmarkError, floor
-from tests.cluster.assets import BINARIES, etcd_binary
+from tests.cluster.assets import BINARIES, MissingAssetError, etcd_binary
 from tests.cluster.assets import cache_folder as binaries_folder
 from tests.cluster.conftest import base_objects
 from tests.cluster.control_plane import ControlPlane, Process, free_port, wait_for
@@ -73,8 +73,6 @@ class _Event(msgspec.Struct, frozen=True):
 
 def missing_binaries() -> str | None:
     """Return why no control plane can run here; None if one can. Nothing is downloaded or built for the benchmark."""
-    from tests.cluster.assets import MissingAssetError
-
     try:
         etcd_binary()
     except MissingAssetError as error:
@@ -212,12 +210,13 @@ def _bindings(plane: ControlPlane, label: str) -> Iterator[dict[str, float]]:
     query = {"watch": "1", "labelSelector": f"burst={label}", "timeoutSeconds": "300", "resourceVersion": version}
 
     def follow(response: httpx.Response) -> None:
-        for line in response.iter_lines():
-            event = decode(line)
-            if event.type in ("DELETED", "ERROR"):  # without a watch, the wait for the bindings fails
-                return
-            if event.object.spec.node_name:
-                bound.setdefault(event.object.metadata.name, time.monotonic())
+        with suppress(httpx.HTTPError):  # without a watch, the wait for the bindings fails
+            for line in response.iter_lines():
+                event = decode(line)
+                if event.type in ("DELETED", "ERROR"):
+                    return
+                if event.object.spec.node_name:
+                    bound.setdefault(event.object.metadata.name, time.monotonic())
 
     with plane.client.stream("GET", PODS, params=query, timeout=None) as response:
         thread = threading.Thread(target=follow, args=(response,), daemon=True)

@@ -21,19 +21,19 @@ class Sizes:
     """Pods beside load, and for memory."""
     events_per_second: int = 500
     load_names: tuple[int, ...] = (500, 5000)
-    load_seconds: float = 4.0
+    load_seconds: float = 3.0
     """Length of a block with, or without, load."""
     load_blocks: int = 3
     """Blocks of each kind; they alternate."""
-    telemetry_rounds: int = 150
+    telemetry_rounds: int = 100
     sight_states: int = 2000
     memory: tuple[tuple[int, int], ...] = ((1000, 5000), (20_000, 50_000))
     """(nodes, pods)."""
     cluster_nodes: int = 1000
     """Nodes of the real kube-scheduler's cluster."""
-    cluster_pods: int = 300
+    cluster_pods: int = 250
     """Pods per burst."""
-    cluster_bursts: int = 3
+    cluster_bursts: int = 2
 
 
 DEFAULT = Sizes()
