@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ import kubernetes.client
 import msgspec
 import urllib3
 
-from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLost, WatchRestored
+from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLost, WatchRestored, subject_of
 from extender.decision.state.isolation import SetAside
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import credentials
@@ -81,6 +81,25 @@ class _Batch:
     """The newest resourceVersion before the first error; None where there is none."""
     error: _GoneError | _RefusedError | None
     """Why the watch has to be started again, once the changes are applied."""
+
+
+def without_repeats(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """Yield the changes in order, in groups that name no object twice.
+
+    What follows from a change of a pod (an event that is owed, an assumed pod that is given up) is read from the states before and after
+    it: a pod that is created and bound in one group would never have been pending.
+    """
+    group: list[Change] = []
+    subjects: set[tuple[str, str]] = set()
+    for change in changes:
+        subject = subject_of(change)
+        if subject in subjects:
+            yield group
+            group, subjects = [], set()
+        group.append(change)
+        subjects.add(subject)
+    if group:
+        yield group
 
 
 class ClusterWatch:
@@ -228,8 +247,8 @@ class ClusterWatch:
                     if self._stop.is_set():
                         return
                     batch = self._read_batch(resource, lines)
-                    if batch.changes:
-                        self._store.apply(batch.changes)
+                    for changes in without_repeats(batch.changes):
+                        self._store.apply(changes)
                     if batch.version is not None:
                         yield batch.version
                     if batch.error is not None:

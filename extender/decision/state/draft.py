@@ -94,6 +94,8 @@ class Draft:
         """Names of nodes whose view must be derived anew."""
         self.measured: set[str] = set()
         """Names of nodes for which only telemetry is newer."""
+        self.moved_pods: set[str] = set()
+        """Keys of the pods whose entry in `pods` or `pending` has changed."""
 
     @property
     def is_written(self) -> bool:
@@ -137,6 +139,7 @@ class Draft:
             asked=self.asked.now,
             revision=self.before.revision + 1,
             changed=changed,
+            changed_pods=frozenset(self.moved_pods),
             now_seconds=self.times.now_seconds,
             non_gpu_pods=self.non_gpu_pods.now,
             classes=self.classes.now,

@@ -81,7 +81,8 @@ def _set_pending(draft: Draft, key: str, pending: Pending | None) -> None:
     if now is not None and was != now:
         nominated = draft.nominated.writable()
         nominated[now] = nominated.get(now, frozenset()) | {key}
-    draft.pending.put(key, pending)
+    if draft.pending.put(key, pending):
+        draft.moved_pods.add(key)
 
 
 def _set_bound(draft: Draft, pod: Pod, demand: Demand | None, bound: BoundPod | None) -> None:
@@ -96,6 +97,7 @@ def _set_bound(draft: Draft, pod: Pod, demand: Demand | None, bound: BoundPod | 
     elif draft.pods.now.get(bound.key) != bound:
         _unbind(draft, bound.key)
         draft.pods.writable()[bound.key] = bound
+        draft.moved_pods.add(bound.key)
         by_node = draft.by_node.writable()
         by_node[bound.node] = by_node.get(bound.node, frozenset()) | {bound.key}
         draft.touched.add(bound.node)
@@ -105,6 +107,7 @@ def _unbind(draft: Draft, key: str) -> None:
     if key not in draft.pods.now:
         return
     bound = draft.pods.writable().pop(key)
+    draft.moved_pods.add(key)
     discard(draft.by_node, bound.node, key)
     draft.touched.add(bound.node)
 

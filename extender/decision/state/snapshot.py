@@ -48,6 +48,8 @@ class Snapshot:
     """Grows by one with every batch of changes that alters the state."""
     changed: frozenset[str] = frozenset()
     """Nodes whose view the last batch of changes created, altered or removed."""
+    changed_pods: frozenset[str] = frozenset()
+    """Keys of the pods whose entry in `pods` or `pending` the last batch of changes created, altered or removed."""
     now_seconds: float | None = None
     """Unix time of the last tick; None where time does not pass, as in a dump."""
     non_gpu_pods: Mapping[str, NonGpuPod] = field(default_factory=lambda: MappingProxyType({}))

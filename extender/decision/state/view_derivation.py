@@ -19,7 +19,8 @@ def derived_snapshot(draft: Draft) -> Snapshot:
     if not draft.touched and not draft.measured and draft.listed == before.listed and not draft.is_written:
         if draft.times == Times(before.now_seconds, before.monotonic_seconds):
             return before
-        return replace(before, now_seconds=draft.times.now_seconds, monotonic_seconds=draft.times.monotonic_seconds)
+        now, monotonic = draft.times.now_seconds, draft.times.monotonic_seconds
+        return replace(before, now_seconds=now, monotonic_seconds=monotonic, changed_pods=frozenset())
     changed: dict[str, NodeView | None] = {}
     for name in draft.measured - draft.touched:
         old = before.views.get(name)
