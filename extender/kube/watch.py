@@ -217,7 +217,7 @@ class ClusterWatch:
     def _decode_page(self, resource: Resource, data: bytes) -> _ListPage:
         try:
             return _PAGE.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _RefusedError(0, f"the answer is not a list of {resource.listed_as}: {error}") from error
 
     def _read_all(self, resource: Resource, items: list[Any]) -> list[Seen | SetAside]:

@@ -77,7 +77,7 @@ def watch_event(kind: str, line: bytes) -> WatchEvent:
     """Return the event of one line of the watch of `kind`. Raises UnreadableLineError."""
     try:
         return (_pod_event(line) if kind == "Pod" else None) or plain_event(kind, line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableLineError(f"a line is not an event: {error}") from error
 
 
@@ -98,7 +98,10 @@ def _pod_event(line: bytes) -> WatchEvent | None:
 
 
 def plain_event(kind: str, line: bytes) -> WatchEvent:
-    """Return the event of one line, decoded as plain data first: of every kind and type. Raises msgspec.DecodeError, RecursionError."""
+    """Return the event of one line of any kind and type, decoded as plain data first.
+
+    Raises msgspec.DecodeError, UnicodeDecodeError and RecursionError.
+    """
     event = _PLAIN_EVENT.decode(line)
     manifest, version = event.object, _resource_version(event.object)
     if event.type == "ERROR":
