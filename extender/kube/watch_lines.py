@@ -56,7 +56,8 @@ def line_batches(
 ) -> Iterator[list[bytes]]:
     """Yield the non-empty lines of a response in order, in batches, until it ends.
 
-    `pause` waits for some seconds, `clock` gives monotonic seconds. Raises LineTooLongError, and what urllib3 raises if the stream breaks.
+    `pause` waits for some seconds, `clock` gives monotonic seconds. Raises LineTooLongError, and what urllib3 raises if the stream breaks;
+    the lines before are yielded first.
     """
     buffer, last_seconds = LineBuffer(), float("-inf")
     while chunk := response.read1():
@@ -64,23 +65,23 @@ def line_batches(
         remaining_seconds = last_seconds + BATCH_SECONDS - clock()
         if remaining_seconds > 0:
             pause(remaining_seconds)
-        batch += _arrived_lines(response, buffer, MOST_BATCH_LINES - len(batch))
-        if batch:
-            yield batch
-            last_seconds = clock()
+        try:
+            _add_arrived(batch, response, buffer)
+        finally:
+            if batch:
+                yield batch
+                last_seconds = clock()
 
 
-def _arrived_lines(response: urllib3.BaseHTTPResponse, buffer: LineBuffer, most: int) -> list[bytes]:
-    """Return about `most` further lines that can be read without waiting.
+def _add_arrived(batch: list[bytes], response: urllib3.BaseHTTPResponse, buffer: LineBuffer) -> None:
+    """Add the lines that can be read without waiting, until the batch has `MOST_BATCH_LINES`.
 
     Bytes that the connection has read ahead are not seen, and may leave lines to the next batch.
     """
-    lines: list[bytes] = []
     with selectors.DefaultSelector() as selector:
         try:
             selector.register(response.fileno(), selectors.EVENT_READ)
         except (OSError, ValueError, AttributeError):  # the response has been read to its end, and its connection is closed
-            return lines
-        while len(lines) < most and selector.select(0) and (chunk := response.read1()):
-            lines += buffer.lines(chunk)
-    return lines
+            return
+        while len(batch) < MOST_BATCH_LINES and selector.select(0) and (chunk := response.read1()):
+            batch += buffer.lines(chunk)

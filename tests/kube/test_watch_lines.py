@@ -90,6 +90,23 @@ def test_first_batch_does_not_wait_and_the_next_collects_until_the_pause_has_pas
         assert pauses == [pytest.approx(BATCH_SECONDS)]
 
 
+def test_lines_before_the_stream_breaks_are_passed_on_before_the_error() -> None:
+    with responding(b"1\n", b"2\n") as response:
+        original = response.read1
+
+        def breaking() -> bytes:
+            chunk = original()
+            if chunk == b"2\n":
+                raise OSError("reset")
+            return chunk
+
+        response.read1 = breaking  # type: ignore[method-assign]
+        batches = line_batches(cast(urllib3.BaseHTTPResponse, response))
+        assert next(batches) == [b"1"]
+        with pytest.raises(OSError, match="reset"):
+            next(batches)
+
+
 def test_response_whose_connection_is_closed_already_gives_its_lines() -> None:
     with responding(b"1\n") as response:
 
