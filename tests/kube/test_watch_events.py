@@ -16,7 +16,7 @@ from tests.objects import GPU, container, pod
 
 TEXT = st.text('aé"\\/\n<&', max_size=6)
 TEXTS = st.none() | st.dictionaries(TEXT, TEXT, max_size=2)
-QUANTITY = st.sampled_from([1, 0, "2", "1k", 1.5, None, "", [], True])
+QUANTITY: st.SearchStrategy[Any] = st.sampled_from([1, 0, "2", "1k", 1.5, None, "", [], True])
 
 
 @st.composite
