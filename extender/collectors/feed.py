@@ -34,7 +34,9 @@ SLICE_NODES = 4
 """Nodes whose telemetry is applied at a time: a verb waits for at most one slice."""
 
 FOLD_SECONDS = 0.01
-"""Pause between two rounds of applying results."""
+"""Time in which results are collected after the first one, before they are applied."""
+_IDLE_SECONDS = 0.5
+"""Longest wait for a result before it is checked whether the collector has ended."""
 MOST_LOOKS = 256
 """Results that are applied in one round."""
 GIVE_WAY_SECONDS = 0.05
@@ -163,15 +165,25 @@ class TelemetryFeed:
     def _fold(self, done: threading.Event) -> None:
         """Apply results in slices of `SLICE_NODES` with a pause after each, so that a verb waits for at most one slice."""
         while not done.is_set():
-            done.wait(FOLD_SECONDS)
-            results: list[ScrapeResult] = []
-            while len(results) < MOST_LOOKS and not self._arrived.empty():
-                results.append(self._arrived.get())
-            changes = [change for result in results for change in self._changes(result)]
+            changes = [change for result in self._arrivals(done) for change in self._changes(result)]
             for first in range(0, len(changes), SLICE_NODES):
                 self._give_way()
                 self._store.apply(changes[first : first + SLICE_NODES])
                 done.wait(0.001)
+
+    def _arrivals(self, done: threading.Event) -> list[ScrapeResult]:
+        """Wait for a result, and return it with those that arrive within `FOLD_SECONDS`; [] where none comes within `_IDLE_SECONDS`.
+
+        Waiting without polling: a loop of ten milliseconds alone takes one percent of a core.
+        """
+        try:
+            results = [self._arrived.get(timeout=_IDLE_SECONDS)]
+        except queue.Empty:
+            return []
+        done.wait(FOLD_SECONDS)
+        while len(results) < MOST_LOOKS and not self._arrived.empty():
+            results.append(self._arrived.get())
+        return results
 
     def _changes(self, result: ScrapeResult) -> list[Change]:
         """Return a result as changes; none if that fails, so that the other results still count."""

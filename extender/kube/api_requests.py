@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import urlencode
 
 import kubernetes.client
+import msgspec
 import urllib3
 
 from extender.errors import ClusterSourceError
-from extender.kube.api_client import credentials
+from extender.kube.api_client import Credentials
 from topology.agent.publisher import ApiError
+
+_encode = msgspec.json.encode
 
 Query = tuple[tuple[str, str], ...]
 
@@ -23,7 +25,8 @@ class ApiRequests:
     """
 
     def __init__(self, client: kubernetes.client.ApiClient, timeout_seconds: float = 15.0) -> None:
-        self._client, self._timeout_seconds = client, timeout_seconds
+        self._client, self._timeout = client, urllib3.Timeout(timeout_seconds)
+        self._credentials = Credentials(client.configuration)
 
     def get(self, path: str, query: Query = ()) -> dict[str, Any]:
         """Return an object, or one page of a list."""
@@ -32,15 +35,15 @@ class ApiRequests:
     def apply(self, path: str, manifest: dict[str, Any], field_manager: str) -> dict[str, Any]:
         """Apply a manifest on the server side, forcing ownership of its fields. Returns the object."""
         query = (("fieldManager", field_manager), ("force", "true"))
-        return self._send("PATCH", path, query, {"Content-Type": "application/apply-patch+yaml"}, json.dumps(manifest))
+        return self._send("PATCH", path, query, {"Content-Type": "application/apply-patch+yaml"}, _encode(manifest))
 
     def merge(self, path: str, patch: dict[str, Any]) -> dict[str, Any]:
         """Apply a JSON merge patch. Returns the object. Status 404: it does not exist; 409: another object has its name."""
-        return self._send("PATCH", path, (), {"Content-Type": "application/merge-patch+json"}, json.dumps(patch))
+        return self._send("PATCH", path, (), {"Content-Type": "application/merge-patch+json"}, _encode(patch))
 
     def replace(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
         """Replace an object whose resourceVersion is that of the manifest. Returns the object. Status 409: it has changed since."""
-        return self._send("PUT", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))
+        return self._send("PUT", path, (), {"Content-Type": "application/json"}, _encode(manifest))
 
     def delete(self, path: str, grace_seconds: int = 0) -> dict[str, Any]:
         """Delete an object; with 0 seconds, a pod is removed without waiting for its kubelet. Status 404: it does not exist."""
@@ -48,10 +51,10 @@ class ApiRequests:
 
     def create(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
         """Create an object and return it. Status 409: it exists already."""
-        return self._send("POST", path, (), {"Content-Type": "application/json"}, json.dumps(manifest))
+        return self._send("POST", path, (), {"Content-Type": "application/json"}, _encode(manifest))
 
     def _send(
-        self, method: str, path: str, query: Query = (), headers: dict[str, str] | None = None, body: str | None = None
+        self, method: str, path: str, query: Query = (), headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> dict[str, Any]:
         client = self._client
         url = client.configuration.host + path + ("?" + urlencode(query) if query else "")
@@ -60,8 +63,8 @@ class ApiRequests:
                 method,
                 url,
                 body=body,
-                headers={"Accept": "application/json", **(headers or {}), **credentials(client.configuration)},
-                timeout=urllib3.Timeout(self._timeout_seconds),
+                headers={"Accept": "application/json", **(headers or {}), **self._credentials.headers()},
+                timeout=self._timeout,
                 retries=False,
             )
         except (urllib3.exceptions.HTTPError, OSError, ClusterSourceError) as error:
@@ -69,14 +72,14 @@ class ApiRequests:
         if response.status >= 300:
             raise ApiError(response.status, f"{method} {path}: {response.status} {_message(response.data)}")
         try:
-            answer = json.loads(response.data)
-        except ValueError as error:
+            answer = msgspec.json.decode(response.data)
+        except (ValueError, RecursionError) as error:
             raise ApiError(0, f"{method} {path}: the answer is not JSON") from error
         return answer if isinstance(answer, dict) else {}
 
 
 def _message(body: bytes) -> str:
     try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
+        return str(msgspec.json.decode(body)["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body[:200].decode(errors="replace")

@@ -17,6 +17,9 @@ from topology.machine.hardware import TopologyError
 KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
 Seen = NodeSeen | PodSeen | TopologySeen
 
+_MOST_DIGITS = 20
+"""Digits of the largest resourceVersion, a number of 64 bits. Python refuses to convert thousands of digits."""
+
 
 def seen(kind: str, manifest: Any) -> Seen:
     """Return the change for an existing object of `kind`.
@@ -77,9 +80,14 @@ def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone:
 
 
 def _version(manifest: dict[str, Any]) -> int | None:
-    """Return the resourceVersion, an increasing number (Kubernetes 1.35, KEP-5504); None if absent, as in a file written by hand."""
-    text = manifest["metadata"].get("resourceVersion")
-    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else None
+    """Return the resourceVersion as a number; None if absent, as in a file written by hand."""
+    return version_number(manifest["metadata"].get("resourceVersion"))
+
+
+def version_number(text: Any) -> int | None:
+    """Return a resourceVersion as the increasing number that it is (Kubernetes 1.35, KEP-5504); None where it is none."""
+    is_number = isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return int(text) if is_number else None
 
 
 def object_name(manifest: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,10 @@ MOST_WAITING = 5_000
 """Most events that wait for an API server that does not answer; further ones are dropped with a log line."""
 
 
+COLLECT_SECONDS = 0.1
+"""How long events are collected before they are posted: one event each time costs twice the CPU time, most of it to change threads."""
+
+
 @dataclass(frozen=True, slots=True)
 class _About:
     """The pod that an event is about."""
@@ -51,7 +56,11 @@ class PodEvents:
     def __init__(self, api: ApiRequests, sleep: Callable[[float], None] = time.sleep) -> None:
         self._api, self._sleep = api, sleep
         self._posting = ThreadPoolExecutor(1, thread_name_prefix="events")
+        self._lock = threading.Lock()
+        self._queue: list[tuple[_About, str, str, str]] = []
+        """(pod, reason, type, text) of the events that the next run of `_post_all` posts."""
         self._waiting = 0
+        """Events that are not posted yet."""
 
     def floor_missed(self, known: Known, floor_gbps: float) -> None:
         """Report that a pod got less bandwidth than the floor that it requested."""
@@ -64,15 +73,29 @@ class PodEvents:
         self._submit(_About(pod.namespace, pod.name, pod.key), "GpusPredicted", "Normal", record.as_sentence())
 
     def _submit(self, about: _About, reason: str, kind: str, text: str) -> None:
-        if self._waiting >= MOST_WAITING:
-            log.warning("event on pod %s/%s dropped: %d others wait for the API server", about.namespace, about.name, self._waiting)
-            return
-        self._waiting += 1
-        self._posting.submit(self._post, about, reason, kind, text).add_done_callback(self._done)
+        with self._lock:
+            if self._waiting >= MOST_WAITING:
+                log.warning("event on pod %s/%s dropped: %d others wait for the API server", about.namespace, about.name, self._waiting)
+                return
+            self._waiting += 1
+            self._queue.append((about, reason, kind, text))
+            is_first = len(self._queue) == 1
+        if is_first:
+            self._posting.submit(self._post_all).add_done_callback(_log_bug)
 
-    def _done(self, posted: Future[None]) -> None:
-        self._waiting -= 1
-        _log_bug(posted)
+    def _post_all(self) -> None:
+        """Collect events for `COLLECT_SECONDS`, and post them one after another."""
+        time.sleep(COLLECT_SECONDS)
+        with self._lock:
+            queue, self._queue = self._queue, []
+        for event in queue:
+            try:
+                self._post(*event)
+            except Exception as error:  # an error about one event must not lose the others
+                log.error("event not posted: %s: %s", type(error).__name__, error)
+            finally:
+                with self._lock:
+                    self._waiting -= 1
 
     def _post(self, about: _About, reason: str, kind: str, text: str) -> None:
         """Create the event. Its name is unique per pod and reason, so that two replicas that both lead for a moment create one event."""

@@ -5,7 +5,7 @@ status 410 (the server no longer has that history) causes a new list; after any 
 known state stays until a list replaces it. The state is ready only after the first list of every kind.
 
 The `kubernetes` client provides configuration, authentication and connections; its models are too slow for thousands of objects, so
-lines are decoded here. None of its exceptions leaves this module.
+lines are decoded by `watch_events`. None of its exceptions leaves this module.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,12 +25,14 @@ import kubernetes.client
 import msgspec
 import urllib3
 
-from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLost, WatchRestored
+from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLost, WatchRestored, subject_of
 from extender.decision.state.isolation import SetAside
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import credentials
-from extender.kube.decode import Seen, gone, seen_or_set_aside
+from extender.kube.decode import Seen, seen_or_set_aside
 from extender.kube.resources import RESOURCES, Resource
+from extender.kube.watch_events import TYPES, UnreadableLineError, watch_event
+from extender.kube.watch_lines import LineTooLongError, line_batches
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor
@@ -65,12 +69,37 @@ class _ListPage(msgspec.Struct):
     items: list[Any] | None = None
 
 
-class _Event(msgspec.Struct):
-    type: str
-    object: dict[str, Any]
+_PAGE = msgspec.json.Decoder(_ListPage)
 
 
-_PAGE, _EVENT = msgspec.json.Decoder(_ListPage), msgspec.json.Decoder(_Event)
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What the events of a batch say."""
+
+    changes: list[Change]
+    version: str | None
+    """The newest resourceVersion before the first error; None where there is none."""
+    error: _GoneError | _RefusedError | None
+    """Why the watch has to be started again, once the changes are applied."""
+
+
+def without_repeats(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """Yield the changes in order, in groups that name no object twice.
+
+    What follows from a change of a pod (an event that is owed, an assumed pod that is given up) is read from the states before and after
+    it: a pod that is created and bound in one group would never have been pending.
+    """
+    group: list[Change] = []
+    subjects: set[tuple[str, str]] = set()
+    for change in changes:
+        subject = subject_of(change)
+        if subject in subjects:
+            yield group
+            group, subjects = [], set()
+        group.append(change)
+        subjects.add(subject)
+    if group:
+        yield group
 
 
 class ClusterWatch:
@@ -89,6 +118,11 @@ class ClusterWatch:
         self._stop = threading.Event()
         self._lost: set[str] = set()
         """Kinds whose watch is reported as lost; each thread changes only its own kind."""
+        self._counters = {
+            (resource.listed_as, event_type): metrics.watch_events.labels(resource.listed_as, event_type)
+            for resource in RESOURCES
+            for event_type in (*TYPES, "OTHER")
+        }
 
     def start(self) -> None:
         """Start the threads and return."""
@@ -183,7 +217,7 @@ class ClusterWatch:
     def _decode_page(self, resource: Resource, data: bytes) -> _ListPage:
         try:
             return _PAGE.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _RefusedError(0, f"the answer is not a list of {resource.listed_as}: {error}") from error
 
     def _read_all(self, resource: Resource, items: list[Any]) -> list[Seen | SetAside]:
@@ -203,56 +237,55 @@ class ClusterWatch:
         return change
 
     def _stream(self, resource: Resource, version: str) -> Iterator[str]:
-        """Apply events until the stream ends; yields the newest resourceVersion after each batch."""
+        """Apply events until the stream ends; yields the newest resourceVersion after each batch that has one."""
         seconds = self._settings.watch_seconds
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         with closing(self._get(resource, query)) as response:
             self._report_restored(resource)
-            for lines in _line_batches(response):
-                if self._stop.is_set():
-                    return
-                version = self._fold(resource, lines, version)
-                yield version
+            try:
+                for lines in line_batches(response, self._stop.wait):
+                    if self._stop.is_set():
+                        return
+                    batch = self._read_batch(resource, lines)
+                    for changes in without_repeats(batch.changes):
+                        self._store.apply(changes)
+                    if batch.version is not None:
+                        yield batch.version
+                    if batch.error is not None:
+                        raise batch.error
+            except (urllib3.exceptions.HTTPError, OSError, LineTooLongError) as error:
+                raise _RefusedError(0, f"the watch of {resource.listed_as} broke: {error}") from error
 
-    def _fold(self, resource: Resource, lines: list[bytes], version: str) -> str:
-        """Apply the events that arrived together, in one step, and return the newest resourceVersion.
+    def _read_batch(self, resource: Resource, lines: list[bytes]) -> _Batch:
+        """Decode the events that arrived together.
 
-        Raises _GoneError or _RefusedError at an invalid event, after the valid events before it are applied.
+        A line that is not an event harms no other: the lines around it count, and the watch is resumed at the version before it.
         """
         changes: list[Change] = []
-        try:
-            for line in lines:
-                event = self._event(resource, line)
-                change = self._change(resource, event)
-                if change is not None:
-                    changes.append(change)
-                self._metrics.watch_events.labels(resource.listed_as, event.type).inc()
-                version = _resource_version(event.object) or version
-        finally:
-            if changes:
-                self._store.apply(changes)
-        return version
-
-    def _event(self, resource: Resource, line: bytes) -> _Event:
-        try:
-            event = _EVENT.decode(line)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise _RefusedError(0, f"watch of {resource.listed_as}: a line is not an event: {error}") from error
-        if event.type == "ERROR":
-            code = event.object.get("code")
-            raise _GoneError if code == 410 else _RefusedError(int(code or 0), str(event.object.get("message")))
-        return event
-
-    def _change(self, resource: Resource, event: _Event) -> Change | None:
-        try:
-            if event.type in ("ADDED", "MODIFIED"):
-                return self._seen(resource, event.object)
-            if event.type == "DELETED":
-                return gone(resource.kind, event.object)
-        except ClusterSourceError as error:
-            self._failed(resource, "object")
-            log.warning("skipped: %s", error)
-        return None
+        version: str | None = None
+        error: _GoneError | _RefusedError | None = None
+        types: Counter[str] = Counter()
+        for line in lines:
+            try:
+                event = watch_event(resource.kind, line)
+            except UnreadableLineError as unreadable:
+                error = error or _RefusedError(0, f"watch of {resource.listed_as}: {unreadable}")
+                continue
+            types[event.type if event.type in TYPES else "OTHER"] += 1
+            if event.type == "ERROR":
+                error = _GoneError() if event.error_code == 410 else _RefusedError(event.error_code, event.error_message)
+                break
+            if event.problem is not None or isinstance(event.change, SetAside):
+                self._failed(resource, "object")
+            if event.problem is not None:
+                log.warning("skipped: %s", event.problem)
+            if event.change is not None:
+                changes.append(event.change)
+            if error is None:
+                version = event.version or version
+        for name, count in types.items():
+            self._counters[resource.listed_as, name].inc(count)
+        return _Batch(changes, version, error)
 
     def _get(self, resource: Resource, query: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """Return an open response with status 200. Raises _GoneError or _RefusedError."""
@@ -284,22 +317,3 @@ class ClusterWatch:
         if response.status == 410:
             raise _GoneError
         raise _RefusedError(response.status, f"API server answered {response.status} to {resource.path}: {text}")
-
-
-def _resource_version(manifest: dict[str, Any]) -> str | None:
-    """Return metadata.resourceVersion; None if there is none."""
-    metadata = manifest.get("metadata")
-    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-    return version if isinstance(version, str) and version else None
-
-
-def _line_batches(response: urllib3.BaseHTTPResponse) -> Iterator[list[bytes]]:
-    """Yield batches of non-empty lines that arrived together. Raises _RefusedError if the stream breaks."""
-    rest = b""
-    try:
-        while chunk := response.read1():
-            *lines, rest = (rest + chunk).split(b"\n")
-            if whole := [line for line in lines if line.strip()]:
-                yield whole
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise _RefusedError(0, f"the watch broke: {error}") from error

@@ -90,7 +90,7 @@ class OwedEvents:
 
     def _owe_for_pending_pods(self, before: Snapshot, after: Snapshot) -> None:
         """Pods that were pending and are bound. Where another replica decided, the state before gives the same record as its own."""
-        for key in [key for key in before.pending if key not in after.pending]:
+        for key in sorted(key for key in after.changed_pods if key in before.pending and key not in after.pending):
             self._set_aside.guard("pods", "observe", key, self._owe_placement, before, after, key)
 
     def _owe_placement(self, before: Snapshot, after: Snapshot, key: str) -> None:

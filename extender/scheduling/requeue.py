@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from extender.decision.cycle.scheduling_cycle import EvaluationContext, demand_in
 from extender.decision.request.pod_request import Demand
+from extender.decision.state.pods import Pending
 from extender.decision.state.snapshot import Snapshot
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
@@ -149,13 +150,18 @@ class Requeuer:
             self._moved.put(_Moved(before, after, moved, unseen, now))
 
     def _note_pending(self, before: Snapshot, after: Snapshot) -> None:
+        """Only the pods that the last batch changed are looked at: thousands may be pending."""
+        refused: list[Pending] = []
         with self._lock:
-            for key in [key for key in before.pending if key not in after.pending]:
-                self._drop(key)
-            for key, pending in after.pending.items():
-                if pending.refused and key not in self._waiting and pending is not before.pending.get(key):
-                    meta = pending.pod.metadata
-                    self._add(Waiting(meta.namespace or "default", meta.name, key, None, None))
+            for key in after.changed_pods:
+                was, now = before.pending.get(key), after.pending.get(key)
+                if now is None and was is not None:
+                    self._drop(key)
+                elif now is not None and now.refused and now is not was and key not in self._waiting:
+                    refused.append(now)
+            for pending in sorted(refused, key=lambda pending: (pending.pod.metadata.creation_timestamp or "", pending.pod.key)):
+                meta = pending.pod.metadata
+                self._add(Waiting(meta.namespace or "default", meta.name, pending.pod.key, None, None))
 
     def _run(self) -> None:
         """Requeue pods one by one, at the configured rate. An error about one pod or demand is set aside; the supervisor handles others."""

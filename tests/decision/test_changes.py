@@ -71,6 +71,28 @@ def test_folding_an_event_again_changes_nothing(stream: list[tuple[str, dict[str
     assert_same_objects(play(stream), play(doubled))
 
 
+@given(events(), st.integers(1, 4))
+def test_changed_pods_names_every_pod_whose_entry_differs_from_before(
+    stream: list[tuple[str, dict[str, object], bool]], batch: int
+) -> None:
+    before = Snapshot()
+    for start in range(0, len(stream), batch):
+        changes: list[Change] = [seen(kind, m) if exists else gone(kind, m) for kind, m, exists in stream[start : start + batch]]
+        after = fold_all(before, changes, GPU)
+        keys = {*before.pods, *before.pending, *after.pods, *after.pending}
+        differing = {
+            key for key in keys if before.pods.get(key) != after.pods.get(key) or before.pending.get(key) != after.pending.get(key)
+        }
+        assert differing <= after.changed_pods if after is not before else not differing
+        before = after
+
+
+def test_changed_pods_is_empty_after_a_tick() -> None:
+    state = fold(Snapshot(), seen("Pod", pod(2)), GPU)
+    assert state.changed_pods == {"uid-llm"}
+    assert fold(state, ClockTicked(1.0), GPU).changed_pods == frozenset()
+
+
 def test_repeated_event_returns_the_same_snapshot() -> None:
     state = fold(Snapshot(), seen("Node", node("a")), GPU)
     assert fold(state, seen("Node", node("a")), GPU) is state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,10 +17,14 @@ import pytest
 import urllib3
 import yaml
 
+from extender.decision.state.changes import Change, NodeSeen
+from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
 from extender.kube import watch as watch_module
 from extender.kube.api_client import api_client
-from extender.kube.watch import ClusterWatch
+from extender.kube.decode import seen
+from extender.kube.watch import ClusterWatch, without_repeats
+from extender.kube.watch_lines import LineBuffer
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube
@@ -94,12 +98,24 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
         def do_GET(self) -> None:
             url = urlparse(self.path)
-            status, body = script.reply(url.path, {key: values[0] for key, values in parse_qs(url.query).items()})
+            query = {key: values[0] for key, values in parse_qs(url.query).items()}
+            status, body = script.reply(url.path, query)
             self.send_response(status or 200)
+            if "watch" in query and status in (0, 200):
+                self._stream(body, is_broken=status == 0)
+                return
             self.send_header("Content-Length", str(len(body) + (1000 if status == 0 else 0)))
             self.end_headers()
             self.wfile.write(body)
             self.close_connection = status == 0
+
+        def _stream(self, body: bytes, is_broken: bool) -> None:
+            """Send each line as an HTTP chunk of its own, as an API server does; all of them at once."""
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            chunks = b"".join(b"%x\r\n%s\r\n" % (len(line), line) for line in body.splitlines(keepends=True))
+            self.wfile.write(chunks + (b"" if is_broken else b"0\r\n\r\n"))
+            self.close_connection = is_broken
 
         def log_message(self, *_: object) -> None:
             pass
@@ -260,6 +276,82 @@ def test_watch_that_is_resumed_at_once_is_not_reported_as_lost(rig: Rig) -> None
     rig.start()
     rig.wait(lambda: rig.nodes() == {"a", "b"})
     rig.wait(lambda: not rig.store.snapshot.watch_lost_at)
+
+
+def at_version(manifest: dict[str, Any], version: int) -> dict[str, Any]:
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(version)}}
+
+
+def padded(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The object with as many bytes as a large one has: a connection reads at most 8 KiB ahead."""
+    return {**manifest, "metadata": {**manifest["metadata"], "managedFields": ["x" * 9_000]}}
+
+
+def test_line_that_is_no_event_harms_no_other_line_and_is_asked_for_again(rig: Rig) -> None:
+    broken = json.dumps({"type": "ADDED", "object": padded(at_version(node("c"), 7))}).encode()[:-40]
+    rig.script.replies[NODES, "list"] = [page(node("a"), version="5")]
+    rig.script.replies[NODES, "watch"] = [
+        events(("ADDED", padded(at_version(node("b"), 6))), then=broken + b"\n" + events(("ADDED", padded(at_version(node("d"), 8))))[1]),
+        events(("ADDED", at_version(node("c"), 7)), ("ADDED", at_version(node("d"), 8))),
+    ]
+    known_at_second_watch: list[set[str]] = []
+    reply = rig.script.reply
+
+    def noted(path: str, query: dict[str, str]) -> Reply:
+        if path == NODES and query.get("resourceVersion") == "6":
+            known_at_second_watch.append(rig.nodes())
+        return reply(path, query)
+
+    rig.script.reply = noted  # type: ignore[method-assign]
+    rig.start()
+    rig.wait(lambda: rig.nodes() == {"a", "b", "c", "d"})
+    assert known_at_second_watch[0] == {"a", "b", "d"}, "the lines around it count; the watch is resumed at the version before it"
+    assert rig.script.count(NODES, "list") == 1
+
+
+def test_burst_of_events_is_folded_in_few_changes_of_state(rig: Rig) -> None:
+    batches: list[int] = []
+    apply = rig.store.apply
+
+    def counted(changes: Iterable[Change]) -> Snapshot:
+        group = list(changes)
+        batches.append(sum(isinstance(change, NodeSeen) for change in group))
+        return apply(group)
+
+    rig.store.apply = counted  # type: ignore[method-assign]
+    rig.script.replies[NODES, "watch"] = [events(*(("ADDED", padded(node(f"n{number}"))) for number in range(100)))]
+    rig.start()
+    rig.wait(lambda: len(rig.nodes()) == 100)
+    assert sum(batches) == 100
+    assert sum(size > 0 for size in batches) <= 50
+
+
+def test_every_state_of_an_object_in_a_burst_is_shown_to_the_observers(rig: Rig) -> None:
+    seen_pending: list[str] = []
+    rig.store.observe = lambda before, after: seen_pending.extend(set(before.pending) - set(after.pending))
+    created, other = pod(2, name="a"), pod(2, name="b")
+    rig.script.replies[PODS, "watch"] = [
+        events(("ADDED", created), ("ADDED", other), ("MODIFIED", pod(2, name="a", node="n")), ("MODIFIED", pod(2, name="b", node="n")))
+    ]
+    rig.start()
+    rig.wait(lambda: len(rig.store.snapshot.pods) == 2)
+    assert sorted(seen_pending) == ["uid-a", "uid-b"], "a pod that is created and bound in one burst was pending"
+
+
+def test_changes_are_grouped_without_repeats_in_their_order() -> None:
+    changes = [seen("Pod", pod(1, name=name)) for name in "abacbb"]
+    groups = list(without_repeats(changes))
+    assert [change for group in groups for change in group] == changes
+    assert [len(group) for group in groups] == [2, 3, 1]
+
+
+def test_watch_that_breaks_at_a_line_that_is_too_long_is_resumed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LineBuffer.__init__, "__defaults__", (10_000,))
+    rig.script.replies[NODES, "list"] = [page(node("a"))]
+    rig.script.replies[NODES, "watch"] = [events(then=b"x" * 200_000), events(("ADDED", node("b")))]
+    rig.start()
+    rig.wait(lambda: rig.nodes() == {"a", "b"})
+    assert rig.script.count(NODES, "list") == 1
 
 
 def test_event_older_than_the_known_resource_version_changes_nothing(rig: Rig) -> None:

@@ -14,7 +14,7 @@ import urllib3
 import yaml
 
 from extender.errors import ClusterSourceError
-from extender.kube.api_client import api_client, credentials
+from extender.kube.api_client import CREDENTIALS_SECONDS, Credentials, api_client, credentials
 from extender.kube.api_requests import ApiRequests
 from extender.kube.lease import LeaderLease
 from extender.kube.listing import list_once
@@ -167,3 +167,19 @@ def test_error_of_a_pod_without_token_names_every_configuration_that_was_tried(t
         api_client()
     assert "not in a cluster (Service token file does not exist)" in str(error.value)
     assert "the usual kubeconfig" in str(error.value)
+
+
+def test_credentials_are_computed_again_once_they_are_older_than_a_second(tmp_path: Path) -> None:
+    client, refreshes, seconds = client_of(tmp_path), list[int](), [100.0]
+    client.configuration.refresh_api_key_hook = lambda _: refreshes.append(1)
+    kept = Credentials(client.configuration, clock=lambda: seconds[0])
+    first = kept.headers()
+    assert kept.headers() == first == credentials(client.configuration)
+    refreshes.clear()
+    seconds[0] += CREDENTIALS_SECONDS
+    kept.headers()
+    assert not refreshes
+    seconds[0] += 0.1
+    client.configuration.api_key |= dict.fromkeys(client.configuration.api_key, "Bearer rotated")
+    assert kept.headers()["authorization"] == "Bearer rotated"
+    assert refreshes
