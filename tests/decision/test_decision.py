@@ -12,7 +12,10 @@ from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand, demand_of
+from extender.decision.state.changes import PodGone
+from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
+from extender.kube.decode import seen
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
@@ -335,3 +338,15 @@ def test_a_hazard_and_an_approximation_are_noted_once() -> None:
     assert len(notes) == 2
     notes = row(ask(snapshot(*machine("n", "dgx-2", 16)), pod(3)), "n")["notes"]
     assert notes[1:] == ["prediction is approximate"]
+
+
+def test_pods_that_come_and_go_one_by_one_do_not_change_the_learnt_mix_again_and_again() -> None:
+    """Each change of the mix drops every cached verdict."""
+    evaluator = Evaluator(DEFAULT_POLICY)
+    state = snapshot(*(pod(1, name=f"one-{number}") for number in range(20)), *(pod(8, name=f"eight-{number}") for number in range(9)))
+    evaluator.learn(state)
+    changes = 0
+    for number in range(60):
+        state = fold_all(state, [seen("Pod", pod(8, name="more")) if number % 2 else PodGone("uid-more")], GPU)
+        changes += evaluator.learn(state)
+    assert changes <= 1

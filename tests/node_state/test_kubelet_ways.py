@@ -141,6 +141,9 @@ def test_mix_of_sizes_is_learnt_from_the_known_pods() -> None:
     assert learnt_mix({}) == {1: 0.25, 2: 0.25, 4: 0.25, 8: 0.25}
     assert learnt_mix({1: 1000}) == {1: 1.0, 2: 0.0, 4: 0.0, 8: 0.0}
     assert learnt_mix({3: 500, 16: 500}) == {1: 0.0, 2: 0.0, 4: 0.5, 8: 0.5}, "three need four, sixteen count as eight"
+    half = {1: 0.5, 2: 0.5, 4: 0.0, 8: 0.0}
+    assert learnt_mix({1: 610, 2: 390}, half) is half, "near the mix in use"
+    assert learnt_mix({1: 640, 2: 360}, half) == {1: 0.625, 2: 0.375, 4: 0.0, 8: 0.0}
     pods = [pod(8, name=f"p{number}") for number in range(40)]
     state = snapshot(node("n"), topology("n", "hgx-h100"), *pods)
     assert state.sizes == {8: 40}

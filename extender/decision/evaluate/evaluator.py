@@ -67,6 +67,8 @@ class Evaluator:
         """Learn the mix of sizes if `policy` has none, see `prepare`. Without a lock, only one thread may use the evaluator."""
         self._policy, self._learns, self._lock, self._failed = policy, policy.size_mix is None, lock or nullcontext(), failed
         self._mix: Mapping[int, float] = policy.size_mix or DEFAULT_SIZE_MIX
+        self._learnt: Mapping[int, float] | None = None
+        """The mix in use since the cluster is listed in full."""
         self._cache: OrderedDict[Demand, _CachedVerdicts] = OrderedDict(
             (Demand(((size, False),), size), _CachedVerdicts(self._mix))
             for size in self._mix  # the most common first requests
@@ -96,9 +98,13 @@ class Evaluator:
             return cached
 
     def learn(self, snapshot: Snapshot) -> bool:
-        """Use the mix of sizes that the cluster's pods request, unless the policy has one. Return whether the mix changed; if it did,
-        all cached verdicts are dropped."""
-        mix = learnt_mix(snapshot.sizes) if self._learns else self._mix
+        """Use the mix of sizes that the cluster's pods request, unless the policy has one. Return whether the mix changed.
+
+        If it did, all cached verdicts are dropped. Once the cluster is listed in full, a mix stays while it is near the pods' requests.
+        """
+        mix = learnt_mix(snapshot.sizes, self._learnt) if self._learns else self._mix
+        if snapshot.synced:
+            self._learnt = mix
         if mix == self._mix:
             return False
         with self._lock:
