@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from extender.decision.cycle.preemption import Candidate, preferred
@@ -22,8 +24,9 @@ from extender.decision.cycle.scheduling_cycle import (
     evaluate_pod,
     known_nodes,
 )
-from extender.decision.evaluate.scorers import PARTS, Ranker
+from extender.decision.evaluate.scorers import Ranker
 from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
+from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.report.placement_record import placement_record_of
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.other_resources import others_needed
@@ -49,6 +52,8 @@ class NotDecided:
     """Short, for the metric of errors."""
     message: str
 
+
+_MOST_NEWLY_ASSUMED = 64
 
 STILL_EVALUATING = "fabricwise still evaluates the nodes for a request that it has not seen before; try again"
 
@@ -78,9 +83,11 @@ class SchedulingService:
         self._context, self._ranker, self._settings = context, ranker, settings
         self._requeuer, self._binder = requeuer, binder
         self._rank = by_rank(ranker)
-        self._table = VerdictTable(context.evaluator, ranker.parts, PARTS, threading.Lock())
+        self._table = VerdictTable(context.evaluator, ranker, threading.Lock())
         self._with_table = replace(context, table=self._table)
         """For the verbs that are called with thousands of nodes and must not block."""
+        self.newly_assumed: deque[str] = deque(maxlen=_MOST_NEWLY_ASSUMED)
+        """Nodes for which `evaluate_assumed` has work."""
 
     def moment(self) -> Moment:
         """Return the newest state, now."""
@@ -113,6 +120,20 @@ class SchedulingService:
     def evaluate(self, unevaluated: Unevaluated) -> None:
         """Compute the verdicts that a filter or prioritize call lacks. Takes long; safe in another thread."""
         self._table.evaluate(unevaluated)
+
+    def evaluate_assumed(self) -> None:
+        """Evaluate the nodes on which pods were assumed lately, with these pods, for the latest demands: the next pod may ask for one.
+
+        For another thread. A state that cannot be derived is left to the verb that needs it.
+        """
+        moment = self.moment()
+        extra_pods = moment.assumed_pods.extra_pods(moment.snapshot, moment.monotonic_seconds, "")
+        while self.newly_assumed:
+            node = self.newly_assumed.popleft()
+            view, demands = moment.snapshot.views.get(node), extra_pods.get(node)
+            if view is not None and demands is not None:
+                with suppress(Exception):
+                    self._context.evaluator.evaluate_for_latest((with_extra_pods(view.state, demands),))
 
     def prioritize(self, pod: Pod, names: Sequence[str], body_bytes: int) -> list[int] | Unevaluated:
         """Return a score from 0 to 10 for each named node, in order; 10 for one node alone.
@@ -182,6 +203,7 @@ class SchedulingService:
             return
         record = placement_record_of(pod.key, node, verdict.evidence)
         self.store.assume(assumed_pod_of(pod, demand, verdict.evidence, record, moment.monotonic_seconds, ttl_seconds))
+        self.newly_assumed.append(node)
         self.log.add_record(pod.key, record)
 
     def _update_requeuer(self, pod: Pod, evaluation: Evaluation) -> None:
@@ -204,7 +226,7 @@ class SchedulingService:
                 spec=pod,
                 demand=evaluation.cycle.demand,
                 names=evaluation.names,
-                verdicts=evaluation.verdicts.without_parts(),
+                verdicts=evaluation.verdicts.without_values(),
                 ranks=evaluation.ranks,
                 body_bytes=body_bytes,
                 took_seconds=time.perf_counter() - started,

@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from extender.decision.cycle.scheduling_cycle import Evaluation
 from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.verdict_table import Unevaluated
+from extender.decision.request.kubernetes_objects import Pod
 from extender.errors import RequestError
 from extender.metrics import Metrics
 from extender.scheduling.scheduling_service import STILL_EVALUATING, Foreign, NotDecided, SchedulingService
@@ -43,6 +43,9 @@ _SETTLE_SECONDS = 0.05
 _MOST_FILTERED = 8
 """kube-scheduler calls prioritize right after filter, one pod after another."""
 
+_FOLLOW_UP_SECONDS = 0.0005
+"""By then the answer is sent, and kube-scheduler has not called about the next pod yet."""
+
 Answer = Callable[[bytes], Awaitable[bytes | NotDecided]]
 Outcome = TypeVar("Outcome")
 
@@ -54,9 +57,9 @@ class SchedulerApi:
         self._service, self._settings, self._metrics = service, settings, metrics
         self._verb_seconds = {verb: metrics.verb_seconds.labels(verb) for verb in ("filter", "prioritize", "preempt", "bind")}
         self._passed, self._failed = metrics.nodes.labels("passed"), metrics.nodes.labels("failed")
-        self._filtered = FilteredNames()
+        self._filtered = FilteredPods()
         self._first_evaluations = FirstEvaluations(service.evaluate)
-        self._settling = ThreadPoolExecutor(1, thread_name_prefix="settling")
+        self._after_answers = ThreadPoolExecutor(1, thread_name_prefix="after-answers")
         self._binding = ThreadPoolExecutor(settings.binding.concurrency, thread_name_prefix="binding")
 
     def router(self) -> APIRouter:
@@ -84,14 +87,13 @@ class SchedulerApi:
         answer, passed, passed_json = filter_answer(named, outcome.verdicts)
         self._passed.inc(len(passed))
         self._failed.inc(len(named.names) - len(passed))
-        self._filtered.keep(args.pod.key, passed, passed_json)
+        self._filtered.keep(body, args, passed, passed_json)
         return answer
 
     async def prioritize(self, body: bytes) -> bytes | NotDecided:
         """An integer score from 0 to 10 for each named node, once, and the top score for one node alone. Raises RequestError."""
-        args = wire.decode_args(body)
-        names = self._filtered.names(args.pod.key, args.node_names) or wire.named_nodes(args).names
-        scores = await self._evaluated(partial(self._service.prioritize, args.pod, names, len(body)))
+        pod, names = self._filtered.find(body) or _pod_and_names(body)
+        scores = await self._evaluated(partial(self._service.prioritize, pod, names, len(body)))
         if isinstance(scores, NotDecided):
             return scores
         return prioritize_answer(names.texts, scores)
@@ -132,12 +134,19 @@ class SchedulerApi:
                 self._metrics.verb_errors.labels(verb, "internal").inc()
                 logger.exception("%s failed", verb)
                 return error_answer(INTERNAL)
-            if self._service.log.unsettled == 1:
-                asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._settling.submit, self._service.log.settle)
+            self._follow_up()
             return Response(content, media_type="application/json")
 
         handle.__name__, handle.__doc__ = verb, answer.__doc__
         return handle
+
+    def _follow_up(self) -> None:
+        """Start what a decision entails and its answer does not need, in a thread: the sizes of the log, and the nodes of assumed pods."""
+        loop, service = asyncio.get_running_loop(), self._service
+        if service.log.unsettled == 1:
+            loop.call_later(_SETTLE_SECONDS, self._after_answers.submit, service.log.settle)
+        if len(service.newly_assumed) == 1:
+            loop.call_later(_FOLLOW_UP_SECONDS, self._after_answers.submit, service.evaluate_assumed)
 
     def _deciding(self, answer: Answer) -> Answer:
         """The same answer, during which sources of state give way."""
@@ -160,23 +169,33 @@ class SchedulerApi:
         return outcome
 
 
-class FilteredNames:
-    """The nodes that filter has passed lately, by pod: kube-scheduler sends prioritize exactly that list."""
+class FilteredPods:
+    """The pods of the latest filter requests with the nodes that passed.
+
+    kube-scheduler calls prioritize with the same text of the pod and exactly the list that filter has returned: neither is decoded again.
+    """
 
     def __init__(self) -> None:
-        self._by_pod: OrderedDict[str, tuple[NodeNames, bytes]] = OrderedDict()
+        self._kept: deque[tuple[bytes, bytes, Pod, NodeNames]] = deque(maxlen=_MOST_FILTERED)
 
-    def keep(self, pod: str, names: NodeNames, names_json: bytes) -> None:
-        """Keep the names that pass for a pod; those of the last `_MOST_FILTERED` pods are kept."""
-        self._by_pod.pop(pod, None)
-        self._by_pod[pod] = names, names_json
-        if len(self._by_pod) > _MOST_FILTERED:
-            self._by_pod.popitem(last=False)
+    def keep(self, body: bytes, args: wire.ExtenderArgs, passed: NodeNames, passed_json: bytes) -> None:
+        """Keep a filter request and the names that pass, where the request ends with its names as kube-scheduler writes it."""
+        end = bytes(args.node_names) + b"}"
+        if body.endswith(end):
+            self._kept.appendleft((body[: -len(end)], passed_json, args.pod, passed))
 
-    def names(self, pod: str, names_json: msgspec.Raw) -> NodeNames | None:
-        """Return the names that passed for the pod, where `names_json` are the same; else None."""
-        names, kept_json = self._by_pod.get(pod, (None, b""))
-        return names if memoryview(names_json) == kept_json else None
+    def find(self, body: bytes) -> tuple[Pod, NodeNames] | None:
+        """Return the pod and the names of a request with the same pod and exactly the names that passed; None for other requests."""
+        for start, names_json, pod, names in self._kept:
+            is_same = len(body) == len(start) + len(names_json) + 1 and body.startswith(names_json, len(start)) and body.startswith(start)
+            if is_same and body.endswith(b"}"):
+                return pod, names
+        return None
+
+
+def _pod_and_names(body: bytes) -> tuple[Pod, NodeNames]:
+    args = wire.decode_args(body)
+    return args.pod, wire.named_nodes(args).names
 
 
 def _filter_error(message: str) -> Response:

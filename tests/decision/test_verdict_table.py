@@ -13,7 +13,6 @@ from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
 from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
-from extender.decision.evaluate.scorers import PARTS
 from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.changes import Change, NodeGone, PodGone
@@ -72,7 +71,7 @@ def test_table_gives_the_verdicts_and_scores_of_the_plain_evaluation_after_any_c
     chance = random.Random(seed)
     scoring, plain = ranker(Scoring()), ranker(Scoring())
     evaluator = Evaluator(Policy({1: 0.5, 4: 0.5}) if seed % 2 else DEFAULT_POLICY)
-    table = VerdictTable(evaluator, scoring.parts, PARTS)
+    table = VerdictTable(evaluator, scoring)
     states = [snapshot(*(thing for name in NAMES[:6] for thing in machine(name, *chance.choice(PLATFORMS))))]
     kept = NodeNames(NAMES)
     for number in range(40):
@@ -95,7 +94,7 @@ def test_table_gives_the_verdicts_and_scores_of_the_plain_evaluation_after_any_c
 
 def test_more_states_than_a_few_are_unevaluated_until_they_are_evaluated_elsewhere() -> None:
     state = snapshot(*(node(f"n{gpus}", gpus) for gpus in range(1, 9)))
-    table = VerdictTable(Evaluator(DEFAULT_POLICY), ranker(Scoring()).parts, PARTS)
+    table = VerdictTable(Evaluator(DEFAULT_POLICY), ranker(Scoring()))
     names, wanted = NodeNames(sorted(state.views)), demand(pod(3))
     found = table.verdicts(state, wanted, names, {})
     assert isinstance(found, Unevaluated)
@@ -107,7 +106,7 @@ def test_more_states_than_a_few_are_unevaluated_until_they_are_evaluated_elsewhe
 
 def test_evaluation_that_raised_is_repeated_after_the_next_change() -> None:
     evaluator = Evaluator(DEFAULT_POLICY)
-    table = VerdictTable(evaluator, ranker(Scoring()).parts, PARTS)
+    table = VerdictTable(evaluator, ranker(Scoring()))
     state, names, wanted = snapshot(node("n", 4)), NodeNames(["n"]), demand(pod(1))
     evaluator.remembered(wanted)[state.views["n"].state] = evaluator.broken(wanted, state.views["n"].state, ValueError("once"))
     assert not verdicts_of(table, state, wanted, names, {}).feasible.any()
@@ -117,7 +116,7 @@ def test_evaluation_that_raised_is_repeated_after_the_next_change() -> None:
 
 def test_snapshot_in_which_many_nodes_differ_is_taken_over_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdict_table, "_MOST_FOLLOWED", 3)
-    table, wanted = VerdictTable(Evaluator(DEFAULT_POLICY), ranker(Scoring()).parts, PARTS), demand(pod(3))
+    table, wanted = VerdictTable(Evaluator(DEFAULT_POLICY), ranker(Scoring())), demand(pod(3))
     first = snapshot(*(node(f"n{number}", 4) for number in range(8)))
     names = NodeNames(sorted(first.views))
     found = table.verdicts(first, wanted, names, {})

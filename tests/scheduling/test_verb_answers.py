@@ -23,7 +23,7 @@ from extender.server.service import build_service
 from extender.settings import Limits, Server, Settings
 from extender.sources.simulated import simulated
 from extender.web import wire
-from extender.web.scheduler_api import FilteredNames
+from extender.web.scheduler_api import FilteredPods
 from extender.web.verb_answers import filter_answer
 from tests.conftest import serve
 from tests.objects import pod
@@ -64,16 +64,34 @@ def test_names_that_are_no_list_of_strings_are_refused_with_the_field(names: str
         wire.named_nodes(args)
 
 
-def test_names_that_filter_passed_are_kept_for_the_pods_of_late_and_for_the_same_list_only() -> None:
-    import msgspec
+def request(manifest: dict[str, Any], names: str) -> tuple[bytes, wire.ExtenderArgs]:
+    body = f'{{"Pod":{json.dumps(manifest)},"Nodes":null,"NodeNames":{names}}}'.encode()
+    return body, wire.decode_args(body)
 
-    kept = FilteredNames()
+
+def test_request_with_the_pod_and_the_names_of_a_late_filter_request_is_found_and_no_other() -> None:
+    filtered = FilteredPods()
     for number in range(9):
-        kept.keep(f"uid-{number}", NodeNames(["a"]), b'["a"]')
-    assert kept.names("uid-8", msgspec.Raw(b'["a"]')) is not None
-    assert kept.names("uid-8", msgspec.Raw(b'["a","b"]')) is None
-    assert kept.names("uid-0", msgspec.Raw(b'["a"]')) is None, "the oldest is dropped"
-    assert kept.names("uid-9", msgspec.Raw(b"null")) is None
+        body, args = request(pod(1, name=f"pod-{number}"), '["a","b"]')
+        filtered.keep(body, args, NodeNames(["a"]), b'["a"]')
+    found = filtered.find(request(pod(1, name="pod-8"), '["a"]')[0])
+    assert found is not None
+    assert (found[0].metadata.name, list(found[1])) == ("pod-8", ["a"])
+    others = {
+        "other names": request(pod(1, name="pod-8"), '["b"]'),
+        "more names": request(pod(1, name="pod-8"), '["a","b"]'),
+        "another request of the pod": request(pod(2, name="pod-8"), '["a"]'),
+        "the oldest is dropped": request(pod(1, name="pod-0"), '["a"]'),
+    }
+    assert [why for why, (body, _) in others.items() if filtered.find(body) is not None] == []
+    assert filtered.find(request(pod(1, name="pod-8"), '["a"]')[0][:-1] + b" ") is None, "not JSON"
+
+
+def test_filter_request_that_does_not_end_with_its_names_is_not_kept() -> None:
+    filtered = FilteredPods()
+    body = f'{{"NodeNames":["a"],"Pod":{json.dumps(pod(1))}}}'.encode()
+    filtered.keep(body, wire.decode_args(body), NodeNames(["a"]), b'["a"]')
+    assert filtered.find(body) is None
 
 
 def test_names_chosen_keep_their_rows_and_hashes() -> None:

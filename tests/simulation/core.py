@@ -10,7 +10,6 @@ from extender.decision.cycle.preemption import Candidate, preferred
 from extender.decision.cycle.scheduling_cycle import Decide, Evaluation, EvaluationContext, Moment, by_feasibility, by_rank, evaluate_pod
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import DEFAULT_POLICY
-from extender.decision.evaluate.scorers import PARTS
 from extender.decision.evaluate.verdict_table import VerdictTable
 from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.report.placement_record import placement_record_of
@@ -54,7 +53,7 @@ class Core:
     def __post_init__(self) -> None:
         scoring = ranker(Scoring())
         self.context = EvaluationContext(self.evaluator, GPU, NODE_DEFAULTS)
-        self.table = VerdictTable(self.evaluator, scoring.parts, PARTS)
+        self.table = VerdictTable(self.evaluator, scoring)
         self.rank = by_rank(scoring)
 
     def apply(self, events: Sequence[Event], now: float) -> None:

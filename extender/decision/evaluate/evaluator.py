@@ -35,7 +35,7 @@ STALE_TELEMETRY = "telemetry of some GPUs is stale and counts as unknown"
 _MOST_DEMANDS = 32
 _PREPARED_DEMANDS = 8
 _SPARE_STATES = 1_000
-_MOST_VERDICTS = 100_000
+_MOST_VERDICTS = 50_000
 """Cached verdicts over all demands; each takes about 2 KB."""
 
 UNKNOWN_NODE = verdict_of(Rejection(Reason.UNKNOWN_NODE, "no Node of that name has been seen on the watch"), Evidence())
@@ -124,9 +124,14 @@ class Evaluator:
             states = {view.state for view in views}
         with self._lock:
             self._forget(views)
-            recent = list(self._cache.items())[-_PREPARED_DEMANDS:]
+        self.evaluate_for_latest(states)
+
+    def evaluate_for_latest(self, states: Iterable[NodeState]) -> None:
+        """Evaluate states for the latest demands, before a verb needs the verdicts."""
+        with self._lock:
+            latest = list(self._cache.items())[-_PREPARED_DEMANDS:]
         for state in states:
-            for demand, cached in recent:
+            for demand, cached in latest:
                 self._evaluated(demand, state, cached)
 
     def _forget(self, views: Collection[NodeView]) -> None:

@@ -16,6 +16,9 @@ from extender.decision.evaluate.node_names import NodeNames, hash_of
 from extender.decision.node.node_state import NodeState
 from extender.decision.state.snapshot import Snapshot
 
+_FEW_NAMES = 256
+"""Up to this number, names are looked up one by one: the fixed cost of array operations is that of about as many look-ups."""
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 UNKNOWN = UNKNOWN_ROW
@@ -66,7 +69,10 @@ class NodeTable:
     def rows_of(self, names: NodeNames) -> NDArray[np.intp]:
         """Return the row of each name, shape (names,); `UNKNOWN` where the snapshot has no view of the node."""
         if names.rows is None or names.rows[0] is not self._row_set:
-            rows = self._index.rows_of(names.texts)
+            if len(names) <= _FEW_NAMES:
+                rows = np.fromiter((self._rows.get(name, UNKNOWN) for name in names.texts), np.intp, len(names))
+            else:
+                rows = self._index.rows_of(names.texts)
             names.located(self._row_set, rows, self._hashes[rows])
         assert names.rows is not None
         return names.rows[1]

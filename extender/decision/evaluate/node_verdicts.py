@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
@@ -31,17 +32,27 @@ def reason_of(code: int) -> tuple[str, bool]:
     return _REASONS[code - 1]
 
 
+@dataclass(frozen=True, slots=True)
+class Valued:
+    """What the nodes of one evaluation are worth relative to the best of them."""
+
+    best_gbps: float | None
+    """The highest effective bandwidth of a feasible node."""
+    values: NDArray[np.float64]
+    """Per node; below 0 where it is infeasible. See `scorers.Ranker.values`."""
+
+
 class NodeVerdicts(Sequence[Verdict]):
     """One verdict per node of an evaluation, in order. Equal nodes share one verdict object. Immutable by convention."""
 
-    __slots__ = ("_parts", "codes", "objects")
+    __slots__ = ("codes", "objects", "valued")
 
-    def __init__(self, objects: NDArray[np.object_], codes: NDArray[np.int16], parts: NDArray[np.float64] | None = None) -> None:
-        """`parts`: those of each verdict, shape (nodes, numbers); None: they are computed where needed."""
+    def __init__(self, objects: NDArray[np.object_], codes: NDArray[np.int16], valued: Valued | None = None) -> None:
         self.objects = objects
         self.codes = codes
         """`FEASIBLE`, or the number of the reason; see `reason_of`."""
-        self._parts = parts
+        self.valued = valued
+        """The values of the verdicts; None: they are computed where needed."""
 
     @classmethod
     def of(cls, verdicts: Iterable[Verdict]) -> NodeVerdicts:
@@ -57,16 +68,7 @@ class NodeVerdicts(Sequence[Verdict]):
         feasible: NDArray[np.bool_] = self.codes == FEASIBLE
         return feasible
 
-    def parts(self, parts_of: Callable[[Verdict], Parts], width: int) -> NDArray[np.float64]:
-        """Return the parts of each verdict, shape (nodes, `width`). `parts_of` computes those of a feasible verdict, where needed."""
-        if self._parts is not None:
-            return self._parts
-        parts = np.zeros((len(self), width))
-        for position in np.flatnonzero(self.feasible).tolist():
-            parts[position] = parts_of(self.objects[position])
-        return parts
-
-    def without_parts(self) -> NodeVerdicts:
+    def without_values(self) -> NodeVerdicts:
         """Return the same verdicts, in less memory."""
         return NodeVerdicts(self.objects, self.codes)
 

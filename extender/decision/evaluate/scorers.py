@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_verdicts import NodeVerdicts, Parts
+from extender.decision.evaluate.node_verdicts import FEASIBLE, NodeVerdicts, Parts, Valued
 from extender.decision.evaluate.verdict import Evidence, Verdict
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.workload_classes import weights_of
@@ -126,8 +126,14 @@ SCORERS: tuple[tuple[str, Scorer], ...] = (
 )
 
 
-PARTS = 2 * len(SCORERS) + 1
+_RELATIVE = next(number for number, (_, scorer) in enumerate(SCORERS) if scorer is link)
+"""The scorer whose value can depend on the best candidate."""
+
+PARTS = len(SCORERS) + 2
 """Numbers that `Ranker.parts` returns."""
+
+_NO_CANDIDATE = -1.0
+"""The value, and the effective bandwidth, of a node that is no candidate; the latter also where it is unknown."""
 
 _MOST_CACHED_DEMANDS = 32
 _MOST_VERDICTS = 10_000
@@ -191,33 +197,41 @@ class Ranker:
 
     def rank(self, demand: Demand, verdicts: NodeVerdicts, excluded: Collection[int] = ()) -> Ranks:
         """Return the ranks of the feasible nodes relative to each other. `excluded`: positions of nodes that are no candidates."""
-        candidates = verdicts.feasible
-        candidates[list(excluded)] = False
-        scores = np.zeros(len(verdicts), np.int8)
+        valued = verdicts.valued
+        if valued is None or excluded:
+            parts = self._parts_of_each(demand, verdicts, frozenset(excluded))
+            best = best_of(parts[-1])
+            valued = Valued(best, self.values(demand, parts, best))
+        top = float(valued.values.max(initial=_NO_CANDIDATE))
         ranking = partial(self._ranking, demand)
-        if not candidates.any():
-            return Ranks(scores, ranking=ranking)
-        parts = verdicts.parts(partial(self.parts, demand), PARTS)[candidates]
-        most = float(parts[:, -1].max())
-        best = most if most >= 0 else None
-        values = self._values(demand, parts, best)
-        top = float(values.max())
-        scores[candidates] = _integers(values, top)
-        return Ranks(scores, best, top, ranking)
+        if top < 0:
+            return Ranks(np.zeros(len(verdicts), np.int8), ranking=ranking)
+        scores = _integers(valued.values, top)
+        scores[verdicts.codes != FEASIBLE] = 0
+        scores[list(excluded)] = 0
+        return Ranks(scores, valued.best_gbps, top, ranking)
+
+    def _parts_of_each(self, demand: Demand, verdicts: NodeVerdicts, excluded: Collection[int]) -> NDArray[np.float64]:
+        """Return the parts of the candidates, shape (`PARTS`, nodes); `NO_PARTS` for other nodes."""
+        candidates = [position for position in np.flatnonzero(verdicts.feasible).tolist() if position not in excluded]
+        parts = np.repeat(NO_PARTS[:, np.newaxis], len(verdicts), axis=1)
+        if candidates:
+            parts[:, candidates] = np.array([self.parts(demand, verdicts[position]) for position in candidates]).T
+        return parts
 
     def parts(self, demand: Demand, verdict: Verdict) -> Parts:
         """Return the numbers that a feasible verdict's value is computed from, once the best candidate is known.
 
-        Each scorer's value; each scorer's bandwidth in GB/s where its value is the share of the best candidate's, else NaN; the effective
+        Each scorer's value; the bandwidth in GB/s where the value of `link` is the share of the best candidate's, else NaN; the effective
         bandwidth in GB/s, -1 where unknown.
         """
         known = self._cached(demand)
         parts = known.get(verdict)
         if parts is None:
-            scores = self._scores(demand, verdict, None).values()
-            relative = [nan if score.relative_gbps is None else score.relative_gbps for score in scores]
-            effective = verdict.evidence.effective_gbps
-            parts = known[verdict] = (*(score.value for score in scores), *relative, -1.0 if effective is None else effective)
+            scores = list(self._scores(demand, verdict, None).values())
+            relative, effective = scores[_RELATIVE].relative_gbps, verdict.evidence.effective_gbps
+            parts = (*(score.value for score in scores), nan if relative is None else relative, -1.0 if effective is None else effective)
+            known[verdict] = parts
         return parts
 
     def _cached(self, demand: Demand) -> dict[Verdict, Parts]:
@@ -231,15 +245,19 @@ class Ranker:
             self._cache.move_to_end(demand)
             return known
 
-    def _values(self, demand: Demand, parts: NDArray[np.float64], best: float | None) -> NDArray[np.float64]:
-        """Return the value of each candidate from its `parts`, shape (candidates, numbers)."""
-        shares, relative = parts[:, : len(SCORERS)], parts[:, len(SCORERS) : -1]
-        if best is not None:
-            of_best = np.minimum(1.0, relative / best) if best else np.zeros_like(relative)
-            shares = np.where(np.isnan(relative), shares, of_best)
+    def values(self, demand: Demand, parts: NDArray[np.float64], best_gbps: float | None) -> NDArray[np.float64]:
+        """Return the value of each node from its `parts`, shape (`PARTS`, nodes); below 0 for nodes with `NO_PARTS`."""
         weights = weights_of(demand.workload, self._weights)
-        total = sum(weights[name] * shares[:, column] for column, (name, _) in enumerate(SCORERS))
-        return np.round(total / (sum(weights.values()) or 1.0), 9)
+        total = np.zeros(parts.shape[1])
+        for number, (name, _) in enumerate(SCORERS):
+            share = parts[number]
+            if number == _RELATIVE and best_gbps is not None:
+                relative = parts[len(SCORERS)]
+                of_best = np.minimum(1.0, relative / best_gbps) if best_gbps else np.zeros_like(relative)
+                share = np.where(np.isnan(relative), share, of_best)
+            total += weights[name] * share
+        values: NDArray[np.float64] = np.round(total / (sum(weights.values()) or 1.0), 9)
+        return values
 
     def _scores(self, demand: Demand, verdict: Verdict, best: float | None) -> dict[str, Score]:
         candidates = Candidates(best, *self._unknown)
@@ -247,7 +265,7 @@ class Ranker:
 
     def _ranking(self, demand: Demand, verdict: Verdict, best: float | None, top: float) -> Ranking:
         """Return how a feasible verdict ranks, given the best candidate's bandwidth and value."""
-        values = self._values(demand, np.array([self.parts(demand, verdict)]), best)
+        values = self.values(demand, np.array([self.parts(demand, verdict)]).T, best)
         weights = weights_of(demand.workload, self._weights)
         return Ranking(int(_integers(values, top)[0]), float(values[0]), self._scores(demand, verdict, best), weights)
 
@@ -258,6 +276,16 @@ def _scored(scorer: Scorer, demand: Demand, evidence: Evidence, candidates: Cand
         return scorer(demand, evidence, candidates)
     except Exception as error:
         return Score(0.0, "could not be scored: " + described(error).replace("{", "(").replace("}", ")"))
+
+
+NO_PARTS: NDArray[np.float64] = np.array([-1.0] * len(SCORERS) + [nan, _NO_CANDIDATE])
+"""The parts of a node that is no candidate."""
+
+
+def best_of(effective_gbps: NDArray[np.float64]) -> float | None:
+    """Return the highest effective bandwidth in GB/s; None where none is known. `effective_gbps`: the last of each node's parts."""
+    best = float(effective_gbps.max(initial=_NO_CANDIDATE))
+    return best if best >= 0 else None
 
 
 def _integers(values: NDArray[np.float64], top: float) -> NDArray[np.int8]:

@@ -7,7 +7,7 @@ new states are filled when a request needs them; the verdicts themselves come fr
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_with_extra_pods, without_view
 from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.node_table import UNKNOWN, NodeTable, grown
-from extender.decision.evaluate.node_verdicts import NodeVerdicts, Parts, code_of
+from extender.decision.evaluate.node_verdicts import NodeVerdicts, Valued, code_of
+from extender.decision.evaluate.scorers import NO_PARTS, PARTS, Ranker, best_of
 from extender.decision.evaluate.verdict import Verdict
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason
@@ -25,7 +26,7 @@ from extender.decision.state.pods import ExtraPods
 from extender.decision.state.snapshot import Snapshot
 
 _MOST_DEMANDS = 16
-"""Demands that have a column; a column of 20,000 states takes 2.4 MB."""
+"""Demands that have a column; a column of 20,000 states takes 1.5 MB."""
 
 _MOST_FOLLOWED = 500
 """Nodes of a new snapshot that a request takes over itself, in about 1 ms. Where more differ, the evaluation is `Unevaluated`."""
@@ -35,9 +36,6 @@ _MOST_FILLED = 100
 
 _MOST_EVALUATED = 4
 """States that a request evaluates itself; as above."""
-
-PartsOf = Callable[[Demand, Verdict], Parts]
-"""`scorers.Ranker.parts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +50,31 @@ class Unevaluated:
 class _Column:
     """The verdicts for one demand, all computed with the same mix of sizes; arrays by entry of the `NodeTable`."""
 
-    def __init__(self, mix: Mapping[int, float], width: int) -> None:
+    def __init__(self, mix: Mapping[int, float]) -> None:
         self.mix = mix
         self.versions = np.zeros(64, np.int64)
         """`NodeTable.versions` of the state that the verdict is about."""
         self.verdicts = np.empty(64, np.object_)
         self.codes = np.zeros(64, np.int16)
-        self.parts = np.zeros((64, width))
+        self.parts = np.zeros((64, PARTS))
+        """`Ranker.parts` of each verdict."""
+        self.best_gbps: float | None = None
+        self.values = np.zeros(64)
+        """`Ranker.values` where the best candidate has `best_gbps`."""
 
     def make_room(self, entries: int) -> None:
         """Make room for this many entries."""
         self.versions, self.verdicts = grown(self.versions, entries - 1), grown(self.verdicts, entries - 1)
         self.codes, self.parts = grown(self.codes, entries - 1), grown(self.parts, entries - 1)
+        self.values = grown(self.values, entries - 1)
 
 
 class VerdictTable:
     """Verdicts by node name and demand, over the newest snapshot."""
 
-    def __init__(self, evaluator: Evaluator, parts_of: PartsOf, width: int, lock: AbstractContextManager[object] | None = None) -> None:
-        """`parts_of` returns `width` numbers. Without a lock, only one thread may use the table."""
-        self._evaluator, self._parts_of, self._width = evaluator, parts_of, width
+    def __init__(self, evaluator: Evaluator, ranker: Ranker, lock: AbstractContextManager[object] | None = None) -> None:
+        """Without a lock, only one thread may use the table."""
+        self._evaluator, self._ranker = evaluator, ranker
         self._nodes = NodeTable()
         self._columns: OrderedDict[Demand, _Column] = OrderedDict()
         self._lock = lock or nullcontext()
@@ -90,19 +93,37 @@ class VerdictTable:
                 return Unevaluated(snapshot, demand, names)
             self._fill(demand, column, outdated)
             objects, codes = column.verdicts[entries], column.codes[entries]
-            parts = column.parts[entries] if to_rank else None
             with_extra_pods = self._nodes.positions(names, extra_pods) if extra_pods else ()
-            known = self._evaluator.remembered(demand)
-        corrected = {position: without_view(snapshot, names[position]) for position in np.flatnonzero(entries == UNKNOWN).tolist()}
-        for position in with_extra_pods:
-            name = names[position]
-            state = snapshot.views[name].state
-            corrected[position] = evaluate_with_extra_pods(self._evaluator, demand, state, extra_pods[name], known)
-        for position, verdict in corrected.items():
-            objects[position], codes[position] = verdict, code_of(verdict)
-            if parts is not None and verdict.feasible:
-                parts[position] = self._parts_of(demand, verdict)
-        return NodeVerdicts(objects, codes, parts)
+            known = self._evaluator.remembered(demand) if with_extra_pods else None
+            corrected: dict[int, Verdict] = {}
+            if not entries.all():
+                corrected = {position: without_view(snapshot, names[position]) for position in np.flatnonzero(entries == UNKNOWN).tolist()}
+            for position in with_extra_pods:
+                name = names[position]
+                state = snapshot.views[name].state
+                corrected[position] = evaluate_with_extra_pods(self._evaluator, demand, state, extra_pods[name], known)
+            for position, verdict in corrected.items():
+                objects[position], codes[position] = verdict, code_of(verdict)
+            return NodeVerdicts(objects, codes, self._valued(demand, column, entries, corrected) if to_rank else None)
+
+    def _valued(self, demand: Demand, column: _Column, entries: NDArray[np.intp], corrected: Mapping[int, Verdict]) -> Valued:
+        """Return what the nodes are worth. `corrected`: position -> the verdict that counts instead of that of the entry."""
+        effective = column.parts[entries, -1]
+        places, parts = list(corrected), self._parts_of(demand, list(corrected.values()))
+        if places:
+            effective[places] = parts[:, -1]
+        best = best_of(effective)
+        if column.best_gbps != best:
+            column.best_gbps, column.values = best, self._ranker.values(demand, column.parts.T, best)
+        values = column.values[entries]
+        if places:
+            values[places] = self._ranker.values(demand, parts.T, best)
+        return Valued(best, values)
+
+    def _parts_of(self, demand: Demand, verdicts: Sequence[Verdict]) -> NDArray[np.float64]:
+        """Return the parts of verdicts, shape (verdicts, `PARTS`)."""
+        each = [self._ranker.parts(demand, verdict) if verdict.feasible else NO_PARTS for verdict in verdicts]
+        return np.array(each).reshape(len(verdicts), PARTS)
 
     def evaluate(self, unevaluated: Unevaluated) -> None:
         """Compute the verdicts that a request lacks. Takes long; the lock is held for about 1 ms at a time."""
@@ -118,7 +139,7 @@ class VerdictTable:
             for state in [self._nodes.states[entry] for entry in entries]:
                 verdict = self._evaluator.evaluate(demand, state) if state is not None else None
                 if verdict is not None and verdict.feasible:
-                    self._parts_of(demand, verdict)
+                    self._ranker.parts(demand, verdict)
             with self._lock:
                 column = self._column(demand)
                 self._fill(demand, column, [entry for entry in entries if column.versions[entry] != self._nodes.versions[entry]])
@@ -126,7 +147,7 @@ class VerdictTable:
     def _column(self, demand: Demand) -> _Column:
         column = self._columns.get(demand)
         if column is None or column.mix is not self._evaluator.size_mix:
-            self._columns[demand] = column = _Column(self._evaluator.size_mix, self._width)
+            self._columns[demand] = column = _Column(self._evaluator.size_mix)
             while len(self._columns) > _MOST_DEMANDS:
                 self._columns.popitem(last=False)
         self._columns.move_to_end(demand)
@@ -157,7 +178,8 @@ class VerdictTable:
         objects = np.empty(len(verdicts), np.object_)
         objects[:] = verdicts
         column.verdicts[filled] = objects
-        column.parts[filled] = [self._parts_of(demand, verdict) if verdict.feasible else (0.0,) * self._width for verdict in verdicts]
+        parts = column.parts[filled] = self._parts_of(demand, verdicts)
+        column.values[filled] = self._ranker.values(demand, parts.T, column.best_gbps)
         # a verdict on an evaluation that raised is not kept: the evaluator repeats it after the next change of state
         column.versions[filled] = [
             0 if verdict.rejection is not None and verdict.rejection.reason is Reason.NOT_EVALUATED else present[entry]

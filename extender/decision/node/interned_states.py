@@ -57,6 +57,7 @@ def _held_probabilities(state: NodeState) -> tuple[float, ...]:
     return tuple(sum(chance for free, chance in state.free_sets if not free >> position & 1) for position in range(len(state.indices)))
 
 
+@lru_cache(maxsize=4_096)
 def with_extra_pods(state: NodeState, extra_pods: tuple[Demand, ...]) -> NodeState:
     """Return the state with further pods whose devices are unknown: the same object as if they were bound to the node."""
     placed = tuple((demand.steps, demand.total) for demand in extra_pods if demand.total)
