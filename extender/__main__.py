@@ -1,30 +1,30 @@
 """The `fabricwise` command.
 
-`fabricwise agent` and `fabricwise steer` import no other command, because their processes run on every node and must stay small.
+The commands that run as long as a node or a cluster (`agent`, `steer`, `serve`) import no other command: their memory stays small.
 """
 
 from __future__ import annotations
 
 import sys
 from functools import partial
+from importlib import import_module
 
 from extender.errors import run_command
+
+ALONE = {"agent": "extender.cli.commands.agent", "serve": "extender.cli.commands.serve", "steer": "extender.steering.command"}
+"""Command -> the module whose `app` runs it alone."""
 
 
 def main() -> None:
     """Entry point."""
     command = "".join(sys.argv[1:2])
-    if command == "agent":
-        from extender.cli.commands.agent import app
-    elif command == "steer":
-        from extender.steering.command import app
-    else:
+    if command not in ALONE:
         from extender.cli.app import main as run_other_command
 
         run_other_command()
         return
     del sys.argv[1]
-    run_command(partial(app, prog_name=f"fabricwise {command}"))
+    run_command(partial(import_module(ALONE[command]).app, prog_name=f"fabricwise {command}"))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ from extender.server.service import serve_health, server_for, settle_process
 from extender.settings_file import load_settings
 from extender.sources.class_file import ClassFile
 
+app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
 
+
+@app.command()
 def serve(
     cluster: ClusterOption = None,
     config: ConfigOption = None,
