@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from extender.decision.cycle.preemption import Candidate, preferred
 from extender.decision.cycle.scheduling_cycle import (
@@ -21,9 +22,10 @@ from extender.decision.cycle.scheduling_cycle import (
     evaluate_pod,
     known_nodes,
 )
+from extender.decision.cycle.sent_nodes import with_sent_nodes
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.report.placement_record import placement_record_of
-from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
@@ -54,6 +56,14 @@ class Foreign:
 
 FOREIGN = Foreign()
 
+SentNodes = Mapping[str, Node]
+"""Whole Nodes of a call, by name."""
+
+NO_SENT_NODES: SentNodes = MappingProxyType({})
+
+_CYCLE_SECONDS = 5.0
+"""The longest time between filter and prioritize of one scheduling cycle."""
+
 
 class SchedulingService:
     """filter, prioritize, preempt, bind and explain over one cluster. Safe to be called from several threads."""
@@ -73,15 +83,18 @@ class SchedulingService:
         self._context, self._ranker, self._settings = context, ranker, settings
         self._requeuer, self._binder = requeuer, binder
         self._rank = by_rank(ranker)
+        self._last_filter: tuple[str, Moment] | None = None
+        """Pod key and moment of the last filter call; None where the cluster has no ResourceSlices."""
 
     def moment(self) -> Moment:
         """Return the newest state, now."""
         return self.store.moment(time.monotonic())
 
-    def filter(self, pod: Pod, names: Sequence[str], body_bytes: int) -> Evaluation | NotDecided | Foreign:
+    def filter(self, pod: Pod, names: Sequence[str], body_bytes: int, sent: SentNodes = NO_SENT_NODES) -> Evaluation | NotDecided | Foreign:
         """Return the evaluation of the pod on the named nodes, whose verdicts say which nodes can take it and why others cannot.
 
-        `body_bytes` is the length of the request; it bounds the memory that the names take in the decision log.
+        `body_bytes` is the length of the request; it bounds the memory that the names take in the decision log. `sent`: Nodes of the
+        call, of which those that the watch does not know are judged as sent.
         """
         started = time.perf_counter()
         if self._is_foreign(pod):
@@ -90,7 +103,8 @@ class SchedulingService:
         not_decided = self._not_decided(moment)
         if not_decided is not None:
             return not_decided
-        evaluation = evaluate_pod(self._context, moment, pod, names, by_feasibility)
+        self._last_filter = (pod.key, moment) if moment.snapshot.dra.slices_of else None
+        evaluation = evaluate_pod(self._context, self._with_sent(moment, sent), pod, names, by_feasibility)
         self.store.release(pod.key)  # a new call replaces the earlier decision about the pod
         self._log_decision("filter", pod, evaluation, moment, body_bytes, started)
         if evaluation.stall is not None:
@@ -99,15 +113,16 @@ class SchedulingService:
         self._update_requeuer(pod, evaluation)
         return evaluation
 
-    def prioritize(self, pod: Pod, names: Sequence[str], body_bytes: int) -> list[int]:
+    def prioritize(self, pod: Pod, names: Sequence[str], body_bytes: int, sent: SentNodes = NO_SENT_NODES) -> list[int]:
         """Return a score from 0 to 10 for each named node, in order; 10 for one node alone.
 
         All scores are 0 for a pod of another scheduler, for one that requests no GPU, and before the cluster is listed.
         """
         started = time.perf_counter()
-        moment = self.moment()
+        moment = self._moment_of_filter(pod, self.moment())
         if self._is_foreign(pod) or not moment.snapshot.synced:
             return [0] * len(names)
+        moment = self._with_sent(moment, sent)
         evaluation = evaluate_pod(self._context, moment, pod, names, self._rank, gpus_only=True)
         if not evaluation.cycle.requests_gpus:
             return [0] * len(names)
@@ -126,7 +141,7 @@ class SchedulingService:
         cycle = evaluate_pod(self._context, moment, pod, ()).cycle  # `preferred` evaluates the nodes, without their victims
         if isinstance(cycle.demand, Rejection):
             return ()
-        if not cycle.demand.total:
+        if not cycle.demand.may_hold_gpus:
             return candidates
         options = preferred(cycle, cycle.demand, candidates, others_needed(pod, self._settings.resource), self._context)
         meta = pod.metadata
@@ -145,6 +160,23 @@ class SchedulingService:
         """
         return evaluate_pod(self._context, moment, pod, known_nodes(moment.snapshot), by_rank(self._ranker, excluded))
 
+    def _moment_of_filter(self, pod: Pod, now: Moment) -> Moment:
+        """Return the moment of the pod's filter call where Dynamic Resource Allocation serves nodes, else `now`.
+
+        kube-scheduler chooses the devices right before it calls filter; devices that become free after that are not among them.
+        """
+        last = self._last_filter
+        if last is None or last[0] != pod.key or now.monotonic_seconds - last[1].monotonic_seconds > _CYCLE_SECONDS:
+            return now
+        return replace(last[1], monotonic_seconds=now.monotonic_seconds)
+
+    def _with_sent(self, moment: Moment, sent: SentNodes) -> Moment:
+        """Return the moment with the views of Nodes that the call brings and the watch does not know."""
+        if not sent:
+            return moment
+        snapshot = with_sent_nodes(moment.snapshot, sent, self._settings.resource, self.store.defaults)
+        return replace(moment, snapshot=snapshot)
+
     def _is_foreign(self, pod: Pod) -> bool:
         return self._settings.is_foreign(pod.spec.scheduler_name)
 
@@ -160,7 +192,7 @@ class SchedulingService:
         """Count the pod on its decided node until the watch shows where it is."""
         node, verdict, demand = evaluation.decided_node, evaluation.decided_verdict, evaluation.cycle.demand
         ttl_seconds = self._settings.assumed_pods.ttl_seconds
-        if node is None or verdict is None or isinstance(demand, Rejection) or not demand.total or ttl_seconds <= 0:
+        if node is None or verdict is None or isinstance(demand, Rejection) or not demand.may_hold_gpus or ttl_seconds <= 0:
             return
         record = placement_record_of(pod.key, node, verdict.evidence)
         self.store.assume(assumed_pod_of(pod, demand, verdict.evidence, record, moment.monotonic_seconds, ttl_seconds))

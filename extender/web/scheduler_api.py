@@ -20,7 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from extender.decision.evaluate.verdict import Verdict
 from extender.errors import RequestError
 from extender.metrics import Metrics
-from extender.scheduling.scheduling_service import Foreign, NotDecided, SchedulingService
+from extender.scheduling.scheduling_service import NO_SENT_NODES, Foreign, NotDecided, SchedulingService, SentNodes
 from extender.settings import Settings
 from extender.web import openapi, wire
 from extender.web.body import read_body
@@ -62,7 +62,7 @@ class SchedulerApi:
         """Which of the named nodes can take the pod, and why the others cannot. Raises RequestError."""
         args = wire.decode_args(body)
         named = wire.named_nodes(args)
-        outcome = self._service.filter(args.pod, list(named), len(body))
+        outcome = self._service.filter(args.pod, list(named), len(body), self._sent(args, named))
         if isinstance(outcome, Foreign):
             return wire.encode(wire.filter_result(args, named, list(named)))
         if isinstance(outcome, NotDecided):
@@ -73,8 +73,13 @@ class SchedulerApi:
     def prioritize(self, body: bytes) -> bytes:
         """An integer score from 0 to 10 for each named node, once, and the top score for one node alone. Raises RequestError."""
         args = wire.decode_args(body)
-        names = list(wire.named_nodes(args))
-        return wire.encode(list(map(wire.HostPriority, names, self._service.prioritize(args.pod, names, len(body)))))
+        named = wire.named_nodes(args)
+        scores = self._service.prioritize(args.pod, list(named), len(body), self._sent(args, named))
+        return wire.encode(list(map(wire.HostPriority, named, scores)))
+
+    def _sent(self, args: wire.ExtenderArgs, named: dict[str, msgspec.Raw | None]) -> SentNodes:
+        """Return the whole Nodes of the call that the watch does not know."""
+        return NO_SENT_NODES if args.node_names is not None else wire.whole_nodes(named, self._service.store.snapshot.nodes)
 
     def preempt(self, body: bytes) -> bytes:
         """Which of the candidate nodes help the pod, and which victims there; an empty map vetoes preemption. Raises RequestError."""

@@ -5,13 +5,16 @@ Source: kubernetes 1.36 `staging/src/k8s.io/kube-scheduler/extender/v1/types.go`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 
 from extender.decision.cycle.preemption import Candidate
-from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.errors import RequestError
+
+MOST_SENT_NODES = 1_000
+"""Whole Nodes of one call that are evaluated although the watch does not know them; further ones are refused as unknown."""
 
 
 class NodeList(msgspec.Struct, frozen=True):
@@ -116,6 +119,7 @@ _ARGS = msgspec.json.Decoder(ExtenderArgs)
 _PREEMPTION = msgspec.json.Decoder(ExtenderPreemptionArgs)
 _BINDING = msgspec.json.Decoder(ExtenderBindingArgs)
 _ITEM = msgspec.json.Decoder(_Item)
+_NODE = msgspec.json.Decoder(Node, strict=False)
 encode = msgspec.json.Encoder().encode
 
 
@@ -181,6 +185,21 @@ def named_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw | None]:
                 f"request body: Nodes.items[{index}]: {error}: send whole Nodes, or NodeNames (nodeCacheCapable: true)"
             ) from error
     return named
+
+
+def whole_nodes(named: Mapping[str, msgspec.Raw | None], known: Container[str]) -> dict[str, Node]:
+    """Return the Nodes that are not known, at most `MOST_SENT_NODES`; those that cannot be decoded are left out.
+
+    `named`: as `named_nodes` returns it. `known`: names of the nodes that the watch knows.
+    """
+    nodes: dict[str, Node] = {}
+    for name, item in named.items():
+        if item is not None and name not in known and len(nodes) < MOST_SENT_NODES:
+            try:
+                nodes[name] = _NODE.decode(item)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+    return nodes
 
 
 def filter_result(

@@ -16,12 +16,16 @@ from itertools import combinations, islice
 from math import comb
 
 from topology.devices.device_plugin import best_effort, pair_scores, partition_count
+from topology.devices.first_fit import DeviceRequest, DeviceRequests, SearchTooLongError, extended_resource_requests, first_fit
 from topology.devices.numa_alignment import NOT_ALIGNED, TopologyManager, align
 from topology.devices.steering import SetValues, Steering, steered_set
 from topology.machine.hardware import Machine, mask_of, positions_of
 
 __all__ = [
+    "Asks",
     "DevicePlugin",
+    "DeviceRequest",
+    "DeviceRequests",
     "Kubelet",
     "Outcome",
     "Prediction",
@@ -44,6 +48,9 @@ MOST_OUTCOMES = 512
 
 Steps = tuple[tuple[int, bool], ...]
 """Containers in the order in which the kubelet serves them: (GPUs, whether it is an init container that ends)."""
+
+Asks = Steps | DeviceRequests
+"""What a pod asks for: numbers per container, or requests that name the eligible devices of one node."""
 
 
 class DevicePlugin(StrEnum):
@@ -68,6 +75,9 @@ class Kubelet:
     device_plugin: DevicePlugin = DevicePlugin.NVIDIA
     steering: Steering = USUAL_STEERING
     """What a steerer knows; read where `device_plugin` is `steered`."""
+    order: tuple[int, ...] | None = None
+    """Positions in the order in which kube-scheduler's structured allocator tries them (Dynamic Resource Allocation); None where a device
+    plugin assigns the devices."""
 
 
 USUAL = Kubelet()
@@ -131,15 +141,24 @@ class Predictor:
         self._prefer = lru_cache(maxsize=most)(self._draw)
         self._remembered = lru_cache(maxsize=most)(self._allocate)
 
-    def predict(self, free: int, steps: Steps, kubelet: Kubelet = USUAL) -> Prediction:
+    def predict(self, free: int, steps: Asks, kubelet: Kubelet = USUAL) -> Prediction:
         """Return the distribution for a pod whose containers are served in the order of `steps`; `free` is a mask.
 
         The next container reuses the devices of an init container first, in no particular order, and the plugin must
         include them in its preference.
+
+        Where the structured allocator chooses (`Kubelet.order`, or `DeviceRequests` as `steps`), there is one outcome.
         """
         return self._remembered(free, steps, kubelet)
 
-    def _allocate(self, free: int, steps: Steps, kubelet: Kubelet) -> Prediction:
+    def _allocate(self, free: int, steps: Asks, kubelet: Kubelet) -> Prediction:
+        if isinstance(steps, DeviceRequests):
+            return _structured(free | steps.others, steps.requests, len(self._scores))
+        if kubelet.order is not None:
+            return _structured(free, extended_resource_requests(steps, kubelet.order), len(self._scores))
+        return self._serve_all(free, steps, kubelet)
+
+    def _serve_all(self, free: int, steps: Steps, kubelet: Kubelet) -> Prediction:
         approximate = hazard = False
         rejected = 0.0
         states: dict[_State, float] = {(0, 0, ()): 1.0}  # (taken, reusable, groups)
@@ -225,6 +244,24 @@ class Predictor:
                 chosen.append(max(left, key=lambda d: (sum(self._scores[d][c] for c in chosen), -((d - start) % 64))))
             masks[mask_of(chosen)] = masks.get(mask_of(chosen), 0.0) + 1 / len(starts)
         return masks
+
+
+def _structured(free: int, requests: tuple[DeviceRequest, ...], gpus: int) -> Prediction:
+    """The one outcome of the structured allocator; none where the pod does not fit, or where the search is too long to be followed."""
+    try:
+        chosen = first_fit(free, requests)
+    except SearchTooLongError:
+        return Prediction((), approximate=True)
+    if chosen is None:
+        return Prediction(())
+    machine = (1 << gpus) - 1
+    groups: dict[int, int] = {}
+    taken = 0
+    for request, mask in zip(requests, chosen, strict=True):
+        taken |= mask & machine
+        if request.group is not None:
+            groups[request.group] = groups.get(request.group, 0) | mask & machine
+    return Prediction((Outcome(taken, tuple(groups[group] for group in sorted(groups)), 1.0),))
 
 
 def _any_of(free: int, size: int, required: int = 0) -> _Draw:

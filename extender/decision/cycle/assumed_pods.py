@@ -73,7 +73,8 @@ class AssumedPods:
         for key, assumed_pod in self.by_pod.items():
             if earlier and key == but:
                 break
-            if key != but and key not in snapshot.pods and monotonic_seconds < assumed_pod.until_monotonic_seconds:
+            is_seen = key in snapshot.pods or key in snapshot.dra.holders  # its claim may be seen before its binding
+            if key != but and not is_seen and monotonic_seconds < assumed_pod.until_monotonic_seconds:
                 extra_pods[assumed_pod.node] = (*extra_pods.get(assumed_pod.node, ()), assumed_pod.demand)
         return extra_pods or NO_EXTRA_PODS
 

@@ -15,9 +15,11 @@ from enum import StrEnum
 from itertools import combinations
 
 from extender.decision.cycle.assumed_pods import AssumedPods, nominees, rank_of, together
+from extender.decision.dra.claim_requests import pod_claims
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes, evaluate_with_extra_pods
 from extender.decision.evaluate.scorers import NO_RANKS, TOP_SCORE, Ranker, Ranks
 from extender.decision.evaluate.verdict import Verdict
+from extender.decision.node.claims_on_node import all_on_view, on_view
 from extender.decision.node.node_state import NodeDefaults, NodeView
 from extender.decision.request.inferred_workload import with_inference
 from extender.decision.request.kubernetes_objects import Pod
@@ -38,6 +40,7 @@ class Stall(StrEnum):
     """Why filter has no answer yet. kube-scheduler tries the pod again, and the next call has one."""
 
     LAGGING = "fabricwise does not yet see the GPUs free that were nominated to this pod; try again"
+    CLAIM = "fabricwise does not yet see a ResourceClaim of this pod; try again"
     HELD = "pods that were decided a moment ago stand in the way until their bindings are seen; try again"
 
 
@@ -77,8 +80,8 @@ class SchedulingCycle:
 
     @property
     def requests_gpus(self) -> bool:
-        """Whether the pod requests a whole GPU and its request is valid."""
-        return isinstance(self.demand, Demand) and bool(self.demand.total)
+        """Whether the pod requests a whole GPU, or devices by claims, and its request is valid."""
+        return isinstance(self.demand, Demand) and self.demand.may_hold_gpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,11 @@ def begin(
 
 def demand_in(snapshot: Snapshot, pod: Pod, resource: str) -> Demand | Rejection:
     """Return what a pod asks for, with what its workload class and its model add; a Rejection where the request is invalid."""
-    return with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
+    demand = with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
+    if isinstance(demand, Rejection):
+        return demand
+    claims = pod_claims(pod, snapshot.dra, resource)
+    return demand if claims is None else replace(demand, claims=claims)
 
 
 def known_nodes(snapshot: Snapshot) -> list[str]:
@@ -187,6 +194,8 @@ def by_feasibility(evaluation: Evaluation, context: EvaluationContext) -> Evalua
     kube-scheduler may know more than the snapshot shows, or where only assumed or nominated pods make a node infeasible.
     """
     cycle, names, verdicts = evaluation.cycle, evaluation.names, evaluation.verdicts
+    if _awaits_a_claim(cycle):
+        return replace(evaluation, stall=Stall.CLAIM)
     feasible = [name for name, verdict in zip(names, verdicts, strict=True) if verdict.feasible]
     if feasible:
         return replace(evaluation, decided_node=feasible[0]) if len(feasible) == 1 else evaluation
@@ -203,6 +212,14 @@ def by_feasibility(evaluation: Evaluation, context: EvaluationContext) -> Evalua
     if _blocked_by_extra_pods(cycle, cycle.demand, names, verdicts, context.evaluator):
         return replace(evaluation, stall=Stall.HELD)
     return evaluation
+
+
+def _awaits_a_claim(cycle: SchedulingCycle) -> bool:
+    """Whether the watch of claims has yet to show a claim of the pod: kube-scheduler calls for no pod whose claims do not exist."""
+    claims = cycle.demand.claims if isinstance(cycle.demand, Demand) else None
+    if claims is None or not claims.is_lagging:
+        return False
+    return not any(entry.kind == "resourceclaims" for entry in cycle.snapshot.set_aside.values())
 
 
 def _blocked_by_extra_pods(
@@ -238,7 +255,7 @@ def _verdict_on_nominated_node(
         return None
     if view is None or not verdict.resolvable:
         return verdict
-    extra_pods = cycle.extra_pods.get(name, ())
+    demand, extra_pods = on_view(demand, view), all_on_view(cycle.extra_pods.get(name, ()), view)
     room = view.state.allocatable - view.state.requested - sum(extra.total for extra in extra_pods)
     cases = [gone for gone in _departures(view) if room + sum(p.demand.total for p in view.pods if p.key in gone) >= demand.total]
     outcomes = [_verdict_without(cycle, demand, name, gone, context) for gone in cases]
@@ -265,4 +282,8 @@ def _verdict_without(cycle: SchedulingCycle, demand: Demand, name: str, gone: fr
         state = without_pods(cycle.snapshot, name, gone, context.resource, context.defaults, strangers_left=True)
     except Exception as error:  # an error on this node must not fail the answer about other nodes
         return context.evaluator.broken(demand, cycle.snapshot.views[name].state, error)
-    return None if state is None else evaluate_with_extra_pods(context.evaluator, demand, state, cycle.extra_pods.get(name, ()))
+    if state is None:
+        return None
+    view = cycle.snapshot.views[name]
+    extra_pods = all_on_view(cycle.extra_pods.get(name, ()), view)
+    return evaluate_with_extra_pods(context.evaluator, on_view(demand, view), state, extra_pods)

@@ -18,6 +18,7 @@ from extender.decision.evaluate.filters import refuse
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
 from extender.decision.evaluate.telemetry_filters import refuse_by_telemetry
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, Prospect, Verdict, support_of, verdict_of
+from extender.decision.node.claims_on_node import all_on_view, is_same_on_every_node, on_view
 from extender.decision.node.device_load import NO_TELEMETRY
 from extender.decision.node.free_sets import MOST_FREE_SETS
 from extender.decision.node.interned_states import with_extra_pods
@@ -185,6 +186,7 @@ def evaluate_nodes(
     if isinstance(demand, Rejection):
         return [verdict_of(demand, Evidence())] * len(names)
     views, cached, evaluate = snapshot.views, evaluator.remembered(demand), evaluator.evaluate
+    is_same = is_same_on_every_node(demand)
     verdicts: list[Verdict] = []
     for name in names:
         view = views.get(name)
@@ -192,10 +194,12 @@ def evaluate_nodes(
             verdicts.append(_without_view(snapshot, name))
         else:
             state = view.state
-            verdicts.append(cached.get(state) or evaluate(demand, state))
+            verdicts.append((cached.get(state) or evaluate(demand, state)) if is_same else evaluate(on_view(demand, view), state))
     for index, name in enumerate(names) if extra_pods else ():
         if name in extra_pods and name in views:
-            verdicts[index] = evaluate_with_extra_pods(evaluator, demand, views[name].state, extra_pods[name])
+            view = views[name]
+            others = all_on_view(extra_pods[name], view)
+            verdicts[index] = evaluate_with_extra_pods(evaluator, on_view(demand, view), view.state, others)
     return verdicts
 
 
@@ -239,10 +243,12 @@ def with_telemetry(demand: Demand, state: NodeState, base_verdict: Verdict, poli
 def evaluate_without_telemetry(demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY) -> Verdict:
     """Return the verdict for a node state as if there were no telemetry."""
     rejection = refuse(demand, state, policy)
+    unjudged = state.unjudged if demand.requests is None and demand.total else None
+    notes = (state.note, *(note for note in (unjudged, demand.unranked) if note is not None))
     if rejection is not None:
-        return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
-    if state.table is None or not demand.total:
-        return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
+        return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=notes))
+    if state.table is None or not demand.total or unjudged is not None:
+        return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=notes))
     return verdict_of(None, _evidence(demand, state, state.table, mix, demand.wishes.messages or policy.messages))
 
 
@@ -255,7 +261,7 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
     loss = least = weight = 0.0
     extremes: list[float] = []
     for free, free_probability in state.free_sets:
-        prediction = table.predictor.predict(free, demand.steps, state.kubelet)
+        prediction = table.predictor.predict(free, demand.asks, state.kubelet)
         approximate, hazard = approximate or prediction.approximate, hazard or prediction.hazard
         before = table.capability(free, mix)
         for outcome in prediction.outcomes:
@@ -325,7 +331,7 @@ def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int 
     """Return the worst link rank in any set the pod may get; None without a preferred link, because only that scorer reads it."""
     if demand.wishes.preferred_link is None:
         return None
-    predictions = (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
+    predictions = (table.predictor.predict(free, demand.asks, state.kubelet) for free, _ in state.free_sets)
     masks = {mask for prediction in predictions for outcome in prediction.outcomes for mask in outcome.group_masks}
     return max((worst for mask in masks if (worst := link_classes.worst(table, mask)) is not None), default=None)
 

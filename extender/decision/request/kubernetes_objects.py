@@ -13,6 +13,8 @@ class Owner(msgspec.Struct, frozen=True):
     """OwnerReference."""
 
     kind: str = ""
+    name: str = ""
+    uid: str = ""
 
 
 class Meta(msgspec.Struct, frozen=True, rename="camel"):
@@ -66,11 +68,19 @@ class Node(msgspec.Struct, frozen=True, rename="camel"):
     spec: NodeSpec | None = None
 
 
+class ContainerClaim(msgspec.Struct, frozen=True):
+    """ResourceClaim of a container: an entry of `spec.resourceClaims` that it uses."""
+
+    name: str = ""
+    request: str = ""
+
+
 class Resources(msgspec.Struct, frozen=True, rename="camel"):
     """ResourceRequirements."""
 
     requests: Quantities | None = None
     limits: Quantities | None = None
+    claims: list[ContainerClaim] | None = None
 
 
 class EnvVar(msgspec.Struct, frozen=True):
@@ -92,6 +102,14 @@ class Container(msgspec.Struct, frozen=True, rename="camel"):
     env: list[EnvVar] | None = None
 
 
+class PodResourceClaim(msgspec.Struct, frozen=True, rename="camel"):
+    """PodResourceClaim: a claim that the pod uses, by its own name or by that of a template."""
+
+    name: str = ""
+    resource_claim_name: str | None = None
+    resource_claim_template_name: str | None = None
+
+
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     """Pod.spec."""
 
@@ -100,6 +118,14 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     node_name: str | None = None
     scheduler_name: str | None = None
     priority: int | None = None
+    resource_claims: list[PodResourceClaim] | None = None
+
+
+class PodResourceClaimStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """PodResourceClaimStatus: the claim made from a template; None where none was needed."""
+
+    name: str = ""
+    resource_claim_name: str | None = None
 
 
 class DeviceHealth(msgspec.Struct, frozen=True):
@@ -141,6 +167,7 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
     container_statuses: list[ContainerStatus] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     conditions: list[PodCondition] | None = None
+    resource_claim_statuses: list[PodResourceClaimStatus] | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, rename="camel"):

@@ -15,12 +15,17 @@ from extender.decision.request.other_resources import others_requested
 from extender.decision.request.pod_request import Demand, asks_for_slices, demand_of
 from extender.decision.request.reasons import Reason, Rejection
 
+CLAIMS_ALONE = Demand((), 0)
+"""The demand of a bound pod that may hold GPUs by claims alone: the claims state which."""
+
 
 def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None:
-    """Return the pod as one that holds GPUs; None where it is not bound, has ended, or holds none.
+    """Return the pod as one that holds GPUs or has claims; None where it is not bound, has ended, or has neither.
 
-    `demand`: as `held_demand` returns it. `resource` is the one that counts GPUs.
+    `demand`: as `held_demand` returns it; what claims hold is not in it. `resource` is the one that counts GPUs.
     """
+    if demand is None and pod.spec.resource_claims:
+        demand = CLAIMS_ALONE
     if not pod.spec.node_name or has_ended(pod) or demand is None:
         return None
     meta = pod.metadata

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from extender.decision.dra.dra_state import NO_DRA, DraState
 from extender.decision.node.allocations import BoundPod
 from extender.decision.node.ended_pods import EndedPod
 from extender.decision.node.gpu_stack import NonGpuPod
@@ -32,7 +33,7 @@ class Snapshot:
 
     nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
     pods: Mapping[str, BoundPod] = field(default_factory=lambda: MappingProxyType({}))
-    """Bound pods that hold GPUs, by pod key."""
+    """Bound pods that hold GPUs or have claims, by pod key."""
     topologies: Mapping[str, TopologyRecord | str] = field(default_factory=lambda: MappingProxyType({}))
     """A str states why the object could not be read."""
     by_node: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
@@ -77,6 +78,8 @@ class Snapshot:
 
     set_aside: Mapping[str, SetAside] = field(default_factory=lambda: MappingProxyType({}))
     """Objects that could not be used, by `SetAside.key`, oldest first."""
+    dra: DraState = NO_DRA
+    """The objects of resource.k8s.io: ResourceSlices, DeviceClasses, ResourceClaims, their templates, DeviceTaintRules."""
     status_times: Mapping[str, StatusTime] = field(default_factory=lambda: MappingProxyType({}))
     """When the status of the node's GpuTopology was made and received."""
 
