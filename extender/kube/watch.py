@@ -93,10 +93,14 @@ class ClusterWatch:
         self._lost: set[str] = set()
         """Kinds whose watch is reported as lost; each thread changes only its own kind."""
         self._answered = {resource.listed_as: threading.Event() for resource in DRA_RESOURCES}
-        """Set once a kind of Dynamic Resource Allocation is listed, or is known to be absent."""
+        """Per kind of Dynamic Resource Allocation: cleared from `start` until it is listed, or known to be absent."""
+        for answered in self._answered.values():
+            answered.set()
 
     def start(self) -> None:
         """Start the threads and return."""
+        for answered in self._answered.values():
+            answered.clear()
         for resource in RESOURCES:
             self._supervisor.start(f"watch-{resource.listed_as}", partial(self._follow, resource), self._stop)
         self._supervisor.start("tick", self._tick, self._stop)
@@ -115,8 +119,6 @@ class ClusterWatch:
         version: str | None = None
         failures = 0
         is_other_tried = False
-        if resource.kind == "Node":
-            self._wait_for_devices()
         while not self._stop.is_set():
             failures += 1  # an event sets it to 0 again
             try:
@@ -197,6 +199,8 @@ class ClusterWatch:
                 break
             query["continue"] = page.metadata.continue_
         version = page.metadata.resource_version
+        if resource.kind == "Node":
+            self._wait_for_devices()
         self._store.apply((Listed(resource.listed_as, tuple(changes), int(version) if version.isdigit() else None),))
         if resource.listed_as in self._answered:
             self._answered[resource.listed_as].set()

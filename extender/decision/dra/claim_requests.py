@@ -107,16 +107,14 @@ def _request(
     own = (request.name, f"{request.name}/{one.name}")
     bearing = [(number, constraint) for number, constraint in constraints if not constraint.requests or {*own} & {*constraint.requests}]
     alike = tuple((number, constraint.match_attribute) for number, constraint in bearing if constraint.match_attribute is not None)
-    beyond = None
+    beyond: str | None = None
     if len(alike) < len(bearing):
         beyond = "it has a constraint of a kind other than matchAttribute"
     elif one.capacity:
         beyond = "it asks for a part of a device's capacity"
     elif one.allocation_mode not in ("ExactCount", "All"):
         beyond = f"allocation mode {one.allocation_mode} is not known"
-    expressions = _expressions(one.device_class_name, classes, one.selectors or ())
-    if isinstance(expressions, str):
-        expressions, beyond = (), expressions
+    expressions, unknown = _expressions(one.device_class_name, classes, one.selectors or ())
     return RequestSpec(
         f"{claim}/{one.name or request.name}",
         one.device_class_name,
@@ -125,19 +123,19 @@ def _request(
         tuple((each.key, each.operator, each.value, each.effect) for each in one.tolerations or ()),
         group,
         alike,
-        beyond,
+        unknown or beyond,
     )
 
 
-def _expressions(name: str, classes: Mapping[str, DeviceClass], own: Iterable[Selector] = ()) -> tuple[str, ...] | str:
-    """Return the CEL selectors of a class and of a request; a str states why they are not known."""
+def _expressions(name: str, classes: Mapping[str, DeviceClass], own: Iterable[Selector] = ()) -> tuple[tuple[str, ...], str | None]:
+    """Return (CEL selectors of a class and of a request, why they are not known)."""
     device_class = classes.get(name)
     if device_class is None:
-        return f"DeviceClass {name} does not exist"
+        return (), f"DeviceClass {name} does not exist"
     selectors = [*(device_class.spec.selectors or ()), *own]
     if any(selector.cel is None for selector in selectors):
-        return "it has a selector of a kind other than CEL"
-    return tuple(selector.cel.expression for selector in selectors if selector.cel is not None)
+        return (), "it has a selector of a kind other than CEL"
+    return tuple(selector.cel.expression for selector in selectors if selector.cel is not None), None
 
 
 def _requested(pod: Pod) -> set[str]:
@@ -157,9 +155,8 @@ def _implicit(pod: Pod, resource: str, first_group: int, classes: Mapping[str, D
             text = str(requests[name])
             if name.startswith(IMPLICIT_PREFIX) and name != resource and text.isascii() and text.isdigit() and int(text):
                 class_name = name.removeprefix(IMPLICIT_PREFIX)
-                expressions = _expressions(class_name, classes)
-                known, beyond = ((), expressions) if isinstance(expressions, str) else (expressions, None)
-                spec = RequestSpec(name, class_name, known, int(text), group=first_group + place, beyond=beyond)
+                expressions, unknown = _expressions(class_name, classes)
+                spec = RequestSpec(name, class_name, expressions, int(text), group=first_group + place, beyond=unknown)
                 found.append((f"container-{place}-request-{number}", (spec,)))
     return [spec for _, spec in sorted(found)]
 

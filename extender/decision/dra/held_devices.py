@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from extender.decision.dra.inventory import DeviceId
-from extender.decision.dra.resource_objects import MOST_RESULTS, ResourceClaim, key_of
+from extender.decision.dra.resource_objects import ResourceClaim, key_of
+from extender.decision.request.resource_claims import MOST_RESULTS
 
 
 @dataclass(frozen=True, slots=True)

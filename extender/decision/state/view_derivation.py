@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from extender.decision.node.dra_view import dra_of, view_of
 from extender.decision.node.node_state import NodeView
-from extender.decision.node.node_view import NodeSources, Times, node_view, with_telemetry
+from extender.decision.node.node_view import NodeSources, Times, with_telemetry
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.state.device_changes import ended_holders, settle_devices
 from extender.decision.state.draft import Draft
@@ -79,7 +79,7 @@ def _derived(draft: Draft, name: str, node: Node) -> NodeView | None:
         why = described(error)
         draft.put_aside(SetAside("nodes", name, "derive", why, name))
         try:
-            return node_view(NodeSources(node, f"it could not be evaluated ({why})", pods, times), draft.resource, draft.defaults)
+            return view_of(NodeSources(node, f"it could not be evaluated ({why})", pods, times), draft.resource, draft.defaults)
         except Exception:
             return None
     draft.set_aside.put(view_key(name), None)
