@@ -22,24 +22,50 @@ def predicted(served: Served, node: str) -> list[list[int]]:
 
 
 def test_prioritize_predicts_by_the_state_that_the_allocator_chose_devices_by(served: Served) -> None:
-    live = served.service.store
+    store = served.service.store
     held = allocated(claim_manifest("held", [exact_request()], "team"), "n", ["gpu-0"], [("uid-other", "other")])
-    live.apply([seen(one["kind"], one) for one in (*dra_node("n"), *dra_node("m"), class_manifest(), held)])
+    store.apply([seen(one["kind"], one) for one in (*dra_node("n"), *dra_node("m"), class_manifest(), held)])
     ask(served, "filter", pod(2), "n", "m")
-    live.apply([gone("ResourceClaim", held)])  # freed after kube-scheduler has chosen
+    store.apply([gone("ResourceClaim", held)])  # freed after kube-scheduler has chosen
     ask(served, "prioritize", pod(2), "n", "m")
     assert predicted(served, "n") == [[1, 2]]
     ask(served, "filter", pod(2), "n", "m")
     assert predicted(served, "n") == [[0, 1]]
 
 
-def test_pod_with_a_claim_alone_is_held_until_its_claim_is_seen(served: Served) -> None:
-    live = served.service.store
+def test_pod_with_a_claim_alone_is_assumed_until_its_claim_is_seen(served: Served) -> None:
+    store = served.service.store
     wanted = claim_manifest("mine", [exact_request(2)], "team")
-    live.apply([seen(one["kind"], one) for one in (*dra_node("n"), class_manifest(), wanted)])
+    store.apply([seen(one["kind"], one) for one in (*dra_node("n"), class_manifest(), wanted)])
     assert ask(served, "filter", claim_pod("mine"), "n")["NodeNames"] == ["n"]
     ask(served, "filter", pod(1, name="next"), "n")
     assert predicted(served, "n") == [[2]]
-    live.apply([seen("ResourceClaim", allocated(wanted, "n", ["gpu-0", "gpu-1"], [("uid-llm", "llm")]))])
+    store.apply([seen("ResourceClaim", allocated(wanted, "n", ["gpu-0", "gpu-1"], [("uid-llm", "llm")]))])
     ask(served, "filter", pod(1, name="next"), "n")
-    assert predicted(served, "n") == [[2]], "its hold and its claim are not counted both"
+    assert predicted(served, "n") == [[2]], "the assumed pod and its claim are not both counted"
+
+
+def test_of_an_assumed_pod_with_two_claims_the_claim_that_is_not_seen_yet_still_counts(served: Served) -> None:
+    store = served.service.store
+    first, second = (claim_manifest(name, [exact_request(2)], "team") for name in ("first", "second"))
+    store.apply([seen(one["kind"], one) for one in (*dra_node("n"), class_manifest(), first, second)])
+    ask(served, "filter", claim_pod("first", "second"), "n")
+    ask(served, "filter", pod(1, name="next"), "n")
+    assert predicted(served, "n") == [[4]]
+    store.apply([seen("ResourceClaim", allocated(first, "n", ["gpu-0", "gpu-1"], [("uid-llm", "llm")]))])
+    ask(served, "filter", pod(1, name="next"), "n")
+    assert predicted(served, "n") == [[4]]
+
+
+def test_pod_with_claims_that_is_seen_bound_before_its_claim_stays_assumed(served: Served) -> None:
+    store = served.service.store
+    wanted = claim_manifest("mine", [exact_request(2)], "team")
+    store.apply([seen(one["kind"], one) for one in (*dra_node("n"), class_manifest(), wanted)])
+    ask(served, "filter", claim_pod("mine"), "n")
+    store.apply([seen("Pod", claim_pod("mine", node="n"))])
+    ask(served, "filter", pod(1, name="next"), "n")
+    assert predicted(served, "n") == [[2]]
+    store.apply([seen("ResourceClaim", allocated(wanted, "n", ["gpu-0", "gpu-1"], [("uid-llm", "llm")]))])
+    assert "uid-llm" not in store.assumed_pods.by_pod
+    ask(served, "filter", pod(1, name="next"), "n")
+    assert predicted(served, "n") == [[2]]

@@ -249,7 +249,7 @@ def test_invalid_kubeconfig_raises_only_cluster_source_error(tmp_path: Path, mon
 
 def test_state_ages_while_a_watch_is_lost_and_is_current_once_it_is_restored(rig: Rig) -> None:
     rig.script.replies[NODES, "list"] = [page(node("a"))]
-    rig.script.replies[PODS, "watch"] = [(500, b"")] * 12
+    rig.script.replies[PODS, "watch"] = [(500, b"")] * 60
     rig.start()
     rig.wait(lambda: rig.store.snapshot.synced and "pods" in rig.store.snapshot.watch_lost_at)
     assert set(rig.store.snapshot.watch_lost_at) == {"pods"}, "the watches of other kinds work"

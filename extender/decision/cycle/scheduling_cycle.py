@@ -152,7 +152,7 @@ def begin(
     """
     priority, demand = pod.spec.priority or 0, demand_in(snapshot, pod, resource)
     assumed = assumed_pods.extra_pods(snapshot, monotonic_seconds, pod.key, is_decided) if assumed_pods.by_pod else NO_EXTRA_PODS
-    nominated_pods = nominees(snapshot, rank_of(pod)) if snapshot.nominated else NO_EXTRA_PODS
+    nominated_pods = nominees(snapshot, rank_of(pod), assumed_pods, monotonic_seconds) if snapshot.nominated else NO_EXTRA_PODS
     nominated = (pod.status.nominated_node_name if pod.status else None) or None
     return SchedulingCycle(snapshot, pod.key, priority, nominated, demand, assumed, together(assumed, nominated_pods))
 

@@ -13,7 +13,7 @@ from itertools import islice, product
 from extender.decision.dra.dra_node import DraNode, selected
 from extender.decision.dra.dra_state import IMPLICIT_PREFIX, DraState
 from extender.decision.dra.inventory import NodeDevice
-from extender.decision.dra.resource_objects import ClaimRequest, Constraint, DeviceClass, ExactRequest, ResourceClaim, Selector
+from extender.decision.dra.resource_objects import ClaimRequest, Constraint, DeviceClass, ExactRequest, ResourceClaim, Selector, key_of
 from extender.decision.dra.selectors import qualified
 from extender.decision.request.kubernetes_objects import Container, Pod
 from extender.decision.request.resource_claims import MOST_RESULTS, PodClaims, RequestSpec
@@ -46,17 +46,19 @@ def pod_claims(pod: Pod, dra: DraState, resource: str) -> PodClaims | None:
     requests: list[tuple[RequestSpec, ...]] = []
     numbers = iter(range(1_000_000))
     groups = _groups(pod)
+    named: set[str] = set()
     for entry in entries:
-        spec = _spec_of(entry.name, pod, dra)
-        if isinstance(spec, str):
-            return PodClaims(unknown=spec, is_lagging=dra.watched.get("resourceclaims", False))
-        if spec.status.allocation is None:
-            requests += _requests_of(spec, entry.name, groups[entry.name], numbers, dra.deviceclasses)
+        claim = _claim_of(entry.name, pod, dra)
+        if isinstance(claim, str):
+            return PodClaims(unknown=claim, is_lagging=dra.watched.get("resourceclaims", False))
+        named.add(key_of(claim.metadata))
+        if claim.status.allocation is None:
+            requests += _requests_of(claim, entry.name, groups[entry.name], numbers, dra.deviceclasses)
     requests += _implicit(pod, resource, len(entries), dra.deviceclasses)
-    return PodClaims(tuple(requests))
+    return PodClaims(tuple(requests), named=frozenset(named))
 
 
-def _spec_of(entry: str, pod: Pod, dra: DraState) -> ResourceClaim | str:
+def _claim_of(entry: str, pod: Pod, dra: DraState) -> ResourceClaim | str:
     """The claim behind an entry of `spec.resourceClaims`, made from its template where it does not exist yet; a str says why not."""
     namespace = pod.metadata.namespace or "default"
     wanted = next(one for one in pod.spec.resource_claims or () if one.name == entry)
@@ -87,10 +89,15 @@ def _requests_of(
     claim: ResourceClaim, name: str, group: int, numbers: Iterator[int], classes: Mapping[str, DeviceClass]
 ) -> list[tuple[RequestSpec, ...]]:
     constraints = [(next(numbers), one) for one in claim.spec.devices.constraints or ()]
+    key = key_of(claim.metadata)
     found = []
     for request in claim.spec.devices.requests or ():
         alternatives = [request.exactly] if request.exactly is not None else list(request.first_available or ())
-        specs = [_request(one, request, name, group, constraints, classes) for one in alternatives if not one.admin_access]
+        specs = [
+            _request(one, request, name, group, constraints, classes, key_of(claim.metadata))
+            for one in alternatives
+            if not one.admin_access
+        ]
         if specs:
             found.append(tuple(specs))
     return found
@@ -103,6 +110,7 @@ def _request(
     group: int,
     constraints: list[tuple[int, Constraint]],
     classes: Mapping[str, DeviceClass],
+    key: str,
 ) -> RequestSpec:
     own = (request.name, f"{request.name}/{one.name}")
     bearing = [(number, constraint) for number, constraint in constraints if not constraint.requests or {*own} & {*constraint.requests}]
@@ -124,6 +132,7 @@ def _request(
         group,
         alike,
         unknown or beyond,
+        key,
     )
 
 

@@ -64,8 +64,8 @@ class DraState:
     """(driver, pool) -> nodes that slices of it name."""
     inventories: Mapping[str, NodeDevices] = field(default_factory=lambda: EMPTY)
     """Node -> its devices."""
-    holders: Mapping[str, int] = field(default_factory=lambda: EMPTY)
-    """Uid of a pod -> allocated claims that are reserved for it."""
+    holders: Mapping[str, frozenset[str]] = field(default_factory=lambda: EMPTY)
+    """Uid of a pod -> keys of the allocated claims that are reserved for it."""
     watched: Mapping[str, bool] = field(default_factory=lambda: EMPTY)
     """Kinds that an API server has listed and is being watched for."""
 
@@ -176,11 +176,7 @@ class DraDraft:
                 self.touched |= self._read("nodes_of").get(pool, frozenset())
             held = held_devices(one) if one is not None else None
             for uid, _, _ in held.pods if held is not None else ():
-                count = self._read("holders").get(uid, 0) + (1 if present else -1)
-                if count > 0:
-                    self._write("holders")[uid] = count
-                else:
-                    self._write("holders").pop(uid, None)
+                self._index("holders", uid, key, present)
 
     def _index(self, table: str, key: Any, value: str, present: bool) -> None:
         known: frozenset[str] = self._read(table).get(key, frozenset())

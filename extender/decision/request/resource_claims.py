@@ -28,6 +28,8 @@ class RequestSpec:
     """(number of the constraint, attribute) of the `matchAttribute` constraints on it."""
     beyond: str | None = None
     """Why no prediction is made of it; None where one is."""
+    claim: str | None = None
+    """namespace/name of its ResourceClaim; None where that does not exist yet, as that of extended resources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class PodClaims:
     """The alternatives of each request, in order of preference; most requests have one."""
     unknown: str | None = None
     """Which claim is not known, and why; None where all are known."""
+    named: frozenset[str] = frozenset()
+    """namespace/name of all claims that the pod names, allocated ones included."""
     is_lagging: bool = False
     """Whether kube-scheduler must know the claim, and the watch of claims has not shown it yet."""
 
