@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from extender.kube.decode import gone, seen
 from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request
 from tests.conftest import Served
@@ -69,3 +71,15 @@ def test_pod_with_claims_that_is_seen_bound_before_its_claim_stays_assumed(serve
     assert "uid-llm" not in store.assumed_pods.by_pod
     ask(served, "filter", pod(1, name="next"), "n")
     assert predicted(served, "n") == [[2]]
+
+
+@pytest.mark.parametrize("is_one_batch", [True, False])
+def test_assumed_pod_with_claims_ends_when_it_was_bound_and_is_gone_before_its_claim_is_seen(served: Served, is_one_batch: bool) -> None:
+    store = served.service.store
+    wanted = claim_manifest("mine", [exact_request(2)], "team")
+    store.apply([seen(one["kind"], one) for one in (*dra_node("n"), class_manifest(), wanted, claim_pod("mine"))])
+    ask(served, "filter", claim_pod("mine"), "n")
+    changes = [seen("Pod", claim_pod("mine", node="n")), gone("Pod", claim_pod("mine", node="n"))]
+    for batch in (changes,) if is_one_batch else ([change] for change in changes):
+        store.apply(batch)
+    assert "uid-llm" not in store.assumed_pods.by_pod

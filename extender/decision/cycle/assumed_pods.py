@@ -114,12 +114,11 @@ NO_ASSUMED_PODS = AssumedPods()
 def undone(assumed_pods: AssumedPods, before: Snapshot, after: Snapshot) -> tuple[str, ...]:
     """Return the keys of the assumed pods that will not be bound by this decision.
 
-    These were pending `before` and are either deleted `after`, or have a new message of kube-scheduler that the pod is unschedulable: a
-    plugin that runs after the extender refused the pod, or the gang that it belongs to.
+    These were bound `before` and are gone `after`; or they were pending `before` and are either deleted `after`, or have a new message of
+    kube-scheduler that the pod is unschedulable: a plugin that runs after the extender refused the pod, or the gang that it belongs to.
     """
-    return tuple(
-        key for key in assumed_pods.by_pod if key in before.pending and key not in after.pods and _is_abandoned(key, before, after)
-    )
+    gone = [key for key in assumed_pods.by_pod if key not in after.pods]
+    return tuple(key for key in gone if key in before.pods or (key in before.pending and _is_abandoned(key, before, after)))
 
 
 def _is_abandoned(key: str, before: Snapshot, after: Snapshot) -> bool:

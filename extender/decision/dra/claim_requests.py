@@ -93,11 +93,7 @@ def _requests_of(
     found = []
     for request in claim.spec.devices.requests or ():
         alternatives = [request.exactly] if request.exactly is not None else list(request.first_available or ())
-        specs = [
-            _request(one, request, name, group, constraints, classes, key_of(claim.metadata))
-            for one in alternatives
-            if not one.admin_access
-        ]
+        specs = [_request(one, request, name, group, constraints, classes, key) for one in alternatives if not one.admin_access]
         if specs:
             found.append(tuple(specs))
     return found

@@ -79,11 +79,11 @@ def _floor_gbps(pod: Pod) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A pod that requests GPUs, MIG devices or replicas and is not bound."""
+    """A pod that requests GPUs, MIG devices, replicas or devices by claims and is not bound."""
 
     pod: Pod
     demand: Demand | None
-    """The GPUs that it will hold; None where it requests only MIG devices or replicas."""
+    """The GPUs that it will hold, without those of claims; None where it requests none by number."""
     nominated: str | None
     """The node that preemption has nominated for it."""
     priority: int
@@ -94,14 +94,14 @@ class Pending:
 
 
 def pending_pod(pod: Pod, resource: str, demand: Demand | None) -> Pending | None:
-    """Return the pod as a pending one; None where it is bound, ended or terminating, or requests no GPU.
+    """Return the pod as a pending one; None where it is bound, ended or terminating, or requests no GPU and has no claims.
 
     `demand`: as `held_demand` returns it.
     """
     status = pod.status
     if pod.spec.node_name or has_ended(pod) or pod.metadata.deletion_timestamp is not None:
         return None
-    if demand is None and not asks_for_slices(pod, resource):
+    if demand is None and not pod.spec.resource_claims and not asks_for_slices(pod, resource):
         return None
     conditions = (status.conditions if status else None) or ()
     message = " ".join(condition.message or "" for condition in conditions if condition.type == "PodScheduled").strip()

@@ -62,7 +62,7 @@ class Snapshot:
     """Time of the last tick on a clock that never goes back: the ages of telemetry and statuses are measured by it."""
 
     pending: Mapping[str, Pending] = field(default_factory=lambda: MappingProxyType({}))
-    """Pods that request GPUs and are not bound, by pod key."""
+    """Pods that request GPUs or have claims and are not bound, by pod key."""
     nominated: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """Keys of the pending pods for which preemption has nominated the node."""
     versions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
