@@ -285,3 +285,24 @@ def test_claim_that_is_reserved_for_no_pod_yet_is_held_by_the_pod_that_owns_it()
     claim["metadata"] = claim["metadata"] | {"ownerReferences": [{"kind": "Pod", "name": "other", "uid": "uid-other"}]}
     state = cluster(claim, pod(1, name="other", node="n"), order=ORDER)
     assert state.views["n"].state.free_count == 7, "the pod and its claim are not counted both"
+
+
+def test_claim_that_names_no_pod_is_held_by_the_pod_whose_status_names_it() -> None:
+    claim = held("gpu-3")
+    claim["status"]["reservedFor"] = []
+    running = pod(1, name="other", node="n", status={"extendedResourceClaimStatus": {"resourceClaimName": "held", "requestMappings": []}})
+    view = cluster(claim, running, order=ORDER).views["n"]
+    assert view.known == {"uid-other": (1 << 3,)}
+    assert view.state.free_count == 7
+
+
+def test_device_that_shares_counters_with_a_gpu_takes_the_whole_gpu() -> None:
+    slices = slice_manifests("n", machine_of("hgx-h100", "n"), ORDER)
+    devices = slices[0]["spec"]["devices"]
+    for number, device in enumerate(devices):
+        device["consumesCounters"] = [{"counterSet": f"set-{number}", "counters": {"slices": {"value": "7"}}}]
+    part = {"name": "part", "consumesCounters": [{"counterSet": "set-0", "counters": {"slices": {"value": "1"}}}]}
+    devices.append(part | {"attributes": {"type": {"string": "mig"}, "uuid": {"string": "MIG-1"}}})
+    state = snapshot(bare_node("n"), topology_of("n", machine_of("hgx-h100", "n")), *slices, class_manifest(), held("part"))
+    assert sets(verdict(state, pod(1))) == [((1,), 1.0)]
+    assert verdict(state, pod(8)).reason == Reason.TOO_FEW_FREE

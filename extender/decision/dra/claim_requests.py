@@ -209,12 +209,12 @@ def _chosen(options: list[list[DeviceRequest]], node: DraNode, free: int) -> tup
 def _resolved(spec: RequestSpec, node: DraNode) -> DeviceRequest | str:
     if spec.beyond is not None:
         return spec.beyond
-    match = selected(node.devices.devices, spec.expressions, spec.device_class)
+    match = selected(node.devices, spec.expressions, spec.device_class)
     if match.unknown is not None:
         return match.unknown
     if not match.devices:
         return "no device of the node's own slices matches"
-    if any(device.is_partial for device in match.devices):
+    if any(device.is_partial or (device.counter_sets and not device.is_gpu) for device in match.devices):
         return "it selects parts of GPUs, of which no prediction is made"
     if any(device.taints and all(_tolerated(taint, spec.tolerations) for taint in device.taints) for device in match.devices):
         return "it tolerates the taint of a device"

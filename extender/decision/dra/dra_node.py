@@ -13,8 +13,8 @@ from extender.decision.dra.selectors import Unevaluated, matches
 from topology.machine.hardware import MAX_GPUS, Gpu, Machine, mask_of, with_gpus
 from topology.platforms import fallback_platform, machine_of
 
-Holder = tuple[str, str, str]
-"""(uid, namespace, name) of a pod."""
+MOST_MATCHES = 32
+"""Sets of selectors per node of which the matching devices are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +25,24 @@ class Match:
     unknown: str | None = None
 
 
-def selected(devices: Iterable[NodeDevice], expressions: Iterable[str | None], class_name: str) -> Match:
+def selected(devices: NodeDevices, expressions: tuple[str | None, ...], class_name: str) -> Match:
     """Return the devices that match all CEL expressions, in the order given. An expression of None is a selector of another kind."""
-    expressions = tuple(expressions)
+    match = devices.matched.get(expressions)
+    if match is None:
+        while len(devices.matched) >= MOST_MATCHES:
+            devices.matched.pop(next(iter(devices.matched)), None)
+        match = devices.matched[expressions] = _selected(devices.devices, expressions)
+    if match.unknown is None:
+        return match
+    return Match((), f"DeviceClass {class_name}, {match.unknown}")
+
+
+def _selected(devices: Iterable[NodeDevice], expressions: tuple[str | None, ...]) -> Match:
     chosen = []
     for device in devices:
         answer = matches(expressions, device.variables)
         if isinstance(answer, Unevaluated):
-            return Match((), f"DeviceClass {class_name}, device {device.name}: {answer.why}")
+            return Match((), f"device {device.name}: {answer.why}")
         if answer:
             chosen.append(device)
     return Match(tuple(chosen))
@@ -42,8 +52,8 @@ def _match_of_class(devices: NodeDevices, device_class: DeviceClass | None) -> M
     """Return the devices that a class selects; none where there is no class."""
     if device_class is None:
         return Match()
-    expressions = [selector.cel.expression if selector.cel is not None else None for selector in device_class.spec.selectors or ()]
-    return selected(devices.devices, expressions, device_class.metadata.name)
+    expressions = tuple(selector.cel.expression if selector.cel is not None else None for selector in device_class.spec.selectors or ())
+    return selected(devices, expressions, device_class.metadata.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +212,7 @@ def _use(
     """The mask of bits in use, and the masks of positions per pod. A part of a GPU counts against the whole of it."""
     known = {device.id: device for device in devices.devices}
     place: dict[str | None, int] = {gpu.uuid: position for position, gpu in enumerate(machine.gpus) if gpu.uuid}
+    gpus = [device for device in devices.devices if device.counter_sets and bits[device.id] < MAX_GPUS]
     used, by_pod = 0, dict[str, tuple[int, ...]]()
     for claim in held:
         if claim.pods and all(uid in leaving for uid, _, _ in claim.pods):
@@ -215,9 +226,17 @@ def _use(
             mask |= 1 << bits[device_id]
             if device.parent_uuid in place:
                 mask |= 1 << place[device.parent_uuid]
+            mask |= _sharing_counters(device, gpus, bits)
         used |= mask
         on_gpus = mask & mask_of(range(len(machine.gpus)))
         for uid in [pod[0] for pod in claim.pods] or [f"claim {claim.claim}"]:
             if on_gpus:
                 by_pod[uid] = (*by_pod.get(uid, ()), on_gpus)
     return used, by_pod
+
+
+def _sharing_counters(device: NodeDevice, gpus: Iterable[NodeDevice], bits: Mapping[DeviceId, int]) -> int:
+    """Return the mask of the GPUs that consume the same counters as a device: while that is held, they cannot be allocated."""
+    return mask_of(
+        [bits[gpu.id] for gpu in gpus if (gpu.driver, gpu.pool) == (device.driver, device.pool) and gpu.counter_sets & device.counter_sets]
+    )

@@ -64,7 +64,7 @@ def _dra_view(sources: NodeSources, dra: DraNode, defaults: NodeDefaults) -> Nod
     status = record.status if isinstance(record, TopologyRecord) and dra.source == "GpuTopology" else None
     offered = mask_of([bit for bit in dra.bits.values() if bit < MAX_GPUS])
     sick = dra.tainted | (mask_of(machine.positions(sorted({index for index, _ in status.unhealthy}))) if status else 0)
-    known = {pod.key: dra.by_pod[pod.key] for pod in pods if pod.key in dra.by_pod}
+    known = {pod.key: masks for pod in pods if (masks := _held_by(pod, dra))}
     pods = tuple(_with_held_devices(pod, known.get(pod.key, ())) for pod in pods)
     predicted = tuple(pod for pod in pods if pod.demand.total and pod.key not in known)
     table = table_for(machine) if dra.source and machine.gpus else None
@@ -109,6 +109,14 @@ def _dra_view(sources: NodeSources, dra: DraNode, defaults: NodeDefaults) -> Nod
         telemetry_problems=joined.problems + telemetry.problems if joined and telemetry else (),
         dra=dra,
     )
+
+
+def _held_by(pod: BoundPod, dra: DraNode) -> tuple[int, ...]:
+    """Return the masks of the positions that claims hold for a pod, one per claim.
+
+    A claim names its pods; one that names none belongs to the pod whose status names it.
+    """
+    return (*dra.by_pod.get(pod.key, ()), *dra.by_pod.get(f"claim {pod.extended_claim}", ()))
 
 
 def _memory_bytes(machine: Machine) -> int | None:

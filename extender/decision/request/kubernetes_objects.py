@@ -128,6 +128,12 @@ class PodResourceClaimStatus(msgspec.Struct, frozen=True, rename="camel"):
     resource_claim_name: str | None = None
 
 
+class PodExtendedResourceClaimStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """PodExtendedResourceClaimStatus: the claim that kube-scheduler made for the pod's extended resources."""
+
+    resource_claim_name: str = ""
+
+
 class DeviceHealth(msgspec.Struct, frozen=True):
     """ResourceHealth: one device that a container holds."""
 
@@ -168,6 +174,7 @@ class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
     init_container_statuses: list[ContainerStatus] | None = None
     conditions: list[PodCondition] | None = None
     resource_claim_statuses: list[PodResourceClaimStatus] | None = None
+    extended_resource_claim_status: PodExtendedResourceClaimStatus | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, rename="camel"):

@@ -46,7 +46,14 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
         recorded=RECORD_ANNOTATION in (meta.annotations or {}),
         others=others_requested(pod, resource),
         scheduler=pod.spec.scheduler_name,
+        extended_claim=_extended_claim(pod),
     )
+
+
+def _extended_claim(pod: Pod) -> str | None:
+    """Return namespace/name of the claim that kube-scheduler made for the pod's extended resources; None where its status names none."""
+    status = pod.status.extended_resource_claim_status if pod.status else None
+    return f"{pod.metadata.namespace or 'default'}/{status.resource_claim_name}" if status and status.resource_claim_name else None
 
 
 def has_ended(pod: Pod) -> bool:
