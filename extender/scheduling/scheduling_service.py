@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from extender.decision.cycle.pod_groups import by_feasibility_in_group
 from extender.decision.cycle.preemption import Candidate, preferred
 from extender.decision.cycle.scheduling_cycle import (
     Evaluation,
@@ -103,9 +104,11 @@ class SchedulingService:
         not_decided = self._not_decided(moment)
         if not_decided is not None:
             return not_decided
+        self.store.release(*moment.assumed_pods.reverted_by(pod.key))  # a new call replaces the earlier decision about the pod
+        moment = replace(moment, assumed_pods=self.store.assumed_pods)
         self._last_filter = (pod.key, moment) if moment.snapshot.dra.slices_of else None
-        evaluation = evaluate_pod(self._context, self._with_sent(moment, sent), pod, names, by_feasibility)
-        self.store.release(pod.key)  # a new call replaces the earlier decision about the pod
+        decide = by_feasibility if pod.group is None else by_feasibility_in_group
+        evaluation = evaluate_pod(self._context, self._with_sent(moment, sent), pod, names, decide)
         self._log_decision("filter", pod, evaluation, moment, body_bytes, started)
         if evaluation.stall is not None:
             return NotDecided(evaluation.stall.name.lower(), evaluation.stall.value)

@@ -35,6 +35,8 @@ class AssumedPod:
     until_monotonic_seconds: float
     decision: str
     """Id of the decision, see `PlacementRecord`."""
+    group: str | None = None
+    """namespace/name of its PodGroup; None where it is in none."""
 
     def unseen(self, snapshot: Snapshot) -> Demand | None:
         """Return what the snapshot does not show of the pod's demand yet; None where it shows all.
@@ -76,6 +78,19 @@ class AssumedPods:
         if released.isdisjoint(self.by_pod):
             return self
         return AssumedPods({key: assumed_pod for key, assumed_pod in self.by_pod.items() if key not in released})
+
+    def reverted_by(self, key: str) -> tuple[str, ...]:
+        """Return the keys of the assumed pods that end when kube-scheduler starts another cycle for the pod `key`: that pod itself, and
+        the pods of its PodGroup that were decided after it.
+
+        kube-scheduler schedules a group pod by pod, and reverts all its assumptions before it tries the group again.
+        """
+        assumed_pod = self.by_pod.get(key)
+        if assumed_pod is None:
+            return ()
+        keys = list(self.by_pod)
+        later = keys[keys.index(key) + 1 :] if assumed_pod.group is not None else []
+        return key, *(other for other in later if self.by_pod[other].group == assumed_pod.group)
 
     def is_in_force(self, key: str, monotonic_seconds: float) -> bool:
         """Whether the pod is assumed and its time has not ended."""

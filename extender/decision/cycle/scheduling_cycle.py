@@ -258,11 +258,11 @@ def _verdict_on_nominated_node(
     demand, extra_pods = on_view(demand, view), all_on_view(cycle.extra_pods.get(name, ()), view)
     room = view.state.allocatable - view.state.requested - sum(extra.total for extra in extra_pods)
     cases = [gone for gone in _departures(view) if room + sum(p.demand.total for p in view.pods if p.key in gone) >= demand.total]
-    outcomes = [_verdict_without(cycle, demand, name, gone, context) for gone in cases]
+    outcomes = [verdict_without(cycle, demand, name, gone, context) for gone in cases]
     if outcomes and all(outcome is not None and outcome.feasible for outcome in outcomes):
         return outcomes[-1]
     evictable = frozenset(pod.key for pod in view.pods if pod.terminating or pod.priority < cycle.priority)
-    best_cases = [*outcomes, _verdict_without(cycle, demand, name, evictable, context)]
+    best_cases = [*outcomes, verdict_without(cycle, demand, name, evictable, context)]
     return None if not outcomes or any(case is not None and case.feasible for case in best_cases) else verdict
 
 
@@ -276,7 +276,7 @@ def _departures(view: NodeView) -> Iterator[frozenset[str]]:
         yield from map(frozenset, combinations(terminating, count))
 
 
-def _verdict_without(cycle: SchedulingCycle, demand: Demand, name: str, gone: frozenset[str], context: EvaluationContext) -> Verdict | None:
+def verdict_without(cycle: SchedulingCycle, demand: Demand, name: str, gone: frozenset[str], context: EvaluationContext) -> Verdict | None:
     """Return the verdict on a node with some pods gone; None where the state without them cannot be derived."""
     try:
         state = without_pods(cycle.snapshot, name, gone, context.resource, context.defaults, strangers_left=True)

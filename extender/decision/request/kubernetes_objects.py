@@ -110,6 +110,12 @@ class PodResourceClaim(msgspec.Struct, frozen=True, rename="camel"):
     resource_claim_template_name: str | None = None
 
 
+class PodSchedulingGroup(msgspec.Struct, frozen=True, rename="camel"):
+    """PodSchedulingGroup (Kubernetes 1.37): the PodGroup that the pod belongs to."""
+
+    pod_group_name: str | None = None
+
+
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     """Pod.spec."""
 
@@ -119,6 +125,7 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     scheduler_name: str | None = None
     priority: int | None = None
     resource_claims: list[PodResourceClaim] | None = None
+    scheduling_group: PodSchedulingGroup | None = None
 
 
 class PodResourceClaimStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -188,3 +195,9 @@ class Pod(msgspec.Struct, frozen=True, rename="camel"):
     def key(self) -> str:
         """The uid; namespace/name for an object from a file that has no uid."""
         return self.metadata.uid or f"{self.metadata.namespace or 'default'}/{self.metadata.name}"
+
+    @property
+    def group(self) -> str | None:
+        """namespace/name of its PodGroup; None where it is in none."""
+        name = self.spec.scheduling_group.pod_group_name if self.spec.scheduling_group else None
+        return f"{self.metadata.namespace or 'default'}/{name}" if name else None
