@@ -91,9 +91,9 @@ class Process:
 class ControlPlane:
     """etcd and kube-apiserver, with a client that is cluster-admin."""
 
-    def __init__(self, folder: Path, api_server_flags: Sequence[str] = ()) -> None:
-        """`api_server_flags`: further flags of kube-apiserver, such as feature gates."""
-        self.folder, self._api_server_flags = folder, tuple(api_server_flags)
+    def __init__(self, folder: Path, api_server_flags: Sequence[str] = (), binary: Callable[[str], Path] = kubernetes_binary) -> None:
+        """`api_server_flags`: further flags of kube-apiserver, such as feature gates. `binary`: name -> path, of another version."""
+        self.folder, self._api_server_flags, self._binary = folder, tuple(api_server_flags), binary
         self._processes: list[Process] = []
         self.installed: list[dict[str, Any]] = []
         self.port = free_port()
@@ -159,7 +159,7 @@ class ControlPlane:
         groups = '"system:serviceaccounts,system:authenticated"'
         lines += [f"{self._tokens[a]},system:serviceaccount:fabricwise-system:{a},{a},{groups}" for a in ACCOUNTS]
         tokens.write_text("\n".join(lines) + "\n")
-        command = [str(kubernetes_binary("kube-apiserver")), "--etcd-servers", self._etcd]
+        command = [str(self._binary("kube-apiserver")), "--etcd-servers", self._etcd]
         command += ["--bind-address=127.0.0.1", f"--secure-port={self.port}", f"--cert-dir={self.folder / 'certs'}"]
         command += ["--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC", f"--token-auth-file={tokens}"]
         command += ["--service-account-issuer=https://kubernetes.default.svc"]
@@ -173,7 +173,7 @@ class ControlPlane:
         path, kubeconfig = self.folder / f"{name}.yaml", self.kubeconfig(account)
         connection = configuration.get("clientConnection", {}) | {"kubeconfig": str(kubeconfig)}
         path.write_text(yaml.safe_dump(configuration | {"clientConnection": connection}))
-        command = [str(kubernetes_binary("kube-scheduler")), f"--config={path}", "--bind-address=127.0.0.1"]
+        command = [str(self._binary("kube-scheduler")), f"--config={path}", "--bind-address=127.0.0.1"]
         return self.run(name, [*command, f"--secure-port={free_port()}", f"--kubeconfig={kubeconfig}", *flags])
 
     def apply(self, manifest: dict[str, Any], subresource: str = "") -> dict[str, Any]:
