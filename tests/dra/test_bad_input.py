@@ -24,7 +24,7 @@ from topology.platforms import machine_of
 DEVICE = {
     "driver": "gpu.nvidia.com",
     "allowMultipleAllocations": False,
-    "attributes": {"gpu.nvidia.com": {"type": "gpu", "cudaComputeCapability": {"semver": "9.0.0"}}},
+    "attributes": {"gpu.nvidia.com": {"type": "gpu", "cudaComputeCapability": {"semver": "9.0.0"}, "models": ["llm-1", "llm-2"]}},
     "capacity": {"gpu.nvidia.com": {"memory": {"quantity": "85899345920"}}},
 }
 
@@ -111,11 +111,16 @@ def test_class_that_cannot_be_evaluated_makes_the_node_unknown_instead_of_refuse
 
 
 MANY = "[" + ",".join(["1"] * 100) + "]"
+DOUBLED = [f"cel.bind(v{number}, v{number - 1} + v{number - 1}, " for number in range(1, 25)]
 HOSTILE = {
     "too long": "true || " * 2_000 + "true",
     "too deep": "(" * 500 + "true" + ")" * 500,
     "nested comprehensions": f"{MANY}.all(a, {MANY}.all(b, {MANY}.all(c, {MANY}.all(d, a + b + c + d > 0))))",
     "a list that grows by itself": f"{MANY}.map(a, {MANY}.map(b, {MANY}.map(c, {MANY}))).size() > 0",
+    "a string doubled by each of many names": "cel.bind(v0, 'a' + 'a', " + "".join(DOUBLED) + "v24.size() > 0" + ")" * 25,
+    "a string multiplied by replace": "'aaaaaaaaaa'" + ".replace('a', 'aaaaaaaaaa')" * 12 + ".size() > 0",
+    "a string doubled by each of many maps": "['a']" + ".map(x, x + x + x + x)" * 20 + ".size() > 0",
+    "a number with a million digits": "'%.999999f'.format([1.0]).size() > 0",
     "not a boolean": "device",
     "an unknown variable": "node.name == 'x'",
     "a function's argument that makes no sense": "quantity('a lot').sign() > 0",
@@ -148,6 +153,10 @@ TRUE = (
     "semver('1.2.3').major() == 1 && isSemver('1.0.0') && !isSemver('1.0')",
     "!has(device.attributes['other.example.com'].name)",
     "!device.allowMultipleAllocations",
+    "device.attributes['gpu.nvidia.com'].models.exists(name, name.startsWith('llm'))",
+    "'llm-1' in device.attributes['gpu.nvidia.com'].models",
+    "['gpu', 'vfio'].map(kind, kind + '!').exists(kind, kind == device.attributes['gpu.nvidia.com'].type + '!')",
+    "device.attributes['gpu.nvidia.com'].type.replace('g', 'c') == 'cpu'",
 )
 
 

@@ -16,6 +16,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_bindings, ext_strings
 
 from extender.decision.dra.cel_functions import FUNCTIONS, quantity_value, semver_value
+from extender.decision.dra.expression_bounds import too_costly
 from extender.decision.dra.resource_objects import MOST_EXPRESSION_CHARACTERS, Attribute, Device
 
 MOST_REMEMBERED = 512
@@ -41,6 +42,9 @@ def _compiled(expression: str) -> Any:
     """The program, or an `Unevaluated`."""
     if len(expression) > MOST_EXPRESSION_CHARACTERS:
         return Unevaluated(f"it has {len(expression)} characters, {MOST_EXPRESSION_CHARACTERS} are the most")
+    why = too_costly(expression)
+    if why is not None:
+        return Unevaluated(why)
     try:
         return _environment().compile(expression)
     except Exception as error:  # the library has no exception of its own
