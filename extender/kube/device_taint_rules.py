@@ -15,20 +15,20 @@ VERSIONS = ("v1", "v1beta2")
 
 
 class DeviceTaintRules:
-    """Writes rules. What fails is logged once per reason, and tried again at the next look."""
+    """Writes rules. A failure is logged once per reason; the caller tries again later."""
 
     def __init__(self, api: ApiRequests) -> None:
         self._api = api
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def create(self, manifest: dict[str, Any]) -> bool:
-        """Whether the rule is there now."""
+        """Create a rule, given without apiVersion. Return whether it exists now."""
         return self._by_version(
             lambda path, version: self._api.create(path, {"apiVersion": f"resource.k8s.io/{version}", **manifest}), accepted=409
         )
 
     def delete(self, name: str) -> bool:
-        """Whether the rule is gone now."""
+        """Delete a rule. Return whether it is gone now."""
         return self._by_version(lambda path, _: self._api.delete(f"{path}/{name}"))
 
     def _by_version(self, send: Callable[[str, str], object], accepted: int = 0) -> bool:
@@ -40,12 +40,12 @@ class DeviceTaintRules:
                 if error.status == accepted:
                     return True
                 if error.status != 404:
-                    self._tell(f"DeviceTaintRules cannot be written: {error}; apply manifests/device-taints, or turn this off")
+                    self._log_once(f"DeviceTaintRules cannot be written: {error}; apply manifests/device-taints, or turn this off")
                     return False
-        self._tell("the API server serves no DeviceTaintRules: feature gate DRADeviceTaintRules, on from Kubernetes 1.37")
+        self._log_once("the API server serves no DeviceTaintRules: feature gate DRADeviceTaintRules, on from Kubernetes 1.37")
         return False
 
-    def _tell(self, why: str) -> None:
-        if why not in self._told and len(self._told) < 100:
-            self._told.add(why)
+    def _log_once(self, why: str) -> None:
+        if why not in self._logged and len(self._logged) < 100:
+            self._logged.add(why)
             log.warning("%s", why)

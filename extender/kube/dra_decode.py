@@ -12,7 +12,7 @@ from extender.errors import ClusterSourceError
 
 
 def dra_seen(kind: str, manifest: Any, version: int | None) -> DraObjectSeen:
-    """An object that exists. Raises ClusterSourceError where it is none of its kind, or larger than the API server allows."""
+    """Return the change for an existing object. Raises ClusterSourceError where it is invalid, or larger than the API server allows."""
     key = dra_key(manifest)
     try:
         item = msgspec.convert(manifest, TYPES[kind], strict=False)
@@ -22,12 +22,12 @@ def dra_seen(kind: str, manifest: Any, version: int | None) -> DraObjectSeen:
 
 
 def dra_gone(kind: str, manifest: Any, version: int | None) -> DraObjectGone:
-    """An object that was deleted."""
+    """Return the change for a deleted object."""
     return DraObjectGone(PLURALS[kind], dra_key(manifest), version)
 
 
 def dra_key(manifest: dict[str, Any]) -> str:
-    """namespace/name, or the name of an object without a namespace."""
+    """Return namespace/name, or the name of an object without a namespace."""
     metadata = manifest["metadata"]
     namespace, name = metadata.get("namespace"), metadata["name"]
     return f"{namespace}/{name}" if isinstance(namespace, str) and namespace else str(name)

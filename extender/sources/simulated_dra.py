@@ -15,7 +15,7 @@ API_VERSION = "resource.k8s.io/v1"
 
 
 def device_manifest(machine: Machine, position: int) -> dict[str, Any]:
-    """One GPU of a machine as a device of a ResourceSlice. What is not known is left out."""
+    """Return one GPU of a machine as a device of a ResourceSlice. Unknown facts are left out."""
     gpu = machine.gpus[position]
     attributes: dict[str, Any] = {
         "type": {"string": "gpu"},
@@ -36,7 +36,7 @@ def device_manifest(machine: Machine, position: int) -> dict[str, Any]:
 def slice_manifests(
     node: str, machine: Machine, order: Sequence[int] | None = None, per_slice: int = 128, generation: int = 1
 ) -> list[dict[str, Any]]:
-    """The slices of a node's pool. `order`: positions as the driver lists them; `per_slice`: devices in one slice at most."""
+    """Return the slices of a node's pool. `order`: positions as the driver lists them; `per_slice`: devices in one slice at most."""
     positions = list(range(len(machine.gpus)) if order is None else order)
     parts = [positions[start : start + per_slice] for start in range(0, len(positions), per_slice)] or [[]]
     return [
@@ -56,7 +56,7 @@ def slice_manifests(
 
 
 def class_manifest(name: str = "gpu.nvidia.com", resource: str | None = "nvidia.com/gpu", expression: str | None = None) -> dict[str, Any]:
-    """The DeviceClass of NVIDIA's chart; without `resource` it stands for no extended resource."""
+    """Return the DeviceClass of NVIDIA's chart; without `resource` it stands for no extended resource."""
     text = expression or f"device.driver == '{DRIVER}' && device.attributes['{DRIVER}'].type == 'gpu'"
     spec: dict[str, Any] = {"selectors": [{"cel": {"expression": text}}]}
     if resource is not None:
@@ -65,7 +65,7 @@ def class_manifest(name: str = "gpu.nvidia.com", resource: str | None = "nvidia.
 
 
 def claim_manifest(name: str, requests: Sequence[dict[str, Any]], namespace: str = "default", **devices: Any) -> dict[str, Any]:
-    """A ResourceClaim that is not allocated. `devices`: further fields of `spec.devices`, such as constraints."""
+    """Return a ResourceClaim that is not allocated. `devices`: further fields of `spec.devices`, such as constraints."""
     metadata = {"name": name, "namespace": namespace}
     return {
         "apiVersion": API_VERSION,
@@ -78,13 +78,13 @@ def claim_manifest(name: str, requests: Sequence[dict[str, Any]], namespace: str
 def allocated(
     claim: dict[str, Any], pool: str, devices: Sequence[str], pods: Sequence[tuple[str, str]] = (), **result: Any
 ) -> dict[str, Any]:
-    """The claim once kube-scheduler has allocated it. `pods`: (uid, name) of those it is reserved for."""
-    request = next((one["name"] for one in claim["spec"]["devices"]["requests"]), "gpus")
+    """Return the claim after kube-scheduler has allocated it. `pods`: (uid, name) of the pods that it is reserved for."""
+    request = next((each["name"] for each in claim["spec"]["devices"]["requests"]), "gpus")
     results = [{"request": request, "driver": DRIVER, "pool": pool, "device": device, **result} for device in devices]
     reserved = [{"resource": "pods", "name": name, "uid": uid} for uid, name in pods]
     return claim | {"status": {"allocation": {"devices": {"results": results}}, "reservedFor": reserved}}
 
 
 def exact_request(count: int = 1, name: str = "gpus", device_class: str = "gpu.nvidia.com", **more: Any) -> dict[str, Any]:
-    """A request for so many devices of a class. `more`: further fields, such as selectors."""
+    """Return a request for `count` devices of a class. `more`: further fields, such as selectors."""
     return {"name": name, "exactly": {"deviceClassName": device_class, "allocationMode": "ExactCount", "count": count, **more}}

@@ -256,8 +256,8 @@ def test_request_larger_than_the_node_is_unresolvable_even_if_the_pods_on_it_are
 
 
 # (the node's allocatable GPUs, resources that DeviceClasses stand for) -> reasons of kube-scheduler's NodeResourcesFit
-SERVED_BY_CLASSES = (
-    ({}, frozenset[str](), ("Insufficient nvidia.com/gpu",)),
+SERVED_BY_CLASSES: tuple[tuple[dict[str, str], frozenset[str], tuple[str, ...]], ...] = (
+    ({}, frozenset(), ("Insufficient nvidia.com/gpu",)),
     ({}, frozenset({"nvidia.com/gpu"}), ()),
     ({"nvidia.com/gpu": "1"}, frozenset({"nvidia.com/gpu"}), ("Insufficient nvidia.com/gpu",)),
 )

@@ -24,13 +24,13 @@ GROUP = {"schedulingGroup": {"podGroupName": "gang"}}
 NODE = (node("a", 8), topology("a", "dgx-1v"))
 
 
-def member(gpus: int, name: str = "member", priority: int = 10, **annotations: str) -> dict[str, Any]:
+def member(gpus: int, name: str = "member", min_busbw: str | None = None) -> dict[str, Any]:
     """A pod of the PodGroup `gang`."""
     return pod(
         gpus,
         name=name,
-        spec=GROUP | {"priority": priority},
-        annotations={f"fabricwise.dev/{key}": value for key, value in annotations.items()},
+        spec=GROUP | {"priority": 10},
+        annotations={} if min_busbw is None else {"fabricwise.dev/min-busbw": min_busbw},
     )
 
 
@@ -52,7 +52,7 @@ ROUNDS: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...], bool]] = {
     "the pods on the node have the same priority": (member(4), (running(8, 10),), False),
     "victims do not hold enough": (member(4), (running(2, 0), running(6, 10, "other")), False),
     "the node has fewer GPUs": (member(9), (running(8, 0),), False),
-    "the snapshot counts room, and only the links are missing": (member(4, **{"min-busbw": "130"}), (running(4, 0),), False),
+    "the snapshot counts room, and only the links are missing": (member(4, min_busbw="130"), (running(4, 0),), False),
 }
 
 

@@ -23,7 +23,7 @@ class Alike:
     """Masks of the devices that have the same value. A device in none of them does not have the attribute and is not eligible."""
 
     def set_of(self, bit: int) -> int:
-        """The mask of devices with the same value as this one; 0 where it has none."""
+        """Return the mask of devices with the same value as this device; 0 where it has none."""
         return next((mask for mask in self.sets if mask >> bit & 1), 0)
 
 
@@ -53,7 +53,7 @@ class SearchTooLongError(Exception):
 
 
 def first_fit(free: int, requests: tuple[DeviceRequest, ...], most_steps: int = MOST_STEPS) -> tuple[int, ...] | None:
-    """The mask of each request's devices out of a mask of free ones, or None where not all fit.
+    """Return the mask of each request's devices out of the mask `free`; None where not all fit.
 
     Raises SearchTooLongError after `most_steps` devices were tried.
     """
@@ -90,7 +90,7 @@ def first_fit(free: int, requests: tuple[DeviceRequest, ...], most_steps: int = 
 
 
 def _narrowed(allowed: dict[int, int], alike: tuple[Alike, ...], bit: int) -> dict[int, int] | None:
-    """The sets that later devices must come from once this one is chosen; None where a constraint forbids it."""
+    """Return the sets that later devices must come from once this device is chosen; None where a constraint forbids it."""
     if not alike:
         return allowed
     narrowed = dict(allowed)
@@ -105,8 +105,8 @@ def _narrowed(allowed: dict[int, int], alike: tuple[Alike, ...], bit: int) -> di
 
 
 def extended_resource_requests(steps: tuple[tuple[int, bool], ...], order: tuple[int, ...]) -> tuple[DeviceRequest, ...]:
-    """The requests that kube-scheduler makes of an extended resource: one per container that stays, and one for what the largest init
-    container needs beyond those after it.
+    """Return the requests that kube-scheduler makes of an extended resource: one per container that stays, and one for what the
+    largest init container needs beyond the containers after it.
 
     `steps`: (GPUs, whether it is an init container that ends) per container; `order`: bits of the devices of the class.
     Source: kubernetes 1.36 `plugins/dynamicresources/extendeddynamicresources.go` (createRequestsAndMappings): an init container uses the
@@ -118,12 +118,12 @@ def extended_resource_requests(steps: tuple[tuple[int, bool], ...], order: tuple
             beyond = size - sum(later for later, init in steps[place:] if not init)
             if beyond > extra:
                 extra, place_of_extra = beyond, place
-    found: list[DeviceRequest] = []
+    requests: list[DeviceRequest] = []
     group = 0
     for place, (size, ends) in enumerate(steps):
         if not ends:
-            found.append(DeviceRequest(size, order, group))
+            requests.append(DeviceRequest(size, order, group))
             group += 1
         elif extra and place == place_of_extra:
-            found.append(DeviceRequest(extra, order))
-    return tuple(found)
+            requests.append(DeviceRequest(extra, order))
+    return tuple(requests)

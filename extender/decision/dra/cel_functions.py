@@ -1,6 +1,6 @@
 """The functions that Kubernetes adds to CEL for quantities and semantic versions.
 
-Both are maps with one entry here, in canonical form so that equal amounts are equal: `{"quantity": "42949672960"}` and
+Both are maps with one entry, in canonical form so that equal amounts are equal: `{"quantity": "42949672960"}` and
 `{"semver": "1.2.3"}`. Source: k8s.io/apiserver v0.36.3 `pkg/cel/library/{quantity,semver}.go`.
 """
 
@@ -24,7 +24,7 @@ _VALUE = _T.Map(_T.STRING, _T.STRING)
 
 
 def quantity_value(text: object) -> dict[str, str] | None:
-    """The amount as CEL sees it; None where it is no quantity."""
+    """Return a quantity as the value that CEL computes with; None where the text is no quantity."""
     try:
         amount = quantity(text)
     except ValueError:
@@ -33,7 +33,7 @@ def quantity_value(text: object) -> dict[str, str] | None:
 
 
 def semver_value(text: str) -> dict[str, str] | None:
-    """The version as CEL sees it; None where it is no semantic version (three numbers, as in 1.2.3)."""
+    """Return a version as the value that CEL computes with; None where it is no semantic version (three numbers, as in 1.2.3)."""
     return {"semver": text} if _SEMVER.match(text) else None
 
 
@@ -42,17 +42,17 @@ def _amount(value: dict[str, str]) -> Decimal:
 
 
 def _rank(value: dict[str, str]) -> tuple[Any, ...]:
-    """Orders versions as semver.org says: a pre-release comes before its release, numbers before words; build metadata does not count."""
-    found = _SEMVER.match(value["semver"])
-    assert found is not None
-    parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in (found[4] or "").split(".") if part]
-    return int(found[1]), int(found[2]), int(found[3]), not parts, tuple(parts)
+    """Return a sort key in the order of semver.org: a pre-release comes before its release, numbers before words; build metadata does
+    not count."""
+    match = _SEMVER.match(value["semver"])
+    assert match is not None
+    parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in (match[4] or "").split(".") if part]
+    return int(match[1]), int(match[2]), int(match[3]), not parts, tuple(parts)
 
 
-def _compared(one: dict[str, str], other: dict[str, str]) -> int:
-    key: Callable[[dict[str, str]], Any] = _amount if "quantity" in one else _rank
-    left, right = key(one), key(other)
-    return int(left > right) - int(left < right)
+def _compared(left: dict[str, str], right: dict[str, str]) -> int:
+    key: Callable[[dict[str, str]], Any] = _amount if "quantity" in left else _rank
+    return int(key(left) > key(right)) - int(key(left) < key(right))
 
 
 def _needed(value: dict[str, str] | None, text: str, kind: str) -> dict[str, str]:
@@ -61,8 +61,8 @@ def _needed(value: dict[str, str] | None, text: str, kind: str) -> dict[str, str
     return value
 
 
-def _summed(one: dict[str, str], other: dict[str, str], sign: int) -> dict[str, str]:
-    return {"quantity": format((_amount(one) + sign * _amount(other)).normalize(), "f")}
+def _summed(left: dict[str, str], right: dict[str, str], sign: int) -> dict[str, str]:
+    return {"quantity": format((_amount(left) + sign * _amount(right)).normalize(), "f")}
 
 
 def _integer(value: dict[str, str]) -> int:
@@ -73,9 +73,9 @@ def _integer(value: dict[str, str]) -> int:
 
 
 def _number(value: dict[str, str], place: int) -> int:
-    found = _SEMVER.match(value["semver"])
-    assert found is not None
-    return int(found[place])
+    match = _SEMVER.match(value["semver"])
+    assert match is not None
+    return int(match[place])
 
 
 def _function(name: str, returns: Any, parameters: list[Any], run: Callable[..., Any], is_member: bool = True) -> Any:
@@ -89,16 +89,16 @@ FUNCTIONS = (
     _function("semver", _VALUE, [_T.STRING], lambda text: _needed(semver_value(text), text, "semantic version"), is_member=False),
     _function("isSemver", _T.BOOL, [_T.STRING], lambda text: semver_value(text) is not None, is_member=False),
     _function("compareTo", _T.INT, [_VALUE, _VALUE], _compared),
-    _function("isLessThan", _T.BOOL, [_VALUE, _VALUE], lambda one, other: _compared(one, other) < 0),
-    _function("isGreaterThan", _T.BOOL, [_VALUE, _VALUE], lambda one, other: _compared(one, other) > 0),
-    _function("sign", _T.INT, [_VALUE], lambda one: int(_amount(one) > 0) - int(_amount(one) < 0)),
-    _function("isInteger", _T.BOOL, [_VALUE], lambda one: _amount(one) == _amount(one).to_integral_value()),
+    _function("isLessThan", _T.BOOL, [_VALUE, _VALUE], lambda left, right: _compared(left, right) < 0),
+    _function("isGreaterThan", _T.BOOL, [_VALUE, _VALUE], lambda left, right: _compared(left, right) > 0),
+    _function("sign", _T.INT, [_VALUE], lambda value: int(_amount(value) > 0) - int(_amount(value) < 0)),
+    _function("isInteger", _T.BOOL, [_VALUE], lambda value: _amount(value) == _amount(value).to_integral_value()),
     _function("asInteger", _T.INT, [_VALUE], _integer),
-    _function("asApproximateFloat", _T.DOUBLE, [_VALUE], lambda one: float(_amount(one))),
-    _function("add", _VALUE, [_VALUE, _VALUE], lambda one, other: _summed(one, other, 1)),
-    _function("sub", _VALUE, [_VALUE, _VALUE], lambda one, other: _summed(one, other, -1)),
-    _function("major", _T.INT, [_VALUE], lambda one: _number(one, 1)),
-    _function("minor", _T.INT, [_VALUE], lambda one: _number(one, 2)),
-    _function("patch", _T.INT, [_VALUE], lambda one: _number(one, 3)),
+    _function("asApproximateFloat", _T.DOUBLE, [_VALUE], lambda value: float(_amount(value))),
+    _function("add", _VALUE, [_VALUE, _VALUE], lambda left, right: _summed(left, right, 1)),
+    _function("sub", _VALUE, [_VALUE, _VALUE], lambda left, right: _summed(left, right, -1)),
+    _function("major", _T.INT, [_VALUE], lambda value: _number(value, 1)),
+    _function("minor", _T.INT, [_VALUE], lambda value: _number(value, 2)),
+    _function("patch", _T.INT, [_VALUE], lambda value: _number(value, 3)),
 )
 """Declarations for the environment of expressions."""

@@ -1,4 +1,4 @@
-"""What a pod asks for by ResourceClaims, and what that means on one node.
+"""What a pod requests by ResourceClaims, and what that means on one node.
 
 Source: kubernetes 1.36 `plugins/dynamicresources/{claims,dynamicresources}.go`: claims are served in the order of `spec.resourceClaims`,
 those that are allocated already are left as they are, and the claim for extended resources comes last.
@@ -26,7 +26,7 @@ MOST_ALTERNATIVES = 64
 
 @dataclass(frozen=True, slots=True)
 class OnNode:
-    """What the claims mean on one node."""
+    """The requests of a pod's claims in terms of one node's devices."""
 
     requests: DeviceRequests
     sizes: tuple[int, ...]
@@ -36,9 +36,9 @@ class OnNode:
 
 
 def pod_claims(pod: Pod, dra: DraState, resource: str) -> PodClaims | None:
-    """What the pod asks for by claims that are not allocated yet; None where it names none.
+    """Return what a pod requests by claims that are not allocated yet; None where it names no claim.
 
-    `resource`: the extended resource that is counted elsewhere.
+    `resource`: the extended resource that `Demand.total` counts.
     """
     entries = pod.spec.resource_claims or []
     if not entries and not any(name != resource and name.startswith(IMPLICIT_PREFIX) for name in _requested(pod)):
@@ -51,23 +51,25 @@ def pod_claims(pod: Pod, dra: DraState, resource: str) -> PodClaims | None:
         claim = _claim_of(entry.name, pod, dra)
         if isinstance(claim, str):
             return PodClaims(unknown=claim, is_lagging=dra.watched.get("resourceclaims", False))
-        named.add(key_of(claim.metadata))
+        key = key_of(claim.metadata)
+        named.add(key)
         if claim.status.allocation is None:
-            requests += _requests_of(claim, entry.name, groups[entry.name], numbers, dra.deviceclasses)
+            origin = _Origin(entry.name, groups[entry.name], key if key in dra.resourceclaims else None)
+            requests += _requests_of(claim, origin, numbers, dra.deviceclasses)
     requests += _implicit(pod, resource, len(entries), dra.deviceclasses)
     return PodClaims(tuple(requests), named=frozenset(named))
 
 
 def _claim_of(entry: str, pod: Pod, dra: DraState) -> ResourceClaim | str:
-    """The claim behind an entry of `spec.resourceClaims`, made from its template where it does not exist yet; a str says why not."""
+    """Return the claim behind an entry of `spec.resourceClaims`, or as its template states it; a str states why it is not known."""
     namespace = pod.metadata.namespace or "default"
-    wanted = next(one for one in pod.spec.resource_claims or () if one.name == entry)
-    made = {one.name: one.resource_claim_name for one in (pod.status.resource_claim_statuses or () if pod.status else ())}
+    wanted = next(claim for claim in pod.spec.resource_claims or () if claim.name == entry)
+    made = {status.name: status.resource_claim_name for status in (pod.status.resource_claim_statuses or () if pod.status else ())}
     if name := wanted.resource_claim_name or made.get(entry):
         claim = dra.resourceclaims.get(f"{namespace}/{name}")
         return claim if claim is not None else f"ResourceClaim {namespace}/{name} is not known"
     if entry in made or not wanted.resource_claim_template_name:
-        return ResourceClaim(pod.metadata)  # the claim controller says that none is needed
+        return ResourceClaim(pod.metadata)  # the claim controller states that none is needed
     template = dra.resourceclaimtemplates.get(f"{namespace}/{wanted.resource_claim_template_name}")
     if template is None:
         return f"ResourceClaimTemplate {namespace}/{wanted.resource_claim_template_name} is not known"
@@ -75,60 +77,69 @@ def _claim_of(entry: str, pod: Pod, dra: DraState) -> ResourceClaim | str:
 
 
 def _groups(pod: Pod) -> dict[str, int]:
-    """Name in `spec.resourceClaims` -> group. Claims that one container uses are in one group."""
+    """Return name in `spec.resourceClaims` -> group. Claims that one container uses are in one group."""
     group = {entry.name: number for number, entry in enumerate(pod.spec.resource_claims or ())}
     for container in pod.spec.containers or ():
-        used = [one.name for one in (container.resources.claims or () if container.resources else ()) if one.name in group]
+        used = [claim.name for claim in (container.resources.claims or () if container.resources else ()) if claim.name in group]
         for name in used[1:]:
             old, new = group[name], group[used[0]]
             group = {key: new if value == old else value for key, value in group.items()}
     return group
 
 
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a request is from."""
+
+    entry: str
+    """Name in `spec.resourceClaims`."""
+    group: int
+    claim: str | None
+    """namespace/name of the claim; None where it does not exist yet."""
+
+
 def _requests_of(
-    claim: ResourceClaim, name: str, group: int, numbers: Iterator[int], classes: Mapping[str, DeviceClass]
+    claim: ResourceClaim, origin: _Origin, numbers: Iterator[int], classes: Mapping[str, DeviceClass]
 ) -> list[tuple[RequestSpec, ...]]:
-    constraints = [(next(numbers), one) for one in claim.spec.devices.constraints or ()]
-    key = key_of(claim.metadata)
-    found = []
+    """Return the alternatives of each request of a claim, without those for admin access."""
+    constraints = [(next(numbers), constraint) for constraint in claim.spec.devices.constraints or ()]
+    requests = []
     for request in claim.spec.devices.requests or ():
         alternatives = [request.exactly] if request.exactly is not None else list(request.first_available or ())
-        specs = [_request(one, request, name, group, constraints, classes, key) for one in alternatives if not one.admin_access]
+        specs = [_request(exact, request, origin, constraints, classes) for exact in alternatives if not exact.admin_access]
         if specs:
-            found.append(tuple(specs))
-    return found
+            requests.append(tuple(specs))
+    return requests
 
 
 def _request(
-    one: ExactRequest,
+    exact: ExactRequest,
     request: ClaimRequest,
-    claim: str,
-    group: int,
+    origin: _Origin,
     constraints: list[tuple[int, Constraint]],
     classes: Mapping[str, DeviceClass],
-    key: str,
 ) -> RequestSpec:
-    own = (request.name, f"{request.name}/{one.name}")
-    bearing = [(number, constraint) for number, constraint in constraints if not constraint.requests or {*own} & {*constraint.requests}]
+    names = {request.name, f"{request.name}/{exact.name}"}
+    bearing = [(number, constraint) for number, constraint in constraints if not constraint.requests or names & {*constraint.requests}]
     alike = tuple((number, constraint.match_attribute) for number, constraint in bearing if constraint.match_attribute is not None)
     beyond: str | None = None
     if len(alike) < len(bearing):
         beyond = "it has a constraint of a kind other than matchAttribute"
-    elif one.capacity:
-        beyond = "it asks for a part of a device's capacity"
-    elif one.allocation_mode not in ("ExactCount", "All"):
-        beyond = f"allocation mode {one.allocation_mode} is not known"
-    expressions, unknown = _expressions(one.device_class_name, classes, one.selectors or ())
+    elif exact.capacity:
+        beyond = "it requests a part of a device's capacity"
+    elif exact.allocation_mode not in ("ExactCount", "All"):
+        beyond = f"allocation mode {exact.allocation_mode} is not known"
+    expressions, unknown = _expressions(exact.device_class_name, classes, exact.selectors or ())
     return RequestSpec(
-        f"{claim}/{one.name or request.name}",
-        one.device_class_name,
-        expressions,
-        None if one.allocation_mode == "All" else 1 if one.count is None else one.count,
-        tuple((each.key, each.operator, each.value, each.effect) for each in one.tolerations or ()),
-        group,
-        alike,
-        unknown or beyond,
-        key,
+        name=f"{origin.entry}/{exact.name or request.name}",
+        device_class=exact.device_class_name,
+        expressions=expressions,
+        count=None if exact.allocation_mode == "All" else 1 if exact.count is None else exact.count,
+        tolerations=tuple((each.key, each.operator, each.value, each.effect) for each in exact.tolerations or ()),
+        group=origin.group,
+        alike=alike,
+        beyond=unknown or beyond,
+        claim=origin.claim,
     )
 
 
@@ -152,8 +163,8 @@ def _containers(pod: Pod) -> Iterable[Container]:
 
 
 def _implicit(pod: Pod, resource: str, first_group: int, classes: Mapping[str, DeviceClass]) -> list[tuple[RequestSpec, ...]]:
-    """Requests for implicit extended resources (`deviceclass.resource.kubernetes.io/<class>`), sorted as kube-scheduler sorts them."""
-    found = []
+    """Return requests for implicit extended resources (`deviceclass.resource.kubernetes.io/<class>`), sorted as by kube-scheduler."""
+    named_requests = []
     for place, container in enumerate(_containers(pod)):
         requests = container.resources.requests or {} if container.resources else {}
         for number, name in enumerate(sorted(requests)):
@@ -162,12 +173,12 @@ def _implicit(pod: Pod, resource: str, first_group: int, classes: Mapping[str, D
                 class_name = name.removeprefix(IMPLICIT_PREFIX)
                 expressions, unknown = _expressions(class_name, classes)
                 spec = RequestSpec(name, class_name, expressions, int(text), group=first_group + place, beyond=unknown)
-                found.append((f"container-{place}-request-{number}", (spec,)))
-    return [spec for _, spec in sorted(found)]
+                named_requests.append((f"container-{place}-request-{number}", (spec,)))
+    return [spec for _, spec in sorted(named_requests)]
 
 
 def on_node(claims: PodClaims, node: DraNode, free: int) -> OnNode | str:
-    """What the claims mean on the node, by the alternatives that fit what is free; a str says why that cannot be told.
+    """Return the requests in terms of the node's devices, by the alternatives that fit `free`; a str states why that is not known.
 
     `free`: mask of free positions.
     """
@@ -179,10 +190,10 @@ def on_node(claims: PodClaims, node: DraNode, free: int) -> OnNode | str:
     for alternatives in claims.requests:
         resolved: list[DeviceRequest] = []
         for spec in alternatives:
-            one = _resolved(spec, node)
-            if isinstance(one, str):
-                return f"{spec.name}: {one}"
-            resolved.append(one)
+            request = _resolved(spec, node)
+            if isinstance(request, str):
+                return f"{spec.name}: {request}"
+            resolved.append(request)
         options.append(resolved)
     chosen = _chosen(options, node, free)
     sizes: dict[int, int] = {}
@@ -193,7 +204,7 @@ def on_node(claims: PodClaims, node: DraNode, free: int) -> OnNode | str:
 
 
 def _chosen(options: list[list[DeviceRequest]], node: DraNode, free: int) -> tuple[DeviceRequest, ...]:
-    """The first combination of alternatives that fits; where none does, the smallest."""
+    """Return the first combination of alternatives that fits; where none does, the smallest."""
     combinations = list(islice(product(*options), MOST_ALTERNATIVES))
     if len(combinations) == 1:
         return combinations[0]
@@ -224,24 +235,24 @@ def _resolved(spec: RequestSpec, node: DraNode) -> DeviceRequest | str:
         return "it selects GPUs and other devices"
     count = len(order) if spec.count is None else spec.count
     if count > MOST_RESULTS:
-        return f"it asks for {count} devices, {MOST_RESULTS} are the most of a claim"
+        return f"it requests {count} devices, {MOST_RESULTS} are the most of a claim"
     alike = tuple(Alike(number, _equal(attribute, match.devices, node)) for number, attribute in spec.alike)
     return DeviceRequest(count, order, spec.group if gpus else None, alike)
 
 
 def _equal(attribute: str, devices: Iterable[NodeDevice], node: DraNode) -> tuple[int, ...]:
-    """Masks of the devices with the same value of the attribute. Values of different types are never equal."""
-    found: dict[tuple[str, str], list[int]] = {}
+    """Return masks of the devices with the same value of the attribute. Values of different types are never equal."""
+    bits_of_value: dict[tuple[str, str], list[int]] = {}
     for device in devices:
         domain, name = qualified(attribute, device.driver)
         value = device.variables.get("attributes", {}).get(domain, {}).get(name)
         if value is not None and not isinstance(value, list):
-            found.setdefault((type(value).__name__, str(value)), []).append(node.bits[device.id])
-    return tuple(mask_of(bits) for bits in found.values())
+            bits_of_value.setdefault((type(value).__name__, str(value)), []).append(node.bits[device.id])
+    return tuple(mask_of(bits) for bits in bits_of_value.values())
 
 
 def _tolerated(taint: tuple[str, str, str], tolerations: Iterable[tuple[str, str, str, str]]) -> bool:
-    """Source: k8s.io/dynamic-resource-allocation v0.36.3 `resourceclaim` (ToleratesTaint)."""
+    """Whether a taint is tolerated. Source: k8s.io/dynamic-resource-allocation v0.36.3 `resourceclaim` (ToleratesTaint)."""
     key, value, effect = taint
     return any(
         (not wanted_effect or wanted_effect == effect)

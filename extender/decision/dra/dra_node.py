@@ -1,4 +1,4 @@
-"""What claims leave of one node's GPUs: devices as positions of its machine, who holds which, and the allocator's order of them."""
+"""The GPUs of one node with ResourceSlices: devices as positions of its machine, which pod holds which, and the allocator's order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_MATCHES = 32
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Which of a node's devices a class or request selects; `unknown` says why that cannot be told."""
+    """The devices of a node that a class or request selects; `unknown` states why they are not known."""
 
     devices: tuple[NodeDevice, ...] = ()
     unknown: str | None = None
@@ -95,7 +95,7 @@ def dra_node(
     ended: Collection[str] = (),
     mapped: frozenset[str] = frozenset(),
 ) -> DraNode:
-    """The node. `machine`: of its GpuTopology. `leaving`: uids of pods that are taken as gone: claims for them alone are free.
+    """Return a node's GPUs. `machine`: of its GpuTopology. `leaving`: uids of pods that are taken as gone; claims for them alone are free.
 
     `ended`: uids of pods that are gone or end now, whose claims are not seen deallocated yet.
     """
@@ -117,11 +117,12 @@ def dra_node(
         source = "GpuTopology"
     assert machine is not None
     bits = dict(joined)
-    for number, device in enumerate(one for one in devices.devices if one.id not in joined):
+    for number, device in enumerate(each for each in devices.devices if each.id not in joined):
         bits[device.id] = MAX_GPUS + number
     whole = mask_of(range(len(machine.gpus)))
     used, by_pod = _use(devices, held, bits, machine, leaving, notes)
-    ending = [_use(devices, (one,), bits, machine, leaving, [])[0] for one in held if one.pods and all(pod[0] in ended for pod in one.pods)]
+    ended_claims = [claim for claim in held if claim.pods and all(pod[0] in ended for pod in claim.pods)]
+    ending = [_use(devices, (claim,), bits, machine, leaving, [])[0] for claim in ended_claims]
     free_others = mask_of([bit for bit in bits.values() if bit >= MAX_GPUS]) & ~used
     blocked = mask_of([bits[device.id] for device in devices.devices if device.taints])
     return DraNode(
@@ -142,7 +143,10 @@ def dra_node(
 
 
 def _joined(gpus: list[NodeDevice], machine: Machine | None) -> tuple[dict[DeviceId, int] | None, str | None]:
-    """Positions by UUID in the GpuTopology's machine; None where there is none, with the reason where it contradicts the slices."""
+    """Return (device -> position by UUID in the GpuTopology's machine, why not).
+
+    Both are None where there is no GpuTopology; the second states where it contradicts the slices.
+    """
     if machine is None:
         return None, None
     place: dict[str | None, int] = {gpu.uuid: position for position, gpu in enumerate(machine.gpus) if gpu.uuid}
@@ -156,9 +160,9 @@ _NUMBERED = re.compile(r"gpu-(\d{1,4})$", re.ASCII)
 
 
 def _built(gpus: list[NodeDevice]) -> tuple[str, Machine, dict[DeviceId, int]]:
-    """(platform or "", machine, positions) of GPUs that are known by their attributes alone, in the order of their PCI bus ids."""
+    """Return (platform or "", machine, positions) of GPUs that are known by their attributes alone, in the order of their PCI bus ids."""
     listed = sorted(gpus, key=lambda device: (device.pci_bus_id or "", device.pool, _natural(device.name)))
-    numbers = [int(found[1]) if (found := _NUMBERED.match(device.name)) else None for device in listed]
+    numbers = [int(match[1]) if (match := _NUMBERED.match(device.name)) else None for device in listed]
     indices = list(range(len(listed))) if None in numbers or len(set(numbers)) < len(numbers) else numbers
     facts = [
         Gpu(
@@ -197,7 +201,7 @@ def _built(gpus: list[NodeDevice]) -> tuple[str, Machine, dict[DeviceId, int]]:
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts gpu-2 before gpu-10."""
+    """Return a sort key that puts gpu-2 before gpu-10."""
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d{1,9})", name) if part)
 
 
@@ -209,7 +213,7 @@ def _use(
     leaving: Collection[str],
     notes: list[str],
 ) -> tuple[int, dict[str, tuple[int, ...]]]:
-    """The mask of bits in use, and the masks of positions per pod. A part of a GPU counts against the whole of it."""
+    """Return (mask of bits in use, masks of positions per pod). A part of a GPU in use counts against the whole GPU."""
     known = {device.id: device for device in devices.devices}
     place: dict[str | None, int] = {gpu.uuid: position for position, gpu in enumerate(machine.gpus) if gpu.uuid}
     gpus = [device for device in devices.devices if device.counter_sets and bits[device.id] < MAX_GPUS]

@@ -1,4 +1,4 @@
-"""The objects of resource.k8s.io that are known, with what is derived from them per node; copies are made of what a change writes to."""
+"""The known objects of resource.k8s.io, with what is derived from them per node. A change copies the tables that it writes to."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DraObjectGone:
 
 @dataclass(frozen=True)
 class DraState:
-    """All of it at one moment. Immutable by convention: only `DraDraft` makes new ones."""
+    """The objects and what is derived from them at one moment. Immutable by convention: only `DraDraft` makes new ones."""
 
     resourceslices: Mapping[str, ResourceSlice] = field(default_factory=lambda: EMPTY)
     deviceclasses: Mapping[str, DeviceClass] = field(default_factory=lambda: EMPTY)
@@ -67,33 +67,33 @@ class DraState:
     holders: Mapping[str, frozenset[str]] = field(default_factory=lambda: EMPTY)
     """Uid of a pod -> keys of the allocated claims that are reserved for it."""
     watched: Mapping[str, bool] = field(default_factory=lambda: EMPTY)
-    """Kinds that an API server has listed and is being watched for."""
+    """Kind -> whether an API server serves it, so that its events follow its list."""
 
     def devices_of(self, node: str) -> NodeDevices:
-        """The devices that the node's slices offer."""
+        """Return the devices that the node's slices offer."""
         return self.inventories.get(node, NO_DEVICES)
 
     def held_on(self, node: str) -> tuple[HeldDevices, ...]:
-        """What claims hold of the node's pools, in the order of the claims' keys."""
-        pools = {(one.spec.driver, one.spec.pool.name) for name in self.slices_of.get(node, ()) if (one := self.resourceslices.get(name))}
+        """Return what claims hold of the node's pools, in the order of the claims' keys."""
+        slices = [self.resourceslices[name] for name in self.slices_of.get(node, ())]
+        pools = {(each.spec.driver, each.spec.pool.name) for each in slices}
         keys = sorted({key for pool in pools for key in self.claims_of.get(pool, ())})
-        found = [held_devices(self.resourceclaims[key]) for key in keys]
-        return tuple(one for one in found if one is not None)
+        return tuple(held for key in keys if (held := held_devices(self.resourceclaims[key])) is not None)
 
     def class_of(self, resource: str) -> DeviceClass | None:
-        """The class that an extended resource stands for: of several the newest, of equally old ones the first by name.
+        """Return the class that stands for an extended resource: of several the newest, of equally old ones the first by name.
 
         Source: k8s.io/dynamic-resource-allocation v0.36.3 `deviceclass/extendedresourcecache`.
         """
         if resource.startswith(IMPLICIT_PREFIX):
             return self.deviceclasses.get(resource.removeprefix(IMPLICIT_PREFIX))
-        found = [one for one in self.deviceclasses.values() if one.spec.extended_resource_name == resource]
-        found.sort(key=lambda one: one.metadata.name)
-        return max(found, key=lambda one: one.metadata.creation_timestamp or "", default=None)
+        classes = [each for each in self.deviceclasses.values() if each.spec.extended_resource_name == resource]
+        classes.sort(key=lambda each: each.metadata.name)
+        return max(classes, key=lambda each: each.metadata.creation_timestamp or "", default=None)
 
     @property
     def mapped(self) -> frozenset[str]:
-        """The extended resources that classes stand for by `extendedResourceName`."""
+        """The extended resources that classes stand for, by `extendedResourceName`."""
         return frozenset(name for each in self.deviceclasses.values() if (name := each.spec.extended_resource_name))
 
 
@@ -113,8 +113,8 @@ class DraDraft:
         """The state after the changes; None where it must be made anew."""
 
     def _read(self, table: str) -> Mapping[Any, Any]:
-        found: Mapping[Any, Any] = self._copies[table] if table in self._copies else getattr(self._before, table)
-        return found
+        content: Mapping[Any, Any] = self._copies[table] if table in self._copies else getattr(self._before, table)
+        return content
 
     def _write(self, table: str) -> dict[Any, Any]:
         self._after = None
@@ -123,7 +123,7 @@ class DraDraft:
         return self._copies[table]
 
     def apply(self, change: DraObjectSeen | DraObjectGone) -> None:
-        """Take over one change."""
+        """Take over a change of one object."""
         after = change.item if isinstance(change, DraObjectSeen) else None
         before = self._read(change.kind).get(change.key)
         if before == after:
@@ -145,7 +145,7 @@ class DraDraft:
                 pass  # a template alone holds nothing
 
     def relist(self, kind: str, changes: Iterable[DraObjectSeen], is_watched: bool = False) -> None:
-        """Take over a list: what is not in it is gone. `is_watched`: an API server serves it and its events follow."""
+        """Take over a list: objects that are not in it are gone. `is_watched`: an API server serves the kind, and its events follow."""
         if self._read("watched").get(kind, False) is not is_watched:
             self._write("watched")[kind] = is_watched
         seen = list(changes)
@@ -156,35 +156,36 @@ class DraDraft:
             self.apply(change)
 
     def _slice(self, name: str, before: Any, after: Any) -> None:
-        for one, present in ((before, False), (after, True)):
-            if one is None or not one.spec.node_name:
+        for version, is_present in ((before, False), (after, True)):
+            if version is None or not version.spec.node_name:
                 continue
-            node, pool = one.spec.node_name, (one.spec.driver, one.spec.pool.name)
-            self._index("slices_of", node, name, present)
-            still = any(self._in_pool(other, pool) for other in self._read("slices_of").get(node, ()))
-            self._index("nodes_of", pool, node, still)
+            node, pool = version.spec.node_name, (version.spec.driver, version.spec.pool.name)
+            self._index("slices_of", node, name, is_present)
+            is_named = any(self._in_pool(other, pool) for other in self._read("slices_of").get(node, ()))
+            self._index("nodes_of", pool, node, is_named)
             self._stale.add(node)
 
     def _in_pool(self, name: str, pool: tuple[str, str]) -> bool:
-        one = self._read("resourceslices").get(name)
-        return one is not None and (one.spec.driver, one.spec.pool.name) == pool
+        resource_slice = self._read("resourceslices").get(name)
+        return resource_slice is not None and (resource_slice.spec.driver, resource_slice.spec.pool.name) == pool
 
     def _claim(self, key: str, before: Any, after: Any) -> None:
-        for one, present in ((before, False), (after, True)):
-            for pool in pools_of(one):
-                self._index("claims_of", pool, key, present)
+        for version, is_present in ((before, False), (after, True)):
+            for pool in pools_of(version):
+                self._index("claims_of", pool, key, is_present)
                 self.touched |= self._read("nodes_of").get(pool, frozenset())
-            held = held_devices(one) if one is not None else None
+            held = held_devices(version) if version is not None else None
             for uid, _, _ in held.pods if held is not None else ():
-                self._index("holders", uid, key, present)
+                self._index("holders", uid, key, is_present)
 
-    def _index(self, table: str, key: Any, value: str, present: bool) -> None:
+    def _index(self, table: str, key: Any, value: str, is_present: bool) -> None:
+        """Put a value into the set of a key, or remove it; an empty set is removed too."""
         known: frozenset[str] = self._read(table).get(key, frozenset())
-        if (value in known) is present:
+        if (value in known) is is_present:
             return
-        left = known | {value} if present else known - {value}
-        if left:
-            self._write(table)[key] = left
+        remaining = known | {value} if is_present else known - {value}
+        if remaining:
+            self._write(table)[key] = remaining
         else:
             self._write(table).pop(key, None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from extender.decision.dra.inventory import DeviceId
@@ -23,25 +22,22 @@ class HeldDevices:
 
 
 def held_devices(claim: ResourceClaim) -> HeldDevices | None:
-    """What a claim holds, or None where it is not allocated or holds nothing."""
+    """Return what a claim holds; None where it is not allocated or holds nothing."""
     allocation = claim.status.allocation
     if allocation is None:
         return None
     results = (allocation.devices.results or [])[:MOST_RESULTS]
-    devices = tuple(dict.fromkeys((one.driver, one.pool, one.device) for one in results if not one.admin_access))
+    devices = tuple(dict.fromkeys((result.driver, result.pool, result.device) for result in results if not result.admin_access))
     namespace = claim.metadata.namespace or "default"
-    consumers = [one for one in claim.status.reserved_for or () if one.resource == "pods"]
-    owners = [one for one in claim.metadata.owner_references or () if one.kind == "Pod" and one.uid]
-    pods = tuple((one.uid or f"{namespace}/{one.name}", namespace, one.name) for one in consumers or owners)
+    consumers = [consumer for consumer in claim.status.reserved_for or () if consumer.resource == "pods"]
+    owners = [owner for owner in claim.metadata.owner_references or () if owner.kind == "Pod" and owner.uid]
+    pods = tuple((pod.uid or f"{namespace}/{pod.name}", namespace, pod.name) for pod in consumers or owners)
     return HeldDevices(key_of(claim.metadata), devices, pods) if devices else None
 
 
 def pools_of(claim: ResourceClaim | None) -> set[tuple[str, str]]:
-    """(driver, pool) of the devices that a claim is given."""
+    """Return (driver, pool) of the devices that a claim is given."""
     allocation = claim.status.allocation if claim is not None else None
-    return {(one.driver, one.pool) for one in (allocation.devices.results or ())[:MOST_RESULTS]} if allocation is not None else set()
-
-
-def holders(held: Iterable[HeldDevices]) -> frozenset[str]:
-    """Uids of the pods that claims are reserved for."""
-    return frozenset(pod[0] for one in held for pod in one.pods)
+    return (
+        {(result.driver, result.pool) for result in (allocation.devices.results or ())[:MOST_RESULTS]} if allocation is not None else set()
+    )

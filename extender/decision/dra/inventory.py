@@ -19,7 +19,7 @@ STANDARD = "resource.kubernetes.io"
 """Domain of the attributes that Kubernetes defines."""
 
 MOST_NODE_DEVICES = 1_024
-"""Of one node, all drivers together. More are left out, with a problem that says so."""
+"""Devices of one node, of all drivers together. Further ones are left out, and a problem states it."""
 
 BLOCKING = ("NoSchedule", "NoExecute")
 """Effects of a taint that keep claims away."""
@@ -64,7 +64,7 @@ class NodeDevice:
 
     @property
     def is_partial(self) -> bool:
-        """Whether it is less than a whole GPU: a MIG device, or one that is shared."""
+        """Whether it is less than a whole GPU: a MIG device, or a shared device."""
         return self.parent_uuid is not None or self.kind == "mig" or self.is_shared
 
     @property
@@ -91,35 +91,35 @@ NO_DEVICES = NodeDevices()
 
 
 def node_devices(slices: Iterable[ResourceSlice], rules: Iterable[DeviceTaintRule] = ()) -> NodeDevices:
-    """The devices of a node's slices (those with its nodeName). `rules` taint further devices."""
+    """Return the devices of a node's slices, those with its nodeName. `rules` taint further devices."""
     pools: dict[tuple[str, str], list[ResourceSlice]] = {}
-    for one in slices:
-        pools.setdefault((one.spec.driver, one.spec.pool.name), []).append(one)
+    for each in slices:
+        pools.setdefault((each.spec.driver, each.spec.pool.name), []).append(each)
     rules = tuple(rules)
-    found: list[NodeDevice] = []
+    early: list[NodeDevice] = []
     late: list[NodeDevice] = []
     problems: list[str] = []
     for (driver, pool), listed in sorted(pools.items()):
-        generation = max(one.spec.pool.generation for one in listed)
-        current = sorted((one for one in listed if one.spec.pool.generation == generation), key=lambda one: one.metadata.name)
+        generation = max(each.spec.pool.generation for each in listed)
+        current = sorted((each for each in listed if each.spec.pool.generation == generation), key=lambda each: each.metadata.name)
         problem = _problem(driver, pool, generation, current)
         if problem is not None:
             problems.append(problem)
             continue
-        devices = [device for one in current if not one.spec.shared_counters for device in one.spec.devices or ()]
-        target = late if any(device.binding_conditions for device in devices) else found
+        devices = [device for each in current if not each.spec.shared_counters for device in each.spec.devices or ()]
+        target = late if any(device.binding_conditions for device in devices) else early
         target += [_device(device, driver, pool, rules) for device in devices]
     incomplete = bool(problems)
-    if len(found) + len(late) > MOST_NODE_DEVICES:
-        problems.append(f"the slices name {len(found) + len(late)} devices, of which the first {MOST_NODE_DEVICES} are taken")
-    return NodeDevices(tuple([*found, *late][:MOST_NODE_DEVICES]), tuple(problems), incomplete)
+    if len(early) + len(late) > MOST_NODE_DEVICES:
+        problems.append(f"the slices name {len(early) + len(late)} devices, of which the first {MOST_NODE_DEVICES} are taken")
+    return NodeDevices(tuple([*early, *late][:MOST_NODE_DEVICES]), tuple(problems), incomplete)
 
 
 def _problem(driver: str, pool: str, generation: int, current: list[ResourceSlice]) -> str | None:
     wanted = current[0].spec.pool.resource_slice_count
     if len(current) != wanted:
         return f"pool {pool} of {driver} is being updated: {len(current)} of {wanted} slices of generation {generation} are there"
-    names = [device.name for one in current for device in one.spec.devices or ()]
+    names = [device.name for each in current for device in each.spec.devices or ()]
     if len(set(names)) != len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         return f"pool {pool} of {driver} names device {repeated} more than once, so kube-scheduler takes nothing from it"
@@ -134,7 +134,9 @@ def _device(device: Device, driver: str, pool: str, rules: tuple[DeviceTaintRule
             own[short] = attribute
         elif domain == STANDARD:
             standard[short] = attribute
-    memory = next((one.value for name, one in (device.capacity or {}).items() if qualified(name, driver) == (driver, "memory")), None)
+    memory = next(
+        (capacity.value for name, capacity in (device.capacity or {}).items() if qualified(name, driver) == (driver, "memory")), None
+    )
     taints = [(taint.key, taint.value, taint.effect) for taint in device.taints or ()]
     taints += [
         (rule.spec.taint.key, rule.spec.taint.value, rule.spec.taint.effect) for rule in rules if _selects(rule, driver, pool, device)
@@ -174,13 +176,13 @@ def _text(attribute: Attribute | None) -> str | None:
 
 
 def _short_version(attribute: Attribute | None) -> str | None:
-    """Major and minor of a compute capability, which the driver writes as a semantic version."""
+    """Return major and minor of a compute capability, which the driver writes as a semantic version."""
     text = _text(attribute)
     return None if text is None else ".".join(text.split("-")[0].split(".")[:2])
 
 
 def _first_number(attribute: Attribute | None) -> int | None:
-    """A NUMA node; of several (DRAListTypeAttributes) none is the one."""
+    """Return the NUMA node; None where the attribute lists several (DRAListTypeAttributes)."""
     if attribute is None:
         return None
     several = attribute.ints or ()

@@ -16,7 +16,7 @@ MOST_DEVICES = 128
 """Devices per slice (ResourceSliceMaxDevices)."""
 
 MOST_EXPRESSION_CHARACTERS = 10 * 1024
-"""Of one selector (CELSelectorExpressionMaxLength)."""
+"""Characters of one selector (CELSelectorExpressionMaxLength)."""
 
 Bounded = msgspec.Meta(max_length=MOST_DEVICES)
 
@@ -272,5 +272,5 @@ PLURALS = {
 
 
 def key_of(metadata: Meta) -> str:
-    """namespace/name, or the name of an object without a namespace."""
+    """Return namespace/name, or the name of an object without a namespace."""
     return f"{metadata.namespace}/{metadata.name}" if metadata.namespace else metadata.name

@@ -39,7 +39,7 @@ def _environment() -> Any:
 
 @lru_cache(maxsize=MOST_REMEMBERED)
 def _compiled(expression: str) -> Any:
-    """The program, or an `Unevaluated`."""
+    """Return the program, or an `Unevaluated`."""
     if len(expression) > MOST_EXPRESSION_CHARACTERS:
         return Unevaluated(f"it has {len(expression)} characters, {MOST_EXPRESSION_CHARACTERS} are the most")
     why = too_costly(expression)
@@ -81,7 +81,7 @@ def _answer(expression: str, device: Mapping[str, Any]) -> bool | Unevaluated:
 
 
 def _with_named_domains(expression: str, device: Mapping[str, Any]) -> dict[str, Any]:
-    """The device with an empty map for each domain that the expression looks up and the device does not have, as in Kubernetes."""
+    """Return the device with an empty map for each domain that the expression looks up and the device does not have, as in Kubernetes."""
     named = _literals(expression)
     known = dict(device)
     for part in ("attributes", "capacity"):
@@ -91,17 +91,17 @@ def _with_named_domains(expression: str, device: Mapping[str, Any]) -> dict[str,
 
 @lru_cache(maxsize=MOST_REMEMBERED)
 def _literals(expression: str) -> tuple[str, ...]:
-    """String literals that are used as an index, such as 'gpu.nvidia.com' in `device.attributes['gpu.nvidia.com']`."""
-    found = []
+    """Return the string literals that are used as an index, such as 'gpu.nvidia.com' in `device.attributes['gpu.nvidia.com']`."""
+    literals = []
     for part in expression.split("[")[1:]:
         text = part.lstrip()
         if text[:1] in ("'", '"') and (end := text.find(text[0], 1)) > 0:
-            found.append(text[1:end])
-    return tuple(dict.fromkeys(found))
+            literals.append(text[1:end])
+    return tuple(dict.fromkeys(literals))
 
 
 def variables_of(device: Device, driver: str) -> dict[str, Any]:
-    """A device as the variable `device` of an expression. An attribute or capacity that makes no sense is left out."""
+    """Return a device as the variable `device` of an expression. An attribute or capacity with a malformed value is left out."""
     attributes: dict[str, dict[str, Any]] = {}
     for name, attribute in (device.attributes or {}).items():
         value = _value_of(attribute)
@@ -132,7 +132,7 @@ def _value_of(attribute: Attribute) -> Any:
 
 
 def qualified(name: str, driver: str) -> tuple[str, str]:
-    """(domain, name) of an attribute or capacity; without a domain it is the driver's."""
+    """Return (domain, name) of an attribute or capacity; one without a domain is the driver's."""
     domain, slash, own = name.rpartition("/")
     return (domain, own) if slash else (driver, name)
 

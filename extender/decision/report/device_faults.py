@@ -16,7 +16,7 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "fabricwise"}
 """Label of the rules that Fabricwise writes; it never deletes others."""
 
 MOST_RULES = 100
-"""Rules at a time. More devices than that are not broken one by one: something is wrong with telemetry, and no further one is tainted."""
+"""Rules at a time; further devices are not tainted. So many devices do not break at once: then the telemetry itself is likely wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class FaultyDevice:
 
     @property
     def rule_name(self) -> str:
-        """The name of its DeviceTaintRule: the same for the same device."""
+        """The name of its DeviceTaintRule, the same for the same device."""
         return f"fabricwise-{hashlib.sha256('/'.join(self.device).encode()).hexdigest()[:16]}"
 
     def manifest(self) -> dict[str, Any]:
-        """The rule without its apiVersion. NoSchedule: pods that use the device are not evicted."""
+        """Return the rule without its apiVersion. Its effect is NoSchedule: pods that use the device are not evicted."""
         driver, pool, device = self.device
         return {
             "kind": "DeviceTaintRule",
@@ -55,15 +55,15 @@ class TaintChanges:
 
 
 def taint_changes(snapshot: Snapshot) -> TaintChanges:
-    """Rules to create and to delete.
+    """Return the rules to create and to delete.
 
     A rule stays while the telemetry of its node is unknown: only a device that is known to be sound again loses its taint.
     """
-    faulty = [one for name in sorted(snapshot.views) for one in _faulty(snapshot.views[name])]
-    wanted = {one.rule_name: one for one in faulty[:MOST_RULES]}
+    faulty = [device for name in sorted(snapshot.views) for device in _faulty(snapshot.views[name])]
+    wanted = {device.rule_name: device for device in faulty[:MOST_RULES]}
     own = {name: rule for name, rule in snapshot.dra.devicetaintrules.items() if _is_own(rule)}
     room = max(0, MOST_RULES - len(own))
-    create = [one for name, one in wanted.items() if name not in own][:room]
+    create = [device for name, device in wanted.items() if name not in own][:room]
     delete = [name for name, rule in sorted(own.items()) if name not in wanted and _has_recovered(rule, snapshot)]
     return TaintChanges(tuple(create), tuple(delete))
 
@@ -87,12 +87,12 @@ def _has_recovered(rule: DeviceTaintRule, snapshot: Snapshot) -> bool:
     wanted = (selector.driver or "", selector.pool or "", selector.device or "")
     for name in sorted(snapshot.dra.nodes_of.get(wanted[:2], ())):
         view = snapshot.views.get(name)
-        known = next((one for one in snapshot.dra.devices_of(name).devices if one.id == wanted), None)
+        known = next((device for device in snapshot.dra.devices_of(name).devices if device.id == wanted), None)
         if known is None:
             continue
         telemetry = snapshot.telemetry.get(name)
         if view is None or view.dra is None or telemetry is None:
             return False
-        readings = [one for (uuid, _), one in telemetry.devices.items() if uuid == known.uuid]
-        return bool(readings) and all(one.fault is None for one in readings)
+        readings = [condition for (uuid, _), condition in telemetry.devices.items() if uuid == known.uuid]
+        return bool(readings) and all(condition.fault is None for condition in readings)
     return True
