@@ -62,6 +62,20 @@ def test_pool_with_repeated_device_names_gives_a_note_and_harms_no_other_pool() 
     assert verdict(snapshot(*dra_node("n"), *dra_node("m"), bad, class_manifest()), pod(9), "m").reason == Reason.TOO_FEW_GPUS
 
 
+def test_pool_of_another_driver_that_is_being_updated_leaves_the_gpus_known() -> None:
+    nic = slice_manifests("n", machine_of("hgx-h100", "n"))[0]
+    nic["metadata"]["name"] = "nic"
+    nic["spec"] |= {"driver": "nic.example.com", "pool": {"name": "n", "generation": 1, "resourceSliceCount": 2}}
+    nic["spec"]["devices"] = [{"name": "nic-0", "attributes": {"type": {"string": "nic"}}}]
+    wanted = claim_manifest("mine", [exact_request(9)], "team")
+    state = snapshot(*dra_node("n"), nic, class_manifest(), wanted)
+    assert verdict(state, pod(9)).reason == Reason.TOO_FEW_GPUS
+    assert verdict(state, claim_pod("mine")).reason == Reason.TOO_FEW_GPUS
+    assert sets(verdict(state, pod(8))) == [(tuple(range(8)), 1.0)]
+    assert state.views["n"].dra is not None
+    assert any("1 of 2 slices of generation 1" in note for note in state.views["n"].dra.notes)
+
+
 def test_device_that_vanishes_while_allocated_is_named_and_the_others_stay_usable() -> None:
     machine = machine_of("hgx-h100", "n")
     held = allocated(claim_manifest("held", [exact_request(2)], "team"), "n", ["gpu-0", "gpu-1"], [("uid-other", "other")])

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
 
-from extender.decision.dra.dra_node import DraNode, selected
+from extender.decision.dra.dra_node import DraNode, in_doubt, selected
 from extender.decision.dra.dra_state import IMPLICIT_PREFIX, DraState
 from extender.decision.dra.inventory import NodeDevice
 from extender.decision.dra.resource_objects import ClaimRequest, Constraint, DeviceClass, ExactRequest, ResourceClaim, Selector, key_of
@@ -184,8 +184,6 @@ def on_node(claims: PodClaims, node: DraNode, free: int) -> OnNode | str:
     """
     if claims.unknown is not None:
         return claims.unknown
-    if node.devices.is_incomplete:
-        return "; ".join(node.devices.problems)
     options: list[list[DeviceRequest]] = []
     for alternatives in claims.requests:
         resolved: list[DeviceRequest] = []
@@ -220,6 +218,9 @@ def _chosen(options: list[list[DeviceRequest]], node: DraNode, free: int) -> tup
 def _resolved(spec: RequestSpec, node: DraNode) -> DeviceRequest | str:
     if spec.beyond is not None:
         return spec.beyond
+    doubt = in_doubt(node.devices, spec.expressions)
+    if doubt is not None:
+        return doubt
     match = selected(node.devices, spec.expressions, spec.device_class)
     if match.unknown is not None:
         return match.unknown

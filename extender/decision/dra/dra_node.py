@@ -48,12 +48,30 @@ def _selected(devices: Iterable[NodeDevice], expressions: tuple[str | None, ...]
     return Match(tuple(chosen))
 
 
+def in_doubt(devices: NodeDevices, expressions: tuple[str | None, ...] | None) -> str | None:
+    """Return the problems of pools whose devices the expressions may select; None where there are none. No expressions: those of GPUs."""
+    problems = [problem for problem, named in devices.doubtful if not named or _may_select(named, expressions)]
+    return "; ".join(problems) or None
+
+
+def _may_select(named: tuple[NodeDevice, ...], expressions: tuple[str | None, ...] | None) -> bool:
+    if expressions is None:
+        return any(device.is_gpu for device in named)
+    match = _selected(named, expressions)
+    return match.unknown is not None or bool(match.devices)
+
+
+def _expressions_of(device_class: DeviceClass | None) -> tuple[str | None, ...] | None:
+    """Return the selectors of a class, None for those of a kind other than CEL; None where there is no class."""
+    if device_class is None:
+        return None
+    return tuple(selector.cel.expression if selector.cel is not None else None for selector in device_class.spec.selectors or ())
+
+
 def _match_of_class(devices: NodeDevices, device_class: DeviceClass | None) -> Match:
     """Return the devices that a class selects; none where there is no class."""
-    if device_class is None:
-        return Match()
-    expressions = tuple(selector.cel.expression if selector.cel is not None else None for selector in device_class.spec.selectors or ())
-    return selected(devices, expressions, device_class.metadata.name)
+    expressions = _expressions_of(device_class)
+    return Match() if expressions is None or device_class is None else selected(devices, expressions, device_class.metadata.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +119,7 @@ def dra_node(
     """
     held = tuple(held)
     match = _match_of_class(devices, device_class)
-    unknown = match.unknown or ("; ".join(devices.problems) if devices.is_incomplete else None)
+    unknown = match.unknown or in_doubt(devices, _expressions_of(device_class))
     chosen = {device.id for device in match.devices if not device.is_partial}
     gpus = [device for device in devices.devices if device.is_gpu or device.id in chosen]
     notes = list(devices.problems)

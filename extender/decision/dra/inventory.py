@@ -81,8 +81,8 @@ class NodeDevices:
     """In the allocator's order."""
     problems: tuple[str, ...] = ()
     """What is wrong with its pools."""
-    is_incomplete: bool = False
-    """Whether a pool is being updated or contradicts itself, so that it is not known what the node offers."""
+    doubtful: tuple[tuple[str, tuple[NodeDevice, ...]], ...] = ()
+    """(problem, devices that its slices name, of any generation) of each pool that is being updated or contradicts itself."""
     matched: dict[tuple[str | None, ...], Any] = field(default_factory=dict, compare=False, repr=False)
     """A cache of `dra_node.selected`: selectors -> the devices that match. A dropped entry costs time but never changes an answer."""
 
@@ -98,21 +98,22 @@ def node_devices(slices: Iterable[ResourceSlice], rules: Iterable[DeviceTaintRul
     rules = tuple(rules)
     early: list[NodeDevice] = []
     late: list[NodeDevice] = []
-    problems: list[str] = []
+    doubtful: list[tuple[str, tuple[NodeDevice, ...]]] = []
     for (driver, pool), listed in sorted(pools.items()):
         generation = max(each.spec.pool.generation for each in listed)
         current = sorted((each for each in listed if each.spec.pool.generation == generation), key=lambda each: each.metadata.name)
         problem = _problem(driver, pool, generation, current)
         if problem is not None:
-            problems.append(problem)
+            named = [device for each in listed for device in each.spec.devices or ()]
+            doubtful.append((problem, tuple(_device(device, driver, pool, rules) for device in named[:MOST_NODE_DEVICES])))
             continue
         devices = [device for each in current if not each.spec.shared_counters for device in each.spec.devices or ()]
         target = late if any(device.binding_conditions for device in devices) else early
         target += [_device(device, driver, pool, rules) for device in devices]
-    incomplete = bool(problems)
+    problems = [problem for problem, _ in doubtful]
     if len(early) + len(late) > MOST_NODE_DEVICES:
         problems.append(f"the slices name {len(early) + len(late)} devices, of which the first {MOST_NODE_DEVICES} are taken")
-    return NodeDevices(tuple([*early, *late][:MOST_NODE_DEVICES]), tuple(problems), incomplete)
+    return NodeDevices(tuple([*early, *late][:MOST_NODE_DEVICES]), tuple(problems), tuple(doubtful))
 
 
 def _problem(driver: str, pool: str, generation: int, current: list[ResourceSlice]) -> str | None:

@@ -41,7 +41,7 @@ def dra_of(
     """
     name = node.metadata.name
     devices = dra.devices_of(name)
-    if (not devices.devices and not devices.is_incomplete) or count_of(node, resource):
+    if (not devices.devices and not devices.doubtful) or count_of(node, resource):
         return None
     machine = record.machine if isinstance(record, TopologyRecord) else None
     on_node = dra_node(devices, dra.held_on(name), dra.class_of(resource), machine, leaving, ended, dra.mapped)
