@@ -83,3 +83,12 @@ def test_assumed_pod_with_claims_ends_when_it_was_bound_and_is_gone_before_its_c
     for batch in (changes,) if is_one_batch else ([change] for change in changes):
         store.apply(batch)
     assert "uid-llm" not in store.assumed_pods.by_pod
+
+
+def test_pod_whose_claims_are_for_no_gpu_on_any_node_is_not_ranked(served: Served) -> None:
+    store = served.service.store
+    nic = class_manifest("nic.example.com", None, "device.driver == 'nic.example.com'")
+    wanted = claim_manifest("mine", [exact_request(1, device_class="nic.example.com")], "team")
+    store.apply([seen(one["kind"], one) for one in (*dra_node("n"), *dra_node("m"), class_manifest(), nic, wanted)])
+    assert ask(served, "filter", claim_pod("mine"), "n", "m")["NodeNames"] == ["n", "m"]
+    assert {entry["Score"] for entry in ask(served, "prioritize", claim_pod("mine"), "n", "m")} == {0}

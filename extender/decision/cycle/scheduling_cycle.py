@@ -80,8 +80,11 @@ class SchedulingCycle:
 
     @property
     def requests_gpus(self) -> bool:
-        """Whether the pod requests a whole GPU, or devices by claims, and its request is valid."""
-        return isinstance(self.demand, Demand) and self.demand.may_hold_gpus
+        """Whether the pod's request is valid, and it requests a whole GPU, or by claims devices that are GPUs on some node."""
+        demand = self.demand
+        if not isinstance(demand, Demand) or not demand.may_hold_gpus:
+            return False
+        return bool(demand.total) or any(on_view(demand, view).total for view in self.snapshot.views.values() if view.dra is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,8 @@ class Demand:
 
     @property
     def may_hold_gpus(self) -> bool:
-        """Whether it requests GPUs by number, or devices by claims, which may be GPUs on some node."""
-        return bool(self.total) or self.claims is not None
+        """Whether it requests GPUs by number, or devices by claims that are not allocated yet, which may be GPUs on some node."""
+        return bool(self.total) or (self.claims is not None and bool(self.claims.requests or self.claims.unknown))
 
     @property
     def asks(self) -> Asks:
