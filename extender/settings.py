@@ -225,6 +225,14 @@ class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Time between two attempts to acquire or renew the Lease."""
 
 
+class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is done about devices that telemetry has excluded."""
+
+    write_device_taints: bool = False
+    """Publish a DeviceTaintRule for each such device that a ResourceSlice names, and remove it when the device recovers. Needs
+    manifests/device-taints."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
@@ -241,6 +249,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     assumed_pods: AssumedPodSettings = AssumedPodSettings()
     binding: Binding = Binding()
     lease: Lease = Lease()
+    health: Health = Health()
     scheduler_names: tuple[str, ...] = ()
     """Pods whose spec.schedulerName is not listed here count as load, but pass the filter unevaluated; empty: every pod is evaluated."""
 

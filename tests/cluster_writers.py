@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
@@ -28,6 +29,8 @@ class RecordingWriter:
     """Uids."""
     bindings: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Uid, node and annotations."""
+    taint_rules: list[str] = field(default_factory=list)
+    """Names of the DeviceTaintRules that exist."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def post_placement(self, pod: BoundPod, record: PlacementRecord) -> None:
@@ -50,6 +53,16 @@ class RecordingWriter:
 
     def get_pod(self, namespace: str, name: str) -> Pod | str:
         return self.pod
+
+    def create_taint_rule(self, manifest: dict[str, Any]) -> bool:
+        with self.lock:
+            self.taint_rules.append(manifest["metadata"]["name"])
+        return True
+
+    def delete_taint_rule(self, name: str) -> bool:
+        with self.lock:
+            self.taint_rules.remove(name)
+        return True
 
 
 @dataclass

@@ -8,7 +8,7 @@ from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.state.changes import Change, Listed
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import seen
+from extender.kube.decode import KINDS, seen
 from topology.gputopology import DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of
 
@@ -54,6 +54,5 @@ def topology(name: str, platform: str, status: DeviceStatus | None = None) -> di
 
 def snapshot(*manifests: dict[str, Any]) -> Snapshot:
     """A synced snapshot of these objects."""
-    kinds = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
-    changes: list[Change] = [Listed(listed, tuple(seen(kind, m) for m in manifests if m["kind"] == kind)) for kind, listed in kinds.items()]
+    changes: list[Change] = [Listed(listed, tuple(seen(kind, m) for m in manifests if m["kind"] == kind)) for kind, listed in KINDS.items()]
     return fold_all(Snapshot(), changes, GPU)

@@ -1,6 +1,8 @@
-"""The `ClusterWriter` of an API server: events, one annotation on pending pods, and bindings."""
+"""The `ClusterWriter` of an API server: events, one annotation on pending pods, bindings, and DeviceTaintRules."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
@@ -8,6 +10,7 @@ from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.kubernetes_objects import Pod
 from extender.kube.api_client import Client
 from extender.kube.api_requests import ApiRequests
+from extender.kube.device_taint_rules import DeviceTaintRules
 from extender.kube.events import PodEvents
 from extender.kube.pod_binding import PodBinding
 from extender.kube.requeue_annotation import RequeueAnnotation
@@ -18,8 +21,8 @@ class KubeClusterWriter:
 
     is_read_only = False
 
-    def __init__(self, events: PodEvents, requeuing: RequeueAnnotation, binding: PodBinding) -> None:
-        self._events, self._requeuing, self._binding = events, requeuing, binding
+    def __init__(self, events: PodEvents, requeuing: RequeueAnnotation, binding: PodBinding, rules: DeviceTaintRules) -> None:
+        self._events, self._requeuing, self._binding, self._rules = events, requeuing, binding, rules
 
     def post_placement(self, pod: BoundPod, record: PlacementRecord) -> None:
         """Post an event on what was predicted for a bound pod, in a thread."""
@@ -41,6 +44,14 @@ class KubeClusterWriter:
         """Return the pod as the API server has it, or the error."""
         return self._binding.pod(namespace, name)
 
+    def create_taint_rule(self, manifest: dict[str, Any]) -> bool:
+        """Create a DeviceTaintRule without apiVersion. Return whether it exists now."""
+        return self._rules.create(manifest)
+
+    def delete_taint_rule(self, name: str) -> bool:
+        """Delete a DeviceTaintRule. Return whether it is gone now."""
+        return self._rules.delete(name)
+
 
 def cluster_writer(client: Client, binding_timeout_seconds: float) -> KubeClusterWriter:
     """Return a writer that uses one client, with a timeout of its own for bindings."""
@@ -48,4 +59,5 @@ def cluster_writer(client: Client, binding_timeout_seconds: float) -> KubeCluste
         events=PodEvents(ApiRequests(client)),
         requeuing=RequeueAnnotation(ApiRequests(client)),
         binding=PodBinding(ApiRequests(client, binding_timeout_seconds)),
+        rules=DeviceTaintRules(ApiRequests(client)),
     )

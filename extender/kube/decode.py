@@ -6,16 +6,19 @@ from typing import Any
 
 import msgspec
 
+from extender.decision.dra.dra_state import DraObjectGone, DraObjectSeen
+from extender.decision.dra.resource_objects import PLURALS
 from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.decision.state.changes import NodeGone, NodeSeen, PodGone, PodSeen, TopologyGone, TopologySeen
 from extender.decision.state.isolation import SetAside, described
 from extender.errors import ClusterSourceError
+from extender.kube.dra_decode import dra_gone, dra_key, dra_seen
 from extender.kube.shared_parts import with_shared_parts
 from topology.gputopology import decode
 from topology.machine.hardware import TopologyError
 
-KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
-Seen = NodeSeen | PodSeen | TopologySeen
+KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies", **PLURALS}
+Seen = NodeSeen | PodSeen | TopologySeen | DraObjectSeen
 
 _MOST_DIGITS = 20
 """Digits of the largest resourceVersion, a number of 64 bits. Python refuses to convert thousands of digits."""
@@ -28,6 +31,8 @@ def seen(kind: str, manifest: Any) -> Seen:
     node itself can still be used.
     """
     name = object_name(manifest)
+    if kind in PLURALS:
+        return dra_seen(kind, manifest, _version(manifest))
     if kind == "GpuTopology":
         try:
             return TopologySeen(name, decode(manifest), _version(manifest))
@@ -53,6 +58,8 @@ def seen_or_set_aside(kind: str, manifest: Any) -> Seen | SetAside:
         return seen(kind, manifest)
     except Exception as error:  # any failure of the decoder concerns this object alone
         why = str(error) if isinstance(error, ClusterSourceError) else described(error)
+        if kind in PLURALS:
+            return SetAside(PLURALS[kind], dra_key(manifest), "decode", why, None, _version(manifest))
         if kind == "Node":
             return SetAside("nodes", name, "decode", why, name, _version(manifest))
         spec = manifest.get("spec")
@@ -69,9 +76,11 @@ def _pod_key(manifest: dict[str, Any]) -> str:
     return f"{namespace if isinstance(namespace, str) and namespace else 'default'}/{metadata['name']}"
 
 
-def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone:
+def gone(kind: str, manifest: Any) -> NodeGone | PodGone | TopologyGone | DraObjectGone:
     """Return the change for a deleted object. Raises ClusterSourceError if it has no name."""
     name = object_name(manifest)
+    if kind in PLURALS:
+        return dra_gone(kind, manifest, _version(manifest))
     if kind == "Node":
         return NodeGone(name, _version(manifest))
     if kind == "GpuTopology":

@@ -6,7 +6,7 @@ If one kind cannot be listed, the others still are; the reason is part of the re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from extender.decision.state.changes import Listed
@@ -78,6 +78,8 @@ def items_of(api: ListApi, resource: Resource, progress: Progress | None = None)
             return
         except ApiError as error:
             if error.status == 404 and resource.optional:
+                if resource.other_path is not None:
+                    yield from items_of(api, replace(resource, path=resource.other_path, other_path=None), progress)
                 return
             if error.status != 410 or attempt == MOST_ATTEMPTS - 1:
                 raise

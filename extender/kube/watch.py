@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from extender.decision.state.isolation import SetAside
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import credentials
 from extender.kube.decode import Seen, seen_or_set_aside
-from extender.kube.resources import RESOURCES, Resource
+from extender.kube.resources import DRA_RESOURCES, RESOURCES, Resource
 from extender.kube.watch_events import TYPES, UnreadableLineError, watch_event
 from extender.kube.watch_lines import LineTooLongError, line_batches
 from extender.metrics import Metrics
@@ -41,8 +41,10 @@ from extender.settings import Kube
 log = logging.getLogger("fabricwise.kube")
 
 
-_ABSENT_RETRY_SECONDS = 5.0
 _TICK_SECONDS = 5.0
+_ABSENT_RETRY_SECONDS = 5.0
+_MOST_WAIT_SECONDS = 30.0
+"""How long nodes wait for the kinds of Dynamic Resource Allocation to be listed; without these, a node's GPUs may not be seen."""
 _SHORT_WATCH_SECONDS = 1.0
 """After a watch that ends sooner, the loop waits before the next one: something between extender and server, such as a proxy, cut it."""
 
@@ -123,9 +125,15 @@ class ClusterWatch:
             for resource in RESOURCES
             for event_type in (*TYPES, "OTHER")
         }
+        self._answered = {resource.listed_as: threading.Event() for resource in DRA_RESOURCES}
+        """Per kind of Dynamic Resource Allocation: cleared from `start` until it is listed, or known to be absent."""
+        for answered in self._answered.values():
+            answered.set()
 
     def start(self) -> None:
         """Start the threads and return."""
+        for answered in self._answered.values():
+            answered.clear()
         for resource in RESOURCES:
             self._supervisor.start(f"watch-{resource.listed_as}", partial(self._follow, resource), self._stop)
         self._supervisor.start("tick", self._tick, self._stop)
@@ -143,6 +151,7 @@ class ClusterWatch:
     def _follow(self, resource: Resource) -> None:
         version: str | None = None
         failures = 0
+        is_other_tried = False
         while not self._stop.is_set():
             failures += 1  # an event sets it to 0 again
             try:
@@ -157,11 +166,15 @@ class ClusterWatch:
                 version = None
                 self._failed(resource, "gone")
             except _RefusedError as refusal:
-                if refusal.status == 404 and resource.optional:
-                    self._store.apply((Listed(resource.listed_as, ()),))
-                    self._report_restored(resource)
+                if _is_absent(resource, refusal):
                     version, failures = None, 0
-                    self._stop.wait(_ABSENT_RETRY_SECONDS)
+                    if resource.other_path is not None:
+                        resource = replace(resource, path=resource.other_path, other_path=resource.path)
+                        is_other_tried = not is_other_tried
+                        if is_other_tried:
+                            continue
+                    self._absent(resource, refusal)
+                    self._stop.wait(resource.absent_retry_seconds or _ABSENT_RETRY_SECONDS)
                     continue
                 self._report_lost(resource)
                 self._failed(resource, str(refusal.status or "connection"))
@@ -171,6 +184,23 @@ class ClusterWatch:
                 self._report_lost(resource)
                 raise
             self._stop.wait(self._backoff(failures))
+
+    def _wait_for_devices(self) -> None:
+        """Return once every kind of Dynamic Resource Allocation is listed or known to be absent, or the time is over."""
+        deadline = time.monotonic() + _MOST_WAIT_SECONDS
+        for answered in self._answered.values():
+            while not self._stop.is_set() and not answered.is_set() and time.monotonic() < deadline:
+                answered.wait(0.1)
+
+    def _absent(self, resource: Resource, refusal: _RefusedError) -> None:
+        """Take over that the API server has no such kind. If it is forbidden, log that once."""
+        self._store.apply((Listed(resource.listed_as, ()),))
+        self._report_restored(resource)
+        answered = self._answered.get(resource.listed_as)
+        if refusal.status == 403 and (answered is None or not answered.is_set()):
+            log.warning("%s: %s; nodes that serve GPUs by them are not seen: apply the RBAC of this version", resource.listed_as, refusal)
+        if answered is not None:
+            answered.set()
 
     def _failed(self, resource: Resource, cause: str) -> None:
         self._metrics.watch_failures.labels(resource.listed_as, cause).inc()
@@ -202,7 +232,11 @@ class ClusterWatch:
                 break
             query["continue"] = page.metadata.continue_
         version = page.metadata.resource_version
+        if resource.kind == "Node":
+            self._wait_for_devices()
         self._store.apply((Listed(resource.listed_as, tuple(changes), int(version) if version.isdigit() else None),))
+        if resource.listed_as in self._answered:
+            self._answered[resource.listed_as].set()
         return version
 
     def _body(self, resource: Resource, query: dict[str, str]) -> bytes:
@@ -317,3 +351,8 @@ class ClusterWatch:
         if response.status == 410:
             raise _GoneError
         raise _RefusedError(response.status, f"API server answered {response.status} to {resource.path}: {text}")
+
+
+def _is_absent(resource: Resource, refusal: _RefusedError) -> bool:
+    """Whether the answer means that the API server has no objects of the kind for this client."""
+    return (refusal.status == 404 and resource.optional) or (refusal.status == 403 and resource.may_be_forbidden)

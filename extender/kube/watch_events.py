@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from extender.decision.dra.dra_state import DraObjectGone
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.state.changes import ObjectGone, PodGone, PodSeen
 from extender.decision.state.isolation import SetAside
@@ -30,7 +31,7 @@ class WatchEvent:
     """An event of a watch."""
 
     type: str
-    change: Seen | SetAside | ObjectGone | None
+    change: Seen | SetAside | ObjectGone | DraObjectGone | None
     """None: the event changes nothing, or its object cannot be used."""
     version: str | None
     """resourceVersion of its object, to resume the watch at."""

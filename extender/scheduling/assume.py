@@ -24,4 +24,5 @@ def assumed_pod_of(
         placed_monotonic_seconds=now_seconds,
         until_monotonic_seconds=now_seconds + ttl_seconds,
         decision=record.id,
+        group=pod.group,
     )

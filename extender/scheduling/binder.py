@@ -71,7 +71,7 @@ class Binder:
         if verdict.rejection is not None:
             return f"node {node} does not suit the pod any more: {verdict.rejection.reason} ({verdict.rejection.detail})"
         record, demand = placement_record_of(pod.key, node, verdict.evidence), evaluation.cycle.demand
-        if isinstance(demand, Rejection) or not demand.total:
+        if isinstance(demand, Rejection) or not demand.may_hold_gpus:
             return record
         self._log.add_record(pod.key, record)
         before, ttl_seconds = self._store.assumed_pods.by_pod.get(pod.key), self._settings.assumed_pods.ttl_seconds

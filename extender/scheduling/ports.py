@@ -44,6 +44,14 @@ class ClusterWriter(Protocol):
         """Return the pod as the API server has it, or the error. May block."""
         ...
 
+    def create_taint_rule(self, manifest: dict[str, Any]) -> bool:
+        """Create a DeviceTaintRule, given without apiVersion. Return whether it exists now. May block."""
+        ...
+
+    def delete_taint_rule(self, name: str) -> bool:
+        """Delete a DeviceTaintRule. Return whether it is gone now. May block."""
+        ...
+
 
 class Leadership(Protocol):
     """Says which of several replicas does what must be done once."""
@@ -75,6 +83,14 @@ class NoWriter:
     def get_pod(self, namespace: str, name: str) -> Pod | str:
         """Return the error that no API server is watched."""
         return NO_API_SERVER
+
+    def create_taint_rule(self, manifest: dict[str, Any]) -> bool:
+        """Return False: no rule is written."""
+        return False
+
+    def delete_taint_rule(self, name: str) -> bool:
+        """Return False: no rule is written."""
+        return False
 
 
 class AlwaysLeading:

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extender.decision.cycle.scheduling_cycle import EvaluationContext, demand_in
+from extender.decision.node.claims_on_node import on_view
+from extender.decision.node.node_state import NodeView
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.pods import Pending
 from extender.decision.state.snapshot import Snapshot
@@ -234,7 +236,10 @@ class Requeuer:
         old, new = before.views.get(name), after.views.get(name)
         if old is None or new is None or old.state is new.state:
             return False
-        return not self._evaluator.evaluate(demand, old.state).feasible and self._evaluator.evaluate(demand, new.state).feasible
+        return not self._is_feasible(demand, old) and self._is_feasible(demand, new)
+
+    def _is_feasible(self, demand: Demand, view: NodeView) -> bool:
+        return self._evaluator.evaluate(on_view(demand, view), view.state).feasible
 
     def _requeue_next(self) -> bool:
         """Requeue the due pod that was noted first and still fits. Return whether one was tried."""
@@ -267,7 +272,7 @@ class Requeuer:
     def _would_fit(self, pod: Waiting) -> bool:
         demand, views = self._demand(pod), self._store.snapshot.views
         names = views if pod.nodes is None else [name for name in pod.nodes if name in views]
-        return demand is not None and any(self._evaluator.evaluate(demand, views[name].state).feasible for name in names)
+        return demand is not None and any(self._is_feasible(demand, views[name]) for name in names)
 
     def _requeue_pod(self, pod: Waiting, now: float) -> None:
         pod.requeued_seconds, pod.requeues = now, pod.requeues + 1

@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
+from extender.decision.cycle.pod_groups import by_feasibility_in_group
 from extender.decision.cycle.preemption import Candidate, preferred
 from extender.decision.cycle.scheduling_cycle import (
     Evaluation,
@@ -24,11 +26,13 @@ from extender.decision.cycle.scheduling_cycle import (
     evaluate_pod,
     known_nodes,
 )
+from extender.decision.cycle.sent_nodes import with_sent_nodes
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
+from extender.decision.node.claims_on_node import all_on_view
 from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.report.placement_record import placement_record_of
-from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
@@ -64,6 +68,14 @@ class Foreign:
 
 FOREIGN = Foreign()
 
+SentNodes = Mapping[str, Node]
+"""Whole Nodes of a call, by name."""
+
+NO_SENT_NODES: SentNodes = MappingProxyType({})
+
+_CYCLE_SECONDS = 5.0
+"""The longest time between filter and prioritize of one scheduling cycle."""
+
 
 class SchedulingService:
     """filter, prioritize, preempt, bind and explain over one cluster. Safe to be called from several threads."""
@@ -88,16 +100,21 @@ class SchedulingService:
         """For the verbs that are called with thousands of nodes and must not block."""
         self.newly_assumed: deque[str] = deque(maxlen=_MOST_NEWLY_ASSUMED)
         """Nodes for which `evaluate_assumed` has work."""
+        self._last_filter: tuple[str, Moment] | None = None
+        """Pod key and moment of the last filter call; None where the cluster has no ResourceSlices."""
 
     def moment(self) -> Moment:
         """Return the newest state, now."""
         return self.store.moment(time.monotonic())
 
-    def filter(self, pod: Pod, names: Sequence[str], body_bytes: int) -> Evaluation | NotDecided | Foreign | Unevaluated:
+    def filter(
+        self, pod: Pod, names: Sequence[str], body_bytes: int, sent: SentNodes = NO_SENT_NODES
+    ) -> Evaluation | NotDecided | Foreign | Unevaluated:
         """Return the evaluation of the pod on the named nodes, whose verdicts say which nodes can take it and why others cannot.
 
-        `body_bytes` is the length of the request; it bounds the memory that the names take in the decision log. Unevaluated: call
-        `evaluate` with it, which takes longer than the verbs may block, and then `filter` again.
+        `body_bytes` is the length of the request; it bounds the memory that the names take in the decision log. `sent`: Nodes of the
+        call, of which those that the watch does not know are judged as sent. Unevaluated: call `evaluate` with it, which takes longer than
+        the verbs may block, and then `filter` again.
         """
         started = time.perf_counter()
         if self._is_foreign(pod):
@@ -106,10 +123,13 @@ class SchedulingService:
         not_decided = self._not_decided(moment)
         if not_decided is not None:
             return not_decided
-        evaluation = evaluate_pod(self._with_table, moment, pod, names, by_feasibility)
+        self.store.release(*moment.assumed_pods.reverted_by(pod.key))  # a new call replaces the earlier decision about the pod
+        moment = replace(moment, assumed_pods=self.store.assumed_pods)
+        self._last_filter = (pod.key, moment) if moment.snapshot.dra.slices_of else None
+        decide = by_feasibility if pod.group is None else by_feasibility_in_group
+        evaluation = evaluate_pod(*self._with_sent(moment, sent), pod, names, decide)
         if evaluation.unevaluated is not None:
             return evaluation.unevaluated
-        self.store.release(pod.key)  # a new call replaces the earlier decision about the pod
         self._log_decision("filter", pod, evaluation, moment, body_bytes, started)
         if evaluation.stall is not None:
             return NotDecided(evaluation.stall.name.lower(), evaluation.stall.value)
@@ -133,19 +153,19 @@ class SchedulingService:
             view, demands = moment.snapshot.views.get(node), extra_pods.get(node)
             if view is not None and demands is not None:
                 with suppress(Exception):
-                    self._context.evaluator.evaluate_for_latest((with_extra_pods(view.state, demands),))
+                    self._context.evaluator.evaluate_for_latest((with_extra_pods(view.state, all_on_view(demands, view)),))
 
-    def prioritize(self, pod: Pod, names: Sequence[str], body_bytes: int) -> list[int] | Unevaluated:
+    def prioritize(self, pod: Pod, names: Sequence[str], body_bytes: int, sent: SentNodes = NO_SENT_NODES) -> list[int] | Unevaluated:
         """Return a score from 0 to 10 for each named node, in order; 10 for one node alone.
 
         All scores are 0 for a pod of another scheduler, for one that requests no GPU, and before the cluster is listed. Unevaluated: as in
         `filter`.
         """
         started = time.perf_counter()
-        moment = self.moment()
+        moment = self._moment_of_filter(pod, self.moment())
         if self._is_foreign(pod) or not moment.snapshot.synced:
             return [0] * len(names)
-        evaluation = evaluate_pod(self._with_table, moment, pod, names, self._rank, to_rank=True)
+        evaluation = evaluate_pod(*self._with_sent(moment, sent), pod, names, self._rank, to_rank=True)
         if evaluation.unevaluated is not None:
             return evaluation.unevaluated
         if not evaluation.cycle.requests_gpus:
@@ -165,7 +185,7 @@ class SchedulingService:
         cycle = evaluate_pod(self._context, moment, pod, ()).cycle  # `preferred` evaluates the nodes, without their victims
         if isinstance(cycle.demand, Rejection):
             return ()
-        if not cycle.demand.total:
+        if not cycle.demand.may_hold_gpus:
             return candidates
         options = preferred(cycle, cycle.demand, candidates, others_needed(pod, self._settings.resource), self._context)
         meta = pod.metadata
@@ -184,6 +204,23 @@ class SchedulingService:
         """
         return evaluate_pod(self._context, moment, pod, known_nodes(moment.snapshot), by_rank(self._ranker, excluded))
 
+    def _moment_of_filter(self, pod: Pod, now: Moment) -> Moment:
+        """Return the moment of the pod's filter call where Dynamic Resource Allocation serves nodes, else `now`.
+
+        kube-scheduler chooses the devices right before it calls filter; devices that become free after that are not among them.
+        """
+        last = self._last_filter
+        if last is None or last[0] != pod.key or now.monotonic_seconds - last[1].monotonic_seconds > _CYCLE_SECONDS:
+            return now
+        return replace(last[1], monotonic_seconds=now.monotonic_seconds)
+
+    def _with_sent(self, moment: Moment, sent: SentNodes) -> tuple[EvaluationContext, Moment]:
+        """Return what evaluates a request, and the moment with the views of Nodes that the call brings and the watch does not know."""
+        if not sent:
+            return self._with_table, moment
+        snapshot = with_sent_nodes(moment.snapshot, sent, self._settings.resource, self.store.defaults)
+        return self._context, replace(moment, snapshot=snapshot)
+
     def _is_foreign(self, pod: Pod) -> bool:
         return self._settings.is_foreign(pod.spec.scheduler_name)
 
@@ -199,7 +236,7 @@ class SchedulingService:
         """Count the pod on its decided node until the watch shows where it is."""
         node, verdict, demand = evaluation.decided_node, evaluation.decided_verdict, evaluation.cycle.demand
         ttl_seconds = self._settings.assumed_pods.ttl_seconds
-        if node is None or verdict is None or isinstance(demand, Rejection) or not demand.total or ttl_seconds <= 0:
+        if node is None or verdict is None or isinstance(demand, Rejection) or not demand.may_hold_gpus or ttl_seconds <= 0:
             return
         record = placement_record_of(pod.key, node, verdict.evidence)
         self.store.assume(assumed_pod_of(pod, demand, verdict.evidence, record, moment.monotonic_seconds, ttl_seconds))

@@ -19,6 +19,7 @@ from extender.kube.cluster_writer import cluster_writer
 from extender.kube.lease import LeaderLease
 from extender.kube.watch import ClusterWatch
 from extender.metrics import Metrics
+from extender.scheduling.device_taints import DeviceTaints
 from extender.scheduling.ports import AlwaysLeading, Cluster
 from extender.scheduling.supervision import Supervisor
 from extender.server.service import Service, TelemetryDefault, build_service
@@ -50,7 +51,7 @@ class ClusterSource(Protocol):
 
 
 class KubeSource:
-    """An API server: it is watched, and written to. Events and requeues are written by the replica that holds the Lease."""
+    """An API server: it is watched, and written to. Events, requeues and taint rules are written by the replica that holds the Lease."""
 
     telemetry_default: TelemetryDefault = "dcgm-exporter"
 
@@ -59,6 +60,7 @@ class KubeSource:
         self._client = api_client(kubeconfig)
         self._lease: LeaderLease | None = None
         self._watch: ClusterWatch | None = None
+        self._taints: DeviceTaints | None = None
         if settings.lease.enabled:
             api = ApiRequests(self._client, settings.lease.duration_seconds / 3)
             self._lease = LeaderLease(api, settings.lease, supervisor=supervisor)
@@ -74,9 +76,14 @@ class KubeSource:
         self._watch.start()
         if self._lease is not None:
             self._lease.start()
+        if service.settings.health.write_device_taints:
+            self._taints = DeviceTaints(service.store, self.cluster, service.supervisor)
+            self._taints.start()
 
     def stop(self) -> None:
         """Release the Lease, and end the watch."""
+        if self._taints is not None:
+            self._taints.stop()
         if self._lease is not None:
             self._lease.stop()
         if self._watch is not None:

@@ -111,9 +111,20 @@ FIELDS: dict[str, Keep] = {
             conditions=_POD_CONDITION,
             containerStatuses=_CONTAINER_STATUS,
             initContainerStatuses=_CONTAINER_STATUS,
+            resourceClaimStatuses=_whole,
+            extendedResourceClaimStatus=_whole,
         ),
     ),
     "GpuTopology": _fields(metadata=_named(*_META), spec=_whole, status=_whole),
+    "ResourceSlice": _fields(metadata=_named(*_META), spec=_whole),
+    "DeviceClass": _fields(metadata=_named(*_META), spec=_named("selectors", "extendedResourceName")),
+    "ResourceClaim": _fields(
+        metadata=_named(*_META),
+        spec=_fields(devices=_named("requests", "constraints")),
+        status=_fields(allocation=_fields(devices=_named("results")), reservedFor=_whole),
+    ),
+    "ResourceClaimTemplate": _fields(metadata=_named(*_META), spec=_fields(spec=_fields(devices=_named("requests", "constraints")))),
+    "DeviceTaintRule": _fields(metadata=_named(*_META), spec=_whole),
 }
 """Kind -> function that keeps its fields."""
 

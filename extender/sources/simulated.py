@@ -9,15 +9,17 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from extender.decision.dra.resource_objects import PLURALS
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.changes import Listed, TelemetrySeen, TopologySeen
 from extender.errors import ClusterSourceError
-from extender.kube.decode import seen
+from extender.kube.decode import Seen, seen
 from extender.scheduling.cluster_store import ClusterStore
+from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request, slice_manifests
 from extender.telemetry import xids
 from extender.telemetry.readings import DeviceReading
-from topology.devices.prediction import Steps
+from topology.devices.prediction import USUAL, Kubelet, Steps
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode, free_mask
 from topology.machine.hardware import Machine, TopologyError
 from topology.placement import table_for
@@ -65,8 +67,12 @@ def cluster_machines(counts: dict[str, int]) -> dict[str, Machine]:
 class SimulatedCluster:
     """Machines with free and allocated devices; its state changes only through its methods."""
 
-    def __init__(self, machines: dict[str, Machine], resource: str = "nvidia.com/gpu", seed: int = 7) -> None:
-        self.machines, self._resource = machines, resource
+    def __init__(
+        self, machines: dict[str, Machine], resource: str = "nvidia.com/gpu", seed: int = 7, dra: frozenset[str] = frozenset()
+    ) -> None:
+        """`dra`: nodes whose GPUs Dynamic Resource Allocation serves, by ResourceSlices and claims."""
+        self.machines, self._resource, self._dra = machines, resource, dra
+        self._claims: list[dict[str, Any]] = []
         self._random, self._random_load = random.Random(seed), random.Random(seed)
         self._status = {name: DeviceStatus(free=tuple(g.index for g in m.gpus)) for name, m in machines.items()}
         self._strays: dict[tuple[str, int], int] = {}
@@ -74,7 +80,10 @@ class SimulatedCluster:
 
     def listing(self) -> Iterator[Listed]:
         """Yield the whole cluster as listings of nodes, pods and topologies."""
-        yield Listed("nodes", tuple(seen("Node", node_manifest(n, m, self._resource)) for n, m in self.machines.items()))
+        if self._dra:
+            for kind, plural in PLURALS.items():
+                yield Listed(plural, tuple(seen(kind, each) for each in self._dra_manifests() if each["kind"] == kind))
+        yield Listed("nodes", tuple(seen("Node", self._node(name)) for name in self.machines))
         yield Listed("pods", ())
         yield Listed("topologies", tuple(TopologySeen(name, self.record(name)) for name in self.machines))
 
@@ -83,10 +92,25 @@ class SimulatedCluster:
         return TopologyRecord(node, self.machines[node], self._status[node])
 
     def manifests(self) -> Iterator[dict[str, Any]]:
-        """Yield the manifests of all nodes and GpuTopologies, for a dump."""
-        for name, machine in self.machines.items():
-            yield {**node_manifest(name, machine, self._resource)}
+        """Yield the manifests of all nodes, GpuTopologies and objects of resource.k8s.io, for a dump."""
+        for name in self.machines:
+            yield self._node(name)
             yield encode(self.record(name))
+        yield from self._dra_manifests()
+
+    def _node(self, name: str) -> dict[str, Any]:
+        node = node_manifest(name, self.machines[name], self._resource)
+        if name in self._dra:
+            amounts = {key: value for key, value in node["status"]["allocatable"].items() if key != self._resource}
+            node["status"] = {"capacity": amounts, "allocatable": amounts}
+        return node
+
+    def _dra_manifests(self) -> Iterator[dict[str, Any]]:
+        if self._dra:
+            yield class_manifest(resource=self._resource)
+        for name in sorted(self._dra):
+            yield from slice_manifests(name, self.machines[name])
+        yield from self._claims
 
     def free(self, node: str) -> int:
         """Return the mask of the node's free positions."""
@@ -115,12 +139,26 @@ class SimulatedCluster:
         if not isinstance(demand, Demand):
             raise ClusterSourceError(f"pod {pod.metadata.name}: {demand.detail}")
         taken = self._draw(node, demand.steps)
+        if node in self._dra:
+            return self._allocate(bound, node, taken, change, store)
         machine, status = self.machines[node], self._status[node]
         indices = machine.indices(taken)
         held = tuple(Allocation(i, pod.metadata.uid, pod.metadata.namespace or "default", pod.metadata.name) for i in indices)
         self._status[node] = DeviceStatus(machine.indices(self.free(node) & ~taken), status.allocated + held, status.unhealthy)
         if store is not None:
             store.apply((change, TopologySeen(node, self.record(node))))
+        return indices
+
+    def _allocate(self, bound: dict[str, Any], node: str, taken: int, change: Seen, store: ClusterStore | None) -> tuple[int, ...]:
+        """A claim as kube-scheduler makes it for an extended resource, then the binding."""
+        machine, status, meta = self.machines[node], self._status[node], bound["metadata"]
+        indices, namespace = machine.indices(taken), meta.get("namespace") or "default"
+        claim = claim_manifest(f"{meta['name']}-extended-resources", [exact_request(len(indices))], namespace)
+        claim = allocated(claim, node, [f"gpu-{index}" for index in indices], [(meta.get("uid", ""), meta["name"])])
+        self._claims.append(claim)
+        self._status[node] = DeviceStatus(machine.indices(self.free(node) & ~taken), status.allocated, status.unhealthy)
+        if store is not None:
+            store.apply((seen("ResourceClaim", claim), change))
         return indices
 
     def stray(self, node: str, index: int, used_bytes: int) -> None:
@@ -163,7 +201,8 @@ class SimulatedCluster:
         return tuple(readings)
 
     def _draw(self, node: str, steps: Steps) -> int:
-        outcomes = table_for(self.machines[node]).predictor.predict(self.free(node), steps).outcomes
+        kubelet = Kubelet(order=tuple(range(len(self.machines[node].gpus)))) if node in self._dra else USUAL
+        outcomes = table_for(self.machines[node]).predictor.predict(self.free(node), steps, kubelet).outcomes
         if not outcomes:
             raise ClusterSourceError(f"node {node} has too few free GPUs: choose another node, or a smaller pod")
         return self._random.choices([o.taken for o in outcomes], [o.probability for o in outcomes])[0]

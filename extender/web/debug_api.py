@@ -108,7 +108,7 @@ class DebugApi:
         The snapshot has only those fields of other pods that the evaluator reads: kube-scheduler's filters that need more are listed in
         `not_checked`.
         """
-        kube = evaluate(kube_pod, Surroundings(moment.snapshot.nodes))
+        kube = evaluate(kube_pod, Surroundings(moment.snapshot.nodes, class_resources=moment.snapshot.dra.mapped))
         evaluation = self._service.explain(pod, moment, kube.refusals)
         answer = explanation(evaluation, pod, self._settings.resource, kube)
         return {**answer, "not_checked": [*answer["not_checked"], *template.not_known], "of": template.source}

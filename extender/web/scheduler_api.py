@@ -25,7 +25,7 @@ from extender.decision.evaluate.verdict_table import Unevaluated
 from extender.decision.request.kubernetes_objects import Pod
 from extender.errors import RequestError
 from extender.metrics import Metrics
-from extender.scheduling.scheduling_service import STILL_EVALUATING, Foreign, NotDecided, SchedulingService
+from extender.scheduling.scheduling_service import NO_SENT_NODES, STILL_EVALUATING, Foreign, NotDecided, SchedulingService, SentNodes
 from extender.settings import Settings
 from extender.web import openapi, wire
 from extender.web.body import read_body
@@ -79,7 +79,9 @@ class SchedulerApi:
         """Which of the named nodes can take the pod, and why the others cannot. Raises RequestError."""
         args = wire.decode_args(body)
         named = wire.named_nodes(args)
-        outcome: Evaluation | NotDecided | Foreign = await self._evaluated(partial(self._service.filter, args.pod, named.names, len(body)))
+        outcome: Evaluation | NotDecided | Foreign = await self._evaluated(
+            partial(self._service.filter, args.pod, named.names, len(body), self._sent(named))
+        )
         if isinstance(outcome, Foreign):
             return every_node_passes(named)
         if isinstance(outcome, NotDecided):
@@ -92,11 +94,21 @@ class SchedulerApi:
 
     async def prioritize(self, body: bytes) -> bytes | NotDecided:
         """An integer score from 0 to 10 for each named node, once, and the top score for one node alone. Raises RequestError."""
-        pod, names = self._filtered.find(body) or _pod_and_names(body)
-        scores = await self._evaluated(partial(self._service.prioritize, pod, names, len(body)))
+        found = self._filtered.find(body)
+        pod, names, sent = (*found, NO_SENT_NODES) if found else self._asked(body)
+        scores = await self._evaluated(partial(self._service.prioritize, pod, names, len(body), sent))
         if isinstance(scores, NotDecided):
             return scores
         return prioritize_answer(names.texts, scores)
+
+    def _asked(self, body: bytes) -> tuple[Pod, NodeNames, SentNodes]:
+        args = wire.decode_args(body)
+        named = wire.named_nodes(args)
+        return args.pod, named.names, self._sent(named)
+
+    def _sent(self, named: wire.NamedNodes) -> SentNodes:
+        """Return the whole Nodes of a request that the watch does not know."""
+        return NO_SENT_NODES if named.nodes is None else wire.unknown_nodes(named, self._service.store.snapshot.nodes)
 
     def preempt(self, body: bytes) -> bytes | NotDecided:
         """Which of the candidate nodes help the pod, and which victims there; an empty map vetoes preemption. Raises RequestError."""
@@ -191,11 +203,6 @@ class FilteredPods:
             if is_same and body.endswith(b"}"):
                 return pod, names
         return None
-
-
-def _pod_and_names(body: bytes) -> tuple[Pod, NodeNames]:
-    args = wire.decode_args(body)
-    return args.pod, wire.named_nodes(args).names
 
 
 def _filter_error(message: str) -> Response:

@@ -5,15 +5,18 @@ Source: kubernetes 1.36 `staging/src/k8s.io/kube-scheduler/extender/v1/types.go`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from extender.decision.cycle.preemption import Candidate
 from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.errors import RequestError
+
+MOST_SENT_NODES = 1_000
+"""Whole Nodes of one call that are evaluated although the watch does not know them; further ones are refused as unknown."""
 
 
 class NodeList(msgspec.Struct, frozen=True):
@@ -120,6 +123,7 @@ _PREEMPTION = msgspec.json.Decoder(ExtenderPreemptionArgs)
 _BINDING = msgspec.json.Decoder(ExtenderBindingArgs)
 _NAMES: msgspec.json.Decoder[list[str] | None] = msgspec.json.Decoder(list[str] | None)
 _ITEM = msgspec.json.Decoder(_Item)
+_NODE = msgspec.json.Decoder(Node, strict=False)
 encode = msgspec.json.Encoder().encode
 
 
@@ -217,4 +221,19 @@ def _sent_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw]:
             raise RequestError(
                 f"request body: Nodes.items[{index}]: {error}: send whole Nodes, or NodeNames (nodeCacheCapable: true)"
             ) from error
+    return nodes
+
+
+def unknown_nodes(named: NamedNodes, known: Container[str]) -> dict[str, Node]:
+    """Return the Nodes of a request that are not known, at most `MOST_SENT_NODES`; those that cannot be decoded are left out.
+
+    `known`: names of the nodes that the watch knows.
+    """
+    nodes: dict[str, Node] = {}
+    for name, item in (named.nodes or {}).items():
+        if name not in known and len(nodes) < MOST_SENT_NODES:
+            try:
+                nodes[name] = _NODE.decode(item)
+            except (msgspec.DecodeError, RecursionError):
+                continue
     return nodes

@@ -91,8 +91,9 @@ class Process:
 class ControlPlane:
     """etcd and kube-apiserver, with a client that is cluster-admin."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, api_server_flags: Sequence[str] = (), binary: Callable[[str], Path] = kubernetes_binary) -> None:
+        """`api_server_flags`: further flags of kube-apiserver, such as feature gates. `binary`: name -> path, of another version."""
+        self.folder, self._api_server_flags, self._binary = folder, tuple(api_server_flags), binary
         self._processes: list[Process] = []
         self.installed: list[dict[str, Any]] = []
         self.port = free_port()
@@ -158,22 +159,22 @@ class ControlPlane:
         groups = '"system:serviceaccounts,system:authenticated"'
         lines += [f"{self._tokens[a]},system:serviceaccount:fabricwise-system:{a},{a},{groups}" for a in ACCOUNTS]
         tokens.write_text("\n".join(lines) + "\n")
-        command = [str(kubernetes_binary("kube-apiserver")), "--etcd-servers", self._etcd]
+        command = [str(self._binary("kube-apiserver")), "--etcd-servers", self._etcd]
         command += ["--bind-address=127.0.0.1", f"--secure-port={self.port}", f"--cert-dir={self.folder / 'certs'}"]
         command += ["--service-cluster-ip-range=10.0.0.0/24", "--authorization-mode=RBAC", f"--token-auth-file={tokens}"]
         command += ["--service-account-issuer=https://kubernetes.default.svc"]
         command += [f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"]
         # No controller manager runs here that would create service accounts or remove the not-ready taint.
         command += ["--disable-admission-plugins=ServiceAccount,TaintNodesByCondition"]
-        return self.run("kube-apiserver", command)
+        return self.run("kube-apiserver", [*command, *self._api_server_flags])
 
-    def start_scheduler(self, name: str, configuration: dict[str, Any], account: str) -> Process:
+    def start_scheduler(self, name: str, configuration: dict[str, Any], account: str, *flags: str) -> Process:
         """A kube-scheduler with that configuration, acting as that account."""
         path, kubeconfig = self.folder / f"{name}.yaml", self.kubeconfig(account)
         connection = configuration.get("clientConnection", {}) | {"kubeconfig": str(kubeconfig)}
         path.write_text(yaml.safe_dump(configuration | {"clientConnection": connection}))
-        command = [str(kubernetes_binary("kube-scheduler")), f"--config={path}", "--bind-address=127.0.0.1"]
-        return self.run(name, [*command, f"--secure-port={free_port()}", f"--kubeconfig={kubeconfig}"])
+        command = [str(self._binary("kube-scheduler")), f"--config={path}", "--bind-address=127.0.0.1"]
+        return self.run(name, [*command, f"--secure-port={free_port()}", f"--kubeconfig={kubeconfig}", *flags])
 
     def apply(self, manifest: dict[str, Any], subresource: str = "") -> dict[str, Any]:
         """Server-side apply of one object. Fails with the server's words."""

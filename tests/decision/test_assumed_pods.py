@@ -16,6 +16,7 @@ from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.decode import seen
 from extender.scheduling.cluster_store import ClusterStore
+from extender.sources.simulated_dra import allocated, claim_manifest, exact_request
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 
 TWO = Demand(((2, False),), 2)
@@ -117,9 +118,31 @@ def test_room_is_left_for_nominated_pods_of_higher_rank(asking: tuple[int, str])
     priority, minute = asking
     state = snapshot(*BASE, waiting("p", "a", 10, "2026-01-01T00:02:00Z"))
     asker = pod_struct(waiting("me", "", priority, f"2026-01-01T{minute}:00Z"))
-    assert ("a" in nominees(state, rank_of(asker))) is RANKS[asking]
+    assert ("a" in nominees(state, rank_of(asker), NO_ASSUMED_PODS, 1.0)) is RANKS[asking]
     assert ("a" in begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).extra_pods) is RANKS[asking]
     assert begin(state, NO_ASSUMED_PODS, asker, GPU, 1.0).assumed == {}
+
+
+# name -> (what else the snapshot has, the assumed pods, how many pods count on node a)
+COUNTED_ONCE: dict[str, tuple[tuple[dict[str, Any], ...], AssumedPods, int]] = {
+    "nominated": ((), NO_ASSUMED_PODS, 1),
+    "nominated and assumed": ((), NO_ASSUMED_PODS.placed(assumed_pod("uid-p")), 1),
+    "nominated, and assumed too long ago": ((), NO_ASSUMED_PODS.placed(assumed_pod("uid-p", until=0.5)), 1),
+    "nominated, and its claim holds devices": (
+        (allocated(claim_manifest("c", [exact_request(2)]), "a", ["gpu-0", "gpu-1"], [("uid-p", "p")]),),
+        NO_ASSUMED_PODS,
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COUNTED_ONCE)
+def test_nominated_pod_that_is_assumed_or_holds_claims_is_not_counted_twice(case: str) -> None:
+    """kube-scheduler nominates each pod whose binding takes time (NominatedNodeNameForExpectation, on since 1.35)."""
+    objects, assumed_pods, count = COUNTED_ONCE[case]
+    state = snapshot(*BASE, waiting("p", "a", 10), *objects)
+    cycle = begin(state, assumed_pods, pod_struct(waiting("me", "")), GPU, 1.0)
+    assert len(cycle.extra_pods.get("a", ())) == count
 
 
 def test_withdrawn_nomination_does_not_count_any_more() -> None:

@@ -108,7 +108,7 @@ def test_node_whose_topology_breaks_its_view_is_evaluated_by_counts_and_says_why
 
 
 def test_node_without_any_view_is_rejected_as_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
-    break_step(monkeypatch, view_derivation, "node_view", "bad", lambda sources, *_: sources.node.metadata.name)
+    break_step(monkeypatch, view_derivation, "view_of", "bad", lambda sources, *_: sources.node.metadata.name)
     state = snapshot(node("bad"), node("good"))
     answer = explain(Evaluator(Policy({1: 1.0})), ranker(Scoring()), state, pod_struct(pod(1)), GPU)
     refused = {row["node"]: row["rejection"]["reason"] if row["rejection"] else None for row in answer["nodes"]}

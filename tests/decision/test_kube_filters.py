@@ -255,6 +255,24 @@ def test_request_larger_than_the_node_is_unresolvable_even_if_the_pods_on_it_are
     assert [(refusal.reason, refusal.resolvable) for refusal in answer.refusals["n"]] == [("Insufficient cpu", False)]
 
 
+# (the node's allocatable GPUs, resources that DeviceClasses stand for) -> reasons of kube-scheduler's NodeResourcesFit
+SERVED_BY_CLASSES: tuple[tuple[dict[str, str], frozenset[str], tuple[str, ...]], ...] = (
+    ({}, frozenset(), ("Insufficient nvidia.com/gpu",)),
+    ({}, frozenset({"nvidia.com/gpu"}), ()),
+    ({"nvidia.com/gpu": "1"}, frozenset({"nvidia.com/gpu"}), ("Insufficient nvidia.com/gpu",)),
+)
+
+
+@pytest.mark.parametrize(("amounts", "class_resources", "reasons"), SERVED_BY_CLASSES)
+def test_resource_of_a_device_class_is_not_counted_on_nodes_that_allocate_none_of_it(
+    amounts: dict[str, str], class_resources: frozenset[str], reasons: tuple[str, ...]
+) -> None:
+    node = msgspec.convert({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "4", "pods": "10"} | amounts}}, Node)
+    pod = a_pod(containers=[asking(**{"nvidia.com/gpu": "2"})])
+    answer = evaluate(pod, Surroundings({"n": node}, {}, class_resources=class_resources))
+    assert tuple(refusal.reason for refusal in answer.refusals.get("n", ())) == reasons
+
+
 def drawn(seed: int, count: int) -> list[KubePod]:
     generator = Generator(seed, "x")
     return [msgspec.convert(generator.pod(f"p{place}", "s"), KubePod) for place in range(count)]

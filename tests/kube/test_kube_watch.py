@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import yaml
 from extender.decision.state.changes import Change, NodeSeen
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
+from extender.kube import resources
 from extender.kube import watch as watch_module
 from extender.kube.api_client import api_client
 from extender.kube.decode import seen
@@ -28,7 +29,10 @@ from extender.kube.watch_lines import LineBuffer
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube
+from extender.sources.simulated_dra import slice_manifests
+from tests.dra.dra_objects import bare_node
 from tests.objects import GPU, node, pod, topology
+from topology.platforms import machine_of
 
 Reply = tuple[int, bytes]
 """(status, body); status 0 breaks the connection after the body."""
@@ -261,7 +265,7 @@ def test_invalid_kubeconfig_raises_only_cluster_source_error(tmp_path: Path, mon
 
 def test_state_ages_while_a_watch_is_lost_and_is_current_once_it_is_restored(rig: Rig) -> None:
     rig.script.replies[NODES, "list"] = [page(node("a"))]
-    rig.script.replies[PODS, "watch"] = [(500, b"")] * 12
+    rig.script.replies[PODS, "watch"] = [(500, b"")] * 60
     rig.start()
     rig.wait(lambda: rig.store.snapshot.synced and "pods" in rig.store.snapshot.watch_lost_at)
     assert set(rig.store.snapshot.watch_lost_at) == {"pods"}, "the watches of other kinds work"
@@ -366,3 +370,54 @@ def test_event_older_than_the_known_resource_version_changes_nothing(rig: Rig) -
     rig.start()
     rig.wait(lambda: rig.store.snapshot.synced and rig.script.count(NODES, "watch") > 1)
     assert rig.store.snapshot.views["a"].state.allocatable == 8
+
+
+SLICES, RULES_V1 = "/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1/devicetaintrules"
+DRA_PATHS = [resource.path for resource in resources.DRA_RESOURCES]
+
+
+def test_without_resource_k8s_io_nothing_is_watched_and_nothing_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    for path in DRA_PATHS:
+        rig.script.replies[path, "list"] = [(404, b"{}")] * 50
+    rig.script.replies[RULES_V1.replace("v1", "v1beta2"), "list"] = [(404, b"{}")] * 50
+    rig.script.replies[NODES, "list"] = [page(node("a"))]
+    with caplog.at_level("INFO"):
+        rig.start()
+        rig.wait(lambda: rig.store.snapshot.synced)
+        time.sleep(0.3)
+    assert [rig.script.count(path, "list") for path in DRA_PATHS] == [1] * 5
+    assert sum(rig.script.count(path, "watch") for path in DRA_PATHS) == 0
+    assert not [record for record in caplog.records if "resource" in record.getMessage()]
+
+
+def test_forbidden_resource_k8s_io_is_said_once_per_kind_and_keeps_nothing_waiting(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in DRA_PATHS:
+        rig.script.replies[path, "list"] = [(403, b"{}")] * 50
+    rig.script.replies[NODES, "list"] = [page(node("a"))]
+    monkeypatch.setattr(watch_module, "RESOURCES", tuple(replace(one, absent_retry_seconds=0.05) for one in resources.RESOURCES))
+    with caplog.at_level("INFO"):
+        rig.start()
+        rig.wait(lambda: rig.store.snapshot.synced)
+        rig.wait(lambda: rig.script.count(SLICES, "list") > 2)
+    told = [record.getMessage() for record in caplog.records if "resourceslices" in record.getMessage()]
+    assert len(told) == 1
+    assert "RBAC" in told[0]
+
+
+def test_device_taint_rules_are_read_by_the_version_that_the_api_server_serves(rig: Rig) -> None:
+    beta = RULES_V1.replace("v1", "v1beta2")
+    rule = {"metadata": {"name": "sick"}, "spec": {"taint": {"key": "a", "effect": "NoSchedule"}}}
+    rig.script.replies[RULES_V1, "list"] = [(404, b"{}")]
+    rig.script.replies[beta, "list"] = [page(rule)]
+    rig.start()
+    rig.wait(lambda: "sick" in rig.store.snapshot.dra.devicetaintrules)
+
+
+def test_nodes_are_not_judged_before_the_slices_are_listed(rig: Rig) -> None:
+    rig.script.replies[SLICES, "list"] = [(500, b"{}"), (500, b"{}"), page(slice_manifests("a", machine_of("t4"))[0])]
+    rig.script.replies[NODES, "list"] = [page(bare_node("a"))]
+    rig.start()
+    rig.wait(lambda: rig.store.snapshot.synced)
+    assert rig.store.snapshot.dra.devices_of("a").devices

@@ -31,6 +31,9 @@ class Kubelet:
     device_plugin: DevicePlugin = DevicePlugin.NVIDIA
     steering: Steering = USUAL_STEERING
     """What a steerer knows; read where `device_plugin` is `steered`."""
+    order: tuple[int, ...] | None = None
+    """Positions in the order in which kube-scheduler's structured allocator tries them (Dynamic Resource Allocation); None where a device
+    plugin assigns the devices."""
 
 
 USUAL = Kubelet()

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from topology.devices.container_draws import MOST_OUTCOMES, MOST_REMEMBERED, MOST_REMEMBERED_LARGE, ContainerDraws
 from topology.devices.device_plugin import best_effort, pair_scores, partition_count
+from topology.devices.first_fit import DeviceRequest, DeviceRequests, SearchTooLongError, extended_resource_requests, first_fit
 from topology.devices.kubelet import USUAL, DevicePlugin, Kubelet
 from topology.devices.set_prediction import Findings, Links, Masks, SetPrediction, States, Steps, after, first_states, predict_sets
 from topology.devices.steering import SetValues
@@ -21,7 +22,10 @@ __all__ = [
     "MOST_REMEMBERED",
     "MOST_REMEMBERED_LARGE",
     "USUAL",
+    "Asks",
     "DevicePlugin",
+    "DeviceRequest",
+    "DeviceRequests",
     "Kubelet",
     "Links",
     "Outcome",
@@ -34,6 +38,9 @@ __all__ = [
     "pair_scores",
     "partition_count",
 ]
+
+Asks = Steps | DeviceRequests
+"""What a pod asks for: numbers per container, or requests that name the eligible devices of one node."""
 
 _MOST_SETS_KEPT = 128
 """Results of `predict_sets` that are kept: more than the free sets of one node, so that its filters and its evidence share them."""
@@ -100,22 +107,31 @@ class Predictor:
     def values(self, values: SetValues) -> None:
         self.draws.values = values
 
-    def predict(self, free: int, steps: Steps, kubelet: Kubelet = USUAL) -> Prediction:
+    def predict(self, free: int, steps: Asks, kubelet: Kubelet = USUAL) -> Prediction:
         """Return the distribution for a pod whose containers are served in the order of `steps`; `free` is a mask.
 
         The next container reuses the devices of an init container first, in no particular order, and the plugin must
         include them in its preference.
+
+        Where the structured allocator chooses (`Kubelet.order`, or `DeviceRequests` as `steps`), there is one outcome.
         """
         return self._remembered(free, steps, kubelet)
 
-    def predict_sets(self, free: int, steps: Steps, kubelet: Kubelet = USUAL) -> SetPrediction:
+    def predict_sets(self, free: int, steps: Asks, kubelet: Kubelet = USUAL) -> SetPrediction:
         """Return what `predict` returns, with outcomes merged that have the same GPUs and the same links, see `set_prediction`.
 
         It is exact in cases in which `predict` has to drop outcomes.
         """
         return self._remembered_sets(free, steps, kubelet)
 
-    def _predict(self, free: int, steps: Steps, kubelet: Kubelet) -> Prediction:
+    def _predict(self, free: int, steps: Asks, kubelet: Kubelet) -> Prediction:
+        if isinstance(steps, DeviceRequests):
+            return _structured(free | steps.others, steps.requests, self.draws.size)
+        if kubelet.order is not None:
+            return _structured(free, extended_resource_requests(steps, kubelet.order), self.draws.size)
+        return self._served(free, steps, kubelet)
+
+    def _served(self, free: int, steps: Steps, kubelet: Kubelet) -> Prediction:
         found, states = Findings(), first_states()
         for step in steps:
             following = after(self.draws, states, free, step, kubelet, found, _each_container)
@@ -126,8 +142,34 @@ class Predictor:
         ranked = sorted(outcomes, key=lambda o: (-o.probability, o.taken, o.group_masks))
         return Prediction(tuple(ranked), found.approximate, found.hazard, min(1.0, found.rejected))
 
-    def _predict_sets(self, free: int, steps: Steps, kubelet: Kubelet) -> SetPrediction:
+    def _predict_sets(self, free: int, steps: Asks, kubelet: Kubelet) -> SetPrediction:
+        if isinstance(steps, DeviceRequests) or kubelet.order is not None:
+            prediction = self.predict(free, steps, kubelet)
+            sets = {(outcome.taken, self._links_of(outcome)): outcome.probability for outcome in prediction.outcomes}
+            return SetPrediction(sets, prediction.approximate)
         return predict_sets(self.draws, self._representative, free, steps, kubelet)
+
+    def _links_of(self, outcome: Outcome) -> Links:
+        """Return the links of the containers with two or more GPUs, as `set_prediction` has them."""
+        return tuple(sorted(self._representative(mask) for mask in outcome.group_masks if mask.bit_count() > 1))
+
+
+def _structured(free: int, requests: tuple[DeviceRequest, ...], gpus: int) -> Prediction:
+    """Return the one outcome of the structured allocator; none where the pod does not fit, or where the search is too long to follow."""
+    try:
+        chosen = first_fit(free, requests)
+    except SearchTooLongError:
+        return Prediction((), approximate=True)
+    if chosen is None:
+        return Prediction(())
+    machine = (1 << gpus) - 1
+    groups: dict[int, int] = {}
+    taken = 0
+    for request, mask in zip(requests, chosen, strict=True):
+        taken |= mask & machine
+        if request.group is not None:
+            groups[request.group] = groups.get(request.group, 0) | mask & machine
+    return Prediction((Outcome(taken, tuple(groups[group] for group in sorted(groups)), 1.0),))
 
 
 def _each_container(seen: Masks, _size: int, mask: int) -> Masks:

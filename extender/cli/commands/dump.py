@@ -15,6 +15,7 @@ import typer
 from extender.cli.cluster_options import KubeconfigOption
 from extender.cli.reading import kube_objects
 from extender.cli.rendering.output import print_warning
+from extender.decision.dra.dra_state import DRA_KINDS
 from extender.errors import ClusterSourceError
 from extender.kube.listing import ListApi, items_of, refusal
 from extender.kube.resources import RESOURCES, Resource
@@ -29,7 +30,9 @@ def dump(
     old_file: Annotated[Path | None, typer.Option("-o", "--output-file", hidden=True, help="Older name of FILE.")] = None,
     kubeconfig: KubeconfigOption = None,
 ) -> None:
-    """Write the cluster's nodes, pods and GpuTopologies to a file for --cluster FILE, with the fields that Fabricwise uses.
+    """Write the cluster's nodes, pods, GpuTopologies and objects of resource.k8s.io to a file for --cluster FILE.
+
+    It has the fields that Fabricwise uses.
 
     Environment values, command-line arguments and annotations that Fabricwise does not use are left out; Secrets are never read.
     """
@@ -41,7 +44,7 @@ def dump(
     _print_status(f"reading nodes, pods and gputopologies of {cluster}")
     with _opened(output_file) as opened:
         counts = write_dump(api, opened)
-    read = ", ".join(f"{count} {name}" for name, count in counts.items())
+    read = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name not in DRA_KINDS)
     _print_status(f"{read} -> {output_file or 'standard output'}")
 
 

@@ -148,7 +148,8 @@ class _Question:
         pods = {node: tuple(other for other in bound if not _same(other, pod)) for node, bound in self.collected.pods.items()}
         claims, volumes = self._volumes(pod, others)
         are_pods_known = "pods" not in self.reading.unread or bool(pods)
-        return Surroundings(self.reading.snapshot.nodes, pods if are_pods_known else None, claims, volumes)
+        snapshot = self.reading.snapshot
+        return Surroundings(snapshot.nodes, pods if are_pods_known else None, claims, volumes, snapshot.dra.mapped)
 
     def _volumes(
         self, pod: KubePod, others: tuple[dict[str, Any], ...]

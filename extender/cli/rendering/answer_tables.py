@@ -122,6 +122,9 @@ def _title(answer: Mapping[str, Any]) -> str:
     if "problem" in demand:
         return f"{answer.get('of', 'pod')}: {answer['pod']}: {demand['problem']}"
     of = f"{answer['of']}: " if not str(answer.get("of", "pod/")).startswith("pod/") else ""
+    if claims := demand.get("claims"):
+        requested = [f"{request['count']} of {request['class']}" for request in claims["requests"]]
+        return f"{of}{answer['pod']} asks by claims for {', '.join(requested) or claims['unknown'] or 'what is allocated already'}"
     if not demand["gpus"] and not demand.get("slices"):
         return f"{of}{answer['pod']} asks for no GPU: kube-scheduler chooses by its own scores"
     slices = "".join(f" and {count} {resource}" for resource, count in demand.get("slices", {}).items())

@@ -15,6 +15,7 @@ from extender.decision.cycle.scheduling_cycle import EvaluationContext, Scheduli
 from extender.decision.evaluate.evaluator import evaluate_with_extra_pods
 from extender.decision.evaluate.verdict import Verdict
 from extender.decision.node.allocations import BoundPod
+from extender.decision.node.claims_on_node import all_on_view, on_view
 from extender.decision.request.other_resources import Requests, covers
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.leaving_pods import without_pods
@@ -83,8 +84,10 @@ def _options(cycle: SchedulingCycle, demand: Demand, candidate: Candidate, neede
     view = cycle.snapshot.views.get(candidate.node)
     if view is None or not candidate.victims:
         return
+    demand = on_view(demand, view)
     known = {pod.key: pod for pod in view.pods}
-    room = view.state.allocatable - view.state.requested - sum(extra.total for extra in cycle.extra_pods.get(candidate.node, ()))
+    extra_pods = all_on_view(cycle.extra_pods.get(candidate.node, ()), view)
+    room = view.state.allocatable - view.state.requested - sum(extra.total for extra in extra_pods)
     for victims in _sets_of_victims(candidate, known, needed):
         pods = [known[key] for key in victims if key in known]
         gpus = sum(pod.demand.total for pod in pods)
@@ -129,5 +132,7 @@ def _evaluated(cycle: SchedulingCycle, demand: Demand, option: PreemptionOption,
         return None
     if state is None:
         return None
-    verdict = evaluate_with_extra_pods(context.evaluator, demand, state, cycle.extra_pods.get(node, ()))
+    view = cycle.snapshot.views[node]
+    extra_pods = all_on_view(cycle.extra_pods.get(node, ()), view)
+    verdict = evaluate_with_extra_pods(context.evaluator, on_view(demand, view), state, extra_pods)
     return replace(option, verdict=verdict) if verdict.feasible else None

@@ -17,12 +17,14 @@ from itertools import combinations
 import numpy as np
 
 from extender.decision.cycle.assumed_pods import AssumedPods, nominees, rank_of, together
+from extender.decision.dra.claim_requests import pod_claims
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes, evaluate_with_extra_pods
 from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.scorers import NO_RANKS, TOP_SCORE, Ranker, Ranks
 from extender.decision.evaluate.verdict import Verdict
 from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
+from extender.decision.node.claims_on_node import all_on_view, on_view
 from extender.decision.node.node_state import NodeDefaults, NodeView
 from extender.decision.request.inferred_workload import with_inference
 from extender.decision.request.kubernetes_objects import Pod
@@ -43,6 +45,7 @@ class Stall(StrEnum):
     """Why filter has no answer yet. kube-scheduler tries the pod again, and the next call has one."""
 
     LAGGING = "fabricwise does not yet see the GPUs free that were nominated to this pod; try again"
+    CLAIM = "fabricwise does not yet see a ResourceClaim of this pod; try again"
     HELD = "pods that were decided a moment ago stand in the way until their bindings are seen; try again"
 
 
@@ -84,8 +87,11 @@ class SchedulingCycle:
 
     @property
     def requests_gpus(self) -> bool:
-        """Whether the pod requests a whole GPU and its request is valid."""
-        return isinstance(self.demand, Demand) and bool(self.demand.total)
+        """Whether the pod's request is valid, and it requests a whole GPU, or by claims devices that are GPUs on some node."""
+        demand = self.demand
+        if not isinstance(demand, Demand) or not demand.may_hold_gpus:
+            return False
+        return bool(demand.total) or any(on_view(demand, view).total for view in self.snapshot.views.values() if view.dra is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +178,18 @@ def begin(
     """
     priority, demand = pod.spec.priority or 0, demand_in(snapshot, pod, resource)
     assumed = assumed_pods.extra_pods(snapshot, monotonic_seconds, pod.key, is_decided) if assumed_pods.by_pod else NO_EXTRA_PODS
-    nominated_pods = nominees(snapshot, rank_of(pod)) if snapshot.nominated else NO_EXTRA_PODS
+    nominated_pods = nominees(snapshot, rank_of(pod), assumed_pods, monotonic_seconds) if snapshot.nominated else NO_EXTRA_PODS
     nominated = (pod.status.nominated_node_name if pod.status else None) or None
     return SchedulingCycle(snapshot, pod.key, priority, nominated, demand, assumed, together(assumed, nominated_pods))
 
 
 def demand_in(snapshot: Snapshot, pod: Pod, resource: str) -> Demand | Rejection:
     """Return what a pod asks for, with what its workload class and its model add; a Rejection where the request is invalid."""
-    return with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
+    demand = with_inference(classified(demand_of(pod, resource), snapshot.classes), pod, resource)
+    if isinstance(demand, Rejection):
+        return demand
+    claims = pod_claims(pod, snapshot.dra, resource)
+    return demand if claims is None else replace(demand, claims=claims)
 
 
 def known_nodes(snapshot: Snapshot) -> list[str]:
@@ -208,6 +218,8 @@ def by_feasibility(evaluation: Evaluation, context: EvaluationContext) -> Evalua
     kube-scheduler may know more than the snapshot shows, or where only assumed or nominated pods make a node infeasible.
     """
     cycle, names, verdicts = evaluation.cycle, evaluation.names, evaluation.verdicts
+    if _awaits_a_claim(cycle):
+        return replace(evaluation, stall=Stall.CLAIM)
     feasible = np.flatnonzero(verdicts.feasible)
     if len(feasible):
         return replace(evaluation, decided=int(feasible[0])) if len(feasible) == 1 else evaluation
@@ -223,6 +235,14 @@ def by_feasibility(evaluation: Evaluation, context: EvaluationContext) -> Evalua
     if _blocked_by_extra_pods(cycle, cycle.demand, names, verdicts, context.evaluator):
         return replace(evaluation, stall=Stall.HELD)
     return evaluation
+
+
+def _awaits_a_claim(cycle: SchedulingCycle) -> bool:
+    """Whether the watch of claims has yet to show a claim of the pod: kube-scheduler calls for no pod whose claims do not exist."""
+    claims = cycle.demand.claims if isinstance(cycle.demand, Demand) else None
+    if claims is None or not claims.is_lagging:
+        return False
+    return not any(entry.kind == "resourceclaims" for entry in cycle.snapshot.set_aside.values())
 
 
 def _blocked_by_extra_pods(cycle: SchedulingCycle, demand: Demand, names: NodeNames, verdicts: NodeVerdicts, evaluator: Evaluator) -> bool:
@@ -257,14 +277,14 @@ def _verdict_on_nominated_node(
         return None
     if view is None or not verdict.resolvable:
         return verdict
-    extra_pods = cycle.extra_pods.get(name, ())
+    demand, extra_pods = on_view(demand, view), all_on_view(cycle.extra_pods.get(name, ()), view)
     room = view.state.allocatable - view.state.requested - sum(extra.total for extra in extra_pods)
     cases = [gone for gone in _departures(view) if room + sum(p.demand.total for p in view.pods if p.key in gone) >= demand.total]
-    outcomes = [_verdict_without(cycle, demand, name, gone, context) for gone in cases]
+    outcomes = [verdict_without(cycle, demand, name, gone, context) for gone in cases]
     if outcomes and all(outcome is not None and outcome.feasible for outcome in outcomes):
         return outcomes[-1]
     evictable = frozenset(pod.key for pod in view.pods if pod.terminating or pod.priority < cycle.priority)
-    best_cases = [*outcomes, _verdict_without(cycle, demand, name, evictable, context)]
+    best_cases = [*outcomes, verdict_without(cycle, demand, name, evictable, context)]
     return None if not outcomes or any(case is not None and case.feasible for case in best_cases) else verdict
 
 
@@ -278,10 +298,14 @@ def _departures(view: NodeView) -> Iterator[frozenset[str]]:
         yield from map(frozenset, combinations(terminating, count))
 
 
-def _verdict_without(cycle: SchedulingCycle, demand: Demand, name: str, gone: frozenset[str], context: EvaluationContext) -> Verdict | None:
+def verdict_without(cycle: SchedulingCycle, demand: Demand, name: str, gone: frozenset[str], context: EvaluationContext) -> Verdict | None:
     """Return the verdict on a node with some pods gone; None where the state without them cannot be derived."""
     try:
         state = without_pods(cycle.snapshot, name, gone, context.resource, context.defaults, strangers_left=True)
     except Exception as error:  # an error on this node must not fail the answer about other nodes
         return context.evaluator.broken(demand, cycle.snapshot.views[name].state, error)
-    return None if state is None else evaluate_with_extra_pods(context.evaluator, demand, state, cycle.extra_pods.get(name, ()))
+    if state is None:
+        return None
+    view = cycle.snapshot.views[name]
+    extra_pods = all_on_view(cycle.extra_pods.get(name, ()), view)
+    return evaluate_with_extra_pods(context.evaluator, on_view(demand, view), state, extra_pods)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
 from extender.decision.evaluate.telemetry_filters import refuse_by_telemetry
 from extender.decision.evaluate.verdict import Evidence, Verdict, verdict_of
+from extender.decision.node.claims_on_node import all_on_view, is_same_on_every_node, on_view
 from extender.decision.node.device_load import NO_TELEMETRY
 from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.node.node_state import NodeState, NodeView
@@ -149,6 +151,22 @@ class Evaluator:
         while len(self._cache) > 1 and sum(len(cached.verdicts) for cached in self._cache.values()) > _MOST_VERDICTS:
             self._cache.popitem(last=False)
 
+    def for_demand(self, demand: Demand) -> Callable[[NodeView], Verdict]:
+        """Return a function that gives the verdict for the view of a node.
+
+        A demand that means something else on every node (`claims_on_node`) has a verdict of its own there, which is not cached.
+        """
+        if not is_same_on_every_node(demand):
+            return partial(self._of_own_devices, demand)
+        cached, evaluate = self.remembered(demand), self.evaluate
+        return lambda view: cached.get(view.state) or evaluate(demand, view.state)
+
+    def _of_own_devices(self, demand: Demand, view: NodeView) -> Verdict:
+        try:
+            return evaluate(on_view(demand, view), view.state, self._mix, self._policy)
+        except Exception as error:  # see `_evaluated`
+            return self.broken(demand, view.state, error)
+
     def evaluate(self, demand: Demand, state: NodeState) -> Verdict:
         """The verdict for one node state, from the cache if it is there. An evaluation that raises gives a refusal, see `broken`."""
         return self._evaluated(demand, state, self._cached(demand))
@@ -191,18 +209,16 @@ def evaluate_nodes(
     """
     if isinstance(demand, Rejection):
         return NodeVerdicts.of([verdict_of(demand, Evidence())] * len(names))
-    views, cached, evaluate = snapshot.views, evaluator.remembered(demand), evaluator.evaluate
+    views, of_view = snapshot.views, evaluator.for_demand(demand)
     verdicts: list[Verdict] = []
     for name in names:
         view = views.get(name)
-        if view is None:
-            verdicts.append(without_view(snapshot, name))
-        else:
-            state = view.state
-            verdicts.append(cached.get(state) or evaluate(demand, state))
+        verdicts.append(without_view(snapshot, name) if view is None else of_view(view))
     for index, name in enumerate(names) if extra_pods else ():
         if name in extra_pods and name in views:
-            verdicts[index] = evaluate_with_extra_pods(evaluator, demand, views[name].state, extra_pods[name])
+            view = views[name]
+            others = all_on_view(extra_pods[name], view)
+            verdicts[index] = evaluate_with_extra_pods(evaluator, on_view(demand, view), view.state, others)
     return NodeVerdicts.of(verdicts)
 
 
@@ -251,9 +267,11 @@ def with_telemetry(demand: Demand, state: NodeState, base_verdict: Verdict, poli
 def evaluate_without_telemetry(demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY) -> Verdict:
     """Return the verdict for a node state as if there were no telemetry."""
     rejection = refuse(demand, state, policy)
+    unjudged = state.unjudged if demand.requests is None and demand.total else None
+    notes = (state.note, *(note for note in (unjudged, demand.unranked) if note is not None))
     if rejection is not None:
-        return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
-    if state.table is None or not demand.total:
-        return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=(state.note,)))
+        return verdict_of(rejection, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=notes))
+    if state.table is None or not demand.total or unjudged is not None:
+        return verdict_of(None, Evidence(gpu_memory_bytes=state.gpu_memory_bytes, notes=notes))
     messages = demand.wishes.messages or policy.messages
     return verdict_of(None, evidence_of(demand, state, state.table, tuple(mix.items()), messages))

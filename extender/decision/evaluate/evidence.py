@@ -73,6 +73,6 @@ def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int 
     """Return the worst link rank in any set the pod may get; None without a preferred link, because only that scorer reads it."""
     if demand.wishes.preferred_link is None:
         return None
-    predictions = (table.predictor.predict_sets(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
+    predictions = (table.predictor.predict_sets(free, demand.asks, state.kubelet) for free, _ in state.free_sets)
     masks = {mask for prediction in predictions for _, links in prediction.sets for mask in links}
     return max((worst for mask in masks if (worst := link_classes.worst(table, mask)) is not None), default=None)

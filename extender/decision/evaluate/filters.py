@@ -26,9 +26,29 @@ Filter = Callable[[Demand, NodeState, Policy], Rejection | None]
 
 def enough_gpus(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
     """The node offers as many GPUs as the pod requests, free or allocated."""
-    if demand.total <= state.allocatable:
+    order = state.kubelet.order
+    offered = state.allocatable if order is None or demand.requests is not None else len(order)
+    if demand.total <= offered:
         return None
-    return Rejection(Reason.TOO_FEW_GPUS, f"pod requests {demand.total}, node offers {state.allocatable}")
+    return Rejection(Reason.TOO_FEW_GPUS, f"pod requests {demand.total}, node offers {offered}")
+
+
+def matching_devices(demand: Demand, _state: NodeState, _policy: Policy) -> Rejection | None:
+    """As many of the node's devices match each of the pod's requests as it asks for, free or not."""
+    for request in demand.requests.requests if demand.requests is not None else ():
+        if request.group is not None and request.count > len(request.order):
+            return Rejection(Reason.TOO_FEW_GPUS, f"a request of the pod's claims asks for {request.count}, {len(request.order)} match")
+    return None
+
+
+def devices_fit(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
+    """The structured allocator finds devices for all of the pod's requests, for some set of GPUs that may be free."""
+    if state.table is None or (demand.requests is None and state.kubelet.order is None):
+        return None
+    predictions = list(_predictions(demand, state, state.table))
+    if not predictions or any(found.sets or found.approximate for found in predictions):
+        return None
+    return Rejection(Reason.TOO_FEW_FREE, "the free GPUs do not fit the pod's requests together")
 
 
 def enough_healthy(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
@@ -179,7 +199,7 @@ def keeps_link(demand: Demand, state: NodeState, _policy: Policy) -> Rejection |
 
 def _predictions(demand: Demand, state: NodeState, table: PlacementTable) -> Iterator[SetPrediction]:
     """Yield a prediction of what the pod may get for each set of GPUs that may be free."""
-    return (table.predictor.predict_sets(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
+    return (table.predictor.predict_sets(free, demand.asks, state.kubelet) for free, _ in state.free_sets)
 
 
 def enough_free(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:
@@ -250,6 +270,7 @@ def faults_text(faults: Sequence[tuple[int, str, bool]]) -> str:
 
 FILTERS: tuple[Filter, ...] = (
     enough_gpus,
+    matching_devices,
     enough_healthy,
     of_its_class,
     enough_slices,
@@ -261,6 +282,7 @@ FILTERS: tuple[Filter, ...] = (
     reaches_link,
     reaches_floor,
     enough_free,
+    devices_fit,
     on_distinct_replicas,
     admitted,
     keeps_link,
@@ -272,6 +294,8 @@ FILTERS: tuple[Filter, ...] = (
 def refuse(demand: Demand, state: NodeState, policy: Policy = DEFAULT_POLICY) -> Rejection | None:
     """Return the first rejection, or None if the node meets all requirements. A pod without GPUs has none."""
     if not demand.total and not demand.slices:
+        return None
+    if state.unjudged is not None and demand.requests is None:
         return None
     for check in FILTERS:
         rejection = check(demand, state, policy)

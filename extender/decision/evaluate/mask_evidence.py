@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 
 from extender.decision.request.pod_request import Demand
-from topology.devices.prediction import Kubelet, Links, Steps
+from topology.devices.prediction import Asks, Kubelet, Links
 from topology.machine.hardware import positions_of
 from topology.placement import MOST_LISTED_GPUS, PlacementTable, SizeMix
 
@@ -34,7 +34,7 @@ Gbps = float | None
 class Question:
     """What a part depends on beside the machine, its kubelet and its free GPUs."""
 
-    steps: Steps
+    asks: Asks
     groups: tuple[int, ...]
     """`Demand.groups`."""
     messages: str
@@ -44,7 +44,7 @@ class Question:
 
 def question_of(demand: Demand, messages: str, mix: SizeMix) -> Question:
     """Return what is asked about each set of free GPUs."""
-    return Question(demand.steps, demand.groups, messages, mix)
+    return Question(demand.asks, demand.groups, messages, mix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def mask_evidence(table: PlacementTable, kubelet: Kubelet, question: Question, f
 
 
 def _computed(table: PlacementTable, kubelet: Kubelet, question: Question, free: int) -> MaskEvidence:
-    prediction = table.predictor.predict_sets(free, question.steps, kubelet)
+    prediction = table.predictor.predict_sets(free, question.asks, kubelet)
     sets, performances = prediction.sets, dict[Links, tuple[Gbps, float]]()
     expected = effective = 0.0
     for links, chance in _by_links(sets).items():

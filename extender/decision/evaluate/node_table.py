@@ -1,4 +1,4 @@
-"""The nodes of the newest snapshot as numbered rows, and their distinct states as numbered entries.
+"""The nodes of the newest snapshot as numbered rows, and what differs between them for a decision as numbered entries.
 
 A request names thousands of nodes. Their rows are looked up once; everything else about them is then read from arrays.
 """
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from extender.decision.evaluate.name_index import UNKNOWN_ROW, NameIndex
 from extender.decision.evaluate.node_names import NodeNames, hash_of
-from extender.decision.node.node_state import NodeState
+from extender.decision.node.node_state import NodeState, NodeView
 from extender.decision.state.snapshot import Snapshot
 
 _FEW_NAMES = 256
 """Up to this number, names are looked up one by one: the fixed cost of array operations is that of about as many look-ups."""
+
+_Key = tuple[NodeState, int | None]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -35,14 +37,14 @@ class NodeTable:
         self._rows: dict[str, int] = {}
         self._index = NameIndex(self._rows)
         self._free_rows: list[int] = []
-        self._entries: dict[NodeState, int] = {}
+        self._entries: dict[_Key, int] = {}
         self._free_entries: list[int] = []
         self._uses = [1]
         self._next_version = 1
         self._row_set: object = object()
         """Identifies the set of rows: another object once a node is added or removed."""
-        self.states: list[NodeState | None] = [None]
-        """The state of each entry; None where the entry is not in use."""
+        self.views: list[NodeView | None] = [None]
+        """The view of one of the nodes of each entry; None where the entry is not in use."""
         self.entry_of = np.zeros(64, np.intp)
         """The entry of each row."""
         self.versions = np.zeros(64, np.int64)
@@ -62,8 +64,7 @@ class NodeTable:
             self._snapshot = snapshot
         for _ in range(min(most_nodes, len(self._behind))):
             name = self._behind.pop()
-            view = snapshot.views.get(name)
-            self._set(name, None if view is None else view.state)
+            self._set(name, snapshot.views.get(name))
         return not self._behind
 
     def rows_of(self, names: NodeNames) -> NDArray[np.intp]:
@@ -87,18 +88,19 @@ class NodeTable:
         positions: list[int] = np.flatnonzero(is_wanted[self.rows_of(names)]).tolist()
         return positions
 
-    def _set(self, name: str, state: NodeState | None) -> None:
+    def _set(self, name: str, view: NodeView | None) -> None:
         row = self._rows.get(name)
         if row is None:
-            if state is None:
+            if view is None:
                 return
             row = self._new_row(name)
         before = int(self.entry_of[row])
-        if state is not None and self.states[before] is state:
+        known = self.views[before]
+        if view is not None and known is not None and known.state is view.state and known.dra is view.dra:
             return
-        self.entry_of[row] = UNKNOWN if state is None else self._used(state)
+        self.entry_of[row] = UNKNOWN if view is None else self._used(view)
         self._release(before)
-        if state is None:
+        if view is None:
             del self._rows[name]
             self._index.remove(name)
             self._free_rows.append(row)
@@ -112,17 +114,17 @@ class NodeTable:
         self._row_set = object()
         return row
 
-    def _used(self, state: NodeState) -> int:
-        """Return the entry of a state, which one more row uses."""
-        entry = self._entries.get(state)
+    def _used(self, view: NodeView) -> int:
+        """Return the entry of a view, which one more row uses."""
+        entry = self._entries.get(_key(view))
         if entry is None:
-            entry = self._free_entries.pop() if self._free_entries else len(self.states)
-            if entry == len(self.states):
-                self.states.append(None)
+            entry = self._free_entries.pop() if self._free_entries else len(self.views)
+            if entry == len(self.views):
+                self.views.append(None)
                 self._uses.append(0)
             self.versions = grown(self.versions, entry)
-            self.states[entry], self.versions[entry] = state, self._next_version
-            self._entries[state] = entry
+            self.views[entry], self.versions[entry] = view, self._next_version
+            self._entries[_key(view)] = entry
             self._next_version += 1
         self._uses[entry] += 1
         return entry
@@ -131,11 +133,16 @@ class NodeTable:
         if entry == UNKNOWN:
             return
         self._uses[entry] -= 1
-        state = self.states[entry]
-        if not self._uses[entry] and state is not None:
-            del self._entries[state]
-            self.states[entry] = None
+        view = self.views[entry]
+        if not self._uses[entry] and view is not None:
+            del self._entries[_key(view)]
+            self.views[entry] = None
             self._free_entries.append(entry)
+
+
+def _key(view: NodeView) -> _Key:
+    """Return what a verdict depends on: the state, and by identity the devices of Dynamic Resource Allocation."""
+    return view.state, None if view.dra is None else id(view.dra)
 
 
 def grown(array: NDArray[Scalar], index: int) -> NDArray[Scalar]:

@@ -20,6 +20,8 @@ from extender.decision.evaluate.node_table import UNKNOWN, NodeTable, grown
 from extender.decision.evaluate.node_verdicts import NodeVerdicts, Valued, code_of
 from extender.decision.evaluate.scorers import NO_PARTS, PARTS, Ranker, best_of
 from extender.decision.evaluate.verdict import Verdict
+from extender.decision.node.claims_on_node import all_on_view, is_same_on_every_node, on_view
+from extender.decision.node.node_state import NodeView
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason
 from extender.decision.state.pods import ExtraPods
@@ -91,17 +93,21 @@ class VerdictTable:
             outdated = self._outdated(column, entries)
             if self._is_much(demand, outdated):
                 return Unevaluated(snapshot, demand, names)
-            self._fill(demand, column, outdated)
+            if outdated:
+                of_view, views = self._evaluator.for_demand(demand), self._nodes.views
+                self._fill(demand, column, outdated, [of_view(view) for entry in outdated if (view := views[entry]) is not None])
             objects, codes = column.verdicts[entries], column.codes[entries]
             with_extra_pods = self._nodes.positions(names, extra_pods) if extra_pods else ()
-            known = self._evaluator.remembered(demand) if with_extra_pods else None
+            known = self._evaluator.remembered(demand) if with_extra_pods and is_same_on_every_node(demand) else None
             corrected: dict[int, Verdict] = {}
             if not entries.all():
                 corrected = {position: without_view(snapshot, names[position]) for position in np.flatnonzero(entries == UNKNOWN).tolist()}
             for position in with_extra_pods:
                 name = names[position]
-                state = snapshot.views[name].state
-                corrected[position] = evaluate_with_extra_pods(self._evaluator, demand, state, extra_pods[name], known)
+                view = snapshot.views[name]
+                corrected[position] = evaluate_with_extra_pods(
+                    self._evaluator, on_view(demand, view), view.state, all_on_view(extra_pods[name], view), known
+                )
             for position, verdict in corrected.items():
                 objects[position], codes[position] = verdict, code_of(verdict)
             return NodeVerdicts(objects, codes, self._valued(demand, column, entries, corrected) if to_rank else None)
@@ -128,6 +134,7 @@ class VerdictTable:
     def evaluate(self, unevaluated: Unevaluated) -> None:
         """Compute the verdicts that a request lacks. Takes long; the lock is held for about 1 ms at a time."""
         snapshot, demand = unevaluated.snapshot, unevaluated.demand
+        mix, of_view = self._evaluator.size_mix, self._evaluator.for_demand(demand)
         is_followed = False
         while not is_followed:
             with self._lock:
@@ -136,13 +143,16 @@ class VerdictTable:
             outdated = self._outdated(self._column(demand), self._nodes.entry_of[self._nodes.rows_of(unevaluated.names)])
         for start in range(0, len(outdated), _MOST_FILLED):
             entries = outdated[start : start + _MOST_FILLED]
-            for state in [self._nodes.states[entry] for entry in entries]:
-                verdict = self._evaluator.evaluate(demand, state) if state is not None else None
-                if verdict is not None and verdict.feasible:
-                    self._ranker.parts(demand, verdict)
+            verdicts: dict[int, tuple[NodeView, Verdict]] = {}
+            for entry, view in [(entry, self._nodes.views[entry]) for entry in entries]:
+                if view is not None:
+                    verdicts[entry] = view, of_view(view)
+                    self._parts_of(demand, (verdicts[entry][1],))
             with self._lock:
                 column = self._column(demand)
-                self._fill(demand, column, [entry for entry in entries if column.versions[entry] != self._nodes.versions[entry]])
+                if column.mix is mix:
+                    current = [entry for entry, (view, _) in verdicts.items() if self._nodes.views[entry] is view]
+                    self._fill(demand, column, current, [verdicts[entry][1] for entry in current])
 
     def _column(self, demand: Demand) -> _Column:
         column = self._columns.get(demand)
@@ -151,7 +161,7 @@ class VerdictTable:
             while len(self._columns) > _MOST_DEMANDS:
                 self._columns.popitem(last=False)
         self._columns.move_to_end(demand)
-        column.make_room(len(self._nodes.states))
+        column.make_room(len(self._nodes.views))
         return column
 
     def _outdated(self, column: _Column, entries: NDArray[np.intp]) -> list[int]:
@@ -163,17 +173,16 @@ class VerdictTable:
         """Whether a request for which these entries are outdated would take too long to fill them itself."""
         if len(outdated) <= _MOST_EVALUATED:
             return False
-        known, states = self._evaluator.remembered(demand), self._nodes.states
-        return len(outdated) > _MOST_FILLED or sum(states[entry] not in known for entry in outdated) > _MOST_EVALUATED
+        if len(outdated) > _MOST_FILLED or not is_same_on_every_node(demand):
+            return True
+        known, views = self._evaluator.remembered(demand), self._nodes.views
+        return sum((view := views[entry]) is not None and view.state not in known for entry in outdated) > _MOST_EVALUATED
 
-    def _fill(self, demand: Demand, column: _Column, outdated: list[int]) -> None:
-        """Fill the entries that are not of their present state."""
-        present, known = self._nodes.versions, self._evaluator.remembered(demand)
-        states = {entry: state for entry in outdated if (state := self._nodes.states[entry]) is not None}
-        if not states:
+    def _fill(self, demand: Demand, column: _Column, filled: list[int], verdicts: list[Verdict]) -> None:
+        """Fill entries with the verdicts on their present views."""
+        if not filled:
             return
-        verdicts = [known.get(state) or self._evaluator.evaluate(demand, state) for state in states.values()]
-        filled = list(states)
+        present = self._nodes.versions
         column.codes[filled] = [code_of(verdict) for verdict in verdicts]
         objects = np.empty(len(verdicts), np.object_)
         objects[:] = verdicts

@@ -23,6 +23,8 @@ def node_resources_fit(pod: KubePod, around: Surroundings) -> Prepared:
             refusals.append(_refusal("Too many pods", f"{len(node_pods)} of {most_pods} pods are there"))
         for name, amount in wanted.items():
             total = allocatable.get(name, 0)
+            if not total and name in around.class_resources:
+                continue  # the DynamicResources plugin decides: kubernetes 1.36 `noderesources/fit.go` (shouldDelegateResourceToDRA)
             free = total - requested.get(name, 0)
             if amount > free:
                 detail = f"requested {_amount_text(name, amount)}, free {_amount_text(name, free)} of {_amount_text(name, total)}"

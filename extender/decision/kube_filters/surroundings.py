@@ -21,6 +21,8 @@ class Surroundings:
     """Node name -> the pods bound to it that have not ended; None = not known."""
     claims: Mapping[ClaimKey, PersistentVolumeClaim] | None = None
     volumes: Mapping[str, PersistentVolume] | None = None
+    class_resources: frozenset[str] = frozenset()
+    """Extended resources that DeviceClasses stand for."""
 
     def pods_on(self, node: str) -> tuple[KubePod, ...]:
         """Return the pods on a node; () if pods were not read."""

@@ -55,6 +55,8 @@ class BoundPod:
     """What it requests besides GPUs: CPU, memory and so on."""
     scheduler: str | None = None
     """spec.schedulerName."""
+    extended_claim: str | None = None
+    """namespace/name of the ResourceClaim for its extended resources, as its status states it."""
 
     @property
     def admission_order(self) -> tuple[str, str, str]:

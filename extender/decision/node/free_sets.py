@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from extender.decision.node.allocations import Allocations, BoundPod
 from extender.decision.node.ended_pods import EndedPod
-from topology.devices.prediction import Kubelet, Steps
+from topology.devices.prediction import Asks, Kubelet
 from topology.machine.hardware import mask_of, positions_of, union_of
 from topology.placement import PlacementTable
 
@@ -62,7 +62,7 @@ def free_sets_of(held: Allocations, table: PlacementTable, kubelet: Kubelet) -> 
             histories = _held_for_a_while(histories, _Admission(table, kubelet, pod.steps, hidden, later))
             continue
         overlapped = any(pod.key in departed.overlapping for departed in held.departed)
-        after = _admitted(histories, _Admission(table, kubelet, pod.demand.steps, hidden, later), overlapped)
+        after = _admitted(histories, _Admission(table, kubelet, pod.demand.asks, hidden, later), overlapped)
         histories = _mixed(after, histories, FREED_EARLY) if pod.terminating else after
     free_sets = _merged((free, chance) for (free, _), chance in histories.items())
     if any(pod.unsure_until_seconds is not None for pod in held.departed):
@@ -70,20 +70,20 @@ def free_sets_of(held: Allocations, table: PlacementTable, kubelet: Kubelet) -> 
     return _ranked(free_sets)
 
 
-def taken(free_sets: FreeSets, table: PlacementTable, pods: Sequence[Steps], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
-    """Return (mask of free positions, probability) after the pods have got their devices, in order. `pods`: `Demand.steps` of each."""
+def taken(free_sets: FreeSets, table: PlacementTable, pods: Sequence[Asks], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
+    """Return (mask of free positions, probability) after the pods have got their devices, in order. `pods`: `Demand.asks` of each."""
     for steps in pods:
         free_sets = _likeliest(_merged(_taken_from(free_sets, table, steps, kubelet)))
     return _ranked(free_sets)
 
 
-def _taken_from(free_sets: FreeSets, table: PlacementTable, steps: Steps, kubelet: Kubelet) -> Iterator[tuple[int, float]]:
+def _taken_from(free_sets: FreeSets, table: PlacementTable, steps: Asks, kubelet: Kubelet) -> Iterator[tuple[int, float]]:
     for free, chance in free_sets.items():
         for given, part in _given(table, free, steps, kubelet):
             yield free & ~given, chance * part
 
 
-def _given(table: PlacementTable, free: int, steps: Steps, kubelet: Kubelet, hidden: int = 0, later: int = 0) -> list[tuple[int, float]]:
+def _given(table: PlacementTable, free: int, steps: Asks, kubelet: Kubelet, hidden: int = 0, later: int = 0) -> list[tuple[int, float]]:
     """Return (mask that a pod may get from the mask `free`, probability).
 
     `hidden`: positions that were not free yet at its admission; they are used only where it needs them. `later`: positions that were free
@@ -105,7 +105,7 @@ class _Admission:
 
     table: PlacementTable
     kubelet: Kubelet
-    steps: Steps
+    steps: Asks
     hidden: int
     """Mask of positions that were probably not free at the admission."""
     later: int
@@ -177,7 +177,7 @@ def _take_rest(free_sets: FreeSets, table: PlacementTable, pod: BoundPod, known:
     for mask, chance in free_sets.items():
         agreeing = _merged(
             (mask & ~outcome.taken, outcome.probability)
-            for outcome in table.predictor.predict(mask | whole, pod.demand.steps, kubelet).outcomes
+            for outcome in table.predictor.predict(mask | whole, pod.demand.asks, kubelet).outcomes
             if not whole & ~outcome.taken and known_groups <= {*outcome.group_masks}
         )
         total = sum(agreeing.values())

@@ -21,6 +21,7 @@ COMPONENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "dcgm-exporter": (("app", "nvidia-dcgm-exporter"), ("app.kubernetes.io/name", "dcgm-exporter")),
     "validator": (("app", "nvidia-operator-validator"),),
     "mig-manager": (("app", "nvidia-mig-manager"),),
+    "dra-driver": (("nvidia-dra-driver-gpu-component", "kubelet-plugin"), ("app.kubernetes.io/name", "nvidia-dra-driver-gpu")),
 }
 """Component -> labels, any of which its pods carry: those of the GPU Operator, of the Helm charts and of NVIDIA's static manifests."""
 

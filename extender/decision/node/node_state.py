@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from extender.decision.dra.dra_node import DraNode
 from extender.decision.node.allocations import BoundPod
 from extender.decision.node.device_load import NO_TELEMETRY, DeviceTelemetry
 from extender.decision.node.gpu_sharing import Sharing, Slice
@@ -85,6 +86,8 @@ class NodeState:
     """Load per position, independent of the pod."""
     usable: int = 0
     """Mask of positions that are free once every pod has left: neither unhealthy nor fenced."""
+    unjudged: str | None = None
+    """Why it is not known which devices the GPU resource stands for; the node is not rejected for that. None where it is known."""
     without_telemetry: NodeState | None = None
     """The same state without telemetry, which many nodes share; None where this state has none."""
 
@@ -118,3 +121,5 @@ class NodeView:
     fenced_but_offered: int = 0
     """Those of them that the device plugin may still assign."""
     telemetry_problems: tuple[str, ...] = ()
+    dra: DraNode | None = None
+    """Its devices and who holds them, where Dynamic Resource Allocation serves its GPUs."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from extender.decision.dra.dra_node import DraNode
 from extender.decision.node.allocations import BoundPod, allocations_of
 from extender.decision.node.device_load import NO_TELEMETRY, DeviceTelemetry, Joined, device_telemetry, join, unplaced_faults
 from extender.decision.node.ended_pods import EndedPod
@@ -63,6 +64,8 @@ class NodeSources:
     classes: Classes = field(default_factory=dict)
     ended: tuple[EndedPod, ...] = ()
     """Pods that the GpuTopology's status may still name although they have ended."""
+    dra: DraNode | None = None
+    """Its devices, where Dynamic Resource Allocation serves its GPUs; `dra_view` reads it."""
 
 
 def node_view(sources: NodeSources, resource: str, defaults: NodeDefaults = NODE_DEFAULTS) -> NodeView:
@@ -141,7 +144,7 @@ def _view_with_topology(
     stale = stale_since(record, times.now_seconds, defaults.most_status_age_seconds)
     kubelet = steered_kubelet(basis.counts.kubelet, record, basis.resource, stale is not None)
     sick = mask_of(machine.positions(sorted({index for index, _ in record.status.unhealthy}))) if record.status else 0
-    fenced = _fenced(machine, telemetry)
+    fenced = fenced_positions(machine, telemetry)
     unusable = (sick | fenced).bit_count()
     withheld = fenced if gpu_count - basis.counts.allocatable >= unusable else 0
     fenced_but_offered = fenced & ~withheld & ~sick
@@ -153,7 +156,7 @@ def _view_with_topology(
         ended=sources.ended,
         monotonic_seconds=times.monotonic_seconds,
     )
-    joined = _joined(machine, telemetry, allocations.known, times, defaults)
+    joined = joined_telemetry(machine, telemetry, allocations.known, times, defaults)
     without_telemetry = interned(
         replace(
             basis.counts,
@@ -165,14 +168,14 @@ def _view_with_topology(
             free_sets=free_sets_of(allocations, table, kubelet),
             note=_topology_note(record, platform, stale) + ("; devices are steered" if kubelet is not basis.counts.kubelet else ""),
             kubelet=kubelet,
-            faults=_faults(machine, joined),
+            faults=faults_of(machine, joined),
             facts=facts_of(basis.labels, machine),
             usable=mask_of(range(gpu_count)) & ~(sick | fenced),
         )
     )
     return NodeView(
         name=basis.name,
-        state=with_device_telemetry(without_telemetry, _device_telemetry(joined, fenced_but_offered)),
+        state=with_device_telemetry(without_telemetry, state_telemetry(joined, fenced_but_offered)),
         pods=basis.pods,
         known=allocations.known,
         disagreements=allocations.disagreements,
@@ -204,7 +207,7 @@ def _topology_note(record: TopologyRecord, platform: str | None, stale: float | 
 
 def _shared_view(basis: _Basis, machine: Machine, sources: NodeSources, defaults: NodeDefaults) -> NodeView:
     """Return the view of a node that offers MIG devices or replicas: no links, the memory of a MIG device or of the smallest GPU."""
-    joined = _joined(machine, sources.telemetry, {}, sources.times, defaults)
+    joined = joined_telemetry(machine, sources.telemetry, {}, sources.times, defaults)
     counts = basis.counts
     if counts.sharing is Sharing.MIG:
         memory_bytes = slice_memory_bytes(basis.labels, machine)
@@ -218,11 +221,11 @@ def _shared_view(basis: _Basis, machine: Machine, sources: NodeSources, defaults
             gpu_memory_bytes=memory_bytes,
             indices=tuple(gpu.index for gpu in machine.gpus),
             note=f"GPUs are shared by {counts.sharing}: {counts.allocatable} on offer of {len(machine.gpus)}",
-            faults=_faults(machine, joined),
+            faults=faults_of(machine, joined),
             facts=facts_of(basis.labels, machine),
         )
     )
-    state = with_device_telemetry(without_telemetry, _device_telemetry(joined, 0))
+    state = with_device_telemetry(without_telemetry, state_telemetry(joined, 0))
     return NodeView(basis.name, state, basis.pods, telemetry_problems=joined.problems if joined else ())
 
 
@@ -237,33 +240,33 @@ def with_telemetry(view: NodeView, telemetry: NodeTelemetry | None, times: Times
     if joined.faulty != view.fenced:
         return None
     problems = joined.problems + telemetry.problems
-    state = with_device_telemetry(view.state.without_telemetry or view.state, _device_telemetry(joined, view.fenced_but_offered))
-    if _faults(view.machine, joined) != state.faults:
+    state = with_device_telemetry(view.state.without_telemetry or view.state, state_telemetry(joined, view.fenced_but_offered))
+    if faults_of(view.machine, joined) != state.faults:
         return None
     if state is view.state and problems == view.telemetry_problems:
         return view
     return replace(view, state=state, telemetry_problems=problems)
 
 
-def _joined(
+def joined_telemetry(
     machine: Machine, telemetry: NodeTelemetry | None, known: Mapping[str, tuple[int, ...]], times: Times, defaults: NodeDefaults
 ) -> Joined | None:
     """Return telemetry by position; None where there is none. `known`: pod key -> masks of the positions it holds."""
     return join(machine, telemetry, known, times.monotonic_seconds, defaults.tuning.max_age_seconds) if telemetry else None
 
 
-def _device_telemetry(joined: Joined | None, fenced_but_offered: int) -> DeviceTelemetry:
+def state_telemetry(joined: Joined | None, fenced_but_offered: int) -> DeviceTelemetry:
     return device_telemetry(joined.device_loads, fenced_but_offered, joined.stale) if joined else NO_TELEMETRY
 
 
-def _fenced(machine: Machine, telemetry: NodeTelemetry | None) -> int:
+def fenced_positions(machine: Machine, telemetry: NodeTelemetry | None) -> int:
     """Return the mask of the positions that telemetry has fenced."""
     if telemetry is None or not any(condition.fault for condition in telemetry.devices.values()):
         return 0
     return join(machine, telemetry, {}, None, 0.0).faulty
 
 
-def _faults(machine: Machine, joined: Joined | None) -> tuple[tuple[int, str, bool], ...]:
+def faults_of(machine: Machine, joined: Joined | None) -> tuple[tuple[int, str, bool], ...]:
     """Return `NodeState.faults`."""
     if joined is None or not joined.faulty:
         return ()

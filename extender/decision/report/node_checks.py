@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from extender.decision.dra.dra_node import DraNode
 from extender.decision.node.gpu_sharing import Sharing
 from extender.decision.node.node_state import NodeView
 from extender.decision.report.node_subject import Check, Status, Subject, Survey, few, labels_of, plural, survey
@@ -48,9 +49,11 @@ def components(subject: Subject) -> Check:
     if not subject.survey.components:
         return Check("components", UNKNOWN, "no pod of the GPU Operator or its parts is seen in the cluster", "installed on the hosts?")
     needed = ["toolkit", "device-plugin", "gfd", "dcgm-exporter", "validator"]
+    if subject.view.dra is not None:  # the GPU Operator's DRA mode runs no device plugin, GFD, validator or MIG manager there
+        needed = ["toolkit", "dra-driver", "dcgm-exporter"]
     if subject.labels.get("nvidia.com/gpu.deploy.driver", "pre-installed") == "true":
         needed.append("driver")
-    if subject.labels.get("nvidia.com/gpu.deploy.mig-manager") == "true" and subject.view.state.slices:
+    if subject.labels.get("nvidia.com/gpu.deploy.mig-manager") == "true" and subject.view.state.slices and subject.view.dra is None:
         needed.append("mig-manager")
     wanted = [name for name in needed if name in subject.survey.components]
     missing = [name for name in wanted if subject.component(name) is None]
@@ -67,6 +70,8 @@ def components(subject: Subject) -> Check:
 def advertised(subject: Subject) -> Check:
     """The device plugin offers as many GPUs as the hardware has."""
     state, name = subject.view.state, "advertised"
+    if subject.view.dra is not None:
+        return _published(subject, subject.view.dra)
     offered, gpu_count = state.allocatable, subject.labels.get("nvidia.com/gpu.count", "")
     have = len(subject.machine.gpus) if subject.machine else int(gpu_count) if gpu_count.isdigit() else None
     plugin_status, plugin_remedy = (PASS, "") if offered else (FAIL, "see the device plugin's log")
@@ -91,8 +96,28 @@ def advertised(subject: Subject) -> Check:
     return Check(name, FAIL, evidence, "the device plugin took GPUs for unhealthy, or does not see them: its log, nvidia-smi")
 
 
+def _published(subject: Subject, dra: DraNode) -> Check:
+    """The DRA driver's ResourceSlices name what the hardware has, and a DeviceClass stands for the resource."""
+    name, count = "advertised", subject.view.state.allocatable
+    if dra.unknown is not None:
+        return Check(name, FAIL, dra.unknown, "kubectl get resourceslices,deviceclasses -o yaml; the DRA driver's log")
+    have = len(subject.machine.gpus) if subject.machine and dra.source == "GpuTopology" else None
+    said = f"ResourceSlices name {count} GPUs{f', the agent {have}' if have is not None else ''}"
+    if have is not None and count != have:
+        return Check(name, FAIL, said, "the DRA driver does not see all GPUs, or its slices are old: its log, nvidia-smi")
+    if not dra.order:
+        remedy = "set extendedResourceName in the DeviceClass, or let pods use ResourceClaims"
+        return Check(name, WARN, f"{said}; no DeviceClass stands for {subject.resource}", remedy)
+    if dra.notes:
+        return Check(name, WARN, f"{said}; {'; '.join(dra.notes)}", "kubectl get resourceclaims -A; kubectl get resourceslices")
+    return Check(name, PASS, said)
+
+
 def labelled(subject: Subject) -> Check:
     """GFD's labels are present and agree with the hardware."""
+    if subject.view.dra is not None:
+        devices = f"{subject.view.state.allocatable} x {subject.view.state.product or 'GPU of an unknown product'} by ResourceSlices"
+        return Check("labelled", PASS, f"{devices}; labels of GFD are not needed")
     product, gpu_count = subject.labels.get("nvidia.com/gpu.product"), subject.labels.get("nvidia.com/gpu.count")
     if not product or not gpu_count:
         missing = [name for name, value in (("gpu.product", product), ("gpu.count", gpu_count)) if not value]
@@ -246,6 +271,7 @@ def healthy(subject: Subject) -> Check:
     record = subject.record
     if isinstance(record, TopologyRecord) and record.status is not None:
         faults += [f"GPU {index}: {reason}" for index, reason in record.status.unhealthy]
+    faults += _tainted(subject.view.dra)
     telemetry = subject.telemetry
     if telemetry is not None and not faults:
         faults = sorted({f"{device.reading.uuid}: {device.fault.text}" for device in telemetry.devices.values() if device.fault})
@@ -260,8 +286,20 @@ def healthy(subject: Subject) -> Check:
     return Check("healthy", PASS, "no fatal XID, ECC or remapping error is known")
 
 
+def _tainted(dra: DraNode | None) -> list[str]:
+    """One line per tainted device."""
+    devices = dra.devices.devices if dra is not None else ()
+    return [
+        f"device {device.name}: taint {', '.join(f'{key}={value}:{effect}' for key, value, effect in device.taints)}"
+        for device in devices
+        if device.taints
+    ]
+
+
 def validated(subject: Subject) -> Check:
     """The pod of the GPU Operator's validator is ready."""
+    if subject.view.dra is not None and subject.component("validator") is None:
+        return Check("validated", UNKNOWN, "the GPU Operator's DRA mode runs no validator", "fabricwise doctor --smoke IMAGE")
     validator = subject.component("validator")
     if validator is None:
         return Check("validated", UNKNOWN, "no operator-validator on the node", "fabricwise doctor --smoke IMAGE")
@@ -302,7 +340,7 @@ GPU_LABELS = (
 def has_gpus(node: Node, view: NodeView, resource: str) -> bool:
     """Return whether a node has NVIDIA GPUs by its allocatable resources, its capacity, its agent or its labels."""
     labels = labels_of(node)
-    offered = view.state.allocatable or view.state.slices or (view.machine is not None and view.machine.gpus)
+    offered = view.state.allocatable or view.state.slices or (view.machine is not None and view.machine.gpus) or view.dra is not None
     capacity = (node.status.capacity if node.status else None) or {}
     return bool(offered) or resource in capacity or any(labels.get(key, "false") not in ("false", "0", "") for key in GPU_LABELS)
 

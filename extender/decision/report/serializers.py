@@ -22,6 +22,7 @@ from extender.decision.request.inferred_workload import inferred, inferred_answe
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
+from extender.decision.request.resource_claims import PodClaims
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import TUNING, Tuning
 from extender.telemetry.telemetry_serializers import telemetry_answer
@@ -135,10 +136,23 @@ def demand_answer(demand: Demand | Rejection) -> dict[str, Any]:
         "gpus_per_container": list(demand.groups),
         "gpus_per_init_container": [size for size, init in demand.steps if init],
         **({"slices": {resource: count for resource, count, _ in demand.slices}} if demand.slices else {}),
+        **({} if demand.claims is None else {"claims": _claims(demand.claims)}),
         "min_gpu_memory_bytes": wishes.min_gpu_memory_bytes,
         "messages": wishes.messages,
         "min_busbw_gbps": wishes.min_busbw_gbps,
         **{name: value for name, value in _other_wishes(wishes).items() if value is not None},
+    }
+
+
+def _claims(claims: PodClaims) -> dict[str, Any]:
+    """Return what the pod requests by ResourceClaims; which devices that means differs between nodes."""
+    return {
+        "requests": [
+            {"request": spec.name, "class": spec.device_class, "count": "all" if spec.count is None else spec.count}
+            for alternatives in claims.requests
+            for spec in alternatives
+        ],
+        "unknown": claims.unknown,
     }
 
 
@@ -255,6 +269,11 @@ def node_summary(view: NodeView) -> dict[str, Any]:
         "slices": [{"resource": part.resource, "sharing": part.sharing, "allocatable": part.allocatable} for part in state.slices],
         "fenced": [{"gpu": index, "why": why} for index, why, _ in state.faults],
         "telemetry_problems": list(view.telemetry_problems),
+        **(
+            {}
+            if view.dra is None
+            else {"dra": {"devices": len(view.dra.devices.devices), "unknown": view.dra.unknown, "notes": list(view.dra.notes)}}
+        ),
     }
 
 

@@ -16,6 +16,8 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
     """OwnerReference."""
 
     kind: str = ""
+    name: str = ""
+    uid: str = ""
 
 
 class Meta(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -76,11 +78,19 @@ class Node(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     spec: NodeSpec | None = None
 
 
+class ContainerClaim(msgspec.Struct, frozen=True, gc=False):
+    """ResourceClaim of a container: an entry of `spec.resourceClaims` that it uses."""
+
+    name: str = ""
+    request: str = ""
+
+
 class Resources(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """ResourceRequirements."""
 
     requests: Quantities | None = None
     limits: Quantities | None = None
+    claims: list[ContainerClaim] | None = None
 
 
 class EnvVar(msgspec.Struct, frozen=True, gc=False):
@@ -102,6 +112,20 @@ class Container(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     env: list[EnvVar] | None = None
 
 
+class PodResourceClaim(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """PodResourceClaim: a claim that the pod uses, by its own name or by that of a template."""
+
+    name: str = ""
+    resource_claim_name: str | None = None
+    resource_claim_template_name: str | None = None
+
+
+class PodSchedulingGroup(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """PodSchedulingGroup (Kubernetes 1.37): the PodGroup that the pod belongs to."""
+
+    pod_group_name: str | None = None
+
+
 class PodSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """Pod.spec."""
 
@@ -110,6 +134,21 @@ class PodSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     node_name: str | None = None
     scheduler_name: str | None = None
     priority: int | None = None
+    resource_claims: list[PodResourceClaim] | None = None
+    scheduling_group: PodSchedulingGroup | None = None
+
+
+class PodResourceClaimStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """PodResourceClaimStatus: the claim made from a template; None where none was needed."""
+
+    name: str = ""
+    resource_claim_name: str | None = None
+
+
+class PodExtendedResourceClaimStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """PodExtendedResourceClaimStatus: the claim that kube-scheduler made for the pod's extended resources."""
+
+    resource_claim_name: str = ""
 
 
 class DeviceHealth(msgspec.Struct, frozen=True, gc=False):
@@ -151,6 +190,8 @@ class PodStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     container_statuses: list[ContainerStatus] | None = None
     init_container_statuses: list[ContainerStatus] | None = None
     conditions: list[PodCondition] | None = None
+    resource_claim_statuses: list[PodResourceClaimStatus] | None = None
+    extended_resource_claim_status: PodExtendedResourceClaimStatus | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -164,3 +205,9 @@ class Pod(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     def key(self) -> str:
         """The uid; namespace/name for an object from a file that has no uid."""
         return self.metadata.uid or f"{self.metadata.namespace or 'default'}/{self.metadata.name}"
+
+    @property
+    def group(self) -> str | None:
+        """namespace/name of its PodGroup; None where it is in none."""
+        name = self.spec.scheduling_group.pod_group_name if self.spec.scheduling_group else None
+        return f"{self.metadata.namespace or 'default'}/{name}" if name else None

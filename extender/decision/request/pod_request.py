@@ -9,8 +9,11 @@ from extender.decision.request.annotations import NO_WISHES, Wishes, wishes
 from extender.decision.request.kubernetes_objects import Container, Pod
 from extender.decision.request.quantity import quantity
 from extender.decision.request.reasons import Reason, Rejection
+from extender.decision.request.resource_claims import PodClaims
 from extender.decision.request.resource_names import is_slice
 from extender.decision.request.workload_classes import Classes, WorkloadClass
+from topology.devices.first_fit import DeviceRequests
+from topology.devices.prediction import Asks
 
 MOST_GPUS = (1 << 63) - 1
 """The largest quantity that Kubernetes keeps exactly (int64). Every smaller count is valid, even if no node has that many."""
@@ -32,6 +35,22 @@ class Demand:
     """The workload class that it names, where that is defined."""
     inferred_memory_bytes: int | None = None
     """Memory per GPU that its model needs, as computed from the model's description; None = unknown."""
+    claims: PodClaims | None = None
+    """What it requests by ResourceClaims; which devices that means differs between nodes, see `node.claims_on_node`."""
+    requests: DeviceRequests | None = None
+    """The claims on one node, in terms of its devices; None where the pod has no claims, or no prediction is made of them."""
+    unranked: str | None = None
+    """Why no prediction is made of its claims on the node."""
+
+    @property
+    def may_hold_gpus(self) -> bool:
+        """Whether it requests GPUs by number, or devices by claims that are not allocated yet, which may be GPUs on some node."""
+        return bool(self.total) or (self.claims is not None and bool(self.claims.requests or self.claims.unknown))
+
+    @property
+    def asks(self) -> Asks:
+        """What a prediction is made of."""
+        return self.steps if self.requests is None else self.requests
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -41,7 +60,7 @@ class Demand:
     @property
     def needs_links(self) -> bool:
         """Whether any container holds two or more GPUs, which communicate with each other."""
-        return any(size > 1 for size in self.groups)
+        return any(size > 1 for size in self.groups) or (self.claims is not None and self.claims.most_together > 1)
 
 
 def demand_of(pod: Pod, resource: str) -> Demand | Rejection:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
+from extender.decision.dra.dra_state import DraObjectGone, DraObjectSeen
 from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.decision.state.isolation import SetAside
@@ -105,8 +106,8 @@ class Listed:
     """A kind was listed in full: an object without a change in `changes` no longer exists."""
 
     kind: str
-    """One of `snapshot.KINDS`."""
-    changes: tuple[NodeSeen | PodSeen | TopologySeen | SetAside, ...]
+    """One of `snapshot.KINDS` or of `dra_state.DRA_KINDS`."""
+    changes: tuple[NodeSeen | PodSeen | TopologySeen | DraObjectSeen | SetAside, ...]
     version: int | None = None
     """resourceVersion of the list: later changes of that version or an older one are ignored for objects that are not in the list."""
 
@@ -128,7 +129,10 @@ class WatchRestored:
 
 ObjectSeen = NodeSeen | PodSeen | TopologySeen
 ObjectGone = NodeGone | PodGone | TopologyGone
-Change = ObjectSeen | ObjectGone | SetAside | ClockTicked | TelemetrySeen | ClassesSeen | Listed | WatchLost | WatchRestored
+DraObjectChange = DraObjectSeen | DraObjectGone
+Change = (
+    ObjectSeen | ObjectGone | DraObjectChange | SetAside | ClockTicked | TelemetrySeen | ClassesSeen | Listed | WatchLost | WatchRestored
+)
 
 
 def subject_of(change: Change) -> tuple[str, str]:
@@ -146,6 +150,8 @@ def subject_of(change: Change) -> tuple[str, str]:
             return "topologies", name
         case TelemetrySeen(name):
             return "telemetry", name
+        case DraObjectSeen(kind, key) | DraObjectGone(kind, key):
+            return kind, key
         case SetAside(kind, name):
             return kind, name
         case Listed(kind) | WatchLost(kind) | WatchRestored(kind):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from immutables import Map
 
+from extender.decision.dra.dra_state import DraDraft
 from extender.decision.node.allocations import BoundPod
 from extender.decision.node.ended_pods import EndedPod
 from extender.decision.node.gpu_stack import NonGpuPod
@@ -50,6 +51,7 @@ class Draft:
         self.watch_lost_at: SmallTable[str, float] = SmallTable(before.watch_lost_at)
         self.set_aside: SmallTable[str, SetAside] = SmallTable(before.set_aside)
         self.status_times: Table[str, StatusTime] = Table(before.status_times)
+        self.dra = DraDraft(before.dra)
         self.listed = before.listed
         self.times = Times(before.now_seconds, before.monotonic_seconds)
         self.touched: set[str] = set()
@@ -62,7 +64,7 @@ class Draft:
     @property
     def is_written(self) -> bool:
         """Whether any table has been written."""
-        return any(isinstance(table, Table | SmallTable) and table.is_written for table in vars(self).values())
+        return self.dra.is_changed or any(isinstance(table, Table | SmallTable) and table.is_written for table in vars(self).values())
 
     def put_aside(self, entry: SetAside) -> None:
         """Record an object that could not be used; of more than `MOST_SET_ASIDE` the oldest are dropped."""
@@ -85,7 +87,11 @@ class Draft:
         self.ended.put(node, ended or None)
 
     def pods_of(self, node: str) -> tuple[BoundPod, ...]:
-        """Return the bound pods of a node that hold GPUs."""
+        """Return the bound pods of a node that hold GPUs by number, without those that have claims alone."""
+        return tuple(pod for pod in self.all_pods_of(node) if pod.demand.total)
+
+    def all_pods_of(self, node: str) -> tuple[BoundPod, ...]:
+        """Return the bound pods of a node that hold GPUs or have claims."""
         pods = self.pods.now
         return tuple(pods[key] for key in self.by_node.now.get(node, ()))
 
@@ -131,6 +137,7 @@ class Draft:
             watch_lost_at=self.watch_lost_at.now,
             set_aside=self.set_aside.now,
             status_times=self.status_times.now,
+            dra=self.dra.settled(),
         )
 
 

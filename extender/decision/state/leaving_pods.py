@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from extender.decision.node.allocations import released
+from extender.decision.node.dra_view import dra_of, view_of
 from extender.decision.node.node_state import NodeDefaults, NodeState
-from extender.decision.node.node_view import NodeSources, Times, as_left, node_view
+from extender.decision.node.node_view import NodeSources, Times, as_left
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import emptied
 from topology.gputopology import TopologyRecord
@@ -35,5 +36,6 @@ def without_pods(
         telemetry=telemetry,
         classes=snapshot.classes,
         ended=snapshot.ended.get(name, ()),
+        dra=dra_of(snapshot.dra, node, record, resource, leaving),
     )
-    return node_view(sources, resource, defaults).state
+    return view_of(sources, resource, defaults).state

@@ -126,6 +126,9 @@ def _end(draft: Draft, key: str, is_deleted: bool = False) -> None:
         if is_deleted:
             _no_longer_unsure(draft, key)
         return
+    if not bound.demand.total:  # its claims state what it held, and until when
+        _unbind(draft, key)
+        return
     record = draft.topologies.now.get(bound.node)
     pod = EndedPod(key, bound.namespace, bound.name)
     if isinstance(record, TopologyRecord):

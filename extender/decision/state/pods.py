@@ -20,13 +20,17 @@ from extender.decision.request.reasons import Reason, Rejection
 
 _MOST_SHARED = 8_192
 """Distinct demands, and distinct requests besides GPUs, that are remembered so that equal pods share them."""
+CLAIMS_ALONE = Demand((), 0)
+"""The demand of a bound pod that may hold GPUs by claims alone: the claims state which."""
 
 
 def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None:
-    """Return the pod as one that holds GPUs; None where it is not bound, has ended, or holds none.
+    """Return the pod as one that holds GPUs or has claims; None where it is not bound, has ended, or has neither.
 
-    `demand`: as `held_demand` returns it. `resource` is the one that counts GPUs.
+    `demand`: as `held_demand` returns it; what claims hold is not in it. `resource` is the one that counts GPUs.
     """
+    if demand is None and pod.spec.resource_claims:
+        demand = CLAIMS_ALONE
     if not pod.spec.node_name or has_ended(pod) or demand is None:
         return None
     meta = pod.metadata
@@ -47,7 +51,14 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
         recorded=RECORD_ANNOTATION in (meta.annotations or {}),
         others=_shared_requests(others_requested(pod, resource)),
         scheduler=sys.intern(pod.spec.scheduler_name) if pod.spec.scheduler_name is not None else None,
+        extended_claim=_extended_claim(pod),
     )
+
+
+def _extended_claim(pod: Pod) -> str | None:
+    """Return namespace/name of the claim that kube-scheduler made for the pod's extended resources; None where its status names none."""
+    status = pod.status.extended_resource_claim_status if pod.status else None
+    return f"{pod.metadata.namespace or 'default'}/{status.resource_claim_name}" if status and status.resource_claim_name else None
 
 
 @lru_cache(maxsize=_MOST_SHARED)
@@ -96,11 +107,11 @@ def _floor_gbps(pod: Pod) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A pod that requests GPUs, MIG devices or replicas and is not bound."""
+    """A pod that requests GPUs, MIG devices, replicas or devices by claims and is not bound."""
 
     pod: Pod
     demand: Demand | None
-    """The GPUs that it will hold; None where it requests only MIG devices or replicas."""
+    """The GPUs that it will hold, without those of claims; None where it requests none by number."""
     nominated: str | None
     """The node that preemption has nominated for it."""
     priority: int
@@ -111,14 +122,14 @@ class Pending:
 
 
 def pending_pod(pod: Pod, resource: str, demand: Demand | None) -> Pending | None:
-    """Return the pod as a pending one; None where it is bound, ended or terminating, or requests no GPU.
+    """Return the pod as a pending one; None where it is bound, ended or terminating, or requests no GPU and has no claims.
 
     `demand`: as `held_demand` returns it.
     """
     status = pod.status
     if pod.spec.node_name or has_ended(pod) or pod.metadata.deletion_timestamp is not None:
         return None
-    if demand is None and not asks_for_slices(pod, resource):
+    if demand is None and not pod.spec.resource_claims and not asks_for_slices(pod, resource):
         return None
     conditions = (status.conditions if status else None) or ()
     message = " ".join(condition.message or "" for condition in conditions if condition.type == "PodScheduled").strip()

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
+from extender.decision.dra.dra_state import DRA_KINDS, DraObjectGone, DraObjectSeen
 from extender.decision.node.node_state import NODE_DEFAULTS, NodeDefaults
 from extender.decision.state.changes import (
     Change,
     ClassesSeen,
     ClockTicked,
+    DraObjectChange,
     Listed,
     NodeGone,
     NodeSeen,
@@ -28,6 +30,7 @@ from extender.decision.state.changes import (
     node_of,
     subject_of,
 )
+from extender.decision.state.device_changes import dra_kind_listed, dra_object_changed
 from extender.decision.state.draft import Draft
 from extender.decision.state.isolation import SetAside, described
 from extender.decision.state.node_changes import (
@@ -68,7 +71,7 @@ def _apply_or_set_aside(draft: Draft, change: Change) -> None:
         kind, key = subject_of(change)
         draft.put_aside(SetAside(kind, key, "fold", described(error), node_of(change), getattr(change, "version", None)))
     else:
-        if isinstance(change, ObjectSeen | ObjectGone | TelemetrySeen):
+        if isinstance(change, ObjectSeen | ObjectGone | DraObjectChange | TelemetrySeen):
             kind, key = subject_of(change)
             draft.set_aside.put(f"{kind}/{key}", None)
 
@@ -86,10 +89,10 @@ def _apply(draft: Draft, change: Change) -> None:
             if is_deletion_news(draft, kind, key, change.version):
                 _object_gone(draft, change)
                 keep_tombstone(draft, kind, key, change.version)
-        case SetAside(kind, key, version=version):
-            if is_news(draft, kind, key, version):
-                draft.put_aside(change)
-                remember_version(draft, kind, key, version, is_kept=False)
+        case DraObjectSeen() | DraObjectGone():
+            dra_object_changed(draft, change)
+        case SetAside():
+            _set_aside(draft, change)
         case ClockTicked(now_seconds, monotonic_seconds):
             clock_ticked(draft, now_seconds, now_seconds if monotonic_seconds is None else monotonic_seconds)
         case TelemetrySeen():
@@ -97,12 +100,18 @@ def _apply(draft: Draft, change: Change) -> None:
         case ClassesSeen(classes):
             classes_seen(draft, classes)
         case Listed(kind, changes, version):
-            _relist(draft, kind, changes)
+            _relist(draft, kind, changes, version)
             draft.list_versions.put(kind, version)
         case WatchLost() | WatchRestored():
             _watch_changed(draft, change)
         case _:
             assert_never(change)
+
+
+def _set_aside(draft: Draft, entry: SetAside) -> None:
+    if is_news(draft, entry.kind, entry.name, entry.version):
+        draft.put_aside(entry)
+        remember_version(draft, entry.kind, entry.name, entry.version, is_kept=False)
 
 
 def _watch_changed(draft: Draft, change: WatchLost | WatchRestored) -> None:
@@ -131,8 +140,11 @@ def _object_gone(draft: Draft, change: ObjectGone) -> None:
             pod_gone(draft, key)
 
 
-def _relist(draft: Draft, kind: str, changes: tuple[ObjectSeen | SetAside, ...]) -> None:
+def _relist(draft: Draft, kind: str, changes: tuple[ObjectSeen | DraObjectSeen | SetAside, ...], version: int | None) -> None:
     """Take over the list of a kind: objects that are not in it are gone."""
+    if kind in DRA_KINDS:
+        dra_kind_listed(draft, kind, changes, version)
+        return
     forget_versions(draft, kind)
     for key in _absent(draft, kind, changes):
         match kind:
@@ -147,7 +159,7 @@ def _relist(draft: Draft, kind: str, changes: tuple[ObjectSeen | SetAside, ...])
     draft.listed = draft.listed | {kind}
 
 
-def _absent(draft: Draft, kind: str, changes: tuple[ObjectSeen | SetAside, ...]) -> list[str]:
+def _absent(draft: Draft, kind: str, changes: tuple[ObjectSeen | DraObjectSeen | SetAside, ...]) -> list[str]:
     """Return the keys of known objects of a kind that are not in its list."""
     known: set[str]
     match kind:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from immutables import Map
 
+from extender.decision.dra.dra_state import NO_DRA, DraState
 from extender.decision.node.allocations import BoundPod
 from extender.decision.node.ended_pods import EndedPod
 from extender.decision.node.gpu_stack import NonGpuPod
@@ -48,7 +49,7 @@ class Snapshot:
 
     nodes: Mapping[str, Node] = field(default_factory=Map)
     pods: Mapping[str, BoundPod] = field(default_factory=Map)
-    """Bound pods that hold GPUs, by pod key."""
+    """Bound pods that hold GPUs or have claims, by pod key."""
     topologies: Mapping[str, TopologyRecord | str] = field(default_factory=Map)
     """A str states why the object could not be read."""
     by_node: Mapping[str, frozenset[str]] = field(default_factory=Map)
@@ -81,7 +82,7 @@ class Snapshot:
     """Time of the last tick on a clock that never goes back: the ages of telemetry and statuses are measured by it."""
 
     pending: Mapping[str, Pending] = field(default_factory=Map)
-    """Pods that request GPUs and are not bound, by pod key."""
+    """Pods that request GPUs or have claims and are not bound, by pod key."""
     nominated: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """Keys of the pending pods for which preemption has nominated the node."""
     versions: Mapping[str, Map[str, int]] = field(default_factory=lambda: MappingProxyType({}))
@@ -103,6 +104,8 @@ class Snapshot:
 
     set_aside: Mapping[str, SetAside] = field(default_factory=lambda: MappingProxyType({}))
     """Objects that could not be used, by `SetAside.key`, oldest first."""
+    dra: DraState = NO_DRA
+    """The objects of resource.k8s.io: ResourceSlices, DeviceClasses, ResourceClaims, their templates, DeviceTaintRules."""
     status_times: Mapping[str, StatusTime] = field(default_factory=Map)
     """When the status of the node's GpuTopology was made and received."""
 

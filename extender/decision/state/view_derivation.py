@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from extender.decision.node.dra_view import dra_of, view_of
 from extender.decision.node.node_state import NodeView
-from extender.decision.node.node_view import NodeSources, Times, node_view, with_telemetry
+from extender.decision.node.node_view import NodeSources, Times, with_telemetry
 from extender.decision.request.kubernetes_objects import Node
+from extender.decision.state.device_changes import ended_holders, settle_devices
 from extender.decision.state.draft import Draft
 from extender.decision.state.isolation import SetAside, described, view_key
 from extender.decision.state.pod_changes import forget_ended
@@ -17,6 +19,7 @@ from extender.decision.state.tables import Table
 def derived_snapshot(draft: Draft) -> Snapshot:
     """Return the snapshot after a batch; the one before it where the batch changed nothing."""
     before = draft.before
+    settle_devices(draft)
     if not draft.touched and not draft.measured and draft.listed == before.listed and not draft.is_written:
         if draft.times == Times(before.now_seconds, before.monotonic_seconds):
             return before
@@ -64,19 +67,21 @@ def _derived(draft: Draft, name: str, node: Node) -> NodeView | None:
     sources = NodeSources(
         node=node,
         record=draft.topologies.now.get(name),
-        pods=pods,
+        pods=draft.all_pods_of(name),
         times=times,
         telemetry=draft.telemetry.now.get(name),
         classes=draft.classes.now,
         ended=draft.ended.now.get(name, ()),
     )
     try:
-        view = node_view(sources, draft.resource, draft.defaults)
+        dra = draft.dra.settled()
+        devices = dra_of(dra, node, sources.record, draft.resource, ended=ended_holders(draft, dra, name))
+        view = view_of(replace(sources, dra=devices), draft.resource, draft.defaults)
     except Exception as error:
         why = described(error)
         draft.put_aside(SetAside("nodes", name, "derive", why, name))
         try:
-            return node_view(NodeSources(node, f"it could not be evaluated ({why})", pods, times), draft.resource, draft.defaults)
+            return view_of(NodeSources(node, f"it could not be evaluated ({why})", pods, times), draft.resource, draft.defaults)
         except Exception:
             return None
     draft.set_aside.put(view_key(name), None)

@@ -1,0 +1,1 @@
+"""Dynamic Resource Allocation: inventory, allocation, prediction, bad input."""
