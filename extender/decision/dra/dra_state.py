@@ -1,11 +1,12 @@
-"""The known objects of resource.k8s.io, with what is derived from them per node. A change copies the tables that it writes to."""
+"""The known objects of resource.k8s.io, with what is derived from them per node, in persistent maps: a change costs what it changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
+
+from immutables import Map
 
 from extender.decision.dra.held_devices import HeldDevices, held_devices, pools_of
 from extender.decision.dra.inventory import NO_DEVICES, NodeDevices, node_devices
@@ -17,8 +18,9 @@ from extender.decision.dra.resource_objects import (
     ResourceClaimTemplate,
     ResourceSlice,
 )
+from extender.decision.tables import Table
 
-EMPTY: Mapping[Any, Any] = MappingProxyType({})
+EMPTY: Mapping[Any, Any] = Map()
 
 IMPLICIT_PREFIX = "deviceclass.resource.kubernetes.io/"
 """Prefix of the extended resource that every class has. Source: k8s.io/api v0.36.3 `resource/v1/types.go` (ResourceDeviceClassPrefix)."""
@@ -105,7 +107,8 @@ class DraDraft:
 
     def __init__(self, before: DraState) -> None:
         self._before = before
-        self._copies: dict[str, dict[Any, Any]] = {}
+        self._tables: dict[str, Table[Any, Any]] = {}
+        """The tables that changes have written, by the name of their field."""
         self.touched: set[str] = set()
         self._stale: set[str] = set()
         """Nodes whose devices must be derived anew."""
@@ -113,14 +116,18 @@ class DraDraft:
         """The state after the changes; None where it must be made anew."""
 
     def _read(self, table: str) -> Mapping[Any, Any]:
-        content: Mapping[Any, Any] = self._copies[table] if table in self._copies else getattr(self._before, table)
+        content: Mapping[Any, Any] = self._tables[table].now if table in self._tables else getattr(self._before, table)
         return content
 
-    def _write(self, table: str) -> dict[Any, Any]:
+    def _put(self, table: str, key: Any, value: Any) -> None:
+        """Set the value of a key, or remove the key where `value` is None."""
         self._after = None
-        if table not in self._copies:
-            self._copies[table] = dict(getattr(self._before, table))
-        return self._copies[table]
+        if table not in self._tables:
+            self._tables[table] = Table(getattr(self._before, table))
+        if value is None:
+            self._tables[table].pop(key)
+        else:
+            self._tables[table].set(key, value)
 
     def apply(self, change: DraObjectSeen | DraObjectGone) -> None:
         """Take over a change of one object."""
@@ -128,10 +135,7 @@ class DraDraft:
         before = self._read(change.kind).get(change.key)
         if before == after:
             return
-        if after is None:
-            del self._write(change.kind)[change.key]
-        else:
-            self._write(change.kind)[change.key] = after
+        self._put(change.kind, change.key, after)
         match change.kind:
             case "resourceslices":
                 self._slice(change.key, before, after)
@@ -147,7 +151,7 @@ class DraDraft:
     def relist(self, kind: str, changes: Iterable[DraObjectSeen], is_watched: bool = False) -> None:
         """Take over a list: objects that are not in it are gone. `is_watched`: an API server serves the kind, and its events follow."""
         if self._read("watched").get(kind, False) is not is_watched:
-            self._write("watched")[kind] = is_watched
+            self._put("watched", kind, is_watched)
         seen = list(changes)
         present = {change.key for change in seen}
         for key in [key for key in self._read(kind) if key not in present]:
@@ -184,15 +188,12 @@ class DraDraft:
         if (value in known) is is_present:
             return
         remaining = known | {value} if is_present else known - {value}
-        if remaining:
-            self._write(table)[key] = remaining
-        else:
-            self._write(table).pop(key, None)
+        self._put(table, key, remaining or None)
 
     @property
     def is_changed(self) -> bool:
         """Whether any table has been written."""
-        return bool(self._copies)
+        return bool(self._tables)
 
     def settled(self) -> DraState:
         """Return the state after the changes so far; `touched` names the nodes that they concern."""
@@ -200,13 +201,15 @@ class DraDraft:
             return self._after
         for node in self._stale:
             names = self._read("slices_of").get(node, frozenset())
-            if names:
-                slices = [self._read("resourceslices")[name] for name in names]
-                self._write("inventories")[node] = node_devices(slices, self._read("devicetaintrules").values())
-            else:
-                self._write("inventories").pop(node, None)
+            slices = [self._read("resourceslices")[name] for name in sorted(names)]
+            self._put("inventories", node, node_devices(slices, self._rules()) if slices else None)
         self.touched |= self._stale
         self._stale = set()
         kept = {name: getattr(self._before, name) for name in self._before.__dataclass_fields__}
-        self._after = DraState(**{**kept, **self._copies})
+        self._after = DraState(**{**kept, **{name: table.now for name, table in self._tables.items()}})
         return self._after
+
+    def _rules(self) -> list[DeviceTaintRule]:
+        """Return the taint rules in the order of their names."""
+        rules = self._read("devicetaintrules")
+        return [rules[name] for name in sorted(rules)]

@@ -19,7 +19,7 @@ from extender.decision.state.isolation import MOST_SET_ASIDE, SetAside
 from extender.decision.state.pods import Pending
 from extender.decision.state.snapshot import MOST_RECENT, Snapshot, Tombstone
 from extender.decision.state.status_times import StatusTime, agent_seconds
-from extender.decision.state.tables import SmallTable, Table
+from extender.decision.tables import SmallTable, Table
 from extender.telemetry.conditions import NodeTelemetry
 from topology.gputopology import TopologyRecord
 

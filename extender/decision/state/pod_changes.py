@@ -13,7 +13,7 @@ from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand, asks_for_slices
 from extender.decision.state.draft import Draft
 from extender.decision.state.pods import Pending, bound_pod, has_ended, held_demand, pending_pod
-from extender.decision.state.tables import add, discard
+from extender.decision.tables import add, discard
 from extender.telemetry.conditions import vacated
 from topology.gputopology import TopologyRecord
 from topology.machine.hardware import union_of

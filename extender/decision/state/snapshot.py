@@ -43,7 +43,7 @@ class Tombstone:
 class Snapshot:
     """The cluster at one moment. Immutable by convention: only `reducer.fold_all` makes new ones.
 
-    The large mappings are persistent maps (`immutables.Map`) without order: see `state.tables`. A reader that needs an order sorts.
+    The large mappings are persistent maps (`immutables.Map`) without order: see `decision.tables`. A reader that needs an order sorts.
     A pod key is `Pod.key`. Mappings without a word on their key are by node name.
     """
 

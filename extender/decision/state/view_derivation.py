@@ -13,7 +13,7 @@ from extender.decision.state.draft import Draft
 from extender.decision.state.isolation import SetAside, described, view_key
 from extender.decision.state.pod_changes import forget_ended
 from extender.decision.state.snapshot import Snapshot
-from extender.decision.state.tables import Table
+from extender.decision.tables import Table
 
 
 def derived_snapshot(draft: Draft) -> Snapshot:
