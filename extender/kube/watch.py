@@ -277,7 +277,7 @@ class ClusterWatch:
         with closing(self._get(resource, query)) as response:
             self._report_restored(resource)
             try:
-                for lines in line_batches(response, self._stop.wait):
+                for lines in line_batches(response):
                     if self._stop.is_set():
                         return
                     batch = self._read_batch(resource, lines)

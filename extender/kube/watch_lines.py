@@ -1,14 +1,16 @@
 """The lines of a watch, in batches: a burst of events becomes few changes of state.
 
-An event that arrives alone is passed on at once. After a batch, the next one is collected until `BATCH_SECONDS` have passed, with all that
-has arrived by then. An API server sends each event as an HTTP chunk of its own, so one read returns one event at most.
+An event that arrives alone is passed on at once. After a batch, the next one is collected until `BATCH_SECONDS` have passed. An API server
+sends each event as an HTTP chunk of its own, so one read returns one event at most.
 """
 
 from __future__ import annotations
 
-import selectors
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 
 import urllib3
 
@@ -50,38 +52,72 @@ class LineBuffer:
 
 
 def line_batches(
-    response: urllib3.BaseHTTPResponse,
-    pause: Callable[[float], object] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
+    response: urllib3.BaseHTTPResponse, clock: Callable[[], float] = time.monotonic, most_lines: int = MOST_BATCH_LINES
 ) -> Iterator[list[bytes]]:
-    """Yield the non-empty lines of a response in order, in batches, until it ends.
+    """Yield the non-empty lines of a response in order, in batches, until it ends. No line waits for a later one to arrive.
 
-    `pause` waits for some seconds, `clock` gives monotonic seconds. Raises LineTooLongError, and what urllib3 raises if the stream breaks;
-    the lines before are yielded first.
+    `clock` gives monotonic seconds. Raises LineTooLongError, and what urllib3 raises if the stream breaks; the lines before are yielded
+    first.
     """
     buffer, last_seconds = LineBuffer(), float("-inf")
-    while chunk := response.read1():
-        batch = buffer.lines(chunk)
-        remaining_seconds = last_seconds + BATCH_SECONDS - clock()
-        if remaining_seconds > 0:
-            pause(remaining_seconds)
-        try:
-            _add_arrived(batch, response, buffer)
-        finally:
-            if batch:
-                yield batch
-                last_seconds = clock()
+    with closing(_Reader(response)) as reader:
+        chunk: bytes | None = reader.next_chunk(None)
+        while chunk:
+            batch: list[bytes] = []
+            try:
+                while chunk:
+                    batch += buffer.lines(chunk)
+                    if len(batch) >= most_lines:
+                        break
+                    chunk = reader.next_chunk(max(0.0, last_seconds + BATCH_SECONDS - clock()))
+            finally:
+                if batch:
+                    yield batch
+                    last_seconds = clock()
+            if chunk != b"":
+                chunk = reader.next_chunk(None)
 
 
-def _add_arrived(batch: list[bytes], response: urllib3.BaseHTTPResponse, buffer: LineBuffer) -> None:
-    """Add the lines that can be read without waiting, until the batch has `MOST_BATCH_LINES`.
+class _Reader:
+    """Reads a response in a thread of its own: only so can a batch end while an event is still arriving.
 
-    Bytes that the connection has read ahead are not seen, and may leave lines to the next batch.
+    A connection that can be polled is not enough: part of an HTTP chunk makes it readable, and a read then waits for the rest.
     """
-    with selectors.DefaultSelector() as selector:
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        self._response = response
+        self._arrived: queue.Queue[bytes | Exception] = queue.Queue(maxsize=MOST_BATCH_LINES)
+        self._is_closed = threading.Event()
+        threading.Thread(target=self._read, name="watch-reader", daemon=True).start()
+
+    def next_chunk(self, seconds: float | None) -> bytes | None:
+        """Return the next chunk, empty at the end; None where none arrives within `seconds`. Raises what the read has raised."""
         try:
-            selector.register(response.fileno(), selectors.EVENT_READ)
-        except (OSError, ValueError, AttributeError):  # the response has been read to its end, and its connection is closed
-            return
-        while len(batch) < MOST_BATCH_LINES and selector.select(0) and (chunk := response.read1()):
-            batch += buffer.lines(chunk)
+            chunk = self._arrived.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if isinstance(chunk, Exception):
+            raise chunk
+        return chunk
+
+    def close(self) -> None:
+        """End the thread, also where it waits for the next chunk."""
+        self._is_closed.set()
+        with suppress(ValueError, RuntimeError, OSError):  # the response has ended
+            self._response.shutdown()
+
+    def _read(self) -> None:
+        chunk: bytes | Exception = b"-"
+        while chunk and not isinstance(chunk, Exception):
+            try:
+                chunk = self._response.read1()
+            except Exception as error:  # raised again in the thread that takes the lines
+                chunk = error
+            while not self._is_closed.is_set():
+                try:
+                    self._arrived.put(chunk, timeout=1.0)
+                    break
+                except queue.Full:
+                    continue
+            if self._is_closed.is_set():
+                return

@@ -76,10 +76,11 @@ class Api:
 
     def app(self) -> Starlette:
         """The application."""
-        routes = [Route(resource.path, self._listed_or_watched(resource.path, resource.listed_as)) for resource in RESOURCES]
+        served = [resource for resource in RESOURCES if resource.listed_as in self._items]  # other groups are answered with 404
+        routes = [Route(resource.path, self._listed_or_watched(resource.path, resource.listed_as)) for resource in served]
         routes += [Route("/bench/status", self._status), Route("/bench/rate", self._rate, methods=["POST"])]
         routes += [Route("/bench/events", self._events, methods=["POST"])]
-        routes += [Route("/{path:path}", _echo, methods=["POST", "PUT", "PATCH"])]
+        routes += [Route("/{path:path}", _absent, methods=["GET"]), Route("/{path:path}", _echo, methods=["POST", "PUT", "PATCH"])]
         return Starlette(routes=routes, lifespan=self._sending)
 
     def page(self, listed_as: str, start: int, limit: int) -> bytes:
@@ -139,7 +140,9 @@ class Api:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def _status(self, _: Request) -> Response:
-        return JSONResponse({"first_request": self._first_request, "last_byte": self._last_byte, "events": self._sent})
+        """`watched`: the number of kinds with an open watch; events before that reach no client, because they are not kept."""
+        watched = sum(bool(queues) for queues in self._watches.values())
+        return JSONResponse({"first_request": self._first_request, "last_byte": self._last_byte, "events": self._sent, "watched": watched})
 
     async def _rate(self, request: Request) -> Response:
         self._per_second = float(await request.body())
@@ -149,6 +152,11 @@ class Api:
         lines = await request.body()
         self._send(lines, lines.count(b"\n"))
         return Response()
+
+
+async def _absent(_: Request) -> Response:
+    """Answer that there is no such kind: this API server has no other API groups."""
+    return Response(json.dumps({"kind": "Status", "code": 404}), 404, media_type="application/json")
 
 
 async def _echo(request: Request) -> Response:

@@ -16,7 +16,7 @@ import msgspec
 
 from tests.bench.api_process import event
 from tests.bench.clusters import LIST_VERSION, pending_pod
-from tests.bench.servers import BenchmarkError, Connection, Server
+from tests.bench.servers import BenchmarkError, Connection, Server, wait_until_watched
 
 SIZES = (1, 2, 4, 8)
 """GPUs of the pods, in turn."""
@@ -101,6 +101,8 @@ class Cycles:
         """The first extender decides which nodes pass. `api`: shows the pods to it; None: no extender watches."""
         self._api, self._nodes, self.extenders, self._chance = api, nodes, extenders, random.Random(seed)
         self._pods: list[bytes] = []
+        if api is not None:
+            wait_until_watched(api)
 
     def run(self, names: int, rounds: int, pause_seconds: float = 0.0) -> dict[str, Timings]:
         """Return extender name -> timings of `rounds` cycles over `names` nodes."""

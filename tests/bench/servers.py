@@ -144,3 +144,12 @@ def fabricwise(api_server: Server, folder: Path, settings: dict[str, Any] | None
     arguments = ("--cluster", "kube", "--kubeconfig", str(access), "--config", str(config), "--port", "PORT")
     with server("extender", "serve", *arguments, ready="/readyz") as process:
         yield process
+
+
+def wait_until_watched(api_server: Server, kinds: int = 3) -> None:
+    """Return once the watches of an extender are open: events that are sent before would be missed. Raises BenchmarkError."""
+    deadline = time.monotonic() + START_SECONDS
+    while api_server.get("/bench/status")["watched"] < kinds:
+        if time.monotonic() > deadline:
+            raise BenchmarkError("the extender has opened no watches")
+        time.sleep(0.02)

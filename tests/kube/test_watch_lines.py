@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
+import queue
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 import pytest
@@ -13,108 +13,117 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.kube.watch_lines import BATCH_SECONDS, MOST_BATCH_LINES, LineBuffer, LineTooLongError, line_batches
+from extender.kube.watch_lines import LineBuffer, LineTooLongError, line_batches
 
 
-@dataclass
 class ChunkedResponse:
-    """A response that returns one chunk per read, as urllib3 does for HTTP chunks, and can be polled like a connection."""
+    """A response that returns one chunk per read, as urllib3 does for HTTP chunks, and waits for the next one."""
 
-    reader: socket.socket
-    writer: socket.socket
-    chunks: list[bytes] = field(default_factory=list)
-    blocking_reads: int = 0
-    """Reads of which no byte had arrived."""
+    def __init__(self, *chunks: bytes | Exception) -> None:
+        self._chunks: queue.Queue[bytes | Exception] = queue.Queue()
+        self.arrive(*chunks)
 
-    def arrive(self, *chunks: bytes) -> None:
-        """Let chunks arrive."""
-        self.chunks += chunks
-        self.writer.send(b"x" * len(chunks))
+    def arrive(self, *chunks: bytes | Exception) -> None:
+        """Let chunks arrive; an empty one is the end, an exception a broken connection."""
+        for chunk in chunks:
+            self._chunks.put(chunk)
 
     def read1(self) -> bytes:
-        """Return the next chunk; empty at the end."""
-        if not self.chunks:
-            self.blocking_reads += 1
-            return b""
-        self.reader.recv(1)
-        return self.chunks.pop(0)
+        """Return the next chunk. Raises the exception that has arrived."""
+        chunk = self._chunks.get(timeout=30)
+        if isinstance(chunk, Exception):
+            raise chunk
+        return chunk
 
-    def fileno(self) -> int:
-        """Return the descriptor, readable while chunks are left."""
-        return self.reader.fileno()
-
-
-@contextmanager
-def responding(*chunks: bytes) -> Iterator[ChunkedResponse]:
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        response = ChunkedResponse(reader, writer)
-        response.arrive(*chunks)
-        yield response
+    def shutdown(self) -> None:
+        """End a read that waits."""
+        self.arrive(b"")
 
 
-def batches_of(response: ChunkedResponse, **options: Any) -> list[list[bytes]]:
-    return list(line_batches(cast(urllib3.BaseHTTPResponse, response), **options))
+def batches_of(response: ChunkedResponse, **options: Any) -> Iterator[list[bytes]]:
+    return line_batches(cast(urllib3.BaseHTTPResponse, response), **options)
 
 
-def test_lines_that_have_arrived_are_one_batch_in_their_order() -> None:
-    with responding(*(b"%d\n" % number for number in range(100))) as response:
-        assert batches_of(response) == [[b"%d" % number for number in range(100)]]
+def read_to_end(response: ChunkedResponse, **options: Any) -> list[list[bytes]]:
+    return list(batches_of(response, **options))
 
 
-def test_batch_is_passed_on_before_a_read_that_waits() -> None:
-    with responding(b"1\n", b"2\n") as response:
-        batches = line_batches(cast(urllib3.BaseHTTPResponse, response))
-        assert next(batches) == [b"1", b"2"]
-        assert response.blocking_reads == 0
+def test_lines_of_a_burst_are_in_few_batches_and_in_their_order() -> None:
+    times = iter([0.0])  # the clock stands still: a batch never ends by time while chunks arrive
+    chunks = [b"%d\n" % number for number in range(100)]
+    batches = read_to_end(ChunkedResponse(*chunks, b""), clock=lambda: next(times, 0.0))
+    assert [line for batch in batches for line in batch] == [b"%d" % number for number in range(100)]
+    assert len(batches) < 50
+
+
+def test_batch_is_passed_on_before_the_next_event_arrives() -> None:
+    response = ChunkedResponse(b"1\n")
+    batches = batches_of(response)
+    assert next(batches) == [b"1"]
+    response.arrive(b"2\n")
+    assert next(batches) == [b"2"], "also where the time until the next batch has to pass"
+    batches.close()  # type: ignore[attr-defined]
+
+
+def test_event_of_a_real_connection_is_passed_on_while_the_next_one_is_still_arriving() -> None:
+    """Part of an HTTP chunk makes a connection readable, and a read waits for its rest."""
+    may_end = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"2\r\n1\n\r\n2\r\n2\n\r\n")
+            self.wfile.write(b"8\r\nhalf")
+            self.wfile.flush()
+            may_end.wait(30)
+            self.wfile.write(b"way\n\r\n0\r\n\r\n")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        response = urllib3.PoolManager().request("GET", f"http://127.0.0.1:{server.server_port}/", preload_content=False)
+        batches = line_batches(response)
+        seen = next(batches)
+        while len(seen) < 2:
+            seen += next(batches)
+        assert seen == [b"1", b"2"]
+        may_end.set()
+        assert list(batches) == [[b"halfway"]]
+    finally:
+        may_end.set()
+        server.shutdown()
+        server.server_close()
 
 
 def test_batch_ends_after_its_largest_number_of_lines() -> None:
-    with responding(*[b"x\n"] * (MOST_BATCH_LINES + 1)) as response:
-        assert [len(batch) for batch in batches_of(response)] == [MOST_BATCH_LINES, 1]
-
-
-def test_first_batch_does_not_wait_and_the_next_collects_until_the_pause_has_passed() -> None:
-    pauses: list[float] = []
-    with responding(b"1\n") as response:
-
-        def pause(seconds: float) -> None:
-            pauses.append(seconds)
-            response.arrive(b"3\n")
-
-        batches = line_batches(cast(urllib3.BaseHTTPResponse, response), pause, clock=lambda: 100.0)
-        assert next(batches) == [b"1"]
-        assert pauses == []
-        response.arrive(b"2\n")
-        assert next(batches) == [b"2", b"3"]
-        assert pauses == [pytest.approx(BATCH_SECONDS)]
+    batches = read_to_end(ChunkedResponse(*[b"x\n"] * 7, b""), most_lines=3)
+    assert sum(map(len, batches)) == 7
+    assert max(map(len, batches)) <= 3
 
 
 def test_lines_before_the_stream_breaks_are_passed_on_before_the_error() -> None:
-    with responding(b"1\n", b"2\n") as response:
-        original = response.read1
-
-        def breaking() -> bytes:
-            chunk = original()
-            if chunk == b"2\n":
-                raise OSError("reset")
-            return chunk
-
-        response.read1 = breaking  # type: ignore[method-assign]
-        batches = line_batches(cast(urllib3.BaseHTTPResponse, response))
-        assert next(batches) == [b"1"]
-        with pytest.raises(OSError, match="reset"):
-            next(batches)
+    batches = batches_of(ChunkedResponse(b"1\n", OSError("reset")))
+    assert next(batches) == [b"1"]
+    with pytest.raises(OSError, match="reset"):
+        next(batches)
 
 
-def test_response_whose_connection_is_closed_already_gives_its_lines() -> None:
-    with responding(b"1\n") as response:
-
-        def closed() -> int:
-            raise ValueError("I/O operation on closed file")
-
-        response.fileno = closed  # type: ignore[method-assign]
-        assert batches_of(response) == [[b"1"]]
+def test_reader_ends_when_the_lines_are_not_taken_any_more() -> None:
+    response = ChunkedResponse(b"1\n")
+    batches = batches_of(response)
+    next(batches)
+    readers = [thread for thread in threading.enumerate() if thread.name == "watch-reader"]
+    batches.close()  # type: ignore[attr-defined]
+    for reader in readers:
+        reader.join(10)
+    assert not [thread for thread in readers if thread.is_alive()]
 
 
 @given(st.lists(st.text("ab é", max_size=6)), st.data())
