@@ -69,15 +69,16 @@ class Api:
             "pods": (cluster.pod, cluster.pods),
             "topologies": (cluster.topology, cluster.nodes),
         }
-        self._watches: dict[str, set[asyncio.Queue[bytes]]] = {resource.path: set() for resource in RESOURCES}
+        self.served = [resource for resource in RESOURCES if resource.listed_as in self._items]
+        """The kinds that there are; paths of others are answered with 404."""
+        self._watches: dict[str, set[asyncio.Queue[bytes]]] = {resource.path: set() for resource in self.served}
         self._per_second, self._sent = 0.0, 0
         self._first_request: float | None = None
         self._last_byte: float | None = None
 
     def app(self) -> Starlette:
         """The application."""
-        served = [resource for resource in RESOURCES if resource.listed_as in self._items]  # other groups are answered with 404
-        routes = [Route(resource.path, self._listed_or_watched(resource.path, resource.listed_as)) for resource in served]
+        routes = [Route(resource.path, self._listed_or_watched(resource.path, resource.listed_as)) for resource in self.served]
         routes += [Route("/bench/status", self._status), Route("/bench/rate", self._rate, methods=["POST"])]
         routes += [Route("/bench/events", self._events, methods=["POST"])]
         routes += [Route("/{path:path}", _absent, methods=["GET"]), Route("/{path:path}", _echo, methods=["POST", "PUT", "PATCH"])]

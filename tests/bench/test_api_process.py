@@ -10,7 +10,7 @@ import pytest
 from extender.decision.state.changes import Change, Listed, NodeSeen, PodGone, PodSeen, TopologySeen
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import KINDS, gone, seen
+from extender.kube.decode import gone, seen
 from tests.bench.api_process import Api, churn
 from tests.bench.clusters import GPU, LIST_VERSION, Cluster
 from topology.gputopology import TopologyRecord
@@ -21,7 +21,7 @@ CLUSTER = Cluster(nodes=60, states=40, pods=100, platforms=("l4", "t4"))
 def listed(cluster: Cluster, page_size: int = 7) -> list[Listed]:
     """Every kind, read page by page."""
     api, lists = Api(cluster), []
-    for kind, listed_as in KINDS.items():
+    for kind, listed_as in ((resource.kind, resource.listed_as) for resource in api.served):
         start, changes = 0, []
         while True:
             page = json.loads(api.page(listed_as, start, page_size))
