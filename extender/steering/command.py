@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError, version
@@ -23,9 +23,10 @@ from extender.kube.api_client import api_client
 from extender.logs import log_to_stderr
 from extender.steering.chooser import Chooser, FactsFile
 from extender.steering.counts import Counts, CountsCollector
+from extender.steering.kept import Keeper
 from extender.steering.node_pods import NodePods
 from extender.steering.steerer import Steerer, healthy_devices
-from extender.steering.worker import keep_running
+from extender.steering.worker import USELESS, keep_running, offer_hand_over, take_over
 from topology.agent.pod_resources import DEFAULT_SOCKET, PodResources
 
 log = logging.getLogger("fabricwise.steering")
@@ -58,27 +59,31 @@ def steer(
             f"{device_plugins} is no folder: mount the kubelet's folder of device plugins, or name it with --device-plugins"
         )
 
-    def work(parent_lives: Callable[[], bool]) -> int:
+    def work(keeper: Keeper) -> int:
         counts = Counts()
         pods = NodePods(partial(api_client, kubeconfig), name) if decisions else None
         chooser = Chooser(FactsFile(shared / "devices.json").now, pods, PodResources(pod_resources, _KUBELET_SECONDS))
         healthy = partial(healthy_devices, PodResources(pod_resources, 1.0))
-        steerer = Steerer(device_plugins, shared, chooser, counts, _version(), healthy=healthy)
+        steerer = Steerer(device_plugins, shared, chooser, counts, _version(), healthy=healthy, keeper=keeper)
         signal.signal(signal.SIGTERM, lambda *_: steerer.state.stop.set())
+        try:
+            offer_hand_over(keeper, shared)
+        except OSError as error:
+            log.warning("a steerer that starts beside this one cannot take over: %s: %s", shared, error.strerror or error)
         try:
             server = _serve(steerer, counts, host, port)
         except OSError as error:
             log.error("cannot serve health and metrics on %s:%d: %s: choose another --port", host, port, error.strerror or error)
-            return 2
+            return USELESS
         if pods is not None:
             pods.start()
         try:
-            steerer.run(parent_lives)
+            steerer.run()
         finally:
             server.shutdown()
         return 0
 
-    raise typer.Exit(keep_running(work))
+    raise typer.Exit(keep_running(work, take_over(shared)))
 
 
 def _version() -> str:
@@ -86,6 +91,15 @@ def _version() -> str:
         return version("fabricwise")
     except PackageNotFoundError:
         return "unknown"
+
+
+def _bound(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """A server on a port, which a steerer that has just handed over may hold for a moment. Raises OSError for a port in use."""
+    for _ in range(10):
+        with contextlib.suppress(OSError):
+            return ThreadingHTTPServer((host, port), handler)
+        time.sleep(0.05)
+    return ThreadingHTTPServer((host, port), handler)
 
 
 def _serve(steerer: Steerer, counts: Counts, host: str, port: int) -> ThreadingHTTPServer:
@@ -115,6 +129,6 @@ def _serve(steerer: Steerer, counts: Counts, host: str, port: int) -> ThreadingH
         def log_message(self, format: str, *args: object) -> None:
             """Probes are not news."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    server = _bound(host, port, Handler)
     threading.Thread(target=server.serve_forever, name="steer-http", daemon=True).start()
     return server
