@@ -9,7 +9,7 @@ of up to eight devices is a cyclic rotation of their indices was measured on a r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from itertools import combinations, islice
@@ -68,6 +68,12 @@ class Kubelet:
     device_plugin: DevicePlugin = DevicePlugin.NVIDIA
     steering: Steering = USUAL_STEERING
     """What a steerer knows; read where `device_plugin` is `steered`."""
+
+    def for_messages(self, messages: str | None) -> Kubelet:
+        """Return the kubelet towards a pod whose decision names the devices, chosen for these messages. None: the steerer's own."""
+        if messages is None or self.device_plugin is not DevicePlugin.STEERED or messages == self.steering.messages:
+            return self
+        return replace(self, steering=replace(self.steering, messages=messages))
 
 
 USUAL = Kubelet()

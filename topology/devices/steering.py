@@ -5,13 +5,13 @@ Sets of devices are bit masks of positions, as everywhere in `topology`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Protocol
 
-from topology.machine.hardware import positions_of
+from topology.machine.hardware import Machine, mask_of, positions_of
 
 DEFAULT_MESSAGES = "mixed"
 """The message sizes that a set's bandwidth is weighed over, as `bandwidth.mix_of` names them."""
@@ -59,6 +59,17 @@ class KnownDevices:
     def pressure_of(self, position: int) -> float:
         """The pressure of one device; 0 where it is not known."""
         return self.pressure[position] if position < len(self.pressure) else 0.0
+
+
+def known_devices(
+    machine: Machine, unhealthy: Iterable[int], unknown_memory_bytes: Mapping[int, int], pressure: Mapping[int, float]
+) -> KnownDevices:
+    """What is known of a machine's devices, from what the agent observed by nvidia-smi index. Both sides build it by this function."""
+    return KnownDevices(
+        mask_of(machine.positions(sorted(set(unhealthy)))),
+        tuple(unknown_memory_bytes.get(gpu.index, 0) for gpu in machine.gpus),
+        tuple(pressure.get(gpu.index, 0.0) for gpu in machine.gpus) if pressure else (),
+    )
 
 
 NOTHING_KNOWN = KnownDevices()

@@ -260,8 +260,9 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
     approximate = hazard = False
     loss = least = weight = 0.0
     extremes: list[float] = []
+    kubelet = state.kubelet.for_messages(demand.wishes.messages)
     for free, free_probability in state.free_sets:
-        prediction = table.predictor.predict(free, demand.steps, state.kubelet)
+        prediction = table.predictor.predict(free, demand.steps, kubelet)
         approximate, hazard = approximate or prediction.approximate, hazard or prediction.hazard
         before = table.capability(free, mix)
         for outcome in prediction.outcomes:
@@ -279,12 +280,14 @@ def _evidence(demand: Demand, state: NodeState, table: PlacementTable, mix: Mapp
     speeds = [(speed, chance / total) for (_, speed), chance in sets.items() if speed is not None]
     extremes += [speed for speed, _ in speeds] if len(demand.groups) != 1 else []
     expected = sum(speed * chance for speed, chance in speeds) if speeds else None
+    containers = _containers(demand, state, table)
     return Evidence(
         best_gbps=max(extremes, default=None),
         expected_gbps=round(expected, 6) if expected is not None else None,
         worst_gbps=min(extremes, default=None),
         effective_gbps=round(effective / total, 6) if speeds else None,
-        containers=_containers(demand, state, table),
+        containers=containers,
+        steered_for=kubelet.steering.messages if containers is not None else None,
         prospects=tuple(
             Prospect(tuple(sorted(state.indices[p] for p in positions_of(mask))), round(chance / total, 6), *speeds_of[mask])
             for mask, chance in ranked[:MOST_PROSPECTS]
@@ -306,7 +309,8 @@ def _containers(demand: Demand, state: NodeState, table: PlacementTable) -> tupl
     """What each container that stays gets, where a steerer makes that certain; None elsewhere."""
     if state.kubelet.device_plugin is not DevicePlugin.STEERED or len(state.free_sets) != 1:
         return None
-    outcomes = table.predictor.predict(state.free_sets[0][0], demand.steps, state.kubelet).outcomes
+    kubelet = state.kubelet.for_messages(demand.wishes.messages)
+    outcomes = table.predictor.predict(state.free_sets[0][0], demand.steps, kubelet).outcomes
     if len(outcomes) != 1:
         return None
     return tuple(tuple(sorted(state.indices[position] for position in positions_of(mask))) for mask in outcomes[0].group_masks)
@@ -331,7 +335,8 @@ def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int 
     """Return the worst link rank in any set the pod may get; None without a preferred link, because only that scorer reads it."""
     if demand.wishes.preferred_link is None:
         return None
-    predictions = (table.predictor.predict(free, demand.steps, state.kubelet) for free, _ in state.free_sets)
+    kubelet = state.kubelet.for_messages(demand.wishes.messages)
+    predictions = (table.predictor.predict(free, demand.steps, kubelet) for free, _ in state.free_sets)
     masks = {mask for prediction in predictions for outcome in prediction.outcomes for mask in outcome.group_masks}
     return max((worst for mask in masks if (worst := link_classes.worst(table, mask)) is not None), default=None)
 

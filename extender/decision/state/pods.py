@@ -9,7 +9,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from extender.decision.node.allocations import BoundPod
-from extender.decision.request.annotations import wishes
+from extender.decision.request.annotations import Wishes, wishes
 from extender.decision.request.kubernetes_objects import Meta, Pod
 from extender.decision.request.other_resources import others_requested
 from extender.decision.request.pod_request import Demand, asks_for_slices, demand_of
@@ -25,6 +25,9 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
         return None
     meta = pod.metadata
     devices = _devices(pod)
+    requested = wishes(meta.annotations)
+    stated = Wishes() if isinstance(requested, Rejection) else requested
+    is_recorded = RECORD_ANNOTATION in (meta.annotations or {})
     return BoundPod(
         key=pod.key,
         namespace=meta.namespace or "default",
@@ -37,8 +40,9 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
         priority=pod.spec.priority or 0,
         terminating=meta.deletion_timestamp is not None,
         scheduled=_scheduled(pod),
-        floor_gbps=_floor_gbps(pod),
-        recorded=RECORD_ANNOTATION in (meta.annotations or {}),
+        floor_gbps=stated.min_busbw_gbps,
+        recorded=is_recorded,
+        steered_for=stated.messages if is_recorded else None,
         others=others_requested(pod, resource),
         scheduler=pod.spec.scheduler_name,
     )
@@ -65,11 +69,6 @@ def _scheduled(pod: Pod) -> str:
         condition.last_transition_time or "" for condition in conditions if condition.type == "PodScheduled" and condition.status == "True"
     )
     return next(times, "")
-
-
-def _floor_gbps(pod: Pod) -> float | None:
-    requested = wishes(pod.metadata.annotations)
-    return None if isinstance(requested, Rejection) else requested.min_busbw_gbps
 
 
 @dataclass(frozen=True, slots=True)
