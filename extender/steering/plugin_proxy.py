@@ -185,8 +185,8 @@ class PluginProxy:
 
 def refused(error: grpc.RpcError) -> RefusedError:
     """An error of the plugin as one of ours."""
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
-    return RefusedError(code.value[0], (error.details() if isinstance(error, grpc.Call) else None) or "the device plugin does not answer")
+    code: int = error.code().value[0]
+    return RefusedError(code, error.details() or "the device plugin does not answer")
 
 
 def _healthy(message: bytes) -> int:

@@ -49,7 +49,7 @@ class Stream:
 
     def __init__(self, connection: Connection, number: int) -> None:
         self._connection, self._number = connection, number
-        self._ends: list[Callable[[], None]] = []
+        self._ends: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self.is_open = True
 
