@@ -89,9 +89,9 @@ class Chooser:
         return facts if isinstance(facts, Reason) else choose(request, facts, self._candidates(resource, request.size))
 
     def _candidates(self, resource: str, size: int) -> tuple[Waiting, ...]:
-        """The containers that may be the one that asks. Where no pod has a decision, the kubelet need not be asked who has devices."""
+        """The containers that may be the one that asks. The kubelet need not be asked who has devices where that decides nothing."""
         pods = self._pods.asking_for(resource) if self._pods is not None else ()
-        if self._kubelet is None or not any(pod.decided is not None for pod in pods):
+        if self._kubelet is None or not any(pod.decided is not None or any(step.ends for step in pod.steps) for pod in pods):
             return ()
         try:
             allocated = self._kubelet.list()

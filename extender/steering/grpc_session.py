@@ -116,6 +116,8 @@ class Session:
         self._connection.outbound_flow_control_window = saved.window_bytes
         self._connection.highest_inbound_stream_id = max(saved.highest_stream, *(one.stream for one in saved.streams), 0)
         self._connection.clear_outbound_data_buffer()
+        # what was written above is not sent, so it must not be what later headers refer to
+        self._connection.encoder = type(self._connection.encoder)()
 
     def saved(self) -> SavedSession:
         """What another process has to know; of use only while `is_quiet`."""

@@ -67,6 +67,10 @@ class Client:
             self.connection.acknowledge_received_data(event.flow_controlled_length or 0, stream)
         elif isinstance(event, TrailersReceived | ResponseReceived):
             headers = {str(name): str(value) for name, value in event.headers or ()}
+            if isinstance(event, ResponseReceived):
+                assert (headers[":status"], headers["content-type"]) == ("200", "application/grpc")
+            else:
+                assert set(headers) == {"grpc-status"}
             if "grpc-status" in headers:
                 self.statuses[event.stream_id or 0] = headers["grpc-status"]
         elif isinstance(event, StreamEnded):

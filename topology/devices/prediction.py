@@ -17,7 +17,7 @@ from math import comb
 
 from topology.devices.device_plugin import best_effort, pair_scores, partition_count
 from topology.devices.numa_alignment import NOT_ALIGNED, TopologyManager, align
-from topology.devices.steering import SetValues, Steering, steered_set
+from topology.devices.steering import SetValues, Steering, reused_within, steered_set
 from topology.machine.hardware import Machine, mask_of, positions_of
 
 __all__ = [
@@ -149,10 +149,11 @@ class Predictor:
         approximate = hazard = False
         rejected = 0.0
         states: dict[_State, float] = {(0, 0, ()): 1.0}  # (taken, reusable, groups)
-        for size, init in steps:
+        for place, (size, init) in enumerate(steps):
+            reused = reused_within(steps, place)
             following: dict[_State, float] = {}
             for (taken, reusable, seen), chance in states.items():
-                draw = self._serve(free & ~taken, reusable, size, kubelet)
+                draw = self._serve(free & ~taken, reusable, size, kubelet, reused)
                 if draw is None:
                     rejected += chance
                     continue
@@ -167,8 +168,8 @@ class Predictor:
         ranked = sorted(outcomes, key=lambda o: (-o.probability, o.taken, o.group_masks))
         return Prediction(tuple(ranked), approximate, hazard, min(1.0, rejected))
 
-    def _serve(self, free: int, reusable: int, size: int, kubelet: Kubelet) -> _Draw | None:
-        """Devices of one container; None where the Topology Manager refuses it."""
+    def _serve(self, free: int, reusable: int, size: int, kubelet: Kubelet, reused: int) -> _Draw | None:
+        """Devices of one container; None where the Topology Manager refuses it. `reused`: see `steered_set`."""
         alignment = align(kubelet.topology_manager, self._numa, free, reusable, size) if size else NOT_ALIGNED
         if not alignment.admitted:
             return None
@@ -178,10 +179,10 @@ class Predictor:
         aligned = free & alignment.aligned
         needed = size - reusable.bit_count()
         if needed < aligned.bit_count():
-            return self._prefer(aligned | reusable, reusable, size, plugin)
+            return self._prefer(aligned | reusable, reusable, size, plugin, reused)
         if aligned.bit_count() == needed:
             return _Draw({aligned | reusable: 1.0})
-        return self._prefer(free | reusable, reusable | aligned, size, plugin)
+        return self._prefer(free | reusable, reusable | aligned, size, plugin, reused)
 
     def _chooser(self, kubelet: Kubelet) -> bool | Steering:
         """Return the steerer's knowledge if it chooses, True for NVIDIA's policy, False if every set is equally likely."""
@@ -189,7 +190,7 @@ class Predictor:
             return False
         return kubelet.steering if kubelet.device_plugin is DevicePlugin.STEERED else True
 
-    def _draw(self, available: int, required: int, size: int, plugin: bool | Steering) -> _Draw:
+    def _draw(self, available: int, required: int, size: int, plugin: bool | Steering, reused: int = 0) -> _Draw:
         """Sets of one container: the policy's result for every rotation of the available list, each equally likely."""
         offered, must = positions_of(available), positions_of(required)
         if size > len(offered):
@@ -197,7 +198,7 @@ class Predictor:
         if size in (0, len(offered)):
             return _Draw({available if size else 0: 1.0})
         if isinstance(plugin, Steering) and self.values is not None:
-            chosen = steered_set(self.values, available, required, size, plugin)
+            chosen = steered_set(self.values, available, required, size, plugin, reused)
             if chosen is not None:
                 return _Draw({chosen: 1.0})
         if not plugin:
