@@ -90,7 +90,8 @@ def device_load() -> dict[int, float]:
 
     def read(handle: Any) -> float:
         rates = pynvml.nvmlDeviceGetUtilizationRates(handle)
-        return min(1.0, max(0.0, max(rates.gpu, rates.memory) / 100))
+        percent = float(max(rates.gpu, rates.memory))
+        return min(1.0, max(0.0, percent / 100))
 
     return _per_gpu(read)
 
