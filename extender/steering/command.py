@@ -26,7 +26,7 @@ from extender.steering.counts import Counts, CountsCollector
 from extender.steering.kept import Keeper
 from extender.steering.node_pods import NodePods
 from extender.steering.steerer import Steerer, healthy_devices
-from extender.steering.worker import USELESS, keep_running, offer_hand_over, take_over
+from extender.steering.worker import USELESS, Steerers, offer_connections
 from topology.agent.pod_resources import DEFAULT_SOCKET, PodResources
 
 log = logging.getLogger("fabricwise.steering")
@@ -46,6 +46,7 @@ def steer(
     device_plugins: Annotated[Path, typer.Option("--device-plugins", help="The kubelet's folder of device plugins.")] = DEVICE_PLUGINS,
     shared: Annotated[Path, typer.Option("--shared", help="The folder shared with the agent.")] = SHARED,
     pod_resources: Annotated[Path, typer.Option("--pod-resources", help="The kubelet's PodResources socket.")] = DEFAULT_SOCKET,
+    stand_by: Annotated[bool, typer.Option("--stand-by", help="Serve only once no other steerer on this node does.")] = False,
     decisions: Annotated[bool, typer.Option("--decisions/--no-decisions", help="Read recorded decisions at the API server.")] = True,
     host: Annotated[str, typer.Option("--host")] = "0.0.0.0",  # noqa: S104 - probes come from the kubelet
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Health and metrics.")] = 9479,
@@ -67,7 +68,7 @@ def steer(
         steerer = Steerer(device_plugins, shared, chooser, counts, _version(), healthy=healthy, keeper=keeper)
         signal.signal(signal.SIGTERM, lambda *_: steerer.state.stop.set())
         try:
-            offer_hand_over(keeper, shared)
+            offer_connections(keeper, shared)
         except OSError as error:
             log.warning("a steerer that starts beside this one cannot take over: %s: %s", shared, error.strerror or error)
         try:
@@ -83,7 +84,7 @@ def steer(
             server.shutdown()
         return 0
 
-    raise typer.Exit(keep_running(work, take_over(shared)))
+    raise typer.Exit(Steerers(work, shared).run(stand_by))
 
 
 def _version() -> str:

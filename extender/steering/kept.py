@@ -30,6 +30,8 @@ _TELL_SECONDS = 1.0
 """A process that takes no step for so long is told no more."""
 
 _MOST_DATAGRAM_BYTES = 160 << 10
+_MOST_CHANNELS = 4
+
 _MOST_ENDPOINTS, _MOST_CONNECTIONS, _MOST_CHUNKS = 32, 64, 256
 
 
@@ -214,24 +216,36 @@ class Keeper:
     """What the serving process knows itself, and tells the process beside it. Safe in several threads."""
 
     def __init__(self, kept: Kept | None = None, channel: socket.socket | None = None) -> None:
-        """`kept`: what was handed on by the process before. `channel`: to the process beside this one, None where there is none."""
-        self.kept, self._channel = kept or Kept(), channel
-        if channel is not None:
-            channel.settimeout(_TELL_SECONDS)
+        """`kept`: what was handed on by the process before. `channel`: to the parent process, None where there is none."""
+        self.kept = kept or Kept()
+        self._channels = [channel] if channel is not None else []
+        for one in self._channels:
+            one.settimeout(_TELL_SECONDS)
         self.lock = threading.RLock()
         """Held while a step is made; whoever holds it sees no step half made."""
 
     def tell(self, step: Step, given: socket.socket | None = None) -> None:
-        """Make a step. Where the other process does not listen, it is told no more: what it knew would be wrong."""
+        """Make a step. A process that does not listen is told no more: what it knew would be wrong."""
         with self.lock:
-            if self._channel is not None:
+            for channel in list(self._channels):
                 try:
-                    send_step(self._channel, step, given)
+                    send_step(channel, step, given)
                 except OSError as error:
-                    log.warning("the parent process does not keep the kubelet's connections any more: %s", error)
-                    self._channel.close()
-                    self._channel = None
+                    log.warning("a process beside this one does not keep the kubelet's connections any more: %s", error)
+                    channel.close()
+                    self._channels.remove(channel)
             self.kept.take(step, given)
+
+    def tell_from_now_on(self, channel: socket.socket) -> None:
+        """Tell one more process: all that is kept, and then every step."""
+        with self.lock:
+            try:
+                self.hand_over(channel)
+            except OSError as error:
+                log.warning("a process beside this one cannot keep the kubelet's connections: %s", error)
+                channel.close()
+            else:
+                self._channels = [*self._channels[-_MOST_CHANNELS + 1 :], channel]
 
     def hand_over(self, channel: socket.socket) -> None:
         """Send all that is kept. The lock must be held, and this process must end without another step. Raises OSError."""

@@ -28,19 +28,20 @@ class Steer:
         (self.shared / "devices.json").write_bytes(facts())
         self.kubelet = FakeKubelet(self.folder)
         self.plugin = FakePlugin(self.folder, IDS)
+        self.others: list[subprocess.Popen[bytes]] = []
         self.log = (root / "log").open("ab")
         self.parent = self.start()
         wait_for("the link", (self.folder / "fabricwise.sock").exists, 30)
         self.plugin.register(self.folder / "fabricwise.sock")
         wait_for("the kubelet has the devices", lambda: self.kubelet.lists.get(GPU))
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, *more: str) -> subprocess.Popen[bytes]:
         folders = [
             f"--device-plugins={self.folder}",
             f"--shared={self.shared}",
             f"--pod-resources={self.folder / 'none.sock'}",
         ]
-        command = [sys.executable, "-m", "extender", "steer", "--no-decisions", "--host=127.0.0.1", "--port=0", *folders]
+        command = [sys.executable, "-m", "extender", "steer", "--no-decisions", "--host=127.0.0.1", "--port=0", *folders, *more]
         return subprocess.Popen(command, stdout=self.log, stderr=self.log)
 
     def child(self) -> int:
@@ -61,9 +62,16 @@ class Steer:
         self.parent.kill()
         self.parent.wait()
 
+    def kill_all(self) -> None:
+        """Kill both processes, as the end of their container does."""
+        child = self.child()
+        self.kill_parent()
+        os.kill(child, signal.SIGKILL)
+
     def close(self) -> None:
-        self.parent.terminate()
-        self.parent.wait(10)
+        for parent in [self.parent, *self.others]:
+            parent.terminate()
+            parent.wait(10)
         take_over(self.shared).drop()  # ends one whose parent was killed
         self.plugin.close()
         self.kubelet.close()
@@ -119,13 +127,56 @@ def test_serving_process_goes_on_when_its_parent_is_killed_and_hands_over_to_the
 
 
 def test_steerer_that_is_killed_as_a_whole_is_registered_again_by_the_next_one(steer: Steer) -> None:
-    child = steer.child()
-    steer.kill_parent()
-    os.kill(child, signal.SIGKILL)
+    steer.kill_all()
     wait_for("the kubelet sees that the list ended", lambda: steer.kubelet.ended == [GPU])
     steer.parent = steer.start()
     wait_for("the list of the next steerer", lambda: len(steer.kubelet.lists[GPU]) == 2, 30)
     assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
+
+
+def standing_by(steer: Steer) -> None:
+    """Until a second steerer has all connections."""
+    steer.others.append(steer.start("--stand-by"))
+    pid = steer.others[-1].pid
+    wait_for("the second steerer has the connections", lambda: sockets(pid) >= 3, 30)
+
+
+def sockets(pid: int) -> int:
+    """Sockets that a process holds."""
+    return sum(path.readlink().name.startswith("socket:") for path in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_steerer_that_stands_by_goes_on_when_the_other_is_killed_as_a_whole_and_hands_over_to_the_next(steer: Steer) -> None:
+    standing_by(steer)
+    steer.kill_all()
+    assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
+    steer.parent = steer.start()
+    wait_for("the third process serves", lambda: len(steer.kubelet.lists[GPU]) == 3, 30)
+    wait_for("the second steerer stands by again", lambda: sockets(steer.others[0].pid) >= 3, 30)
+    steer.kill_all()
+    assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
+    assert noticed_nothing(steer)
+
+
+def test_steerer_that_stands_by_leaves_it_to_the_parent_to_start_a_killed_process_anew(steer: Steer) -> None:
+    standing_by(steer)
+    for _ in range(2):
+        steer.kill_child()
+        assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
+    assert Path(f"/proc/{steer.others[0].pid}/task/{steer.others[0].pid}/children").read_text() == ""
+    assert noticed_nothing(steer)
+
+
+def test_steerer_that_starts_beside_another_serves_and_the_other_stands_by(steer: Steer) -> None:
+    first = steer.parent
+    steer.others.append(first)
+    steer.parent = steer.start()
+    wait_for("the second steerer serves", lambda: len(steer.kubelet.lists[GPU]) == 2, 30)
+    wait_for("the first one stands by", lambda: sockets(first.pid) >= 3, 30)
+    assert first.poll() is None
+    steer.kill_all()
+    assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
+    assert noticed_nothing(steer)
 
 
 def test_plugin_that_dies_while_the_serving_process_is_killed_ends_the_kubelets_list(steer: Steer) -> None:
