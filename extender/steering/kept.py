@@ -74,13 +74,19 @@ class Closed(msgspec.Struct, frozen=True, tag=True):
     connection: int
 
 
+class Begins(msgspec.Struct, frozen=True, tag=True):
+    """All that is kept follows, whatever was told before by another process."""
+
+    endpoint: str = ""
+
+
 class Ended(msgspec.Struct, frozen=True, tag=True):
     """An endpoint that is over, with all its connections."""
 
     endpoint: str
 
 
-Step = Listens | Accepted | Received | Quiet | Closed | Ended
+Step = Begins | Listens | Accepted | Received | Quiet | Closed | Ended
 
 
 @dataclass(slots=True)
@@ -122,6 +128,8 @@ class Kept:
         """Follow one step. A step that makes no sense is passed over, and its socket closed."""
         known = self.endpoints.get(step.endpoint)
         match step:
+            case Begins():
+                self.forget()
             case Listens() if given is not None and known is None and len(self.endpoints) < _MOST_ENDPOINTS:
                 self.endpoints[step.endpoint] = KeptEndpoint(step, given)
             case Accepted() if given is not None and known is not None and len(known.connections) < _MOST_CONNECTIONS:
@@ -137,6 +145,7 @@ class Kept:
 
     def steps(self) -> Iterator[tuple[Step, socket.socket | None]]:
         """Steps that lead to what is kept now."""
+        yield Begins(), None
         for name, endpoint in self.endpoints.items():
             yield endpoint.listens, endpoint.socket
             for number, one in endpoint.connections.items():
@@ -235,6 +244,12 @@ class Keeper:
                     channel.close()
                     self._channels.remove(channel)
             self.kept.take(step, given)
+
+    @property
+    def is_kept_elsewhere(self) -> bool:
+        """Whether a steerer that stands by goes on when this process and its parent end."""
+        with self.lock:
+            return len(self._channels) > 1
 
     def tell_from_now_on(self, channel: socket.socket) -> None:
         """Tell one more process: all that is kept, and then every step."""

@@ -132,8 +132,9 @@ class Steerer:
                 self._wait()
         finally:
             server.close(unlink=False)
-            for served in self._served.values():
-                served.proxy.close()
+            if not self._keeper.is_kept_elsewhere:
+                for served in self._served.values():
+                    served.proxy.close()
 
     def _wait(self) -> None:
         """Until the next look, or until a plugin registers."""

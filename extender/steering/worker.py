@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from extender.steering.kept import Keeper, Kept, receive_step
+from extender.steering.kept import Begins, Keeper, Kept, receive_step
 
 log = logging.getLogger("fabricwise.steering")
 
@@ -149,7 +149,6 @@ class Steerers:
                         return kept
                     time.sleep(_POLL_SECONDS)
                     continue
-                kept.forget()  # the process that serves now tells all of it anew
                 self._keep(channel, kept)
             alone_since = time.monotonic()
         return kept
@@ -160,6 +159,8 @@ class Steerers:
                 step = receive_step(channel)
             except TimeoutError:
                 continue
+            except ConnectionError:  # it died before it accepted
+                return
             except (OSError, msgspec.DecodeError) as error:
                 log.error("what the serving steerer tells cannot be read: %s", error)
                 kept.forget()
@@ -167,6 +168,8 @@ class Steerers:
                 return
             if step is None:
                 return
+            if isinstance(step[0], Begins):  # one that ends may still be connected to, and tells nothing
+                log.info("another steerer serves, this one keeps its connections")
             kept.take(*step)
 
 

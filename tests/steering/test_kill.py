@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -29,7 +30,8 @@ class Steer:
         self.kubelet = FakeKubelet(self.folder)
         self.plugin = FakePlugin(self.folder, IDS)
         self.others: list[subprocess.Popen[bytes]] = []
-        self.log = (root / "log").open("ab")
+        self.log_path = root / "log"
+        self.log = self.log_path.open("ab")
         self.parent = self.start()
         wait_for("the link", (self.folder / "fabricwise.sock").exists, 30)
         self.plugin.register(self.folder / "fabricwise.sock")
@@ -61,6 +63,13 @@ class Steer:
     def kill_parent(self) -> None:
         self.parent.kill()
         self.parent.wait()
+
+    def wait_kept(self, other: subprocess.Popen[bytes], times: int) -> None:
+        """Until a steerer has all connections without serving; `times`: how often any has begun to, by the log."""
+        line = b"this one keeps its connections"
+        wait_for(
+            "another steerer has the connections", lambda: self.log_path.read_bytes().count(line) >= times and keeps_all(other.pid), 30
+        )
 
     def kill_all(self) -> None:
         """Kill both processes, as the end of their container does."""
@@ -137,13 +146,16 @@ def test_steerer_that_is_killed_as_a_whole_is_registered_again_by_the_next_one(s
 def standing_by(steer: Steer) -> None:
     """Until a second steerer has all connections."""
     steer.others.append(steer.start("--stand-by"))
-    pid = steer.others[-1].pid
-    wait_for("the second steerer has the connections", lambda: sockets(pid) >= 3, 30)
+    steer.wait_kept(steer.others[-1], 1)
 
 
-def sockets(pid: int) -> int:
-    """Sockets that a process holds."""
-    return sum(path.readlink().name.startswith("socket:") for path in Path(f"/proc/{pid}/fd").iterdir())
+def keeps_all(pid: int) -> bool:
+    """Whether a steerer stands by with all connections: it has no child, and three sockets."""
+    count = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += path.readlink().name.startswith("socket:")
+    return count == 3 and not Path(f"/proc/{pid}/task/{pid}/children").read_text()
 
 
 def test_steerer_that_stands_by_goes_on_when_the_other_is_killed_as_a_whole_and_hands_over_to_the_next(steer: Steer) -> None:
@@ -152,7 +164,7 @@ def test_steerer_that_stands_by_goes_on_when_the_other_is_killed_as_a_whole_and_
     assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
     steer.parent = steer.start()
     wait_for("the third process serves", lambda: len(steer.kubelet.lists[GPU]) == 3, 30)
-    wait_for("the second steerer stands by again", lambda: sockets(steer.others[0].pid) >= 3, 30)
+    steer.wait_kept(steer.others[0], 2)
     steer.kill_all()
     assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
     assert noticed_nothing(steer)
@@ -160,11 +172,33 @@ def test_steerer_that_stands_by_goes_on_when_the_other_is_killed_as_a_whole_and_
 
 def test_steerer_that_stands_by_leaves_it_to_the_parent_to_start_a_killed_process_anew(steer: Steer) -> None:
     standing_by(steer)
-    for _ in range(2):
-        steer.kill_child()
-        assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
+    steer.kill_child()
+    assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
+    steer.wait_kept(steer.others[0], 2)
     assert Path(f"/proc/{steer.others[0].pid}/task/{steer.others[0].pid}/children").read_text() == ""
     assert noticed_nothing(steer)
+
+
+def test_steerer_that_stands_by_goes_on_where_the_parent_pauses_before_it_starts_a_process_anew(steer: Steer) -> None:
+    standing_by(steer)
+    for _ in range(3):
+        steer.kill_child()
+        assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
+    assert noticed_nothing(steer)
+
+
+def test_steerer_that_is_told_to_end_leaves_the_connections_to_the_one_that_stands_by(steer: Steer) -> None:
+    standing_by(steer)
+    steer.parent.terminate()
+    steer.parent.wait(10)
+    assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
+    assert noticed_nothing(steer)
+
+
+def test_steerer_that_is_told_to_end_ends_the_connections_where_none_stands_by(steer: Steer) -> None:
+    steer.parent.terminate()
+    steer.parent.wait(10)
+    wait_for("the kubelet sees that the list ended", lambda: steer.kubelet.ended == [GPU])
 
 
 def test_steerer_that_starts_beside_another_serves_and_the_other_stands_by(steer: Steer) -> None:
@@ -172,7 +206,7 @@ def test_steerer_that_starts_beside_another_serves_and_the_other_stands_by(steer
     steer.others.append(first)
     steer.parent = steer.start()
     wait_for("the second steerer serves", lambda: len(steer.kubelet.lists[GPU]) == 2, 30)
-    wait_for("the first one stands by", lambda: sockets(first.pid) >= 3, 30)
+    steer.wait_kept(first, 1)
     assert first.poll() is None
     steer.kill_all()
     assert sorted(steer.kubelet.preferred(IDS, 2)) == ["GPU-0", "GPU-1"]
