@@ -43,8 +43,11 @@ class Allocations:
         return self.held
 
 
-def choose(seen: SeenPods, size: int, kubelet: Any = None) -> Answer:
-    found = Chooser(lambda: FACTS, seen, kubelet or Allocations()).choose(GPU, Request(IDS, (), size), limit_seconds=20)
+NOTHING_HELD: Any = Allocations()
+
+
+def choose(seen: SeenPods, size: int, kubelet: Any = NOTHING_HELD) -> Answer:
+    found = Chooser(lambda: FACTS, seen, kubelet).choose(GPU, Request(IDS, (), size), limit_seconds=20)
     assert isinstance(found, Answer)
     return found
 
@@ -78,7 +81,7 @@ def test_decisions_are_not_used_where_the_kubelet_does_not_say_who_has_devices()
 
 
 def test_several_requests_at_once_are_answered() -> None:
-    chooser = Chooser(lambda: FACTS, SeenPods(first=DECIDED), Allocations())  # type: ignore[arg-type]
+    chooser = Chooser(lambda: FACTS, SeenPods(first=DECIDED), NOTHING_HELD)
     found: list[object] = []
     threads = [threading.Thread(target=lambda: found.append(chooser.choose(GPU, Request(IDS, (), 2), limit_seconds=20))) for _ in range(8)]
     for thread in threads:
