@@ -20,7 +20,7 @@ log = logging.getLogger("fabricwise.steering")
 LIMIT_SECONDS = 0.1
 """After so long NVIDIA's answer is forwarded: the kubelet has no time limit of its own, and admits one pod after another."""
 
-POD_SECONDS = 0.03
+POD_SECONDS = 0.05
 """So long a pod is waited for that the kubelet has seen and this process has not: both follow the API server, in no order."""
 
 MOST_FACTS_AGE_SECONDS = 120.0

@@ -42,7 +42,7 @@ def content(kept: Kept) -> dict[str, object]:
     return {name: (one.listens, {n: (c.session, c.received) for n, c in one.connections.items()}) for name, one in kept.endpoints.items()}
 
 
-CONNECTION = [(Accepted(NAME, 1), True)]
+CONNECTION: list[tuple[Step, bool]] = [(Accepted(NAME, 1), True)]
 CASES: list[tuple[str, list[tuple[Step, bool]], dict[int, object]]] = [
     ("a connection", CONNECTION, {1: (None, [])}),
     (
