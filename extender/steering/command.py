@@ -11,15 +11,15 @@ import threading
 import time
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from extender.errors import SettingsError
-from extender.kube.api_client import api_client
 from extender.logs import log_to_stderr
 from extender.steering.chooser import Chooser, FactsFile
 from extender.steering.counts import Counts, CountsCollector
@@ -28,6 +28,9 @@ from extender.steering.node_pods import NodePods
 from extender.steering.steerer import Steerer, healthy_devices
 from extender.steering.worker import USELESS, Steerers, offer_connections
 from topology.agent.pod_resources import DEFAULT_SOCKET, PodResources
+
+if TYPE_CHECKING:
+    from extender.kube.api_client import Client
 
 log = logging.getLogger("fabricwise.steering")
 
@@ -62,7 +65,7 @@ def steer(
 
     def work(keeper: Keeper) -> int:
         counts = Counts()
-        pods = NodePods(partial(api_client, kubeconfig), name) if decisions else None
+        pods = NodePods(partial(_connect, kubeconfig), name) if decisions else None
         chooser = Chooser(FactsFile(shared / "devices.json").now, pods, PodResources(pod_resources, _KUBELET_SECONDS))
         healthy = partial(healthy_devices, PodResources(pod_resources, 1.0))
         steerer = Steerer(device_plugins, shared, chooser, counts, _version(), healthy=healthy, keeper=keeper)
@@ -84,7 +87,15 @@ def steer(
             server.shutdown()
         return 0
 
+    if decisions and not stand_by:
+        import_module("extender.kube.api_client")  # before the serving processes are forked: none waits for it then
     raise typer.Exit(Steerers(work, shared).run(stand_by))
+
+
+def _connect(kubeconfig: str | None) -> Client:
+    from extender.kube.api_client import api_client
+
+    return api_client(kubeconfig)
 
 
 def _version() -> str:
