@@ -14,6 +14,8 @@
     registration    where the plugin registers, and the registration with the kubelet
     steerer         all of it as one process, that follows restarts of kubelet and plugin
     worker          a parent that keeps the connections, and starts the process anew when it dies
+    options         what the command line says
+    serving         the process that serves, put together
     command         the command line
 
 It forwards everything else unchanged, and must stay small: nothing here imports numpy or scipy.

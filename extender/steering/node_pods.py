@@ -7,16 +7,14 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
 
+from extender.kube.api_client import Client, credentials
 from extender.steering.waiting_pods import NodePod, node_pod
-
-if TYPE_CHECKING:
-    from extender.kube.api_client import Client
 
 log = logging.getLogger("fabricwise.steering")
 
@@ -104,8 +102,6 @@ class NodePods:
                 self._pods[uid] = _slim(event["object"])
 
     def _get(self, query: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        from extender.kube.api_client import credentials  # 20 MB, which a steerer that stands by does not need
-
         assert self._client is not None
         configuration = self._client.configuration
         query = {**query, "fieldSelector": f"spec.nodeName={self._node}"}
