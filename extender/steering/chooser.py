@@ -76,6 +76,8 @@ class Chooser:
     def __init__(self, facts: Callable[[], DeviceFacts | Reason], pods: Pods | None, kubelet: PodResources | None) -> None:
         """`pods` None: no decision is known, and the answer is always the function's. So it is where `kubelet` does not answer."""
         self._facts, self._pods, self._kubelet = facts, pods, kubelet
+        self._waited_in_vain: tuple[NodePod, ...] | None = None
+        """The pods that were known when one was waited for and did not come: while there are no others, none is waited for."""
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="choose")
 
     def choose(self, resource: str, request: Request, limit_seconds: float = LIMIT_SECONDS) -> Answer | Reason:
@@ -105,7 +107,10 @@ class Chooser:
             pods = self._pods.asking_for(resource)
             if pods != seen:
                 found, seen = self._candidates_among(pods, self._kubelet, resource, size), pods
-            if found or not self._pods.are_followed or time.monotonic() > until:
+            if found or not self._pods.are_followed or pods == self._waited_in_vain:
+                return found
+            if time.monotonic() > until:
+                self._waited_in_vain = pods
                 return found
             time.sleep(0.002)
 

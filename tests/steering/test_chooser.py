@@ -80,6 +80,19 @@ def test_decisions_are_not_used_where_the_kubelet_does_not_say_who_has_devices()
     assert choose(SeenPods(first=DECIDED), 2, Allocations(error=PodResourcesError("away"))).basis is Basis.FUNCTION
 
 
+def test_pod_that_did_not_come_is_not_waited_for_again_until_other_pods_are_seen() -> None:
+    seen = SeenPods()
+    chooser = Chooser(lambda: FACTS, seen, NOTHING_HELD)
+    request = Request(IDS, (), 2)
+    chooser.choose(GPU, request, limit_seconds=20)
+    looks = seen.looks
+    chooser.choose(GPU, request, limit_seconds=20)
+    assert (looks > 1, seen.looks) == (True, looks + 1)
+    seen.late = pods(manifest("b", [3]))
+    chooser.choose(GPU, request, limit_seconds=20)
+    assert seen.looks > looks + 2
+
+
 def test_several_requests_at_once_are_answered() -> None:
     chooser = Chooser(lambda: FACTS, SeenPods(first=DECIDED), NOTHING_HELD)
     found: list[object] = []
