@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from extender.decision.report.prediction_outcomes import Outcome
+from topology.gputopology import STEERING_REASONS, SteeringStatus
 
 _GBPS = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 180.0, 240.0, 360.0, 500.0, 720.0, 900.0)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -93,6 +98,8 @@ class Metrics:
             "fabricwise_loop_restarts", "Loops that ended with an unexpected error and were started again", ["loop"], registry=self.registry
         )
         self.loops_down = Gauge("fabricwise_loops_down", "Loops that fail repeatedly", registry=self.registry)
+        self.steering = SteeringCollector()
+        self.registry.register(self.steering)
         self.stale = Gauge("fabricwise_stale_topologies", "Nodes whose GpuTopology status is stale", registry=self.registry)
 
     def observe_outcome(self, outcome: Outcome) -> None:
@@ -105,3 +112,38 @@ class Metrics:
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class SteeringCollector(Collector):
+    """What the steerers of all nodes count, by node. They count from their own start, so a value can fall back to 0.
+
+    Labels are bounded: `node` by the nodes that have a steerer, `reason` by those that this version knows, and `other`.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: tuple[tuple[str, SteeringStatus], ...] = ()
+
+    def set(self, nodes: Iterable[tuple[str, SteeringStatus]]) -> None:
+        """The present state: (node, what its steerer reports)."""
+        self._nodes = tuple(nodes)
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        answers = CounterMetricFamily(
+            "fabricwise_node_steering_answers",
+            "Preferred allocations answered on a node, by whether its steerer chose or forwarded the device plugin's answer, and why",
+            labels=["node", "result", "reason"],
+        )
+        differing = CounterMetricFamily(
+            "fabricwise_node_steering_differing", "Allocations of other devices than the node's steerer answered", labels=["node"]
+        )
+        for node, steering in self._nodes:
+            answers.add_metric([node, "steered", ""], steering.steered)
+            by_reason: dict[str, int] = {}
+            for reason, count in steering.forwarded:
+                known = reason if reason in STEERING_REASONS else "other"
+                by_reason[known] = by_reason.get(known, 0) + count
+            for reason, count in by_reason.items():
+                answers.add_metric([node, "forwarded", reason], count)
+            differing.add_metric([node], steering.differing)
+        yield from (answers, differing)

@@ -70,6 +70,12 @@ MAX_STEERING_RESOURCES, MAX_STEERING_REASONS = 32, 32
 """Most resources of one steerer, and most reasons for which it forwards answers; the CRD has the same bounds."""
 
 
+STEERING_REASONS = frozenset(
+    ["mig", "shared", "no_facts", "old_facts", "unknown_device", "too_many_sets", "several_containers", "impossible", "timeout", "error"]
+)
+"""Reasons for which a steerer forwards an answer; one of another version may have others."""
+
+
 @dataclass(frozen=True, slots=True)
 class SteeringStatus:
     """The steerer that answers for the node's devices; see `topology.devices.steering`."""
@@ -81,6 +87,8 @@ class SteeringStatus:
     """The mix of messages that it weighs bandwidth over."""
     unknown_memory: tuple[tuple[int, int], ...] = ()
     """(index, bytes) per GPU on which processes of no known pod hold memory."""
+    pressure: tuple[tuple[int, float], ...] = ()
+    """(index, load 0..1) per GPU that no pod holds and that is busy all the same."""
     steered: int = 0
     """Answers of its own since it started."""
     forwarded: tuple[tuple[str, int], ...] = ()
@@ -245,6 +253,11 @@ class _WireUnknownMemory(_Wire, frozen=True):
     bytes: _Bytes
 
 
+class _WirePressure(_Wire, frozen=True):
+    index: _Index
+    level: Annotated[float, Meta(ge=0, le=1)]
+
+
 class _WireForwarded(_Wire, frozen=True):
     reason: _Name
     count: _Count
@@ -255,6 +268,7 @@ class _WireSteering(_Wire, frozen=True):
     resources: Annotated[list[_Name], Meta(max_length=MAX_STEERING_RESOURCES)]
     messages: Annotated[str, Meta(max_length=64)]
     unknown_memory: Annotated[list[_WireUnknownMemory], Meta(max_length=MAX_GPUS)] = []
+    pressure: Annotated[list[_WirePressure], Meta(max_length=MAX_GPUS)] = []
     steered: _Count = 0
     forwarded: Annotated[list[_WireForwarded], Meta(max_length=MAX_STEERING_REASONS)] = []
     differing: _Count = 0
@@ -384,6 +398,7 @@ def _status(status: _WireStatus, machine: Machine) -> DeviceStatus:
         "unhealthy": [entry.index for entry in status.unhealthy],
         "health": [entry.index for entry in status.health],
         "steering.unknownMemory": [entry.index for entry in status.steering.unknown_memory] if status.steering else [],
+        "steering.pressure": [entry.index for entry in status.steering.pressure] if status.steering else [],
     }
     for where, indices in named.items():
         for index in indices:
@@ -426,6 +441,7 @@ def _steering(wire: _WireSteering) -> SteeringStatus:
         tuple(wire.resources),
         wire.messages,
         tuple((entry.index, entry.bytes) for entry in wire.unknown_memory),
+        tuple((entry.index, entry.level) for entry in wire.pressure),
         wire.steered,
         tuple((entry.reason, entry.count) for entry in wire.forwarded),
         wire.differing,
@@ -438,6 +454,7 @@ def _wire_steering(steering: SteeringStatus) -> _WireSteering:
         list(steering.resources),
         steering.messages,
         [_WireUnknownMemory(index, held) for index, held in steering.unknown_memory],
+        [_WirePressure(index, level) for index, level in steering.pressure],
         steering.steered,
         [_WireForwarded(reason, count) for reason, count in steering.forwarded],
         steering.differing,

@@ -75,13 +75,20 @@ def choose(request: Request, facts: DeviceFacts, candidates: Iterable[Waiting]) 
     offered, must = mask_of([p for p in positions if p is not None]), mask_of([p for p in required if p is not None])
     if len(ids) != len(request.offered) or must & ~offered or not must.bit_count() <= request.size <= len(ids) or request.size < 1:
         return Reason.IMPOSSIBLE
-    usual = steered_set(facts.table, offered, must, request.size, facts.steering)
+    candidates = tuple(candidates)
+    usual = steered_set(facts.table, offered, must, request.size, facts.steering, _reused(candidates))
     if usual is None:
         return Reason.TOO_MANY_SETS
     decided = _decided(request.size, offered, must, usual, facts, candidates)
     chosen = usual if decided is None else decided
     answer = tuple(device for position, device in sorted(ids.items()) if chosen >> position & 1)
     return Answer(answer, Basis.FUNCTION if decided is None else Basis.DECISION)
+
+
+def _reused(candidates: Iterable[Waiting]) -> int:
+    """How many devices the container has that must have those of the one that asks, where all that may ask agree on it; else 0."""
+    found = {(candidate.pod.demand, candidate.reused) for candidate in candidates if candidate.asks}
+    return found.pop()[1] if len(found) == 1 else 0
 
 
 def _decided(size: int, offered: int, must: int, usual: int, facts: DeviceFacts, candidates: Iterable[Waiting]) -> int | None:

@@ -20,12 +20,19 @@ log = logging.getLogger("fabricwise.steering")
 LIMIT_SECONDS = 0.1
 """After so long NVIDIA's answer is forwarded: the kubelet has no time limit of its own, and admits one pod after another."""
 
+POD_SECONDS = 0.05
+"""So long a pod is waited for that the kubelet has seen and this process has not: both follow the API server, in no order."""
+
 MOST_FACTS_AGE_SECONDS = 120.0
 """Facts that the agent has not renewed for so long are not used: it renews them at least once in a minute."""
 
 
 class Pods(Protocol):
     """The pods of this node."""
+
+    @property
+    def are_followed(self) -> bool:
+        """Whether a new pod will be known in a moment."""
 
     def asking_for(self, resource: str) -> tuple[NodePod, ...]:
         """Those that ask for devices of the resource and have not ended."""
@@ -69,6 +76,8 @@ class Chooser:
     def __init__(self, facts: Callable[[], DeviceFacts | Reason], pods: Pods | None, kubelet: PodResources | None) -> None:
         """`pods` None: no decision is known, and the answer is always the function's. So it is where `kubelet` does not answer."""
         self._facts, self._pods, self._kubelet = facts, pods, kubelet
+        self._waited_in_vain: tuple[NodePod, ...] | None = None
+        """The pods that were known when one was waited for and did not come: while there are no others, none is waited for."""
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="choose")
 
     def choose(self, resource: str, request: Request, limit_seconds: float = LIMIT_SECONDS) -> Answer | Reason:
@@ -89,12 +98,28 @@ class Chooser:
         return facts if isinstance(facts, Reason) else choose(request, facts, self._candidates(resource, request.size))
 
     def _candidates(self, resource: str, size: int) -> tuple[Waiting, ...]:
-        """The containers that may be the one that asks. Where no pod has a decision, the kubelet need not be asked who has devices."""
-        pods = self._pods.asking_for(resource) if self._pods is not None else ()
-        if self._kubelet is None or not any(pod.decided is not None for pod in pods):
+        """The containers that may be the one that asks. Some is waited for; see `POD_SECONDS`."""
+        if self._pods is None or self._kubelet is None:
+            return ()
+        until, seen = time.monotonic() + POD_SECONDS, None
+        found: tuple[Waiting, ...] = ()
+        while True:
+            pods = self._pods.asking_for(resource)
+            if pods != seen:
+                found, seen = self._candidates_among(pods, self._kubelet, resource, size), pods
+            if found or not self._pods.are_followed or pods == self._waited_in_vain:
+                return found
+            if time.monotonic() > until:
+                self._waited_in_vain = pods
+                return found
+            time.sleep(0.002)
+
+    def _candidates_among(self, pods: tuple[NodePod, ...], kubelet: PodResources, resource: str, size: int) -> tuple[Waiting, ...]:
+        """The same of the pods that are known now."""
+        if not any(step.size == size for pod in pods for step in pod.steps):
             return ()
         try:
-            allocated = self._kubelet.list()
+            allocated = kubelet.list()
         except PodResourcesError as error:
             log.warning("%s: decisions about pods are not used", error)
             return ()

@@ -38,6 +38,11 @@ class NodePods:
         self.error: str | None = "the pods of the node are not listed yet"
         """Why the pods may be unknown or old; None while they are followed."""
 
+    @property
+    def are_followed(self) -> bool:
+        """Whether a new pod will be known in a moment."""
+        return self.error is None
+
     def start(self) -> None:
         """Begin to follow; returns at once."""
         threading.Thread(target=self._follow, name="node-pods", daemon=True).start()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ import grpc
 from extender.steering.choice import Answer, Reason, Request, completed
 from extender.steering.chooser import Chooser
 from extender.steering.counts import Counts
+from extender.steering.kept import Keeper, KeptEndpoint, Listens
 from extender.steering.messages import DEVICE_PLUGIN, MESSAGES, preferred_response, steered_options
+from extender.steering.plugin_server import Handlers, PluginServer, RefusedError, Stream
 
 log = logging.getLogger("fabricwise.steering")
 
@@ -24,7 +25,6 @@ _PREFERRED_SECONDS = 20.0
 """How long the plugin may take over a preferred allocation: for 16 GPUs its search takes up to 18 s. Then any set is answered."""
 
 _FORWARD_SECONDS = 60.0
-_THREADS = 8
 _CHANNEL = [("grpc.default_authority", "localhost"), ("grpc.max_receive_message_length", 16 << 20)]
 
 
@@ -41,10 +41,20 @@ class Registration:
 class PluginProxy:
     """Serves one resource on a socket of its own."""
 
-    def __init__(self, registration: Registration, folder: Path, endpoint: str, chooser: Chooser, counts: Counts) -> None:
-        """`folder`: the kubelet's folder of device plugins; `endpoint`: the name of our socket in it."""
+    def __init__(
+        self,
+        registration: Registration,
+        folder: Path,
+        endpoint: str,
+        chooser: Chooser,
+        counts: Counts,
+        keeper: Keeper,
+        kept: KeptEndpoint | None = None,
+    ) -> None:
+        """`folder`: the kubelet's folder of device plugins; `endpoint`: the name of our socket in it; `kept`: that socket, where a process
+        before this one served it. Raises OSError where it cannot be served."""
         self.registration, self.endpoint = registration, endpoint
-        self.plugin_socket, self.socket = folder / registration.endpoint, folder / endpoint
+        self.plugin_socket = folder / registration.endpoint
         self._chooser, self._counts = chooser, counts
         self._lock = threading.Lock()
         self._streams = 0
@@ -53,17 +63,17 @@ class PluginProxy:
         self._answered: frozenset[str] | None = None
         """The ids of the last answer, until the allocation that follows it."""
         self._channel: Any = grpc.insecure_channel(f"unix://{self.plugin_socket}", options=_CHANNEL)
-        self._server = grpc.server(ThreadPoolExecutor(_THREADS, thread_name_prefix=endpoint), options=_CHANNEL[1:])
-        handlers: dict[str, Any] = {
-            "GetDevicePluginOptions": grpc.unary_unary_rpc_method_handler(self._options),
-            "ListAndWatch": grpc.unary_stream_rpc_method_handler(self._list_and_watch),
-            "GetPreferredAllocation": grpc.unary_unary_rpc_method_handler(self._preferred),
-            "Allocate": grpc.unary_unary_rpc_method_handler(self._allocate),
-            "PreStartContainer": grpc.unary_unary_rpc_method_handler(self._pre_start),
-        }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(DEVICE_PLUGIN, handlers),))
-        self._server.add_insecure_port(f"unix://{self.socket}")
-        self._server.start()
+        handlers = Handlers(
+            {
+                "GetDevicePluginOptions": lambda request: steered_options(self._forward("GetDevicePluginOptions", request)),
+                "GetPreferredAllocation": self._preferred,
+                "Allocate": self._allocate,
+                "PreStartContainer": partial(self._forward, "PreStartContainer"),
+            },
+            {"ListAndWatch": self._list_and_watch},
+        )
+        listens = Listens(endpoint, registration.resource, registration.endpoint, registration.options)
+        self._server = PluginServer(folder / endpoint, listens, handlers, keeper, kept)
 
     @property
     def is_listened_to(self) -> bool:
@@ -72,17 +82,11 @@ class PluginProxy:
 
     def close(self) -> None:
         """Stop serving: the kubelet sees the stream end."""
-        self._server.stop(None).wait(5)
+        self._server.close()
         self._channel.close()
 
-    def _options(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        return steered_options(self._forward("GetDevicePluginOptions", request, context))
-
-    def _pre_start(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        return self._forward("PreStartContainer", request, context)
-
-    def _allocate(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        answer = self._forward("Allocate", request, context)
+    def _allocate(self, request: bytes) -> bytes:
+        answer = self._forward("Allocate", request)
         try:
             self._compare(MESSAGES["AllocateRequest"].FromString(request))
         except Exception:  # only a count: the allocation stands
@@ -97,22 +101,25 @@ class PluginProxy:
             log.warning("%s: the kubelet allocated %s, answered was %s", self.registration.resource, sorted(ids), sorted(answered))
             self._counts.differing(self.registration.resource)
 
-    def _list_and_watch(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _list_and_watch(self, stream: Stream) -> None:
         """Each list of the plugin as it comes. It ends when either side ends it."""
-        call = self._channel.unary_stream(f"/{DEVICE_PLUGIN}/ListAndWatch")(request)
-        context.add_callback(call.cancel)
         resource = self.registration.resource
+        try:
+            call = self._channel.unary_stream(f"/{DEVICE_PLUGIN}/ListAndWatch")(b"")
+        except ValueError:  # the channel was closed meanwhile
+            return
+        stream.on_end(call.cancel)
         with self._lock:
             self._streams += 1
         try:
             for message in call:
                 self.healthy = _healthy(message)
                 self._counts.listed(resource, self.healthy)
-                yield message
+                stream.push(message)
         except grpc.RpcError as error:
-            if context.is_active():
+            if stream.is_open:
                 log.warning("%s: the plugin's list of devices ended: %s", resource, error)
-                context.abort(error.code(), error.details() or "the device plugin ended the stream")
+                raise refused(error) from error
         finally:
             with self._lock:
                 self._streams -= 1
@@ -120,18 +127,18 @@ class PluginProxy:
             if alone:
                 self._counts.listed(resource, None)
 
-    def _forward(self, method: str, request: bytes, context: grpc.ServicerContext, seconds: float = _FORWARD_SECONDS) -> bytes:
+    def _forward(self, method: str, request: bytes, seconds: float = _FORWARD_SECONDS) -> bytes:
         """The plugin's answer; where it is an error, the same error."""
         try:
             return self._ask(method, request, seconds)
         except grpc.RpcError as error:
-            context.abort(error.code(), error.details() or "")
+            raise refused(error) from error
 
     def _ask(self, method: str, request: bytes, seconds: float) -> bytes:
         answer: bytes = self._channel.unary_unary(f"/{DEVICE_PLUGIN}/{method}")(request, timeout=seconds)
         return answer
 
-    def _preferred(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+    def _preferred(self, request: bytes) -> bytes:
         """Never an error: the kubelet fails the pod on one."""
         started = time.monotonic()
         resource = self.registration.resource
@@ -174,6 +181,12 @@ class PluginProxy:
         ids = tuple(parts[0].deviceIDs) if len(parts) == 1 else ()
         whole = completed(ids, asked)
         return response if set(whole) == set(ids) and len(ids) == len(whole) else preferred_response(whole)
+
+
+def refused(error: grpc.RpcError) -> RefusedError:
+    """An error of the plugin as one of ours."""
+    code: int = error.code().value[0]
+    return RefusedError(code, error.details() or "the device plugin does not answer")
 
 
 def _healthy(message: bytes) -> int:

@@ -9,7 +9,8 @@ What can happen, and what is done about it:
 - The kubelet does not listen although the plugin lives: the resource is registered again, with growing pauses.
 - The kubelet counts no healthy device although it listens: up to Kubernetes 1.36 the late end of an older stream takes the newest one's
   devices away (kubernetes/kubernetes 121994). The resource is registered again.
-- This process starts: the registrations of the process before it are read from a file, and registered with the kubelet at once.
+- This process starts: it goes on with the connections of the process before it, where they are kept; see `kept`. Else the registrations of
+  that process are read from a file, and registered with the kubelet at once.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import msgspec
 
 from extender.steering.chooser import Chooser
 from extender.steering.counts import Counts
+from extender.steering.kept import Keeper, KeptEndpoint
 from extender.steering.plugin_proxy import PluginProxy, Registration
 from extender.steering.registration import KUBELET_SOCKET, RegistrationServer, register_with_kubelet
 from topology.agent.pod_resources import PodResources, PodResourcesError
@@ -96,10 +98,13 @@ class Steerer:
         version: str,
         monotonic: Callable[[], float] = time.monotonic,
         healthy: Callable[[str], int | None] = lambda _resource: None,
+        keeper: Keeper | None = None,
     ) -> None:
         """`folder`: the kubelet's folder of device plugins. `shared`: the folder that the agent and this process share. `healthy`: how
-        many devices of a resource the kubelet counts as healthy, None where it does not say."""
+        many devices of a resource the kubelet counts as healthy, None where it does not say. `keeper`: the kubelet's connections to a
+        process before this one."""
         self._healthy = healthy
+        self._keeper = keeper or Keeper()
         self._folder, self._shared, self._chooser, self._counts, self._version = folder, shared, chooser, counts, version
         self._monotonic = monotonic
         self._arrived: queue.SimpleQueue[Registration] = queue.SimpleQueue()
@@ -109,25 +114,27 @@ class Steerer:
         self._reported_at, self._report = float("-inf"), b""
         self.state = SteererState()
 
-    def run(self, alive: Callable[[], bool] = lambda: True) -> None:
-        """Until `state.stop` is set, or `alive` says no. Raises OSError where the folders cannot be used."""
+    def run(self) -> None:
+        """Until `state.stop` is set. Raises OSError where the folders cannot be used."""
         self._shared.mkdir(parents=True, exist_ok=True)
         for left_behind in self._folder.glob("fabricwise-*.sock"):
-            left_behind.unlink(missing_ok=True)
+            if left_behind.name not in self._keeper.kept.endpoints:
+                left_behind.unlink(missing_ok=True)
         self._kubelet = self._kubelet_identity()
         server = RegistrationServer(self._folder, self._arrived.put)
         try:
             self._restore()
             if not server.is_linked:
                 server.link()
-            while not self.state.stop.is_set() and alive():
+            while not self.state.stop.is_set():
                 self._look(server)
                 self.state.looked_at = self._monotonic()
                 self._wait()
         finally:
             server.close(unlink=False)
-            for served in self._served.values():
-                served.proxy.close()
+            if not self._keeper.is_kept_elsewhere:
+                for served in self._served.values():
+                    served.proxy.close()
 
     def _wait(self) -> None:
         """Until the next look, or until a plugin registers."""
@@ -176,8 +183,8 @@ class Steerer:
         # never a name again: a server that ends late removes the socket of its name; short: 107 characters are the most for a whole path
         endpoint = f"fabricwise-{os.getpid()}-{self._number}.sock"
         try:
-            proxy = PluginProxy(registration, self._folder, endpoint, self._chooser, self._counts)
-        except (OSError, RuntimeError) as error:  # grpc raises RuntimeError where it cannot bind
+            proxy = PluginProxy(registration, self._folder, endpoint, self._chooser, self._counts, self._keeper)
+        except OSError as error:
             log.error("%s is not served: %s", registration.resource, error)
             return
         self._served[registration.resource] = served = _Served(proxy, self._monotonic())
@@ -223,7 +230,9 @@ class Steerer:
         _write(self._shared / "registrations.json", msgspec.json.encode(saved))
 
     def _restore(self) -> None:
-        """Serve the plugins that registered with the process before this one, and still answer."""
+        """Serve the plugins that registered with the process before this one, and still answer: on its connections, where they are kept."""
+        for name, kept in list(self._keeper.kept.endpoints.items()):
+            self._go_on(name, kept)
         try:
             with (self._shared / "registrations.json").open("rb") as file:
                 saved = msgspec.json.decode(file.read(_MOST_FILE_BYTES), type=list[_Saved])
@@ -231,9 +240,23 @@ class Steerer:
         except (OSError, ValueError, msgspec.DecodeError):
             return
         for registration in registrations:
+            if registration.resource in self._served:
+                continue
             if "/" not in registration.endpoint and _answers(self._folder / registration.endpoint):
                 log.info("plugin %s registered before for %s", registration.endpoint, registration.resource)
                 self._serve(registration)
+
+    def _go_on(self, name: str, kept: KeptEndpoint) -> None:
+        """Serve an endpoint of the process before this one: the kubelet notices nothing."""
+        registration = Registration(kept.listens.resource, kept.listens.plugin, kept.listens.options)
+        # a kubelet that started meanwhile has deleted the socket, and knows nothing of the endpoint
+        is_known = (self._folder / name).is_socket() and registration.resource not in self._served
+        if not is_known or not _answers(self._folder / registration.endpoint):
+            self._keeper.end(name)
+            return
+        log.info("plugin %s registered before for %s, and the kubelet listens", registration.endpoint, registration.resource)
+        proxy = PluginProxy(registration, self._folder, name, self._chooser, self._counts, self._keeper, kept)
+        self._served[registration.resource] = _Served(proxy, self._monotonic() + _UNHEARD_SECONDS)
 
     def _write_report(self) -> None:
         now = self._monotonic()

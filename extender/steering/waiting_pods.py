@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from topology.devices.steering import reused_within
+
 DECISION = "fabricwise.dev/decision"
 MOST_DECISION_CHARACTERS = 65_536
 _ENDED = ("Succeeded", "Failed")
@@ -52,6 +54,10 @@ class Waiting:
     pod: NodePod
     step: Step
     decided: tuple[int, ...] | None
+    reused: int = 0
+    """Devices of the largest container that must have those of this one: see `topology.devices.steering.reused_within`."""
+    asks: bool = True
+    """Whether the kubelet asks for it: not where it has all its devices of an init container before it."""
 
 
 class _Containers(msgspec.Struct):
@@ -104,13 +110,15 @@ def waiting(pods: Iterable[NodePod], served: Mapping[tuple[str, str], Collection
     """
     found = []
     for pod in sorted(pods, key=lambda pod: pod.admission_order):
-        held, place = served.get((pod.namespace, pod.name), ()), 0
-        for step in pod.steps:
+        held, place, reusable = served.get((pod.namespace, pod.name), ()), 0, 0
+        for number, step in enumerate(pod.steps):
             if step.container in held:
                 place += not step.ends
                 continue
             if step.size == size:
-                found.append(Waiting(pod, step, pod.decided[place] if pod.decided is not None and not step.ends else None))
+                decided = pod.decided[place] if pod.decided is not None and not step.ends else None
+                found.append(Waiting(pod, step, decided, reused_within(pod.demand, number), step.size > reusable))
+            reusable = max(reusable, step.size)
             if not step.ends:
                 break
     return tuple(found)

@@ -13,6 +13,7 @@ from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.ports import Leadership
 from extender.scheduling.supervision import Supervisor
+from topology.gputopology import TopologyRecord
 
 
 class HealthApi:
@@ -55,6 +56,11 @@ class HealthApi:
         metrics.leading.set(self._leadership.is_leading())
         metrics.revision.set(snapshot.revision)
         metrics.disagreements.set(sum(len(view.disagreements) for view in views))
+        metrics.steering.set(
+            (node, record.status.steering)
+            for node, record in snapshot.topologies.items()
+            if node in snapshot.views and isinstance(record, TopologyRecord) and record.status and record.status.steering
+        )
         metrics.stale.set(sum(view.stale_since_seconds is not None for view in views))
         metrics.fenced.set(sum(len(view.state.faults) for view in views))
         known = sum(view.state.table is not None for view in views)

@@ -53,16 +53,31 @@ def children(pid: int) -> list[int]:
 
 def kill_worker(lab: Lab) -> None:
     """Kill the steerer's serving process; its parent starts it anew."""
-    assert lab.node.steerer is not None
-    for child in children(lab.node.steerer.pid):
+    for child in _workers(lab):
         os.kill(child, signal.SIGKILL)
 
 
 def kill_steerer(lab: Lab) -> None:
-    """Kill the steerer as a whole and start it as a container runtime would, but at once."""
+    """Kill the steerer's parent process, and start another steerer, which takes over from the serving process that is left."""
     assert lab.node.steerer is not None
     lab.node.steerer.kill()
     lab.node.steerer.start()
+
+
+def kill_container(lab: Lab) -> None:
+    """Kill both processes of the steerer, as the end of its container does, and start it as a container runtime would, but at once."""
+    assert lab.node.steerer is not None
+    workers = _workers(lab)
+    lab.node.steerer.kill()
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    lab.node.steerer.start()
+
+
+def _workers(lab: Lab) -> list[int]:
+    """The steerer's serving process. It is away for the moments of its restart."""
+    assert lab.node.steerer is not None
+    return children(lab.node.steerer.pid)
 
 
 def kill_plugin(lab: Lab) -> None:
@@ -80,6 +95,7 @@ def kill_kubelet(lab: Lab) -> None:
 FAULTS: dict[str, Callable[[Lab], None]] = {
     "worker": kill_worker,
     "steerer": kill_steerer,
+    "container": kill_container,
     "plugin": kill_plugin,
     "kubelet": kill_kubelet,
 }

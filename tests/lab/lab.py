@@ -49,13 +49,14 @@ class Lab:
         policy: str = "none",
         steered: bool = True,
         used_bytes: dict[int, int] | None = None,
+        stands_by: bool = False,
     ) -> None:
         self.plane = ControlPlane(folder)
         try:
             for manifest in [*base_objects(), *base_objects(ROOT / "manifests/agent"), *base_objects(ROOT / "manifests/bind")]:
                 self.plane.apply(manifest)
             wait_for("the CRD", lambda: self.plane.client.get("/apis/fabricwise.dev/v1alpha1/gputopologies").status_code == 200)
-            self.node = RealNode(self.plane, binaries, platform, policy, steered, used_bytes)
+            self.node = RealNode(self.plane, binaries, platform, policy, steered, used_bytes, stands_by)
             wait_for("the agent's GpuTopology", self._is_published)
             self.extender = Extender(self.plane, config=self._settings(folder, policy))
             self.extender.wait_ready()

@@ -44,8 +44,10 @@ class RealNode:
         policy: str = "none",
         steered: bool = True,
         used_bytes: dict[int, int] | None = None,
+        stands_by: bool = False,
     ) -> None:
-        """`policy`: the kubelet's topologyManagerPolicy. `used_bytes`: memory that an unknown process holds, by GPU."""
+        """`policy`: the kubelet's topologyManagerPolicy. `used_bytes`: memory that an unknown process holds, by GPU. `stands_by`: whether a
+        second steerer does."""
         self.plane, self.binaries, self.folder, self.policy, self.steered = plane, binaries, plane.folder, policy, steered
         self.machine = machine_of(platform, NAME)
         self._mount()
@@ -61,7 +63,8 @@ class RealNode:
         self.steerer_port = free_port()
         self._containerd()
         self.kubelet = self._kubelet()
-        self.steerer = self._steerer() if steered else None
+        self.steerer = self._steerer("steerer") if steered else None
+        self.second_steerer = self._steerer("second-steerer", "--stand-by") if steered and stands_by else None
         self.plugin = self._plugin()
         self.agent = self._agent()
         self.wait_allocatable()
@@ -179,9 +182,9 @@ state = "/run/containerd/state"
         wait_for("the kubelet's registration socket", (DEVICE_PLUGINS / "kubelet.sock").exists)
         return kubelet
 
-    def _steerer(self) -> Process:
+    def _steerer(self, name: str, *more: str) -> Process:
         command = [sys.executable, "-m", "extender", "steer", "--node-name", NAME, "--kubeconfig", str(self.plane.kubeconfig("admin"))]
-        steerer = self._run("steerer", [*command, "--host", "127.0.0.1", "--port", str(self.steerer_port)])
+        steerer = self._run(name, [*command, "--host", "127.0.0.1", "--port", str(self.steerer_port), *more])
         wait_for("the steerer's link", (DEVICE_PLUGINS / "fabricwise.sock").exists)
         return steerer
 

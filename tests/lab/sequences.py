@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from tests.lab.lab import Lab, container, pod
+from topology.devices.steering import DEFAULT_MESSAGES
 from topology.machine.hardware import mask_of, positions_of
 from topology.placement import PlacementTable, table_for
 
@@ -53,6 +54,9 @@ class Outcome:
     predicted_gpus: list[int] | None
     """All GPUs of the likeliest predicted set; None where the pod was not placed."""
     gbps: float | None
+    """Of large messages, of the slowest container."""
+    mixed_gbps: float | None
+    """The same over the message mix that the steerer weighs."""
     whole_pairs: int
     possible_pairs: int
     seconds_to_bind: float | None
@@ -115,6 +119,7 @@ def _outcome(lab: Lab, table: PlacementTable, name: str, uid: str, shape: Shape,
     found = lab.decision(uid)
     row, verdict = found if found is not None else ({}, {})
     speeds = [speed for gpus in containers.values() if (speed := table.busbw_gbps(mask_of(gpus))) is not None]
+    mixed = [speed for gpus in containers.values() if (speed := table.effective_gbps(mask_of(gpus), DEFAULT_MESSAGES)) is not None]
     taken = mask_of(sorted({gpu for key in {*others, uid} for gpus in held.get(key, {}).values() for gpu in gpus}))
     whole, possible = pairs_kept(table, ((1 << len(lab.node.machine.gpus)) - 1) & ~taken)
     decided = _decided(seen)
@@ -128,6 +133,7 @@ def _outcome(lab: Lab, table: PlacementTable, name: str, uid: str, shape: Shape,
         dict(zip(names, decided, strict=True)) if decided is not None and len(decided) == len(names) else None,
         sorted(likeliest[0]["gpus"]) if likeliest else None,
         min(speeds, default=None),
+        min(mixed, default=None),
         whole,
         possible,
         row["at_seconds"] - started if row else None,
@@ -160,6 +166,7 @@ def _matching(pairs: list[tuple[int, int]]) -> int:
 def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     """Shares and means over a sequence."""
     speeds = [one.gbps for one in outcomes if one.gbps is not None]
+    mixed = [one.mixed_gbps for one in outcomes if one.mixed_gbps is not None]
     placed = [one for one in outcomes if one.is_placed]
     ran = [one for one in placed if one.phase != "Failed"]
     return {
@@ -168,5 +175,6 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
         "failed": len(placed) - len(ran),
         "as_predicted": sum(one.is_as_predicted for one in ran),
         "mean_gbps": round(sum(speeds) / len(speeds), 2) if speeds else None,
+        "mean_mixed_gbps": round(sum(mixed) / len(mixed), 2) if mixed else None,
         "pairs_kept": round(sum(one.whole_pairs for one in outcomes) / max(1, sum(one.possible_pairs for one in outcomes)), 3),
     }

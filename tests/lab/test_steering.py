@@ -70,7 +70,25 @@ def test_gpu_with_60_gib_of_an_unknown_process_is_handed_out_last(crowded: Lab) 
     assert [sorted(held[uid]["main"]) for uid in uids][-1] == [0]
 
 
-@pytest.mark.parametrize("fault", ["worker", "steerer", "plugin", "kubelet"])
+@pytest.fixture
+def doubled(folder: Path) -> Iterator[Lab]:
+    yield from started(folder, "a100-pcie-bridge-pairs", "none", True, None, True)
+
+
+def test_no_pod_fails_and_no_gpu_is_away_when_the_steerers_container_ends_and_another_stands_by(doubled: Lab) -> None:
+    outcome = burst(doubled, "container", kills=2)
+    assert outcome.failed == ()
+    assert outcome.gap_seconds == ()
+
+
+@pytest.mark.parametrize("fault", ["worker", "steerer"])
+def test_no_pod_fails_and_no_gpu_is_away_when_a_process_of_the_steerer_is_killed(bridged: Lab, fault: str) -> None:
+    outcome = burst(bridged, fault, kills=2)
+    assert outcome.failed == ()
+    assert outcome.gap_seconds == ()
+
+
+@pytest.mark.parametrize("fault", ["worker", "steerer", "container", "plugin", "kubelet"])
 def test_node_offers_all_gpus_and_predicts_again_after_a_kill(bridged: Lab, fault: str) -> None:
     burst(bridged, fault, kills=1)
     outcomes = allocate(bridged, 5, seed=4)

@@ -378,3 +378,14 @@ def test_event_is_posted_for_a_pod_that_gets_less_bandwidth_than_its_floor() -> 
     service.store.apply((seen("Pod", bound), TopologySeen(node, record)))
     ((known, floor),) = writer.floors_missed
     assert (known.gpus, known.busbw_gbps, floor) == ((0, 2), 20.0, 200.0)
+
+
+def test_metrics_show_what_the_steerers_of_the_nodes_count(served: Served) -> None:
+    from extender.kube.decode import seen
+    from topology.gputopology import DeviceStatus, SteeringStatus
+
+    steering = SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", (), (), 7, (("timeout", 1),), 2)
+    served.service.store.apply([seen("GpuTopology", topology("t4-0", "t4", DeviceStatus((0, 1, 2, 3), steering=steering)))])
+    text = served.client.get("/metrics").text
+    assert 'fabricwise_node_steering_answers_total{node="t4-0",reason="",result="steered"} 7.0' in text
+    assert 'fabricwise_node_steering_differing_total{node="t4-0"} 2.0' in text

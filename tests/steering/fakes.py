@@ -28,7 +28,7 @@ class FakePlugin:
     def __init__(self, folder: Path, ids: tuple[str, ...], resource: str = "nvidia.com/gpu", endpoint: str = "nvidia-gpu.sock") -> None:
         self.folder, self.ids, self.resource, self.endpoint = folder, ids, resource, endpoint
         self.preferred: Callable[[Any], tuple[str, ...]] = lambda request: tuple(request.available_deviceIDs)[-request.allocation_size :]
-        self.preferred_delay_seconds = 0.0
+        self.preferred_delay_seconds = self.allocate_delay_seconds = 0.0
         self.allocated: list[bytes] = []
         self.prestarted: list[bytes] = []
         self._stop = threading.Event()
@@ -97,6 +97,7 @@ class FakePlugin:
         return found
 
     def _allocate(self, request: bytes, _context: grpc.ServicerContext) -> bytes:
+        time.sleep(self.allocate_delay_seconds)
         self.allocated.append(request)
         return b"\x0a\x00answer of the plugin"
 

@@ -11,14 +11,17 @@ import msgspec
 import pytest
 
 from extender.decision.node.node_view import NO_TIMES, NodeSources, Times, node_view
+from extender.decision.node.steered_kubelet import steered_kubelet
 from extender.decision.request.kubernetes_objects import Node
 from extender.steering.counts import Counts
 from tests.crd_bounds import full_manifest
 from topology.agent.steerer import SteererFolder
 from topology.devices.facts_file import decode_facts
-from topology.devices.prediction import DevicePlugin
+from topology.devices.prediction import DevicePlugin, Kubelet
+from topology.devices.steering import steered_set
 from topology.gputopology import Allocation, DeviceStatus, SteeringStatus, TopologyRecord, decode, encode
 from topology.machine.hardware import TopologyError
+from topology.placement import table_for
 from topology.platforms import machine_of
 
 GIB = 1 << 30
@@ -48,7 +51,7 @@ def test_steerers_report_is_published_with_its_version_resources_and_counts(tmp_
     clock = Clock()
     report(tmp_path, clock, "nvidia.com/gpu")
     found = SteererFolder(tmp_path, dict, clock).steering(MACHINE, ALL_FREE)
-    assert found == SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", (), 1, (("timeout", 1),), 0)
+    assert found == SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", (), (), 1, (("timeout", 1),), 0)
 
 
 def test_steerer_that_has_ended_is_not_published(tmp_path: Path) -> None:
@@ -83,6 +86,66 @@ def test_memory_on_a_gpu_that_no_pod_holds_is_told_once_it_lasts(tmp_path: Path)
     assert told.steering.known.crowded == 0b1
 
 
+PRESSURES = [
+    # what, load readings of GPU 0 in turn -> what is told after the last
+    ("one reading", [0.9], 0.0),
+    ("two equal ones", [0.9, 0.9], 0.75),
+    ("a moment between idle ones", [0.0, 1.0, 0.0], 0.0),
+    ("a moment between busy ones", [1.0, 1.0, 0.0, 1.0], 1.0),
+    ("busy, then idle", [1.0, 1.0, 0.0, 0.0], 0.0),
+    ("below a quarter", [0.24, 0.24], 0.0),
+    ("readings of one step", [0.51, 0.74, 0.6], 0.5),
+    ("rising", [0.3, 0.6, 0.9], 0.5),
+]
+
+
+@pytest.mark.parametrize(("what", "readings", "told"), PRESSURES, ids=[case[0] for case in PRESSURES])
+def test_load_of_a_gpu_that_no_pod_holds_is_told_and_published_in_quarters_once_it_lasts(
+    tmp_path: Path, what: str, readings: list[float], told: float
+) -> None:
+    clock, load = Clock(), {0: 0.0}
+    report(tmp_path, clock, "nvidia.com/gpu")
+    folder = SteererFolder(tmp_path, dict, clock, lambda: load)
+    published = None
+    for reading in readings:
+        load[0] = reading
+        published = folder.steering(MACHINE, ALL_FREE)
+    assert published is not None
+    assert dict(published.pressure).get(0, 0.0) == told
+    assert decode_facts((tmp_path / "devices.json").read_bytes()).steering.known.pressure_of(0) == told
+
+
+def test_load_of_a_gpu_that_a_pod_holds_is_not_told(tmp_path: Path) -> None:
+    clock = Clock()
+    report(tmp_path, clock, "nvidia.com/gpu")
+    folder = SteererFolder(tmp_path, dict, clock, lambda: dict.fromkeys(range(8), 1.0))
+    status = replace(ALL_FREE, free=(1, 2, 3, 4, 5, 6, 7), allocated=(Allocation(0, None, "team", "llm"),))
+    published = [folder.steering(MACHINE, status) for _ in range(2)][-1]
+    assert published is not None
+    assert published.pressure == tuple((index, 1.0) for index in range(1, 8))
+
+
+HGX = machine_of("hgx-h100", "gpu-node")
+
+
+def test_steerer_and_extender_choose_by_the_same_facts(tmp_path: Path) -> None:
+    clock = Clock()
+    report(tmp_path, clock, "nvidia.com/gpu")
+    used, load = {0: 60 * GIB, 1: 2 * GIB}, {2: 0.8, 3: 0.3, 4: 0.1}
+    folder = SteererFolder(tmp_path, lambda: used, clock, lambda: load)
+    status = replace(ALL_FREE, unhealthy=((7, "Xid 79"),))
+    published = [folder.steering(HGX, status) for _ in range(2)][-1]
+    facts = decode_facts((tmp_path / "devices.json").read_bytes())
+    record = TopologyRecord("gpu-node", HGX, replace(status, steering=published))
+    kubelet = steered_kubelet(Kubelet(), record, "nvidia.com/gpu", False)
+    assert kubelet.steering == facts.steering
+    predictor = table_for(HGX).predictor
+    for size in range(1, 8):
+        (outcome,) = predictor.predict(0b11111111, ((size, False),), kubelet).outcomes
+        assert outcome.taken == steered_set(facts.table, 0b11111111, 0, size, facts.steering)
+    assert steered_set(facts.table, 0b11111111, 0, 3, facts.steering) == 0b1110000, "the three calm ones: 4, 5 and 6"
+
+
 def test_facts_are_renewed_although_nothing_changes(tmp_path: Path) -> None:
     clock = Clock()
     folder = SteererFolder(tmp_path, dict, clock)
@@ -97,7 +160,7 @@ def test_gpu_that_is_unhealthy_is_told_as_excluded(tmp_path: Path) -> None:
     assert decode_facts((tmp_path / "devices.json").read_bytes()).steering.known.excluded == 0b1000
 
 
-STEERING = SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", ((0, 60 * GIB),), 5, (("timeout", 1),), 1)
+STEERING = SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", ((0, 60 * GIB),), ((5, 0.75),), 5, (("timeout", 1),), 1)
 
 
 def test_status_with_a_steerer_survives_encoding() -> None:
@@ -105,10 +168,11 @@ def test_status_with_a_steerer_survives_encoding() -> None:
     assert decode(encode(record)) == record
 
 
-def test_unknown_memory_on_a_gpu_that_does_not_exist_is_refused() -> None:
+@pytest.mark.parametrize(("field", "entry"), [("unknownMemory", {"index": 77, "bytes": 1}), ("pressure", {"index": 77, "level": 0.5})])
+def test_load_on_a_gpu_that_does_not_exist_is_refused(field: str, entry: dict[str, Any]) -> None:
     manifest = full_manifest()
-    manifest["status"]["steering"]["unknownMemory"] = [{"index": 77, "bytes": 1}]
-    with pytest.raises(TopologyError, match=r"steering\.unknownMemory names GPU 77"):
+    manifest["status"]["steering"][field] = [entry]
+    with pytest.raises(TopologyError, match=rf"steering\.{field} names GPU 77"):
         decode(manifest)
 
 

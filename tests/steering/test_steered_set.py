@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import DevicePlugin, Kubelet
-from topology.devices.steering import CROWDED_BYTES, KnownDevices, Steering, avoided, steered_set
+from topology.devices.steering import CROWDED_BYTES, KnownDevices, Steering, avoided, reused_within, steered_set
 from topology.devices.steering_table import ValueTable, table_of
 from topology.machine.hardware import mask_of, positions_of
 from topology.placement import table_for
@@ -192,6 +192,47 @@ def test_known_machine(
     values = table_for(machine_of(platform))
     found = steered_set(values, mask_of(sorted(free)), mask_of(required), size, Steering(known))
     assert found == mask_of(sorted(answer)), why
+
+
+REUSED = [
+    ("a main container", ((2, False),), 0, 0),
+    ("an init container before an equal main", ((2, True), (2, False)), 0, 0),
+    ("an init container before a smaller main", ((2, True), (1, False)), 0, 0),
+    ("an init container before a larger main", ((1, True), (2, False)), 0, 2),
+    ("only the first main reuses", ((1, True), (1, False), (4, False)), 0, 0),
+    ("the larger of the next init container and the main", ((1, True), (4, True), (2, False)), 0, 4),
+    ("the second init container", ((1, True), (2, True), (4, False)), 1, 4),
+    ("a container that asks for none in between", ((1, True), (0, False), (4, False)), 0, 0),
+]
+
+
+@pytest.mark.parametrize(("what", "steps", "place", "expected"), REUSED, ids=[case[0] for case in REUSED])
+def test_reused_within(what: str, steps: tuple[tuple[int, bool], ...], place: int, expected: int) -> None:
+    assert reused_within(steps, place) == expected
+
+
+@pytest.mark.parametrize("name", ["dgx-1v", "a100-pcie-bridge-pairs"])
+def test_main_container_gets_no_slower_set_because_a_smaller_init_container_ran_before(name: str) -> None:
+    table, steered = table_for(machine_of(name)), Kubelet(device_plugin=DevicePlugin.STEERED)
+    for free in range(1, 256):
+        for size in range(2, free.bit_count() + 1):
+            (alone,) = table.predictor.predict(free, ((size, False),), steered).outcomes
+            (after,) = table.predictor.predict(free, ((1, True), (size, False)), steered).outcomes
+            assert after.group_masks == alone.group_masks
+
+
+@given(requests(), st.integers(1, 6))
+def test_set_for_a_larger_container_to_reuse_is_within_the_best_set_of_that_one(request: Request, larger: int) -> None:
+    steering = Steering(request.known)
+    whole = steered_set(request.values, request.offered, request.required, larger, steering)
+    answer = steered_set(request.values, request.offered, request.required, request.size, steering, larger)
+    assert answer is not None
+    assert answer.bit_count() == request.size
+    assert not request.required & ~answer
+    if whole is not None and larger > request.size:
+        assert not answer & ~whole
+    else:
+        assert answer == request.answer()
 
 
 @pytest.mark.parametrize("policy", TopologyManager)

@@ -57,6 +57,7 @@ CASES = [
     ("the pod has its devices", [manifest("a", [2], decided=[[4, 5]])], 2, {("team", "a"): {"main-0"}}, "01", Basis.FUNCTION),
     ("the second container asks", [manifest("a", [1, 2], decided=[[4], [6, 7]])], 2, {("team", "a"): {"main-0"}}, "67", Basis.DECISION),
     ("a container asks out of order", [manifest("a", [1, 2], decided=[[4], [6, 7]])], 2, {}, "01", Basis.FUNCTION),
+    ("an init container that a larger one reuses, of the larger one's set", [manifest("a", [4], [2])], 2, {}, "01", Basis.FUNCTION),
     ("an init container may ask as well", [manifest("a", [2], [2], decided=[[4, 5]])], 2, {}, "45", Basis.DECISION),
     (
         "pods of equal demand: the set of the first one",
@@ -97,6 +98,24 @@ def test_answer(
 ) -> None:
     chosen = answer(pods(*manifests), size, served)
     assert (gpus(chosen), chosen.basis) == (expected, basis)
+
+
+REUSED = [
+    # what, pods -> the device of a container of one GPU, where 1, 2 and 3 are free: 2 and 3 are a pair
+    ("a pod of one GPU keeps the pair whole", [manifest("a", [1])], "1"),
+    ("an init container before a main of two is given one of the pair", [manifest("a", [2], [1])], "2"),
+    ("an init container before a larger init container", [manifest("a", [1], [1, 2])], "2"),
+    ("an init container of which nothing larger has the device", [manifest("a", [1, 2], [1])], "1"),
+    ("two pods alike", [manifest("a", [2], [1]), manifest("b", [2], [1])], "2"),
+    ("two pods of which one has no init container", [manifest("a", [2], [1]), manifest("b", [1])], "1"),
+]
+
+
+@pytest.mark.parametrize(("what", "manifests", "expected"), REUSED, ids=[case[0] for case in REUSED])
+def test_device_of_an_init_container_is_of_the_set_that_is_best_for_the_container_that_reuses_it(
+    what: str, manifests: list[dict[str, Any]], expected: str
+) -> None:
+    assert gpus(answer(pods(*manifests), 1, free="123")) == expected
 
 
 def test_decided_set_that_is_not_offered_is_not_answered() -> None:

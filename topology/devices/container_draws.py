@@ -85,10 +85,10 @@ class ContainerDraws:
         """Whether a container with one GPU gets each free GPU with equal probability."""
         return not self.aligns(kubelet) and not isinstance(self._chooser(kubelet), Steering)
 
-    def serve(self, free: int, reusable: int, size: int, kubelet: Kubelet) -> Draw | None:
+    def serve(self, free: int, reusable: int, size: int, kubelet: Kubelet, reused: int = 0) -> Draw | None:
         """Return the draw of one container with `size` GPUs; None where the Topology Manager refuses it.
 
-        `free`: mask of the free devices. `reusable`: mask of those of an init container, which are used first.
+        `free`: mask of the free devices. `reusable`: mask of those of an init container, which are used first. `reused`: see `steered_set`.
         """
         alignment = self._align(kubelet.topology_manager, free, reusable, size) if size and self.aligns(kubelet) else NOT_ALIGNED
         if not alignment.admitted:
@@ -99,10 +99,14 @@ class ContainerDraws:
         aligned = free & alignment.aligned
         needed = size - reusable.bit_count()
         if needed < aligned.bit_count():
-            return self._prefer(aligned | reusable, reusable, size, plugin)
+            return self._prefer(aligned | reusable, reusable, size, plugin, reused)
         if aligned.bit_count() == needed:
             return Draw({aligned | reusable: 1.0})
-        return self._prefer(free | reusable, reusable | aligned, size, plugin)
+        return self._prefer(free | reusable, reusable | aligned, size, plugin, reused)
+
+    def is_steered(self, kubelet: Kubelet) -> bool:
+        """Whether a steerer chooses the devices."""
+        return isinstance(self._chooser(kubelet), Steering)
 
     def _chooser(self, kubelet: Kubelet) -> bool | Steering:
         """Return the steerer's knowledge if it chooses, True for NVIDIA's policy, False if every set is equally likely."""
@@ -110,7 +114,7 @@ class ContainerDraws:
             return False
         return kubelet.steering if kubelet.device_plugin is DevicePlugin.STEERED else True
 
-    def _draw(self, available: int, required: int, size: int, plugin: bool | Steering) -> Draw:
+    def _draw(self, available: int, required: int, size: int, plugin: bool | Steering, reused: int = 0) -> Draw:
         """Sets of one container: the policy's result for every rotation of the available list, each equally likely."""
         offered, must = positions_of(available), positions_of(required)
         if size > len(offered):
@@ -118,7 +122,7 @@ class ContainerDraws:
         if size in (0, len(offered)):
             return Draw({available if size else 0: 1.0})
         if isinstance(plugin, Steering) and self.values is not None:
-            chosen = steered_set(self.values, available, required, size, plugin)
+            chosen = steered_set(self.values, available, required, size, plugin, reused)
             if chosen is not None:
                 return Draw({chosen: 1.0})
         if not plugin:

@@ -22,6 +22,7 @@ class _Device(msgspec.Struct, frozen=True, rename="camel"):
     uuid: Annotated[str, Meta(max_length=256)] | None = None
     excluded: bool = False
     unknown_memory_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
+    pressure: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
 
 class _Document(msgspec.Struct, frozen=True, rename="camel"):
@@ -59,7 +60,13 @@ def encode_facts(machine: Machine, table: ValueTable, steering: Steering, now_se
     known = steering.known
     memory = known.unknown_memory_bytes
     devices = [
-        _Device(gpu.index, gpu.uuid, bool(known.excluded >> position & 1), memory[position] if position < len(memory) else 0)
+        _Device(
+            gpu.index,
+            gpu.uuid,
+            bool(known.excluded >> position & 1),
+            memory[position] if position < len(memory) else 0,
+            known.pressure_of(position),
+        )
         for position, gpu in enumerate(machine.gpus)
     ]
     classes = [list(positions_of(members)) for members in table.interchangeable]
@@ -84,6 +91,7 @@ def decode_facts(document: bytes) -> DeviceFacts:
     known = KnownDevices(
         mask_of([position for position, device in enumerate(wire.devices) if device.excluded]),
         tuple(device.unknown_memory_bytes for device in wire.devices),
+        tuple(device.pressure for device in wire.devices),
     )
     positions = {str(device.index): position for position, device in enumerate(wire.devices)}
     positions |= {device.uuid: position for position, device in enumerate(wire.devices) if device.uuid}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from topology.devices.numa_alignment import TopologyManager
@@ -34,6 +34,12 @@ class Kubelet:
     order: tuple[int, ...] | None = None
     """Positions in the order in which kube-scheduler's structured allocator tries them (Dynamic Resource Allocation); None where a device
     plugin assigns the devices."""
+
+    def for_messages(self, messages: str | None) -> Kubelet:
+        """Return the kubelet towards a pod whose decision names the devices, chosen for these messages. None: the steerer's own."""
+        if messages is None or self.device_plugin is not DevicePlugin.STEERED or messages == self.steering.messages:
+            return self
+        return replace(self, steering=replace(self.steering, messages=messages))
 
 
 USUAL = Kubelet()

@@ -133,8 +133,8 @@ class Predictor:
 
     def _served(self, free: int, steps: Steps, kubelet: Kubelet) -> Prediction:
         found, states = Findings(), first_states()
-        for step in steps:
-            following = after(self.draws, states, free, step, kubelet, found, _each_container)
+        for place in range(len(steps)):
+            following = after(self.draws, states, free, (steps, place), kubelet, found, _each_container)
             found.approximate = found.approximate or len(following) > MOST_OUTCOMES
             states = _likeliest(following)
         total = sum(states.values()) or 1.0

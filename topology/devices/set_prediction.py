@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from topology.devices.container_draws import MOST_OUTCOMES, MOST_ROTATED, ContainerDraws, Draw, spread, subsets
 from topology.devices.kubelet import Kubelet
+from topology.devices.steering import reused_within
 
 Steps = tuple[tuple[int, bool], ...]
 """Containers in the order in which the kubelet serves them: (GPUs, whether it is an init container that ends)."""
@@ -86,15 +87,17 @@ def predict_sets(draws: ContainerDraws, representative: Callable[[int], int], fr
 
     bounds = EXACT if draws.size <= MOST_ROTATED else COARSE
     found, states = Findings(), first_states()
-    takes_any_single, reuses = draws.takes_any_single(kubelet), False
+    takes_any_single, reuses, place = draws.takes_any_single(kubelet), False, 0
     for step, equal_steps in groupby(steps):
-        count = len(list(equal_steps))
+        count, first = len(list(equal_steps)), place
+        place += count
         reuses = reuses or step[1]
         if step == (1, False) and takes_any_single and not reuses:
             states = _after_any_singles(states, free, count, found)
             continue
-        for _ in range(count):
-            states = after(draws, _thinned(states, bounds.states, found), free, step, kubelet, found, links_with, bounds.choices)
+        for number in range(first, place):
+            states = _thinned(states, bounds.states, found)
+            states = after(draws, states, free, (steps, number), kubelet, found, links_with, bounds.choices)
     merged: dict[tuple[int, Links], float] = {}
     for (taken, _, links), chance in states.items():
         merged[taken, links] = merged.get((taken, links), 0.0) + chance
@@ -112,7 +115,7 @@ def after(
     draws: ContainerDraws,
     states: States,
     free: int,
-    step: tuple[int, bool],
+    container: tuple[Steps, int],
     kubelet: Kubelet,
     found: Findings,
     seen_with: SeenWith,
@@ -120,12 +123,15 @@ def after(
 ) -> States:
     """Return the states after one more container; what is found on the way is added to `found`.
 
+    `container`: the steps of the pod, and the place of the container among them.
     Of more than `most_choices` choices, a share of the equally likely ones counts.
     """
-    size, init = step
+    steps, place = container
+    size, init = steps[place]
+    reused = reused_within(steps, place) if draws.is_steered(kubelet) else 0
     served: list[tuple[tuple[int, int, Masks], float, Draw]] = []
     for state, chance in states.items():
-        draw = draws.serve(free & ~state[0], state[1], size, kubelet)
+        draw = draws.serve(free & ~state[0], state[1], size, kubelet, reused)
         if draw is None:
             found.rejected += chance
             continue

@@ -5,13 +5,13 @@ Sets of devices are bit masks of positions, as everywhere in `topology`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Protocol
 
-from topology.machine.hardware import positions_of
+from topology.machine.hardware import Machine, mask_of, positions_of
 
 DEFAULT_MESSAGES = "mixed"
 """The message sizes that a set's bandwidth is weighed over, as `bandwidth.mix_of` names them."""
@@ -61,6 +61,17 @@ class KnownDevices:
         return self.pressure[position] if position < len(self.pressure) else 0.0
 
 
+def known_devices(
+    machine: Machine, unhealthy: Iterable[int], unknown_memory_bytes: Mapping[int, int], pressure: Mapping[int, float]
+) -> KnownDevices:
+    """What is known of a machine's devices, from what the agent observed by nvidia-smi index. Both sides build it by this function."""
+    return KnownDevices(
+        mask_of(machine.positions(sorted(set(unhealthy)))),
+        tuple(unknown_memory_bytes.get(gpu.index, 0) for gpu in machine.gpus),
+        tuple(pressure.get(gpu.index, 0.0) for gpu in machine.gpus) if pressure else (),
+    )
+
+
 NOTHING_KNOWN = KnownDevices()
 
 
@@ -74,8 +85,25 @@ class Steering:
     """(devices per pod, weight) of the pods that are expected later."""
 
 
-def steered_set(values: SetValues, offered: int, required: int, size: int, steering: Steering) -> int | None:
+def reused_within(steps: Sequence[tuple[int, bool]], place: int) -> int:
+    """How many devices the largest container has that reuses those of the container at `place`; 0 where they suffice for it.
+
+    `steps`: (devices, whether it is an init container that ends) in the order in which the kubelet serves them. What an init container
+    that ends has had, the containers after it must have, up to the first one that stays.
+    """
+    size, ends = steps[place]
+    largest = size
+    for later, goes_on in steps[place + 1 :] if ends else ():
+        largest = max(largest, later)
+        if not goes_on:
+            break
+    return largest if largest > size else 0
+
+
+def steered_set(values: SetValues, offered: int, required: int, size: int, steering: Steering, reused: int = 0) -> int | None:
     """The set of `size` devices out of `offered` that contains `required`; None where there is none, or too many would be compared.
+
+    `reused`: so many devices has a larger container that must have these (`reused_within`): they are then of the set that is best for it.
 
     In this order: fewest excluded devices, fewest on which unknown processes hold memory, highest bandwidth, most capability left
     among the offered devices, least memory of unknown processes, least pressure, lowest positions.
@@ -83,6 +111,10 @@ def steered_set(values: SetValues, offered: int, required: int, size: int, steer
     needed = size - required.bit_count()
     if size < 1 or needed < 0 or required & ~offered or size > offered.bit_count():
         return None
+    if reused > size:
+        larger = steered_set(values, offered, required, reused, steering)
+        if larger is not None:
+            offered = larger
     groups = _groups(values, offered & ~required, steering.known)
     if prod(group.bit_count() + 1 for group in groups) > MOST_CANDIDATES:
         return None

@@ -22,7 +22,9 @@ def evidence_of(demand: Demand, state: NodeState, table: PlacementTable, mix: Si
     """Return the evidence for a feasible node: an expectation over the sets of GPUs that may be free, each with its probability, and over
     the sets that the device plugin may then choose. `messages`: a name of `topology.bandwidth.all_reduce.MESSAGE_MIXES`."""
     question = question_of(demand, messages, mix)
-    whole = weighed([(chance, mask_evidence(table, state.kubelet, question, free)) for free, chance in state.free_sets])
+    kubelet = state.kubelet.for_messages(demand.wishes.messages)
+    whole = weighed([(chance, mask_evidence(table, kubelet, question, free)) for free, chance in state.free_sets])
+    containers = _containers(demand, state, table)
     expected = whole.expected_gbps
     further = whole.chances[MOST_PROSPECTS:]
     return Evidence(
@@ -30,7 +32,8 @@ def evidence_of(demand: Demand, state: NodeState, table: PlacementTable, mix: Si
         expected_gbps=None if expected is None else round(expected, 6),
         worst_gbps=whole.lowest_gbps,
         effective_gbps=None if expected is None else round(whole.effective_gbps, 6),
-        containers=_containers(demand, state, table),
+        containers=containers,
+        steered_for=kubelet.steering.messages if containers is not None else None,
         prospects=tuple(
             _prospect(_indices_of(state.indices, mask), chance, whole.speeds.get(mask)) for mask, chance in whole.chances[:MOST_PROSPECTS]
         ),
@@ -63,7 +66,8 @@ def _containers(demand: Demand, state: NodeState, table: PlacementTable) -> tupl
     """Return what each container that stays gets, where a steerer makes that certain; None elsewhere."""
     if state.kubelet.device_plugin is not DevicePlugin.STEERED or len(state.free_sets) != 1:
         return None
-    outcomes = table.predictor.predict(state.free_sets[0][0], demand.steps, state.kubelet).outcomes
+    kubelet = state.kubelet.for_messages(demand.wishes.messages)
+    outcomes = table.predictor.predict(state.free_sets[0][0], demand.steps, kubelet).outcomes
     if len(outcomes) != 1:
         return None
     return tuple(_indices_of(state.indices, mask) for mask in outcomes[0].group_masks)
@@ -73,6 +77,7 @@ def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int 
     """Return the worst link rank in any set the pod may get; None without a preferred link, because only that scorer reads it."""
     if demand.wishes.preferred_link is None:
         return None
-    predictions = (table.predictor.predict_sets(free, demand.asks, state.kubelet) for free, _ in state.free_sets)
+    kubelet = state.kubelet.for_messages(demand.wishes.messages)
+    predictions = (table.predictor.predict_sets(free, demand.asks, kubelet) for free, _ in state.free_sets)
     masks = {mask for prediction in predictions for _, links in prediction.sets for mask in links}
     return max((worst for mask in masks if (worst := link_classes.worst(table, mask)) is not None), default=None)

@@ -40,6 +40,8 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     """The most probable sets, each once."""
     containers: tuple[tuple[int, ...], ...] | None = None
     """nvidia-smi indices per container that stays, in the kubelet's order; None unless that is certain, as on a steered node."""
+    steered_for: str | None = None
+    """The messages that the steerer's set is chosen for, as `bandwidth.mix_of` names them; None unless `containers` is known."""
     further_sets: int = 0
     """Number of sets that are not in `prospects`."""
     further_probability: float = 0.0

@@ -50,6 +50,8 @@ class BoundPod:
     floor_gbps: float | None = None
     """Annotation `min-busbw`."""
     recorded: bool = False
+    steered_for: str | None = None
+    """The messages that its devices were decided for, where a decision is recorded and the pod states them."""
     """Whether it has the annotation with its placement record."""
     others: Requests = ()
     """What it requests besides GPUs: CPU, memory and so on."""

@@ -62,7 +62,8 @@ def free_sets_of(held: Allocations, table: PlacementTable, kubelet: Kubelet) -> 
             histories = _held_for_a_while(histories, _Admission(table, kubelet, pod.steps, hidden, later))
             continue
         overlapped = any(pod.key in departed.overlapping for departed in held.departed)
-        after = _admitted(histories, _Admission(table, kubelet, pod.demand.asks, hidden, later), overlapped)
+        admission = _Admission(table, kubelet.for_messages(pod.steered_for), pod.demand.asks, hidden, later)
+        after = _admitted(histories, admission, overlapped)
         histories = _mixed(after, histories, FREED_EARLY) if pod.terminating else after
     free_sets = _merged((free, chance) for (free, _), chance in histories.items())
     if any(pod.unsure_until_seconds is not None for pod in held.departed):
@@ -70,10 +71,15 @@ def free_sets_of(held: Allocations, table: PlacementTable, kubelet: Kubelet) -> 
     return _ranked(free_sets)
 
 
-def taken(free_sets: FreeSets, table: PlacementTable, pods: Sequence[Asks], kubelet: Kubelet) -> tuple[tuple[int, float], ...]:
-    """Return (mask of free positions, probability) after the pods have got their devices, in order. `pods`: `Demand.asks` of each."""
-    for steps in pods:
-        free_sets = _likeliest(_merged(_taken_from(free_sets, table, steps, kubelet)))
+def taken(
+    free_sets: FreeSets, table: PlacementTable, pods: Sequence[tuple[Asks, str | None]], kubelet: Kubelet
+) -> tuple[tuple[int, float], ...]:
+    """Return (mask of free positions, probability) after the pods have got their devices, in order.
+
+    `pods`: `Demand.asks` of each, and the messages that its devices are decided for, None where it states none.
+    """
+    for asks, messages in pods:
+        free_sets = _likeliest(_merged(_taken_from(free_sets, table, asks, kubelet.for_messages(messages))))
     return _ranked(free_sets)
 
 
@@ -177,7 +183,7 @@ def _take_rest(free_sets: FreeSets, table: PlacementTable, pod: BoundPod, known:
     for mask, chance in free_sets.items():
         agreeing = _merged(
             (mask & ~outcome.taken, outcome.probability)
-            for outcome in table.predictor.predict(mask | whole, pod.demand.asks, kubelet).outcomes
+            for outcome in table.predictor.predict(mask | whole, pod.demand.asks, kubelet.for_messages(pod.steered_for)).outcomes
             if not whole & ~outcome.taken and known_groups <= {*outcome.group_masks}
         )
         total = sum(agreeing.values())

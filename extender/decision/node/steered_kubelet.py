@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from topology.devices.prediction import DevicePlugin, Kubelet
-from topology.devices.steering import KnownDevices, Steering
+from topology.devices.steering import Steering, known_devices
 from topology.gputopology import TopologyRecord
-from topology.machine.hardware import mask_of
 
 
 def steered_kubelet(kubelet: Kubelet, record: TopologyRecord, resource: str, is_stale: bool) -> Kubelet:
@@ -20,9 +19,6 @@ def steered_kubelet(kubelet: Kubelet, record: TopologyRecord, resource: str, is_
     steering = status.steering if status is not None and not is_stale else None
     if status is None or steering is None or resource not in steering.resources or kubelet.device_plugin is not DevicePlugin.NVIDIA:
         return kubelet
-    memory, machine = dict(steering.unknown_memory), record.machine
-    known = KnownDevices(
-        mask_of(machine.positions(sorted({index for index, _ in status.unhealthy}))),
-        tuple(memory.get(gpu.index, 0) for gpu in machine.gpus),
-    )
+    unhealthy = [index for index, _ in status.unhealthy]
+    known = known_devices(record.machine, unhealthy, dict(steering.unknown_memory), dict(steering.pressure))
     return replace(kubelet, device_plugin=DevicePlugin.STEERED, steering=Steering(known, steering.messages))

@@ -40,7 +40,9 @@ class PlacementRecord:
         evidence = self.evidence
         sets = evidence.prospects[:MOST_SETS]
         further, further_probability = further_sets(evidence, MOST_SETS)
-        containers = {} if evidence.containers is None else {"containers": [list(gpus) for gpus in evidence.containers]}
+        containers: dict[str, Any] = {}
+        if evidence.containers is not None:
+            containers = {"containers": [list(gpus) for gpus in evidence.containers], "messages": evidence.steered_for}
         return {
             **containers,
             "id": self.id,

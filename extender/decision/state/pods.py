@@ -12,7 +12,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from extender.decision.node.allocations import BoundPod
-from extender.decision.request.annotations import wishes
+from extender.decision.request.annotations import Wishes, wishes
 from extender.decision.request.kubernetes_objects import Meta, Pod
 from extender.decision.request.other_resources import Requests, others_requested
 from extender.decision.request.pod_request import Demand, asks_for_slices, demand_of
@@ -35,6 +35,9 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
         return None
     meta = pod.metadata
     devices = _devices(pod)
+    requested = wishes(meta.annotations)
+    stated = Wishes() if isinstance(requested, Rejection) else requested
+    is_recorded = RECORD_ANNOTATION in (meta.annotations or {})
     return BoundPod(
         key=pod.key,
         namespace=sys.intern(meta.namespace or "default"),
@@ -47,8 +50,9 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
         priority=pod.spec.priority or 0,
         terminating=meta.deletion_timestamp is not None,
         scheduled=sys.intern(_scheduled(pod)),
-        floor_gbps=_floor_gbps(pod),
-        recorded=RECORD_ANNOTATION in (meta.annotations or {}),
+        floor_gbps=stated.min_busbw_gbps,
+        recorded=is_recorded,
+        steered_for=stated.messages if is_recorded else None,
         others=_shared_requests(others_requested(pod, resource)),
         scheduler=sys.intern(pod.spec.scheduler_name) if pod.spec.scheduler_name is not None else None,
         extended_claim=_extended_claim(pod),
@@ -98,11 +102,6 @@ def _scheduled(pod: Pod) -> str:
         condition.last_transition_time or "" for condition in conditions if condition.type == "PodScheduled" and condition.status == "True"
     )
     return next(times, "")
-
-
-def _floor_gbps(pod: Pod) -> float | None:
-    requested = wishes(pod.metadata.annotations)
-    return None if isinstance(requested, Rejection) else requested.min_busbw_gbps
 
 
 @dataclass(frozen=True, slots=True)
