@@ -19,7 +19,7 @@ from extender.decision.request.reasons import Rejection
 
 _PER_NODE_BYTES = 40  # two references, a row, a hash, a code, a score and what arrays add
 _PER_NAME_BYTES = 49  # a str beside its characters
-_PER_VERDICT_BYTES = 4096  # a verdict with sixteen prospects, measured with sys.getsizeof over its parts: 3.6 KiB, its support beside
+_PER_VERDICT_BYTES = 5120  # one with 16 prospects has 3.6 KiB, measured with sys.getsizeof over its parts; its support 1 KiB at most
 _PER_DECISION_BYTES = 1024
 _INBOX = 1024
 _MOST_OUTCOMES = 2048
@@ -61,9 +61,7 @@ class Decision:
     def size_bytes(self) -> int:
         """Return an upper estimate of the memory that the decision keeps alive."""
         per_node = (_PER_NODE_BYTES + _PER_NAME_BYTES) * len(self.names)
-        verdicts = set(self.verdicts)
-        supports = sum(len(verdict.evidence.support or b"") for verdict in verdicts)
-        return _PER_DECISION_BYTES + self.body_bytes + per_node + _PER_VERDICT_BYTES * len(verdicts) + supports
+        return _PER_DECISION_BYTES + self.body_bytes + per_node + _PER_VERDICT_BYTES * len(set(self.verdicts))
 
 
 class DecisionLog:
@@ -72,7 +70,9 @@ class DecisionLog:
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        """For readers and the settling timer, which run in different threads; a verb takes no lock."""
+        """Held for moments only, because verbs wait for it."""
+        self._settling = threading.Lock()
+        """Held while sizes are computed, by one thread at a time."""
         self._inbox: deque[Decision] = deque(maxlen=_INBOX)
         self._kept: deque[tuple[int, Decision]] = deque()
         self._kept_bytes = 0
@@ -122,15 +122,16 @@ class DecisionLog:
 
     def settle(self) -> None:
         """Compute the sizes of new decisions, and drop the oldest decisions until all fit."""
-        with self._lock:
+        with self._settling:
             while self._inbox:
                 decision = self._inbox.popleft()
                 size = decision.size_bytes()
-                self._kept.append((size, decision))
-                self._kept_bytes += size
-            while self._kept and self._kept_bytes > self._limit_bytes:
-                size, _ = self._kept.popleft()
-                self._kept_bytes -= size
+                with self._lock:
+                    self._kept.append((size, decision))
+                    self._kept_bytes += size
+                    while self._kept and self._kept_bytes > self._limit_bytes:
+                        size, _ = self._kept.popleft()
+                        self._kept_bytes -= size
 
     def recent(self) -> Iterator[Decision]:
         """Return the decisions, the newest first."""

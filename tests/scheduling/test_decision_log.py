@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
+import pytest
+
 from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.scorers import NO_RANKS
 from extender.decision.evaluate.verdict import Evidence, verdict_of
+from extender.decision.report.placement_record import placement_record_of
 from extender.decision.request.kubernetes_objects import Meta, Pod, PodSpec
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
@@ -49,3 +54,24 @@ def test_number_of_unsettled_decisions_is_bounded() -> None:
     for number in range(5000):
         log.add(decision(number))
     assert log.unsettled <= 1024
+
+
+def test_verb_does_not_wait_while_the_size_of_a_decision_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, computes, may_end = DecisionLog(1 << 20), threading.Event(), threading.Event()
+
+    def slow(self: Decision) -> int:
+        computes.set()
+        assert may_end.wait(30)
+        return 1
+
+    monkeypatch.setattr(Decision, "size_bytes", slow)
+    log.add(decision(1))
+    settling = threading.Thread(target=log.settle)
+    settling.start()
+    assert computes.wait(30)
+    log.add(decision(2))
+    log.add_record("uid", placement_record_of("uid", "n", Evidence()))
+    assert log.record("uid") is not None
+    may_end.set()
+    settling.join(30)
+    assert [kept.pod for kept in log.recent()] == ["pod-2", "pod-1"]

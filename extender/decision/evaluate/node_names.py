@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from typing import overload
 from zlib import crc32
@@ -47,6 +47,9 @@ class NodeNames(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
 
     @overload
     def __getitem__(self, index: int) -> str: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -80,6 +80,9 @@ class NodeVerdicts(Sequence[Verdict]):
 
     def __len__(self) -> int:
         return len(self.objects)
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return iter(self.objects.tolist())
 
     @overload
     def __getitem__(self, index: int) -> Verdict: ...
