@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from extender.collectors.ipc import Assignment, ScrapeResult, frame, read_frame
-from extender.collectors.prometheus import SOURCE
+from extender.collectors.ipc import PROMETHEUS, Assignment, ScrapeResult, frame, read_frame
 from extender.decision.node.scrape_targets import ENGINE
 from extender.decision.state.changes import Change, ClockTicked, TelemetrySeen
 from extender.decision.state.snapshot import Snapshot
@@ -224,7 +223,7 @@ class _Index:
 
     def changes(self, result: ScrapeResult, snapshot: Snapshot) -> Iterable[Change]:
         """Yield a result as changes, one per node."""
-        if result.kind == SOURCE:
+        if result.kind == PROMETHEUS:
             yield from self._by_node(result, snapshot)
             return
         source = f"{result.kind} {result.target}"
@@ -251,7 +250,7 @@ class _Index:
                 engines.setdefault(node, {}).setdefault(key, []).append(engine)
         for node in sorted({*devices, *engines}):
             by_pod = tuple((key, tuple(readings)) for key, readings in engines.get(node, {}).items())
-            yield TelemetrySeen(node, result.monotonic_seconds, tuple(devices.get(node, ())), by_pod, (), SOURCE)
+            yield TelemetrySeen(node, result.monotonic_seconds, tuple(devices.get(node, ())), by_pod, (), PROMETHEUS)
 
     @staticmethod
     def _by_target(reading: DeviceReading, hosts: Mapping[str, str], snapshot: Snapshot) -> str | None:

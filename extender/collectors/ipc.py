@@ -14,6 +14,9 @@ T = TypeVar("T")
 _LENGTH = struct.Struct(">I")
 HEAD_BYTES = _LENGTH.size
 
+PROMETHEUS = "prometheus"
+"""The kind of a scrape result that comes from a Prometheus server, and the source of its readings."""
+
 
 class Assignment(msgspec.Struct, frozen=True):
     """What to scrape, and how; replaces the previous assignment."""

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from extender.collectors import prometheus
-from extender.collectors.ipc import HEAD_BYTES, Assignment, ScrapeResult, frame, length
+from extender.collectors.ipc import HEAD_BYTES, PROMETHEUS, Assignment, ScrapeResult, frame, length
 from extender.collectors.scrape import scrape_target
 from extender.decision.node.scrape_targets import Target
 from extender.decision.state.isolation import described
@@ -118,7 +118,7 @@ class Collector:
 def _failed_scrape(target: Target | None, why: str) -> ScrapeResult:
     now = time.monotonic()
     if target is None:
-        return ScrapeResult("prometheus", prometheus.SOURCE, "", "", now, 0.0, failed=why)
+        return ScrapeResult("prometheus", PROMETHEUS, "", "", now, 0.0, failed=why)
     return ScrapeResult(target.pod, target.kind, target.key, target.node, now, 0.0, failed=why)
 
 

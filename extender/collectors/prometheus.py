@@ -14,14 +14,13 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from extender.collectors.ipc import Assignment, ScrapeResult
+from extender.collectors.ipc import PROMETHEUS, Assignment, ScrapeResult
 from extender.collectors.scrape import ScrapeError
 from extender.telemetry import dcgm, engines
 from extender.telemetry.exposition import Sample
 from extender.telemetry.readings import DeviceReading
 from extender.telemetry.signals import BUSY, CLOCK_EVENTS, FB_TOTAL, HEADROOM, HOLDS, SIGNALS, XID_COUNT
 
-SOURCE = "prometheus"
 _DEVICE = "UUID, uuid, GPU_I_ID, GPU_I_PROFILE, gpu, modelName, instance, node"
 _WORKLOAD = "exported_pod, exported_namespace, xid, clock_event"
 _ENGINE = ", ".join(("namespace", "pod", "model_name", "model", *engines.ENGINE_LABELS))
@@ -89,7 +88,7 @@ async def ask(client: httpx.AsyncClient, options: Assignment) -> ScrapeResult:
 
     def result(**fields: object) -> ScrapeResult:
         took_seconds = time.monotonic() - started
-        return ScrapeResult(options.prometheus_url, SOURCE, "", "", started, took_seconds, **fields)  # type: ignore[arg-type]
+        return ScrapeResult(options.prometheus_url, PROMETHEUS, "", "", started, took_seconds, **fields)  # type: ignore[arg-type]
 
     try:
         headers = _authorization(options.bearer_token_file)
