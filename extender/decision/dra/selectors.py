@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from cel_expr_python import cel
-from cel_expr_python.ext import ext_bindings, ext_strings
-
-from extender.decision.dra.cel_functions import FUNCTIONS, quantity_value, semver_value
+from extender.decision.dra.cel_functions import quantity_value, semver_value
 from extender.decision.dra.expression_bounds import too_costly
 from extender.decision.dra.resource_objects import MOST_EXPRESSION_CHARACTERS, Attribute, Device
 
@@ -32,9 +29,15 @@ class Unevaluated:
 
 @lru_cache(maxsize=1)
 def _environment() -> Any:
-    return cel.NewEnv(
-        variables={"device": cel.Type.DYN}, extensions=[ext_bindings.ExtBindings(), ext_strings.ExtStrings()], functions=list(FUNCTIONS)
-    )
+    from extender.decision.dra.cel_environment import environment  # a cluster without classes does not load the library
+
+    return environment()
+
+
+def _is_error(value: Any) -> bool:
+    from extender.decision.dra.cel_environment import is_error  # see `_environment`
+
+    return is_error(value)
 
 
 @lru_cache(maxsize=MOST_REMEMBERED)
@@ -76,7 +79,7 @@ def _answer(expression: str, device: Mapping[str, Any]) -> bool | Unevaluated:
     except Exception as error:  # the library has no exception of its own
         return Unevaluated(f"{shown}: {_first_line(error)}")
     if not isinstance(answer, bool):
-        return Unevaluated(f"{shown}: {_first_line(answer)}" if value.type() == cel.Type.ERROR else f"{shown} is not true or false")
+        return Unevaluated(f"{shown}: {_first_line(answer)}" if _is_error(value) else f"{shown} is not true or false")
     return answer
 
 
