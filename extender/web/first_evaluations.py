@@ -27,7 +27,10 @@ class FirstEvaluations:
         self._running: dict[Demand, asyncio.Future[None]] = {}
 
     async def completed(self, unevaluated: Unevaluated, seconds: float) -> bool:
-        """Return whether an evaluation for the demand is completed within `seconds`. It goes on where it is not."""
+        """Return whether an evaluation for the demand is completed within `seconds`. It goes on where it is not.
+
+        Raises what the evaluation has raised.
+        """
         demand = unevaluated.demand
         running = self._running.get(demand)
         if running is None:
@@ -37,4 +40,6 @@ class FirstEvaluations:
             self._running[demand] = running
             running.add_done_callback(lambda _: self._running.pop(demand, None))
         done, _ = await asyncio.wait([running], timeout=max(0.0, seconds))
+        if done:
+            running.result()
         return bool(done)

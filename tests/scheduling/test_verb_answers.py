@@ -23,7 +23,7 @@ from extender.server.service import build_service
 from extender.settings import Limits, Server, Settings
 from extender.sources.simulated import simulated
 from extender.web import wire
-from extender.web.scheduler_api import FilteredPods
+from extender.web.scheduler_api import INTERNAL, FilteredPods
 from extender.web.verb_answers import filter_answer
 from tests.conftest import serve
 from tests.objects import pod
@@ -129,3 +129,16 @@ def test_first_evaluation_that_takes_too_long_is_answered_with_try_again_and_fou
         answer = next(answer for answer in answers if not answer["Error"])
         assert answer["NodeNames"]
         assert served.client.get("/v1/decisions").json()["decisions"][0]["error"] is None, "an attempt without an answer is not logged"
+
+
+def test_first_evaluation_that_raises_is_answered_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: VerdictTable, unevaluated: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(VerdictTable, "evaluate", broken)
+    monkeypatch.setattr("extender.decision.evaluate.verdict_table._MOST_EVALUATED", 0)
+    service, cluster = build_service(Settings(server=Server(log_level="critical"))), simulated("nvidia.com/gpu")
+    service.store.apply(cluster.listing())
+    with contextmanager(serve)(service, cluster) as served:
+        body = {"Pod": pod(3), "NodeNames": list(served.cluster.machines)}
+        assert served.client.post("/scheduler/filter", json=body).json()["Error"] == INTERNAL
