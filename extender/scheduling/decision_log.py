@@ -7,8 +7,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_verdicts import NodeVerdicts
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.scorers import Ranks
 from extender.decision.evaluate.verdict import Evidence
 from extender.decision.report.placement_record import PlacementRecord

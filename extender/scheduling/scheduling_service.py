@@ -27,8 +27,8 @@ from extender.decision.cycle.scheduling_cycle import (
     known_nodes,
 )
 from extender.decision.cycle.sent_nodes import with_sent_nodes
+from extender.decision.evaluate.by_name.verdict_table import Unevaluated, VerdictTable
 from extender.decision.evaluate.scorers import Ranker
-from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
 from extender.decision.node.claims_on_node import all_on_view
 from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.report.placement_record import placement_record_of

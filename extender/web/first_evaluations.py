@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from extender.decision.evaluate.verdict_table import Unevaluated
+from extender.decision.evaluate.by_name.verdict_table import Unevaluated
 from extender.decision.request.pod_request import Demand
 
 _MOST_WAITING = 32

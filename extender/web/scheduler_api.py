@@ -20,8 +20,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from extender.decision.cycle.scheduling_cycle import Evaluation
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.verdict_table import Unevaluated
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.verdict_table import Unevaluated
 from extender.decision.request.kubernetes_objects import Pod
 from extender.errors import RequestError
 from extender.metrics import Metrics

@@ -7,8 +7,8 @@ from itertools import compress
 
 import numpy as np
 
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_verdicts import FEASIBLE, NodeVerdicts, reason_of
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_verdicts import FEASIBLE, NodeVerdicts, reason_of
 from extender.web import wire
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from extender.decision.cycle.preemption import Candidate
-from extender.decision.evaluate.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_names import NodeNames
 from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.errors import RequestError
 

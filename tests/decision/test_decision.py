@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from extender.decision.evaluate.by_name.node_names import NodeNames
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
-from extender.decision.evaluate.node_names import NodeNames
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand, demand_of

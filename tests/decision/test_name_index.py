@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from extender.decision.evaluate.name_index import UNKNOWN_ROW, NameIndex
+from extender.decision.evaluate.by_name.name_index import UNKNOWN_ROW, NameIndex
 
 
 class Clashing(str):

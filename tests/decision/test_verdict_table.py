@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extender.decision.evaluate import verdict_table
+from extender.decision.evaluate.by_name import verdict_table
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_verdicts import NodeVerdicts
+from extender.decision.evaluate.by_name.verdict_table import Unevaluated, VerdictTable
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
-from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.changes import Change, NodeGone, PodGone
 from extender.decision.state.pods import ExtraPods

@@ -7,11 +7,11 @@ import random
 import pytest
 
 from extender.decision.cycle.scheduling_cycle import demand_in
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_verdicts import NodeVerdicts
+from extender.decision.evaluate.by_name.verdict_table import Unevaluated, VerdictTable
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
-from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.reducer import fold_all
 from extender.kube.decode import gone, seen

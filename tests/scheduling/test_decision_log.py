@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_verdicts import NodeVerdicts
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.scorers import NO_RANKS
 from extender.decision.evaluate.verdict import Evidence, verdict_of
 from extender.decision.report.placement_record import placement_record_of

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_verdicts import NodeVerdicts
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_verdicts import NodeVerdicts
+from extender.decision.evaluate.by_name.verdict_table import VerdictTable
 from extender.decision.evaluate.verdict import Evidence, verdict_of
-from extender.decision.evaluate.verdict_table import VerdictTable
 from extender.decision.request.reasons import Reason, Rejection
 from extender.errors import RequestError
 from extender.scheduling.scheduling_service import STILL_EVALUATING
@@ -114,7 +114,7 @@ def test_first_evaluation_that_takes_too_long_is_answered_with_try_again_and_fou
         evaluate(self, unevaluated)
 
     monkeypatch.setattr(VerdictTable, "evaluate", slow)
-    monkeypatch.setattr("extender.decision.evaluate.verdict_table._MOST_EVALUATED", 0)
+    monkeypatch.setattr("extender.decision.evaluate.by_name.verdict_table._MOST_EVALUATED", 0)
     service = build_service(Settings(server=Server(log_level="error"), limits=Limits(evaluation_seconds=0.05)))
     cluster = simulated("nvidia.com/gpu")
     service.store.apply(cluster.listing())
@@ -136,7 +136,7 @@ def test_first_evaluation_that_raises_is_answered_with_an_error(monkeypatch: pyt
         raise ZeroDivisionError
 
     monkeypatch.setattr(VerdictTable, "evaluate", broken)
-    monkeypatch.setattr("extender.decision.evaluate.verdict_table._MOST_EVALUATED", 0)
+    monkeypatch.setattr("extender.decision.evaluate.by_name.verdict_table._MOST_EVALUATED", 0)
     service, cluster = build_service(Settings(server=Server(log_level="critical"))), simulated("nvidia.com/gpu")
     service.store.apply(cluster.listing())
     with contextmanager(serve)(service, cluster) as served:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPods, undone
 from extender.decision.cycle.preemption import Candidate, preferred
 from extender.decision.cycle.scheduling_cycle import Decide, Evaluation, EvaluationContext, Moment, by_feasibility, by_rank, evaluate_pod
+from extender.decision.evaluate.by_name.verdict_table import VerdictTable
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import DEFAULT_POLICY
-from extender.decision.evaluate.verdict_table import VerdictTable
 from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.report.placement_record import placement_record_of
 from extender.decision.request.kubernetes_objects import Pod

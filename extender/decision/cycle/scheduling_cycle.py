@@ -18,12 +18,12 @@ import numpy as np
 
 from extender.decision.cycle.assumed_pods import AssumedPods, nominees, rank_of, together
 from extender.decision.dra.claim_requests import pod_claims
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_verdicts import NodeVerdicts
+from extender.decision.evaluate.by_name.verdict_table import Unevaluated, VerdictTable
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes, evaluate_with_extra_pods
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.scorers import NO_RANKS, TOP_SCORE, Ranker, Ranks
 from extender.decision.evaluate.verdict import Verdict
-from extender.decision.evaluate.verdict_table import Unevaluated, VerdictTable
 from extender.decision.node.claims_on_node import all_on_view, on_view
 from extender.decision.node.node_state import NodeDefaults, NodeView
 from extender.decision.request.inferred_workload import with_inference

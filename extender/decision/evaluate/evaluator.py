@@ -14,9 +14,9 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from extender.decision.evaluate.by_name.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.evidence import evidence_of
 from extender.decision.evaluate.filters import refuse
-from extender.decision.evaluate.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
 from extender.decision.evaluate.telemetry_filters import refuse_by_telemetry
 from extender.decision.evaluate.verdict import Evidence, Verdict, verdict_of

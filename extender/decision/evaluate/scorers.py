@@ -17,8 +17,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_verdicts import FEASIBLE, NodeVerdicts, Parts, Valued
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_verdicts import FEASIBLE, NodeVerdicts, Parts, Valued
 from extender.decision.evaluate.verdict import Evidence, Verdict
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.workload_classes import weights_of

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from extender.decision.evaluate.by_name.node_names import NodeNames
+from extender.decision.evaluate.by_name.node_table import UNKNOWN, NodeTable, grown
+from extender.decision.evaluate.by_name.node_verdicts import NodeVerdicts, Valued, code_of
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_with_extra_pods, without_view
-from extender.decision.evaluate.node_names import NodeNames
-from extender.decision.evaluate.node_table import UNKNOWN, NodeTable, grown
-from extender.decision.evaluate.node_verdicts import NodeVerdicts, Valued, code_of
 from extender.decision.evaluate.scorers import NO_PARTS, PARTS, Ranker, best_of
 from extender.decision.evaluate.verdict import Verdict
 from extender.decision.node.claims_on_node import all_on_view, is_same_on_every_node, on_view

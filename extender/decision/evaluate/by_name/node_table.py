@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from extender.decision.evaluate.name_index import UNKNOWN_ROW, NameIndex
-from extender.decision.evaluate.node_names import NodeNames, hash_of
+from extender.decision.evaluate.by_name.name_index import UNKNOWN_ROW, NameIndex
+from extender.decision.evaluate.by_name.node_names import NodeNames, hash_of
 from extender.decision.node.node_state import NodeState, NodeView
 from extender.decision.state.snapshot import Snapshot
 
