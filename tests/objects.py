@@ -8,7 +8,7 @@ from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.state.changes import Change, Listed
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import KINDS, seen
+from extender.kube.objects.decode import KINDS, seen
 from topology.gputopology import DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of
 

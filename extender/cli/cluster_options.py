@@ -15,7 +15,7 @@ from extender.cli.reading import read_cluster
 from extender.kube.api_client import api_client
 from extender.kube.api_requests import ApiRequests
 from extender.kube.listing import items_of
-from extender.kube.resources import RESOURCES
+from extender.kube.objects.resources import RESOURCES
 from extender.settings import Settings
 from extender.sources.simulated import DEMO_CLUSTER, cluster_machines
 from topology.platforms import platforms

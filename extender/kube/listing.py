@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from extender.decision.state.changes import Listed
 from extender.errors import ClusterSourceError
-from extender.kube.decode import Seen, seen
-from extender.kube.resources import RESOURCES, Resource
+from extender.kube.objects.decode import Seen, seen
+from extender.kube.objects.resources import RESOURCES, Resource
 from topology.agent.publisher import ApiError
 
 PAGE_SIZE = 500

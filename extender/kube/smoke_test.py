@@ -21,7 +21,7 @@ from extender.decision.request.quantity import quantity
 from extender.decision.state.pods import held_demand
 from extender.kube.api_requests import ApiRequests
 from extender.kube.listing import items_of
-from extender.kube.resources import Resource
+from extender.kube.objects.resources import Resource
 from topology.agent.publisher import ApiError
 
 POLL_SECONDS = 0.5

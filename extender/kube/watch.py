@@ -29,8 +29,8 @@ from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLo
 from extender.decision.state.isolation import SetAside
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import credentials
-from extender.kube.decode import Seen, seen_or_set_aside
-from extender.kube.resources import DRA_RESOURCES, RESOURCES, Resource
+from extender.kube.objects.decode import Seen, seen_or_set_aside
+from extender.kube.objects.resources import DRA_RESOURCES, RESOURCES, Resource
 from extender.kube.watch_events import TYPES, UnreadableLineError, watch_event
 from extender.kube.watch_lines import LineTooLongError, line_batches
 from extender.metrics import Metrics

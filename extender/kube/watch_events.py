@@ -16,7 +16,7 @@ from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.state.changes import ObjectGone, PodGone, PodSeen
 from extender.decision.state.isolation import SetAside
 from extender.errors import ClusterSourceError
-from extender.kube.decode import Seen, gone, seen_or_set_aside, version_number
+from extender.kube.objects.decode import Seen, gone, seen_or_set_aside, version_number
 
 TYPES = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")
 """Types of events that Kubernetes defines."""

@@ -15,9 +15,9 @@ from extender.decision.state.changes import Change
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name
 from extender.kube.api_requests import ApiRequests
-from extender.kube.cluster_writer import cluster_writer
 from extender.kube.lease import LeaderLease
 from extender.kube.watch import ClusterWatch
+from extender.kube.writing.cluster_writer import cluster_writer
 from extender.metrics import Metrics
 from extender.scheduling.device_taints import DeviceTaints
 from extender.scheduling.ports import AlwaysLeading, Cluster

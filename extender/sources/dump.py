@@ -14,8 +14,8 @@ import msgspec
 
 from extender.decision.state.changes import Listed
 from extender.errors import ClusterSourceError
-from extender.kube.decode import KINDS, Seen, seen
 from extender.kube.listing import Collect, Listing
+from extender.kube.objects.decode import KINDS, Seen, seen
 from extender.loading import load_documents
 
 UNREAD = "unread"

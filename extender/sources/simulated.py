@@ -14,7 +14,7 @@ from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.changes import Listed, TelemetrySeen, TopologySeen
 from extender.errors import ClusterSourceError
-from extender.kube.decode import Seen, seen
+from extender.kube.objects.decode import Seen, seen
 from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request, slice_manifests
 from extender.telemetry import xids

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from extender.kube.resources import RESOURCES
+from extender.kube.objects.resources import RESOURCES
 from tests.bench.clusters import LIST_VERSION, Cluster, node_name, pending_pod, running_pod
 
 PODS = "/api/v1/pods"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from extender.decision.state.changes import Listed
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.scheduling.scheduling_service import NotDecided
 from extender.server.service import build_service
 from extender.settings import Settings

@@ -12,7 +12,7 @@ from msgspec.structs import replace as struct_replace
 from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone, TelemetrySeen, TopologySeen
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import Seen, seen
+from extender.kube.objects.decode import Seen, seen
 from extender.sources.simulated import node_manifest
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, pod

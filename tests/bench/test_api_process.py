@@ -10,7 +10,7 @@ import pytest
 from extender.decision.state.changes import Change, Listed, NodeSeen, PodGone, PodSeen, TopologySeen
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import gone, seen
+from extender.kube.objects.decode import gone, seen
 from tests.bench.api_process import Api, churn
 from tests.bench.clusters import GPU, LIST_VERSION, Cluster
 from topology.gputopology import TopologyRecord

@@ -14,7 +14,7 @@ import yaml
 from extender.cli.reading import kube_objects
 from extender.errors import ClusterSourceError
 from extender.kube import listing as listing_module
-from extender.kube.resources import DRA_RESOURCES
+from extender.kube.objects.resources import DRA_RESOURCES
 from tests.cli.commands import Commands
 from tests.kube.api_server import NODES, PODS, TOPOLOGIES, ApiServer, api_server
 from tests.objects import node, pod, topology

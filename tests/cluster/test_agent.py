@@ -138,7 +138,7 @@ def test_an_event_is_posted_once_with_the_extenders_rights(plane: ControlPlane) 
     from extender.decision.report.prediction_outcomes import Known
     from extender.kube.api_client import api_client
     from extender.kube.api_requests import ApiRequests
-    from extender.kube.events import PodEvents
+    from extender.kube.writing.events import PodEvents
 
     known = Known("0123456789", "default", "slow", "gpu-node", (0, 2), 20.0)
     for _ in range(2):  # as two replicas would

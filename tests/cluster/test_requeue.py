@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from extender.kube.requeue_annotation import REQUEUED_AT
+from extender.kube.writing.requeue_annotation import REQUEUED_AT
 from extender.sources.simulated import node_manifest
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import delete_pods, pod

@@ -11,7 +11,7 @@ import pytest
 from extender.collectors.prometheus import queries
 from extender.decision.state.changes import ClockTicked, Listed, TopologySeen
 from extender.errors import SettingsError
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.server.service import build_service
 from extender.settings import Prometheus, Settings, Telemetry
 from tests.cluster.control_plane import free_port

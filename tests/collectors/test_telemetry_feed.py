@@ -14,7 +14,7 @@ import pytest
 
 from extender.collectors.feed import TelemetryFeed
 from extender.decision.state.changes import ClockTicked, PodGone, TopologySeen
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.server.service import Service, build_service
 from extender.settings import Dcgm, Settings, Telemetry
 from tests.decision.test_telemetry_decisions import machine, refusal

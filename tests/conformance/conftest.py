@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extender.decision.state.changes import Listed
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.server.service import build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import simulated

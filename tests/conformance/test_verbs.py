@@ -9,7 +9,7 @@ from typing import Any
 
 from extender.decision.cycle.scheduling_cycle import Stall
 from extender.decision.state.changes import PodGone, PodSeen
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.server.service import build_service
 from extender.settings import AssumedPodSettings, Server, Settings
 from extender.sources.simulated import simulated

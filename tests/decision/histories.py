@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from extender.decision.state.changes import Change, Listed
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from tests.objects import node, pod, topology
 
 NAMES = ("a", "b", "c")

@@ -14,7 +14,7 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import PodGone
 from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.simulated_dra import allocated, claim_manifest, exact_request
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology

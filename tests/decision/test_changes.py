@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone, TelemetrySeen, TopologySeen, WatchLost, WatchRestored
 from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import gone, seen
+from extender.kube.objects.decode import gone, seen
 from extender.telemetry.readings import DeviceReading
 from tests.decision.histories import NAMES, assert_same_objects, assert_same_state, histories, left_of
 from tests.objects import GPU, node, pod, topology

@@ -15,7 +15,7 @@ from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.changes import PodGone
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology

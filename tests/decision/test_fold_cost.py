@@ -15,7 +15,7 @@ from extender.decision.state import versions
 from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone, TelemetrySeen, TopologySeen
 from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import gone, seen
+from extender.kube.objects.decode import gone, seen
 from extender.telemetry.readings import DeviceReading
 from tests.decision.fold_work import lines_and_bytes
 from tests.decision.histories import NAMES, assert_same_state, histories

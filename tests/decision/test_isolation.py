@@ -19,8 +19,8 @@ from extender.decision.state.changes import Change, Listed, PodGone
 from extender.decision.state.isolation import SetAside
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube import decode as decode_module
-from extender.kube.decode import gone, seen, seen_or_set_aside
+from extender.kube.objects import decode as decode_module
+from extender.kube.objects.decode import gone, seen, seen_or_set_aside
 from extender.scheduling.cluster_store import ClusterStore
 from extender.server.from_settings import ranker
 from extender.server.service import build_service

@@ -11,8 +11,8 @@ from extender.decision.evaluate.verdict import Evidence, Prospect
 from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord, placement_record_of
 from extender.decision.state.changes import Listed
-from extender.kube.decode import seen
-from extender.kube.events import PodEvents
+from extender.kube.objects.decode import seen
+from extender.kube.writing.events import PodEvents
 from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import simulated

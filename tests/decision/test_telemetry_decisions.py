@@ -15,7 +15,7 @@ from extender.decision.report.serializers import explain, node_detail
 from extender.decision.state.changes import Change, ClockTicked, TelemetrySeen, TopologySeen
 from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from extender.telemetry.conditions import TUNING

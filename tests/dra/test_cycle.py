@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extender.kube.decode import gone, seen
+from extender.kube.objects.decode import gone, seen
 from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request
 from tests.conftest import Served
 from tests.dra.dra_objects import claim_pod, dra_node

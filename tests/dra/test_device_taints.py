@@ -10,8 +10,8 @@ from extender.decision.report.device_faults import taint_changes
 from extender.decision.state.changes import Change, ClockTicked, Listed, TelemetrySeen
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import KINDS, gone, seen
-from extender.kube.device_taint_rules import DeviceTaintRules
+from extender.kube.objects.decode import KINDS, gone, seen
+from extender.kube.writing.device_taint_rules import DeviceTaintRules
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.device_taints import DeviceTaints

@@ -15,7 +15,7 @@ from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.request.reasons import Reason
 from extender.decision.state.changes import Listed
 from extender.decision.state.reducer import fold
-from extender.kube.decode import gone, seen
+from extender.kube.objects.decode import gone, seen
 from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request, slice_manifests
 from tests.dra.dra_objects import bare_node, claim_pod, cluster, dra_node, resolved, sets, topology_of, verdict
 from tests.objects import GPU, pod, pod_struct, snapshot

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from extender.decision.state.changes import Listed
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.sources.simulated_dra import class_manifest
 from tests.conftest import Served
 from tests.dra.dra_objects import bare_node

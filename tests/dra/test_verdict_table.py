@@ -14,7 +14,7 @@ from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.reducer import fold_all
-from extender.kube.decode import gone, seen
+from extender.kube.objects.decode import gone, seen
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request

@@ -20,10 +20,10 @@ import yaml
 from extender.decision.state.changes import Change, NodeSeen
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
-from extender.kube import resources
 from extender.kube import watch as watch_module
 from extender.kube.api_client import api_client
-from extender.kube.decode import seen
+from extender.kube.objects import resources
+from extender.kube.objects.decode import seen
 from extender.kube.watch import ClusterWatch, without_repeats
 from extender.kube.watch_lines import LineBuffer
 from extender.metrics import Metrics

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from extender.decision.report.prediction_outcomes import Known
-from extender.kube import events as events_module
-from extender.kube.events import PodEvents
+from extender.kube.writing import events as events_module
+from extender.kube.writing.events import PodEvents
 
 
 class Api:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.state.changes import NodeSeen
 from extender.decision.state.pods import bound_pod, held_demand
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.sources.dump import read_dump
 from tests.machines import machines
 from tests.objects import GPU, node, pod, pod_struct, topology

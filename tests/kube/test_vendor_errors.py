@@ -18,10 +18,10 @@ from extender.kube.api_client import CREDENTIALS_SECONDS, Credentials, api_clien
 from extender.kube.api_requests import ApiRequests
 from extender.kube.lease import LeaderLease
 from extender.kube.listing import list_once
-from extender.kube.pod_binding import PodBinding
-from extender.kube.requeue_annotation import RequeueAnnotation
 from extender.kube.smoke_test import Sample, smoke
 from extender.kube.watch import ClusterWatch
+from extender.kube.writing.pod_binding import PodBinding
+from extender.kube.writing.requeue_annotation import RequeueAnnotation
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube, Lease

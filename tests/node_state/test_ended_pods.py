@@ -10,7 +10,7 @@ from extender.decision.node.ended_pods import MOST_ENDED, UNSURE_SECONDS
 from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import gone, seen
+from extender.kube.objects.decode import gone, seen
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of

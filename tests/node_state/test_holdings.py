@@ -11,7 +11,7 @@ from extender.decision.report.prediction_outcomes import became_known, compare
 from extender.decision.state.changes import ClockTicked, PodGone
 from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from tests.node_state.allocation_objects import NOW, free, running, topology, view
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import Allocation, DeviceStatus

@@ -46,7 +46,7 @@ def test_node_with_a_strict_topology_manager_rejects_gpus_that_it_cannot_align(p
 
 def test_configured_topology_manager_policy_counts_where_the_nodes_label_is_unknown() -> None:
     objects = [node("n", labels={"fabricwise.dev/topology-manager-policy": "strict"}), topology("n", "hgx-h100", FREE_ACROSS)]
-    from extender.kube.decode import seen
+    from extender.kube.objects.decode import seen
 
     changes = [
         Listed("nodes", (seen("Node", objects[0]),)),
@@ -125,7 +125,7 @@ def test_node_with_only_labels_is_assumed_to_be_the_known_platform_of_its_produc
 
 
 def test_assuming_a_platform_from_the_product_can_be_turned_off() -> None:
-    from extender.kube.decode import seen
+    from extender.kube.objects.decode import seen
 
     board = gfd("NVIDIA-H100-80GB-HBM3", 8)
     state = fold_all(Snapshot(), [seen("Node", board)], GPU, NodeDefaults(assume_from_product=False))

@@ -8,7 +8,7 @@ import pytest
 
 from extender.decision.state.reducer import fold
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from tests.objects import GPU, pod
 
 DRIVER = {"app": "nvidia-driver-daemonset"}

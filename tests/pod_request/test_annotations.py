@@ -12,7 +12,7 @@ from extender.decision.request.annotations import ANNOTATIONS, MOST_WARNINGS, Wi
 from extender.decision.request.reasons import Rejection
 from extender.decision.state.changes import Listed, TopologySeen
 from extender.decision.state.reducer import fold
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.server.service import build_service
 from extender.settings import Settings
 from extender.web.scheduler_api import SchedulerApi

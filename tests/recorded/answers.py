@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from extender.decision.state.changes import Change, ClockTicked, Listed, TelemetrySeen
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.server.service import build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import simulated

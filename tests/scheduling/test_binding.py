@@ -15,8 +15,8 @@ from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.evaluate.verdict import Evidence
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import Listed
-from extender.kube.decode import seen
-from extender.kube.pod_binding import PodBinding
+from extender.kube.objects.decode import seen
+from extender.kube.writing.pod_binding import PodBinding
 from extender.scheduling.binder import NOT_SYNCED, Binder
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.decision_log import DecisionLog

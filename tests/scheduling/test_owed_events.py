@@ -12,8 +12,8 @@ from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.state.changes import Change, ClockTicked, Listed, WatchLost, WatchRestored
-from extender.kube.decode import gone, seen
-from extender.kube.events import PodEvents
+from extender.kube.objects.decode import gone, seen
+from extender.kube.writing.events import PodEvents
 from extender.scheduling.owed_events import MOST_OWED, OWED_SECONDS
 from extender.server.service import Service, build_service
 from extender.settings import Server, Settings

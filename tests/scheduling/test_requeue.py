@@ -9,7 +9,7 @@ import pytest
 
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import Change, Listed, PodGone, TopologySeen
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.metrics import Metrics
 from extender.scheduling.requeue import LAG_SECONDS, Requeuer
 from extender.scheduling.supervision import Supervisor

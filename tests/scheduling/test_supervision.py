@@ -23,7 +23,7 @@ from extender.decision.node.scrape_targets import DCGM, Target
 from extender.decision.state.changes import Change, ClockTicked
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.lease import LeaderLease
-from extender.kube.resources import RESOURCES, Resource
+from extender.kube.objects.resources import RESOURCES, Resource
 from extender.kube.watch import ClusterWatch
 from extender.metrics import Metrics
 from extender.scheduling import requeue

@@ -268,7 +268,7 @@ def test_nodes_are_listed_and_one_node_is_shown_with_its_pods(served: Served, na
 
 
 def test_topology_that_contradicts_the_node_is_shown_and_counted(served: Served) -> None:
-    from extender.kube.decode import seen
+    from extender.kube.objects.decode import seen
 
     wrong = topology("t4-0", "hgx-h100")
     served.service.store.apply([seen("GpuTopology", wrong)])
@@ -363,7 +363,7 @@ def test_decision_shows_which_gpus_the_pod_got(served: Served, names: list[str])
 def test_event_is_posted_for_a_pod_that_gets_less_bandwidth_than_its_floor() -> None:
     """NVIDIA's device plugin is predicted to prefer the bridge; the plugin of this node does not."""
     from extender.decision.state.changes import TopologySeen
-    from extender.kube.decode import seen
+    from extender.kube.objects.decode import seen
     from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
     writer, cluster = RecordingWriter(), simulated(GPU)
@@ -381,7 +381,7 @@ def test_event_is_posted_for_a_pod_that_gets_less_bandwidth_than_its_floor() -> 
 
 
 def test_metrics_show_what_the_steerers_of_the_nodes_count(served: Served) -> None:
-    from extender.kube.decode import seen
+    from extender.kube.objects.decode import seen
     from topology.gputopology import DeviceStatus, SteeringStatus
 
     steering = SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", (), (), 7, (("timeout", 1),), 2)

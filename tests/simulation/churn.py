@@ -16,7 +16,7 @@ from typing import Any
 from extender.decision.state.changes import ClockTicked
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import gone, seen
+from extender.kube.objects.decode import gone, seen
 from extender.sources.simulated import node_manifest
 from tests.objects import GPU
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode

@@ -19,7 +19,7 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import Listed
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from extender.scheduling.assume import assumed_pod_of
 from extender.server.from_settings import ranker
 from extender.settings import Scoring

@@ -12,7 +12,7 @@ from typing import Protocol
 from extender.decision.cycle.preemption import Candidate
 from extender.decision.cycle.scheduling_cycle import Evaluation
 from extender.decision.request.kubernetes_objects import Pod
-from extender.kube.decode import seen
+from extender.kube.objects.decode import seen
 from tests.simulation.world import Event, SimPod, World
 
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 10.0)

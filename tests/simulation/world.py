@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from extender.decision.state.changes import Change
-from extender.kube.decode import gone, seen
+from extender.kube.objects.decode import gone, seen
 from extender.sources.simulated import node_manifest
 from tests.objects import GPU
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode

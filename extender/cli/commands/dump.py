@@ -18,7 +18,7 @@ from extender.cli.rendering.output import print_warning
 from extender.decision.dra.dra_state import DRA_KINDS
 from extender.errors import ClusterSourceError
 from extender.kube.listing import ListApi, items_of, refusal
-from extender.kube.resources import RESOURCES, Resource
+from extender.kube.objects.resources import RESOURCES, Resource
 from extender.plain_text import plain
 from extender.sources.dump import STANDARD_INPUT, UNREAD
 from extender.sources.dump_fields import dump_fields

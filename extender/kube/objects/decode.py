@@ -12,8 +12,8 @@ from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.decision.state.changes import NodeGone, NodeSeen, PodGone, PodSeen, TopologyGone, TopologySeen
 from extender.decision.state.isolation import SetAside, described
 from extender.errors import ClusterSourceError
-from extender.kube.dra_decode import dra_gone, dra_key, dra_seen
-from extender.kube.shared_parts import with_shared_parts
+from extender.kube.objects.dra_decode import dra_gone, dra_key, dra_seen
+from extender.kube.objects.shared_parts import with_shared_parts
 from topology.gputopology import decode
 from topology.machine.hardware import TopologyError
 

@@ -10,10 +10,10 @@ from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.kubernetes_objects import Pod
 from extender.kube.api_client import Client
 from extender.kube.api_requests import ApiRequests
-from extender.kube.device_taint_rules import DeviceTaintRules
-from extender.kube.events import PodEvents
-from extender.kube.pod_binding import PodBinding
-from extender.kube.requeue_annotation import RequeueAnnotation
+from extender.kube.writing.device_taint_rules import DeviceTaintRules
+from extender.kube.writing.events import PodEvents
+from extender.kube.writing.pod_binding import PodBinding
+from extender.kube.writing.requeue_annotation import RequeueAnnotation
 
 
 class KubeClusterWriter:
