@@ -67,7 +67,7 @@ def full_manifest() -> dict[str, Any]:
         ((2, "Xid 79"),),
         1_770_000_000.0,
         (Health(0, 0, 0, False, False, ("idle",)),),
-        steering=SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", ((0, 60 << 30),), ((5, 0.75),), 5, (("timeout", 1),), 1),
+        steering=SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", ((0, 60 << 30),), ((0, 0.75),), 5, (("timeout", 1),), 1),
     )
     manifest = encode(TopologyRecord("bounds", machine, status))
     manifest["spec"] |= {"driverVersion": "570.1", "cudaVersion": "12.8", "peerToPeer": True, "cpuModel": "Intel", "product": "Tesla T4"}
