@@ -50,6 +50,11 @@ CONSEQUENCES = {
     "nodes": "The answer leaves these nodes out",
     "pods": "GPUs of unread pods are counted as free",
     "topologies": "Nodes are evaluated by their labels, without what their agents publish",
+    "resourceslices": "GPUs that Dynamic Resource Allocation serves are not seen",
+    "deviceclasses": "GPUs that Dynamic Resource Allocation serves are not seen",
+    "resourceclaims": "GPUs of unread claims are counted as free",
+    "resourceclaimtemplates": "Pods whose claims come from an unread template are not ranked",
+    "devicetaintrules": "GPUs that an unread rule taints are counted as usable",
 }
 """Kind -> the consequence for an answer if the kind is not read completely."""
 

@@ -13,7 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extender.cli.reading import CONSEQUENCES
 from extender.kube import listing
+from extender.kube.objects.resources import RESOURCES
 from extender.sources.dump_fields import dump_fields
 from extender.workload.serving.inference import CommandLine, infer, needed_words
 from extender.workload.serving.serving_engines import ENGINES
@@ -175,3 +177,7 @@ HOSTILE: dict[str, Any] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_malformed_object_does_not_end_a_dump(name: str) -> None:
     assert dump_fields("Pod", "v1", {"metadata": {"name": "n"}, **HOSTILE[name]})["kind"] == "Pod"
+
+
+def test_every_kind_that_is_read_has_a_consequence_where_it_is_not() -> None:
+    assert set(CONSEQUENCES) == {resource.listed_as for resource in RESOURCES}
