@@ -43,8 +43,13 @@ def plot(title: str, x_name: str, y_name: str, curves: dict[str, Curve]) -> str:
 
 
 def _ticks(least: float, most: float) -> list[tuple[float, str]]:
-    values = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]
-    return [(value, f"{value:g}") for value in values if least * 0.8 <= value <= most * 1.25]
+    """Return the labelled values of an axis: 1, 2 and 5 times powers of ten, and values between them where these are fewer than three."""
+    for steps in ((1, 2, 5), (1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 7.5)):
+        values = [step * 10.0**power for power in range(-3, 6) for step in steps]
+        ticks = [(value, f"{value:g}") for value in values if least * 0.8 <= value <= most * 1.25]
+        if len(ticks) > 2:
+            break
+    return ticks
 
 
 def verbs_plot(rows: Sequence[Row], verb: str) -> str | None:
