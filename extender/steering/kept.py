@@ -231,7 +231,7 @@ class Keeper:
         for one in self._channels:
             one.settimeout(_TELL_SECONDS)
         self.lock = threading.RLock()
-        """Held while a step is made; whoever holds it sees no step half made."""
+        """Held while a step is made, so that another thread that takes it sees only whole steps."""
 
     def tell(self, step: Step, given: socket.socket | None = None) -> None:
         """Make a step. A process that does not listen is told no more: what it knew would be wrong."""

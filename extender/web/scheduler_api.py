@@ -1,8 +1,8 @@
 """The verbs that kube-scheduler calls: decode, call the service, encode, measure.
 
 The status is always 200: with any other, kube-scheduler drops the connection and learns less. Filter and prioritize are answered on the
-event loop, because they only read memory. Preempt takes longer and runs in a thread; bind writes to the API server in a thread of its own
-pool.
+event loop, because they only read memory; the first evaluation of a demand runs in a thread. Preempt takes longer, so it runs in a
+thread; bind writes to the API server in a thread of its own pool.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class SchedulerApi:
         self._filtered = FilteredPods()
         self._first_evaluations = FirstEvaluations(service.evaluate)
         self._after_answers = ThreadPoolExecutor(1, thread_name_prefix="after-answers")
+        self._to_start: set[str] = set()
+        """Names of the work that waits to start in that thread."""
         self._binding = ThreadPoolExecutor(settings.binding.concurrency, thread_name_prefix="binding")
 
     def router(self) -> APIRouter:
@@ -136,6 +138,7 @@ class SchedulerApi:
                 started = time.perf_counter()
                 content = await answer(body)
                 observe(time.perf_counter() - started)
+                self._follow_up()
                 if isinstance(content, NotDecided):
                     self._metrics.verb_errors.labels(verb, content.cause).inc()
                     return error_answer(content.message)
@@ -146,7 +149,6 @@ class SchedulerApi:
                 self._metrics.verb_errors.labels(verb, "internal").inc()
                 logger.exception("%s failed", verb)
                 return error_answer(INTERNAL)
-            self._follow_up()
             return Response(content, media_type="application/json")
 
         handle.__name__, handle.__doc__ = verb, answer.__doc__
@@ -154,11 +156,26 @@ class SchedulerApi:
 
     def _follow_up(self) -> None:
         """Start what a decision entails and its answer does not need, in a thread: the sizes of the log, and the nodes of assumed pods."""
-        loop, service = asyncio.get_running_loop(), self._service
-        if service.log.unsettled == 1:
-            loop.call_later(_SETTLE_SECONDS, self._after_answers.submit, service.log.settle)
-        if len(service.newly_assumed) == 1:
-            loop.call_later(_FOLLOW_UP_SECONDS, self._after_answers.submit, service.evaluate_assumed)
+        service = self._service
+        if service.log.unsettled:
+            self._start_once("settle", _SETTLE_SECONDS, service.log.settle)
+        if service.newly_assumed:
+            self._start_once("evaluate assumed", _FOLLOW_UP_SECONDS, service.evaluate_assumed)
+
+    def _start_once(self, name: str, seconds: float, work: Callable[[], None]) -> None:
+        """Start work in the thread after some seconds, unless it is to start already. What arrives once it runs starts it again."""
+        if name in self._to_start:
+            return
+        self._to_start.add(name)
+
+        def run() -> None:
+            self._to_start.discard(name)
+            try:
+                work()
+            except Exception:  # the next answer starts it again
+                logger.exception("%s failed", name)
+
+        asyncio.get_running_loop().call_later(seconds, self._after_answers.submit, run)
 
     def _deciding(self, answer: Answer) -> Answer:
         """The same answer, during which sources of state give way."""

@@ -31,10 +31,17 @@ def container(name: str, gpus: int, milliseconds: int | None = None, restart: st
 def pod(name: str, containers: Sequence[dict[str, Any]], init: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """A pod for the lab's scheduler."""
     spec = {
-        "schedulerName": "gpu-scheduler", "hostNetwork": True, "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False,
-        "dnsPolicy": "Default", "enableServiceLinks": False, "restartPolicy": "Never", "tolerations": [{"operator": "Exists"}],
-        "containers": list(containers), "initContainers": list(init),
-    }  # fmt: skip
+        "schedulerName": "gpu-scheduler",
+        "hostNetwork": True,
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "dnsPolicy": "Default",
+        "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        "tolerations": [{"operator": "Exists"}],
+        "containers": list(containers),
+        "initContainers": list(init),
+    }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 

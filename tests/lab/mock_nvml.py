@@ -14,9 +14,14 @@ _LEVELS = {"PIX": 10, "PXB": 20, "PHB": 30, "NODE": 40, "SYS": 50}
 _NVLINK_VERSIONS = {1: 1, 2: 2, 3: 4, 4: 6, 5: 7}
 """NVLink generation -> NVML_NVLINK_VERSION_*. Source: nvml.h."""
 _CAPABILITIES = {
-    "P100": (6, 0, "pascal"), "V100": (7, 0, "volta"), "T4": (7, 5, "turing"), "A100": (8, 0, "ampere"), "L40S": (8, 9, "ada"),
-    "H100": (9, 0, "hopper"), "H200": (9, 0, "hopper"),
-}  # fmt: skip
+    "P100": (6, 0, "pascal"),
+    "V100": (7, 0, "volta"),
+    "T4": (7, 5, "turing"),
+    "A100": (8, 0, "ampere"),
+    "L40S": (8, 9, "ada"),
+    "H100": (9, 0, "hopper"),
+    "H200": (9, 0, "hopper"),
+}
 _BUSES = ("1a", "1b", "4a", "4b", "8a", "8b", "ca", "cb")
 MOST_GPUS = len(_BUSES)
 _SWITCHES = tuple(f"0000:{bus:02X}:00.0" for bus in range(5, 11))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extender.decision.cycle.scheduling_cycle import Stall, evaluate_pod
 from extender.decision.evaluate.by_name.node_names import NodeNames
 from extender.decision.evaluate.by_name.node_verdicts import NodeVerdicts
 from extender.decision.evaluate.by_name.verdict_table import VerdictTable
@@ -142,3 +145,26 @@ def test_first_evaluation_that_raises_is_answered_with_an_error(monkeypatch: pyt
     with contextmanager(serve)(service, cluster) as served:
         body = {"Pod": pod(3), "NodeNames": list(served.cluster.machines)}
         assert served.client.post("/scheduler/filter", json=body).json()["Error"] == INTERNAL
+
+
+def test_log_is_settled_after_an_answer_that_asks_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions that are not settled have no bound in bytes."""
+    from extender.scheduling import scheduling_service
+
+    def stalled(*arguments: Any, **options: Any) -> Any:
+        return replace(evaluate_pod(*arguments, **options), stall=Stall.HELD)
+
+    service, cluster = build_service(Settings(server=Server(log_level="error"))), simulated("nvidia.com/gpu")
+    service.store.apply(cluster.listing())
+    with contextmanager(serve)(service, cluster) as served:
+        body = {"Pod": pod(1), "NodeNames": list(served.cluster.machines)}
+        for stalls in (True, False, True, False):
+            with monkeypatch.context() as patch:
+                if stalls:
+                    patch.setattr(scheduling_service, "evaluate_pod", stalled)
+                answer = served.client.post("/scheduler/filter", json=body).json()
+            assert (answer["Error"] == Stall.HELD) is stalls
+            deadline = time.monotonic() + 20
+            while service.scheduling.log.unsettled and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert service.scheduling.log.unsettled == 0
