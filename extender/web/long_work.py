@@ -8,8 +8,10 @@ work uses an evaluator and a ranker of its own, and a child that does not end is
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -34,6 +36,8 @@ _CHILD_NICENESS = 10
 _MOST_FILES = 1 << 16
 _DONE, _RAISED = b"+", b"-"
 
+logger = logging.getLogger("fabricwise.questions")
+
 
 @dataclass(frozen=True, slots=True)
 class NotDone:
@@ -49,17 +53,16 @@ class LongWork:
 
     def __init__(self, most_running: int = MOST_RUNNING, most_waiting: int = MOST_WAITING) -> None:
         self._threads = ThreadPoolExecutor(most_running, thread_name_prefix="long-work")
-        self._most, self._asked = most_running + most_waiting, 0
+        self._places = threading.Semaphore(most_running + most_waiting)
 
     async def run(self, work: Work, seconds: float) -> bytes | NotDone:
         """Return the answer of `work`. Its pace ends after `seconds`; time in which it waits for other work does not count."""
-        if self._asked >= self._most:
-            return NotDone(f"{self._asked} questions are being answered; try again in some seconds", True)
-        self._asked += 1
+        if not self._places.acquire(blocking=False):
+            return NotDone("too many questions are being answered; try again in some seconds", True)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, in_child_process, work, seconds)
         finally:
-            self._asked -= 1
+            self._places.release()
 
 
 def in_child_process(work: Work, seconds: float) -> bytes | NotDone:
@@ -97,7 +100,9 @@ def _answer(readable: int, until_seconds: float) -> bytes | NotDone:
         answer = b"".join(parts)
         if answer[:1] == _DONE:
             return answer[1:]
-        return NotDone(answer[1:].decode(errors="replace") or "the process that computes the answer has ended without one", False)
+        why = answer[1:].decode(errors="replace") or "the process that computes the answer has ended without one"
+        logger.warning("a question is not answered: %s", why)
+        return NotDone(why, False)
 
 
 def _run_in_child(work: Work, seconds: float, writable: int) -> None:

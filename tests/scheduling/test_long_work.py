@@ -6,12 +6,15 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from extender.decision.pace import Pace
+from extender.errors import RequestError
 from extender.web import long_work
 from extender.web.long_work import LongWork, NotDone, in_child_process
+from extender.web.questions.asked import Answer, answered, refused
 
 
 def test_answer_is_what_the_work_returns_from_another_process() -> None:
@@ -118,3 +121,25 @@ def test_questions_beyond_the_bound_are_refused_at_once_and_the_others_are_answe
     answers = asyncio.run(ask())
     assert answers[:2] == [b"done", b"done"]
     assert all(isinstance(answer, NotDone) and answer.is_busy for answer in answers[2:])
+
+
+def _wrong(_pace: Pace) -> Answer:
+    raise RequestError("size 0: give 1 to 16")
+
+
+def _broken(_pace: Pace) -> Answer:
+    raise KeyError(1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "status", "body"),
+    [
+        pytest.param(lambda _pace: Answer({"slots": 3}), 200, b'{"slots":3}', id="answer"),
+        pytest.param(lambda _pace: refused("no node gpu-x", 404), 404, b'{"error":"no node gpu-x"}', id="refused"),
+        pytest.param(_wrong, 400, b'{"error":"size 0: give 1 to 16"}', id="wrong-request"),
+        pytest.param(_broken, 503, b'{"error":"KeyError: 1"}', id="broken"),
+    ],
+)
+def test_outcome_of_a_question_is_a_response(ask: Callable[[Pace], Answer], status: int, body: bytes) -> None:
+    response = asyncio.run(answered(LongWork(), ask, 5))
+    assert (response.status_code, response.body) == (status, body)
