@@ -9,13 +9,15 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).parents[1]
 
 
-def on_a_terminal(*arguments: str, columns: int = 80, **environment: str) -> str:
+def on_a_terminal(*arguments: str, columns: int = 80, environment: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return what `python ARGUMENTS` writes to a terminal of so many columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
@@ -23,7 +25,7 @@ def on_a_terminal(*arguments: str, columns: int = 80, **environment: str) -> str
     child = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=kept | {"TERM": "xterm-256color"} | environment,
+        env={**kept, "TERM": "xterm-256color", **environment},
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,

@@ -118,7 +118,7 @@ ON_A_TERMINAL: dict[str, tuple[dict[str, str], bool]] = {
 @pytest.mark.parametrize("case", ON_A_TERMINAL)
 def test_tables_have_colours_on_a_terminal_that_shows_them(files: dict[str, str], case: str) -> None:
     environment, coloured = ON_A_TERMINAL[case]
-    text = on_a_terminal("-m", "extender", "doctor", "--cluster", files["cluster.yaml"], **environment)
+    text = on_a_terminal("-m", "extender", "doctor", "--cluster", files["cluster.yaml"], environment=environment)
     assert "2 nodes with GPUs" in text
     assert (COLOUR.search(text) is not None) == coloured
 
@@ -136,7 +136,7 @@ def test_tables_in_a_pipe_are_plain_and_do_not_fold_unless_colour_is_forced(
 
 
 def test_json_has_no_colours_on_a_terminal(files: dict[str, str]) -> None:
-    text = on_a_terminal("-m", "extender", "doctor", "--cluster", files["cluster.yaml"], "-o", "json", FORCE_COLOR="1")
+    text = on_a_terminal("-m", "extender", "doctor", "--cluster", files["cluster.yaml"], "-o", "json", environment={"FORCE_COLOR": "1"})
     assert {card["node"] for card in json.loads(text)["nodes"]} == {"good", "bad"}
 
 
@@ -242,7 +242,7 @@ def test_doctor_node_and_explain_can_be_watched(files: dict[str, str], fabricwis
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    defaults = dict(watching.__kwdefaults__)
+    defaults = dict(watching.__kwdefaults__ or {})
     monkeypatch.setattr(watching, "__kwdefaults__", defaults | {"sleep": interrupted})
     for command in (("doctor",), ("node", "bad"), ("explain", files["pod.yaml"])):
         ended = fabricwise(*command, "--cluster", files["cluster.yaml"], "--watch", "-o", "json")
