@@ -135,7 +135,7 @@ def machine_graph(
     if machine is None or table is None:
         return head
     fabric = table.fabric
-    faults = {fault.index: _missing_links(fault) for fault in link_faults(machine)}
+    faults = _without_links_of_peers(machine) | {fault.index: _missing_links(fault) for fault in link_faults(machine)}
     return msgspec.structs.replace(
         head,
         assumed_facts=assumptions(machine, fabric),
@@ -177,6 +177,22 @@ def edge_id(machine: Machine, wire: Wire) -> str:
 
 def _missing_links(fault: LinkFault) -> str:
     return f"GPU {fault.index} has {fault.up} of {fault.expected} NVLinks up: {fault.witness}"
+
+
+def _without_links_of_peers(machine: Machine) -> dict[int, str]:
+    """Return nvidia-smi index -> a sentence, for GPUs without any NVLink where most GPUs of their product in the machine have some.
+
+    That is no fault by itself (a card without a bridge works), but a reason why a pod is slow.
+    """
+    up = {gpu.index: (gpu.switch_links or 0) + sum(machine.nvlinks[position]) for position, gpu in enumerate(machine.gpus)}
+    sentences = {}
+    for gpu in machine.gpus:
+        peers = [up[other.index] for other in machine.gpus if other.product == gpu.product and other is not gpu]
+        linked = [links for links in peers if links]
+        if not up[gpu.index] and not gpu.mig_enabled and 2 * len(linked) > len(peers):
+            number = f"{len(linked)} of the other {len(peers)} GPUs have up to {max(linked)}"
+            sentences[gpu.index] = f"GPU {gpu.index} has no NVLink up, and {number}: is a bridge missing?"
+    return sentences
 
 
 def _names(machine: Machine) -> dict[str, str]:
