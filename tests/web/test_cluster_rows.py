@@ -102,7 +102,7 @@ def test_kind_of_fabric_of_a_platform(platform: str) -> None:
     assert fabric_kind(fabric_name(machine_of(platform))) == FABRICS[platform]
 
 
-LABELLED = {
+LABELLED: dict[str, tuple[dict[str, Any], tuple[bool, str | None]]] = {
     "cordoned": ({"spec": {"unschedulable": True}}, (False, "cordoned")),
     "not ready": ({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}, (False, "not ready")),
     "ready": ({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, (True, None)),

@@ -204,7 +204,8 @@ def _vertices(machine: Machine, fabric: Fabric) -> tuple[Vertex, ...]:
     names, index_of = _names(machine), {vertex_name(position): gpu.index for position, gpu in enumerate(machine.gpus)}
     column_of = {vertex_name(position): column for column, position in enumerate(drawing_order(fabric))}
     parents: dict[str, str] = {}
-    for name, kind in fabric.graph.nodes(data="kind"):
+    kinds: dict[str, str] = {name: fabric.graph.nodes[name]["kind"] for name in fabric.graph}
+    for name, kind in kinds.items():
         if kind in ("gpu", "nic"):
             chain = [name, *vertices_above(fabric, name)]
             parents |= {below: above for below, above in pairwise(chain) if below not in parents}
@@ -217,7 +218,7 @@ def _vertices(machine: Machine, fabric: Fabric) -> tuple[Vertex, ...]:
             gpu=index_of.get(name),
             column=column_of.get(name),
         )
-        for name, kind in fabric.graph.nodes(data="kind")
+        for name, kind in kinds.items()
     )
 
 
