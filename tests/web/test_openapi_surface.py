@@ -10,7 +10,6 @@ from functools import cache
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.schemas import BaseSchema
@@ -34,6 +33,7 @@ def schema() -> BaseSchema:
 
 
 ROUTES = [(path, method) for path, methods in schema().items() for method in methods]
+
 
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route[1]} {route[0]}")
