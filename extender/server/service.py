@@ -39,6 +39,7 @@ from extender.server.tls import ServerTls
 from extender.settings import Settings, Telemetry, Tls
 from extender.web.debug_api import DebugApi
 from extender.web.health import HealthApi
+from extender.web.questions.pod_routes import PodRoutes
 from extender.web.scheduler_api import SchedulerApi
 
 TelemetryDefault = Literal["off", "dcgm-exporter"]
@@ -154,7 +155,9 @@ def build_service(
         requeuer=requeuer,
         supervisor=supervisor,
         telemetry=telemetry,
-        app=_application(scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router()),
+        app=_application(
+            scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router(), PodRoutes(scheduling).router()
+        ),
         health=_health_application(health.router()),
     )
 
