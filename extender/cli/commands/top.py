@@ -1,0 +1,72 @@
+"""`fabricwise top`: nodes and pods live in a terminal; without a terminal, one table of nodes or of pods."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from extender.cli.cluster_options import ClusterOption, KubeconfigOption, ServerOption
+from extender.cli.reading import changes_of
+from extender.cli.rendering.output import ConfigOption, console
+from extender.cli.top.live_data import LiveData, OwnData, ServerData, Unanswered
+from extender.cli.top.rows import NODE_COLUMNS, POD_COLUMNS, Arrangement, Row, arranged, name_of_pod
+from extender.cli.top.top_app import TopApp, all_pods
+from extender.errors import ClusterSourceError
+from extender.scheduling.ports import Cluster
+from extender.server.service import build_service
+from extender.settings import Settings
+from extender.settings_file import load_settings
+
+OWN_EVERY_SECONDS = 30.0
+"""How often a whole cluster is listed where no extender is asked."""
+
+
+def top(
+    server: ServerOption = None,
+    cluster: ClusterOption = None,
+    pods: Annotated[bool, typer.Option("--pods", help="Begin with the pods.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one table and end; the default without a terminal.")] = False,
+    every_seconds: Annotated[float, typer.Option("--every", min=0.5, max=3600, help="Seconds between updates.")] = 2.0,
+    config: ConfigOption = None,
+    kubeconfig: KubeconfigOption = None,
+) -> None:
+    """Watch nodes and pods: GPUs free, taken and excluded, pressure, bandwidth; open a node's GPUs, or why a pod waits.
+
+    With --server it shows what that extender knows, telemetry and assumed pods included; else it lists the cluster every 30 seconds.
+    """
+    if cluster and server:
+        raise typer.BadParameter("give --cluster or --server, not both")
+    data = ServerData(server) if server else _own(cluster or "kube", load_settings(config), kubeconfig)
+    if once or not console.is_terminal:
+        _print_once(data, pods)
+    else:
+        TopApp(data, every_seconds, first="pods" if pods else "nodes").run()
+
+
+def _own(cluster: str, settings: Settings, kubeconfig: str | None) -> OwnData:
+    """Return an extender inside this process. It writes to no cluster."""
+    names = {"kube": "the cluster", "simulated": "the simulated cluster"}
+    service = build_service(settings, Cluster(names.get(cluster, f"the dump {cluster}")))
+    return OwnData(service, lambda: changes_of(cluster, settings, kubeconfig), f"--cluster {cluster}", OWN_EVERY_SECONDS)
+
+
+def _print_once(data: LiveData, pods: bool) -> None:
+    """Print one table. Raises ClusterSourceError."""
+    rows = asyncio.run(all_pods(data) if pods else _nodes(data))
+    if isinstance(rows, Unanswered):
+        raise ClusterSourceError(rows.why)
+    columns, key = (POD_COLUMNS, name_of_pod) if pods else (NODE_COLUMNS, lambda row: str(row["name"]))
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.title, no_wrap=True)
+    for row in arranged(rows, columns, Arrangement(), key):
+        table.add_row(*(column.cell(row) for column in columns))
+    console.print(table)
+
+
+async def _nodes(data: LiveData) -> list[Row] | Unanswered:
+    answer = await data.get("/v1/cluster")
+    return answer if isinstance(answer, Unanswered) else list(answer["nodes"])
