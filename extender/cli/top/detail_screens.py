@@ -40,8 +40,8 @@ class DetailScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Ask now, and again while the screen is open."""
-        self.run_worker(self._ask, exclusive=True)
-        self.set_interval(self._every, lambda: self.run_worker(self._ask, exclusive=True))
+        self.run_worker(self._ask(), exclusive=True)
+        self.set_interval(self._every, lambda: self.run_worker(self._ask(), exclusive=True))
 
     async def _ask(self) -> None:
         answer = await self._data.get(self._path, self._query)

@@ -78,7 +78,7 @@ class RowTable(DataTable[Text]):
         """Number of rows shown, and of all rows."""
         return len(self._shown), len(self._rows)
 
-    def arrange(self, arrangement: Arrangement) -> None:
+    def rearrange(self, arrangement: Arrangement) -> None:
         """Show the rows in another arrangement."""
         is_same_order = (arrangement.column, arrangement.is_reversed) == (self.arrangement.column, self.arrangement.is_reversed)
         self.arrangement = arrangement

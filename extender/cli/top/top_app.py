@@ -89,7 +89,7 @@ class TopApp(App[None]):
 
     def _ask(self) -> None:
         if not self._is_paused:
-            self.run_worker(self._refresh, exclusive=True, group="refresh")
+            self.run_worker(self._refresh(), exclusive=True, group="refresh")
 
     async def _refresh(self) -> None:
         cluster = await self._data.get("/v1/cluster")
@@ -129,11 +129,11 @@ class TopApp(App[None]):
         """Sort by the next or the previous column."""
         arrangement = self.table.arrangement
         column = (arrangement.column + step) % len(self.table.all_columns)
-        self.table.arrange(replace(arrangement, column=column, is_reversed=False))
+        self.table.rearrange(replace(arrangement, column=column, is_reversed=False))
 
     def action_reverse(self) -> None:
         """Reverse the order."""
-        self.table.arrange(replace(self.table.arrangement, is_reversed=not self.table.arrangement.is_reversed))
+        self.table.rearrange(replace(self.table.arrangement, is_reversed=not self.table.arrangement.is_reversed))
 
     def action_search(self) -> None:
         """Open the search field."""
@@ -143,7 +143,7 @@ class TopApp(App[None]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show the rows that contain the text."""
-        self.table.arrange(replace(self.table.arrangement, search=event.value.strip()))
+        self.table.rearrange(replace(self.table.arrangement, search=event.value.strip()))
         self._show_age()
 
     def on_input_submitted(self) -> None:
@@ -156,7 +156,7 @@ class TopApp(App[None]):
         field = self.query_one("#search", Input)
         field.value = ""
         field.remove_class("open")
-        self.table.arrange(replace(self.table.arrangement, search=""))
+        self.table.rearrange(replace(self.table.arrangement, search=""))
         self.table.focus()
 
     def action_waiting(self) -> None:
