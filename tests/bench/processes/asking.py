@@ -1,4 +1,4 @@
-"""People beside kube-scheduler, in a process of their own: `python -m tests.bench.asking URL questions|browsers NUMBER`, until it is ended.
+"""People beside kube-scheduler: `python -m tests.bench.processes.asking URL questions|browsers NUMBER` runs until it is ended.
 
 `questions`: NUMBER people who ask one question after another without a pause. `browsers`: NUMBER pages that watch the cluster.
 """

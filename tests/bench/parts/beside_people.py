@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender, Timings
-from tests.bench.leash import leashed
+from tests.bench.processes.leash import leashed
+from tests.bench.processes.servers import Server, api, fabricwise
 from tests.bench.rows import Row, percentile
 from tests.bench.run import Run
-from tests.bench.servers import Server, api, fabricwise
 
 P99_AIM = 1.1
 KINDS = {"questions": 1, "browsers": 10}
@@ -55,7 +55,7 @@ def people(server: Server, kind: str, answers: Path) -> Iterator[None]:
     if kind not in KINDS:
         yield
         return
-    command = [sys.executable, "-m", "tests.bench.asking", server.url, kind, str(KINDS[kind])]
+    command = [sys.executable, "-m", "tests.bench.processes.asking", server.url, kind, str(KINDS[kind])]
     with answers.open("ab") as output:
         child = subprocess.Popen(leashed(command), stdin=subprocess.DEVNULL, stdout=output, process_group=0)
     try:
