@@ -44,3 +44,6 @@ class CannedData:
         self.asked.append(path)
         answer = self.answers.get(path)
         return Unanswered(f"no answer to {path}") if answer is None else answer(query or {})
+
+    async def close(self) -> None:
+        """Nothing is open."""

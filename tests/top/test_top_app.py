@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from extender.cli.top.live_data import Unanswered
-from extender.cli.top.row_table import RowTable
+from extender.cli.top.sorted_table import SortedTable
 from extender.cli.top.top_app import TopApp
 from tests.top.answers import CannedData, node_row, pod_row
 
@@ -110,7 +110,7 @@ def test_enter_on_a_pod_asks_why(data: CannedData) -> None:
         await settled(pilot)
         assert "asked about team/waits" in text_of(app, "#answer")
         await pilot.press("escape")
-        assert isinstance(app.table, RowTable)
+        assert isinstance(app.table, SortedTable)
 
     driven(data, drive)
 

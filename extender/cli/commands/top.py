@@ -55,7 +55,7 @@ def _own(cluster: str, settings: Settings, kubeconfig: str | None) -> OwnData:
 
 def _print_once(data: LiveData, pods: bool) -> None:
     """Print one table. Raises ClusterSourceError."""
-    rows = asyncio.run(all_pods(data) if pods else _nodes(data))
+    rows = asyncio.run(_rows(data, pods))
     if isinstance(rows, Unanswered):
         raise ClusterSourceError(rows.why)
     columns, key = (POD_COLUMNS, name_of_pod) if pods else (NODE_COLUMNS, lambda row: str(row["name"]))
@@ -67,6 +67,11 @@ def _print_once(data: LiveData, pods: bool) -> None:
     console.print(table)
 
 
-async def _nodes(data: LiveData) -> list[Row] | Unanswered:
-    answer = await data.get("/v1/cluster")
-    return answer if isinstance(answer, Unanswered) else list(answer["nodes"])
+async def _rows(data: LiveData, pods: bool) -> list[Row] | Unanswered:
+    try:
+        if pods:
+            return await all_pods(data)
+        answer = await data.get("/v1/cluster")
+        return answer if isinstance(answer, Unanswered) else list(answer["nodes"])
+    finally:
+        await data.close()

@@ -40,6 +40,10 @@ class LiveData(Protocol):
         """Return the answer to GET `path`, such as /v1/cluster."""
         ...
 
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
 
 class ServerData:
     """An extender that is reached by HTTP."""
@@ -52,6 +56,10 @@ class ServerData:
         """See `LiveData.get`."""
         return await _get(self._client, self.source, path, query)
 
+    async def close(self) -> None:
+        """See `LiveData.close`."""
+        await self._client.aclose()
+
 
 class OwnData:
     """An extender inside this process that serves nobody else, and reads its state anew when it is older than `every_seconds`."""
@@ -59,7 +67,9 @@ class OwnData:
     def __init__(self, service: Service, read: Callable[[], Iterable[Change]], source: str, every_seconds: float) -> None:
         """`read` lists the cluster; it is called in a thread and may raise FabricwiseError."""
         self.source, self._store, self._read, self._every_seconds = source, service.store, read, every_seconds
-        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(service.app), base_url="http://extender", timeout=ANSWER_SECONDS)
+        self._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(service.debug_app), base_url="http://extender", timeout=ANSWER_SECONDS
+        )
         self._lock = asyncio.Lock()
         self._read_at_seconds: float | None = None
 
@@ -71,6 +81,10 @@ class OwnData:
         except FabricwiseError as error:
             return Unanswered(str(error))
         return await _get(self._client, self.source, path, query)
+
+    async def close(self) -> None:
+        """See `LiveData.close`."""
+        await self._client.aclose()
 
     async def _refreshed(self) -> None:
         if self._read_at_seconds is not None and time.monotonic() - self._read_at_seconds < self._every_seconds:

@@ -16,8 +16,8 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Static
 from extender.cli.rendering.why_text import why_text
 from extender.cli.top.detail_screens import DetailScreen, KeysScreen, gpus_of_node
 from extender.cli.top.live_data import LiveData, Unanswered
-from extender.cli.top.row_table import RowTable
 from extender.cli.top.rows import LEGEND, NODE_COLUMNS, POD_COLUMNS, Row, age_of, headline, name_of_pod
+from extender.cli.top.sorted_table import SortedTable
 from extender.plain_text import plain
 
 MOST_PAGES = 20
@@ -69,8 +69,8 @@ class TopApp(App[None]):
             yield Static(Text(f"asking {plain(self._data.source)} ..."), id="totals")
             yield Static("", id="age")
         with ContentSwitcher(initial=self._first):
-            yield RowTable(NODE_COLUMNS, lambda row: str(row["name"]), "nodes")
-            yield RowTable(POD_COLUMNS, name_of_pod, "pods")
+            yield SortedTable(NODE_COLUMNS, lambda row: str(row["name"]), "nodes")
+            yield SortedTable(POD_COLUMNS, name_of_pod, "pods")
         yield Input(placeholder="text in a row, then Enter", id="search")
         yield Static(Text(LEGEND, "dim"), id="legend")
         yield Footer()
@@ -82,10 +82,14 @@ class TopApp(App[None]):
         self.set_interval(self._every_seconds, self._ask)
         self.set_interval(1.0, self._show_age)
 
+    async def on_unmount(self) -> None:
+        """Close the connections."""
+        await self._data.close()
+
     @property
-    def table(self) -> RowTable:
+    def table(self) -> SortedTable:
         """The table that is shown."""
-        return self.query_one(f"#{self.query_one(ContentSwitcher).current}", RowTable)
+        return self.query_one(f"#{self.query_one(ContentSwitcher).current}", SortedTable)
 
     def _ask(self) -> None:
         if not self._is_paused:
@@ -98,9 +102,9 @@ class TopApp(App[None]):
         self._problem = failed.why if failed is not None else None
         if isinstance(cluster, dict):
             self._cluster, self._received_seconds = cluster, time.monotonic()
-            self.query_one("#nodes", RowTable).show(cluster.get("nodes") or [])
+            self.query_one("#nodes", SortedTable).show(cluster.get("nodes") or [])
         if isinstance(pods, list):
-            self.query_one("#pods", RowTable).show(pods)
+            self.query_one("#pods", SortedTable).show(pods)
         self._show_totals()
 
     def _show_totals(self) -> None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from extender.decision.report.pod_rows import PodRow, State, pod_rows
 from extender.scheduling.scheduling_service import SchedulingService
+from extender.web.json_schemas import answers
 
 MOST_ROWS = 5_000
 
@@ -33,7 +34,7 @@ class PodRoutes:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(prefix="/v1", tags=["debug"])
-        router.add_api_route("/pods", self.pods, methods=["GET"])
+        router.add_api_route("/pods", self.pods, methods=["GET"], responses=answers(Pods))
         return router
 
     def pods(

@@ -11,13 +11,13 @@ from textual.widgets import DataTable
 from extender.cli.top.rows import Arrangement, Column, Row, arranged
 
 
-class RowTable(DataTable[Text]):
+class SortedTable(DataTable[Text]):
     """Shows rows in an arrangement that keys change."""
 
     class Arranged(Message):
         """The arrangement has changed."""
 
-        def __init__(self, table: RowTable) -> None:
+        def __init__(self, table: SortedTable) -> None:
             super().__init__()
             self.table = table
 
