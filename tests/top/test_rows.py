@@ -17,6 +17,7 @@ from extender.cli.top.rows import (
     bar,
     gpu_letters,
     headline,
+    memory_bar,
     name_of_pod,
     natural,
 )
@@ -111,3 +112,18 @@ def test_age_of_the_data_says_when_it_is_too_old(cluster: dict[str, Any], second
 def test_headline_has_the_states_that_occur() -> None:
     line = headline({"cluster": "prod", "totals": {"nodes": 2, "gpus": 16, "free": 6, "taken": 10, "excluded": 0}, "pending": 3})
     assert line.plain == "prod · 2 nodes · 16 GPUs: 6 free, 10 taken · 3 pods pending"
+
+
+@pytest.mark.parametrize(
+    ("used_gib", "unknown_gib", "text"),
+    [
+        pytest.param(40, 0, "██████░░░░░░  50% of 80 GiB", id="known"),
+        pytest.param(60, 60, "▓▓▓▓▓▓▓▓▓░░░  75% of 80 GiB", id="unknown"),
+        pytest.param(80, 20, "█████████▓▓▓ 100% of 80 GiB", id="both"),
+        pytest.param(40, None, "██████░░░░░░  50% of 80 GiB", id="not-divided"),
+        pytest.param(None, None, "-", id="no-telemetry"),
+    ],
+)
+def test_memory_of_unknown_processes_has_a_sign_of_its_own(used_gib: int | None, unknown_gib: int | None, text: str) -> None:
+    used, unknown = (None if gib is None else gib << 30 for gib in (used_gib, unknown_gib))
+    assert memory_bar(80 << 30, used, unknown).plain == text

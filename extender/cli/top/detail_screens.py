@@ -16,7 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from extender.cli.top.live_data import Answer, LiveData, Query, Unanswered
-from extender.cli.top.rows import STATE_STYLES, UNKNOWN, Row, bar
+from extender.cli.top.rows import STATE_STYLES, UNKNOWN, Row, memory_bar
 from extender.plain_text import plain
 
 Draw = Callable[[Row], RenderableType]
@@ -78,14 +78,13 @@ def gpus_of_node(machine: Row) -> RenderableType:
 def _gpu_cells(gpu: Row) -> tuple[Text, ...]:
     memory, state = gpu["memory"], gpu["state"]
     total, used, unknown = memory["total_bytes"], memory["used_bytes"], memory["unknown_bytes"]
-    share = None if not total or used is None else used / total
     temperature, busy = gpu["temperature_celsius"], gpu["utilization"]
     says = [*gpu["pods"], *([gpu["state_why"]] if gpu["state_why"] else []), *gpu["faults"], *gpu["suspicions"]]
     letter = "?" if state == "unknown" else "x" if state == "excluded" else state[0]
     return (
         Text(str(gpu["gpu"])),
         Text(plain(state), STATE_STYLES.get(letter, "")),
-        Text.assemble(bar(share, 12), f" of {total / 2**30:.0f} GiB" if total else ""),
+        memory_bar(total, used, unknown),
         Text(f"{unknown / 2**30:.1f} GiB", "bold red") if unknown else Text(UNKNOWN if unknown is None else "0", "dim"),
         Text(UNKNOWN if busy is None else f"{busy:.0%}"),
         Text(UNKNOWN if temperature is None else f"{temperature:.0f} °C"),

@@ -68,6 +68,16 @@ def bar(share: float | None, width: int = 8) -> Text:
     return Text.assemble(("█" * filled, style), ("░" * (width - filled), "dim"), f" {share:>4.0%}")
 
 
+def memory_bar(total_bytes: int | None, used_bytes: int | None, unknown_bytes: int | None, width: int = 12) -> Text:
+    """Return the memory of a GPU as a bar: that of known pods, that of processes unknown to Kubernetes, and what is free."""
+    if not total_bytes or used_bytes is None:
+        return Text(UNKNOWN)
+    strangers = round(min(unknown_bytes or 0, used_bytes) / total_bytes * width)
+    filled = max(strangers, min(width, round(used_bytes / total_bytes * width)))
+    parts = (("█" * (filled - strangers), "cyan"), ("▓" * strangers, "bold red"), ("░" * (width - filled), "dim"))
+    return Text.assemble(*parts, f" {used_bytes / total_bytes:>4.0%} of {total_bytes / 2**30:.0f} GiB")
+
+
 def _node_name(row: Row) -> Text:
     why = row.get("why_unschedulable")
     return _text(f"{row['name']} ({why})" if why else row["name"], "dim" if why else "bold")
@@ -152,7 +162,8 @@ def headline(cluster: Row) -> Text:
     line = Text.assemble((plain(str(cluster.get("cluster") or "cluster")), "bold"), f" · {totals.get('nodes', 0)} nodes · {gpus} GPUs: ")
     for number, (name, style) in enumerate((part for part in parts if totals.get(part[0])), 1):
         line.append(("" if number == 1 else ", ") + f"{totals[name]} {name}", style)
-    line.append(f" · {cluster.get('pending', 0)} pods pending", "yellow" if cluster.get("pending") else "dim")
+    pending = cluster.get("pending") or 0
+    line.append(f" · {pending} pod{'' if pending == 1 else 's'} pending", "yellow" if pending else "dim")
     return line
 
 
