@@ -22,6 +22,7 @@ from extender.cli.commands.explain import explain
 from extender.cli.commands.fit import fit
 from extender.cli.commands.serve import serve
 from extender.cli.commands.telemetry import telemetry
+from extender.cli.commands.top import top
 from extender.cli.commands.topo import topo
 from extender.errors import EXIT_STATUSES, run_command
 from extender.steering.command import steer
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "fit": fit,
     "classes": classes,
     "telemetry": telemetry,
+    "top": top,
     "dump": dump,
     "demo": demo,
     "serve": serve,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from tests.bench.arriving import FIRST_ROUND_SECONDS
 from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender
+from tests.bench.processes.arriving import FIRST_ROUND_SECONDS
+from tests.bench.processes.servers import server
 from tests.bench.rows import Row, percentile
 from tests.bench.run import Run
-from tests.bench.servers import server
 
 MODES = {"calm": "without telemetry", "still": "telemetry known, none arriving"}
 """What the extender with arriving telemetry is compared with."""
@@ -26,7 +26,9 @@ def telemetry_load(run: Run) -> list[Row]:
     rows: list[Row] = []
     run.say(f"starting three servers, {cluster.nodes:,} nodes")
     with ExitStack() as stack:
-        servers = {mode: stack.enter_context(server("tests.bench.arriving", mode, str(dump), "PORT")) for mode in ("arriving", *MODES)}
+        servers = {
+            mode: stack.enter_context(server("tests.bench.processes.arriving", mode, str(dump), "PORT")) for mode in ("arriving", *MODES)
+        }
         extenders = [Extender(mode, one.connection) for mode, one in servers.items()]
         time.sleep(FIRST_ROUND_SECONDS + 1)
         cycles = Cycles(None, cluster.names(), extenders)

@@ -11,9 +11,9 @@ from statistics import median
 
 from tests.bench.clusters import LIST_VERSION, Cluster, pending_pod
 from tests.bench.cycles import Extender, body, filtered
+from tests.bench.processes.servers import Connection, Server, api, fabricwise
 from tests.bench.rows import Row
 from tests.bench.run import Run
-from tests.bench.servers import Connection, Server, api, fabricwise
 
 DEMANDS: dict[str, tuple[int, ...]] = {
     "1": (1,),

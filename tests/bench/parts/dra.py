@@ -1,6 +1,6 @@
 """Filter at 5,000 nodes, half of them served by Dynamic Resource Allocation, against the same nodes with device plugins: p50 of both.
 
-`python -m tests.bench.dra`. Both are measured in turns in one process, because only their ratio means anything on a busy machine.
+`python -m tests.bench.parts.dra`. Both are measured in turns in one process, because only their ratio means anything on a busy machine.
 """
 
 from __future__ import annotations

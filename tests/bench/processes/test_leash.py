@@ -17,7 +17,7 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, sign
 
 PARENT = """
 import subprocess, sys, time
-from tests.bench.leash import leashed
+from tests.bench.processes.leash import leashed
 child = subprocess.Popen(leashed([sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]), stdout=subprocess.PIPE)
 child.stdout.read(1)  # it runs
 print(child.pid, flush=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from tests.bench.clusters import Cluster
+from tests.bench.processes.servers import api, fabricwise
 from tests.bench.rows import Row
 from tests.bench.run import Run
-from tests.bench.servers import api, fabricwise
 
 AIMED = (20_000, 50_000)
 """Nodes and pods that the aims are for."""

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from tests.bench.clusters import Cluster
-from tests.bench.leash import leashed
+from tests.bench.processes.leash import leashed
 from tests.cluster.control_plane import free_port
 from tests.kube.api_server import kubeconfig
 
@@ -124,14 +124,14 @@ def _wait_ready(connection: Connection, path: str, child: subprocess.Popen[bytes
 @contextmanager
 def floor() -> Iterator[Server]:
     """The server that decodes and echoes; it is also the instant extender of the real kube-scheduler."""
-    with server("tests.bench.floor", "PORT") as process:
+    with server("tests.bench.processes.floor", "PORT") as process:
         yield process
 
 
 @contextmanager
 def api(cluster: Cluster) -> Iterator[Server]:
     """An API server process that lists this cluster."""
-    with server("tests.bench.api_process", "PORT", json.dumps(asdict(cluster)), ready="/bench/status") as process:
+    with server("tests.bench.processes.api_process", "PORT", json.dumps(asdict(cluster)), ready="/bench/status") as process:
         yield process
 
 

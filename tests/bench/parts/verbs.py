@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender, Timings
+from tests.bench.processes.servers import api, fabricwise, floor
 from tests.bench.rows import Row, percentile
 from tests.bench.run import Run
-from tests.bench.servers import api, fabricwise, floor
 
 AIMS = {100: 1.5, 500: 1.5, 5000: 2.0, 20_000: 2.5}
 """Names -> largest accepted ratio of the medians (issue 16)."""

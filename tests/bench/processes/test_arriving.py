@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 30.0
 
 PARENT = """
 import subprocess, sys
-command = [sys.executable, "-m", "tests.bench.arriving", "emit", *sys.argv[1:]]
+command = [sys.executable, "-m", "tests.bench.processes.arriving", "emit", *sys.argv[1:]]
 child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 child.stdout.read(1)  # it runs
 print(child.pid, flush=True)

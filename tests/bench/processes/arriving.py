@@ -37,7 +37,7 @@ class Arrivals(TelemetryFeed):
 
     def command(self) -> list[str]:
         """The generator in place of the collector."""
-        return [sys.executable, "-m", "tests.bench.arriving", "emit", self.dump, str(self.rounds)]
+        return [sys.executable, "-m", "tests.bench.processes.arriving", "emit", self.dump, str(self.rounds)]
 
 
 def end_with_parent() -> None:

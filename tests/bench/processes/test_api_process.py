@@ -11,8 +11,8 @@ from extender.decision.state.changes import Change, Listed, NodeSeen, PodGone, P
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
-from tests.bench.api_process import Api, churn
 from tests.bench.clusters import GPU, LIST_VERSION, Cluster
+from tests.bench.processes.api_process import Api, churn
 from topology.gputopology import TopologyRecord
 
 CLUSTER = Cluster(nodes=60, states=40, pods=100, platforms=("l4", "t4"))

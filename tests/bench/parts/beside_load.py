@@ -6,9 +6,9 @@ import time
 
 from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender, Timings
+from tests.bench.processes.servers import Server, api, fabricwise
 from tests.bench.rows import Row, percentile
 from tests.bench.run import Run
-from tests.bench.servers import Server, api, fabricwise
 
 P99_AIM = 1.2
 CPU_AIM_CORES = 0.15

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender
+from tests.bench.processes.servers import api, fabricwise, floor
 from tests.bench.rows import Row, percentile
 from tests.bench.run import Run
-from tests.bench.servers import api, fabricwise, floor
 from topology.platforms import machine_of, platforms
 
 NAMES, ROUNDS = 500, 100

@@ -1,6 +1,6 @@
 """A small API server process: it lists a `Cluster` in pages, streams watch events, and is controlled by paths below /bench.
 
-`python -m tests.bench.api_process PORT CLUSTER`, where CLUSTER has the fields of `Cluster` as JSON. Paths of the benchmark:
+`python -m tests.bench.processes.api_process PORT CLUSTER`, where CLUSTER has the fields of `Cluster` as JSON. Paths of the benchmark:
 
 - GET /bench/status: {"first_request", "last_byte": seconds of the monotonic clock, which all processes share, "events": number sent}
 - POST /bench/rate: the body is a number; from now on so many pod events are sent per second, evenly
