@@ -21,6 +21,7 @@ from extender.cli.commands.dump import dump
 from extender.cli.commands.explain import explain
 from extender.cli.commands.fit import fit
 from extender.cli.commands.serve import serve
+from extender.cli.commands.slots import slots
 from extender.cli.commands.telemetry import telemetry
 from extender.cli.commands.topo import topo
 from extender.errors import EXIT_STATUSES, run_command
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "doctor": doctor,
     "topo": topo,
     "fit": fit,
+    "slots": slots,
     "classes": classes,
     "telemetry": telemetry,
     "dump": dump,

@@ -12,6 +12,7 @@ from math import isfinite
 
 from extender.decision.request.annotations import LEAST_MEMORY_BYTES, MOST_BYTES, MOST_GBPS, Wishes
 from extender.decision.request.pod_request import Demand, classified
+from extender.decision.request.quantity import quantity
 from extender.decision.request.workload_classes import WorkloadClass
 
 DEFAULT_SIZES = (1, 2, 4, 8)
@@ -64,18 +65,24 @@ def asked(
     sizes: Sequence[int],
     workload_class: str | None,
     floor_gbps: float | None,
-    memory_bytes: int | None,
+    memory: str | None,
     by: By,
     classes: Mapping[str, WorkloadClass],
 ) -> SlotQuestion | str:
-    """Return the question; a str states what is out of bounds, and a remedy. No sizes: `DEFAULT_SIZES`."""
+    """Return the question; a str states what is out of bounds, and a remedy.
+
+    No sizes: `DEFAULT_SIZES`. `memory`: a quantity such as 80Gi.
+    """
     distinct = tuple(sorted({*sizes})) or DEFAULT_SIZES
     wrong = _wrong_size(distinct) or _wrong_class(workload_class, classes)
     if wrong is None and floor_gbps is not None and not (isfinite(floor_gbps) and 0 < floor_gbps <= MOST_GBPS):
         wrong = f"floor {floor_gbps:g} GB/s is out of bounds: give more than 0 and at most {MOST_GBPS}"
-    if wrong is None and memory_bytes is not None and not LEAST_MEMORY_BYTES <= memory_bytes <= MOST_BYTES:
-        wrong = f"memory of {memory_bytes} bytes is out of bounds: give the memory of one GPU with its unit, such as 80Gi"
-    return wrong or SlotQuestion(distinct, workload_class, floor_gbps, memory_bytes, by)
+    memory_bytes = None if memory is None else _bytes_of(memory)
+    wrong = wrong or (memory_bytes if isinstance(memory_bytes, str) else None)
+    if wrong is not None:
+        return wrong
+    assert not isinstance(memory_bytes, str)
+    return SlotQuestion(distinct, workload_class, floor_gbps, memory_bytes, by)
 
 
 def _wrong_size(sizes: Sequence[int]) -> str | None:
@@ -91,3 +98,14 @@ def _wrong_class(name: str | None, classes: Mapping[str, WorkloadClass]) -> str 
     if not classes:
         return f"class {name[:60]!r}: no workload classes are loaded: name their file with --workload-classes"
     return f"class {name[:60]!r} is none of {', '.join(sorted(classes)[:20])}: name one of these"
+
+
+def _bytes_of(memory: str) -> int | str:
+    """Return the bytes of a memory size such as 80Gi; a str states what is wrong with it."""
+    try:
+        amount = int(quantity(memory))
+    except ValueError as error:
+        return f"memory: {error}"
+    if LEAST_MEMORY_BYTES <= amount <= MOST_BYTES:
+        return amount
+    return f"memory {memory} is out of bounds: give the memory of one GPU with its unit, such as 80Gi"

@@ -105,6 +105,10 @@ class SlotsAnswer(msgspec.Struct, frozen=True):
     """Whether all nodes were counted before the time was over."""
     nodes_counted: int
     nodes_known: int
+    cluster: str | None = None
+    """The name of the cluster, for people."""
+    unread: tuple[str, ...] = ()
+    """What could not be read, with the consequence for the answer."""
 
 
 @dataclass(slots=True)
