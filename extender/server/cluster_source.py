@@ -23,6 +23,7 @@ from extender.scheduling.device_taints import DeviceTaints
 from extender.scheduling.ports import AlwaysLeading, Cluster
 from extender.scheduling.supervision import Supervisor
 from extender.server.service import Service, TelemetryDefault, build_service
+from extender.server.slot_gauges import SlotGauges
 from extender.settings import Settings
 from extender.sources.dump import STANDARD_INPUT, read_dump
 from extender.sources.simulated import simulated
@@ -126,16 +127,19 @@ class FedService:
 
     service: Service
     source: ClusterSource
+    slot_gauges: SlotGauges
 
     def start(self) -> None:
         """Begin to feed the service with state and telemetry. Raises ClusterSourceError where a dump cannot be read."""
         self.source.start(self.service)
         if self.service.telemetry is not None:
             self.service.telemetry.start()
+        self.slot_gauges.start()
 
     def stop(self) -> None:
         """End what `start` began; the Lease is released first."""
         self.source.stop()
+        self.slot_gauges.stop()
         if self.service.telemetry is not None:
             self.service.telemetry.stop()
 
@@ -146,4 +150,4 @@ def open_service(cluster: str, settings: Settings, kubeconfig: str | None = None
     supervisor = Supervisor(metrics)
     source = cluster_source(cluster, settings, kubeconfig, supervisor)
     service = build_service(settings, source.cluster, metrics=metrics, supervisor=supervisor, telemetry_default=source.telemetry_default)
-    return FedService(service, source)
+    return FedService(service, source, SlotGauges(service.store, metrics, settings, supervisor))

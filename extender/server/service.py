@@ -39,6 +39,8 @@ from extender.server.tls import ServerTls
 from extender.settings import Settings, Telemetry, Tls
 from extender.web.debug_api import DebugApi
 from extender.web.health import HealthApi
+from extender.web.long_work import LongWork
+from extender.web.questions.slots_routes import SlotsApi
 from extender.web.scheduler_api import SchedulerApi
 
 TelemetryDefault = Literal["off", "dcgm-exporter"]
@@ -146,6 +148,8 @@ def build_service(
     )
     health = HealthApi(store, metrics, supervisor, cluster.leadership)
     debug = DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off)
+    long_work = LongWork()
+    slots = SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name)
     return Service(
         settings=settings,
         store=store,
@@ -154,7 +158,7 @@ def build_service(
         requeuer=requeuer,
         supervisor=supervisor,
         telemetry=telemetry,
-        app=_application(scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router()),
+        app=_application(scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router(), slots.router()),
         health=_health_application(health.router()),
     )
 

@@ -7,7 +7,7 @@ left over on several nodes of one product are lost to fragmentation over nodes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -265,10 +265,30 @@ def _row(name: str, parts: list[_Sums], sizes: tuple[int, ...]) -> SlotRow:
     by_size = []
     for size in sizes:
         of_products = [part.by_size[size].slots(size) for part in parts if size in part.by_size]
-        lost = Lost(*(sum(getattr(each.lost, cause) for each in of_products) for cause in Lost.__struct_fields__))
-        added = [sum(getattr(each, figure) for each in of_products) for figure in ("now", "ideal", "held_by_pods")]
-        by_size.append(SizeSlots(size, *added, lost))
+        by_size.append(_added(size, of_products))
     return SlotRow(name, *(sum(getattr(part, figure) for part in parts) for figure in ("nodes", "gpus", "idle")), tuple(by_size))
+
+
+OTHER = "other"
+"""The name of the row that stands for several products."""
+
+
+def most_common(rows: Iterable[SlotRow], most: int) -> tuple[SlotRow, ...]:
+    """Return the rows with the most GPUs, and one row for all others where there are more than `most`."""
+    ordered = sorted(rows, key=lambda row: (-row.gpus, row.name))
+    kept, others = ordered[:most], ordered[most:]
+    return (*kept, _together(others)) if others else tuple(kept)
+
+
+def _together(rows: list[SlotRow]) -> SlotRow:
+    sizes = tuple(_added(each[0].size, each) for each in zip(*(row.sizes for row in rows), strict=True))
+    return SlotRow(OTHER, *(sum(getattr(row, figure) for row in rows) for figure in ("nodes", "gpus", "idle_gpus")), sizes)
+
+
+def _added(size: int, parts: Sequence[SizeSlots]) -> SizeSlots:
+    """Return the slots of one size, added up."""
+    lost = Lost(*(sum(getattr(each.lost, cause) for each in parts) for cause in Lost.__struct_fields__))
+    return SizeSlots(size, *(sum(getattr(each, figure) for each in parts) for figure in ("now", "ideal", "held_by_pods")), lost)
 
 
 CAUSES: Mapping[str, str] = {
