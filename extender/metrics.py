@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from extender.decision.report.prediction_outcomes import Outcome
-from extender.decision.slots.slot_summary import SlotRow
+from extender.decision.slots.slot_answer import SlotRow
 from topology.gputopology import STEERING_REASONS, SteeringStatus
 
 _GBPS = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 180.0, 240.0, 360.0, 500.0, 720.0, 900.0)

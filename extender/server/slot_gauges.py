@@ -9,8 +9,9 @@ import time
 import msgspec
 
 from extender.decision.pace import Pace
+from extender.decision.slots.slot_answer import SlotRow, most_common
 from extender.decision.slots.slot_question import SlotQuestion
-from extender.decision.slots.slot_summary import SlotRow, most_common, slots_of
+from extender.decision.slots.slot_summary import slots_of
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor

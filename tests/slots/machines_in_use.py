@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
+from extender.decision.slots.slot_answer import Lost, SizeSlots, SlotsAnswer
 from extender.decision.slots.slot_question import By, SlotQuestion
-from extender.decision.slots.slot_summary import Lost, SizeSlots, SlotsAnswer, slots_of
+from extender.decision.slots.slot_summary import slots_of
 from extender.decision.state.changes import Change, ClassesSeen
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from extender.decision.slots.slot_answer import most_common
 from extender.decision.slots.slot_question import SlotQuestion
-from extender.decision.slots.slot_summary import most_common
 from extender.metrics import Metrics
 from extender.scheduling.supervision import Supervisor
 from extender.server import slot_gauges

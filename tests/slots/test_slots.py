@@ -14,9 +14,10 @@ from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.node.node_state import NodeState
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.workload_classes import WorkloadClass, read_classes
+from extender.decision.slots.slot_answer import SlotRow
 from extender.decision.slots.slot_counter import SlotCounter
 from extender.decision.slots.slot_question import By, SlotQuestion, asked
-from extender.decision.slots.slot_summary import SlotRow, slots_of
+from extender.decision.slots.slot_summary import slots_of
 from extender.decision.state.changes import TelemetrySeen
 from extender.decision.state.reducer import fold
 from extender.decision.state.snapshot import Snapshot
@@ -186,6 +187,8 @@ def test_time_that_ends_gives_an_answer_that_says_how_far_it_came() -> None:
             machine_node("a", "t4", spec={"unschedulable": True}),
             "0 more pods of 4 GPUs fit; 1 is lost: 1 to nodes that are cordoned or not ready.",
         ),
+        (machine_node("a", "t4", {"p": (0,)}), "0 more pods of 4 GPUs fit; none is lost."),
+        ([node("a", 2)], "0 more pods of 4 GPUs fit; no node for such pods has 4 GPUs."),
         ([], "No node with GPUs is for such pods."),
     ],
 )
@@ -208,7 +211,8 @@ BAD = {
 
 @pytest.mark.parametrize(("arguments", "text"), BAD.values(), ids=BAD)
 def test_question_out_of_bounds_is_refused_with_what_is_wrong(arguments: Any, text: str) -> None:
-    refusal = asked(*arguments, By.PRODUCT, {})
+    sizes, workload_class, floor_gbps, memory = arguments
+    refusal = asked(sizes, workload_class, floor_gbps, memory, By.PRODUCT, {})
     assert isinstance(refusal, str)
     assert text in refusal
 
@@ -254,7 +258,7 @@ FLOORS = st.sampled_from([None, 15.0, 80.0, 200.0])
 
 
 def is_balanced(row: SlotRow) -> bool:
-    parts = [[each.lost.__getattribute__(cause) for cause in each.lost.__struct_fields__] for each in row.sizes]
+    parts = [[getattr(each.lost, cause) for cause in each.lost.__struct_fields__] for each in row.sizes]
     sums = all(each.now + sum(part) == each.ideal for each, part in zip(row.sizes, parts, strict=True))
     return sums and all(count >= 0 for part in parts for count in part) and all(each.now >= 0 <= each.held_by_pods for each in row.sizes)
 

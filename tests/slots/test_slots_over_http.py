@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from extender.decision.slots.slot_summary import SlotsAnswer
+from extender.decision.slots.slot_answer import SlotsAnswer
 from extender.server.service import build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import simulated

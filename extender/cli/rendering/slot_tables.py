@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from extender.cli.rendering.tables import Column, FittedTable
-from extender.decision.slots.slot_summary import CAUSES
+from extender.decision.slots.slot_answer import CAUSES
 
 
 def slots_table(answer: Mapping[str, Any]) -> RenderableType:
@@ -30,11 +30,9 @@ def _table(name: str, sizes: Sequence[int]) -> FittedTable:
         Column("GPUs", 3, is_number=True),
         Column("idle", 4, is_number=True),
     )
-    if len(sizes) == 1:
-        last = (Column(f"of {_gpus(sizes[0])}", 0, is_number=True), Column("lost to", 1, least_width=24))
-    else:
-        last = tuple(Column(f"of {_gpus(size)}", 0, is_number=True) for size in sizes)
-    return FittedTable((*first, *last))
+    by_size = [Column(f"of {_gpus(size)}", 0, is_number=True) for size in sizes]
+    causes = [Column("lost to", 1, least_width=24)] if len(sizes) == 1 else []
+    return FittedTable((*first, *by_size, *causes))
 
 
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from extender.decision.evaluate.policy import Policy
 from extender.decision.pace import Pace
+from extender.decision.slots.slot_answer import SlotsAnswer
 from extender.decision.slots.slot_question import MOST_GPUS_PER_POD, MOST_SIZES, By, SlotQuestion, asked
-from extender.decision.slots.slot_summary import SlotsAnswer, slots_of
+from extender.decision.slots.slot_summary import slots_of
 from extender.decision.state.snapshot import Snapshot
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.web.long_work import LongWork
