@@ -8,7 +8,8 @@ slot_answer       the typed answer, and its sentence
 slot_summary      the sums per product, pool or node
 disruption_facts  who recreates a pod, and which disruption budgets cover it
 pod_moves         the cluster after a pod was moved, and where the same evaluation places it
-defrag_search     the fewest and cheapest moves that regain the most slots, as a typed answer
+defrag_search     the fewest and cheapest moves that regain the most slots
+defrag_answer     the typed answer about moves
 
 This package must not import a client, clock, thread, log or settings loader.
 """
