@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from extender.cli.commands.agent import agent
 from extender.cli.commands.classes import classes
+from extender.cli.commands.defrag import defrag
 from extender.cli.commands.demo import demo
 from extender.cli.commands.doctor import doctor, node
 from extender.cli.commands.dump import dump
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "topo": topo,
     "fit": fit,
     "slots": slots,
+    "defrag": defrag,
     "classes": classes,
     "telemetry": telemetry,
     "dump": dump,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,6 +13,11 @@ from extender.decision.request.kubernetes_objects import Pod
 
 NO_API_SERVER = (
     "fabricwise watches no API server, so it cannot bind: start it with --cluster kube, or remove bindVerb in kube-scheduler's settings"
+)
+
+NO_MANIFESTS = (
+    "fabricwise watches no API server, so owners and disruption budgets of pods are not known, and no pod is moved: "
+    "fabricwise defrag --cluster FILE reads them from a dump"
 )
 
 
@@ -59,6 +64,33 @@ class Leadership(Protocol):
     def is_leading(self) -> bool:
         """Whether this replica posts events and requeues pods now."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class DisruptionManifests:
+    """What advice on moves needs beside the state, as parsed JSON."""
+
+    pods: tuple[Any, ...] = ()
+    budgets: tuple[Any, ...] = ()
+    """All PodDisruptionBudgets."""
+    unread: tuple[str, ...] = ()
+    """What could not be read, with the consequence, as sentences."""
+
+
+class DisruptionReader(Protocol):
+    """Reads what advice on moves needs beside the state. Safe to be called from several threads."""
+
+    def read(self, pods: Sequence[BoundPod]) -> DisruptionManifests:
+        """Return the manifests of these pods, and all disruption budgets. May block."""
+        ...
+
+
+class NoDisruptions:
+    """The reader for dumps and simulations, whose manifests are not kept."""
+
+    def read(self, pods: Sequence[BoundPod]) -> DisruptionManifests:
+        """Return that nothing can be read."""
+        return DisruptionManifests(unread=(NO_MANIFESTS,) if pods else ())
 
 
 class NoWriter:
@@ -109,6 +141,7 @@ class Cluster:
     """For people: the context of the kubeconfig, or the file of the dump. None: not known."""
     writer: ClusterWriter = field(default_factory=NoWriter)
     leadership: Leadership = field(default_factory=AlwaysLeading)
+    disruptions: DisruptionReader = field(default_factory=NoDisruptions)
 
 
 TelemetryStatus = Callable[[], Mapping[str, Any]]

@@ -15,6 +15,7 @@ from extender.decision.state.changes import Change
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name
 from extender.kube.api_requests import ApiRequests
+from extender.kube.disruptions import KubeDisruptions
 from extender.kube.lease import LeaderLease
 from extender.kube.watch import ClusterWatch
 from extender.kube.writing.cluster_writer import cluster_writer
@@ -27,6 +28,9 @@ from extender.server.slot_gauges import SlotGauges
 from extender.settings import Settings
 from extender.sources.dump import STANDARD_INPUT, read_dump
 from extender.sources.simulated import simulated
+
+DISRUPTION_REQUEST_SECONDS = 3.0
+"""Time for one request about owners and disruption budgets."""
 
 
 class ClusterSource(Protocol):
@@ -69,6 +73,7 @@ class KubeSource:
             name=cluster_name(self._client, kubeconfig),
             writer=cluster_writer(self._client, settings.binding.timeout_seconds),
             leadership=self._lease or AlwaysLeading(),
+            disruptions=KubeDisruptions(ApiRequests(self._client, DISRUPTION_REQUEST_SECONDS)),
         )
 
     def start(self, service: Service) -> None:

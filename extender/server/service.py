@@ -40,6 +40,7 @@ from extender.settings import Settings, Telemetry, Tls
 from extender.web.debug_api import DebugApi
 from extender.web.health import HealthApi
 from extender.web.long_work import LongWork
+from extender.web.questions.defrag_routes import DefragApi, FreshEvaluation
 from extender.web.questions.slots_routes import SlotsApi
 from extender.web.scheduler_api import SchedulerApi
 
@@ -148,8 +149,10 @@ def build_service(
     )
     health = HealthApi(store, metrics, supervisor, cluster.leadership)
     debug = DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off)
-    long_work = LongWork()
+    verbs, long_work = scheduler_api(scheduling, settings, metrics), LongWork()
     slots = SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name)
+    defrag = DefragApi(scheduling, _fresh_evaluation(settings), long_work, cluster.disruptions, cluster=cluster.name)
+    routers = (verbs.router(), health.router(), debug.router(), slots.router(), defrag.router())
     return Service(
         settings=settings,
         store=store,
@@ -158,7 +161,7 @@ def build_service(
         requeuer=requeuer,
         supervisor=supervisor,
         telemetry=telemetry,
-        app=_application(scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router(), slots.router()),
+        app=_application(*routers),
         health=_health_application(health.router()),
     )
 
@@ -168,6 +171,15 @@ def _context(settings: Settings, set_aside: SetAsideLog) -> EvaluationContext:
         set_aside.note("nodes", "evaluate", f"{state.allocatable} x {state.product or 'GPU'}, {demand.total} requested", error)
 
     return EvaluationContext(Evaluator(policy(settings), threading.RLock(), failed), settings.resource, node_defaults(settings))
+
+
+def _fresh_evaluation(settings: Settings) -> FreshEvaluation:
+    return FreshEvaluation(
+        policy=policy(settings),
+        context=lambda: EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)),
+        ranker=lambda: ranker(settings.scoring),
+        is_foreign=settings.is_foreign,
+    )
 
 
 def telemetry_feed(

@@ -1,6 +1,7 @@
 """The fewest and cheapest moves that regain the most slots of one size: a greedy search with bounds.
 
-In each round the step of the lowest cost per regained slot is taken. A step is one pod, or two pods of one node. Candidates are tried in the order of what they could gain at best, until no further one can be better than the best found.
+In each round the step of the lowest cost per regained slot is taken. A step is one pod, or two pods of one node. Candidates are tried in
+the order of what they could gain at best, until no further one can be better than the best found.
 """
 
 from __future__ import annotations
@@ -174,6 +175,7 @@ class DefragSearch:
         """Nodes that pods have left: they are cordoned until all moves are done."""
         self._left_out: dict[str, tuple[BoundPod, str]] = {}
         self._moved: set[str] = set()
+        """Keys of the pods that were moved, before and after."""
         self._is_complete = True
 
     def advise(self, most_moves: int = DEFAULT_MOVES, pace: Pace = unhurried) -> DefragAnswer:
@@ -284,7 +286,7 @@ class DefragSearch:
             pod = by_name[f"{meta.namespace or 'default'}/{meta.name}"]
             budget = next(iter(budgets_of(placed.facts.pod, self._facts.budgets)), None)
             self._used[budget.full_name if budget else ""] += 1
-            self._moved.add(pod.key)
+            self._moved |= {pod.key, placed.facts.pod.key}
             moves.append(
                 Move(
                     namespace=pod.namespace,

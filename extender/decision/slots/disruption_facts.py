@@ -5,7 +5,7 @@ These facts are no part of the snapshot, because decisions do not need them: the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,18 @@ class PodFacts:
         return next((owner for owner in self.pod.metadata.owner_references or () if owner.controller), None)
 
 
+def pod_facts(manifest: Any) -> PodFacts:
+    """Return the facts of a Pod's manifest. Raises msgspec.ValidationError."""
+    return PodFacts(msgspec.convert(manifest, Pod, strict=False), msgspec.convert(manifest, KubePod, strict=False))
+
+
+MAY_BE_EXCEEDED = "The moves may be more than disruption budgets allow: the eviction API refuses those"
+"""The consequence of budgets that could not be read."""
+
+MOST_UNREAD = 20
+"""Sentences about what could not be read in one answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class DisruptionFacts:
     """What is known of the pods that could be moved."""
@@ -107,6 +119,26 @@ class DisruptionFacts:
     """What could not be read, with the consequence, as sentences."""
     pods_by_node: Mapping[str, tuple[KubePod, ...]] | None = None
     """Node -> all pods bound to it that have not ended, also those without GPUs; None: not known."""
+
+
+def facts_of(pods: Iterable[Any], budgets: Iterable[Any], unread: Iterable[str] = ()) -> DisruptionFacts:
+    """Return the facts of manifests of some pods and of all budgets. One that is invalid is left out, and `unread` says so."""
+    found: dict[str, PodFacts] = {}
+    read: list[Budget] = []
+    said = list(unread)
+    for manifest in pods:
+        try:
+            facts = pod_facts(manifest)
+        except msgspec.ValidationError as error:
+            said.append(f"a pod is invalid and is not moved: {error}")
+        else:
+            found[facts.pod.key] = facts
+    for manifest in budgets:
+        try:
+            read.append(budget_of(manifest))
+        except msgspec.ValidationError as error:
+            said.append(f"a PodDisruptionBudget is invalid: {error}. {MAY_BE_EXCEEDED}")
+    return DisruptionFacts(found, tuple(read), tuple(said[:MOST_UNREAD]))
 
 
 NOT_READ = "the pod was not read"

@@ -1,0 +1,79 @@
+"""`fabricwise defrag`: which moves of pods would regain room for pods of a size. Advice only: it cannot change the cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import msgspec
+import typer
+
+from extender.cli.cluster_options import ClassesOption, ClusterOption, KubeconfigOption
+from extender.cli.reading import Reading, kube_objects, read_cluster
+from extender.cli.rendering.defrag_tables import defrag_table
+from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_warning
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
+from extender.decision.cycle.scheduling_cycle import EvaluationContext
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.slots.defrag_answer import DefragAnswer
+from extender.decision.slots.defrag_search import DEFAULT_MOVES, MOST_MOVES, DefragSearch
+from extender.decision.slots.disruption_facts import MAY_BE_EXCEEDED
+from extender.decision.slots.pod_moves import PodMover
+from extender.decision.slots.slot_question import MOST_GPUS_PER_POD
+from extender.kube.listing import items_of, refusal
+from extender.kube.objects.resources import BUDGET_RESOURCE
+from extender.server.from_settings import node_defaults, policy
+from extender.server.from_settings import ranker as ranker_of
+from extender.settings import Settings
+from extender.settings_file import load_settings
+from extender.sources.collected_disruptions import BUDGET_KIND, CollectedDisruptions
+from topology.agent.publisher import ApiError
+
+SECONDS = 120.0
+"""Time for the search; after it, the answer has the moves found so far."""
+
+
+def defrag(
+    size: Annotated[int, typer.Option("--size", min=1, max=MOST_GPUS_PER_POD, help="GPUs per pod that room is wanted for.")],
+    moves: Annotated[int, typer.Option("--moves", min=1, max=MOST_MOVES, help="Most moves to advise.")] = DEFAULT_MOVES,
+    cluster: ClusterOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: KubeconfigOption = None,
+    workload_classes: ClassesOption = None,
+) -> None:
+    """Show which moves of pods would make room for more pods of a size. It changes nothing.
+
+    A pod is moved only if a controller recreates it and its PodDisruptionBudget allows that. Where it goes is decided by the evaluation
+    of a scheduling cycle.
+    """
+    settings = load_settings(config)
+    collected = CollectedDisruptions()
+    reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected)
+    unread = [*reading.warnings, *_budgets(collected, cluster in (None, "kube"), kubeconfig)]
+    answer = msgspec.structs.replace(_advice(reading, collected, settings, size, moves), cluster=reading.cluster, unread=tuple(unread))
+    for warning in unread:
+        print_warning(warning)
+    print_answer(msgspec.to_builtins(answer), output, defrag_table)
+
+
+def _budgets(collected: CollectedDisruptions, is_kube: bool, kubeconfig: str | None) -> list[str]:
+    """Collect the disruption budgets of an API server. Return why they are not known, as sentences; none where they are."""
+    if is_kube:
+        try:
+            for item in items_of(kube_objects(kubeconfig)[0], BUDGET_RESOURCE):
+                collected(BUDGET_KIND, item)
+        except ApiError as error:
+            return [f"{refusal(BUDGET_RESOURCE, error)}. {MAY_BE_EXCEEDED}"]
+        return []
+    return [] if BUDGET_KIND in collected.seen_kinds else [f"The cluster's file has no {BUDGET_KIND}. {MAY_BE_EXCEEDED}"]
+
+
+def _advice(reading: Reading, collected: CollectedDisruptions, settings: Settings, size: int, moves: int) -> DefragAnswer:
+    snapshot, evaluator = reading.snapshot, Evaluator(policy(settings))
+    evaluator.learn(snapshot)
+    context = EvaluationContext(evaluator, settings.resource, node_defaults(settings))
+    mover = PodMover(context, ranker_of(settings.scoring), NO_ASSUMED_PODS, snapshot.monotonic_seconds or 0.0, settings.is_foreign)
+    until_seconds = time.monotonic() + SECONDS
+    search = DefragSearch(snapshot, size, collected.facts(), mover, policy(settings))
+    return search.advise(moves, lambda: time.monotonic() < until_seconds)
