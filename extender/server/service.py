@@ -13,7 +13,9 @@ from typing import Literal
 
 import msgspec
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 
 from extender.collectors.feed import TelemetryFeed
@@ -40,6 +42,7 @@ from extender.settings import Settings, Telemetry, Tls
 from extender.web.debug_api import DebugApi
 from extender.web.health import HealthApi
 from extender.web.long_work import LongWork
+from extender.web.openapi import documented, error_of
 from extender.web.questions.defrag_routes import DefragApi, FreshEvaluation
 from extender.web.questions.slots_routes import SlotsApi
 from extender.web.scheduler_api import SchedulerApi
@@ -203,7 +206,12 @@ def _application(*routers: APIRouter) -> FastAPI:
     )
     for router in routers:
         app.include_router(router)
-    return app
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        return JSONResponse({"error": error_of(error.errors())}, 422)
+
+    return documented(app)
 
 
 def _health_application(router: APIRouter) -> FastAPI:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import msgspec
@@ -23,13 +22,10 @@ def commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 def test_answer_has_the_type_that_openapi_states(served: Served) -> None:
-    response = served.client.get("/v1/slots", params={"size": [4, 8]})
+    response = served.client.get("/v1/slots", params={"size": ["8,4", "2"]})
     answer = msgspec.json.decode(response.content, type=SlotsAnswer)
-    assert (response.status_code, [each.size for each in answer.total.sizes]) == (200, [4, 8])
-    schema = served.client.get("/openapi.json").json()["paths"]["/v1/slots"]["get"]["responses"]["200"]["content"]["application/json"][
-        "schema"
-    ]
-    assert "$ref" not in json.dumps(schema)
+    assert (response.status_code, [each.size for each in answer.total.sizes]) == (200, [2, 4, 8])
+    schema = served.client.get("/openapi.json").json()["components"]["schemas"]["SlotsAnswer"]
     assert set(schema["properties"]) == set(response.json())
 
 
@@ -44,9 +40,10 @@ def test_pod_that_was_decided_for_a_node_holds_its_gpus_before_it_is_bound(serve
 
 
 BAD = {
-    "size=0": 422,
-    "size=65": 422,
+    "size=0": 400,
+    "size=65": 400,
     "size=four": 422,
+    "size=1,2,3,4,5,6,7,8,9": 400,
     "&".join(f"size={n}" for n in range(1, 12)): 422,
     "floor_gbps=-1": 422,
     "floor_gbps=nan": 422,
@@ -63,7 +60,7 @@ BAD = {
 def test_bad_parameter_is_refused_with_a_sentence(served: Served, query: str, status: int) -> None:
     response = served.client.get(f"/v1/slots?{query}")
     assert response.status_code == status
-    assert response.json().get("error") or response.json()["detail"][0]["msg"]
+    assert response.json()["error"]
 
 
 def test_cluster_that_is_not_listed_yet_has_no_slots() -> None:

@@ -22,7 +22,7 @@ from extender.decision.slots.slot_question import MOST_GPUS_PER_POD
 from extender.scheduling.ports import DisruptionManifests, DisruptionReader
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.web.long_work import LongWork, NotDone
-from extender.web.questions.answer_schemas import responses_of
+from extender.web.openapi import described
 from extender.web.questions.asked import Answer, answered
 from extender.web.questions.slots_routes import not_listed
 
@@ -63,8 +63,7 @@ class DefragApi:
     def router(self) -> APIRouter:
         """The route."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        responses = responses_of(DefragAnswer, s503="Other questions are answered, no time is left, or the cluster is not listed yet")
-        router.add_api_route("/defrag", self.defrag, methods=["GET"], responses=responses)
+        router.add_api_route("/defrag", self.defrag, methods=["GET"], **described(DefragAnswer, errors=(400, 503)))
         return router
 
     async def defrag(

@@ -10,12 +10,12 @@ from msgspec.structs import replace
 from extender.decision.evaluate.policy import Policy
 from extender.decision.pace import Pace
 from extender.decision.slots.slot_answer import SlotsAnswer
-from extender.decision.slots.slot_question import MOST_GPUS_PER_POD, MOST_SIZES, By, SlotQuestion, asked
+from extender.decision.slots.slot_question import MOST_SIZES, By, SlotQuestion, asked
 from extender.decision.slots.slot_summary import slots_of
 from extender.decision.state.snapshot import Snapshot
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.web.long_work import LongWork
-from extender.web.questions.answer_schemas import responses_of
+from extender.web.openapi import described
 from extender.web.questions.asked import Answer, answered, refused
 
 SECONDS = 10.0
@@ -26,9 +26,9 @@ MOST_TEXT = 100
 ClassQuery = Annotated[str | None, Query(alias="class", max_length=MOST_TEXT, description="workload class of the pods")]
 FloorQuery = Annotated[float | None, Query(gt=0, description="bus bandwidth that each pod with several GPUs must reach, GB/s")]
 MemoryQuery = Annotated[str | None, Query(max_length=MOST_TEXT, description="memory that each GPU must have, such as 80Gi")]
-SizeQuery = Annotated[
-    list[Annotated[int, Query(ge=1, le=MOST_GPUS_PER_POD)]] | None,
-    Query(max_length=MOST_SIZES, description="GPUs per pod; repeat it for several sizes"),
+SizesQuery = Annotated[
+    list[Annotated[str, Query(pattern="^[0-9]{1,4}(,[0-9]{1,4})*$", max_length=MOST_TEXT)]] | None,
+    Query(max_length=MOST_SIZES, description="GPUs per pod, such as 4 or 2,4,8; it may be repeated"),
 ]
 
 
@@ -44,13 +44,12 @@ class SlotsApi:
     def router(self) -> APIRouter:
         """The route."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        responses = responses_of(SlotsAnswer, s400="A parameter cannot be used", s503="Other questions are answered, or no time is left")
-        router.add_api_route("/slots", self.slots, methods=["GET"], responses=responses)
+        router.add_api_route("/slots", self.slots, methods=["GET"], **described(SlotsAnswer, errors=(400, 503)))
         return router
 
     async def slots(
         self,
-        size: SizeQuery = None,
+        size: SizesQuery = None,
         workload_class: ClassQuery = None,
         floor_gbps: FloorQuery = None,
         memory: MemoryQuery = None,
@@ -64,7 +63,8 @@ class SlotsApi:
             unlisted = not_listed(snapshot)
             if unlisted is not None:
                 return unlisted
-            question = asked(size or (), workload_class, floor_gbps, memory, by, snapshot.classes)
+            sizes = [int(each) for text in size or () for each in text.split(",")]
+            question = asked(sizes, workload_class, floor_gbps, memory, by, snapshot.classes)
             if not isinstance(question, SlotQuestion):
                 return refused(question)
             extra_pods = moment.assumed_pods.extra_pods(snapshot, moment.monotonic_seconds, but="")
