@@ -1,0 +1,50 @@
+"""Nodes grouped by why they are refused, with what only kube-scheduler's report says of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from extender.decision.why.pod_question import BY_REPORT, Evaluated, Refusal
+from extender.decision.why.reported_reasons import unchecked
+from extender.decision.why.why_types import Cause, NodeGroup
+
+MOST_NAMES = 20
+"""Nodes of a group that are named."""
+MOST_DETAILS = 3
+MOST_GROUPS = 50
+
+
+def node_groups(evaluated: Evaluated) -> list[NodeGroup]:
+    """Return the refused nodes by their reasons, the largest group first; then the reasons that only kube-scheduler's report names."""
+    by_reasons: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for name, refusals in evaluated.refusals.items():
+        if refusals:
+            key = tuple((refusal.by, refusal.reason) for refusal in refusals)
+            by_reasons.setdefault(key, []).append(name)
+    ordered = sorted(by_reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+    groups = [_group(names, [evaluated.refusals[name] for name in names]) for _, names in ordered]
+    reported = [
+        NodeGroup(nodes=each.nodes, names=[], causes=[Cause(by=BY_REPORT, reason=each.reason, details=[], resolvable=False)])
+        for each in unchecked(evaluated.question)
+    ]
+    return [*groups, *reported][:MOST_GROUPS]
+
+
+def _group(names: Sequence[str], refusals: Sequence[tuple[Refusal, ...]]) -> NodeGroup:
+    causes = [_cause([each[place] for each in refusals]) for place in range(len(refusals[0]))]
+    return NodeGroup(nodes=len(names), names=list(names[:MOST_NAMES]), causes=causes)
+
+
+def _cause(refusals: Sequence[Refusal]) -> Cause:
+    first = refusals[0]
+    return Cause(
+        by=first.by,
+        reason=first.reason,
+        details=_most_frequent(refusal.detail for refusal in refusals if refusal.detail),
+        resolvable=all(refusal.resolvable for refusal in refusals),
+    )
+
+
+def _most_frequent(details: Iterable[str]) -> list[str]:
+    return [detail for detail, _ in sorted(Counter(details).items(), key=lambda item: (-item[1], item[0]))[:MOST_DETAILS]]
