@@ -22,7 +22,8 @@ def sentence(case: Case, reason: str, names: Sequence[str]) -> str:
     """Return the sentence for a dominant reason; `names`: the nodes that have it, the closest first."""
     demand = case.evaluated.demand
     if isinstance(demand, Rejection):
-        return f"The pod's {demand.detail}. So every node is refused."
+        said = demand.detail if demand.detail.startswith("annotation ") else f"{reason.removeprefix('pod ')}: {demand.detail}"
+        return f"The pod{''s' if said is demand.detail else ''} {said.rstrip('.?')}. Every node is refused for this."
     if not names:
         return f"{_capital(reason)}."
     refusal = next(refusal for refusal in case.evaluated.refusals[names[0]] if refusal.reason == reason)

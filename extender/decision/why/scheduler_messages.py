@@ -1,6 +1,6 @@
 """kube-scheduler's messages on a pod that is not scheduled, parsed tolerantly: text that is not understood is kept as text.
 
-The form is `0/12 nodes are available: 3 Insufficient cpu, 2 node(s) had untolerated taint {k: v}. preemption: 0/12 nodes are ...`, with small
+The form is `0/12 nodes are available: 3 Insufficient cpu, 2 node(s) had untolerated taint {k: v}. preemption: 0/12 ...`, with small
 differences between versions. Source: kubernetes `pkg/scheduler/framework/types.go` (FitError.Error), 1.20 to 1.37.
 """
 

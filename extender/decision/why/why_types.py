@@ -130,3 +130,11 @@ class WhyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     not_checked: list[str] = []
     complete: bool = True
     """Whether all remedies were looked for: False where the time was over before."""
+    cluster: str | None = None
+    """The name of the cluster, for people."""
+    state_age_seconds: float | None = None
+    """How long the API server was not reached: the state is so old. None: it is watched."""
+    unread: list[str] = []
+    """Parts of the cluster that could not be read, each with the consequence for the answer."""
+    alike: int = 0
+    """Further pods of the same workload that wait for the same reason."""
