@@ -23,11 +23,13 @@ from extender.cli.commands.fit import fit
 from extender.cli.commands.serve import serve
 from extender.cli.commands.telemetry import telemetry
 from extender.cli.commands.topo import topo
+from extender.cli.commands.why import why
 from extender.errors import EXIT_STATUSES, run_command
 from extender.steering.command import steer
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "explain": explain,
+    "why": why,
     "node": node,
     "doctor": doctor,
     "topo": topo,

@@ -78,7 +78,13 @@ def failed(message: str, ago_seconds: float = 40.0) -> dict[str, Any]:
     import datetime
 
     at = datetime.datetime.fromtimestamp(NOW_SECONDS - ago_seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"kind": "Event", "reason": "FailedScheduling", "message": message, "lastTimestamp": at, "source": {"component": "gpu-scheduler"}}
+    return {
+        "kind": "Event",
+        "reason": "FailedScheduling",
+        "message": message,
+        "lastTimestamp": at,
+        "source": {"component": "gpu-scheduler"},
+    }
 
 
 def with_spec(manifest: dict[str, Any], **fields: Any) -> dict[str, Any]:

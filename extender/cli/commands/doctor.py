@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from extender.cli.client import ask
-from extender.cli.cluster_options import ClusterOption, KubeconfigOption, NodeArgument, ServerOption
+from extender.cli.cluster_options import ClusterOption, ContextOption, KubeconfigOption, NodeArgument, ServerOption
 from extender.cli.reading import kube_objects, read_cluster, with_source
 from extender.cli.rendering.node_cards import card_table, cards_table
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
@@ -26,13 +26,14 @@ def node(
     config: ConfigOption = None,
     output: OutputOption = Output.TABLE,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
 ) -> None:
     """Show the report card of one node: its checks with evidence and remedy. Exit status 1 if a check fails."""
     if server:
         answer = _asked(ask(server, f"/v1/nodes/{name}/report", "checks"), server)
     else:
         settings = load_settings(config)
-        reading = read_cluster(cluster or "kube", settings, kubeconfig)
+        reading = read_cluster(cluster or "kube", settings, kubeconfig, context=context_name)
         snapshot = reading.snapshot
         report = node_report(name, snapshot, settings.resource, tuning(settings))
         if report is None:
@@ -48,6 +49,7 @@ def doctor(
     config: ConfigOption = None,
     output: OutputOption = Output.TABLE,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
     image: Annotated[
         str | None, typer.Option("--smoke", metavar="IMAGE", help="Also run this CUDA sample on every node with a free GPU.")
     ] = None,
@@ -62,17 +64,19 @@ def doctor(
     if server:
         answer = _asked(ask(server, "/v1/reports", "nodes"), server)
     else:
-        reading = read_cluster(cluster or "kube", settings, kubeconfig)
+        reading = read_cluster(cluster or "kube", settings, kubeconfig, context=context_name)
         answer = with_source({"nodes": all_reports(reading.snapshot, settings.resource, tuning(settings))}, reading)
     if image is not None:
-        _run_samples(answer["nodes"], Sample("", image, settings.resource, namespace, deadline_seconds, scheduler), kubeconfig)
+        _run_samples(
+            answer["nodes"], Sample("", image, settings.resource, namespace, deadline_seconds, scheduler), kubeconfig, context_name
+        )
     print_answer(answer, output, cards_table)
     _exit_by_status(answer["nodes"])
 
 
-def _run_samples(cards: list[dict[str, Any]], sample: Sample, kubeconfig: str | None) -> None:
+def _run_samples(cards: list[dict[str, Any]], sample: Sample, kubeconfig: str | None, context_name: str | None) -> None:
     """Run the sample on each card's node, one after another, and add its check to the card."""
-    api, _ = kube_objects(kubeconfig)
+    api, _ = kube_objects(kubeconfig, context_name)
     with smoke_priority(api):
         for card in cards:
             check = smoke(api, replace(sample, node=card["node"]))

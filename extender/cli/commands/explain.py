@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from extender.cli.client import ask
-from extender.cli.cluster_options import ClassesOption, ClusterOption, KubeconfigOption, ServerOption
+from extender.cli.cluster_options import ClassesOption, ClusterOption, ContextOption, KubeconfigOption, NamespaceOption, ServerOption
 from extender.cli.reading import Reading, kube_objects, read_cluster, with_source
 from extender.cli.rendering import answer_tables
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
@@ -42,12 +42,11 @@ def explain(
     what: Annotated[str, typer.Argument(metavar="FILE|NAMESPACE/POD|KIND/NAME", help=WHAT)],
     cluster: ClusterOption = None,
     server: ServerOption = None,
-    namespace: Annotated[
-        str | None, typer.Option("-n", "--namespace", help="Namespace of KIND/NAME, and of manifests without one.")
-    ] = None,
+    namespace: NamespaceOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.TABLE,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
     workload_classes: ClassesOption = None,
 ) -> None:
     """Show where a pod would go, and why each other node is refused. Exit status 1 if no node is feasible.
@@ -60,14 +59,14 @@ def explain(
     if what == cluster == STANDARD_INPUT:
         raise typer.BadParameter("standard input can be the pod or the cluster, not both")
     settings = load_settings(config)
-    wanted = None if _is_file(what) else _object_name(what, namespace or _current_namespace(cluster, kubeconfig))
+    wanted = None if _is_file(what) else _object_name(what, namespace or _current_namespace(cluster, kubeconfig, context_name))
     templates = templates_of(load_documents(read_text(Path(what)), what), what, namespace) if wanted is None else None
     if server:
         answer = _asked(server, templates)
     else:
         collected = CollectedObjects(wanted)
-        reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected)
-        question = _Question(reading, collected, settings, cluster in (None, "kube"), kubeconfig)
+        reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected, context_name)
+        question = _Question(reading, collected, settings, cluster in (None, "kube"), kubeconfig, context_name)
         answer = with_source(_explained(question, templates or question.templates(), what), reading)
     print_answer(answer, output, answer_tables.explanations)
     if any(explanation["chosen"] is None for explanation in answer.get("explanations") or [answer]):
@@ -78,8 +77,8 @@ def _is_file(what: str) -> bool:
     return what == STANDARD_INPUT or Path(what).is_file() or what.endswith(FILE_SUFFIXES)
 
 
-def _current_namespace(cluster: str | None, kubeconfig: str | None) -> str:
-    context = context_of(kubeconfig) if cluster in (None, "kube") else None
+def _current_namespace(cluster: str | None, kubeconfig: str | None, context_name: str | None) -> str:
+    context = context_of(kubeconfig, context_name) if cluster in (None, "kube") else None
     return context[1] if context is not None else "default"
 
 
@@ -118,6 +117,7 @@ class _Question:
     settings: Settings
     is_kube: bool
     kubeconfig: str | None
+    context_name: str | None
 
     def templates(self) -> Templates:
         """Return the pod templates of the wanted object in the cluster. Raises ClusterSourceError if it does not exist."""
@@ -133,7 +133,7 @@ class _Question:
     def _get(self, path: str) -> dict[str, Any] | None:
         """Return an object, or None if it does not exist. Raises ClusterSourceError."""
         try:
-            return kube_objects(self.kubeconfig)[0].get(path)
+            return kube_objects(self.kubeconfig, self.context_name)[0].get(path)
         except ApiError as error:
             if error.status == 404:
                 return None

@@ -263,13 +263,14 @@ _COUNT_REASONS = frozenset((Reason.TOO_FEW_FREE, Reason.TOO_FEW_GPUS, Reason.TOO
 
 
 def fewer_gpus(case: Case) -> Iterator[Found]:
-    """Too few GPUs on one node: the largest smaller number with which the pod fits."""
+    """Too few GPUs on one node: the largest smaller number, at least half of it, with which the pod fits."""
     demand = case.evaluated.demand
     names = case.refused_by(lambda refusal: refusal.code in _COUNT_REASONS)
     if isinstance(demand, Rejection) or demand.total < 2 or demand.claims is not None or not names:
         return
     cause = case.first_cause(names[0], lambda refusal: refusal.code in _COUNT_REASONS)
-    sizes = sorted({1 << power for power in range(8) if 1 << power < demand.total} | {min(demand.total - 1, 16)}, reverse=True)
+    powers = {1 << power for power in range(8)}
+    sizes = sorted((size for size in {*powers, demand.total - 1} if demand.total <= 2 * size < 2 * demand.total), reverse=True)
     for size in sizes:
         if not case.pace():
             return

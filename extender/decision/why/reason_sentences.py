@@ -22,8 +22,9 @@ def sentence(case: Case, reason: str, names: Sequence[str]) -> str:
     """Return the sentence for a dominant reason; `names`: the nodes that have it, the closest first."""
     demand = case.evaluated.demand
     if isinstance(demand, Rejection):
-        said = demand.detail if demand.detail.startswith("annotation ") else f"{reason.removeprefix('pod ')}: {demand.detail}"
-        return f"The pod{''s' if said is demand.detail else ''} {said.rstrip('.?')}. Every node is refused for this."
+        is_annotation = demand.detail.startswith("annotation ")
+        said = f"pod's {demand.detail}" if is_annotation else f"pod {reason.removeprefix('pod ')}: {demand.detail}"
+        return f"The {said.rstrip('.?')}. Every node is refused for this."
     if not names:
         return f"{_capital(reason)}."
     refusal = next(refusal for refusal in case.evaluated.refusals[names[0]] if refusal.reason == reason)

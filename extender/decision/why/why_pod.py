@@ -15,13 +15,13 @@ from extender.decision.state.pods import has_ended
 from extender.decision.why.dominant_reason import dominant_reason
 from extender.decision.why.node_groups import node_groups
 from extender.decision.why.node_remedies import ASSUMED
-from extender.decision.why.pod_question import Evaluated, Question
+from extender.decision.why.pod_question import BY_REPORT, Evaluated, Question
 from extender.decision.why.remedies import remedies_for
 from extender.decision.why.remedy_case import CORRECT, LOOK, WAIT, Case, few, gpus_text, number
 from extender.decision.why.reported_reasons import general_remedy, unchecked
 from extender.decision.why.running_pod import BETTER_SHARE, candidate_of, placement_of
 from extender.decision.why.scheduler_reports import unix_seconds
-from extender.decision.why.why_types import Candidate, Placement, Remedy, Report, WhyAnswer
+from extender.decision.why.why_types import Candidate, Cause, NodeGroup, Placement, Remedy, Report, WhyAnswer
 
 FITS_NOW, NOT_TRIED, GATED, FITS = "it fits now", "not tried yet", "the pod has scheduling gates", "it fits"
 SCHEDULER_ERROR = "kube-scheduler reports an error"
@@ -60,6 +60,8 @@ def why_answer(question: Question, pace: Pace = unhurried, predicted_gbps: float
         return _gated(base, [str(gate.get("name", "?")) for gate in gates])
     if evaluated.best is not None:
         return _fitting(base, question, evaluated)
+    if not evaluated.refusals and question.reported.message.text:
+        return _by_report_alone(base, question)
     remedies, is_complete = remedies_for(case)
     dominant = dominant_reason(case, remedies)
     if not any(remedy.fits or remedy.cause == dominant.reason for remedy in remedies):
@@ -138,6 +140,21 @@ def _fitting(base: WhyAnswer, question: Question, evaluated: Evaluated) -> WhyAn
         sentence = f"kube-scheduler could not finish: {message.other[:300]} The pod fits on {_nodes(fits)}."
         return _with(base, SCHEDULER_ERROR, sentence, [_general_error(message.other)])
     return _untried(base, question, where)
+
+
+def _by_report_alone(base: WhyAnswer, question: Question) -> WhyAnswer:
+    """Return the answer where no node is known here: what kube-scheduler has reported is all there is."""
+    message = question.reported.message
+    if not message.reasons:
+        return _with(base, SCHEDULER_ERROR, f"kube-scheduler says: {message.text[:500]}", [_general_error(message.text)])
+    first = max(message.reasons, key=lambda each: each.nodes)
+    sentence = f"kube-scheduler refuses {first.nodes} of {message.nodes} nodes: {first.reason}. No node could be evaluated here."
+    ordered = sorted(message.reasons, key=lambda each: -each.nodes)
+    groups = [
+        NodeGroup(nodes=each.nodes, names=[], causes=[Cause(by=BY_REPORT, reason=each.reason, details=[], resolvable=False)])
+        for each in ordered
+    ]
+    return _with(msgspec.structs.replace(base, groups=groups), first.reason, sentence, [_general(first.reason)])
 
 
 def _nodes(fits: Candidate) -> str:

@@ -147,7 +147,9 @@ class WhyApi:
     @staticmethod
     def _no_pod(name: str, moment: Moment) -> str:
         snapshot = moment.snapshot
-        names = sorted({*map(_full_name, (each.pod for each in snapshot.pending.values())), *(each.full_name for each in snapshot.pods.values())})
+        names = sorted(
+            {*map(_full_name, (each.pod for each in snapshot.pending.values())), *(each.full_name for each in snapshot.pods.values())}
+        )
         close = difflib.get_close_matches(name, names[:10_000], n=3)
         shown = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(names[:_MOST_SHOWN]) or 'none'}"
         return f"no pod {name[:120]!r} that requests GPUs is known (give NAMESPACE/NAME): {shown}"
