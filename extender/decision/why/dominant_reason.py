@@ -13,6 +13,7 @@ from extender.decision.why.remedy_case import ADD_NODE, EVICT, Case
 from extender.decision.why.why_types import Remedy
 
 NO_NODES = "no nodes are known"
+_SELECTION = ("NodeAffinity", "NodeName")
 _WAITS = (ASSUMED, NOMINATED, TERMINATING)
 
 
@@ -28,7 +29,8 @@ def dominant_reason(case: Case, remedies: Sequence[Remedy]) -> Dominant:
     """Return the reason of the cheapest verified remedy.
 
     Remedies that cost more than one pod are no indication by themselves: of their causes, the one that refuses most nodes that would else
-    suit the pod counts. Where no remedy makes the pod fit, it is the reason that refuses most of those nodes.
+    suit the pod counts. Where no remedy makes the pod fit, it is the reason that refuses most of those nodes. A node that the pod does not
+    select (nodeSelector, node affinity) would not suit it, as long as it selects any node.
     """
     demand = case.evaluated.demand
     if isinstance(demand, Rejection):
@@ -40,7 +42,7 @@ def dominant_reason(case: Case, remedies: Sequence[Remedy]) -> Dominant:
     if cheap:
         return _dominant(case, cheap[0].cause, cheap[0])
     counts = _counts(case)
-    causes = {remedy.cause: remedy for remedy in reversed(fitting)}
+    causes = {remedy.cause: remedy for remedy in reversed(fitting) if counts[remedy.cause]}
     if causes:
         cause = max(causes, key=lambda each: (counts[each], -causes[each].cost, each))
         return _dominant(case, cause, causes[cause])
@@ -48,9 +50,11 @@ def dominant_reason(case: Case, remedies: Sequence[Remedy]) -> Dominant:
 
 
 def _counts(case: Case) -> Counter[str]:
-    """Return reason -> number of nodes that it refuses, among the nodes with GPUs that the fewest reasons refuse."""
-    with_gpus = {name: refusals for name, refusals in case.evaluated.refusals.items() if not _has_no_gpus(case, name)}
-    candidates = with_gpus or case.evaluated.refusals
+    """Return reason -> number of nodes that it refuses, among the selected nodes with GPUs that the fewest reasons refuse."""
+    refused = case.evaluated.refusals
+    selected = {name: refusals for name, refusals in refused.items() if not any(each.plugin in _SELECTION for each in refusals)}
+    with_gpus = {name: refusals for name, refusals in (selected or refused).items() if not _has_no_gpus(case, name)}
+    candidates = with_gpus or selected or refused
     fewest = min(len(refusals) for refusals in candidates.values())
     near = [refusals for refusals in candidates.values() if len(refusals) == fewest]
     return Counter(refusal.reason for refusals in near for refusal in refusals)

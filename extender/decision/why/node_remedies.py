@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import verdict_without
 from extender.decision.evaluate.verdict import Verdict
@@ -185,8 +187,13 @@ def _without_telemetry(case: Case, demand: Demand, view: NodeView) -> Verdict | 
     state = view.state.without_telemetry
     if state is None:
         return None
-    workload = replace(demand.workload, telemetry_required=False) if demand.workload is not None else None
-    return case.question.context.evaluator.evaluate(replace(demand, workload=workload), state)
+    return case.question.context.evaluator.evaluate(_without_requirement(demand), state)
+
+
+def _without_requirement(demand: Demand) -> Demand:
+    """Return the demand of a pod whose class does not require telemetry."""
+    workload = demand.workload
+    return demand if workload is None else replace(demand, workload=msgspec.structs.replace(workload, telemetry_required=False))
 
 
 def _end_processes(case: Case, demand: Demand, view: NodeView) -> Found | None:
@@ -248,8 +255,7 @@ def _as_healthy(case: Case, demand: Demand, view: NodeView, record: TopologyReco
 
 
 def _restore_telemetry(case: Case, demand: Demand, view: NodeView) -> Found | None:
-    workload = replace(demand.workload, telemetry_required=False) if demand.workload is not None else None
-    verdict = case.question.context.evaluator.evaluate(replace(demand, workload=workload), view.state)
+    verdict = case.question.context.evaluator.evaluate(_without_requirement(demand), view.state)
     problems = f" ({'; '.join(view.telemetry_problems)})" if view.telemetry_problems else ""
     text = f"make dcgm-exporter answer on {view.name}{problems}: GET /v1/telemetry lists what does not answer"
     if not verdict.feasible:  # the settings require it of every pod: not evaluated without
