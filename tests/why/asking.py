@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -21,20 +21,25 @@ from extender.decision.state.reducer import fold_all
 from extender.decision.why.pod_question import Question
 from extender.decision.why.scheduler_reports import reported_of
 from extender.decision.why.why_pod import why_answer
-from extender.decision.why.why_types import WhyAnswer
+from extender.decision.why.why_types import Remedy, WhyAnswer
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
-from tests.objects import GPU, pod_struct, snapshot
+from extender.telemetry.readings import DeviceReading
+from tests.objects import GPU, node, pod, pod_struct, snapshot
+from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.platforms import machine_of, platforms
 
 NOW_SECONDS = 1_800_000_000.0
+GIB = 1 << 30
+Manifest = dict[str, Any]
 
 
 def question(
-    wanted: dict[str, Any],
-    *manifests: dict[str, Any],
-    events: list[dict[str, Any]] | None = None,
-    classes: list[dict[str, Any]] | None = None,
-    telemetry: tuple[TelemetrySeen, ...] = (),
+    wanted: Manifest,
+    *manifests: Manifest,
+    events: list[Manifest] | None = None,
+    classes: list[Manifest] | None = None,
+    telemetry: Sequence[TelemetrySeen] = (),
     assumed_pods: AssumedPods = NO_ASSUMED_PODS,
     policy: Policy = DEFAULT_POLICY,
     are_pods_known: bool = True,
@@ -42,59 +47,75 @@ def question(
     **more: Any,
 ) -> Question:
     """Return the question about a pod in a cluster of these objects. `is_kept`: only what the extender keeps of the pod is known."""
-    state = snapshot(*manifests, wanted)
     changes: list[Change] = [*telemetry]
     if classes is not None:
-        changes.append(ClassesSeen(read_classes({"classes": classes})))
-    state = fold_all(state, changes, GPU)
+        changes.insert(0, ClassesSeen(read_classes({"classes": classes})))
+    state = fold_all(snapshot(*manifests, wanted), changes, GPU)
     evaluator = Evaluator(policy)
     evaluator.learn(state)
     bound: dict[str, tuple[KubePod, ...]] = {}
     for manifest in [*manifests, wanted]:
-        node = manifest["spec"].get("nodeName") if manifest["kind"] == "Pod" else None
-        if node:
-            bound[node] = (*bound.get(node, ()), msgspec.convert(manifest, KubePod, strict=False))
-    pod = pod_struct(wanted)
+        node_name = manifest["spec"].get("nodeName") if manifest["kind"] == "Pod" else None
+        if node_name:
+            bound[node_name] = (*bound.get(node_name, ()), msgspec.convert(manifest, KubePod, strict=False))
+    asked = pod_struct(wanted)
     return Question(
-        pod=pod,
+        pod=asked,
         kube_pod=None if is_kept else msgspec.convert(wanted, KubePod, strict=False),
         moment=Moment(state, assumed_pods, 0.0),
         context=EvaluationContext(evaluator, GPU, NODE_DEFAULTS),
         ranker=ranker(Scoring()),
         around=Surroundings(state.nodes, bound if are_pods_known else None),
-        reported=reported_of(pod, events),
+        reported=reported_of(asked, events),
         now_seconds=NOW_SECONDS,
         **more,
     )
 
 
-def ask(wanted: dict[str, Any], *manifests: dict[str, Any], **more: Any) -> WhyAnswer:
+def ask(wanted: Manifest, *manifests: Manifest, **more: Any) -> WhyAnswer:
     """Return the answer about a pod in a cluster of these objects."""
     return why_answer(question(wanted, *manifests, **more))
 
 
-def failed(message: str, ago_seconds: float = 40.0) -> dict[str, Any]:
-    """Return kube-scheduler's event about an attempt that failed."""
-    import datetime
-
-    at = datetime.datetime.fromtimestamp(NOW_SECONDS - ago_seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "kind": "Event",
-        "reason": "FailedScheduling",
-        "message": message,
-        "lastTimestamp": at,
-        "source": {"component": "gpu-scheduler"},
-    }
-
-
-def with_spec(manifest: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """Return a node or pod with further fields of its spec."""
-    return {**manifest, "spec": {**manifest.get("spec", {}), **fields}}
-
-
-def asking(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Return annotations with Fabricwise's prefix."""
-    return {f"fabricwise.dev/{name.replace('_', '-')}": value for name, value in annotations.items()}
+def machine_node(
+    name: str,
+    platform: str,
+    held: Mapping[str, Sequence[int]] | None = None,
+    *,
+    unhealthy: Sequence[tuple[int, str]] = (),
+    priority: int = 0,
+    **spec: Any,
+) -> list[Manifest]:
+    """Return a node of a bundled platform, its GpuTopology, and the pods on it. `held`: pod name -> the indices that it holds."""
+    described, machine = platforms()[platform], machine_of(platform, name)
+    pods = dict(held or {})
+    allocated = tuple(Allocation(index, f"uid-{pod_name}", "team", pod_name) for pod_name, indices in pods.items() for index in indices)
+    record = TopologyRecord(name, machine, DeviceStatus(None, allocated, tuple(unhealthy)))
+    labels = {"kubernetes.io/hostname": name}
+    of_node = node(name, described.gpus, described.product.replace(" ", "-"), described.memory_gib * 1024, labels)
+    holders = [pod(len(indices), name=pod_name, node=name, spec={"priority": priority}) for pod_name, indices in pods.items()]
+    return [of_node | ({"spec": spec} if spec else {}), encode(record), *holders]
 
 
-__all__ = ["ask", "asking", "failed", "question", "replace", "with_spec"]
+def waiting_pod(*gpus: int, spec: Manifest | None = None, **annotations: str) -> Manifest:
+    """Return the Pending pod of a test; annotations without their prefix, with underscores."""
+    prefixed = {f"fabricwise.dev/{name.replace('_', '-')}": value for name, value in annotations.items()}
+    return pod(*gpus, name="waits", annotations=prefixed, spec=spec or {})
+
+
+def reading(name: str, index: int, used_gib: float = 0.0, total_gib: float = 80.0, **more: Any) -> DeviceReading:
+    """Return one reading of a GPU of `machine_node`."""
+    used, total = int(used_gib * GIB), int(total_gib * GIB)
+    fields: Manifest = {"index": index, "fb_used_bytes": used, "fb_free_bytes": total - used, "xid": 0}
+    return DeviceReading(f"GPU-{name}-{index}", **fields | more)
+
+
+def failed(message: str, ago_seconds: float = 40.0, reason: str = "FailedScheduling") -> Manifest:
+    """Return kube-scheduler's event about an attempt."""
+    at = datetime.fromtimestamp(NOW_SECONDS - ago_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"kind": "Event", "reason": reason, "message": message, "lastTimestamp": at, "source": {"component": "gpu-scheduler"}}
+
+
+def remedy(answer: WhyAnswer, kind: str) -> Remedy:
+    """Return the first remedy of a kind."""
+    return next(each for each in answer.remedies if each.kind == kind)

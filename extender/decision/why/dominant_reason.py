@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extender.decision.request.reasons import Rejection
@@ -73,16 +73,14 @@ def _dominant(case: Case, reason: str, remedy: Remedy | None) -> Dominant:
 
 
 def _closest_first(case: Case, reason: str, first: str | None) -> list[str]:
-    """Return the nodes with a reason: the node of the remedy, then those with the fewest reasons, then those with the most free GPUs."""
+    """Return the nodes with a reason and the fewest further ones: the node of the remedy, then those with the most free GPUs."""
     views, refusals = case.question.moment.snapshot.views, case.evaluated.refusals
-    names = _with_reason(case, reason)
+    with_reason = [name for name, each in refusals.items() if any(refusal.reason == reason for refusal in each)]
+    fewest = min((len(refusals[name]) for name in with_reason), default=0)
+    names = [name for name in with_reason if name == first or len(refusals[name]) == fewest]
 
-    def distance(name: str) -> tuple[bool, int, int, str]:
+    def distance(name: str) -> tuple[bool, int, str]:
         free = views[name].state.free_count if name in views else 0
-        return name != first, len(refusals[name]), -free, name
+        return name != first, -free, name
 
     return sorted(names, key=distance)
-
-
-def _with_reason(case: Case, reason: str) -> Iterable[str]:
-    return [name for name, refusals in case.evaluated.refusals.items() if any(refusal.reason == reason for refusal in refusals)]

@@ -95,7 +95,7 @@ def _leaving_text(names: Sequence[str]) -> str:
 def _fits_there(kind: str, cost: int, cause: str, text: str, name: str, verdict: Verdict) -> Found:
     """Return a remedy that makes the pod fit on one node, by its verdict after the remedy."""
     gbps = verdict.evidence.expected_gbps
-    return Found(kind, cost, cause, f"{text}: then it fits on {name}{speed_text(gbps)}", True, 1, name, gbps)
+    return Found(kind, cost, cause, f"{text}; then it fits on {name}{speed_text(gbps)}", True, 1, name, gbps)
 
 
 def _is_resolvable(refusal: Refusal) -> bool:
@@ -183,11 +183,11 @@ def repaired(case: Case) -> Iterator[Found]:
 
 
 def _without_telemetry(case: Case, demand: Demand, view: NodeView) -> Verdict | None:
-    """Return the verdict if telemetry had no complaint: that of the same state without telemetry."""
-    state = view.state.without_telemetry
-    if state is None:
-        return None
-    return case.question.context.evaluator.evaluate(_without_requirement(demand), state)
+    """Return the verdict on the node if telemetry had no complaint: as if there were no telemetry of it."""
+    snapshot = case.question.moment.snapshot
+    telemetry = {name: each for name, each in snapshot.telemetry.items() if name != view.name}
+    cycle = replace(case.evaluated.evaluation.cycle, snapshot=replace(snapshot, telemetry=telemetry))
+    return verdict_without(cycle, _without_requirement(demand), view.name, frozenset(), case.question.context)
 
 
 def _without_requirement(demand: Demand) -> Demand:

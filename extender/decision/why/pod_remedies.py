@@ -52,7 +52,7 @@ def found(
     if evaluated is None or best is None:
         return Found(kind, cost, cause, f"{text}; that alone does not make the pod fit", annotations=changes)
     gbps = evaluated.expected_gbps(best)
-    end = f": then it fits on {best}{speed_text(gbps)}"
+    end = f"; then it fits on {best}{speed_text(gbps)}"
     return Found(kind, cost, cause, text + end, True, len(evaluated.feasible), best, gbps, changes)
 
 

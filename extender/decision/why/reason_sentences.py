@@ -146,12 +146,20 @@ def _cordoned(_case: Case, _demand: Demand, names: Sequence[str]) -> str | None:
     return f"{few(names)} {'is' if len(names) == 1 else 'are'} cordoned (spec.unschedulable)."
 
 
+def _telemetry_required(case: Case, demand: Demand, names: Sequence[str]) -> str | None:
+    named = demand.wishes.workload_class
+    refusal = next(refusal for refusal in case.evaluated.refusals[names[0]] if refusal.code is Reason.TELEMETRY_UNKNOWN)
+    what = f"The pod's class {named} requires" if named is not None else "The settings require"
+    return f"{what} GPU telemetry, which is missing on {count_text(len(names), 'node')}: {refusal.detail} ({names[0]})."
+
+
 SENTENCES: Mapping[Reason, Sentence] = {
     Reason.LINK_TAKEN: _floor_taken,
     Reason.LINK_CLASS_TAKEN: _link_taken,
     Reason.LINK_TOO_SLOW: _floor_missing,
     Reason.TOO_FEW_FREE: _too_few_free,
     Reason.TOO_FEW_GPUS: _too_few_gpus,
+    Reason.TELEMETRY_UNKNOWN: _telemetry_required,
     Reason.TOO_SMALL_MEMORY: _too_small_memory,
 }
 _KUBE_SENTENCES: Mapping[str, Sentence] = {"TaintToleration": _tainted, "NodeUnschedulable": _cordoned}

@@ -98,7 +98,7 @@ def _option(case: Case, name: str, chosen: tuple[_Victim, ...], verdict: Verdict
     gbps = verdict.evidence.expected_gbps
     cost = EVICT if len(chosen) == 1 else EVICT_MORE
     names = tuple(victim.full_name for victim in chosen)
-    text = f"evict {' and '.join(names)}: then it fits on {name}{speed_text(gbps)}"
+    text = f"evict {' and '.join(names)}; then it fits on {name}{speed_text(gbps)}"
     cause = case.evaluated.refusals[name][0].reason
     key = (max(victim.priority for victim in chosen), sum(victim.gpus for victim in chosen), -(gbps or 0.0), name)
     return key, Found("evict", cost, cause, text, True, 1, name, gbps, evict=names)
@@ -147,7 +147,8 @@ ASSUMED_AMOUNTS = {"cpu": "192", "memory": "2000Gi", "pods": "110", "ephemeral-s
 
 
 def added_node(case: Case) -> Iterator[Found]:
-    """The smallest bundled platform of which one more, empty node takes the pod; a platform that the cluster has already comes first."""
+    """The smallest bundled platform of which one more, empty node takes the pod; of platforms that the cluster has, the most
+    frequent comes first."""
     demand, question = case.evaluated.demand, case.question
     if not isinstance(demand, Demand) or demand.claims is not None or not (demand.total or demand.slices):
         return
@@ -163,19 +164,19 @@ def added_node(case: Case) -> Iterator[Found]:
         if evaluated is not None:
             gbps = evaluated.expected_gbps(HYPOTHETICAL)
             labels = ", with the labels that the pod selects" if is_selecting else ""
-            text = f"add one node of {platform.gpus} x {platform.product} ({name}){labels}: then it fits there{speed_text(gbps)}"
+            text = f"add one node of {platform.gpus} x {platform.product} ({name}){labels}; then it fits there{speed_text(gbps)}"
             yield Found("add_node", ADD_NODE, cause, text, True, 1, None, gbps, platform=name)
             return
 
 
-def _size(name: str, platform: Platform, snapshot: Snapshot) -> tuple[bool, int, int, str]:
-    is_present = any(
+def _size(name: str, platform: Platform, snapshot: Snapshot) -> tuple[int, int, int, str]:
+    alike = sum(
         view.state.product is not None
         and same_product(view.state.product, platform.product)
         and (view.state.physical or view.state.allocatable) == platform.gpus
         for view in snapshot.views.values()
     )
-    return not is_present, platform.gpus, platform.memory_gib, name
+    return -alike, platform.gpus, platform.memory_gib, name
 
 
 def with_only_node(question: Question, platform: str) -> tuple[Question, bool]:
