@@ -84,11 +84,15 @@ def applied(asked: Question, remedy: Remedy, wanted: Manifest, objects: list[Man
         assert changed is not None
         return why_answer(changed)
     if remedy.kind == "uncordon":
-        return ask(wanted, *[{**each, "spec": {}} if each["metadata"]["name"] == remedy.node else each for each in objects])
+        return ask(wanted, *[{**each, "spec": {}} if _is_node(each, remedy.node) else each for each in objects])
     if remedy.platform is not None:
         only, _ = with_only_node(asked, remedy.platform)
         assert only.evaluated((HYPOTHETICAL,)).feasible
     return None
+
+
+def _is_node(manifest: Manifest, name: str | None) -> bool:
+    return manifest["kind"] == "Node" and manifest["metadata"]["name"] == name
 
 
 def _without(manifest: Manifest, evicted: list[str]) -> Manifest:

@@ -119,14 +119,14 @@ def less_requested(case: Case) -> Iterator[Found]:
     for reason in sorted(reasons):
         resource = reason.removeprefix("Insufficient ")
         names = case.refused_only_by(lambda refusal, reason=reason: refusal.reason == reason)  # type: ignore[misc]
-        free = sorted(((_free(question.around, name, resource), name) for name in names), key=lambda item: (-item[0], item[1]))
-        for amount, name in free[:2]:
+        free = {name: _free(question.around, name, resource) for name in names}
+        for amount in sorted(set(free.values()), reverse=True)[:2]:
             lowered = with_less(question, resource, amount)
             if lowered is None or not case.pace():
                 continue
-            evaluated = fitting(lowered[0], (name,))
+            evaluated = fitting(lowered[0], names)
             if evaluated is not None:
-                text = f"request {resource} {lowered[1]} in all instead of {_requested_text(case, name, reason)}"
+                text = f"request {resource} {lowered[1]} in all instead of {_requested_text(case, names[0], reason)}"
                 remedy = found("lower", LOWER, reason, text, evaluated)
                 yield replace(remedy, requests=((resource, lowered[1]),))
                 break
