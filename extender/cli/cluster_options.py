@@ -95,7 +95,17 @@ def complete_machine(ctx: typer.Context, incomplete: str) -> list[str]:
 CLUSTERS = "kube (the kubeconfig's current context; in a pod, its own cluster), simulated, or a dump file (- is standard input)."
 ClusterOption = Annotated[str | None, typer.Option("--cluster", help=f"{CLUSTERS} Default: kube.", autocompletion=complete_cluster)]
 OptionalClusterOption = Annotated[str | None, typer.Option("--cluster", help=CLUSTERS, autocompletion=complete_cluster)]
-ServerOption = Annotated[str | None, typer.Option("--server", help="Send the question to a running extender at this URL instead.")]
+ServerOption = Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead of a cluster.")]
+ExtenderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--extender",
+        metavar="NAMESPACE/NAME",
+        help="Service of the running extender, which is asked first; [https:]NAMESPACE/NAME[:PORT], or none. "
+        "Default: fabricwise-system/fabricwise.",
+    ),
+]
+TokenFileOption = Annotated[Path | None, typer.Option("--token-file", help="File with the bearer token that the extender asks for.")]
 KubeconfigOption = Annotated[
     str | None, typer.Option("--kubeconfig", help="Kubeconfig file whose current context is the cluster. Default: the usual one.")
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extender.cli.rendering.output import print_warning
+from extender.cli.rendering.progress import progress
 from extender.decision.state.changes import Change, ClassesSeen, ClockTicked
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
@@ -71,7 +72,8 @@ def read_cluster(
 
     Raises ClusterSourceError, or SettingsError for an invalid file of workload classes.
     """
-    name, listing = _listing(cluster, settings, kubeconfig, context, collect)
+    with progress(f"reading {'the cluster' if cluster == 'kube' else cluster}") as shown:
+        name, listing = _listing(cluster, settings, kubeconfig, context, collect, shown.listed)
     changes: list[Change] = [*listing.listed]
     if cluster == "kube":  # a status can be too old to count; the states of files and simulations have no age
         changes.append(ClockTicked(time.time(), time.monotonic()))

@@ -21,7 +21,7 @@ from extender.decision.state.reducer import fold_all
 from extender.decision.why.pod_question import Question
 from extender.decision.why.scheduler_reports import reported_of
 from extender.decision.why.why_pod import why_answer
-from extender.decision.why.why_types import Remedy, WhyAnswer
+from extender.decision.why.why_types import WhyAnswer, WhyRemedy
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from extender.telemetry.readings import DeviceReading
@@ -116,6 +116,6 @@ def failed(message: str, ago_seconds: float = 40.0, reason: str = "FailedSchedul
     return {"kind": "Event", "reason": reason, "message": message, "lastTimestamp": at, "source": {"component": "gpu-scheduler"}}
 
 
-def remedy(answer: WhyAnswer, kind: str) -> Remedy:
+def remedy(answer: WhyAnswer, kind: str) -> WhyRemedy:
     """Return the first remedy of a kind."""
     return next(each for each in answer.remedies if each.kind == kind)

@@ -13,7 +13,7 @@ from extender.decision.why.changed_pods import with_annotations, with_gpus, with
 from extender.decision.why.pod_question import Question
 from extender.decision.why.room_remedies import HYPOTHETICAL, with_only_node
 from extender.decision.why.why_pod import why_answer
-from extender.decision.why.why_types import Remedy, WhyAnswer
+from extender.decision.why.why_types import WhyAnswer, WhyRemedy
 from tests.objects import GPU
 from tests.why.asking import Manifest, ask, machine_node, question, waiting_pod
 from topology.platforms import platforms
@@ -63,7 +63,7 @@ def pods(draw: st.DrawFn) -> Manifest:
     return waiting_pod(spec=spec, **annotations)
 
 
-def applied(asked: Question, remedy: Remedy, wanted: Manifest, objects: list[Manifest]) -> WhyAnswer | None:
+def applied(asked: Question, remedy: WhyRemedy, wanted: Manifest, objects: list[Manifest]) -> WhyAnswer | None:
     """Return the answer after a remedy; None for kinds that no manifest can express."""
     if remedy.evict:
         keys = set(remedy.evict)

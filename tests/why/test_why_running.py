@@ -10,7 +10,7 @@ import pytest
 from extender.decision.state.changes import TelemetrySeen
 from extender.decision.why.running_pod import pod_of_bound
 from extender.decision.why.why_pod import why_answer
-from extender.decision.why.why_types import Placement, WhyAnswer
+from extender.decision.why.why_types import WhyAnswer, WhyPlacement
 from extender.telemetry.signals import THERMAL
 from tests.objects import GPU
 from tests.why.asking import Manifest, ask, machine_node, question, reading
@@ -25,7 +25,7 @@ def running(objects: list[Manifest], name: str = "llm", annotations: dict[str, s
     return ask(wanted, *[each for each in objects if each["metadata"]["name"] != name], **more)
 
 
-def placed(answer: WhyAnswer) -> Placement:
+def placed(answer: WhyAnswer) -> WhyPlacement:
     assert answer.placement is not None
     return answer.placement
 

@@ -70,7 +70,12 @@ def fit(
         views = reading.snapshot.views
         answer = with_source(answer, reading)
         answer["nodes"] = [_node(view, answer) for _, view in sorted(views.items()) if view.state.allocatable]
-    print_answer(answer, output, table)
+    print_answer(answer, output, table, names=None if cluster is None else _names)
+
+
+def _names(answer: dict[str, Any]) -> list[str]:
+    """Return the nodes that the model fits on."""
+    return [f"node/{node['node']}" for node in answer["nodes"] if node["fits"] and node["enough_gpus"]]
 
 
 def _name(path: Path) -> str:

@@ -34,6 +34,7 @@ class Drawn(StrEnum):
     """Output formats of a command that can also draw its answer."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
     SVG = "svg"

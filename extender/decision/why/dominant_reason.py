@@ -10,7 +10,7 @@ from extender.decision.request.reasons import Rejection
 from extender.decision.why.node_remedies import ASSUMED, NOMINATED, TERMINATING
 from extender.decision.why.reason_sentences import sentence
 from extender.decision.why.remedy_case import ADD_NODE, EVICT, Case
-from extender.decision.why.why_types import Remedy
+from extender.decision.why.why_types import WhyRemedy
 
 NO_NODES = "no nodes are known"
 _SELECTION = ("NodeAffinity", "NodeName")
@@ -25,7 +25,7 @@ class Dominant:
     sentence: str
 
 
-def dominant_reason(case: Case, remedies: Sequence[Remedy]) -> Dominant:
+def dominant_reason(case: Case, remedies: Sequence[WhyRemedy]) -> Dominant:
     """Return the reason of the cheapest verified remedy.
 
     Remedies that cost more than one pod are no indication by themselves: of their causes, the one that refuses most nodes that would else
@@ -65,7 +65,7 @@ def _has_no_gpus(case: Case, name: str) -> bool:
     return view is not None and not view.state.allocatable and not view.state.slices and view.dra is None
 
 
-def _dominant(case: Case, reason: str, remedy: Remedy | None) -> Dominant:
+def _dominant(case: Case, reason: str, remedy: WhyRemedy | None) -> Dominant:
     if reason in _WAITS:
         return Dominant(reason, f"The pod waits: {reason}.")
     first = remedy.node if remedy is not None else None

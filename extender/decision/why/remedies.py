@@ -6,7 +6,7 @@ from extender.decision.why.node_remedies import agent_installed, labelled_for_po
 from extender.decision.why.pod_remedies import corrected_annotation, fewer_gpus, lowered_demand, other_class
 from extender.decision.why.remedy_case import Case, Found, Look
 from extender.decision.why.room_remedies import added_node, evicted, less_requested
-from extender.decision.why.why_types import Remedy
+from extender.decision.why.why_types import WhyRemedy
 
 REMEDIES: tuple[Look, ...] = (
     waiting,
@@ -29,7 +29,7 @@ MOST_REMEDIES = 8
 """Remedies of one answer, those that were verified and cost least first."""
 
 
-def remedies_for(case: Case) -> tuple[list[Remedy], bool]:
+def remedies_for(case: Case) -> tuple[list[WhyRemedy], bool]:
     """Return the remedies, cheapest first, and whether all functions were asked before the time was over."""
     found: list[Found] = []
     is_complete = True
@@ -42,8 +42,8 @@ def remedies_for(case: Case) -> tuple[list[Remedy], bool]:
     return [_remedy(each) for each in found[:MOST_REMEDIES]], is_complete
 
 
-def _remedy(found: Found) -> Remedy:
-    return Remedy(
+def _remedy(found: Found) -> WhyRemedy:
+    return WhyRemedy(
         kind=found.kind,
         text=found.text,
         cause=found.cause,

@@ -14,7 +14,7 @@ from extender.decision.state.pods import RECORD_ANNOTATION
 from extender.decision.state.snapshot import Snapshot
 from extender.decision.state.without_bound_pod import without_bound_pod
 from extender.decision.why.pod_question import Evaluated, Question, unbound, unbound_kube_pod
-from extender.decision.why.why_types import Candidate, Neighbour, Placement
+from extender.decision.why.why_types import WhyCandidate, WhyNeighbour, WhyPlacement
 from extender.telemetry.conditions import DeviceCondition
 from extender.telemetry.signals import POWER_BRAKE, THERMAL
 from topology.bandwidth.bottleneck import why as limits_of
@@ -29,7 +29,7 @@ _MOST_RECORD = 64 << 10
 """Characters of the annotation with the placement record that are read."""
 
 
-def placement_of(question: Question, node: str, predicted_gbps: float | None = None) -> Placement:
+def placement_of(question: Question, node: str, predicted_gbps: float | None = None) -> WhyPlacement:
     """Return where the bound pod of `question` is. `predicted_gbps`: the prediction, where the pod's own annotation has none."""
     snapshot, key = question.moment.snapshot, question.pod.key
     view = snapshot.views.get(node)
@@ -38,7 +38,7 @@ def placement_of(question: Question, node: str, predicted_gbps: float | None = N
     recorded = _recorded_gbps(question.pod)
     predicted = recorded if recorded is not None else predicted_gbps
     better = _better(question, node, masks, actual if actual is not None else predicted)
-    return Placement(
+    return WhyPlacement(
         node=node,
         gpus=_indices(view, union_of(masks)) if view is not None and masks else None,
         predicted_gbps=predicted,
@@ -113,7 +113,7 @@ def _troubles(condition: DeviceCondition) -> list[str]:
     return texts
 
 
-def _neighbours(view: NodeView, key: str) -> list[Neighbour]:
+def _neighbours(view: NodeView, key: str) -> list[WhyNeighbour]:
     loads = view.state.device_telemetry.device_loads
     neighbours = []
     for pod in view.pods:
@@ -123,11 +123,11 @@ def _neighbours(view: NodeView, key: str) -> list[Neighbour]:
         strains = [load.strain for position in positions_of(mask) if position < len(loads) and (load := loads[position]) is not None]
         known = [strain for strain in strains if strain is not None]
         indices = _indices(view, mask) if mask else None
-        neighbours.append(Neighbour(pod=pod.full_name, gpus=pod.demand.total, indices=indices, busy=max(known, default=None)))
+        neighbours.append(WhyNeighbour(pod=pod.full_name, gpus=pod.demand.total, indices=indices, busy=max(known, default=None)))
     return neighbours[:MOST_NEIGHBOURS]
 
 
-def _better(question: Question, node: str, masks: tuple[int, ...], now_gbps: float | None) -> Candidate | None:
+def _better(question: Question, node: str, masks: tuple[int, ...], now_gbps: float | None) -> WhyCandidate | None:
     """Return where the pod would be placed now if it were not bound, if it gets more bandwidth there; else None."""
     evaluated = evaluated_anew(question)
     best = evaluated.best
@@ -161,11 +161,11 @@ def evaluated_anew(question: Question) -> Evaluated:
     ).evaluated()
 
 
-def candidate_of(evaluated: Evaluated, best: str) -> Candidate:
+def candidate_of(evaluated: Evaluated, best: str) -> WhyCandidate:
     """Return a feasible node with what the pod can expect there."""
     evidence = evaluated.verdict(best).evidence
     prospect = evidence.prospects[0] if evidence.prospects else None
-    return Candidate(
+    return WhyCandidate(
         node=best,
         nodes=len(evaluated.feasible),
         gpus=list(prospect.gpus) if prospect is not None else [],
@@ -174,7 +174,7 @@ def candidate_of(evaluated: Evaluated, best: str) -> Candidate:
     )
 
 
-def _gain(better: Candidate | None, now_gbps: float | None) -> float | None:
+def _gain(better: WhyCandidate | None, now_gbps: float | None) -> float | None:
     return None if better is None or better.bandwidth_gbps is None or now_gbps is None else round(better.bandwidth_gbps - now_gbps, 6)
 
 

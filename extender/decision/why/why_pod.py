@@ -21,7 +21,7 @@ from extender.decision.why.remedy_case import CORRECT, LOOK, WAIT, Case, few, gp
 from extender.decision.why.reported_reasons import general_remedy, unchecked
 from extender.decision.why.running_pod import BETTER_SHARE, candidate_of, placement_of
 from extender.decision.why.scheduler_reports import unix_seconds
-from extender.decision.why.why_types import Candidate, Cause, NodeGroup, Placement, Remedy, Report, WhyAnswer
+from extender.decision.why.why_types import WhyAnswer, WhyCandidate, WhyCause, WhyGroup, WhyPlacement, WhyRemedy, WhyReport
 
 FITS_NOW, NOT_TRIED, GATED, FITS = "it fits now", "not tried yet", "the pod has scheduling gates", "it fits"
 SCHEDULER_ERROR = "kube-scheduler reports an error"
@@ -69,7 +69,7 @@ def why_answer(question: Question, pace: Pace = unhurried, predicted_gbps: float
     return _with(base, dominant.reason, dominant.sentence, remedies, complete=is_complete)
 
 
-def _with(base: WhyAnswer, reason: str, sentence: str, remedies: Sequence[Remedy], *, complete: bool = True) -> WhyAnswer:
+def _with(base: WhyAnswer, reason: str, sentence: str, remedies: Sequence[WhyRemedy], *, complete: bool = True) -> WhyAnswer:
     return msgspec.structs.replace(base, reason=reason, sentence=sentence, remedies=list(remedies), complete=complete)
 
 
@@ -78,9 +78,9 @@ def _name(question: Question) -> str:
     return f"{meta.namespace or 'default'}/{meta.name}"
 
 
-def _general(reason: str) -> Remedy:
+def _general(reason: str) -> WhyRemedy:
     text = general_remedy(reason) or f"docs/reasons.md has the meaning of {reason!r}; fabricwise explain has every node with its numbers"
-    return Remedy(kind="look", text=text, cause=reason, fits=False, cost=LOOK)
+    return WhyRemedy(kind="look", text=text, cause=reason, fits=False, cost=LOOK)
 
 
 def _not_checked(question: Question, evaluated: Evaluated) -> list[str]:
@@ -90,12 +90,12 @@ def _not_checked(question: Question, evaluated: Evaluated) -> list[str]:
     return [*evaluated.kube.not_checked, *budgets, *warnings]
 
 
-def _report(question: Question, evaluated: Evaluated) -> Report | None:
+def _report(question: Question, evaluated: Evaluated) -> WhyReport | None:
     reported = question.reported
     if not reported.message.text:
         return None
     age = None if reported.at_seconds is None or question.now_seconds is None else max(0.0, question.now_seconds - reported.at_seconds)
-    return Report(
+    return WhyReport(
         message=reported.message.text,
         age_seconds=None if age is None else round(age, 1),
         attempts=reported.attempts,
@@ -111,7 +111,7 @@ def _blocking(question: Question, evaluated: Evaluated) -> bool:
 
 def _gated(base: WhyAnswer, gates: Sequence[str]) -> WhyAnswer:
     text = f"wait for what set the gates {few(gates)} to remove them, or remove them from spec.schedulingGates"
-    remedy = Remedy(kind="look", text=text, cause=GATED, fits=base.fits is not None, cost=WAIT)
+    remedy = WhyRemedy(kind="look", text=text, cause=GATED, fits=base.fits is not None, cost=WAIT)
     fits = f" It would fit on {base.fits.node}." if base.fits is not None else ""
     sentence = f"The pod has the scheduling gates {few(gates)}: kube-scheduler does not try it before they are removed.{fits}"
     return _with(base, GATED, sentence, [remedy])
@@ -151,31 +151,31 @@ def _by_report_alone(base: WhyAnswer, question: Question) -> WhyAnswer:
     sentence = f"kube-scheduler refuses {first.nodes} of {message.nodes} nodes: {first.reason}. No node could be evaluated here."
     ordered = sorted(message.reasons, key=lambda each: -each.nodes)
     groups = [
-        NodeGroup(nodes=each.nodes, names=[], causes=[Cause(by=BY_REPORT, reason=each.reason, details=[], resolvable=False)])
+        WhyGroup(nodes=each.nodes, names=[], causes=[WhyCause(by=BY_REPORT, reason=each.reason, details=[], resolvable=False)])
         for each in ordered
     ]
     return _with(msgspec.structs.replace(base, groups=groups), first.reason, sentence, [_general(first.reason)])
 
 
-def _nodes(fits: Candidate) -> str:
+def _nodes(fits: WhyCandidate) -> str:
     return f"{fits.nodes} node{'' if fits.nodes == 1 else 's'}"
 
 
-def _where(fits: Candidate) -> str:
+def _where(fits: WhyCandidate) -> str:
     gbps = f" with {number(fits.bandwidth_gbps)} GB/s expected" if fits.bandwidth_gbps is not None else ""
     return f"{fits.node}{gbps}"
 
 
-def _general_error(text: str) -> Remedy:
+def _general_error(text: str) -> WhyRemedy:
     known = general_remedy(text) or "kubectl describe pod has the whole message; see docs/troubleshooting.md"
-    return Remedy(kind="look", text=known, cause=SCHEDULER_ERROR, fits=False, cost=LOOK)
+    return WhyRemedy(kind="look", text=known, cause=SCHEDULER_ERROR, fits=False, cost=LOOK)
 
 
 def _stalled(base: WhyAnswer, stall: Stall, where: str) -> WhyAnswer:
     reason = ASSUMED if stall is Stall.HELD else stall.value
     text = f"wait some seconds: kube-scheduler tries the pod again by itself, and it fits on {where} once the other pods are seen or gone"
     sentence = f"The pod waits: {reason.removesuffix('; try again')}."
-    return _with(base, reason, sentence, [Remedy(kind="wait", text=text, cause=reason, fits=True, cost=WAIT)])
+    return _with(base, reason, sentence, [WhyRemedy(kind="wait", text=text, cause=reason, fits=True, cost=WAIT)])
 
 
 def _older_report(base: WhyAnswer, where: str) -> WhyAnswer:
@@ -185,7 +185,7 @@ def _older_report(base: WhyAnswer, where: str) -> WhyAnswer:
     ago = "before the state changed" if age is None else f"{_duration(age)} ago"
     sentence = f"Nothing is wrong any more: the pod fits on {_nodes(fits)} now, first {where}; kube-scheduler's last attempt was {ago}."
     text = "wait: kube-scheduler tries the pod again when a pod or node changes, and after five minutes at the latest"
-    return _with(base, FITS_NOW, sentence, [Remedy(kind="retry", text=text, cause=FITS_NOW, fits=True, cost=WAIT, node=fits.node)])
+    return _with(base, FITS_NOW, sentence, [WhyRemedy(kind="retry", text=text, cause=FITS_NOW, fits=True, cost=WAIT, node=fits.node)])
 
 
 def _duration(seconds: float) -> str:
@@ -203,14 +203,14 @@ def _untried(base: WhyAnswer, question: Question, where: str) -> WhyAnswer:
     others = _schedulers(question, named)
     remedies = []
     if age is None or age < SECONDS_TO_TRY:
-        remedies.append(Remedy(kind="wait", text="wait some seconds for the first attempt", cause=NOT_TRIED, fits=True, cost=WAIT))
+        remedies.append(WhyRemedy(kind="wait", text="wait some seconds for the first attempt", cause=NOT_TRIED, fits=True, cost=WAIT))
     near = difflib.get_close_matches(named, others, n=1)
     if near:
         text = f"is schedulerName {named} right? Other pods are scheduled by {near[0]}"
-        remedies.append(Remedy(kind="correct", text=text, cause=NOT_TRIED, fits=True, cost=CORRECT))
+        remedies.append(WhyRemedy(kind="correct", text=text, cause=NOT_TRIED, fits=True, cost=CORRECT))
     known = f"; other pods are scheduled by {few(sorted(others))}" if others and not near else ""
     text = f"check that a scheduler of the name {named} runs (kubectl get pods -A | grep scheduler){known}"
-    remedies.append(Remedy(kind="look", text=text, cause=NOT_TRIED, fits=False, cost=LOOK))
+    remedies.append(WhyRemedy(kind="look", text=text, cause=NOT_TRIED, fits=False, cost=LOOK))
     return _with(base, NOT_TRIED, sentence, remedies)
 
 
@@ -247,7 +247,7 @@ def _running(question: Question, node: str, predicted_gbps: float | None) -> Why
     )
 
 
-def _running_reason(question: Question, placement: Placement) -> tuple[str, str]:
+def _running_reason(question: Question, placement: WhyPlacement) -> tuple[str, str]:
     status = question.pod.status
     verb = "runs" if status is not None and status.phase == "Running" else "is bound"
     gpus = f"GPUs {gpus_text(placement.gpus)} of {placement.node}" if placement.gpus else f"{placement.node}, with GPUs that are not known"
@@ -265,13 +265,13 @@ def _running_reason(question: Question, placement: Placement) -> tuple[str, str]
     return WELL, f"{head}; no better place is free now."
 
 
-def _running_remedies(placement: Placement) -> list[Remedy]:
+def _running_remedies(placement: WhyPlacement) -> list[WhyRemedy]:
     remedies = []
     better = placement.better
     if better is not None:
         text = f"delete the pod so that its owner recreates it: it would go to GPUs {gpus_text(better.gpus)} of {_where(better)}"
         remedies.append(
-            Remedy(
+            WhyRemedy(
                 kind="move",
                 text=text,
                 cause=BETTER,
@@ -284,9 +284,9 @@ def _running_remedies(placement: Placement) -> list[Remedy]:
         )
     if placement.faults:
         text = f"fabricwise node {placement.node} has the faults with their remedies"
-        remedies.append(Remedy(kind="repair", text=text, cause=FAULTY, fits=False, cost=LOOK, node=placement.node))
+        remedies.append(WhyRemedy(kind="repair", text=text, cause=FAULTY, fits=False, cost=LOOK, node=placement.node))
     best = placement.best_on_node_gbps
     if better is None and best is not None and best >= BETTER_SHARE * (placement.actual_gbps or best):
         text = "demand the bandwidth in the next pod by the annotation fabricwise.dev/min-busbw; the faster GPUs are in use now"
-        remedies.append(Remedy(kind="look", text=text, cause=SLOW, fits=False, cost=LOOK))
+        remedies.append(WhyRemedy(kind="look", text=text, cause=SLOW, fits=False, cost=LOOK))
     return remedies

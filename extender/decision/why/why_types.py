@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Remedy(msgspec.Struct, frozen=True, kw_only=True):
+class WhyRemedy(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that would help."""
 
     kind: str
@@ -35,7 +35,7 @@ class Remedy(msgspec.Struct, frozen=True, kw_only=True):
     """The bundled platform of a node to add."""
 
 
-class Cause(msgspec.Struct, frozen=True, kw_only=True):
+class WhyCause(msgspec.Struct, frozen=True, kw_only=True):
     """One refusal of the nodes of a group."""
 
     by: str
@@ -46,16 +46,16 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     resolvable: bool
 
 
-class NodeGroup(msgspec.Struct, frozen=True, kw_only=True):
+class WhyGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Nodes that are refused for the same reasons."""
 
     nodes: int
     names: list[str]
     """Some of the nodes; empty where only kube-scheduler's report names the number."""
-    causes: list[Cause]
+    causes: list[WhyCause]
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class WhyReport(msgspec.Struct, frozen=True, kw_only=True):
     """What kube-scheduler has reported."""
 
     message: str
@@ -66,7 +66,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the state has changed since: it refuses nodes on which the pod fits now."""
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class WhyCandidate(msgspec.Struct, frozen=True, kw_only=True):
     """The node that would be chosen now."""
 
     node: str
@@ -78,7 +78,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     bandwidth_gbps: float | None
 
 
-class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
+class WhyNeighbour(msgspec.Struct, frozen=True, kw_only=True):
     """Another pod with GPUs on the same node."""
 
     pod: str
@@ -89,7 +89,7 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """The highest strain of its GPUs, 0..1, by telemetry."""
 
 
-class Placement(msgspec.Struct, frozen=True, kw_only=True):
+class WhyPlacement(msgspec.Struct, frozen=True, kw_only=True):
     """Where a bound pod is, and what it gets there."""
 
     node: str
@@ -106,8 +106,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """Why its GPUs are no faster, most important first."""
     faults: list[str]
     """Faults and signs of trouble of its GPUs, by telemetry and by the agent."""
-    neighbours: list[Neighbour]
-    better: Candidate | None
+    neighbours: list[WhyNeighbour]
+    better: WhyCandidate | None
     """Where it would be placed now, if that is better; None where it is not, or it was not evaluated."""
     gain_gbps: float | None
 
@@ -122,11 +122,11 @@ class WhyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """The dominant reason: a reason of docs/reasons.md, of kube-scheduler, or of docs/why.md."""
     sentence: str
-    remedies: list[Remedy] = []
-    groups: list[NodeGroup] = []
-    fits: Candidate | None = None
-    reported: Report | None = None
-    placement: Placement | None = None
+    remedies: list[WhyRemedy] = []
+    groups: list[WhyGroup] = []
+    fits: WhyCandidate | None = None
+    reported: WhyReport | None = None
+    placement: WhyPlacement | None = None
     not_checked: list[str] = []
     complete: bool = True
     """Whether all remedies were looked for: False where the time was over before."""
@@ -136,5 +136,7 @@ class WhyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """How long the API server was not reached: the state is so old. None: it is watched."""
     unread: list[str] = []
     """Parts of the cluster that could not be read, each with the consequence for the answer."""
+    by_extender: bool = False
+    """Whether a running extender has answered."""
     alike: int = 0
     """Further pods of the same workload that wait for the same reason."""

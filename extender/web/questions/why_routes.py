@@ -29,14 +29,21 @@ from extender.settings import Settings
 from extender.web.body import read_body
 from extender.web.debug_api import MOST_POD_BYTES, pods_from
 from extender.web.long_work import LongWork
+from extender.web.openapi import described
 from extender.web.questions.asked import Answer, answered, refused
-from extender.web.questions.inlined_schema import body_of, response_of
 
 WHY_SECONDS = 20.0
 """Time for one answer; remedies that are not looked for by then are left out, and `complete` is false."""
 MOST_NAME = 600
 """Characters of NAMESPACE/NAME: 63, a slash and 253, with room for a clear error."""
 _MOST_SHOWN = 5
+
+_EXAMPLE = {
+    "pod": {
+        "metadata": {"name": "llm", "namespace": "default"},
+        "spec": {"containers": [{"name": "vllm", "resources": {"limits": {"nvidia.com/gpu": "4"}}}]},
+    }
+}
 
 OwnContext = Callable[[], tuple[EvaluationContext, Ranker]]
 """Returns what evaluates one question, with caches of its own."""
@@ -49,12 +56,6 @@ class WhyBody(msgspec.Struct, frozen=True):
     """The manifest of the pod, created or not."""
     events: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MOST_EVENTS)] | None = None
     """Its events, newest or oldest first: `kubectl get events --field-selector involvedObject.uid=UID -o json`."""
-
-
-class WhyFailed(msgspec.Struct, frozen=True):
-    """Why there is no answer."""
-
-    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +88,10 @@ class WhyApi:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        responses: dict[int | str, dict[str, Any]] = {
-            200: response_of(WhyAnswer, "The dominant reason, remedies and groups of nodes; or where the pod is."),
-            400: response_of(WhyFailed, "The question cannot be answered."),
-            503: response_of(WhyFailed, "Too many questions are being answered, or the cluster is not listed yet."),
-        }
-        not_found = {404: response_of(WhyFailed, "No pod that requests GPUs has this name.")}
-        router.add_api_route("/why", self.of_known_pod, methods=["GET"], responses=responses | not_found)
-        router.add_api_route("/why", self.of_manifest, methods=["POST"], openapi_extra=body_of(WhyBody), responses=responses)
+        get = described(WhyAnswer, errors=(404, 503))
+        post = described(WhyAnswer, errors=(400, 503), body=WhyBody, example=_EXAMPLE)
+        router.add_api_route("/why", self.of_known_pod, methods=["GET"], **get)
+        router.add_api_route("/why", self.of_manifest, methods=["POST"], **post)
         return router
 
     async def of_known_pod(
@@ -182,7 +179,11 @@ class WhyApi:
         )
         answer = why_answer(question, pace, asked.predicted_gbps)
         age = moment.snapshot.age_seconds(moment.monotonic_seconds) if moment.snapshot.watch_lost_at else None
-        return Answer(msgspec.structs.replace(answer, cluster=self._cluster, state_age_seconds=None if age is None else round(age, 1)))
+        return Answer(
+            msgspec.structs.replace(
+                answer, cluster=self._cluster, by_extender=True, state_age_seconds=None if age is None else round(age, 1)
+            )
+        )
 
 
 def _full_name(pod: Pod) -> str:
