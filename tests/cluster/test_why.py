@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def waiting(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> It
             plane.apply(wanted(cause, case))
         for cause in CASES:
             if cause != "nothing":
-                wait_for(f"kube-scheduler has tried why-{cause}", lambda cause=cause: message_of(plane, f"why-{cause}"))
+                wait_for(f"kube-scheduler has tried why-{cause}", partial(message_of, plane, f"why-{cause}"))
         yield Waiting(plane, classes, extender.url)
     finally:
         for process in rig.schedulers:

@@ -92,7 +92,7 @@ def applied(asked: Question, remedy: WhyRemedy, wanted: Manifest, objects: list[
 
 
 def _is_node(manifest: Manifest, name: str | None) -> bool:
-    return manifest["kind"] == "Node" and manifest["metadata"]["name"] == name
+    return bool(manifest["kind"] == "Node" and manifest["metadata"]["name"] == name)
 
 
 def _without(manifest: Manifest, evicted: list[str]) -> Manifest:

@@ -160,7 +160,8 @@ class _Asked:
 
     def _of_pod(self, reader: PodReader, manifest: dict[str, Any]) -> dict[str, Any]:
         events = reader.events(manifest)
-        own = msgspec.to_builtins(why_answer(self._question(reader, manifest, events))) | {"cluster": reader.reading.cluster}
+        own: dict[str, Any] = msgspec.to_builtins(why_answer(self._question(reader, manifest, events)))
+        own["cluster"] = reader.reading.cluster
         if self.target.cluster not in (None, "kube"):
             return own
         reply = asked(self.target, ROUTE, {"pod": manifest, "events": events})
@@ -171,7 +172,9 @@ class _Asked:
         theirs = _checked(reply)
         if is_better_informed(theirs, own):
             return theirs
-        return own | {"cluster": f"{own['cluster']}; {reply.by} agrees" if theirs["reason"] == own["reason"] else own["cluster"]}
+        if theirs["reason"] == own["reason"]:
+            own["cluster"] += f"; {reply.by} agrees"
+        return own
 
     def _get(self) -> Get:
         return kube_objects(self.target.kubeconfig, self.target.context_name)[0].get
