@@ -23,11 +23,13 @@ from extender.cli.commands.fit import fit
 from extender.cli.commands.serve import serve
 from extender.cli.commands.telemetry import telemetry
 from extender.cli.commands.topo import topo
+from extender.cli.commands.what_if import what_if
 from extender.errors import EXIT_STATUSES, run_command
 from extender.steering.command import steer
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "explain": explain,
+    "what-if": what_if,
     "node": node,
     "doctor": doctor,
     "topo": topo,

@@ -34,11 +34,13 @@ from extender.scheduling.requeue import Requeuer
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.scheduling.supervision import Supervisor
-from extender.server.from_settings import node_defaults, policy, ranker
+from extender.server.from_settings import decider, node_defaults, policy, ranker
 from extender.server.tls import ServerTls
 from extender.settings import Settings, Telemetry, Tls
 from extender.web.debug_api import DebugApi
 from extender.web.health import HealthApi
+from extender.web.long_work import LongWork
+from extender.web.questions.what_if_routes import WhatIfApi
 from extender.web.scheduler_api import SchedulerApi
 
 TelemetryDefault = Literal["off", "dcgm-exporter"]
@@ -146,6 +148,10 @@ def build_service(
     )
     health = HealthApi(store, metrics, supervisor, cluster.leadership)
     debug = DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off)
+    long_work = LongWork()
+    what_if = WhatIfApi(
+        scheduling, settings, long_work, lambda then: decider(then, context.evaluator.size_mix), cluster=cluster.name
+    )
     return Service(
         settings=settings,
         store=store,
@@ -154,7 +160,7 @@ def build_service(
         requeuer=requeuer,
         supervisor=supervisor,
         telemetry=telemetry,
-        app=_application(scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router()),
+        app=_application(scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router(), what_if.router()),
         health=_health_application(health.router()),
     )
 
