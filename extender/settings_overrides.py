@@ -40,7 +40,9 @@ def _set(document: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Replace one value in nested dictionaries, in place."""
     *groups, name = key[:MOST_KEY_LENGTH].split(".")
     if not groups or groups[0] not in GROUPS:
-        raise SettingsError(f"{where}: setting {key[:MOST_KEY_LENGTH]!r} has no effect on where a pod goes: give one of {', '.join(GROUPS)}")
+        raise SettingsError(
+            f"{where}: setting {key[:MOST_KEY_LENGTH]!r} has no effect on where a pod goes: give one of {', '.join(GROUPS)}"
+        )
     group: Any = document
     for part in groups:
         group = group.get(part) if isinstance(group, dict) else None

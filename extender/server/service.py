@@ -149,9 +149,7 @@ def build_service(
     health = HealthApi(store, metrics, supervisor, cluster.leadership)
     debug = DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off)
     long_work = LongWork()
-    what_if = WhatIfApi(
-        scheduling, settings, long_work, lambda then: decider(then, context.evaluator.size_mix), cluster=cluster.name
-    )
+    what_if = WhatIfApi(scheduling, settings, long_work, lambda then: decider(then, context.evaluator.size_mix), cluster=cluster.name)
     return Service(
         settings=settings,
         store=store,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
@@ -35,6 +35,7 @@ from extender.settings_overrides import with_overrides
 from extender.sources.collected_objects import CollectedObjects
 from extender.sources.dump import STANDARD_INPUT, read_text
 from extender.web.questions.what_if_body import GpuName, NodesToAdd, PodName, PodsToAdd, WhatIfBody, hypotheses_of
+from topology.machine.hardware import MAX_GPUS
 
 SHOWN_AFTER_SECONDS = 1.0
 """Work that takes longer shows its progress."""
@@ -95,15 +96,11 @@ def _answer(body: WhatIfBody, reading: Reading, collected: CollectedObjects, set
     hypotheses, not_known = hypotheses_of(body, settings.resource, snapshot.nodes)
     start = SequenceStart(snapshot, _objects(reading, collected), monotonic_seconds=snapshot.monotonic_seconds or 0.0)
     with _progress() as pace:
-        result = answer_what_if(
-            start, hypotheses, decider(settings), decider(then), settings.is_foreign, MOST_PODS_OF_COMMAND, pace
-        )
+        result = answer_what_if(start, hypotheses, decider(settings), decider(then), settings.is_foreign, MOST_PODS_OF_COMMAND, pace)
     if isinstance(result, Unusable):
         raise RequestError(result.why)
     answer = what_if_answer(result, settings.resource)
-    return msgspec.structs.replace(
-        answer, cluster=reading.cluster, unread=reading.warnings, not_checked=[*answer.not_checked, *not_known]
-    )
+    return msgspec.structs.replace(answer, cluster=reading.cluster, unread=reading.warnings, not_checked=[*answer.not_checked, *not_known])
 
 
 def _objects(reading: Reading, collected: CollectedObjects) -> KubeObjects:
@@ -129,6 +126,8 @@ def _few(texts: list[str] | None, option: str) -> list[str]:
     return texts or []
 
 
+Kind = TypeVar("Kind")
+
 _SIZE_AND_COUNT = re.compile(r"([0-9]{1,20})x([0-9]{1,20})")
 _COUNT_AND_PLATFORM = re.compile(r"([0-9]{1,20})x(.+)")
 
@@ -137,7 +136,12 @@ def _added(text: str, namespace: str) -> PodsToAdd:
     """Parse `SIZExCOUNT`, or read a file of manifests."""
     match = _SIZE_AND_COUNT.fullmatch(text)
     if match is not None:
-        return _converted({"gpus": int(match[1]), "count": int(match[2])}, PodsToAdd, f"--add {text}")
+        size, count = int(match[1]), int(match[2])
+        if not 1 <= size <= MAX_GPUS:
+            raise RequestError(f"--add {text}: a pod of {size} GPUs fits no node; give a SIZE of 1 to {MAX_GPUS}")
+        if not 1 <= count <= MOST_PODS_OF_COMMAND:
+            raise RequestError(f"--add {text}: {count} pods; a sequence has 1 to {MOST_PODS_OF_COMMAND}")
+        return PodsToAdd(gpus=size, count=count)
     if text != STANDARD_INPUT and not Path(text).is_file():
         raise RequestError(f"--add {text!r} is neither a file nor SIZExCOUNT, such as 4x10 for ten pods of 4 GPUs")
     documents = load_documents(read_text(Path(text)), text)
@@ -186,7 +190,7 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, value  # a text that needs no quotes
 
 
-def _converted(fields: dict[str, Any], kind: type[Any], where: str) -> Any:
+def _converted(fields: dict[str, Any], kind: type[Kind], where: str) -> Kind:
     try:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:

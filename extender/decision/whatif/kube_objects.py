@@ -63,9 +63,7 @@ def kube_pod_of(pod: Pod) -> KubePod:
 
 def known_objects(snapshot: Snapshot, resource: str) -> KubeObjects:
     """Return what a snapshot has of the objects: the requests of pods with GPUs alone; `resource` is the one that counts GPUs."""
-    bound = {
-        node: tuple(_bound(snapshot.pods[key], resource) for key in sorted(keys)) for node, keys in snapshot.by_node.items() if keys
-    }
+    bound = {node: tuple(_bound(snapshot.pods[key], resource) for key in sorted(keys)) for node, keys in snapshot.by_node.items() if keys}
     return KubeObjects(bound, not_known=PARTLY_KNOWN)
 
 

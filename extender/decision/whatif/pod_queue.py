@@ -39,9 +39,8 @@ def queue_of(
     pending = [each.pod for key, each in cluster.snapshot.pending.items() if key not in added]
     waiting = [(pod, cluster.kube.pending.get(pod.key) or kube_pod_of(pod), False) for pod in sorted(pending, key=queue_order)]
     new = [(pod, kube_pod, True) for pod, kube_pod in sorted(cluster.added, key=lambda pair: -(pair[0].spec.priority or 0))]
-    return tuple(
-        QueuedPod(pod, kube_pod, is_added, _skipped(pod, kube_pod, is_foreign, assumed_pods)) for pod, kube_pod, is_added in (*waiting, *new)
-    )
+    every = (*waiting, *new)
+    return tuple(QueuedPod(pod, kube_pod, is_added, _skipped(pod, kube_pod, is_foreign, assumed_pods)) for pod, kube_pod, is_added in every)
 
 
 def queue_order(pod: Pod) -> tuple[int, str, str, str]:

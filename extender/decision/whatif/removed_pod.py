@@ -29,10 +29,9 @@ def removal_of(snapshot: Snapshot, key: str, namespace: str, name: str) -> tuple
             released = _released(status, key, namespace, name)
             if released is not status:
                 changes.append(TopologySeen(node, replace(record, status=released)))
-    for claim in sorted(snapshot.dra.holders.get(key, ())):
-        if not any(claim in claims for holder, claims in snapshot.dra.holders.items() if holder != key):
-            changes.append(DraObjectGone("resourceclaims", claim))
-    return tuple(changes)
+    claims = sorted(snapshot.dra.holders.get(key, ()))
+    others = frozenset(claim for holder, held in snapshot.dra.holders.items() if claims and holder != key for claim in held)
+    return (*changes, *(DraObjectGone("resourceclaims", claim) for claim in claims if claim not in others))
 
 
 def _released(status: DeviceStatus, key: str, namespace: str, name: str) -> DeviceStatus:

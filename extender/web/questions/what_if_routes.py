@@ -93,9 +93,7 @@ class WhatIfApi:
         hypotheses, not_known = hypotheses_of(asked, self._settings.resource, snapshot.nodes)
         kube = known_objects(snapshot, self._settings.resource)
         start = SequenceStart(snapshot, kube, moment.assumed_pods, moment.monotonic_seconds)
-        result = what_if(
-            start, hypotheses, self._decider(self._settings), self._decider(then), self._settings.is_foreign, pace=pace
-        )
+        result = what_if(start, hypotheses, self._decider(self._settings), self._decider(then), self._settings.is_foreign, pace=pace)
         if isinstance(result, Unusable):
             return refused(result.why)
         answer = what_if_answer(result, self._settings.resource)
