@@ -8,28 +8,29 @@ import msgspec
 
 from extender.decision.node.node_state import NodeView
 from extender.decision.request.kubernetes_objects import Pod, PodCondition, PodStatus
-from extender.decision.state.changes import Change, PodSeen, TopologySeen
+from extender.decision.state.changes import PodSeen, TopologySeen
 from extender.decision.state.snapshot import Snapshot
 from topology.gputopology import Allocation, TopologyRecord
 
 
-def placed(snapshot: Snapshot, pod: Pod, node: str, gpus: tuple[int, ...] | None, number: int) -> tuple[Change, ...]:
-    """Return the changes of a pod that is bound to a node and gets these GPUs (nvidia-smi indices).
+def placed(snapshot: Snapshot, pod: Pod, node: str, gpus: tuple[int, ...] | None, number: int) -> tuple[PodSeen, tuple[TopologySeen, ...]]:
+    """Return (the binding of a pod to a node, what the node's agent then reports) for a pod that gets these GPUs (nvidia-smi indices).
 
-    The devices are folded in where the node's agent reports allocations; elsewhere the fold predicts them, as it does of running pods.
-    `number`: the place of the pod in the sequence.
+    No report where the agent reports no allocations: the fold predicts them there, as it does for running pods. `number`: the place of the
+    pod in the sequence.
     """
     spec = msgspec.structs.replace(pod.spec, node_name=node)
     condition = PodCondition(_bound_at(number), "PodScheduled", "True")
     bound = msgspec.structs.replace(pod, spec=spec, status=PodStatus(phase="Pending", conditions=[condition]))
     view, record = snapshot.views.get(node), snapshot.topologies.get(node)
     if not gpus or view is None or not isinstance(record, TopologyRecord) or not reports_allocations(view, record):
-        return (PodSeen(bound),)
+        return PodSeen(bound), ()
     meta, status = pod.metadata, record.status
     assert status is not None
     held = tuple(Allocation(index, pod.key, meta.namespace or "default", meta.name) for index in gpus)
     free = None if status.free is None else tuple(index for index in status.free if index not in gpus)
-    return PodSeen(bound), TopologySeen(node, replace(record, status=replace(status, free=free, allocated=status.allocated + held)))
+    report = TopologySeen(node, replace(record, status=replace(status, free=free, allocated=status.allocated + held)))
+    return PodSeen(bound), (report,)
 
 
 def reports_allocations(view: NodeView, record: TopologyRecord) -> bool:

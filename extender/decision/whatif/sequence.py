@@ -1,4 +1,9 @@
-"""Pods placed one after another, as kube-scheduler would with the extender: filters, evaluation, decision, devices; then the next pod."""
+"""Pods placed one after another, as kube-scheduler would with the extender: filters, evaluation, decision, devices; then the next pod.
+
+kube-scheduler takes hundreds of pods per second from a queue, long before an agent reports which GPUs the first of them got. So each pod is
+decided with the earlier ones bound and their GPUs predicted, as in a running extender. Which GPUs each pod gets is predicted with those of
+the earlier ones known: no GPU is given to two pods.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from extender.decision.cycle.scheduling_cycle import Evaluation, EvaluationConte
 from extender.decision.evaluate.by_name.verdict_table import VerdictTable
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.scorers import TOP_SCORE, Ranker
-from extender.decision.evaluate.verdict import Verdict
+from extender.decision.evaluate.verdict import Prospect, Verdict
 from extender.decision.kube_filters.surroundings import KubeRefusal
 from extender.decision.node.node_state import NodeDefaults
 from extender.decision.pace import Pace, unhurried
@@ -50,6 +55,8 @@ class SequenceStart:
     kube: KubeObjects
     assumed_pods: AssumedPods = NO_ASSUMED_PODS
     monotonic_seconds: float = 0.0
+    agents_report: bool = False
+    """Whether agents report the GPUs of each pod before the next pod is decided, as where pods are created one by one."""
 
 
 def place_one_by_one(start: SequenceStart, queue: Sequence[QueuedPod], decider: Decider, pace: Pace = unhurried) -> PlacedPods:
@@ -64,14 +71,18 @@ def place_one_by_one(start: SequenceStart, queue: Sequence[QueuedPod], decider: 
     for queued in queue:
         is_over = is_over or not pace()
         placements[queued.pod.key] = NOT_REACHED if is_over else sequence.place(queued)
-    return PlacedPods(placements, sequence.snapshot, tuple(sequence.kube.not_checked))
+    return PlacedPods(placements, sequence.reported, tuple(sequence.kube.not_checked))
 
 
 class _Sequence:
     """The state while a sequence goes on."""
 
     def __init__(self, start: SequenceStart, decider: Decider) -> None:
-        self.snapshot, self.kube = start.snapshot, KubeRefusals(start.snapshot, start.kube)
+        self.kube = KubeRefusals(start.snapshot, start.kube)
+        self._decided, self._agents_report = start.snapshot, start.agents_report
+        """The state in which pods are decided."""
+        self.reported = start.snapshot
+        """The same state, with the GPUs of each placed pod reported where an agent does so."""
         self._assumed, self._monotonic_seconds = start.assumed_pods, start.monotonic_seconds
         self._decider, self._decide = decider, by_rank(decider.ranker)
         self._context = EvaluationContext(decider.evaluator, decider.resource, decider.defaults)
@@ -88,9 +99,20 @@ class _Sequence:
         evaluation = self._on_nominated(queued, names) or self._evaluated(queued, names)
         if evaluation.decided is None:
             return _not_placed(evaluation, refusals)
-        placement = _placement(evaluation)
-        self._fold(queued, evaluation, placement)
-        return placement
+        node, demand, verdict = evaluation.decided_node, evaluation.cycle.demand, evaluation.decided_verdict
+        assert node is not None
+        assert verdict is not None
+        likely = self._likely(queued, node)
+        self._fold(queued, node, likely.gpus if likely is not None else None)
+        if isinstance(demand, Demand) and demand.claims is not None:  # no claim shows its devices: it counts as a decided pod does
+            self._assumed = self._assumed.placed(_assumed_pod(queued, node, demand, verdict))
+        return _placement(evaluation, likely)
+
+    def _likely(self, queued: QueuedPod, node: str) -> Prospect | None:
+        """Return the set of GPUs that a pod most probably gets, given those of the pods before it; None = no prediction."""
+        moment = Moment(self.reported, self._assumed, self._monotonic_seconds)
+        verdict = evaluate_pod(self._context, moment, queued.pod, [node]).verdicts[0]
+        return next(iter(verdict.evidence.prospects), None)
 
     def _on_nominated(self, queued: QueuedPod, names: Sequence[str]) -> Evaluation | None:
         """Return the evaluation on the node that preemption has nominated; None where there is none or it is infeasible.
@@ -105,7 +127,7 @@ class _Sequence:
 
     def _evaluated(self, queued: QueuedPod, names: Sequence[str]) -> Evaluation:
         """Return the evaluation on these nodes with its decision; without one for a pod that requests no whole GPU."""
-        moment = Moment(self.snapshot, self._assumed, self._monotonic_seconds)
+        moment = Moment(self._decided, self._assumed, self._monotonic_seconds)
         for _ in range(_MOST_ATTEMPTS):
             evaluation = evaluate_pod(self._by_name, moment, queued.pod, names, self._decide, to_rank=True)
             if evaluation.unevaluated is None:
@@ -118,15 +140,12 @@ class _Sequence:
             return evaluation
         return evaluate_pod(self._context, moment, queued.pod, names)
 
-    def _fold(self, queued: QueuedPod, evaluation: Evaluation, placement: Placement) -> None:
-        node, demand, verdict = placement.node, evaluation.cycle.demand, evaluation.decided_verdict
-        assert node is not None
-        assert isinstance(demand, Demand)
-        assert verdict is not None
-        changes = placed(self.snapshot, queued.pod, node, placement.gpus, self._placed)
-        self.snapshot = fold_all(self.snapshot, changes, self._decider.resource, self._decider.defaults)
-        if demand.claims is not None:  # no claim shows which devices it holds: it counts as the verbs count a pod that is decided
-            self._assumed = self._assumed.placed(_assumed_pod(queued, node, demand, verdict))
+    def _fold(self, queued: QueuedPod, node: str, gpus: tuple[int, ...] | None) -> None:
+        """Count a pod on its node, in both states."""
+        resource, defaults = self._decider.resource, self._decider.defaults
+        binding, report = placed(self.reported, queued.pod, node, gpus, self._placed)
+        self.reported = fold_all(self.reported, (binding, *report), resource, defaults)
+        self._decided = self.reported if self._agents_report else fold_all(self._decided, (binding,), resource, defaults)
         self.kube.place(queued.kube_pod, node)
         self._placed += 1
 
@@ -146,19 +165,16 @@ def _assumed_pod(queued: QueuedPod, node: str, demand: Demand, verdict: Verdict)
     )
 
 
-def _placement(evaluation: Evaluation) -> Placement:
-    """Return the placement on the decided node, with the most probable set of devices."""
+def _placement(evaluation: Evaluation, likely: Prospect | None) -> Placement:
+    """Return the placement on the decided node. `likely`: the most probable set of GPUs."""
     verdict = evaluation.decided_verdict
-    assert verdict is not None
-    evidence = verdict.evidence
-    likely = next(iter(evidence.prospects), None)
     return Placement(
         outcome=PlacementOutcome.PLACED,
         node=evaluation.decided_node,
         gpus=likely.gpus if likely is not None else None,
         probability=likely.probability if likely is not None else None,
         bandwidth_gbps=likely.busbw_gbps if likely is not None else None,
-        expected_gbps=evidence.expected_gbps,
+        expected_gbps=verdict.evidence.expected_gbps if verdict is not None else None,
         equally_good_nodes=int(np.count_nonzero(evaluation.ranks.scores == TOP_SCORE)),
         feasible_nodes=int(np.count_nonzero(evaluation.verdicts.feasible)),
     )
