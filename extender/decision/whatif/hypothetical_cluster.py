@@ -144,7 +144,9 @@ def _key_of_pod(cluster: HypotheticalCluster, namespace: str, name: str) -> str 
     key = keys.get((namespace, name))
     if key is not None:
         return key
-    hint = near(f"{namespace}/{name}", (f"{space}/{pod}" for space, pod in keys))
+    elsewhere = sorted(space for space, pod in keys if pod == name)
+    names = (f"{space}/{pod}" for space, pod in keys)
+    hint = f"did you mean {', '.join(f'{space}/{name}' for space in elsewhere[:3])}?" if elsewhere else near(f"{namespace}/{name}", names)
     return Unusable(f"pod to remove: the cluster has no pod {name!r} in namespace {namespace!r}; {hint}")
 
 
