@@ -49,7 +49,7 @@ def _set(document: dict[str, Any], key: str, value: Any, where: str) -> None:
     if not isinstance(group, dict) or (name not in group and groups[-1] != "size_mix"):
         near = get_close_matches(key, known_keys(document), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "docs/configuration.md has every setting"
-        raise SettingsError(f"{where}: no setting {key[:MOST_KEY_LENGTH]!r}; {hint}")
+        raise SettingsError(f"{where}: no setting {key[:MOST_KEY_LENGTH]!r}: correct it; {hint}")
     group[name] = value
 
 

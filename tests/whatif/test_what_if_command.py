@@ -98,11 +98,14 @@ def test_manifest_is_read_from_standard_input(fabricwise: Commands, monkeypatch:
 
 
 ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
-    "a sequence of a million pods": (("--add", "1x1000000"), "--add 1x1000000: 1000000 pods; a sequence has 1 to 10000"),
-    "a number without end": (("--add", f"1x{'9' * 20}"), "pods; a sequence has 1 to 10000"),
+    "a sequence of a million pods": (("--add", "1x1000000"), "--add 1x1000000: 1000000 pods are too many or none; give 1 to 10000"),
+    "a number without end": (("--add", f"1x{'9' * 20}"), "pods are too many or none; give 1 to 10000"),
     "a size that no node has": (("--add", "17x1"), "--add 17x1: a pod of 17 GPUs fits no node; give a SIZE of 1 to 16"),
     "no GPU": (("--add", "0x3"), "a pod of 0 GPUs fits no node"),
-    "a file that does not exist": (("--add", "gone.yaml"), "--add 'gone.yaml' is neither a file nor SIZExCOUNT, such as 4x10"),
+    "a file that does not exist": (
+        ("--add", "gone.yaml"),
+        "--add 'gone.yaml' is neither a file nor SIZExCOUNT: give a manifest, or such as 4x10",
+    ),
     "a file without pods": (("--add", "pyproject.toml"), "pyproject.toml is neither JSON nor YAML"),
     "a pod that does not exist": (("--remove", "a/b"), "no pod 'b' in namespace 'a'"),
     "a pod without a name": (("--remove", "a/"), "--remove a/: Expected `str` of length >= 1"),
@@ -117,7 +120,7 @@ ERRORS: dict[str, tuple[tuple[str, ...], str]] = {
     "a setting without a value": (("--set", "scoring.weights.link"), "--set 'scoring.weights.link': give KEY=VALUE"),
     "a setting that does not exist": (
         ("--set", "scoring.weights.lnk=1"),
-        "no setting 'scoring.weights.lnk'; did you mean scoring.weights.link",
+        "no setting 'scoring.weights.lnk': correct it; did you mean scoring.weights.link",
     ),
     "a setting of another group": (("--set", "server.log_level=info"), "setting 'server.log_level' has no effect on where a pod goes"),
     "a setting out of range": (("--set", "scoring.weights.link=-1"), "scoring.weights.link: Expected `float` >= 0.0"),

@@ -46,7 +46,7 @@ def test_pending_pods_and_added_pods_are_placed_and_nothing_is_changed(served: S
     ]
     assert all(node is not None for node in nodes(answer).values())
     assert served.service.store.snapshot is before
-    assert len(served.service.scheduling.log.recent()) == 0
+    assert list(served.service.scheduling.log.recent()) == []
 
 
 def test_every_hypothesis_of_a_body_is_applied(served: Served) -> None:

@@ -140,10 +140,10 @@ def _added(text: str, namespace: str) -> PodsToAdd:
         if not 1 <= size <= MAX_GPUS:
             raise RequestError(f"--add {text}: a pod of {size} GPUs fits no node; give a SIZE of 1 to {MAX_GPUS}")
         if not 1 <= count <= MOST_PODS_OF_COMMAND:
-            raise RequestError(f"--add {text}: {count} pods; a sequence has 1 to {MOST_PODS_OF_COMMAND}")
+            raise RequestError(f"--add {text}: {count} pods are too many or none; give 1 to {MOST_PODS_OF_COMMAND}")
         return PodsToAdd(gpus=size, count=count)
     if text != STANDARD_INPUT and not Path(text).is_file():
-        raise RequestError(f"--add {text!r} is neither a file nor SIZExCOUNT, such as 4x10 for ten pods of 4 GPUs")
+        raise RequestError(f"--add {text!r} is neither a file nor SIZExCOUNT: give a manifest, or such as 4x10 for ten pods of 4 GPUs")
     documents = load_documents(read_text(Path(text)), text)
     return PodsToAdd(pod={"kind": "List", "items": [_in_namespace(document, namespace) for document in _flat(documents)]})
 
@@ -176,7 +176,7 @@ def _gpu_name(text: str) -> GpuName:
 def _new_nodes(text: str) -> NodesToAdd:
     match = _COUNT_AND_PLATFORM.fullmatch(text)
     if match is None:
-        raise RequestError(f"--nodes {text!r}: give COUNTxPLATFORM, such as 3xhgx-h100; fabricwise topo list has the platforms")
+        raise RequestError(f"--nodes {text!r}: give COUNTxPLATFORM, such as 3xhgx-h100 for three nodes of a bundled platform")
     return _converted({"platform": match[2], "count": int(match[1])}, NodesToAdd, f"--nodes {text}")
 
 
@@ -194,7 +194,7 @@ def _converted(fields: dict[str, Any], kind: type[Kind], where: str) -> Kind:
     try:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
-        raise RequestError(f"{where}: {error}") from error
+        raise RequestError(f"{where}: {error}: correct this option, see fabricwise what-if --help") from error
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def hypotheses_of(body: WhatIfBody, resource: str, existing: Collection[str]) ->
     hypotheses += [LoseGpu(each.node, each.gpu) for each in body.lose]
     taken = set(existing)
     if sum(each.count for each in body.nodes) > MOST_ADDED_NODES:
-        raise RequestError(f"more than {MOST_ADDED_NODES} nodes to add: add fewer")
+        raise RequestError(f"more than {MOST_ADDED_NODES} nodes to add: give fewer")
     for nodes in body.nodes:
         hypotheses.append(_nodes(nodes, resource, taken))
     not_known: list[str] = []
@@ -98,7 +98,7 @@ def hypotheses_of(body: WhatIfBody, resource: str, existing: Collection[str]) ->
 def _nodes(nodes: NodesToAdd, resource: str, taken: set[str]) -> AddNodes:
     """Return nodes as a new node of the platform publishes itself; their names are added to `taken`."""
     if nodes.platform not in platforms():
-        raise RequestError(f"no platform {nodes.platform!r}; {near(nodes.platform, platforms())} (fabricwise topo list has all)")
+        raise RequestError(f"no platform {nodes.platform!r}; {near(nodes.platform, platforms())} (bundled: {', '.join(platforms())})")
     changes: list[NodeSeen | TopologySeen] = []
     number = 0
     while len(changes) < 2 * nodes.count:
