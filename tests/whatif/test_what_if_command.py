@@ -14,6 +14,7 @@ import yaml
 
 from extender.decision.whatif.what_if_answer import WhatIfAnswer
 from tests.cli.commands import Commands
+from tests.conftest import Served
 from tests.kube.api_server import ApiServer, api_server
 from tests.objects import container, pod
 from tests.whatif.questions import gpu_node, waiting
@@ -166,6 +167,19 @@ def test_settings_of_an_option_decide_instead_of_those_of_the_file(fabricwise: C
     (only,) = answer.pods
     assert only.before is not None
     assert (only.before.node, only.after.node) == ("h", "l")
+
+
+def test_extender_at_a_url_answers_instead(served: Served, fabricwise: Commands) -> None:
+    status, answer = answered(fabricwise, "--server", str(served.client.base_url), "--add", "4x1", "--lose", "dgx-a100-0:1")
+    assert (status, [each.pod for each in answer.pods]) == (0, ["default/4-gpu"])
+    assert "by the extender at http://127.0.0.1" in (answer.cluster or "")
+    refused = fabricwise("what-if", "--server", str(served.client.base_url), "--cordon", "nope")
+    assert (refused.status, "no node 'nope'" in refused.err) == (3, True)
+
+
+def test_names_are_those_of_the_pods_that_find_a_node(fabricwise: Commands) -> None:
+    ended = fabricwise("what-if", "--cluster", "simulated", "--add", "4x2", "--add", "16x1", "-o", "name")
+    assert (ended.status, ended.out.splitlines()) == (1, ["pod/default/4-gpu-0", "pod/default/4-gpu-1"])
 
 
 @pytest.fixture

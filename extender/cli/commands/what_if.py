@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import Progress, TaskID
 
-from extender.cli.cluster_options import ClassesOption, ClusterOption, KubeconfigOption, complete_node
+from extender.cli.asking import Answer, Target, asked
+from extender.cli.cluster_options import (
+    ClassesOption,
+    ClusterOption,
+    ContextOption,
+    KubeconfigOption,
+    NamespaceOption,
+    ServerOption,
+    TokenFileOption,
+    complete_node,
+)
 from extender.cli.reading import Reading, read_cluster
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_warning
+from extender.cli.rendering.progress import progress
 from extender.cli.rendering.what_if_tables import what_if as tables
-from extender.decision.pace import Pace
 from extender.decision.whatif.hypotheses import MOST_HYPOTHESES, Unusable
 from extender.decision.whatif.kube_objects import KubeObjects
 from extender.decision.whatif.sequence import SequenceStart
 from extender.decision.whatif.what_if_answer import WhatIfAnswer, what_if_answer
 from extender.decision.whatif.what_if_question import MOST_PODS_OF_COMMAND
 from extender.decision.whatif.what_if_question import what_if as answer_what_if
-from extender.errors import FOUND, RequestError
+from extender.errors import FOUND, ClusterSourceError, RequestError
 from extender.kube.api_client import context_of
 from extender.loading import load_documents
 from extender.server.from_settings import decider
@@ -36,9 +43,6 @@ from extender.sources.collected_objects import CollectedObjects
 from extender.sources.dump import STANDARD_INPUT, read_text
 from extender.web.questions.what_if_body import GpuName, NodesToAdd, PodName, PodsToAdd, WhatIfBody, hypotheses_of
 from topology.machine.hardware import MAX_GPUS
-
-SHOWN_AFTER_SECONDS = 1.0
-"""Work that takes longer shows its progress."""
 
 
 def what_if(
@@ -56,21 +60,23 @@ def what_if(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as scoring.weights.link=0.5.")
     ] = None,
     cluster: ClusterOption = None,
-    namespace: Annotated[
-        str | None, typer.Option("-n", "--namespace", help="Namespace of pods to remove, and of manifests without one.")
-    ] = None,
+    server: ServerOption = None,
+    namespace: NamespaceOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.TABLE,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
+    token_file: TokenFileOption = None,
     workload_classes: ClassesOption = None,
 ) -> None:
     """Show where pods would go if pods, nodes, GPUs or settings were others. Exit status 1 if a pod finds no node.
 
     The pending pods of the cluster are placed first, in kube-scheduler's order, then the added ones, each by the decision that the extender
-    would take. Nothing is written. Without options: where the pending pods go.
+    would take. Nothing is written. Without options: where the pending pods go. The command reads whole pods from the API server, which a
+    running extender does not keep; --server asks the extender at a URL, which also has telemetry.
     """
     settings = load_settings(config)
-    namespace = namespace or _current_namespace(cluster, kubeconfig)
+    namespace = namespace or _current_namespace(cluster, server, kubeconfig, context_name)
     body = WhatIfBody(
         add=[_added(text, namespace) for text in _few(add, "--add")],
         remove=[_pod_name(text, namespace) for text in _few(remove, "--remove")],
@@ -79,15 +85,33 @@ def what_if(
         nodes=[_new_nodes(text) for text in _few(nodes, "--nodes")],
         set=dict(_setting(text) for text in _few(overrides, "--set")),
     )
-    then = with_overrides(settings, body.set, "--set")
-    collected = CollectedObjects()
-    reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected)
-    answer = _answer(body, reading, collected, settings, then)
-    for warning in reading.warnings:
-        print_warning(warning)
-    print_answer(msgspec.to_builtins(answer), output, tables)
+    answer = _asked(body, Target(cluster, server, kubeconfig, context_name, token_file=token_file)) if server else None
+    if answer is None:
+        then = with_overrides(settings, body.set, "--set")
+        collected = CollectedObjects()
+        reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected, context_name)
+        answer = _answer(body, reading, collected, settings, then)
+        for warning in reading.warnings:
+            print_warning(warning)
+    print_answer(msgspec.to_builtins(answer), output, tables, names=_names)
     if not answer.finds_a_node_for_every_pod:
         raise typer.Exit(FOUND)
+
+
+def _asked(body: WhatIfBody, target: Target) -> WhatIfAnswer:
+    """Return the answer of the extender at a URL. Raises ClusterSourceError."""
+    reply = asked(target, "/v1/what-if", msgspec.to_builtins(body))
+    assert isinstance(reply, Answer)
+    try:
+        answer = msgspec.convert(reply.content, WhatIfAnswer)
+    except msgspec.ValidationError as error:
+        raise ClusterSourceError(f"{reply.by} is of another version: {error}; name one of the same version") from error
+    return msgspec.structs.replace(answer, cluster=f"{answer.cluster or 'an unnamed cluster'}, by {reply.by}")
+
+
+def _names(answer: dict[str, Any]) -> list[str]:
+    """Return the pods that find a node, such as pod/default/llm-0."""
+    return [f"pod/{pod['pod']}" for pod in answer["pods"] if pod["after"]["node"] is not None]
 
 
 def _answer(body: WhatIfBody, reading: Reading, collected: CollectedObjects, settings: Settings, then: Settings) -> WhatIfAnswer:
@@ -95,8 +119,17 @@ def _answer(body: WhatIfBody, reading: Reading, collected: CollectedObjects, set
     snapshot = reading.snapshot
     hypotheses, not_known = hypotheses_of(body, settings.resource, snapshot.nodes)
     start = SequenceStart(snapshot, _objects(reading, collected), monotonic_seconds=snapshot.monotonic_seconds or 0.0)
-    with _progress() as pace:
-        result = answer_what_if(start, hypotheses, decider(settings), decider(then), settings.is_foreign, MOST_PODS_OF_COMMAND, pace)
+    placed = itertools.count(1)
+    with progress("placing pods") as shown:
+
+        def pace() -> bool:
+            number = next(placed)
+            if number % 10 == 0:
+                shown.update(f"placing pods: {number}")
+            return True
+
+        deciders = decider(settings), decider(then)
+        result = answer_what_if(start, hypotheses, *deciders, settings.is_foreign, MOST_PODS_OF_COMMAND, pace)
     if isinstance(result, Unusable):
         raise RequestError(result.why)
     answer = what_if_answer(result, settings.resource)
@@ -115,8 +148,8 @@ def _objects(reading: Reading, collected: CollectedObjects) -> KubeObjects:
     )
 
 
-def _current_namespace(cluster: str | None, kubeconfig: str | None) -> str:
-    context = context_of(kubeconfig) if cluster in (None, "kube") else None
+def _current_namespace(cluster: str | None, server: str | None, kubeconfig: str | None, context_name: str | None) -> str:
+    context = context_of(kubeconfig, context_name) if cluster in (None, "kube") and server is None else None
     return context[1] if context is not None else "default"
 
 
@@ -195,34 +228,3 @@ def _converted(fields: dict[str, Any], kind: type[Kind], where: str) -> Kind:
         return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         raise RequestError(f"{where}: {error}: correct this option, see fabricwise what-if --help") from error
-
-
-@contextmanager
-def _progress() -> Iterator[Pace]:
-    """Yield a pace that counts pods on standard error, once the work takes long and where that is a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda: True
-        return
-    progress = Progress(console=console, transient=True)
-    try:
-        yield _counting(progress)
-    finally:
-        progress.stop()
-
-
-def _counting(progress: Progress) -> Callable[[], bool]:
-    started, count = time.monotonic(), 0
-    task: TaskID | None = None
-
-    def pace() -> bool:
-        nonlocal count, task
-        count += 1
-        if task is None and time.monotonic() - started > SHOWN_AFTER_SECONDS:
-            progress.start()
-            task = progress.add_task("placing pods", total=None)
-        if task is not None:
-            progress.update(task, completed=count, description=f"placing pod {count}")
-        return True
-
-    return pace

@@ -20,8 +20,9 @@ from extender.settings import Settings
 from extender.settings_overrides import with_overrides
 from extender.web.body import read_body
 from extender.web.long_work import LongWork
+from extender.web.openapi import ErrorAnswer, described
 from extender.web.questions.asked import Answer, answered, refused
-from extender.web.questions.inlined_schema import body_of, response_of
+from extender.web.questions.slots_routes import not_listed
 from extender.web.questions.what_if_body import WhatIfBody, hypotheses_of
 
 MOST_BODY_BYTES = 8 << 20
@@ -31,10 +32,7 @@ WHAT_IF_SECONDS = 20.0
 _decode = msgspec.json.Decoder(WhatIfBody).decode
 
 
-class ErrorAnswer(msgspec.Struct, frozen=True):
-    """Why there is no answer."""
-
-    error: str
+_EXAMPLE = {"add": [{"gpus": 4, "count": 10}], "cordon": ["gpu-node-1"], "set": {"scoring.weights.link": 0.5}}
 
 
 class WhatIfApi:
@@ -56,17 +54,8 @@ class WhatIfApi:
     def router(self) -> APIRouter:
         """The route."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        router.add_api_route(
-            "/what-if",
-            self.what_if,
-            methods=["POST"],
-            openapi_extra=body_of(WhatIfBody),
-            responses={
-                200: response_of(WhatIfAnswer, "Where each pod would go, and what would be left."),
-                400: response_of(ErrorAnswer, "The question cannot be answered."),
-                503: response_of(ErrorAnswer, "Too many questions are being answered, or the cluster is not listed yet."),
-            },
-        )
+        types = described(WhatIfAnswer, errors=(400, 503), body=WhatIfBody, example=_EXAMPLE)
+        router.add_api_route("/what-if", self.what_if, methods=["POST"], **types)
         return router
 
     async def what_if(self, request: Request) -> Response:
@@ -87,8 +76,9 @@ class WhatIfApi:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             return refused(f"request body: {str(error) or type(error).__name__}; /docs has its schema and docs/what-if.md examples")
         snapshot = moment.snapshot
-        if not snapshot.synced:
-            return refused(f"not yet listed: {', '.join(snapshot.missing)}; try again in some seconds; if this stays, see the log", 503)
+        unlisted = not_listed(snapshot)
+        if unlisted is not None:
+            return unlisted
         then = with_overrides(self._settings, asked.set, "request body: set")
         hypotheses, not_known = hypotheses_of(asked, self._settings.resource, snapshot.nodes)
         kube = known_objects(snapshot, self._settings.resource)
