@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import msgspec
 
@@ -12,6 +14,7 @@ from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.node.node_state import NodeDefaults
 from extender.decision.node.scrape_targets import NO_TARGETS, TargetRules, selector
+from extender.decision.whatif.sequence import Decider
 from extender.errors import SettingsError
 from extender.settings import Scoring, Settings
 from extender.telemetry.conditions import Tuning
@@ -32,6 +35,17 @@ def policy(settings: Settings) -> Policy:
         filtering.enforce_inferred,
         frozenset(filtering.telemetry_required_for),
     )
+
+
+def decider(settings: Settings, size_mix: Mapping[int, float] | None = None) -> Decider:
+    """Return what decides by these settings, with caches of its own, for one thread.
+
+    `size_mix`: the mix of sizes that a running extender has learnt; it counts where the settings have none.
+    """
+    by_settings = policy(settings)
+    if by_settings.size_mix is None and size_mix is not None:
+        by_settings = replace(by_settings, size_mix=size_mix)
+    return Decider(Evaluator(by_settings), ranker(settings.scoring), settings.resource, node_defaults(settings))
 
 
 def tuning(settings: Settings) -> Tuning:
