@@ -27,6 +27,8 @@ from tests.web.documented_answers import SIMULATED, assert_documented, document
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 15
 """Requests per route and kind of request."""
+ENDLESS = "text/event-stream"
+"""Content of answers that do not end: their routes have tests of their own."""
 NAMES = ("name", "node")
 """Parameters that are names of nodes."""
 
@@ -36,6 +38,8 @@ def kinds_of_requests() -> dict[str, tuple[str, str, GenerationMode]]:
     kinds: dict[str, tuple[str, str, GenerationMode]] = {}
     for path, operations in document().raw_schema["paths"].items():
         for method, operation in operations.items():
+            if any(ENDLESS in response.get("content", {}) for response in operation["responses"].values()):
+                continue
             for mode in GenerationMode:
                 if mode is GenerationMode.POSITIVE or operation.get("parameters") or operation.get("requestBody"):
                     kinds[f"{method} {path} {mode.value}"] = (path, method, mode)
