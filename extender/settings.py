@@ -77,6 +77,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A larger request body is answered with an error."""
     decision_log_bytes: Annotated[int, Meta(ge=0)] = 16 << 20
     """Memory for recent decisions on GET /v1/decisions; the oldest are dropped first."""
+    replay_bytes: Annotated[int, Meta(ge=0)] = 16 << 20
+    """Memory for the states that recent decisions were made from; the oldest are dropped first, and their decisions cannot be replayed."""
     body_seconds: Annotated[float, Meta(gt=0)] = 10.0
     """A request body that takes longer to arrive is answered with an error."""
     evaluation_seconds: Annotated[float, Meta(gt=0)] = 0.25

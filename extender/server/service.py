@@ -110,7 +110,7 @@ def build_service(
     """
     cluster, metrics = cluster or Cluster(), metrics or Metrics()
     supervisor = supervisor or Supervisor(metrics)
-    log = DecisionLog(settings.limits.decision_log_bytes)
+    log = DecisionLog(settings.limits.decision_log_bytes, settings.limits.replay_bytes)
     set_aside = SetAsideLog(metrics)
     context = _context(settings, set_aside)
     store = ClusterStore(settings.resource, prepare=context.evaluator.prepare, defaults=context.defaults)
@@ -130,6 +130,7 @@ def build_service(
     )
 
     def observe(before: Snapshot, after: Snapshot) -> None:
+        log.follow(after)
         set_aside.guard("snapshot", "observe outcomes", "*", observe_outcomes, log, metrics, owed, set_aside, before, after)
         set_aside.guard("snapshot", "observe placements", "*", owed.observe, before, after)
         set_aside.guard("snapshot", "observe waiting pods", "*", requeuer.observe, before, after)

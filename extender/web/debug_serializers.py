@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.report.placement_record import placement_record_of
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.report.serializers import (
     assumed_pod_answer,
@@ -105,15 +104,7 @@ def _decision_answer(decision: Decision, outcome: Outcome | None, resource: str)
         "outcome": outcome_answer(outcome) if outcome else None,
         "warnings": list(inferred(decision.spec, decision.demand, resource).warnings),
         "decided": decided,
-        "id": _decision_id(decision),
+        "id": decision.placement,
         "error": decision.stall,
         "state_age_seconds": round(decision.state_age_seconds, 1),
     }
-
-
-def _decision_id(decision: Decision) -> str | None:
-    """Return the id of the placement record; None where no node is decided."""
-    node = decision.decided_node
-    if node is None or decision.decided is None:
-        return None
-    return placement_record_of(decision.uid, node, decision.verdicts[decision.decided].evidence).id
