@@ -19,7 +19,7 @@ from extender.decision.node.allocations import BoundPod
 from extender.decision.node.ended_pods import EndedPod
 from extender.decision.node.node_labels import DEVICE_PLUGIN, TOPOLOGY_MANAGER
 from extender.decision.replay.named_texts import Names, Naming
-from extender.decision.request.annotations import ANNOTATIONS, PREFIX, Annotation
+from extender.decision.request.annotations import ANNOTATIONS, PREFIX, Annotation, Wishes
 from extender.decision.request.kubernetes_objects import (
     Container,
     EnvVar,
@@ -283,7 +283,8 @@ def kept_assumed_pod(pod: AssumedPod, naming: Naming) -> AssumedPod:
 
 
 def _kept_demand(demand: Demand, naming: Naming) -> Demand:
-    """Return a demand with the names of its claims."""
+    """Return the demand of a pod as other pods' decisions read it: what it holds, not what it asks of a node."""
+    demand = replace(demand, wishes=Wishes(messages=demand.wishes.messages), workload=None, inferred_memory_bytes=None)
     claims = demand.claims
     if claims is None or not naming.is_hidden:
         return demand
