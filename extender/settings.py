@@ -85,6 +85,17 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long filter and prioritize wait for the first evaluation of a request; then kube-scheduler is asked to try again."""
 
 
+class DecisionFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Decisions on disk, as JSON lines that `fabricwise replay` reads. They contain names of nodes and pods, but no secret."""
+
+    file: str = ""
+    """File to which each decision is appended, with the state that it was made from; empty: none. A full file is renamed to FILE.1."""
+    max_bytes: Annotated[int, Meta(ge=1 << 20)] = 256 << 20
+    """Size from which a new file is begun, with the whole state again."""
+    files: Annotated[int, Meta(ge=1, le=1000)] = 4
+    """Files that are kept, the present one included."""
+
+
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """TLS of the server. Files are read again when they change. All empty: plain HTTP."""
 
@@ -244,6 +255,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filtering: Filtering = Filtering()
     nodes: Nodes = Nodes()
     limits: Limits = Limits()
+    decisions: DecisionFile = DecisionFile()
     server: Server = Server()
     kube: Kube = Kube()
     telemetry: Telemetry = Telemetry()

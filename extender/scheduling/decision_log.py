@@ -68,8 +68,8 @@ class Decision:
     id: str = ""
     """Identifies the decision; see `DecisionLog.next_id`."""
     moment: Moment | None = None
-    """What it was decided from. None where it is not kept any more; then the decision cannot be replayed. It may be earlier than that of the
-    decision before: prioritize may use the moment of its filter call."""
+    """What it was decided from; None where it is not kept any more: then the decision cannot be replayed. It may be earlier than that of
+    the decision before, because prioritize may use the moment of its filter call."""
     mix: Mapping[int, float] | None = None
     """The mix of sizes that it was evaluated with; None: it changed during the evaluation."""
     sent: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))

@@ -106,6 +106,11 @@ class SchedulingService:
         """Called with every decision; it must only append."""
 
     @property
+    def resource(self) -> str:
+        """The resource that counts GPUs."""
+        return self._settings.resource
+
+    @property
     def size_mix(self) -> Mapping[int, float]:
         """The mix of sizes that fragmentation is currently computed with: GPUs per container -> weight."""
         return self._context.evaluator.size_mix

@@ -20,6 +20,7 @@ from extender.collectors.feed import TelemetryFeed
 from extender.decision.cycle.scheduling_cycle import EvaluationContext
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.node.node_state import NodeState
+from extender.decision.replay.journal_lines import FORMAT, HeadLine
 from extender.decision.report.prediction_outcomes import Known, became_known, compare
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.snapshot import Snapshot
@@ -27,6 +28,7 @@ from extender.errors import SettingsError
 from extender.metrics import Metrics
 from extender.scheduling.binder import Binder
 from extender.scheduling.cluster_store import ClusterStore
+from extender.scheduling.decision_file import DecisionFile
 from extender.scheduling.decision_log import DecisionLog
 from extender.scheduling.owed_events import OwedEvents
 from extender.scheduling.ports import Cluster, telemetry_off
@@ -34,11 +36,15 @@ from extender.scheduling.requeue import Requeuer
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.scheduling.supervision import Supervisor
-from extender.server.from_settings import node_defaults, policy, ranker
+from extender.server.from_settings import decision_settings, node_defaults, policy, ranker
+from extender.server.program_version import program_version
 from extender.server.tls import ServerTls
 from extender.settings import Settings, Telemetry, Tls
 from extender.web.debug_api import DebugApi
 from extender.web.health import HealthApi
+from extender.web.long_work import LongWork
+from extender.web.questions.decision_routes import DecisionRoutes
+from extender.web.questions.snapshot_routes import SnapshotRoutes
 from extender.web.scheduler_api import SchedulerApi
 
 TelemetryDefault = Literal["off", "dcgm-exporter"]
@@ -58,6 +64,8 @@ class Service:
     """Runs the loops, and says which of them are down."""
     telemetry: TelemetryFeed | None
     """Not yet started; None where telemetry is off."""
+    decision_file: DecisionFile | None
+    """Not yet started; None where decisions are not written to a file."""
     app: FastAPI
     health: FastAPI
     """Health and metrics alone."""
@@ -145,6 +153,13 @@ def build_service(
         requeuer=requeuer,
         binder=Binder(store, context, settings, log, cluster.writer),
     )
+    decision_file = _decision_file(settings, metrics, store)
+    scheduling.recorder = decision_file.add if decision_file is not None else None
+    long_work = LongWork()
+    questions = (
+        DecisionRoutes(scheduling, settings),
+        SnapshotRoutes(scheduling, long_work, decision_settings(settings), program_version()),
+    )
     health = HealthApi(store, metrics, supervisor, cluster.leadership)
     debug = DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off)
     return Service(
@@ -155,9 +170,33 @@ def build_service(
         requeuer=requeuer,
         supervisor=supervisor,
         telemetry=telemetry,
-        app=_application(scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router()),
+        decision_file=decision_file,
+        app=_application(
+            scheduler_api(scheduling, settings, metrics).router(), health.router(), debug.router(), *(each.router() for each in questions)
+        ),
         health=_health_application(health.router()),
     )
+
+
+def _decision_file(settings: Settings, metrics: Metrics, store: ClusterStore) -> DecisionFile | None:
+    """Return the file of `decisions.file`, not yet started; None where there is none."""
+    if not settings.decisions.file:
+        return None
+
+    def head() -> HeadLine:
+        return HeadLine(FORMAT, program_version(), time.time(), False, settings.resource, decision_settings(settings))
+
+    def pace() -> bool:
+        until = time.monotonic() + _MOST_WAIT_SECONDS
+        while store.answering and time.monotonic() < until:
+            time.sleep(0.0005)
+        return True
+
+    return DecisionFile(settings.decisions, head, settings.resource, metrics, pace)
+
+
+_MOST_WAIT_SECONDS = 0.02
+"""The longest time that a step of the decision file waits while a verb is answered."""
 
 
 def _context(settings: Settings, set_aside: SetAsideLog) -> EvaluationContext:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from extender.decision.cycle.scheduling_cycle import Moment
@@ -27,7 +27,7 @@ from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
 from extender.telemetry.conditions import Tuning
 from extender.web.body import read_body
-from extender.web.debug_serializers import assumed_pods_answer, decisions_answer, no_node, node_page, nodes_answer
+from extender.web.debug_serializers import assumed_pods_answer, no_node, node_page, nodes_answer
 
 MOST_POD_BYTES = 3 << 20
 """A larger manifest cannot be a pod's: etcd takes 1.5 MiB."""
@@ -75,7 +75,6 @@ class DebugApi:
         router.add_api_route("/nodes/{name}/report", self.report, methods=["GET"])
         router.add_api_route("/reports", self.reports, methods=["GET"])
         router.add_api_route("/assumed-pods", self.assumed_pods, methods=["GET"])
-        router.add_api_route("/decisions", self.decisions, methods=["GET"])
         return router
 
     async def explain(self, request: Request) -> Response:
@@ -140,14 +139,6 @@ class DebugApi:
     def telemetry(self) -> Response:
         """The targets that are scraped for telemetry, with the result of the last scrape of each."""
         return _json(self._telemetry())
-
-    def decisions(self, limit: int = Query(20, ge=1, le=1000, description="decisions, newest first"), pod: str | None = None) -> Response:
-        """Recent filter and prioritize decisions, newest first, with every node's verdict.
-
-        `truncated` says that older ones were left out because the answer grew too long.
-        """
-        log = self._service.log
-        return _json(decisions_answer(log.recent(), log.outcome, self._settings.resource, limit=limit, pod=pod))
 
     @property
     def _tuning(self) -> Tuning:
