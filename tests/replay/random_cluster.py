@@ -207,7 +207,7 @@ class RandomCluster:
         if dice.random() < 0.2:
             annotations["fabricwise.dev/model"] = (
                 '{"layers": 32, "hidden_size": 4096, "attention_heads": 32, "kv_heads": 8, "head_size": 128,'
-                f' "parameters": 8000000000, "name": "acme/model"}}'
+                ' "parameters": 8000000000, "name": "acme/model"}'
             )
         manifest = pod(dice.choice([1, 1, 2, 2, 4, 8]), name=name, annotations=annotations)
         container = manifest["spec"]["containers"][0]

@@ -8,7 +8,7 @@ only, so a journal may be continued, or read while it is written. A `NodeLine` g
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -85,7 +85,7 @@ class AssumedLine(msgspec.Struct, frozen=True, tag_field="line", tag="assumed"):
     """An `AssumedPod`."""
 
 
-Runs = list[tuple[int, int]]
+Runs = list[tuple[int, Annotated[int, msgspec.Meta(ge=1)]]]
 """(value, number of consecutive nodes that have it)."""
 
 
