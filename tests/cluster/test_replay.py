@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,14 @@ from tests.cluster.rig import Rig, rigged, url_of
 
 pytestmark = pytest.mark.cluster
 
-NODES = {"dgx-1v": 12, "hgx-h100": 8, "a100-pcie-bridge-pairs": 8, "rtx4090": 8, "l4": 4}
-PODS = int(os.environ.get("FABRICWISE_REPLAY_PODS", "150"))
-"""Pods of the burst; 500 take some minutes."""
-FULL_NODES = {"dgx-1v": 30, "hgx-h100": 20, "a100-pcie-bridge-pairs": 20, "rtx4090": 20, "l4": 10}
+NODES = {"dgx-1v": 30, "hgx-h100": 20, "a100-pcie-bridge-pairs": 20, "rtx4090": 20, "l4": 10}
+PODS = 500
 
 
 @pytest.fixture(scope="module")
 def rig(plane: ControlPlane) -> Iterator[Rig]:
-    with rigged(plane, "replay", NODES if PODS < 400 else FULL_NODES) as rig:
-        rig.extender({"limits": {"decision_log_bytes": 256 << 20}})
+    with rigged(plane, "replay", NODES) as rig:
+        rig.extender({"limits": {"decision_log_bytes": 256 << 20}})  # the answers to 500 pods on 100 nodes take more than the default
         yield rig
 
 
