@@ -15,6 +15,7 @@ from extender.decision.state.changes import (
     ClockTicked,
     Listed,
     NodeGone,
+    NodeSeen,
     PodGone,
     TelemetrySeen,
     TopologySeen,
@@ -266,8 +267,8 @@ class RandomCluster:
 
     def _template(self) -> Node:
         change = seen("Node", node_manifest("template", machine_of("hgx-h100")))
-        node: Node = change.node  # type: ignore[union-attr]
-        return node
+        assert isinstance(change, NodeSeen)
+        return change.node
 
     def run(self, decisions: int) -> None:
         """Change things and make this number of decisions."""

@@ -14,6 +14,7 @@ from extender.decision.replay.named_texts import CollectedNames, HiddenNames, Na
 from extender.decision.request.inferred_workload import inferred
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import demand_of
+from extender.decision.state.changes import NodeSeen
 from extender.kube.objects.decode import seen
 from tests.objects import GPU, pod, pod_struct
 
@@ -88,8 +89,9 @@ def test_node_has_the_labels_and_amounts_that_decisions_read_and_no_others() -> 
         "spec": {"taints": [{"key": "SECRET", "effect": "NoSchedule"}]},
         "status": {"allocatable": amounts, "capacity": amounts},
     }
-    node = seen("Node", manifest).node  # type: ignore[union-attr]
-    kept = kept_node(node, PlainNames(), GPU, frozenset({"pool"}))
+    change = seen("Node", manifest)
+    assert isinstance(change, NodeSeen)
+    kept = kept_node(change.node, PlainNames(), GPU, frozenset({"pool"}))
     assert kept.metadata.labels == {key: text for key, text in labels.items() if text != "SECRET"}
     assert kept.status is not None
     assert kept.status.allocatable == {GPU: "4", "nvidia.com/mig-1g.10gb": "2"}

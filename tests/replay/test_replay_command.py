@@ -67,7 +67,7 @@ def test_other_settings_show_what_would_differ_with_exit_status_1(commands: Comm
     difference = first["differences"][0]
     assert difference["before"]["score"] != difference["after"]["score"]
     text = commands("replay", str(archive), "--config", str(other)).out
-    assert f"decided: decided for {first['decided']['before']} -> decided for {first['decided']['after']}" in text
+    assert f"decided: {first['decided']['before']} -> {first['decided']['after']}" in text
 
 
 def test_settings_of_nodes_apply_to_a_replay_too(commands: Commands, archive: Path, tmp_path: Path) -> None:

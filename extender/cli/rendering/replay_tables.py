@@ -37,20 +37,20 @@ def _decision(decision: Mapping[str, Any]) -> list[RenderableType]:
     if decision["why_not_replayed"]:
         return [Text(f"{title}: not replayed, {decision['why_not_replayed']}")]
     if decision["identical"]:
-        return [Text(f"{title}: identical, {_decided(decision['decided']['before'])}")]
+        return [Text(f"{title}: identical, decided: {_text(decision['decided']['before'])}")]
     lines: list[RenderableType] = [Text(title, style="bold")]
-    for what, text in (("decided", _decided), ("stall", str)):
+    for what in ("decided", "stall"):
         before, after = decision[what]["before"], decision[what]["after"]
         if before != after:
-            lines.append(Text(f"  {what}: {text(before)} -> {text(after)}"))
+            lines.append(Text(f"  {what}: {_text(before)} -> {_text(after)}"))
     shown = decision["differences"][:MOST_NODES]
     lines += [Text(f"  {row['node']}: {_node(row['before'])} -> {_node(row['after'])}") for row in shown]
     more = decision["different_nodes"] - len(shown)
     return [*lines, Text(f"  and {more} more nodes")] if more > 0 else lines
 
 
-def _decided(node: str | None) -> str:
-    return f"decided for {node}" if node is not None else "no node decided"
+def _text(value: str | None) -> str:
+    return value if value is not None else "none"
 
 
 def _node(answer: Mapping[str, Any]) -> str:
