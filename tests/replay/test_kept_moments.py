@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from extender.scheduling.decision_log import DecisionLog, differing_objects
+import gc
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
+from extender.decision.cycle.scheduling_cycle import Moment
+from extender.decision.state.changes import Change, ClockTicked, Listed, TelemetrySeen, TopologySeen
+from extender.kube.objects.decode import seen
+from extender.scheduling.decision_log import DecisionLog, differing_objects, moment_bytes
+from extender.server.service import build_service
 from extender.settings import Limits, Settings, Telemetry
+from extender.sources.simulated import node_manifest
+from extender.telemetry.readings import DeviceReading
 from tests.objects import pod, pod_struct
 from tests.replay.journals import journal_of, replay
 from tests.replay.random_cluster import RandomCluster
+from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.platforms import machine_of
 
 
 def cluster_with(replay_bytes: int, decisions: int = 40) -> RandomCluster:
@@ -66,3 +81,44 @@ def test_number_of_differing_objects_is_at_least_the_number_that_differ() -> Non
         differing = sum(before.telemetry.get(name) is not after.telemetry.get(name) for name in after.telemetry)
         views = sum(before.views.get(name) is not view for name, view in after.views.items())
         assert differing_objects(before, after) >= max(differing, views)
+
+
+def bindings(name: str, number: int, _: float) -> Change:
+    return seen("Pod", pod(1, name=f"p{number}", node=name))
+
+
+def statuses(name: str, number: int, seconds: float) -> Change:
+    free = tuple(range(8)[number % 8 :])
+    return TopologySeen(name, TopologyRecord(name, machine_of("hgx-h100", name), DeviceStatus(free, (), (), seconds)))
+
+
+def measurements(name: str, number: int, seconds: float) -> Change:
+    readings = tuple(
+        DeviceReading(gpu.uuid or "", index=gpu.index, fb_used_bytes=number << 28, fb_free_bytes=40 << 30, utilization=0.5)
+        for gpu in machine_of("hgx-h100", name).gpus
+    )
+    return TelemetrySeen(name, seconds, readings, (), (), "test")
+
+
+@pytest.mark.parametrize("change", [bindings, statuses, measurements])
+def test_old_states_keep_no_more_memory_alive_than_is_estimated(change: Callable[[str, int, float], Change]) -> None:
+    service = build_service(Settings(telemetry=Telemetry(source="off")))
+    names = [f"n{number}" for number in range(64)]
+    nodes = tuple(seen("Node", node_manifest(name, machine_of("hgx-h100", name))) for name in names)
+    service.store.apply([ClockTicked(1.8e9, 1e6), Listed("nodes", nodes), Listed("pods", ()), Listed("topologies", ())])
+    service.store.apply([statuses(name, 0, 1e6) for name in names])
+    service.store.apply([measurements(name, 0, 1e6) for name in names])
+    tracemalloc.start()
+    try:
+        states, estimated = [service.store.snapshot], 0
+        for number in range(128):
+            states.append(service.store.apply([change(names[number % 64], number, 1e6 + 1 + number)]))
+            estimated += moment_bytes(states[-2], Moment(states[-1], NO_ASSUMED_PODS, 0.0))
+        gc.collect()
+        with_states = tracemalloc.get_traced_memory()[0]
+        states.clear()
+        gc.collect()
+        kept_bytes = with_states - tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert 50_000 < kept_bytes <= estimated
