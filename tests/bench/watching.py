@@ -1,4 +1,4 @@
-"""Clients of GET /v1/stream, as a process: `python -m tests.bench.watching URL CLIENTS`. Prints a line with what it has read, each second."""
+"""Clients of GET /v1/stream, as a process: `python -m tests.bench.watching URL CLIENTS` prints each second what they have read."""
 
 from __future__ import annotations
 
