@@ -1,1 +1,1 @@
-"""The web server beside the verbs: the live view, access, the files of the web UI."""
+"""Tests of the HTTP surface: its description, the live view, access, the files of the web UI."""
