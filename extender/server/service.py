@@ -163,7 +163,6 @@ def build_service(
         requeuer=requeuer,
         binder=Binder(store, context, settings, log, cluster.writer),
     )
-    health = HealthApi(store, metrics, supervisor, cluster.leadership)
     feed = ClusterFeed(
         scheduling.moment,
         log,
@@ -172,6 +171,7 @@ def build_service(
         cluster=cluster.name,
         give_way=partial(_give_way, store),
     )
+    health = HealthApi(store, metrics, supervisor, cluster.leadership, feed, settings.server.node_metrics)
     debug = (
         DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off).router(),
         LiveApi(feed, scheduling, settings).router(),
