@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from extender.decision.report.cluster_rows import NodeRow
 from extender.decision.report.device_states import GpuState
 from extender.decision.report.prediction_outcomes import Outcome
+from extender.decision.slots.slot_answer import SlotRow
 from topology.gputopology import STEERING_REASONS, SteeringStatus
 
 _GBPS = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 180.0, 240.0, 360.0, 500.0, 720.0, 900.0)
@@ -103,6 +104,8 @@ class Metrics:
         self.loops_down = Gauge("fabricwise_loops_down", "Loops that fail repeatedly", registry=self.registry)
         self.steering = SteeringCollector()
         self.registry.register(self.steering)
+        self.slots = SlotsCollector()
+        self.registry.register(self.slots)
         self.stale = Gauge("fabricwise_stale_topologies", "Nodes whose GpuTopology status is stale", registry=self.registry)
         self.pending = Gauge("fabricwise_pending_pods", "Pods that request GPUs and are not bound", registry=self.registry)
         self.stream_clients = Gauge("fabricwise_stream_clients", "Clients of the stream of the live view", registry=self.registry)
@@ -169,6 +172,41 @@ class RowCollector(Collector):
                 pressure.add_metric([row.name], row.pressure)
             problems.add_metric([row.name], row.problems)
         yield from (gpus, pressure, problems)
+
+
+class SlotsCollector(Collector):
+    """Slots of the last count, by GPU product; nothing before the first count, and after one that failed.
+
+    Labels are bounded: `product` by the rows that are set, `size` by the sizes of the count, `cause` by the fields of `Lost`.
+    """
+
+    def __init__(self) -> None:
+        self._rows: tuple[SlotRow, ...] = ()
+
+    def set(self, rows: Iterable[SlotRow]) -> None:
+        """The rows of the last count, one per product."""
+        self._rows = tuple(rows)
+
+    def by_size(self) -> dict[int, int] | None:
+        """Return GPUs of a pod -> pods of that size that fit, by the last count; None where nothing is counted."""
+        sums: Counts[int] = Counts()
+        for row in self._rows:
+            for slots in row.sizes:
+                sums[slots.size] += slots.now
+        return dict(sums) or None
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        fit = GaugeMetricFamily("fabricwise_slots", "Pods of this many GPUs that fit now", labels=["product", "size"])
+        lost = GaugeMetricFamily(
+            "fabricwise_slots_lost", "Pods that the idle GPUs do not make, by what they are lost to", labels=["product", "size", "cause"]
+        )
+        for row in self._rows:
+            for slots in row.sizes:
+                fit.add_metric([row.name, str(slots.size)], slots.now)
+                for cause in slots.lost.__struct_fields__:
+                    lost.add_metric([row.name, str(slots.size), cause], getattr(slots.lost, cause))
+        yield from (fit, lost)
 
 
 class SteeringCollector(Collector):
