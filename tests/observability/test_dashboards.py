@@ -65,7 +65,7 @@ def _names_of(name: str, kind: str) -> list[str]:
 def _declared(metrics: Any) -> dict[str, set[str]]:
     """Metric -> the labels that it declares: a counter without an event has no sample that shows them."""
     declared = {collector._name: set(collector._labelnames) for collector in vars(metrics).values() if hasattr(collector, "_labelnames")}
-    for collector in (metrics.steering, metrics.rows):
+    for collector in (metrics.steering, metrics.rows, metrics.slots):
         for family in collector.collect():
             declared[family.name] = set(family._labelnames)
     return declared
