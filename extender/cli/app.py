@@ -26,11 +26,15 @@ from extender.cli.commands.slots import slots
 from extender.cli.commands.telemetry import telemetry
 from extender.cli.commands.top import top
 from extender.cli.commands.topo import topo
+from extender.cli.commands.what_if import what_if
+from extender.cli.commands.why import why
 from extender.errors import EXIT_STATUSES, run_command
 from extender.steering.command import steer
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "explain": explain,
+    "why": why,
+    "what-if": what_if,
     "node": node,
     "doctor": doctor,
     "topo": topo,

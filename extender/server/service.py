@@ -39,7 +39,7 @@ from extender.scheduling.requeue import Requeuer
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.scheduling.supervision import Supervisor
-from extender.server.from_settings import node_defaults, policy, ranker
+from extender.server.from_settings import decider, node_defaults, own_context, policy, ranker
 from extender.server.tls import ServerTls
 from extender.settings import Settings, Telemetry, Tls
 from extender.web.access.security_headers import SecurityHeaders
@@ -53,6 +53,8 @@ from extender.web.openapi import documented, error_of
 from extender.web.questions.defrag_routes import DefragApi, FreshEvaluation
 from extender.web.questions.pod_routes import PodRoutes
 from extender.web.questions.slots_routes import SlotsApi
+from extender.web.questions.what_if_routes import WhatIfApi
+from extender.web.questions.why_routes import WhyApi
 from extender.web.scheduler_api import SchedulerApi
 from extender.web.ui_files import UiFiles
 
@@ -184,6 +186,8 @@ def build_service(
         PodRoutes(scheduling).router(),
         SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name).router(),
         DefragApi(scheduling, _fresh_evaluation(settings), long_work, cluster.disruptions, cluster=cluster.name).router(),
+        WhatIfApi(scheduling, settings, long_work, lambda then: decider(then, context.evaluator.size_mix), cluster=cluster.name).router(),
+        WhyApi(scheduling, settings, long_work, lambda: own_context(settings), cluster=cluster.name).router(),
     )
     verbs = (scheduler_api(scheduling, settings, metrics).router(), health.router())
     has_debug_port = settings.server.debug_port != 0
