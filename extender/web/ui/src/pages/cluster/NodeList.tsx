@@ -1,0 +1,78 @@
+import { useElementSize } from '@mantine/hooks'
+import { useWindowVirtualizer } from '@tanstack/react-virtual'
+import { useLayoutEffect, useMemo, useRef, useState } from 'react'
+
+import { count, shortProduct } from '../../api/format.ts'
+import { StateBar } from '../../parts/Bars.tsx'
+import classes from './cluster.module.css'
+import { linesOf, type Group } from './grouping.ts'
+import { NodeCard } from './NodeCard.tsx'
+
+const CARD_WIDTH = 236
+const GAP = 12
+
+/** All groups with their cards; only the lines near the window are in the document. */
+export function NodeList({ groups }: { groups: readonly Group[] }) {
+  const { ref: sized, width } = useElementSize()
+  const top = useRef<HTMLDivElement>(null)
+  const [offset, setOffset] = useState(0)
+  useLayoutEffect(() => {
+    if (top.current !== null) setOffset(Math.round(top.current.getBoundingClientRect().top + window.scrollY))
+  }, [width, groups])
+  const columns = Math.max(1, Math.floor(((width || 1200) + GAP) / (CARD_WIDTH + GAP)))
+  const lines = useMemo(() => linesOf(groups, columns), [groups, columns])
+  const virtual = useWindowVirtualizer({
+    count: lines.length,
+    estimateSize: (index) => (lines[index]!.kind === 'heading' ? 58 : 116),
+    getItemKey: (index) => {
+      const line = lines[index]!
+      return line.kind === 'heading' ? `h ${line.group.key}` : line.key
+    },
+    overscan: 4,
+    scrollMargin: offset,
+  })
+  return (
+    <div ref={top}>
+      <div ref={sized} className={classes.list} style={{ height: virtual.getTotalSize() }}>
+        {virtual.getVirtualItems().map((item) => {
+          const line = lines[item.index]!
+          return (
+            <div
+              key={item.key}
+              ref={virtual.measureElement}
+              data-index={item.index}
+              className={classes.line}
+              style={{ transform: `translateY(${item.start - offset}px)` }}
+            >
+              {line.kind === 'heading' ? (
+                <GroupHeading group={line.group} />
+              ) : (
+                <div className={classes.cards} style={{ gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))` }}>
+                  {line.rows.map((row) => (
+                    <NodeCard key={row.name} row={row} />
+                  ))}
+                </div>
+              )}
+            </div>
+          )
+        })}
+      </div>
+    </div>
+  )
+}
+
+function GroupHeading({ group }: { group: Group }) {
+  const gpus = Object.values(group.counts).reduce((sum, n) => sum + n, 0)
+  return (
+    <div className={classes.heading}>
+      <h2>{shortProduct(group.product)}</h2>
+      <span className={classes.fabric}>{group.fabric}</span>
+      <span className="quiet number">
+        {count(group.rows.length, 'node')} · {group.counts.free.toLocaleString('en')} of {count(gpus, 'GPU')} free
+      </span>
+      <span className={classes.headingBar}>
+        <StateBar counts={group.counts} thin />
+      </span>
+    </div>
+  )
+}

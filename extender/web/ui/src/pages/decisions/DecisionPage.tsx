@@ -1,0 +1,1 @@
+export default function DecisionPage() { return <h1>DecisionPage</h1> }

@@ -1,0 +1,1 @@
+export default function DecisionsPage() { return <h1>DecisionsPage</h1> }

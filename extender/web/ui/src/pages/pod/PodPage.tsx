@@ -1,0 +1,1 @@
+export default function PodPage() { return <h1>PodPage</h1> }

@@ -1,0 +1,1 @@
+export default function PodsPage() { return <h1>PodsPage</h1> }

@@ -1,0 +1,1 @@
+export default function WhatIfPage() { return <h1>WhatIfPage</h1> }
