@@ -16,6 +16,7 @@ from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name
 from extender.kube.api_requests import ApiRequests
 from extender.kube.lease import LeaderLease
+from extender.kube.token_reviews import KubeTokenReviews
 from extender.kube.watch import ClusterWatch
 from extender.kube.writing.cluster_writer import cluster_writer
 from extender.metrics import Metrics
@@ -26,6 +27,9 @@ from extender.server.service import Service, TelemetryDefault, build_service
 from extender.settings import Settings
 from extender.sources.dump import STANDARD_INPUT, read_dump
 from extender.sources.simulated import simulated
+
+REVIEW_SECONDS = 5.0
+"""Time for one question to the API server about a token."""
 
 
 class ClusterSource(Protocol):
@@ -68,6 +72,7 @@ class KubeSource:
             name=cluster_name(self._client, kubeconfig),
             writer=cluster_writer(self._client, settings.binding.timeout_seconds),
             leadership=self._lease or AlwaysLeading(),
+            reviews=KubeTokenReviews(ApiRequests(self._client, REVIEW_SECONDS), settings.server.debug_auth.audiences),
         )
 
     def start(self, service: Service) -> None:

@@ -1,0 +1,51 @@
+"""How a question of people is answered: long work beside the verbs, whose outcome is an HTTP response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+from fastapi import Response
+
+from extender.decision.pace import Pace
+from extender.errors import FabricwiseError
+from extender.web.long_work import LongWork, NotDone
+
+RETRY_SECONDS = 5
+"""What a caller is told to wait while other questions are answered."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The body of a response, which is encoded as JSON, and its status."""
+
+    body: object
+    status: int = 200
+
+
+def refused(why: str, status: int = 400) -> Answer:
+    """Return the answer to a question that cannot be answered. `why` names what is wrong, where, and a remedy."""
+    return Answer({"error": why}, status)
+
+
+async def answered(long_work: LongWork, ask: Callable[[Pace], Answer], seconds: float) -> Response:
+    """Return the response of `ask`, which runs as long work for at most `seconds`.
+
+    A FabricwiseError is an error of the request, status 400. Status 503: other questions are being answered, or the time is over.
+    """
+
+    def work(pace: Pace) -> bytes:
+        try:
+            answer = ask(pace)
+        except FabricwiseError as error:
+            answer = refused(str(error))
+        return b"%03d" % answer.status + _encode(answer.body)
+
+    done = await long_work.run(work, seconds)
+    if isinstance(done, NotDone):
+        headers = {"Retry-After": str(RETRY_SECONDS)} if done.is_busy else {}
+        return Response(_encode({"error": done.why}), 503, headers, media_type="application/json")
+    return Response(done[3:], int(done[:3]), media_type="application/json")
