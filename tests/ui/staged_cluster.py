@@ -144,7 +144,7 @@ class Stage:
         """Fill the cluster about half, with faults: what the screenshots show."""
         slow = SLOW_POD.split("/")[1]
         self.put(pod_manifest(slow, 2, age_seconds=5400), BROKEN_NODE, (2, 3))
-        for number, gpus in enumerate(SIZES * 2):
+        for number, gpus in enumerate(SIZES + SIZES[:11]):
             self.place(pod_manifest(f"{NAMES[number % len(NAMES)]}-{number + 2}", gpus, age_seconds=3600 - 60 * number), client)
         self.machines.stray("dgx-a100-1", 6, 31 << 30)
         self.machines.xid("hgx-h100-3", 5, 79)

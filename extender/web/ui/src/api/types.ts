@@ -236,8 +236,13 @@ export interface Demand {
   min_busbw_gbps: number | null
 }
 
+/** The GPUs that the pod got, beside what was predicted. */
 export interface Outcome {
-  [field: string]: unknown
+  node: string
+  gpus: number[]
+  bandwidth_gbps: number | null
+  expected_bandwidth_gbps: number | null
+  in_support: boolean
 }
 
 export interface Decision {
@@ -258,7 +263,7 @@ export interface Decision {
 
 export interface Check {
   check: string
-  status: 'pass' | 'warn' | 'fail' | 'unknown' | 'skip'
+  status: string
   evidence: string
   remedy: string
 }
@@ -269,4 +274,123 @@ export interface ReportCard {
   checks: Check[]
   baseline: Record<string, string>
   readiness: Record<string, string>
+}
+
+export interface Remedy {
+  kind: string
+  text: string
+  cause: string
+  fits: boolean
+  cost: number
+  nodes: number
+  node: string | null
+  bandwidth_gbps: number | null
+}
+
+export interface WhyGroup {
+  nodes: number
+  names: string[]
+  causes: { by: string; reason: string; details: string[]; resolvable: boolean }[]
+}
+
+export interface WhyCandidate {
+  node: string
+  nodes: number
+  gpus: number[]
+  probability: number | null
+  bandwidth_gbps: number | null
+}
+
+export interface WhyPlacement {
+  node: string
+  gpus: number[] | null
+  predicted_gbps: number | null
+  actual_gbps: number | null
+  best_on_node_gbps: number | null
+  best_on_node_gpus: number[] | null
+  limits: string[]
+  faults: string[]
+  neighbours: { pod: string; gpus: number; indices: number[] | null; busy: number | null }[]
+  better: WhyCandidate | null
+  gain_gbps: number | null
+}
+
+export interface WhyAnswer {
+  pod: string
+  uid: string | null
+  state: string
+  reason: string
+  sentence: string
+  remedies: Remedy[]
+  groups: WhyGroup[]
+  fits: WhyCandidate | null
+  reported: { message: string; age_seconds: number | null; attempts: number; scheduler: string; is_older: boolean } | null
+  placement: WhyPlacement | null
+  not_checked: string[]
+  complete: boolean
+  unread: string[]
+  alike: number
+}
+
+export interface DecisionsAnswer {
+  decisions: Decision[]
+  truncated?: boolean
+}
+
+export interface WhatIfPlacement {
+  outcome: string
+  node: string | null
+  gpus: number[] | null
+  probability: number | null
+  bandwidth_gbps: number | null
+  expected_bandwidth_gbps: number | null
+  equally_good_nodes: number
+  feasible_nodes: number
+  refusals: { reason: string; by: string; nodes: number }[]
+  why: string | null
+}
+
+export interface Capacity {
+  product: string | null
+  nodes: number
+  gpus: number
+  free_gpus: number
+  cordoned_free_gpus: number
+  whole_nodes_free: number
+}
+
+export interface WhatIfAnswer {
+  summary: string
+  pods: { pod: string; added: boolean; priority: number; gpus_requested: number | null; before: WhatIfPlacement | null; after: WhatIfPlacement; changes: boolean }[]
+  capacity_now: Capacity[]
+  capacity_after: Capacity[]
+  notes: string[]
+  not_simulated: string[]
+  not_checked: string[]
+  complete: boolean
+  reached_pods: number
+}
+
+export interface SlotSize {
+  size: number
+  now: number
+  ideal: number
+  held_by_pods: number
+  lost: Record<string, number>
+}
+
+export interface SlotRow {
+  name: string
+  nodes: number
+  gpus: number
+  idle_gpus: number
+  sizes: SlotSize[]
+}
+
+export interface SlotsAnswer {
+  summary: string
+  total: SlotRow
+  rows: SlotRow[]
+  complete: boolean
+  not_checked: string[]
 }

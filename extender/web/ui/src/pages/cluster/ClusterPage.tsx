@@ -37,7 +37,7 @@ export function ClusterPage() {
   return (
     <>
       <h1 className="visually-hidden">Cluster</h1>
-      <Summary cluster={cluster} />
+      <Summary cluster={cluster} rows={rows} />
       <div className={classes.toolbar} role="search" aria-label="Nodes">
         <TextInput
           aria-label="Search nodes by name, product, pool or zone"

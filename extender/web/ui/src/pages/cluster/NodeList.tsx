@@ -3,6 +3,7 @@ import { useWindowVirtualizer } from '@tanstack/react-virtual'
 import { useLayoutEffect, useMemo, useRef, useState } from 'react'
 
 import { count, shortProduct } from '../../api/format.ts'
+import type { NodeRow } from '../../api/types.ts'
 import { StateBar } from '../../parts/Bars.tsx'
 import classes from './cluster.module.css'
 import { linesOf, type Group } from './grouping.ts'
@@ -23,11 +24,8 @@ export function NodeList({ groups }: { groups: readonly Group[] }) {
   const lines = useMemo(() => linesOf(groups, columns), [groups, columns])
   const virtual = useWindowVirtualizer({
     count: lines.length,
-    estimateSize: (index) => (lines[index]!.kind === 'heading' ? 58 : 116),
-    getItemKey: (index) => {
-      const line = lines[index]!
-      return line.kind === 'heading' ? `h ${line.group.key}` : line.key
-    },
+    estimateSize: (index) => ({ band: 172, heading: 50, cards: 116 })[lines[index]!.kind],
+    getItemKey: (index) => lines[index]!.key,
     overscan: 4,
     scrollMargin: offset,
   })
@@ -46,10 +44,15 @@ export function NodeList({ groups }: { groups: readonly Group[] }) {
             >
               {line.kind === 'heading' ? (
                 <GroupHeading group={line.group} />
+              ) : line.kind === 'cards' ? (
+                <Cards rows={line.rows} columns={columns} />
               ) : (
                 <div className={classes.cards} style={{ gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))` }}>
-                  {line.rows.map((row) => (
-                    <NodeCard key={row.name} row={row} />
+                  {line.groups.map((group) => (
+                    <div key={group.key} className={classes.small} style={{ gridColumn: `span ${group.rows.length}` }}>
+                      <GroupHeading group={group} narrow={group.rows.length < 3} />
+                      <Cards rows={group.rows} columns={group.rows.length} />
+                    </div>
                   ))}
                 </div>
               )}
@@ -61,18 +64,31 @@ export function NodeList({ groups }: { groups: readonly Group[] }) {
   )
 }
 
-function GroupHeading({ group }: { group: Group }) {
+function Cards({ rows, columns }: { rows: readonly NodeRow[]; columns: number }) {
+  return (
+    <div className={classes.cards} style={{ gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))` }}>
+      {rows.map((row) => (
+        <NodeCard key={row.name} row={row} />
+      ))}
+    </div>
+  )
+}
+
+function GroupHeading({ group, narrow = false }: { group: Group; narrow?: boolean }) {
   const gpus = Object.values(group.counts).reduce((sum, n) => sum + n, 0)
   return (
     <div className={classes.heading}>
       <h2>{shortProduct(group.product)}</h2>
       <span className={classes.fabric}>{group.fabric}</span>
       <span className="quiet number">
-        {count(group.rows.length, 'node')} · {group.counts.free.toLocaleString('en')} of {count(gpus, 'GPU')} free
+        {narrow ? '' : `${count(group.rows.length, 'node')} · `}
+        {group.counts.free.toLocaleString('en')} of {count(gpus, 'GPU')} free
       </span>
-      <span className={classes.headingBar}>
-        <StateBar counts={group.counts} thin />
-      </span>
+      {!narrow && (
+        <span className={classes.headingBar}>
+          <StateBar counts={group.counts} thin />
+        </span>
+      )}
     </div>
   )
 }

@@ -1,17 +1,19 @@
+import { useMemo } from 'react'
 import { Link } from 'react-router'
 
-import { clock, count, gbps } from '../../api/format.ts'
+import { clock, count, duration, gbps } from '../../api/format.ts'
 import { useAnswer, useLivePart } from '../../api/hooks.ts'
-import type { ClusterAnswer, DecisionEvent, HistoryAnswer } from '../../api/types.ts'
+import type { ClusterAnswer, DecisionEvent, HistoryAnswer, NodeRow } from '../../api/types.ts'
 import { Sparkline, StateBar, StateCounts } from '../../parts/Bars.tsx'
 import { NodeLink, PodLink } from '../../parts/PodLink.tsx'
 import classes from './cluster.module.css'
+import { fits } from './grouping.ts'
 
 /** GPUs by state, pods by size that still fit, and what was decided last. */
-export function Summary({ cluster }: { cluster: Omit<ClusterAnswer, 'nodes'> }) {
+export function Summary({ cluster, rows }: { cluster: Omit<ClusterAnswer, 'nodes'>; rows: ReadonlyMap<string, NodeRow> }) {
   const history = useAnswer<HistoryAnswer>('/v1/history', 30)
   const samples = history.data?.samples ?? []
-  const last = samples.at(-1)
+  const slots = useMemo(() => fits(rows), [rows])
   return (
     <div className={classes.summary}>
       <section className="panel" aria-labelledby="gpus-heading">
@@ -30,23 +32,23 @@ export function Summary({ cluster }: { cluster: Omit<ClusterAnswer, 'nodes'> }) 
       </section>
       <section className="panel" aria-labelledby="slots-heading">
         <h2 id="slots-heading">Pods that still fit on one node</h2>
-        {last === undefined ? (
-          <p className="quiet">{history.isError ? 'The history could not be read.' : 'Counted every half minute; the first count comes soon.'}</p>
-        ) : (
+        <ul className={classes.slots}>
+          {[...slots].map(([size, pods]) => (
+            <li key={size}>
+              <strong className="number">{pods.toLocaleString('en')}</strong>
+              <span className="quiet">
+                × {size} GPU{size === 1 ? '' : 's'}
+              </span>
+            </li>
+          ))}
+        </ul>
+        {samples.length > 1 ? (
           <>
-            <ul className={classes.slots}>
-              {Object.entries(last.slots ?? last.fits).map(([size, pods]) => (
-                <li key={size}>
-                  <strong className="number">{pods.toLocaleString('en')}</strong>
-                  <span className="quiet">
-                    × {size} GPU{size === '1' ? '' : 's'}
-                  </span>
-                </li>
-              ))}
-            </ul>
-            <Sparkline values={samples.map((sample) => sample.free)} label={`Free GPUs over time, now ${last.free}`} />
-            <p className="quiet">{samples.length > 1 ? 'Free GPUs over time' : 'By free GPUs per node'}</p>
+            <Sparkline values={[...samples.map((sample) => sample.free), cluster.totals.free]} label={`Free GPUs over time, now ${cluster.totals.free}`} />
+            <p className="quiet">Free GPUs over {duration(Date.now() / 1000 - samples[0]!.at_seconds)}</p>
           </>
+        ) : (
+          <p className="quiet">By free GPUs per node. More to the point: <Link to="/what-if">what if</Link></p>
         )}
       </section>
       <Recent />

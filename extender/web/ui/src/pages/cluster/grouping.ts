@@ -86,16 +86,44 @@ export function grouped(all: ReadonlyMap<string, NodeRow>, choice: Choice): Grou
 const FABRICS = ['NVSwitch', 'NVLink mesh', 'NVLink bridges', 'PCIe', 'unknown']
 const fabricRank = (group: Group): number => FABRICS.indexOf(group.rows[0]!.fabric)
 
-export type Line = { kind: 'heading'; group: Group } | { kind: 'cards'; key: string; rows: NodeRow[] }
+/** `band`: small groups side by side, each with its heading. `heading` and `cards`: a group that needs more than one line. */
+export type Line =
+  | { kind: 'band'; key: string; groups: Group[] }
+  | { kind: 'heading'; key: string; group: Group }
+  | { kind: 'cards'; key: string; rows: NodeRow[] }
 
-/** The groups as lines of at most `columns` cards, each group under its heading. */
+/** The groups as lines of at most `columns` cards. Small groups share a line as long as they fit; the order of groups stays. */
 export function linesOf(groups: readonly Group[], columns: number): Line[] {
   const lines: Line[] = []
-  for (const group of groups) {
-    lines.push({ kind: 'heading', group })
-    for (let at = 0; at < group.rows.length; at += columns) {
-      lines.push({ kind: 'cards', key: `${group.key} ${at}`, rows: group.rows.slice(at, at + columns) })
-    }
+  let band: Group[] = []
+  const flush = () => {
+    if (band.length > 0) lines.push({ kind: 'band', key: `b ${band[0]!.key}`, groups: band })
+    band = []
   }
+  for (const group of groups) {
+    if (group.rows.length > columns) {
+      flush()
+      lines.push({ kind: 'heading', key: `h ${group.key}`, group })
+      for (let at = 0; at < group.rows.length; at += columns) {
+        lines.push({ kind: 'cards', key: `${group.key} ${at}`, rows: group.rows.slice(at, at + columns) })
+      }
+      continue
+    }
+    const used = band.reduce((sum, each) => sum + each.rows.length, 0)
+    if (used + group.rows.length > columns) flush()
+    band.push(group)
+  }
+  flush()
   return lines
+}
+
+export const SLOT_SIZES = [1, 2, 4, 8] as const
+
+/** Pods of each size that fit by free GPUs per node alone, now. */
+export function fits(rows: ReadonlyMap<string, NodeRow>): Map<number, number> {
+  const counts = new Map<number, number>(SLOT_SIZES.map((size) => [size, 0]))
+  for (const row of rows.values()) {
+    if (row.schedulable) for (const size of SLOT_SIZES) counts.set(size, counts.get(size)! + Math.floor(row.free / size))
+  }
+  return counts
 }

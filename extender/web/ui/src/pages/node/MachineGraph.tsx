@@ -7,7 +7,7 @@ import { createContext, useContext, useMemo, useRef, useState, type KeyboardEven
 import { gbps, gpuSet } from '../../api/format.ts'
 import type { MachineAnswer, MachineEdge, MachineGpu } from '../../api/types.ts'
 import { GpuBox, type Marks } from './GpuBox.tsx'
-import { layoutOf, type Direction, type Drawn, type Placed } from './layout.ts'
+import { layoutOf, MISSING_BRIDGE, type Direction, type Drawn, type Placed } from './layout.ts'
 import classes from './machine.module.css'
 
 type PartNode = Node<{ part: Placed; gpu: MachineGpu | null; direction: Direction }, 'gpu' | 'holder'>
@@ -200,7 +200,7 @@ function LinkLine({ data, id }: EdgeProps<LinkEdge>) {
             {limits && '▲ '}
             {edge.degraded !== null && !limits && '! '}
             {edge.links !== null && `NV${edge.links} `}
-            {gbps(edge.gbps)}
+            {id === MISSING_BRIDGE ? edge.degraded : gbps(edge.gbps)}
           </div>
         </EdgeLabelRenderer>
       )}

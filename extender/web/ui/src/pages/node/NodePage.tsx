@@ -2,13 +2,14 @@ import { IconAlertTriangle, IconBan } from '@tabler/icons-react'
 import { useMemo } from 'react'
 import { Link, useParams, useSearchParams } from 'react-router'
 
-import { duration, gib, shortProduct } from '../../api/format.ts'
+import { duration, gib, gpuSet, shortProduct } from '../../api/format.ts'
 import { useAnswer, useLivePart, useTitle } from '../../api/hooks.ts'
 import type { BandwidthAnswer, MachineAnswer } from '../../api/types.ts'
 import { StateCounts } from '../../parts/Bars.tsx'
 import { Empty, Failed, Loading, Stale } from '../../parts/States.tsx'
 import type { Marks } from './GpuBox.tsx'
 import { GpuTable } from './GpuTable.tsx'
+import { unbridged } from './layout.ts'
 import { MachineGraph } from './MachineGraph.tsx'
 import { MachineKey } from './MachineKey.tsx'
 import classes from './node.module.css'
@@ -37,6 +38,8 @@ export default function NodePage() {
   const answer = machine.data
   const problems = [...answer.contradictions, ...answer.gpus.flatMap((gpu) => gpu.faults.map((fault) => `GPU ${gpu.gpu}: ${fault}`))]
   const missing = answer.edges.filter((edge) => edge.degraded !== null).map((edge) => edge.degraded!)
+  const alone = unbridged(answer)
+  if (alone.length > 0 && missing.length === 0) missing.push(bridgeSentence(alone, answer))
   const oldTelemetry = answer.gpus.filter((gpu) => gpu.telemetry_is_stale)
   return (
     <>
@@ -98,4 +101,10 @@ function known(text: string, machine: MachineAnswer): number[] {
   const has = new Set(machine.gpus.map((gpu) => gpu.gpu))
   const asked = text.split(',').filter((part) => /^\d{1,3}$/.test(part))
   return [...new Set(asked.map(Number))].filter((gpu) => has.has(gpu))
+}
+
+function bridgeSentence(alone: readonly number[], machine: MachineAnswer): string {
+  const links = Math.max(...machine.edges.filter((edge) => edge.kind === 'nvlink').map((edge) => edge.links ?? 0))
+  const others = machine.gpus.length - alone.length
+  return `GPUs ${gpuSet(alone)} have no NVLink, while the other ${others} GPUs have ${links} each: is a bridge missing?`
 }

@@ -48,6 +48,8 @@ const SIZES: Record<Direction, Sizes> = {
   down: { gpuAlong: 96, gpuDeep: 164, gap: 12, slab: 26, between: 18 },
 }
 
+export const MISSING_BRIDGE = 'missing bridge'
+
 interface Box {
   vertex: Vertex
   u: number
@@ -87,7 +89,14 @@ export function layoutOf(machine: MachineAnswer, direction: Direction): Layout {
     boxes.set(vertex.id, { vertex, u: start, v: levelV(depthOf(vertex)), along: end - start, deep: sizes.slab })
   }
 
-  const arcs = machine.edges.filter((edge) => edge.kind === 'nvlink' && isGpu(edge.a, vertices) && isGpu(edge.b, vertices))
+  // Two GPUs without a link where all others have one: the place of the missing bridge is drawn too.
+  const alone = unbridged(machine)
+  const ghosts: MachineEdge[] =
+    alone.length === 2
+      ? [{ id: MISSING_BRIDGE, kind: 'nvlink', a: `GPU ${alone[0]}`, b: `GPU ${alone[1]}`, links: null, gbps: null, degraded: 'no bridge' }]
+      : []
+  const edges = [...machine.edges, ...ghosts]
+  const arcs = edges.filter((edge) => edge.kind === 'nvlink' && isGpu(edge.a, vertices) && isGpu(edge.b, vertices))
   const longest = Math.max(0, ...arcs.map((edge) => Math.abs(place(edge.a, gpus) - place(edge.b, gpus))))
   const arcDepth = arcs.length === 0 ? 0 : 26 + longest * (direction === 'across' ? 17 : 13)
   const bottom = gpuV + sizes.gpuDeep
@@ -99,9 +108,9 @@ export function layoutOf(machine: MachineAnswer, direction: Direction): Layout {
   const deepest = Math.max(bottom + (arcs.length > 0 ? arcDepth + 8 : 0), ...[...boxes.values()].map((box) => box.v + box.deep))
 
   const toXY = (u: number, v: number): [number, number] => (direction === 'across' ? [u, v] : [v, u])
-  const ports = portsOf(machine.edges, gpus, boxes)
+  const ports = portsOf(edges, gpus, boxes)
   const lines: Drawn[] = []
-  for (const edge of machine.edges) {
+  for (const edge of edges) {
     const a = boxes.get(edge.a)
     const b = boxes.get(edge.b)
     if (a === undefined || b === undefined) continue
@@ -198,4 +207,15 @@ function drawn(
   const small = upper.along <= lower.along ? upper : lower
   const u = edge.kind === 'nvlink' ? (ports.get(`${edge.id} ${small.vertex.id}`) ?? small.u + small.along / 2) : small.u + small.along / 2
   return finish(`M${at(u, upper.v + upper.deep)}L${at(u, lower.v)}`, u, (upper.v + upper.deep + lower.v) / 2)
+}
+
+/**
+ * GPUs without any NVLink on a machine whose other GPUs have direct NVLinks: a card without a bridge works, so it is no fault by itself,
+ * but it costs bandwidth.
+ */
+export function unbridged(machine: MachineAnswer): number[] {
+  const direct = machine.edges.filter((edge) => edge.kind === 'nvlink' && edge.a !== 'NVSwitch' && edge.b !== 'NVSwitch')
+  const joined = new Set(direct.flatMap((edge) => [edge.a, edge.b]))
+  if (joined.size === 0) return []
+  return machine.vertices.filter((vertex) => vertex.kind === 'gpu' && !joined.has(vertex.id)).map((vertex) => vertex.gpu!)
 }
