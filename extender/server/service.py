@@ -46,6 +46,7 @@ from extender.web.debug_api import DebugApi
 from extender.web.health import HealthApi
 from extender.web.live.cluster_feed import ClusterFeed
 from extender.web.live.live_routes import LiveApi
+from extender.web.questions.pods_routes import PodsRoutes
 from extender.web.scheduler_api import SchedulerApi
 from extender.web.ui_files import UiFiles
 
@@ -172,6 +173,7 @@ def build_service(
     debug = (
         DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off).router(),
         LiveApi(feed, scheduling, settings).router(),
+        PodsRoutes(scheduling).router(),
     )
     verbs = (scheduler_api(scheduling, settings, metrics).router(), health.router())
     has_debug_port = settings.server.debug_port != 0

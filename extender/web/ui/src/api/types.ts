@@ -246,6 +246,8 @@ export interface Outcome {
 }
 
 export interface Decision {
+  /** Of every decision, where the server gives one; `id` is that of the placement record. */
+  decision_id?: string
   id: string | null
   at_seconds: number
   verb: string
@@ -393,4 +395,23 @@ export interface SlotsAnswer {
   rows: SlotRow[]
   complete: boolean
   not_checked: string[]
+}
+
+export interface PodRow {
+  pod: string
+  state: string
+  node: string | null
+  gpus: number
+  indices: number[] | null
+  actual_gbps: number | null
+  best_gbps: number | null
+  floor_gbps: number | null
+  message: string | null
+}
+
+export interface PodsAnswer {
+  pods: PodRow[]
+  known: number
+  at_seconds: number
+  state_age_seconds: number
 }

@@ -21,10 +21,10 @@ export function StateBar({ counts, thin = false }: { counts: Record<GpuState, nu
 }
 
 /** The counts of a StateBar with their shapes and words. */
-export function StateCounts({ counts }: { counts: Record<GpuState, number> }) {
+export function StateCounts({ counts, zeros = true }: { counts: Record<GpuState, number>; zeros?: boolean }) {
   return (
     <ul className={classes.counts}>
-      {GPU_STATES.map(({ state, word, meaning }) => (
+      {GPU_STATES.filter(({ state }) => counts[state] > 0 || (zeros && state !== 'unknown')).map(({ state, word, meaning }) => (
         <li key={state} title={meaning}>
           <GlyphIcon state={state} size={18} />
           <strong className="number">{counts[state].toLocaleString('en')}</strong> {word}

@@ -24,7 +24,7 @@ export default function DecisionPage() {
   // A server without this route still has the newest decisions.
   const missing = asked.error instanceof ApiError && asked.error.status === 404
   const recent = useAnswer<DecisionsAnswer>(missing ? '/v1/decisions?limit=200' : null, 60)
-  const decision = asked.data ?? recent.data?.decisions.find((each) => each.id === id)
+  const decision = asked.data ?? recent.data?.decisions.find((each) => each.id === id || each.decision_id === id)
   if (decision === undefined) {
     if (asked.isPending || (missing && recent.isPending)) return <Loading what="the decision" />
     const gone = new ApiError(404, `No decision ${id} is kept: the server keeps the newest ones, and forgets them when it restarts.`)

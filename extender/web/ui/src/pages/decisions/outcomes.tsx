@@ -29,7 +29,7 @@ export function eventOf(decision: Decision): DecisionEvent {
   const reason = [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? null
   return {
     sequence: -1,
-    id: decision.id,
+    id: decision.decision_id ?? decision.id,
     at_seconds: decision.at_seconds,
     verb: decision.verb,
     pod: decision.pod,

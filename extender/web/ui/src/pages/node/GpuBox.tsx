@@ -30,11 +30,10 @@ export function GpuBox({ index, gpu, mark, tabbable, choose, focused, narrow }: 
         {gpu !== null && <GlyphIcon state={gpu.state} size={18} />}
         <strong>GPU {index}</strong>
         {mark === 'chosen' && <IconCheck size={15} stroke={3} aria-hidden="true" className={classes.tick} />}
-        {gpu?.temperature_celsius != null && <span className={`number ${classes.temperature}`}>{celsius(gpu.temperature_celsius)}</span>}
       </span>
       {mark !== undefined && mark !== 'chosen' && <span className={classes.markWord}>{MARK_WORDS[mark]}</span>}
       {gpu !== null && (mark === undefined || mark === 'chosen' || !narrow) && <PodLine gpu={gpu} />}
-      {gpu !== null && <MemoryBar memory={gpu.memory} />}
+      {gpu !== null && <MemoryBar memory={gpu.memory} temperature={gpu.temperature_celsius} />}
       {gpu !== null && <FaultLine gpu={gpu} />}
     </>
   )
@@ -88,7 +87,7 @@ function FaultLine({ gpu }: { gpu: MachineGpu }) {
 }
 
 /** Memory of known pods, of processes that Kubernetes does not know (hatched), and free. */
-export function MemoryBar({ memory }: { memory: GpuMemory }) {
+export function MemoryBar({ memory, temperature }: { memory: GpuMemory; temperature: number | null }) {
   const { total_bytes: total, known_pods_bytes: known, unknown_bytes: stray, used_bytes: used } = memory
   if (total === null || total === 0 || (used === null && known === null)) {
     return <span className={classes.memoryText}>{total === null ? 'memory not known' : gib(total)}</span>
@@ -102,10 +101,11 @@ export function MemoryBar({ memory }: { memory: GpuMemory }) {
         <rect className={classes.memoryKnown} width={knownShare} height="8" />
         {strayShare > 0 && <rect className={classes.memoryStray} x={knownShare} width={strayShare} height="8" />}
       </svg>
-      <span className={classes.memoryText}>
-        <span className="number">
-          {gib(used ?? (known ?? 0) + (stray ?? 0))} of {gib(total)}
+      <span className={`number ${classes.memoryText}`}>
+        <span>
+          {gib(used ?? (known ?? 0) + (stray ?? 0)).replace(' GiB', '')} of {gib(total)}
         </span>
+        {temperature !== null && <span>{celsius(temperature)}</span>}
       </span>
     </>
   )

@@ -74,7 +74,7 @@ export default function NodePage() {
       <section className="panel" aria-labelledby="machine-heading">
         <div className={classes.machineHead}>
           <h2 id="machine-heading">The machine</h2>
-          {row !== undefined && <StateCounts counts={row} />}
+          {row !== undefined && <StateCounts counts={row} zeros={false} />}
         </div>
         {answer.drawable ? (
           <>

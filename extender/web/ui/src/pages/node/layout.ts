@@ -188,7 +188,8 @@ function drawn(
   const strokeWidth = edge.kind === 'nvlink' ? linkWidth(edge.links) : edge.kind === 'socket' ? 3 : 1.6
   const finish = (path: string, u: number, v: number): Drawn => {
     const [labelX, labelY] = toXY(u, v)
-    return { edge, path, labelX, labelY, strokeWidth }
+    // A label is some 60 wide: in a narrow drawing it must not leave the left edge.
+    return { edge, path, labelX: Math.max(labelX, 34), labelY, strokeWidth }
   }
   if (edge.kind === 'nvlink' && a.vertex.kind === 'gpu' && b.vertex.kind === 'gpu') {
     const [from, to] = [ports.get(`${edge.id} ${a.vertex.id}`)!, ports.get(`${edge.id} ${b.vertex.id}`)!]

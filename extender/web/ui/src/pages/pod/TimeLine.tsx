@@ -44,6 +44,8 @@ function mostFrequent(decision: Decision): string {
   return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? 'no reason kept'
 }
 
+const idOf = (decision: Decision | null): string | null => decision?.decision_id ?? decision?.id ?? null
+
 /** What happened to the pod, in order, as far as this server saw it. */
 export function TimeLine({ decisions, answer }: { decisions: readonly Decision[]; answer: WhyAnswer | undefined }) {
   const steps = stepsOf(decisions)
@@ -70,7 +72,7 @@ export function TimeLine({ decisions, answer }: { decisions: readonly Decision[]
               step.word
             )}
             {step.repeated > 1 && <span className="quiet"> ({step.repeated} times)</span>}{' '}
-            {step.decision?.id != null && <DecisionLink id={step.decision.id} />}
+            {idOf(step.decision) !== null && <DecisionLink id={idOf(step.decision)!} />}
           </div>
         </li>
       ))}
