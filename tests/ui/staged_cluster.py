@@ -95,9 +95,9 @@ class Stage:
         self._placed = 0
 
     @contextmanager
-    def serving(self) -> Iterator[str]:
-        """Serve on a free port of the loopback interface. Yields the address."""
-        server = server_for(self.service, "127.0.0.1", 0)
+    def serving(self, port: int = 0) -> Iterator[str]:
+        """Serve on a port of the loopback interface, by default a free one. Yields the address."""
+        server = server_for(self.service, "127.0.0.1", port)
         thread = threading.Thread(target=server.run, name="ui-server", daemon=True)
         thread.start()
         wait("the server has started", lambda: server.started)

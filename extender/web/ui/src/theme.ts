@@ -12,8 +12,7 @@ const dark: MantineColorsTuple = [
 
 export const theme = createTheme({
   primaryColor: 'signal',
-  primaryShade: { light: 7, dark: 5 },
-  autoContrast: true,
+  primaryShade: 7, // white text on it is readable in both colour schemes
   colors: { signal, dark },
   fontFamily: "'Inter Variable', system-ui, sans-serif",
   fontFamilyMonospace: "ui-monospace, 'SFMono-Regular', 'Cascadia Mono', Menlo, Consolas, 'Liberation Mono', monospace",

@@ -108,6 +108,7 @@ async function read(): Promise<void> {
   try {
     const headers = position === null ? undefined : { 'Last-Event-ID': position }
     const response = await request('/v1/stream', { headers, signal: stop.signal, cache: 'no-store' })
+    if (state.connection === 'lost') set({ connection: 'connecting', problem: null })
     const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
     let reloads: Promise<void> = Promise.resolve()
     const parser = createParser({

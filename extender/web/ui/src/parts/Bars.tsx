@@ -35,9 +35,9 @@ export function StateCounts({ counts, zeros = true }: { counts: Record<GpuState,
 }
 
 /** A share 0..1 as a small bar; the caller writes the number beside it. */
-export function Meter({ share, label }: { share: number; label: string }) {
+export function Meter({ share }: { share: number }) {
   return (
-    <svg className={classes.meter} viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label={label}>
+    <svg className={classes.meter} viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">
       <rect className={classes.track} width="100" height="6" />
       <rect className={share > 0.85 ? classes.high : classes.value} width={Math.min(100, Math.max(0, share * 100))} height="6" />
     </svg>

@@ -17,24 +17,24 @@ export function Loading({ what }: { what: string }) {
 }
 
 /** Nothing to show, and what would make it appear. */
-export function Empty({ title, children }: { title: string; children?: ReactNode }) {
+export function Empty({ title, page = false, children }: { title: string; page?: boolean; children?: ReactNode }) {
   return (
     <div className={classes.state}>
       <IconMoodEmpty size={28} stroke={1.5} aria-hidden="true" />
-      <p className={classes.title}>{title}</p>
+      {page ? <h1 className={classes.title}>{title}</h1> : <p className={classes.title}>{title}</p>}
       {children !== undefined && <div className={classes.text}>{children}</div>}
     </div>
   )
 }
 
-/** No answer, or an error answer: the server's sentence, and a button to try again. */
-export function Failed({ what, error, retry }: { what: string; error: unknown; retry?: () => void }) {
+/** `page`: it is all that the page shows, so its title is the page's heading. No answer, or an error answer: the server's sentence, and a button to try again. */
+export function Failed({ what, error, page = false, retry }: { what: string; error: unknown; page?: boolean; retry?: () => void }) {
   const noAnswer = error instanceof ApiError && error.status === 0
   const title = noAnswer ? 'No connection' : error instanceof ApiError && error.status === 404 ? 'Not found' : `Could not load ${what}`
   return (
     <div className={classes.state} role="alert">
       {noAnswer ? <IconPlugConnectedX size={28} stroke={1.5} aria-hidden="true" /> : <IconAlertTriangle size={28} stroke={1.5} aria-hidden="true" />}
-      <p className={classes.title}>{title}</p>
+      {page ? <h1 className={classes.title}>{title}</h1> : <p className={classes.title}>{title}</p>}
       <div className={classes.text}>{error instanceof Error ? error.message : String(error)}</div>
       {retry !== undefined && (
         <Button variant="default" onClick={retry}>
@@ -57,7 +57,7 @@ export function Stale({ children }: { children: ReactNode }) {
 
 export function NotFound() {
   return (
-    <Empty title="There is no such page">
+    <Empty title="There is no such page" page>
       <Link to="/">Go to the cluster</Link>
     </Empty>
   )

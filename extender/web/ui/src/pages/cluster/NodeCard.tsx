@@ -15,14 +15,8 @@ export const NodeCard = memo(function NodeCard({ row }: { row: NodeRow }) {
   useEffect(() => {
     before.current = row
   }, [row])
-  const notes = [
-    gpuWords(row),
-    row.why_unschedulable,
-    row.pressure === null ? null : `pressure ${percent(row.pressure)}`,
-    row.problems > 0 ? count(row.problems, 'problem') : null,
-  ].filter((note) => note !== null)
   return (
-    <Link to={`/nodes/${encodeURIComponent(row.name)}`} className={classes.card} aria-label={`${row.name}: ${notes.join(', ')}`}>
+    <Link to={`/nodes/${encodeURIComponent(row.name)}`} className={classes.card}>
       {changed && <span key={row.states} className={classes.flash} aria-hidden="true" />}
       <span className={classes.cardHead}>
         <span className={classes.cardName}>{row.name}</span>
@@ -34,10 +28,12 @@ export const NodeCard = memo(function NodeCard({ row }: { row: NodeRow }) {
         {row.problems > 0 && (
           <span className={classes.tagWarn} title={count(row.problems, 'problem')}>
             <IconAlertTriangle size={13} stroke={2} aria-hidden="true" /> {row.problems}
+            <span className="visually-hidden">{row.problems === 1 ? 'problem' : 'problems'}</span>
           </span>
         )}
       </span>
       <GpuStrip states={row.states} />
+      <span className="visually-hidden">: {gpuWords(row)}, </span>
       <span className={classes.cardFoot}>
         <span className="number">
           <strong>{row.free}</strong> of {row.gpus} free
@@ -47,7 +43,8 @@ export const NodeCard = memo(function NodeCard({ row }: { row: NodeRow }) {
             <span className="quiet">{row.topology === 'reported' ? '' : row.topology === 'shared' ? 'shared GPUs' : `topology ${row.topology}`}</span>
           ) : (
             <>
-              <Meter share={row.pressure} label={`pressure ${percent(row.pressure)}`} />
+              <span className="visually-hidden">, pressure </span>
+              <Meter share={row.pressure} />
               <span className="number quiet">{percent(row.pressure)}</span>
             </>
           )}

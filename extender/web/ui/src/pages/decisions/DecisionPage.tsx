@@ -28,7 +28,7 @@ export default function DecisionPage() {
   if (decision === undefined) {
     if (asked.isPending || (missing && recent.isPending)) return <Loading what="the decision" />
     const gone = new ApiError(404, `No decision ${id} is kept: the server keeps the newest ones, and forgets them when it restarts.`)
-    return <Failed what="the decision" error={missing ? gone : asked.error} retry={() => void asked.refetch()} />
+    return <Failed page what="the decision" error={missing ? gone : asked.error} retry={() => void asked.refetch()} />
   }
   const { demand } = decision
   return (

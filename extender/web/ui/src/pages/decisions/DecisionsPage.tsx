@@ -36,7 +36,7 @@ export default function DecisionsPage() {
   const live = paused ?? arriving
   const all = useMemo(() => merged(live, (earlier.data?.decisions ?? []).map(eventOf)), [live, earlier.data])
   const wanted = search.trim().toLowerCase()
-  const shown = all.filter((each) => (outcome === '' || each.outcome === outcome) && (wanted === '' || `${each.pod} ${each.node ?? ''} ${each.reason ?? ''}`.toLowerCase().includes(wanted)))
+  const shown = all.filter((each) => (outcome === '' ? each.outcome !== 'feasible' : outcome === 'all' || each.outcome === outcome) && (wanted === '' || `${each.pod} ${each.node ?? ''} ${each.reason ?? ''}`.toLowerCase().includes(wanted)))
   const waiting = paused === null ? 0 : arriving.filter((each) => !paused.includes(each)).length
   return (
     <>
@@ -54,7 +54,7 @@ export default function DecisionsPage() {
           aria-label="Outcome"
           value={outcome}
           onChange={(event) => change('outcome', event.currentTarget.value)}
-          data={[{ value: '', label: 'All outcomes' }, ...Object.entries(OUTCOMES).map(([value, { word, meaning }]) => ({ value, label: `${word}: ${meaning}` }))]}
+          data={[{ value: '', label: 'Results' }, { value: 'all', label: 'Results and filter calls' }, ...Object.entries(OUTCOMES).map(([value, { word, meaning }]) => ({ value, label: `${word}: ${meaning}` }))]}
         />
         <Switch label="Live" checked={paused === null} onChange={(event) => setPaused(event.currentTarget.checked ? null : arriving)} />
         <p className="quiet number" role="status">

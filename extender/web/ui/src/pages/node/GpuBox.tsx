@@ -29,10 +29,11 @@ export function GpuBox({ index, gpu, mark, tabbable, choose, focused, narrow }: 
       <span className={classes.gpuHead}>
         {gpu !== null && <GlyphIcon state={gpu.state} size={18} />}
         <strong>GPU {index}</strong>
+        {gpu !== null && <span className="visually-hidden">: {hiddenWords(gpu)}. </span>}
         {mark === 'chosen' && <IconCheck size={15} stroke={3} aria-hidden="true" className={classes.tick} />}
       </span>
       {mark !== undefined && mark !== 'chosen' && <span className={classes.markWord}>{MARK_WORDS[mark]}</span>}
-      {gpu !== null && (mark === undefined || mark === 'chosen' || !narrow) && <PodLine gpu={gpu} />}
+      {gpu !== null && (mark === undefined || mark === 'chosen' || (mark === 'predicted' && !narrow)) && <PodLine gpu={gpu} />}
       {gpu !== null && <MemoryBar memory={gpu.memory} temperature={gpu.temperature_celsius} />}
       {gpu !== null && <FaultLine gpu={gpu} />}
     </>
@@ -44,7 +45,6 @@ export function GpuBox({ index, gpu, mark, tabbable, choose, focused, narrow }: 
       data-gpu={index}
       className={`${names.filter(Boolean).join(' ')} nopan nodrag`}
       aria-pressed={mark === 'chosen'}
-      aria-label={gpu === null ? `GPU ${index}` : gpuSentence(gpu)}
       tabIndex={tabbable ? 0 : -1}
       onClick={() => choose(index)}
       onFocus={() => focused(index)}
@@ -103,7 +103,7 @@ export function MemoryBar({ memory, temperature }: { memory: GpuMemory; temperat
       </svg>
       <span className={`number ${classes.memoryText}`}>
         <span>
-          {gib(used ?? (known ?? 0) + (stray ?? 0)).replace(' GiB', '')} of {gib(total)}
+          {gib(used ?? (known ?? 0) + (stray ?? 0)).replace(' GiB', '')} / {gib(total)}
         </span>
         {temperature !== null && <span>{celsius(temperature)}</span>}
       </span>
@@ -111,19 +111,14 @@ export function MemoryBar({ memory, temperature }: { memory: GpuMemory; temperat
   )
 }
 
-/** Everything the box shows, as one sentence. */
-export function gpuSentence(gpu: MachineGpu): string {
-  const { memory } = gpu
+/** What the box shows by shape, colour or hover only, as words. */
+function hiddenWords(gpu: MachineGpu): string {
+  const stray = gpu.memory.unknown_bytes ?? 0
   const parts = [
-    `GPU ${gpu.gpu}: ${stateWord(gpu.state)}`,
-    gpu.state_why,
+    stateWord(gpu.state),
     gpu.pods.length > 0 ? `${gpu.pods_are_known ? 'pod' : 'probably pod'} ${gpu.pods.join(', ')}` : null,
-    memory.used_bytes !== null ? `${gib(memory.used_bytes)} of ${gib(memory.total_bytes)} used` : null,
-    memory.unknown_bytes !== null && memory.unknown_bytes > 0 ? `${gib(memory.unknown_bytes)} by processes that Kubernetes does not know` : null,
-    gpu.temperature_celsius !== null ? celsius(gpu.temperature_celsius) : null,
     gpu.utilization !== null ? `${percent(gpu.utilization)} busy` : null,
-    gpu.missing_links !== null && gpu.missing_links > 0 ? `${gpu.missing_links} NVLinks missing` : null,
-    ...gpu.faults,
+    stray > 0 ? `${gib(stray)} used by processes that Kubernetes does not know` : null,
   ]
-  return parts.filter((part) => part !== null && part !== '').join(', ')
+  return parts.filter((part) => part !== null).join(', ')
 }

@@ -19,7 +19,7 @@ export function GpuTable({ gpus }: { gpus: readonly MachineGpu[] }) {
     <section className="panel" aria-labelledby="gpus-table-heading">
       <h2 id="gpus-table-heading">GPUs</h2>
       {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a region that scrolls sideways must be reachable by keyboard */}
-      <div className={classes.scroll} role="region" aria-labelledby="gpus-table-heading" tabIndex={0}>
+      <div className={classes.scroll} role="region" aria-label="Table of the GPUs" tabIndex={0}>
         <Table verticalSpacing={6} className="number">
           <Table.Thead>
             <Table.Tr>

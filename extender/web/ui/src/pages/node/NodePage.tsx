@@ -33,7 +33,7 @@ export default function NodePage() {
   const toggle = (gpu: number) => select(chosen.includes(gpu) ? chosen.filter((each) => each !== gpu) : [...chosen, gpu])
   const marks: Marks = Object.fromEntries(chosen.map((gpu) => [gpu, 'chosen' as const]))
 
-  if (machine.isError && machine.data === undefined) return <Failed what={`node ${name}`} error={machine.error} retry={() => void machine.refetch()} />
+  if (machine.isError && machine.data === undefined) return <Failed page what={`node ${name}`} error={machine.error} retry={() => void machine.refetch()} />
   if (machine.data === undefined) return <Loading what={`node ${name}`} />
   const answer = machine.data
   const problems = [...answer.contradictions, ...answer.gpus.flatMap((gpu) => gpu.faults.map((fault) => `GPU ${gpu.gpu}: ${fault}`))]

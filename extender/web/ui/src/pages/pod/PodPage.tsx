@@ -30,8 +30,8 @@ export default function PodPage() {
   const filtered = history.find((each) => each.verb === 'filter')
 
   if (why.data === undefined) {
-    if (!why.isError) return <Loading what={`why ${pod} is where it is`} />
-    if (history.length === 0) return <Failed what={`pod ${pod}`} error={why.error} retry={() => void why.refetch()} />
+    if (!why.isError && decisions.isPending) return <Loading what={`pod ${pod}`} />
+    if (why.isError && history.length === 0) return <Failed page what={`pod ${pod}`} error={why.error} retry={() => void why.refetch()} />
   }
   const answer = why.data
   return (
@@ -52,7 +52,7 @@ export default function PodPage() {
           </>
         )}
       </div>
-      {answer === undefined && why.error !== null && <Stale>{why.error.message}</Stale>}
+      {answer === undefined && (why.error !== null ? <Stale>{why.error.message}</Stale> : <Loading what="the reason and what would help" />)}
       {answer !== undefined && !answer.complete && <Stale>The time was over before all remedies were tried: there may be more.</Stale>}
       {answer !== undefined && answer.remedies.length > 0 && <Remedies answer={answer} />}
       {answer?.placement != null && <PlacementPanel placement={answer.placement} decided={ranked ?? filtered} />}

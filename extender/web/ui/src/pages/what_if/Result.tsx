@@ -50,6 +50,7 @@ export function Result({ answer }: { answer: WhatIfAnswer }) {
       )}
       <section className="panel" aria-labelledby="capacity-heading">
         <h2 id="capacity-heading">Free GPUs, now and then</h2>
+        <p className={`quiet ${classes.hint}`}>Upper bar: now. Lower bar: then.</p>
         <CapacityTable now={answer.capacity_now} then={answer.capacity_after} />
       </section>
       {remarks.length > 0 && (
