@@ -73,7 +73,11 @@ class KubeTokenReviews:
             answer = self._api.create(path, {"apiVersion": version, "kind": kind, "spec": spec})
             return msgspec.convert(answer.get("status") or {}, status)
         except ApiError as error:
-            remedy = "apply manifests/base, whose ClusterRole allows it" if error.status == 403 else "try again; see the log if this stays"
+            remedy = (
+                "apply manifests/debug-tokens, which has the right to create it"
+                if error.status == 403
+                else "try again; see the log if this stays"
+            )
             raise ReviewError(f"the API server does not answer a {kind} ({error.status or 'no answer'}): {remedy}") from error
         except msgspec.ValidationError as error:
             raise ReviewError(f"the API server's answer to a {kind} is not understood: {error}") from error

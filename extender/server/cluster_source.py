@@ -59,9 +59,9 @@ class KubeSource:
 
     telemetry_default: TelemetryDefault = "dcgm-exporter"
 
-    def __init__(self, settings: Settings, kubeconfig: str | None, supervisor: Supervisor) -> None:
+    def __init__(self, settings: Settings, kubeconfig: str | None, context: str | None, supervisor: Supervisor) -> None:
         """Raises ClusterSourceError where the configuration of the client is missing or invalid."""
-        self._client = api_client(kubeconfig)
+        self._client = api_client(kubeconfig, context)
         self._lease: LeaderLease | None = None
         self._watch: ClusterWatch | None = None
         self._taints: DeviceTaints | None = None
@@ -69,7 +69,7 @@ class KubeSource:
             api = ApiRequests(self._client, settings.lease.duration_seconds / 3)
             self._lease = LeaderLease(api, settings.lease, supervisor=supervisor)
         self.cluster = Cluster(
-            name=cluster_name(self._client, kubeconfig),
+            name=cluster_name(self._client, kubeconfig, context),
             writer=cluster_writer(self._client, settings.binding.timeout_seconds),
             leadership=self._lease or AlwaysLeading(),
             reviews=KubeTokenReviews(ApiRequests(self._client, REVIEW_SECONDS), settings.server.debug_auth.audiences),
@@ -112,10 +112,10 @@ class FixedSource:
         """Nothing runs."""
 
 
-def cluster_source(cluster: str, settings: Settings, kubeconfig: str | None, supervisor: Supervisor) -> ClusterSource:
+def cluster_source(cluster: str, settings: Settings, kubeconfig: str | None, context: str | None, supervisor: Supervisor) -> ClusterSource:
     """Return the source of a `--cluster` option. Raises ClusterSourceError where it is neither a file nor a known word."""
     if cluster == "kube":
-        return KubeSource(settings, kubeconfig, supervisor)
+        return KubeSource(settings, kubeconfig, context, supervisor)
     if cluster == "simulated":
         return FixedSource(Cluster("the simulated cluster"), simulated(settings.resource).listing)
     path = Path(cluster)
@@ -145,10 +145,10 @@ class FedService:
             self.service.telemetry.stop()
 
 
-def open_service(cluster: str, settings: Settings, kubeconfig: str | None = None) -> FedService:
+def open_service(cluster: str, settings: Settings, kubeconfig: str | None = None, context: str | None = None) -> FedService:
     """Return the service for a `--cluster` option, not yet fed. Raises ClusterSourceError and SettingsError."""
     metrics = Metrics()
     supervisor = Supervisor(metrics)
-    source = cluster_source(cluster, settings, kubeconfig, supervisor)
+    source = cluster_source(cluster, settings, kubeconfig, context, supervisor)
     service = build_service(settings, source.cluster, metrics=metrics, supervisor=supervisor, telemetry_default=source.telemetry_default)
     return FedService(service, source)

@@ -15,7 +15,9 @@ from typing import Literal
 
 import msgspec
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
@@ -46,6 +48,7 @@ from extender.web.debug_api import DebugApi
 from extender.web.health import HealthApi
 from extender.web.live.cluster_feed import ClusterFeed
 from extender.web.live.live_routes import LiveApi
+from extender.web.openapi import documented, error_of
 from extender.web.questions.pods_routes import PodsRoutes
 from extender.web.scheduler_api import SchedulerApi
 from extender.web.ui_files import UiFiles
@@ -243,7 +246,12 @@ def _application(*routers: APIRouter) -> FastAPI:
     )
     for router in routers:
         app.include_router(router)
-    return app
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        return JSONResponse({"error": error_of(error.errors())}, 422)
+
+    return documented(app)
 
 
 def _plain_application(*routers: APIRouter) -> FastAPI:

@@ -21,6 +21,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 
 from tests.bench import sizes
 from tests.bench.beside_load import beside_load
+from tests.bench.beside_watchers import beside_watchers
 from tests.bench.bursts import bursts
 from tests.bench.computations import computations
 from tests.bench.cycles import Extender
@@ -37,6 +38,7 @@ from tests.bench.verbs import verbs
 PARTS: dict[str, Callable[[Run], list[Row]]] = {
     "verbs": verbs,
     "load": beside_load,
+    "watchers": beside_watchers,
     "telemetry": telemetry_load,
     "sight": sight_requests,
     "memory": memory,

@@ -71,7 +71,9 @@ class Machines(SimulatedCluster):
         return None
 
 
-def pod_manifest(name: str, gpus: int, namespace: str = "chat", floor_gbps: float | None = None, age_seconds: float = 0.0) -> dict[str, Any]:
+def pod_manifest(
+    name: str, gpus: int, namespace: str = "chat", floor_gbps: float | None = None, age_seconds: float = 0.0
+) -> dict[str, Any]:
     """Return a pod that asks for GPUs; its uid is namespace/name."""
     annotations = {} if floor_gbps is None else {"fabricwise.dev/min-busbw": f"{floor_gbps:g}"}
     created = (datetime.now(UTC) - timedelta(seconds=age_seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")

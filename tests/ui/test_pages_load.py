@@ -48,7 +48,7 @@ def test_page_loads_without_a_console_message_asks_no_other_host_and_axe_finds_n
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_in_a_narrow_dark_window_axe_finds_nothing_and_the_page_is_not_wider_than_the_window(browser: Browser, staged: str, name: str) -> None:
+def test_narrow_dark_page_is_not_wider_than_the_window_and_axe_finds_nothing(browser: Browser, staged: str, name: str) -> None:
     with watched(browser, staged, "dark", NARROW) as page:
         opened(page, name)
         assert page.axe() == []

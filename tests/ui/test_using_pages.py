@@ -66,7 +66,9 @@ def test_from_a_slow_pod_to_the_missing_bridge_in_three_clicks(browser: Browser,
         slow.get_by_role("link", name=SLOW_POD, exact=True).click()
         page.page.get_by_role("link", name=re.compile("What limits these GPUs")).click()
         expect(page.page.get_by_role("heading", level=1, name=BROKEN_NODE)).to_be_visible()
-        expect(page.page.get_by_text("GPUs {2,3} have no NVLink, while the other 6 GPUs have 12 each: is a bridge missing?")).to_be_visible()
+        expect(
+            page.page.get_by_text("GPUs {2,3} have no NVLink, while the other 6 GPUs have 12 each: is a bridge missing?")
+        ).to_be_visible()
         expect(page.page.get_by_text("! no bridge")).to_be_visible()
 
 

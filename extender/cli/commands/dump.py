@@ -12,7 +12,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from extender.cli.cluster_options import KubeconfigOption
+from extender.cli.cluster_options import ContextOption, KubeconfigOption
 from extender.cli.reading import kube_objects
 from extender.cli.rendering.output import print_warning
 from extender.decision.dra.dra_state import DRA_KINDS
@@ -29,6 +29,7 @@ def dump(
     file: Annotated[Path | None, typer.Argument(help="The file to write. Default, and with -: standard output.")] = None,
     old_file: Annotated[Path | None, typer.Option("-o", "--output-file", hidden=True, help="Older name of FILE.")] = None,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
 ) -> None:
     """Write the cluster's nodes, pods, GpuTopologies and objects of resource.k8s.io to a file for --cluster FILE.
 
@@ -40,7 +41,7 @@ def dump(
         raise typer.BadParameter("name the file once")
     path = file or old_file
     output_file = None if path == Path(STANDARD_INPUT) else path
-    api, cluster = kube_objects(kubeconfig)
+    api, cluster = kube_objects(kubeconfig, context_name)
     _print_status(f"reading nodes, pods and gputopologies of {cluster}")
     with _opened(output_file) as opened:
         counts = write_dump(api, opened)

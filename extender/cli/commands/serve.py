@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from extender.cli.cluster_options import ClassesOption, ClusterOption, KubeconfigOption
+from extender.cli.cluster_options import ClassesOption, ClusterOption, ContextOption, KubeconfigOption
 from extender.cli.rendering.output import ConfigOption
 from extender.errors import SettingsError
 from extender.logs import log_to_stderr
@@ -25,6 +25,7 @@ def serve(
     host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8888,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
     workload_classes: ClassesOption = None,
 ) -> None:
     """Serve the scheduler verbs and the debug API, by default for the cluster of the kubeconfig's current context."""
@@ -33,7 +34,7 @@ def serve(
         if port and other == port:
             raise SettingsError(f"server.{name} and --port are both {port}: set one of them to another port")
     log_to_stderr(settings.server.log_level)
-    fed = open_service(cluster or "kube", settings, kubeconfig)
+    fed = open_service(cluster or "kube", settings, kubeconfig, context_name)
     service = fed.service
     class_file = ClassFile(workload_classes, service.store, service.supervisor) if workload_classes else None
     settle_process(service)

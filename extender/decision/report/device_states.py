@@ -25,7 +25,7 @@ class GpuState(StrEnum):
     EXCLUDED = "excluded"
     """Unhealthy, fenced, not on offer, or its memory is in use by a process that Kubernetes does not know."""
     UNKNOWN = "unknown"
-    """Probably held by a pod whose devices are only predicted."""
+    """Probably held by a pod whose devices are only predicted, or not on offer."""
 
 
 LETTERS = {GpuState.FREE: "f", GpuState.TAKEN: "t", GpuState.ASSUMED: "a", GpuState.EXCLUDED: "x", GpuState.UNKNOWN: "?"}
@@ -117,6 +117,11 @@ def _by_position(view: NodeView, usable_memory_share: float) -> tuple[list[GpuSt
             why[position] = used
         else:
             states.append(GpuState.FREE)
+    beyond = (free & state.usable).bit_count() - max(0, state.allocatable - state.requested)
+    last_free = [position for position, each in enumerate(states) if each is GpuState.FREE][::-1]
+    for position in last_free[: max(0, beyond)]:
+        states[position] = GpuState.UNKNOWN
+        why[position] = "the node offers fewer GPUs than it has, or a pod holds more than is known; which GPU that is, is not known"
     return states, why
 
 

@@ -135,7 +135,7 @@ def machine_graph(
     if machine is None or table is None:
         return head
     fabric = table.fabric
-    faults = {fault.index: _missing_links(fault) for fault in link_faults(machine)}
+    faults = _without_links_of_peers(machine) | {fault.index: _missing_links(fault) for fault in link_faults(machine)}
     return msgspec.structs.replace(
         head,
         assumed_facts=assumptions(machine, fabric),
@@ -179,6 +179,22 @@ def _missing_links(fault: LinkFault) -> str:
     return f"GPU {fault.index} has {fault.up} of {fault.expected} NVLinks up: {fault.witness}"
 
 
+def _without_links_of_peers(machine: Machine) -> dict[int, str]:
+    """Return nvidia-smi index -> a sentence, for GPUs without any NVLink where most GPUs of their product in the machine have some.
+
+    That is no fault by itself (a card without a bridge works), but a reason why a pod is slow.
+    """
+    up = {gpu.index: (gpu.switch_links or 0) + sum(machine.nvlinks[position]) for position, gpu in enumerate(machine.gpus)}
+    sentences = {}
+    for gpu in machine.gpus:
+        peers = [up[other.index] for other in machine.gpus if other.product == gpu.product and other is not gpu]
+        linked = [links for links in peers if links]
+        if not up[gpu.index] and not gpu.mig_enabled and 2 * len(linked) > len(peers):
+            number = f"{len(linked)} of the other {len(peers)} GPUs have up to {max(linked)}"
+            sentences[gpu.index] = f"GPU {gpu.index} has no NVLink up, and {number}: is a bridge missing?"
+    return sentences
+
+
 def _names(machine: Machine) -> dict[str, str]:
     """Name of a GPU's vertex in `Fabric.graph` -> its name here."""
     return {vertex_name(position): f"GPU {gpu.index}" for position, gpu in enumerate(machine.gpus)}
@@ -188,7 +204,8 @@ def _vertices(machine: Machine, fabric: Fabric) -> tuple[Vertex, ...]:
     names, index_of = _names(machine), {vertex_name(position): gpu.index for position, gpu in enumerate(machine.gpus)}
     column_of = {vertex_name(position): column for column, position in enumerate(drawing_order(fabric))}
     parents: dict[str, str] = {}
-    for name, kind in fabric.graph.nodes(data="kind"):
+    kinds: dict[str, str] = {name: fabric.graph.nodes[name]["kind"] for name in fabric.graph}
+    for name, kind in kinds.items():
         if kind in ("gpu", "nic"):
             chain = [name, *vertices_above(fabric, name)]
             parents |= {below: above for below, above in pairwise(chain) if below not in parents}
@@ -201,7 +218,7 @@ def _vertices(machine: Machine, fabric: Fabric) -> tuple[Vertex, ...]:
             gpu=index_of.get(name),
             column=column_of.get(name),
         )
-        for name, kind in fabric.graph.nodes(data="kind")
+        for name, kind in kinds.items()
     )
 
 

@@ -12,13 +12,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar, cast
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from extender.scheduling.ports import ReviewError, TokenReviews, TokenUser
+from extender.scheduling.ports import ReviewError, TokenReviews
 
 GUARDED = "/v1"
 """This path and all below it need a token."""
@@ -62,16 +63,16 @@ class TokenGate:
             return _answer(414, f"the path is longer than {MOST_PATH_CHARACTERS} characters")
         digest = hashlib.sha256(token.encode()).digest()
         try:
-            user = await self._answers.get(digest, lambda: self._reviews.authenticate(token))
+            user = await self._answers.get(digest, partial(self._reviews.authenticate, token))
             if user is None:
                 return _unauthorized("the API server does not accept this token: it may have expired; get a new one")
-            allowed = await self._answers.get((digest, verb, path), lambda: self._reviews.may(cast(TokenUser, user), verb, path))
+            allowed = await self._answers.get((digest, verb, path), partial(self._reviews.may, user, verb, path))
         except ReviewError as error:
             log.warning("a token cannot be checked: %s", error)
             return _answer(503, str(error), {"Retry-After": str(RETRY_SECONDS)})
         if allowed:
             return None
-        remedy = "a ClusterRole with nonResourceURLs [/v1/*] allows it: bind fabricwise-viewer of manifests/base"
+        remedy = "a ClusterRole with nonResourceURLs [/v1/*] allows it: bind fabricwise-viewer of manifests/debug-tokens"
         return _answer(403, f"{user.name} may not {verb} {path}: {remedy}")
 
 

@@ -16,11 +16,11 @@ from extender.decision.report.set_bandwidth import SetBandwidth, set_bandwidth
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
 from extender.web.debug_serializers import no_node
-from extender.web.json_schemas import ErrorAnswer, answers
 from extender.web.live.cluster_feed import ClusterFeed
 from extender.web.live.cluster_history import History
 from extender.web.live.event_stream import EventStream
 from extender.web.live.live_answers import ClusterAnswer, MachineAnswer
+from extender.web.openapi import ErrorAnswer, described
 from topology.machine.hardware import MAX_GPUS, Machine, TopologyError
 
 MOST_BANDWIDTHS = 4
@@ -32,10 +32,6 @@ COMPRESSION = 1
 """The fastest: rows are alike, and shrink to a twentieth by it."""
 
 _encode = msgspec.json.Encoder().encode
-_EVENTS = {
-    "description": "Server-sent events: resync, nodes, decision, age, end; docs/web-ui.md describes them",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
-}
 
 
 class LiveApi:
@@ -48,14 +44,14 @@ class LiveApi:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(prefix="/v1", tags=["live view"], default_response_class=Response)
-        for path, endpoint, responses in (
-            ("/cluster", self.cluster, answers(ClusterAnswer)),
-            ("/stream", self.stream, {**answers(ErrorAnswer, 503), 200: _EVENTS}),
-            ("/history", self.history, answers(History)),
-            ("/nodes/{name}/machine", self.machine, answers(MachineAnswer, 404)),
-            ("/nodes/{name}/bandwidth", self.bandwidth, answers(SetBandwidth, 400, 404, 409, 503)),
+        for path, endpoint, description in (
+            ("/cluster", self.cluster, described(ClusterAnswer)),
+            ("/stream", self.stream, described(None, errors=(503,), media_type="text/event-stream")),
+            ("/history", self.history, described(History)),
+            ("/nodes/{name}/machine", self.machine, described(MachineAnswer, errors=(404,))),
+            ("/nodes/{name}/bandwidth", self.bandwidth, described(SetBandwidth, errors=(400, 404, 409, 503))),
         ):
-            router.add_api_route(path, endpoint, methods=["GET"], responses=responses)
+            router.add_api_route(path, endpoint, methods=["GET"], **description)
         return router
 
     def cluster(self, request: Request) -> Response:

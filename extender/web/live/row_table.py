@@ -39,8 +39,9 @@ class _Kept(msgspec.Struct, frozen=True):
 class RowTable:
     """The rows of one cluster. Not for several threads at a time."""
 
-    def __init__(self, resource: str, usable_memory_share: float, give_way: Callable[[], None]) -> None:
-        self._resource, self._share, self._give_way = resource, usable_memory_share, give_way
+    def __init__(self, resource: str, usable_memory_share: float, give_way: Callable[[], None], give_way_rows: int = GIVE_WAY_ROWS) -> None:
+        """`give_way` is called after each `give_way_rows` rows that are made; it may wait while verbs are answered."""
+        self._resource, self._share, self._give_way, self._give_way_rows = resource, usable_memory_share, give_way, give_way_rows
         self._rows: dict[str, _Kept] = {}
         self._sums = [0] * 6
         self._snapshot: Snapshot | None = None
@@ -89,7 +90,7 @@ class RowTable:
                 changed.append(kept.encoded)
             self._put(name, old, kept)
             made += 1
-            if made % GIVE_WAY_ROWS == 0:
+            if made % self._give_way_rows == 0:
                 self._give_way()
         self._snapshot, self._awaited, self._notes = snapshot, awaited, notes
         return changed, removed

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 
 from extender.decision.report.pod_rows import PodRow, pod_rows
 from extender.scheduling.scheduling_service import SchedulingService
-from extender.web.json_schemas import answers
+from extender.web.openapi import described
 
 MOST_PODS = 1000
 MOST_SEARCH = 317
@@ -37,7 +37,7 @@ class PodsRoutes:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        router.add_api_route("/pods", self.pods, methods=["GET"], responses=answers(PodsAnswer))
+        router.add_api_route("/pods", self.pods, methods=["GET"], **described(PodsAnswer))
         return router
 
     def pods(
