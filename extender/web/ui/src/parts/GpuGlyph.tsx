@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'react'
+import { memo, useEffect, useRef } from 'react'
 
 import type { GpuState, NodeRow } from '../api/types.ts'
 import classes from './glyph.module.css'
@@ -18,12 +18,18 @@ const WORDS = Object.fromEntries(GPU_STATES.map(({ state, word }) => [state, wor
 
 export const stateWord = (state: GpuState): string => WORDS[state]
 
-const shapes: Record<GpuState, string> = {
-  free: 'M10 1.500a8.500 8.500 0 1 0 0 17a8.500 8.500 0 1 0 0-17z',
-  taken: 'M3.500 1.500h13a2 2 0 0 1 2 2v13a2 2 0 0 1-2 2h-13a2 2 0 0 1-2-2v-13a2 2 0 0 1 2-2z',
-  assumed: 'M10 .8L19.200 10L10 19.200L.8 10z',
-  excluded: 'M6.300 1.300h7.400l5 5v7.400l-5 5H6.300l-5-5V6.300z',
-  unknown: 'M10 1.500a8.500 8.500 0 1 0 0 17a8.500 8.500 0 1 0 0-17z',
+/** Where each outline starts in its 20 x 20 square, and the rest of it, relative to that. */
+const SHAPES: Record<GpuState, [number, number, string]> = {
+  free: [10, 1.5, 'a8.5 8.5 0 1 0 0 17a8.5 8.5 0 1 0 0-17z'],
+  taken: [3.5, 1.5, 'h13a2 2 0 0 1 2 2v13a2 2 0 0 1-2 2h-13a2 2 0 0 1-2-2v-13a2 2 0 0 1 2-2z'],
+  assumed: [10, 0.8, 'l9.2 9.2l-9.2 9.2l-9.2-9.2z'],
+  excluded: [6.3, 1.3, 'h7.4l5 5v7.4l-5 5h-7.4l-5-5v-7.4z'],
+  unknown: [10, 1.5, 'a8.5 8.5 0 1 0 0 17a8.5 8.5 0 1 0 0-17z'],
+}
+
+function outline(state: GpuState, x = 0, y = 0): string {
+  const [startX, startY, rest] = SHAPES[state]
+  return `M${startX + x} ${startY + y}${rest}`
 }
 
 /** The 20 x 20 drawing of a state, for use inside an <svg>. */
@@ -31,7 +37,7 @@ export function Glyph({ state, x = 0, y = 0, moved = false }: { state: GpuState;
   return (
     <g transform={`translate(${x} ${y})`}>
       <g className={`${classes.glyph} ${classes[state]} ${moved ? classes.moved : ''}`}>
-        <path d={shapes[state]} />
+        <path d={outline(state)} />
         <text x="10" y="14" textAnchor="middle">
           {LETTERS[state]}
         </text>
@@ -50,8 +56,12 @@ export function GlyphIcon({ state, size = 20 }: { state: GpuState; size?: number
 
 const PITCH = 24
 
-/** A node's GPUs in a row of eight, two rows for sixteen. A GPU whose state changed springs into its new shape. */
-export function GpuStrip({ states, perRow = 8 }: { states: string; perRow?: number }) {
+/**
+ * A node's GPUs in a row of eight, two rows for sixteen. A GPU whose state changed springs into its new shape.
+ *
+ * All GPUs of one state are one path and one text: thousands of nodes are scrolled past, and the time for that grows with the elements.
+ */
+export const GpuStrip = memo(function GpuStrip({ states, perRow = 8 }: { states: string; perRow?: number }) {
   const before = useRef(states)
   const previous = before.current
   useEffect(() => {
@@ -61,23 +71,31 @@ export function GpuStrip({ states, perRow = 8 }: { states: string; perRow?: numb
   const rows = Math.ceil(states.length / perRow)
   const width = Math.max(columns * PITCH - 4, 20)
   const height = Math.max(rows * PITCH - 4, 20)
+  const still = new Map<GpuState, [number, number][]>()
+  const moved: { state: GpuState; x: number; y: number; position: number }[] = []
+  ;[...states].forEach((letter, position) => {
+    const state = OF_LETTER[letter] ?? 'unknown'
+    const [x, y] = [(position % perRow) * PITCH, Math.floor(position / perRow) * PITCH]
+    if (previous.length === states.length && previous[position] !== letter) moved.push({ state, x, y, position })
+    else if (still.has(state)) still.get(state)!.push([x, y])
+    else still.set(state, [[x, y]])
+  })
   return (
     <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} aria-hidden="true" className={classes.strip}>
-      {[...states].map((letter, position) => {
-        const moved = previous.length === states.length && previous[position] !== letter
-        return (
-          <Glyph
-            key={`${position}${letter}`}
-            state={OF_LETTER[letter] ?? 'unknown'}
-            x={(position % perRow) * PITCH}
-            y={Math.floor(position / perRow) * PITCH}
-            moved={moved}
-          />
-        )
-      })}
+      {[...still].map(([state, places]) => (
+        <g key={state} className={`${classes.glyph} ${classes[state]}`}>
+          <path d={places.map(([x, y]) => outline(state, x, y)).join('')} />
+          <text x={places.map(([x]) => x + 10).join(' ')} y={places.map(([, y]) => y + 14).join(' ')} textAnchor="middle">
+            {LETTERS[state].repeat(places.length)}
+          </text>
+        </g>
+      ))}
+      {moved.map(({ state, x, y, position }) => (
+        <Glyph key={`${position}${state}`} state={state} x={x} y={y} moved />
+      ))}
     </svg>
   )
-}
+})
 
 /** "4 free, 2 taken, 1 excluded": a node's GPUs in words. */
 export function gpuWords(row: Pick<NodeRow, GpuState>): string {

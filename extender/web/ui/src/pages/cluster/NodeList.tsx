@@ -26,7 +26,8 @@ export function NodeList({ groups }: { groups: readonly Group[] }) {
     count: lines.length,
     estimateSize: (index) => ({ band: 172, heading: 50, cards: 116 })[lines[index]!.kind],
     getItemKey: (index) => lines[index]!.key,
-    overscan: 4,
+    overscan: 3,
+    useFlushSync: false, // scrolling goes on while the new lines are drawn
     scrollMargin: offset,
   })
   return (
