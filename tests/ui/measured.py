@@ -37,7 +37,9 @@ WATCH_EVENTS = """() => {
 
 def large_stage(nodes: int) -> Stage:
     """Return a stage with so many nodes of several platforms."""
-    names = [(f"{platform}-{number:04d}", platform) for number in range(nodes) for platform in (PLATFORM_CYCLE[number % len(PLATFORM_CYCLE)],)]
+    names = [
+        (f"{platform}-{number:04d}", platform) for number in range(nodes) for platform in (PLATFORM_CYCLE[number % len(PLATFORM_CYCLE)],)
+    ]
     return Stage({name: machine_of(platform, name) for name, platform in names})
 
 
@@ -113,7 +115,9 @@ def main(nodes: int, minutes: float) -> None:
     with stage.serving() as url, httpx.Client(base_url=url) as client, chromium() as browser, watched(browser, url, size=WIDE) as page:
         client.get("/v1/cluster", timeout=60)
         loads = [first_content(page.page, url) for _ in range(5)]
-        print(f"{nodes} nodes: first content after {statistics.median(loads):.0f} ms (five loads: {', '.join(f'{ms:.0f}' for ms in loads)})")
+        print(
+            f"{nodes} nodes: first content after {statistics.median(loads):.0f} ms (five loads: {', '.join(f'{ms:.0f}' for ms in loads)})"
+        )
         changing = threading.Thread(target=churn, args=(stage, stop), daemon=True)
         changing.start()
         for name, milliseconds in interactions(page.page).items():

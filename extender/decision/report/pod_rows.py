@@ -1,96 +1,151 @@
-"""The pods that request GPUs as rows of a list: where each is, what it gets there, and the best that its node could give. Pure."""
+"""One row per pod that requests GPUs: where it is, which GPUs it holds and how fast they are joined, or why it waits. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 import msgspec
 
+from extender.decision.cycle.assumed_pods import AssumedPod
+from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.node.allocations import BoundPod
 from extender.decision.node.node_state import NodeView
+from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.state.pods import Pending
-from extender.decision.state.snapshot import Snapshot
-from topology.machine.hardware import mask_of, positions_of
+from topology.machine.hardware import positions_of, union_of
 
-MOST_MESSAGE = 500
-"""Characters of kube-scheduler's message in a row."""
+State = Literal["pending", "assumed", "bound", "terminating"]
+STATES: tuple[State, ...] = ("pending", "assumed", "bound", "terminating")
 
 
 class PodRow(msgspec.Struct, frozen=True):
-    """One pod."""
+    """A pod. None = unknown, or without meaning: a single GPU has no bandwidth."""
 
-    pod: str
-    """namespace/name."""
-    state: str
-    """pending, bound or terminating."""
-    node: str | None
+    namespace: str
+    name: str
+    uid: str
+    state: State
     gpus: int
-    """Requested by number; those of claims count once they are known."""
-    indices: tuple[int, ...] | None
-    """nvidia-smi indices of its GPUs; None where unknown."""
-    actual_gbps: float | None
-    """Bus bandwidth of its GPUs; None for fewer than two, and where they are unknown."""
-    best_gbps: float | None
-    """Bus bandwidth of the best set of as many GPUs of the node, taken or not; None as above."""
-    floor_gbps: float | None
-    message: str | None
-    """Why it is Pending, by kube-scheduler."""
+    """GPUs that it requests by number."""
+    node: str | None = None
+    """The node it is on, assumed on, or that preemption has nominated for it."""
+    devices: tuple[int, ...] | None = None
+    """nvidia-smi indices of the GPUs that it holds."""
+    busbw_gbps: float | None = None
+    """Bus bandwidth of its slowest container, by the GPUs that it holds."""
+    best_gbps: float | None = None
+    """The same, if its containers had the best GPUs of the node, taken or not."""
+    expected_gbps: float | None = None
+    """The same as `busbw_gbps`, as it was predicted when it was decided."""
+    floor_gbps: float | None = None
+    """Annotation `min-busbw`."""
+    priority: int = 0
+    created: str | None = None
+    """creationTimestamp."""
+    message: str | None = None
+    """kube-scheduler's message on why it is not scheduled."""
 
     @property
-    def share(self) -> float:
-        """`actual_gbps` as a share of `best_gbps`; 1 where either is unknown."""
-        return self.actual_gbps / self.best_gbps if self.actual_gbps is not None and self.best_gbps else 1.0
+    def position(self) -> str:
+        """Its place in the order of all rows, which stays while other pods come and go."""
+        return f"{self.namespace}/{self.name}/{self.uid}"
+
+    @property
+    def share_of_best(self) -> float:
+        """`busbw_gbps` as a share of `best_gbps`; 1 where either is unknown."""
+        return self.busbw_gbps / self.best_gbps if self.busbw_gbps is not None and self.best_gbps else 1.0
 
 
-class PodRows(msgspec.Struct, frozen=True):
-    """The pods in the order in which a person needs them."""
-
-    pods: list[PodRow]
-    known: int
-    """Pods that match, listed or not."""
+OutcomeOf = Callable[[str], Outcome | None]
+"""Pod key -> the outcome of its prediction; None where there is none."""
 
 
-def pod_rows(snapshot: Snapshot, search: str, limit: int) -> PodRows:
-    """Return at most `limit` pods whose name, namespace or node contains `search`: pending ones first, then those with the lowest share.
-
-    Upper and lower case are the same in `search`.
-    """
-    wanted = search.lower()
-    rows = [row for row in _rows(snapshot) if wanted in row.pod.lower() or (row.node is not None and wanted in row.node.lower())]
-    rows.sort(key=lambda row: (row.state != "pending", row.share, row.pod))
-    return PodRows(rows[:limit], len(rows))
+def pod_rows(moment: Moment, outcome_of: OutcomeOf) -> list[PodRow]:
+    """Return the row of every pod that requests GPUs, by namespace and name."""
+    return sorted(_rows(moment, outcome_of), key=lambda row: row.position)
 
 
-def _rows(snapshot: Snapshot) -> Iterator[PodRow]:
-    for pending in snapshot.pending.values():
-        yield _pending(pending)
-    for pod in snapshot.pods.values():
-        yield _bound(pod, snapshot.views.get(pod.node))
+def worst_first(rows: Iterable[PodRow]) -> list[PodRow]:
+    """Return the rows in the order in which they need a person: pending ones, then those with the smallest share of their node's best."""
+    return sorted(rows, key=lambda row: (row.state != "pending", row.share_of_best, row.position))
 
 
-def _pending(pending: Pending) -> PodRow:
+def _rows(moment: Moment, outcome_of: OutcomeOf) -> Iterator[PodRow]:
+    snapshot, assumed = moment.snapshot, moment.assumed_pods
+    for key, pod in snapshot.pods.items():
+        yield _bound(pod, snapshot.views.get(pod.node), outcome_of(key))
+    for key, pending in snapshot.pending.items():
+        if key not in snapshot.pods and not assumed.is_in_force(key, moment.monotonic_seconds):
+            yield _pending(key, pending)
+    for key, assumed_pod in assumed.by_pod.items():
+        if key not in snapshot.pods and assumed.is_in_force(key, moment.monotonic_seconds):
+            yield _assumed(assumed_pod, snapshot.pending.get(key))
+
+
+def _bound(pod: BoundPod, view: NodeView | None, outcome: Outcome | None) -> PodRow:
+    masks = view.known.get(pod.key, ()) if view is not None else ()
+    devices = None if view is None or not masks else tuple(sorted(view.state.indices[p] for p in positions_of(union_of(masks))))
+    return PodRow(
+        namespace=pod.namespace,
+        name=pod.name,
+        uid=pod.key,
+        state="terminating" if pod.terminating else "bound",
+        gpus=pod.demand.total,
+        node=pod.node,
+        devices=devices,
+        busbw_gbps=_slowest_gbps(pod, view, masks),
+        best_gbps=_best_gbps(pod, view, masks),
+        expected_gbps=outcome.expected_gbps if outcome is not None else None,
+        floor_gbps=pod.floor_gbps,
+        priority=pod.priority,
+        created=pod.created or None,
+    )
+
+
+def _slowest_gbps(pod: BoundPod, view: NodeView | None, masks: tuple[int, ...]) -> float | None:
+    """Return the bus bandwidth in GB/s of the slowest container; None where the GPUs of single containers are not known."""
+    table = view.state.table if view is not None else None
+    if table is None or len(masks) != len(pod.demand.groups):
+        return None
+    return min((speed for mask in masks if (speed := table.busbw_gbps(mask)) is not None), default=None)
+
+
+def _best_gbps(pod: BoundPod, view: NodeView | None, masks: tuple[int, ...]) -> float | None:
+    """Return what `_slowest_gbps` would be if every container had the best GPUs of the node; None where it is None."""
+    table, machine = (view.state.table, view.machine) if view is not None else (None, None)
+    if table is None or machine is None or len(masks) != len(pod.demand.groups):
+        return None
+    every = (1 << len(machine.gpus)) - 1
+    sizes = {mask.bit_count() for mask in masks} - {1}
+    return min((speed for size in sizes if (speed := table.extreme_gbps(every, size)[0]) is not None), default=None)
+
+
+def _pending(key: str, pending: Pending) -> PodRow:
     meta = pending.pod.metadata
-    gpus = pending.demand.total if pending.demand is not None else 0
-    message = pending.scheduler_message[:MOST_MESSAGE] or None
-    return PodRow(f"{meta.namespace or 'default'}/{meta.name}", "pending", None, gpus, None, None, None, None, message)
+    return PodRow(
+        namespace=meta.namespace or "default",
+        name=meta.name,
+        uid=key,
+        state="pending",
+        gpus=pending.demand.total if pending.demand is not None else 0,
+        node=pending.nominated,
+        priority=pending.priority,
+        created=meta.creation_timestamp,
+        message=pending.scheduler_message or None,
+    )
 
 
-def _bound(pod: BoundPod, view: NodeView | None) -> PodRow:
-    state = "terminating" if pod.terminating else "bound"
-    masks = view.known.get(pod.key) if view is not None else None
-    if view is None or masks is None:
-        return PodRow(pod.full_name, state, pod.node, pod.demand.total, None, None, None, pod.floor_gbps, None)
-    mask = 0
-    for each in masks:
-        mask |= each
-    indices = tuple(sorted(view.state.indices[position] for position in positions_of(mask)))
-    actual, best = _speeds(view, mask)
-    return PodRow(pod.full_name, state, pod.node, pod.demand.total or len(indices), indices, actual, best, pod.floor_gbps, None)
-
-
-def _speeds(view: NodeView, mask: int) -> tuple[float | None, float | None]:
-    """Return the bandwidth of a set, and of the best set of its size."""
-    table, size = view.state.table, mask.bit_count()
-    if table is None or view.machine is None or size < 2:
-        return None, None
-    return table.busbw_gbps(mask), table.extreme_gbps(mask_of(range(len(view.machine.gpus))), size)[0]
+def _assumed(assumed_pod: AssumedPod, pending: Pending | None) -> PodRow:
+    return PodRow(
+        namespace=assumed_pod.namespace,
+        name=assumed_pod.name,
+        uid=assumed_pod.key,
+        state="assumed",
+        gpus=assumed_pod.demand.total,
+        node=assumed_pod.node,
+        expected_gbps=assumed_pod.evidence.expected_gbps,
+        floor_gbps=assumed_pod.demand.wishes.min_busbw_gbps,
+        priority=pending.priority if pending is not None else 0,
+        created=pending.pod.metadata.creation_timestamp if pending is not None else None,
+    )

@@ -398,20 +398,22 @@ export interface SlotsAnswer {
 }
 
 export interface PodRow {
-  pod: string
+  namespace: string
+  name: string
+  uid: string
   state: string
-  node: string | null
   gpus: number
-  indices: number[] | null
-  actual_gbps: number | null
+  node: string | null
+  devices: number[] | null
+  busbw_gbps: number | null
   best_gbps: number | null
+  expected_gbps: number | null
   floor_gbps: number | null
   message: string | null
 }
 
 export interface PodsAnswer {
   pods: PodRow[]
-  known: number
-  at_seconds: number
+  total: number
   state_age_seconds: number
 }

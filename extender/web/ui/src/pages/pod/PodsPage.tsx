@@ -22,7 +22,7 @@ export default function PodsPage() {
   const search = params.get('search') ?? ''
   const [asked] = useDebouncedValue(search, 150)
   const revision = useLivePart((live) => live.cluster?.totals)
-  const path = `/v1/pods?limit=300&search=${encodeURIComponent(asked)}`
+  const path = `/v1/pods?order=worst&limit=300${asked === '' ? '' : `&search=${encodeURIComponent(asked)}`}`
   const pods = useQuery<PodsAnswer>({
     queryKey: [path, revision],
     queryFn: ({ signal }) => get<PodsAnswer>(path, signal),
@@ -43,7 +43,7 @@ export default function PodsPage() {
         />
         {pods.data !== undefined && (
           <p className="quiet number" role="status">
-            {pods.data.pods.length < pods.data.known ? `${pods.data.pods.length} of ${count(pods.data.known, 'pod')}` : count(pods.data.known, 'pod')}
+            {pods.data.pods.length < pods.data.total ? `${pods.data.pods.length} of ${count(pods.data.total, 'pod')}` : count(pods.data.total, 'pod')}
           </p>
         )}
       </div>
@@ -72,7 +72,7 @@ export default function PodsPage() {
             </Table.Thead>
             <Table.Tbody>
               {pods.data.pods.map((row) => (
-                <Row key={row.pod} row={row} />
+                <Row key={row.uid} row={row} />
               ))}
             </Table.Tbody>
           </Table>
@@ -83,11 +83,11 @@ export default function PodsPage() {
 }
 
 function Row({ row }: { row: PodRow }) {
-  const share = row.actual_gbps !== null && row.best_gbps !== null && row.best_gbps > 0 ? row.actual_gbps / row.best_gbps : null
+  const share = row.busbw_gbps !== null && row.best_gbps !== null && row.best_gbps > 0 ? row.busbw_gbps / row.best_gbps : null
   return (
     <Table.Tr>
       <Table.Td>
-        <PodLink pod={row.pod} />
+        <PodLink pod={`${row.namespace}/${row.name}`} />
       </Table.Td>
       <Table.Td>
         {row.state === 'pending' ? (
@@ -103,10 +103,10 @@ function Row({ row }: { row: PodRow }) {
         )}
       </Table.Td>
       <Table.Td className={row.node === null ? `quiet ${classes.message}` : undefined}>
-        {row.node === null ? (row.message ?? 'not scheduled yet') : <NodeLink node={row.node} gpus={row.indices ?? []} />}
+        {row.node === null ? (row.message ?? 'not scheduled yet') : <NodeLink node={row.node} gpus={row.devices ?? []} />}
       </Table.Td>
-      <Table.Td>{row.indices === null ? row.gpus : `${row.gpus} ${gpuSet(row.indices)}`}</Table.Td>
-      <Table.Td>{gbps(row.actual_gbps)}</Table.Td>
+      <Table.Td>{row.devices === null ? row.gpus : `${row.gpus} ${gpuSet(row.devices)}`}</Table.Td>
+      <Table.Td>{gbps(row.busbw_gbps)}</Table.Td>
       <Table.Td>
         {share === null ? '–' : percent(share)} {share !== null && share < 1 && <span className="quiet">of {gbps(row.best_gbps)}</span>}
       </Table.Td>
