@@ -22,8 +22,10 @@ from extender.cli.commands.doctor import doctor, node
 from extender.cli.commands.dump import dump
 from extender.cli.commands.explain import explain
 from extender.cli.commands.fit import fit
+from extender.cli.commands.replay import replay
 from extender.cli.commands.serve import serve
 from extender.cli.commands.slots import slots
+from extender.cli.commands.snapshot import snapshot
 from extender.cli.commands.telemetry import telemetry
 from extender.cli.commands.top import top
 from extender.cli.commands.topo import topo
@@ -46,6 +48,8 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "telemetry": telemetry,
     "top": top,
     "dump": dump,
+    "snapshot": snapshot,
+    "replay": replay,
     "demo": demo,
     "serve": serve,
     "agent": agent,
