@@ -113,6 +113,9 @@ def _with_components(document: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             if operation.get("parameters"):
                 operation["responses"]["422"] = {"description": ERRORS[422], "content": {"application/json": {"schema": error}}}
+            content = operation["responses"].get("200", {}).get("content", {})
+            if len(content) > 1 and content.get("application/json") == {"schema": {}}:  # FastAPI's guess, beside another type
+                del content["application/json"]
             for name, schema in operation.pop(_SCHEMAS, {}).items():
                 if schemas.setdefault(name, schema) != schema:
                     raise ValueError(f"{path}: another type is called {name} already: rename one of them")

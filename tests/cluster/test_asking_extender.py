@@ -139,7 +139,7 @@ def test_extender_without_a_ready_pod_or_a_service_is_named(installed: ControlPl
     assert installed.client.delete(f"/api/v1/namespaces/{NAMESPACE}/endpoints/fabricwise").status_code == 200
     nodes, err = doctor(installed, "admin")
     assert nodes == {"l40s-0"}
-    assert "service fabricwise-system/fabricwise has no ready pod" in err
+    assert "there is no service fabricwise-system/fabricwise with a ready pod" in err
     assert installed.client.delete(f"/api/v1/namespaces/{NAMESPACE}/services/fabricwise").status_code == 200
     nodes, err = doctor(installed, "admin")
     assert nodes == {"l40s-0"}
