@@ -41,9 +41,9 @@ class Case:
 CASES = {
     "bandwidth floor that free GPUs miss": Case(
         waiting_pod(2, min_busbw="40"),
-        machine_node("a", "dgx-1v", {"chat-7": (0, 1, 2, 3, 4, 6)}),
+        machine_node("a", "dgx-1v", {"chat-7": (1, 2, 3, 4, 6, 7)}),
         "free GPUs do not reach the bandwidth floor",
-        "The free GPUs {5,7} of a reach",
+        "The free GPUs {0,5} of a reach 6 GB/s across the socket; the floor, min-busbw, is 40.",
         "evict",
         "evict team/chat-7; then it fits on a and gives",
     ),
@@ -243,7 +243,7 @@ def test_remedies_come_in_the_order_of_their_costs_and_the_verified_ones_first()
 
 
 def test_example_of_the_issue_has_eviction_the_lower_floor_and_a_node_in_this_order() -> None:
-    answer = ask(waiting_pod(2, min_busbw="40"), *machine_node("a", "dgx-1v", {"chat-7": (0, 1, 2, 3, 4, 6)}))
+    answer = ask(waiting_pod(2, min_busbw="40"), *machine_node("a", "dgx-1v", {"chat-7": (1, 2, 3, 4, 6, 7)}))
     assert [each.kind for each in answer.remedies] == ["evict", "lower", "add_node"]
     assert answer.remedies[0].evict == ["team/chat-7"]
     assert answer.remedies[2].platform == "dgx-1v"

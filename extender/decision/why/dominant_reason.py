@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from extender.decision.request.reasons import Rejection
 from extender.decision.why.node_remedies import ASSUMED, NOMINATED, TERMINATING
+from extender.decision.why.pod_question import SELECTION
 from extender.decision.why.reason_sentences import sentence
 from extender.decision.why.remedy_case import ADD_NODE, EVICT, Case
 from extender.decision.why.why_types import WhyRemedy
 
 NO_NODES = "no nodes are known"
-_SELECTION = ("NodeAffinity", "NodeName")
 _WAITS = (ASSUMED, NOMINATED, TERMINATING)
 
 
@@ -52,7 +52,7 @@ def dominant_reason(case: Case, remedies: Sequence[WhyRemedy]) -> Dominant:
 def _counts(case: Case) -> Counter[str]:
     """Return reason -> number of nodes that it refuses, among the selected nodes with GPUs that the fewest reasons refuse."""
     refused = case.evaluated.refusals
-    selected = {name: refusals for name, refusals in refused.items() if not any(each.plugin in _SELECTION for each in refusals)}
+    selected = {name: refusals for name, refusals in refused.items() if not any(each.plugin in SELECTION for each in refusals)}
     with_gpus = {name: refusals for name, refusals in (selected or refused).items() if not _has_no_gpus(case, name)}
     candidates = with_gpus or selected or refused
     fewest = min(len(refusals) for refusals in candidates.values())
