@@ -250,6 +250,16 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     manifests/device-taints."""
 
 
+class SlotGaugeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Gauges of how many more pods of 1, 2, 4 and 8 GPUs fit, per GPU product, and what the missing ones are lost to."""
+
+    enabled: bool = True
+    interval_seconds: Annotated[float, Meta(ge=30)] = 60.0
+    """Least time between two counts. A count runs in a child process, and only if the cluster has changed."""
+    most_products: Annotated[int, Meta(ge=1, le=100)] = 20
+    """Products with gauges of their own, those with the most GPUs; all others are counted as "other"."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
@@ -267,6 +277,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     binding: Binding = Binding()
     lease: Lease = Lease()
     health: Health = Health()
+    slot_gauges: SlotGaugeSettings = SlotGaugeSettings()
     scheduler_names: tuple[str, ...] = ()
     """Pods whose spec.schedulerName is not listed here count as load, but pass the filter unevaluated; empty: every pod is evaluated."""
 

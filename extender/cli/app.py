@@ -15,13 +15,16 @@ from typer.core import TyperGroup
 
 from extender.cli.commands.agent import agent
 from extender.cli.commands.classes import classes
+from extender.cli.commands.defrag import defrag
 from extender.cli.commands.demo import demo
 from extender.cli.commands.doctor import doctor, node
 from extender.cli.commands.dump import dump
 from extender.cli.commands.explain import explain
 from extender.cli.commands.fit import fit
 from extender.cli.commands.serve import serve
+from extender.cli.commands.slots import slots
 from extender.cli.commands.telemetry import telemetry
+from extender.cli.commands.top import top
 from extender.cli.commands.topo import topo
 from extender.cli.commands.why import why
 from extender.errors import EXIT_STATUSES, run_command
@@ -34,8 +37,11 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "doctor": doctor,
     "topo": topo,
     "fit": fit,
+    "slots": slots,
+    "defrag": defrag,
     "classes": classes,
     "telemetry": telemetry,
+    "top": top,
     "dump": dump,
     "demo": demo,
     "serve": serve,

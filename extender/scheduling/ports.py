@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,11 @@ from extender.errors import FabricwiseError
 
 NO_API_SERVER = (
     "fabricwise watches no API server, so it cannot bind: start it with --cluster kube, or remove bindVerb in kube-scheduler's settings"
+)
+
+NO_MANIFESTS = (
+    "fabricwise watches no API server, so owners and disruption budgets of pods are not known, and no pod is moved: "
+    "fabricwise defrag --cluster FILE reads them from a dump"
 )
 
 
@@ -89,6 +94,33 @@ class TokenReviews(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class DisruptionManifests:
+    """What advice on moves needs beside the state, as parsed JSON."""
+
+    pods: tuple[Any, ...] = ()
+    budgets: tuple[Any, ...] = ()
+    """All PodDisruptionBudgets."""
+    unread: tuple[str, ...] = ()
+    """What could not be read, with the consequence, as sentences."""
+
+
+class DisruptionReader(Protocol):
+    """Reads what advice on moves needs beside the state. Safe to be called from several threads."""
+
+    def read(self, pods: Sequence[BoundPod]) -> DisruptionManifests:
+        """Return the manifests of these pods, and all disruption budgets. May block."""
+        ...
+
+
+class NoDisruptions:
+    """The reader for dumps and simulations, whose manifests are not kept."""
+
+    def read(self, pods: Sequence[BoundPod]) -> DisruptionManifests:
+        """Return that nothing can be read."""
+        return DisruptionManifests(unread=(NO_MANIFESTS,) if pods else ())
+
+
 class NoWriter:
     """A writer for dumps and simulations: it writes nothing, and an attempt to bind is an error."""
 
@@ -139,6 +171,7 @@ class Cluster:
     leadership: Leadership = field(default_factory=AlwaysLeading)
     reviews: TokenReviews | None = None
     """None: tokens cannot be checked."""
+    disruptions: DisruptionReader = field(default_factory=NoDisruptions)
 
 
 TelemetryStatus = Callable[[], Mapping[str, Any]]

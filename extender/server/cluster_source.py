@@ -15,6 +15,7 @@ from extender.decision.state.changes import Change
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name
 from extender.kube.api_requests import ApiRequests
+from extender.kube.disruptions import KubeDisruptions
 from extender.kube.lease import LeaderLease
 from extender.kube.token_reviews import KubeTokenReviews
 from extender.kube.watch import ClusterWatch
@@ -24,12 +25,15 @@ from extender.scheduling.device_taints import DeviceTaints
 from extender.scheduling.ports import AlwaysLeading, Cluster
 from extender.scheduling.supervision import Supervisor
 from extender.server.service import Service, TelemetryDefault, build_service
+from extender.server.slot_gauges import SlotGauges
 from extender.settings import Settings
 from extender.sources.dump import STANDARD_INPUT, read_dump
 from extender.sources.simulated import simulated
 
 REVIEW_SECONDS = 5.0
 """Time for one question to the API server about a token."""
+DISRUPTION_REQUEST_SECONDS = 3.0
+"""Time for one request about owners and disruption budgets."""
 
 
 class ClusterSource(Protocol):
@@ -73,6 +77,7 @@ class KubeSource:
             writer=cluster_writer(self._client, settings.binding.timeout_seconds),
             leadership=self._lease or AlwaysLeading(),
             reviews=KubeTokenReviews(ApiRequests(self._client, REVIEW_SECONDS), settings.server.debug_auth.audiences),
+            disruptions=KubeDisruptions(ApiRequests(self._client, DISRUPTION_REQUEST_SECONDS)),
         )
 
     def start(self, service: Service) -> None:
@@ -131,16 +136,19 @@ class FedService:
 
     service: Service
     source: ClusterSource
+    slot_gauges: SlotGauges
 
     def start(self) -> None:
         """Begin to feed the service with state and telemetry. Raises ClusterSourceError where a dump cannot be read."""
         self.source.start(self.service)
         if self.service.telemetry is not None:
             self.service.telemetry.start()
+        self.slot_gauges.start()
 
     def stop(self) -> None:
         """End what `start` began; the Lease is released first."""
         self.source.stop()
+        self.slot_gauges.stop()
         if self.service.telemetry is not None:
             self.service.telemetry.stop()
 
@@ -151,4 +159,4 @@ def open_service(cluster: str, settings: Settings, kubeconfig: str | None = None
     supervisor = Supervisor(metrics)
     source = cluster_source(cluster, settings, kubeconfig, context, supervisor)
     service = build_service(settings, source.cluster, metrics=metrics, supervisor=supervisor, telemetry_default=source.telemetry_default)
-    return FedService(service, source)
+    return FedService(service, source, SlotGauges(service.store, metrics, settings, supervisor))

@@ -50,6 +50,9 @@ from extender.web.live.cluster_feed import ClusterFeed
 from extender.web.live.live_routes import LiveApi
 from extender.web.long_work import LongWork
 from extender.web.openapi import documented, error_of
+from extender.web.questions.defrag_routes import DefragApi, FreshEvaluation
+from extender.web.questions.pod_routes import PodRoutes
+from extender.web.questions.slots_routes import SlotsApi
 from extender.web.questions.why_routes import WhyApi
 from extender.web.scheduler_api import SchedulerApi
 from extender.web.ui_files import UiFiles
@@ -174,10 +177,14 @@ def build_service(
         cluster=cluster.name,
         give_way=partial(_give_way, store),
     )
+    long_work = LongWork()
     debug = (
         DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off).router(),
         LiveApi(feed, scheduling, settings).router(),
-        WhyApi(scheduling, settings, LongWork(), lambda: own_context(settings), cluster=cluster.name).router(),
+        PodRoutes(scheduling).router(),
+        SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name).router(),
+        DefragApi(scheduling, _fresh_evaluation(settings), long_work, cluster.disruptions, cluster=cluster.name).router(),
+        WhyApi(scheduling, settings, long_work, lambda: own_context(settings), cluster=cluster.name).router(),
     )
     verbs = (scheduler_api(scheduling, settings, metrics).router(), health.router())
     has_debug_port = settings.server.debug_port != 0
@@ -209,6 +216,15 @@ def _context(settings: Settings, set_aside: SetAsideLog) -> EvaluationContext:
         set_aside.note("nodes", "evaluate", f"{state.allocatable} x {state.product or 'GPU'}, {demand.total} requested", error)
 
     return EvaluationContext(Evaluator(policy(settings), threading.RLock(), failed), settings.resource, node_defaults(settings))
+
+
+def _fresh_evaluation(settings: Settings) -> FreshEvaluation:
+    return FreshEvaluation(
+        policy=policy(settings),
+        context=lambda: EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)),
+        ranker=lambda: ranker(settings.scoring),
+        is_foreign=settings.is_foreign,
+    )
 
 
 def telemetry_feed(

@@ -18,7 +18,7 @@ from extender.cli.rendering.output import print_warning
 from extender.decision.dra.dra_state import DRA_KINDS
 from extender.errors import ClusterSourceError
 from extender.kube.listing import ListApi, items_of, refusal
-from extender.kube.objects.resources import RESOURCES, Resource
+from extender.kube.objects.resources import BUDGET_RESOURCE, RESOURCES, Resource
 from extender.plain_text import plain
 from extender.sources.dump import STANDARD_INPUT, UNREAD
 from extender.sources.dump_fields import dump_fields
@@ -31,7 +31,8 @@ def dump(
     kubeconfig: KubeconfigOption = None,
     context_name: ContextOption = None,
 ) -> None:
-    """Write the cluster's nodes, pods, GpuTopologies and objects of resource.k8s.io to a file for --cluster FILE.
+    """Write the cluster's nodes, pods, GpuTopologies and objects of resource.k8s.io, and its PodDisruptionBudgets, to a file for
+    --cluster FILE.
 
     It has the fields that Fabricwise uses.
 
@@ -55,7 +56,7 @@ def write_dump(api: ListApi, file: TextIO) -> dict[str, int]:
     Raises ClusterSourceError if nodes cannot be listed or there are none.
     """
     counts, unread, separator = dict[str, int](), dict[str, str](), ""
-    for resource in RESOURCES:
+    for resource in (*RESOURCES, BUDGET_RESOURCE):
         counts[resource.listed_as] = 0
         try:
             for line in _lines(api, resource):
