@@ -29,7 +29,8 @@ def dominant_reason(case: Case, remedies: Sequence[WhyRemedy]) -> Dominant:
     """Return the reason of the cheapest verified remedy.
 
     Remedies that cost more than one pod are no indication by themselves: of their causes, the one that refuses most nodes that would else
-    suit the pod counts. Where no remedy makes the pod fit, it is the reason that refuses most of those nodes. A node that the pod does not
+    suit the pod counts. Where no remedy makes the pod fit, it is the reason that refuses most of those nodes; of two, the one
+    that no eviction resolves. A node that the pod does not
     select (nodeSelector, node affinity) would not suit it, as long as it selects any node.
     """
     demand = case.evaluated.demand
@@ -46,7 +47,8 @@ def dominant_reason(case: Case, remedies: Sequence[WhyRemedy]) -> Dominant:
     if causes:
         cause = max(causes, key=lambda each: (counts[each], -causes[each].cost, each))
         return _dominant(case, cause, causes[cause])
-    return _dominant(case, max(counts, key=lambda each: (counts[each], each)), None)
+    lasting = {refusal.reason for refusals in case.evaluated.refusals.values() for refusal in refusals if not refusal.resolvable}
+    return _dominant(case, max(counts, key=lambda each: (counts[each], each in lasting, each)), None)
 
 
 def _counts(case: Case) -> Counter[str]:
