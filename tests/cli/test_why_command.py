@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
+from typer.main import get_command
 
+from extender.cli.app import app
+from extender.cli.cluster_options import complete_pod
 from extender.cli.commands.why import is_better_informed
 from extender.cli.pod_reading import object_name
 from extender.errors import ClusterSourceError
@@ -186,6 +190,15 @@ def test_running_extender_is_asked_through_the_api_server(api: ApiServer, fabric
     asked = [path for method, path, _ in api.asked if method == "POST"]
     assert asked, ended.err
     assert asked[0].endswith("/v1/why")
+
+
+def test_pods_of_the_namespace_are_completed(api: ApiServer) -> None:
+    api.lists["/api/v1/namespaces/team/pods"] = [{"metadata": {"name": name}} for name in ("llm-1", "llm-0", "other")]
+    ctx = typer.Context(get_command(app))
+    ctx.params = {"namespace": "team", "kubeconfig": str(api.kubeconfig)}
+    assert complete_pod(ctx, "llm") == ["llm-0", "llm-1"]
+    ctx.params = {"namespace": "../nodes", "kubeconfig": str(api.kubeconfig)}
+    assert complete_pod(ctx, "") == []
 
 
 OWN: dict[str, Any] = {"state": "pending", "reason": "Insufficient cpu", "fits": None, "groups": [1], "remedies": []}

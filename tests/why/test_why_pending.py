@@ -286,6 +286,13 @@ def test_cheap_change_on_one_node_counts_more_than_many_full_nodes() -> None:
     assert answer.reason == "node(s) had untolerated taint {team: research}"
 
 
+def test_demands_that_only_together_keep_the_pod_out_are_lowered_together() -> None:
+    answer = ask(waiting_pod(2, min_busbw="5000", min_gpu_memory="900Gi", min_link="nvlink"), *machine_node("a", "hgx-h100"))
+    found = remedy(answer, "lower")
+    assert found.annotations == {"fabricwise.dev/min-busbw": "360", "fabricwise.dev/min-gpu-memory": "80Gi"}, "min-link is met"
+    assert found.text.startswith("lower min-busbw from 5000 to 360 and lower min-gpu-memory from 900 GiB to 80Gi; then it fits on a")
+
+
 def test_reason_that_no_eviction_resolves_counts_more_than_full_nodes() -> None:
     full = machine_node("a", "hgx-h100", {"x": range(8)}, priority=9)
     assert ask(waiting_pod(2, min_busbw="5000", min_gpu_memory="900Gi"), *full).reason == "GPU memory class too small"

@@ -23,6 +23,7 @@ from extender.cli.cluster_options import (
     NamespaceOption,
     ServerOption,
     TokenFileOption,
+    complete_pod,
 )
 from extender.cli.pod_reading import MOST_ALIKE, CollectedPods, Get, PodReader, object_name
 from extender.cli.reading import Reading, kube_objects, read_cluster
@@ -52,7 +53,10 @@ ROUTE = "/v1/why"
 
 def why(
     what: Annotated[
-        str | None, typer.Argument(metavar="POD|NAMESPACE/POD|KIND/NAME", help="A pod, or a workload whose pods are meant.")
+        str | None,
+        typer.Argument(
+            metavar="POD|NAMESPACE/POD|KIND/NAME", help="A pod, or a workload whose pods are meant.", autocompletion=complete_pod
+        ),
     ] = None,
     namespace: NamespaceOption = None,
     file: Annotated[
