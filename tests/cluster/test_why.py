@@ -218,6 +218,15 @@ def test_workload_is_answered_by_its_newest_pending_pod_and_the_number_of_alike_
         waiting.plane.client.delete("/apis/apps/v1/namespaces/default/deployments/many")
 
 
+def test_bound_pod_is_answered_with_the_gpus_that_its_agent_has_published(waiting: Waiting) -> None:
+    status, out, err = waiting.why("default/holder-why-floor", "-o", "json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["state"] == "running"
+    assert answer["placement"]["gpus"] == [1, 2, 3, 4, 6, 7]
+    assert answer["placement"]["actual_gbps"] is not None
+
+
 def test_account_that_may_only_read_pods_of_a_namespace_learns_what_it_may_not_read(waiting: Waiting) -> None:
     plane, api, where = waiting.plane, "rbac.authorization.k8s.io", {"name": "why-reader", "namespace": "default"}
     plane.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": where})

@@ -168,12 +168,15 @@ class _Asked:
         own["cluster"] = reader.reading.cluster
         if self.target.cluster not in (None, "kube"):
             return own
-        reply = asked(self.target, ROUTE, {"pod": manifest, "events": events})
-        if isinstance(reply, NotAsked):
-            if reply.why is not None:
+        try:
+            reply = asked(self.target, ROUTE, {"pod": manifest, "events": events})
+            theirs = None if isinstance(reply, NotAsked) else _checked(reply)
+        except ClusterSourceError as error:  # such as a manifest that is too large for the extender: the own answer remains
+            reply, theirs = NotAsked(str(error)), None
+        if isinstance(reply, NotAsked) or theirs is None:
+            if isinstance(reply, NotAsked) and reply.why is not None:
                 print_note(f"evaluated from the API server alone: {reply.why}")
             return own
-        theirs = _checked(reply)
         if is_better_informed(theirs, own):
             return theirs
         if theirs["reason"] == own["reason"]:
