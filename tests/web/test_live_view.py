@@ -73,6 +73,8 @@ def test_assumed_pod_is_shown_before_it_is_bound_and_its_decisions_are_events() 
                 ("prioritize", "decided", "hgx-h100-0"),
             ]
             assert decisions[1]["pod"] == "team/llm"
+            found = client.get(f"/v1/decisions/{decisions[1]['id']}").json()
+            assert (found["verb"], found["decided"]) == ("prioritize", "hgx-h100-0"), "the id opens the decision"
             machines.bind(pod(4, name="llm"), "hgx-h100-0", service.store)
             row = next_of(events, "nodes")["data"]["changed"][0]
             assert (row["taken"], row["assumed"]) == (4, 0)
