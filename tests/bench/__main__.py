@@ -31,6 +31,7 @@ from tests.bench.rows import Row, table
 from tests.bench.run import Run
 from tests.bench.servers import BenchmarkError, Connection
 from tests.bench.sight_requests import sight_requests
+from tests.bench.slot_questions import slots
 from tests.bench.telemetry_load import telemetry_load
 from tests.bench.verbs import verbs
 
@@ -43,6 +44,7 @@ PARTS: dict[str, Callable[[Run], list[Row]]] = {
     "cluster": bursts,
     "machines": machines,
     "compute": computations,
+    "slots": slots,
     "growth": growth,
 }
 """Name for `--only` -> the part, in the order in which they run."""

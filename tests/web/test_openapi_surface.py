@@ -35,6 +35,7 @@ def schema() -> BaseSchema:
 
 ROUTES = [(path, method) for path, methods in schema().items() for method in methods]
 
+
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route[1]} {route[0]}")
 def test_every_route_answers_as_its_document_says(route: tuple[str, str], mode: GenerationMode) -> None:
