@@ -24,12 +24,15 @@ from extender.cli.commands.fit import fit
 from extender.cli.commands.serve import serve
 from extender.cli.commands.slots import slots
 from extender.cli.commands.telemetry import telemetry
+from extender.cli.commands.top import top
 from extender.cli.commands.topo import topo
+from extender.cli.commands.why import why
 from extender.errors import EXIT_STATUSES, run_command
 from extender.steering.command import steer
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "explain": explain,
+    "why": why,
     "node": node,
     "doctor": doctor,
     "topo": topo,
@@ -38,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "defrag": defrag,
     "classes": classes,
     "telemetry": telemetry,
+    "top": top,
     "dump": dump,
     "demo": demo,
     "serve": serve,

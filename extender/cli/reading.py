@@ -74,12 +74,21 @@ def read_cluster(
     """
     with progress(f"reading {'the cluster' if cluster == 'kube' else cluster}") as shown:
         name, listing = _listing(cluster, settings, kubeconfig, context, collect, shown.listed)
-    changes: list[Change] = [*listing.listed]
-    if cluster == "kube":  # a status can be too old to count; the states of files and simulations have no age
-        changes.append(ClockTicked(time.time(), time.monotonic()))
+    changes: list[Change] = [*listing.listed, *_clock(cluster)]
     if classes is not None:
         changes.append(ClassesSeen(load_classes(classes)))
     return Reading(name, fold_all(Snapshot(), changes, settings.resource, node_defaults(settings)), listing.unread)
+
+
+def changes_of(cluster: str, settings: Settings, kubeconfig: str | None = None, context: str | None = None) -> list[Change]:
+    """Return the whole cluster as changes, for a state that is read again and again. Raises ClusterSourceError."""
+    _, listing = _listing(cluster, settings, kubeconfig, context)
+    return [*listing.listed, *_clock(cluster)]
+
+
+def _clock(cluster: str) -> list[Change]:
+    """Return the current time where time passes: a status can be too old to count; the states of files and simulations have no age."""
+    return [ClockTicked(time.time(), time.monotonic())] if cluster == "kube" else []
 
 
 def kube_objects(kubeconfig: str | None, context: str | None = None) -> tuple[ApiRequests, str]:

@@ -17,6 +17,7 @@ from extender.kube.api_client import api_client, cluster_name
 from extender.kube.api_requests import ApiRequests
 from extender.kube.disruptions import KubeDisruptions
 from extender.kube.lease import LeaderLease
+from extender.kube.token_reviews import KubeTokenReviews
 from extender.kube.watch import ClusterWatch
 from extender.kube.writing.cluster_writer import cluster_writer
 from extender.metrics import Metrics
@@ -29,6 +30,8 @@ from extender.settings import Settings
 from extender.sources.dump import STANDARD_INPUT, read_dump
 from extender.sources.simulated import simulated
 
+REVIEW_SECONDS = 5.0
+"""Time for one question to the API server about a token."""
 DISRUPTION_REQUEST_SECONDS = 3.0
 """Time for one request about owners and disruption budgets."""
 
@@ -73,6 +76,7 @@ class KubeSource:
             name=cluster_name(self._client, kubeconfig, context),
             writer=cluster_writer(self._client, settings.binding.timeout_seconds),
             leadership=self._lease or AlwaysLeading(),
+            reviews=KubeTokenReviews(ApiRequests(self._client, REVIEW_SECONDS), settings.server.debug_auth.audiences),
             disruptions=KubeDisruptions(ApiRequests(self._client, DISRUPTION_REQUEST_SECONDS)),
         )
 

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 
 import msgspec
 
+from extender.decision.cycle.scheduling_cycle import EvaluationContext
+from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.node.node_state import NodeDefaults
@@ -50,6 +52,11 @@ def ranker(scoring: Scoring, lock: AbstractContextManager[object] | None = None)
     """Return a ranker with the settings' weights and neutral values; without a lock it is not thread-safe."""
     weights = msgspec.structs.asdict(scoring.weights)
     return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value, lock)
+
+
+def own_context(settings: Settings) -> tuple[EvaluationContext, Ranker]:
+    """Return what evaluates and ranks for one question, with caches of its own, for one thread."""
+    return EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)), ranker(settings.scoring)
 
 
 def node_defaults(settings: Settings) -> NodeDefaults:

@@ -25,6 +25,7 @@ ERRORS = {
     401: "The request has no valid token.",
     403: "The token does not allow this.",
     404: "There is no object of that name: the error has similar names.",
+    409: "What is known of the object does not allow an answer: the error says what is missing.",
     413: "The request or its answer is too large.",
     422: "A parameter is out of its bounds or of another type.",
     503: "Not now: the cluster is not listed yet, or other questions are being answered.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,10 +30,7 @@ from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
 from extender.decision.kube_filters.surroundings import ClaimKey, Surroundings
 from extender.decision.report import serializers
-from extender.decision.request.kubernetes_objects import Pod
-from extender.decision.state.changes import Change, PodGone, TopologySeen
-from extender.decision.state.reducer import fold_all
-from extender.decision.state.snapshot import Snapshot
+from extender.decision.state.without_bound_pod import without_bound_pod
 from extender.errors import FOUND, ClusterSourceError, RequestError
 from extender.kube.api_client import context_of
 from extender.loading import load_documents
@@ -46,7 +43,6 @@ from extender.sources.collected_objects import CollectedObjects, ObjectName
 from extender.sources.dump import STANDARD_INPUT, read_text
 from extender.web.debug_api import pods_from
 from topology.agent.publisher import ApiError
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
 WHAT = "Manifest file (YAML or JSON, - is standard input) of a pod or workload; or NAMESPACE/POD or KIND/NAME in the cluster."
 FILE_SUFFIXES = (".yaml", ".yml", ".json")
@@ -248,7 +244,8 @@ def _explained(question: _Question, templates: Templates, what: str) -> dict[str
         pod, kube_pod = pods_from(template.manifest, f"{what}: {template.source}")
         bound_to, before = None, snapshot
         if question.collected.wanted is not None and question.collected.wanted.kind == "Pod" and pod.spec.node_name:
-            bound_to, before = pod.spec.node_name, _without(snapshot, pod, settings)
+            bound_to = pod.spec.node_name
+            before = without_bound_pod(snapshot, pod.key, serializers.pod_name(pod), settings.resource, node_defaults(settings))
             pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, node_name=None))
             kube_pod = msgspec.structs.replace(kube_pod, spec=msgspec.structs.replace(kube_pod.spec, node_name=None))
         kube = evaluate(kube_pod, question.surroundings(kube_pod, templates.others))
@@ -256,30 +253,3 @@ def _explained(question: _Question, templates: Templates, what: str) -> dict[str
         answer["not_checked"] += template.not_known
         answers.append({**answer, "of": template.source, **({"bound_to": bound_to} if bound_to else {})})
     return _combined(answers)
-
-
-def _without(snapshot: Snapshot, pod: Pod, settings: Settings) -> Snapshot:
-    """Return the cluster as if a pod had not been bound: without the pod, and without its GPUs in the status of GpuTopologies."""
-    changes: list[Change] = [PodGone(pod.key)]
-    for node, record in snapshot.topologies.items():
-        status = record.status if isinstance(record, TopologyRecord) else None
-        if (
-            isinstance(record, TopologyRecord)
-            and status is not None
-            and any(_belongs_to(pod, allocation) for allocation in status.allocated)
-        ):
-            changes.append(TopologySeen(node, replace(record, status=_released(status, pod))))
-    return fold_all(snapshot, changes, settings.resource, node_defaults(settings))
-
-
-def _released(status: DeviceStatus, pod: Pod) -> DeviceStatus:
-    released = [allocation.index for allocation in status.allocated if _belongs_to(pod, allocation)]
-    free = None if status.free is None else tuple(sorted({*status.free, *released}))
-    return replace(status, free=free, allocated=tuple(item for item in status.allocated if not _belongs_to(pod, item)))
-
-
-def _belongs_to(pod: Pod, allocation: Allocation) -> bool:
-    """Return whether the allocation is the pod's; an agent may know only the pod's name, not its uid."""
-    if allocation.pod_uid:
-        return allocation.pod_uid == pod.key
-    return (allocation.pod_namespace, allocation.pod_name) == (pod.metadata.namespace or "default", pod.metadata.name)
