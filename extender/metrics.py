@@ -99,6 +99,13 @@ class Metrics:
             "fabricwise_loop_restarts", "Loops that ended with an unexpected error and were started again", ["loop"], registry=self.registry
         )
         self.loops_down = Gauge("fabricwise_loops_down", "Loops that fail repeatedly", registry=self.registry)
+        self.recorded = Counter("fabricwise_decisions_recorded", "Decisions written to the file of decisions.file", registry=self.registry)
+        self.unrecorded = Counter(
+            "fabricwise_decisions_not_recorded",
+            "Decisions that were not written to that file: too many waited, or it could not be written",
+            ["cause"],
+            registry=self.registry,
+        )
         self.steering = SteeringCollector()
         self.registry.register(self.steering)
         self.slots = SlotsCollector()

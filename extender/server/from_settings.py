@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -12,8 +15,9 @@ from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.node.node_state import NodeDefaults
 from extender.decision.node.scrape_targets import NO_TARGETS, TargetRules, selector
+from extender.decision.whatif.sequence import Decider
 from extender.errors import SettingsError
-from extender.settings import Scoring, Settings
+from extender.settings import Scoring, Settings, Telemetry
 from extender.telemetry.conditions import Tuning
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import DevicePlugin, Kubelet
@@ -32,6 +36,37 @@ def policy(settings: Settings) -> Policy:
         filtering.enforce_inferred,
         frozenset(filtering.telemetry_required_for),
     )
+
+
+def decider(settings: Settings, size_mix: Mapping[int, float] | None = None) -> Decider:
+    """Return what decides by these settings, with caches of its own, for one thread.
+
+    `size_mix`: the mix of sizes that a running extender has learnt; it counts where the settings have none.
+    """
+    by_settings = policy(settings)
+    if by_settings.size_mix is None and size_mix is not None:
+        by_settings = replace(by_settings, size_mix=size_mix)
+    return Decider(Evaluator(by_settings), ranker(settings.scoring), settings.resource, node_defaults(settings))
+
+
+def decision_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that decisions read, as plain data; `Settings` can be read from it. No address, file or name of a secret."""
+    telemetry = {name: getattr(settings.telemetry, name) for name in _TUNING}
+    read = Settings(
+        resource=settings.resource,
+        scoring=settings.scoring,
+        filtering=settings.filtering,
+        nodes=settings.nodes,
+        assumed_pods=settings.assumed_pods,
+        telemetry=Telemetry(source="off", **telemetry),
+    )
+    names = ("resource", "scoring", "filtering", "nodes", "assumed_pods", "telemetry")
+    plain: dict[str, Any] = msgspec.to_builtins({name: getattr(read, name) for name in names}, str_keys=True)
+    plain["telemetry"] = {name: value for name, value in plain["telemetry"].items() if name in (*_TUNING, "source")}
+    return plain
+
+
+_TUNING = ("half_life_seconds", "jump_share", "hold_share", "restless_seconds", "quiet_seconds", "max_age_seconds", "fatal_xids")
 
 
 def tuning(settings: Settings) -> Tuning:
