@@ -84,8 +84,8 @@ class _SizeSums:
             cordoned_or_not_ready=self.schedulable - self.now,
             unhealthy_gpus=self.healthy - self.schedulable,
             unknown_use=self.unobstructed - self.healthy,
-            links=self.node_ideal - self.arranged,
             fragmentation_in_nodes=self.arranged - self.unobstructed,
+            links=self.node_ideal - self.arranged,
             fragmentation_over_nodes=ideal - self.node_ideal,
         )
         return SizeSlots(size, self.now, ideal, self.gpus // size - ideal, lost)
