@@ -44,6 +44,8 @@ def rig(plane: ControlPlane) -> Iterator[Rig]:
         _change_node(plane, "whatif-rtx4090-0", {"taints": [{"key": "team", "value": "red", "effect": "NoSchedule"}]})
         rig.extender()
         yield rig
+    for value in PRIORITIES:
+        plane.client.delete(f"/apis/scheduling.k8s.io/v1/priorityclasses/whatif-{value}")
 
 
 def _change_node(plane: ControlPlane, name: str, spec: dict[str, Any]) -> None:
