@@ -77,10 +77,23 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A larger request body is answered with an error."""
     decision_log_bytes: Annotated[int, Meta(ge=0)] = 16 << 20
     """Memory for recent decisions on GET /v1/decisions; the oldest are dropped first."""
+    replay_bytes: Annotated[int, Meta(ge=0)] = 16 << 20
+    """Memory for the states that recent decisions were made from; the oldest are dropped first, and their decisions cannot be replayed."""
     body_seconds: Annotated[float, Meta(gt=0)] = 10.0
     """A request body that takes longer to arrive is answered with an error."""
     evaluation_seconds: Annotated[float, Meta(gt=0)] = 0.25
     """How long filter and prioritize wait for the first evaluation of a request; then kube-scheduler is asked to try again."""
+
+
+class DecisionFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Decisions on disk, as JSON lines that `fabricwise replay` reads. They contain names of nodes and pods, but no secret."""
+
+    file: str = ""
+    """File to which each decision is appended, with the state that it was made from; empty: none. A full file is renamed to FILE.1."""
+    max_bytes: Annotated[int, Meta(ge=1 << 20)] = 256 << 20
+    """Size from which a new file is begun, with the whole state again."""
+    files: Annotated[int, Meta(ge=1, le=1000)] = 4
+    """Files that are kept, the present one included."""
 
 
 class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,6 +132,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     debug_auth: DebugAuth = DebugAuth()
     max_streams: Annotated[int, Meta(ge=0, le=1000)] = 50
     """Clients of GET /v1/stream at the same time; the web UI has one per browser tab."""
+    node_metrics: Annotated[int, Meta(ge=0)] = 1000
+    """Largest number of nodes with GPUs for which /metrics has values of each node (seven series per node)."""
 
 
 class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -269,6 +284,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filtering: Filtering = Filtering()
     nodes: Nodes = Nodes()
     limits: Limits = Limits()
+    decisions: DecisionFile = DecisionFile()
     server: Server = Server()
     kube: Kube = Kube()
     telemetry: Telemetry = Telemetry()

@@ -6,6 +6,7 @@ Every error is one line on standard error; the exit statuses are those of `exten
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Annotated, Any
@@ -21,17 +22,21 @@ from extender.cli.commands.doctor import doctor, node
 from extender.cli.commands.dump import dump
 from extender.cli.commands.explain import explain
 from extender.cli.commands.fit import fit
+from extender.cli.commands.replay import replay
 from extender.cli.commands.serve import serve
 from extender.cli.commands.slots import slots
+from extender.cli.commands.snapshot import snapshot
 from extender.cli.commands.telemetry import telemetry
 from extender.cli.commands.top import top
 from extender.cli.commands.topo import topo
 from extender.cli.commands.what_if import what_if
-from extender.errors import EXIT_STATUSES, run_command
+from extender.cli.commands.why import why
+from extender.errors import EXIT_STATUSES, program_name, run_command
 from extender.steering.command import steer
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "explain": explain,
+    "why": why,
     "what-if": what_if,
     "node": node,
     "doctor": doctor,
@@ -43,6 +48,8 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "telemetry": telemetry,
     "top": top,
     "dump": dump,
+    "snapshot": snapshot,
+    "replay": replay,
     "demo": demo,
     "serve": serve,
     "agent": agent,
@@ -91,7 +98,7 @@ def fabricwise(
 
 def main() -> None:
     """Entry point of the `fabricwise` command, except for `fabricwise agent`: see `extender.__main__`."""
-    run_command(app)
+    run_command(partial(app, prog_name=program_name()))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -102,6 +102,18 @@ class SchedulingService:
         """Nodes for which `evaluate_assumed` has work."""
         self._last_filter: tuple[str, Moment] | None = None
         """Pod key and moment of the last filter call; None where the cluster has no ResourceSlices."""
+        self.recorder: Callable[[Decision], object] | None = None
+        """Called with every decision; it must only append."""
+
+    @property
+    def resource(self) -> str:
+        """The resource that counts GPUs."""
+        return self._settings.resource
+
+    @property
+    def size_mix(self) -> Mapping[int, float]:
+        """The mix of sizes that fragmentation is currently computed with: GPUs per container -> weight."""
+        return self._context.evaluator.size_mix
 
     def moment(self) -> Moment:
         """Return the newest state, now."""
@@ -116,7 +128,7 @@ class SchedulingService:
         call, of which those that the watch does not know are judged as sent. Unevaluated: call `evaluate` with it, which takes longer than
         the verbs may block, and then `filter` again.
         """
-        started = time.perf_counter()
+        started, mix = time.perf_counter(), self._context.evaluator.size_mix
         if self._is_foreign(pod):
             return FOREIGN
         moment = self.moment()
@@ -130,7 +142,7 @@ class SchedulingService:
         evaluation = evaluate_pod(*self._with_sent(moment, sent), pod, names, decide)
         if evaluation.unevaluated is not None:
             return evaluation.unevaluated
-        self._log_decision("filter", pod, evaluation, moment, body_bytes, started)
+        self._log_decision(_Call("filter", body_bytes, started, mix, sent), pod, evaluation, moment)
         if evaluation.stall is not None:
             return NotDecided(evaluation.stall.name.lower(), evaluation.stall.value)
         self._assume(pod, evaluation, moment)
@@ -161,7 +173,7 @@ class SchedulingService:
         All scores are 0 for a pod of another scheduler, for one that requests no GPU, and before the cluster is listed. Unevaluated: as in
         `filter`.
         """
-        started = time.perf_counter()
+        started, mix = time.perf_counter(), self._context.evaluator.size_mix
         moment = self._moment_of_filter(pod, self.moment())
         if self._is_foreign(pod) or not moment.snapshot.synced:
             return [0] * len(names)
@@ -170,7 +182,7 @@ class SchedulingService:
             return evaluation.unevaluated
         if not evaluation.cycle.requests_gpus:
             return [0] * len(names)
-        self._log_decision("prioritize", pod, evaluation, moment, body_bytes, started)
+        self._log_decision(_Call("prioritize", body_bytes, started, mix, sent), pod, evaluation, moment)
         self._assume(pod, evaluation, moment)
         return evaluation.scores()
 
@@ -251,25 +263,43 @@ class SchedulingService:
         elif isinstance(demand, Demand):
             self._requeuer.rejected(meta.namespace or "default", meta.name, meta.uid, demand, evaluation.names)
 
-    def _log_decision(self, verb: str, pod: Pod, evaluation: Evaluation, moment: Moment, body_bytes: int, started: float) -> None:
+    def _log_decision(self, call: _Call, pod: Pod, evaluation: Evaluation, moment: Moment) -> None:
         meta, snapshot, stall = pod.metadata, moment.snapshot, evaluation.stall
-        self.log.add(
-            Decision(
-                at_seconds=time.time(),
-                verb=verb,
-                pod=meta.name,
-                namespace=meta.namespace or "default",
-                uid=meta.uid,
-                spec=pod,
-                demand=evaluation.cycle.demand,
-                names=evaluation.names,
-                verdicts=evaluation.verdicts.without_values(),
-                ranks=evaluation.ranks,
-                body_bytes=body_bytes,
-                took_seconds=time.perf_counter() - started,
-                revision=snapshot.revision,
-                decided=evaluation.decided,
-                stall=stall.value if stall else None,
-                state_age_seconds=snapshot.age_seconds(moment.monotonic_seconds),
-            )
+        decision = Decision(
+            at_seconds=time.time(),
+            verb=call.verb,
+            pod=meta.name,
+            namespace=meta.namespace or "default",
+            uid=meta.uid,
+            spec=pod,
+            demand=evaluation.cycle.demand,
+            names=evaluation.names,
+            verdicts=evaluation.verdicts.without_values(),
+            ranks=evaluation.ranks,
+            body_bytes=call.body_bytes,
+            took_seconds=time.perf_counter() - call.started,
+            revision=snapshot.revision,
+            decided=evaluation.decided,
+            stall=stall.value if stall else None,
+            state_age_seconds=snapshot.age_seconds(moment.monotonic_seconds),
+            id=self.log.next_id(),
+            moment=moment,
+            mix=call.mix if call.mix is self._context.evaluator.size_mix else None,
+            sent=call.sent,
         )
+        self.log.add(decision)
+        if self.recorder is not None:
+            self.recorder(decision)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a verb, as the decision log has it."""
+
+    verb: str
+    body_bytes: int
+    started: float
+    """`time.perf_counter` at its start."""
+    mix: Mapping[int, float]
+    """The mix of sizes at its start."""
+    sent: SentNodes

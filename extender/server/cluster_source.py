@@ -140,6 +140,8 @@ class FedService:
 
     def start(self) -> None:
         """Begin to feed the service with state and telemetry. Raises ClusterSourceError where a dump cannot be read."""
+        if self.service.decision_file is not None:
+            self.service.decision_file.start(self.service.supervisor)
         self.source.start(self.service)
         if self.service.telemetry is not None:
             self.service.telemetry.start()
@@ -151,6 +153,8 @@ class FedService:
         self.slot_gauges.stop()
         if self.service.telemetry is not None:
             self.service.telemetry.stop()
+        if self.service.decision_file is not None:
+            self.service.decision_file.stop()
 
 
 def open_service(cluster: str, settings: Settings, kubeconfig: str | None = None, context: str | None = None) -> FedService:

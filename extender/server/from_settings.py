@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
+from extender.decision.cycle.scheduling_cycle import EvaluationContext
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.scorers import Ranker
@@ -15,7 +17,7 @@ from extender.decision.node.node_state import NodeDefaults
 from extender.decision.node.scrape_targets import NO_TARGETS, TargetRules, selector
 from extender.decision.whatif.sequence import Decider
 from extender.errors import SettingsError
-from extender.settings import Scoring, Settings
+from extender.settings import Scoring, Settings, Telemetry
 from extender.telemetry.conditions import Tuning
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import DevicePlugin, Kubelet
@@ -47,6 +49,26 @@ def decider(settings: Settings, size_mix: Mapping[int, float] | None = None) -> 
     return Decider(Evaluator(by_settings), ranker(settings.scoring), settings.resource, node_defaults(settings))
 
 
+def decision_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings that decisions read, as plain data; `Settings` can be read from it. No address, file or name of a secret."""
+    telemetry = {name: getattr(settings.telemetry, name) for name in _TUNING}
+    read = Settings(
+        resource=settings.resource,
+        scoring=settings.scoring,
+        filtering=settings.filtering,
+        nodes=settings.nodes,
+        assumed_pods=settings.assumed_pods,
+        telemetry=Telemetry(source="off", **telemetry),
+    )
+    names = ("resource", "scoring", "filtering", "nodes", "assumed_pods", "telemetry")
+    plain: dict[str, Any] = msgspec.to_builtins({name: getattr(read, name) for name in names}, str_keys=True)
+    plain["telemetry"] = {name: value for name, value in plain["telemetry"].items() if name in (*_TUNING, "source")}
+    return plain
+
+
+_TUNING = ("half_life_seconds", "jump_share", "hold_share", "restless_seconds", "quiet_seconds", "max_age_seconds", "fatal_xids")
+
+
 def tuning(settings: Settings) -> Tuning:
     """Return how telemetry is smoothed, and when it is too old."""
     telemetry = settings.telemetry
@@ -65,6 +87,11 @@ def ranker(scoring: Scoring, lock: AbstractContextManager[object] | None = None)
     """Return a ranker with the settings' weights and neutral values; without a lock it is not thread-safe."""
     weights = msgspec.structs.asdict(scoring.weights)
     return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value, lock)
+
+
+def own_context(settings: Settings) -> tuple[EvaluationContext, Ranker]:
+    """Return what evaluates and ranks for one question, with caches of its own, for one thread."""
+    return EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)), ranker(settings.scoring)
 
 
 def node_defaults(settings: Settings) -> NodeDefaults:

@@ -25,6 +25,7 @@ from extender.collectors.feed import TelemetryFeed
 from extender.decision.cycle.scheduling_cycle import EvaluationContext
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.node.node_state import NodeState
+from extender.decision.replay.journal_lines import FORMAT, HeadLine
 from extender.decision.report.prediction_outcomes import Known, became_known, compare
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.snapshot import Snapshot
@@ -32,6 +33,7 @@ from extender.errors import SettingsError
 from extender.metrics import Metrics
 from extender.scheduling.binder import Binder
 from extender.scheduling.cluster_store import ClusterStore
+from extender.scheduling.decision_file import DecisionFile
 from extender.scheduling.decision_log import DecisionLog
 from extender.scheduling.owed_events import OwedEvents
 from extender.scheduling.ports import Cluster, telemetry_off
@@ -39,7 +41,8 @@ from extender.scheduling.requeue import Requeuer
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.scheduling.supervision import Supervisor
-from extender.server.from_settings import decider, node_defaults, policy, ranker
+from extender.server.from_settings import decider, decision_settings, node_defaults, own_context, policy, ranker
+from extender.server.program_version import program_version
 from extender.server.tls import ServerTls
 from extender.settings import Settings, Telemetry, Tls
 from extender.web.access.security_headers import SecurityHeaders
@@ -50,10 +53,13 @@ from extender.web.live.cluster_feed import ClusterFeed
 from extender.web.live.live_routes import LiveApi
 from extender.web.long_work import LongWork
 from extender.web.openapi import documented, error_of
+from extender.web.questions.decision_routes import DecisionRoutes
 from extender.web.questions.defrag_routes import DefragApi, FreshEvaluation
 from extender.web.questions.pod_routes import PodRoutes
 from extender.web.questions.slots_routes import SlotsApi
+from extender.web.questions.snapshot_routes import SnapshotRoutes
 from extender.web.questions.what_if_routes import WhatIfApi
+from extender.web.questions.why_routes import WhyApi
 from extender.web.scheduler_api import SchedulerApi
 from extender.web.ui_files import UiFiles
 
@@ -77,6 +83,8 @@ class Service:
     """Runs the loops, and says which of them are down."""
     telemetry: TelemetryFeed | None
     """Not yet started; None where telemetry is off."""
+    decision_file: DecisionFile | None
+    """Not yet started; None where decisions are not written to a file."""
     app: ASGIApp
     """The verbs, health and metrics; where `server.debug_port` is 0, also all of `debug_app`."""
     health: FastAPI
@@ -134,7 +142,7 @@ def build_service(
     """
     cluster, metrics = cluster or Cluster(), metrics or Metrics()
     supervisor = supervisor or Supervisor(metrics)
-    log = DecisionLog(settings.limits.decision_log_bytes)
+    log = DecisionLog(settings.limits.decision_log_bytes, settings.limits.replay_bytes)
     set_aside = SetAsideLog(metrics)
     context = _context(settings, set_aside)
     store = ClusterStore(settings.resource, prepare=context.evaluator.prepare, defaults=context.defaults)
@@ -154,6 +162,7 @@ def build_service(
     )
 
     def observe(before: Snapshot, after: Snapshot) -> None:
+        log.follow(after)
         set_aside.guard("snapshot", "observe outcomes", "*", observe_outcomes, log, metrics, owed, set_aside, before, after)
         set_aside.guard("snapshot", "observe placements", "*", owed.observe, before, after)
         set_aside.guard("snapshot", "observe waiting pods", "*", requeuer.observe, before, after)
@@ -168,7 +177,8 @@ def build_service(
         requeuer=requeuer,
         binder=Binder(store, context, settings, log, cluster.writer),
     )
-    health = HealthApi(store, metrics, supervisor, cluster.leadership)
+    decision_file = _decision_file(settings, metrics, store)
+    scheduling.recorder = decision_file.add if decision_file is not None else None
     feed = ClusterFeed(
         scheduling.moment,
         log,
@@ -176,15 +186,20 @@ def build_service(
         usable_memory_share=settings.filtering.usable_memory_share,
         cluster=cluster.name,
         give_way=partial(_give_way, store),
+        slots=metrics.slots.by_size,
     )
+    health = HealthApi(store, metrics, supervisor, cluster.leadership, feed, settings.server.node_metrics)
     long_work = LongWork()
     debug = (
         DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off).router(),
         LiveApi(feed, scheduling, settings).router(),
         PodRoutes(scheduling).router(),
+        DecisionRoutes(scheduling, settings).router(),
+        SnapshotRoutes(scheduling, long_work, decision_settings(settings), program_version()).router(),
         SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name).router(),
         DefragApi(scheduling, _fresh_evaluation(settings), long_work, cluster.disruptions, cluster=cluster.name).router(),
         WhatIfApi(scheduling, settings, long_work, lambda then: decider(then, context.evaluator.size_mix), cluster=cluster.name).router(),
+        WhyApi(scheduling, settings, long_work, lambda: own_context(settings), cluster=cluster.name).router(),
     )
     verbs = (scheduler_api(scheduling, settings, metrics).router(), health.router())
     has_debug_port = settings.server.debug_port != 0
@@ -201,6 +216,7 @@ def build_service(
         health=_plain_application(health.router()),
         debug_app=debug_app,
         feed=feed,
+        decision_file=decision_file,
     )
 
 
@@ -209,6 +225,27 @@ def _give_way(store: ClusterStore) -> None:
     ends = time.monotonic() + GIVE_WAY_SECONDS
     while store.answering and time.monotonic() < ends:
         time.sleep(0.0005)
+
+
+def _decision_file(settings: Settings, metrics: Metrics, store: ClusterStore) -> DecisionFile | None:
+    """Return the file of `decisions.file`, not yet started; None where there is none."""
+    if not settings.decisions.file:
+        return None
+
+    def head() -> HeadLine:
+        return HeadLine(FORMAT, program_version(), time.time(), False, settings.resource, decision_settings(settings))
+
+    def pace() -> bool:
+        until = time.monotonic() + _MOST_WAIT_SECONDS
+        while store.answering and time.monotonic() < until:
+            time.sleep(0.0005)
+        return True
+
+    return DecisionFile(settings.decisions, head, settings.resource, metrics, pace)
+
+
+_MOST_WAIT_SECONDS = 0.02
+"""The longest time that a step of the decision file waits while a verb is answered."""
 
 
 def _context(settings: Settings, set_aside: SetAsideLog) -> EvaluationContext:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from extender.decision.cycle.scheduling_cycle import Moment
@@ -30,7 +30,7 @@ from extender.web.answer_types.explanation_types import Explanation, Explanation
 from extender.web.answer_types.node_types import AssumedPodsAnswer, NodePage, NodesAnswer, TelemetryAnswer
 from extender.web.answer_types.report_types import ReportCard, ReportsAnswer
 from extender.web.body import read_body
-from extender.web.debug_serializers import assumed_pods_answer, decisions_answer, no_node, node_page, nodes_answer
+from extender.web.debug_serializers import assumed_pods_answer, no_node, node_page, nodes_answer
 from extender.web.openapi import POD_EXAMPLE, Manifest, described
 
 MOST_POD_BYTES = 3 << 20
@@ -76,7 +76,7 @@ class DebugApi:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(prefix="/v1", tags=["debug"])
-        explained = described((Explanation, Explanations), errors=(400, 503), body=Manifest, example=POD_EXAMPLE)
+        explained = described((Explanation, Explanations), errors=(400, 503), body=(Pod, Manifest), example=POD_EXAMPLE)
         router.add_api_route("/explain", self.explain, methods=["POST"], **explained)
         router.add_api_route("/nodes", self.nodes, methods=["GET"], **described(NodesAnswer))
         router.add_api_route("/nodes/{name}", self.node, methods=["GET"], **described(NodePage, errors=(404,)))
@@ -84,7 +84,6 @@ class DebugApi:
         router.add_api_route("/nodes/{name}/report", self.report, methods=["GET"], **described(ReportCard, errors=(404,)))
         router.add_api_route("/reports", self.reports, methods=["GET"], **described(ReportsAnswer))
         router.add_api_route("/assumed-pods", self.assumed_pods, methods=["GET"], **described(AssumedPodsAnswer))
-        router.add_api_route("/decisions", self.decisions, methods=["GET"], **described(dict[str, Any]))
         return router
 
     async def explain(self, request: Request) -> Response:
@@ -149,18 +148,6 @@ class DebugApi:
     def telemetry(self) -> Response:
         """The targets that are scraped for telemetry, with the result of the last scrape of each."""
         return _json(self._telemetry())
-
-    def decisions(
-        self,
-        limit: Annotated[int, Query(ge=1, le=1000, description="decisions, newest first")] = 20,
-        pod: Annotated[str | None, Query(max_length=MOST_NAME_CHARACTERS, description="name, namespace/name or uid")] = None,
-    ) -> Response:
-        """Recent filter and prioritize decisions, newest first, with every node's verdict.
-
-        `truncated` says that older ones were left out because the answer grew too long.
-        """
-        log = self._service.log
-        return _json(decisions_answer(log.recent(), log.outcome, self._settings.resource, limit=limit, pod=pod))
 
     @property
     def _tuning(self) -> Tuning:

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
 from typing import Any
 
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.report.placement_record import placement_record_of
-from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.report.serializers import (
     assumed_pod_answer,
-    demand_answer,
-    node_answer,
     node_detail,
     node_summary,
     nodes_without_view,
     notes_by_node,
-    outcome_answer,
     set_aside_answer,
 )
-from extender.decision.request.inferred_workload import inferred
 from extender.decision.state.snapshot import Snapshot
-from extender.scheduling.decision_log import Decision
 from extender.telemetry.conditions import Tuning
-
-MOST_VERDICTS = 50_000
-"""Verdicts in one answer of /v1/decisions: some 50 MB of JSON."""
 
 
 def assumed_pods_answer(moment: Moment, node: str | None = None) -> list[dict[str, Any]]:
@@ -68,52 +57,3 @@ def no_node(snapshot: Snapshot, name: str) -> str:
     if close:
         return f"no node {name[:253]!r} is known: did you mean {shown}?"
     return f"no node {name[:253]!r} is known; nodes: {shown}, all in /v1/nodes"
-
-
-def decisions_answer(
-    decisions: Iterable[Decision], outcome_of: Callable[[str], Outcome | None], resource: str, *, limit: int, pod: str | None
-) -> dict[str, Any]:
-    """Return at most `limit` decisions, or those about one pod, in the given order, with the verdict on every node.
-
-    `pod`: its name, namespace/name or uid. `truncated` says that further ones are left out because the answer would have more than
-    `MOST_VERDICTS` verdicts.
-    """
-    rows: list[dict[str, Any]] = []
-    verdicts, truncated = 0, False
-    for decision in decisions:
-        if pod is not None and pod not in (decision.pod, f"{decision.namespace}/{decision.pod}", decision.uid):
-            continue
-        truncated = bool(rows) and verdicts + len(decision.names) > MOST_VERDICTS
-        if truncated or len(rows) >= limit:
-            break
-        verdicts += len(decision.names)
-        rows.append(_decision_answer(decision, outcome_of(decision.uid), resource))
-    return {"decisions": rows, "truncated": truncated}
-
-
-def _decision_answer(decision: Decision, outcome: Outcome | None, resource: str) -> dict[str, Any]:
-    pairs, decided = list(zip(decision.names.texts, decision.verdicts, strict=True)), decision.decided_node
-    return {
-        "at_seconds": decision.at_seconds,
-        "verb": decision.verb,
-        "pod": f"{decision.namespace}/{decision.pod}",
-        "uid": decision.uid,
-        "demand": demand_answer(decision.demand),
-        "took_seconds": decision.took_seconds,
-        "revision": decision.revision,
-        "nodes": [node_answer(name, verdict, decision.ranks.get(verdict, name == decided)) for name, verdict in pairs],
-        "outcome": outcome_answer(outcome) if outcome else None,
-        "warnings": list(inferred(decision.spec, decision.demand, resource).warnings),
-        "decided": decided,
-        "id": _decision_id(decision),
-        "error": decision.stall,
-        "state_age_seconds": round(decision.state_age_seconds, 1),
-    }
-
-
-def _decision_id(decision: Decision) -> str | None:
-    """Return the id of the placement record; None where no node is decided."""
-    node = decision.decided_node
-    if node is None or decision.decided is None:
-        return None
-    return placement_record_of(decision.uid, node, decision.verdicts[decision.decided].evidence).id

@@ -35,6 +35,7 @@ def _raw(headers: Mapping[str, str]) -> RawHeaders:
 
 async def _call(app: ASGIApp, method: str, path: str, headers: RawHeaders) -> Answered:
     answered = Answered()
+    path, _, query = path.partition("?")
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -43,7 +44,7 @@ async def _call(app: ASGIApp, method: str, path: str, headers: RawHeaders) -> An
         "scheme": "http",
         "path": unquote(path),
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "headers": headers,
     }

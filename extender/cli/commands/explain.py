@@ -30,7 +30,7 @@ from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
 from extender.decision.kube_filters.surroundings import ClaimKey, Surroundings
 from extender.decision.report import serializers
-from extender.decision.whatif.removed_pod import without_pod
+from extender.decision.state.without_bound_pod import without_bound_pod
 from extender.errors import FOUND, ClusterSourceError, RequestError
 from extender.kube.api_client import context_of
 from extender.loading import load_documents
@@ -244,9 +244,8 @@ def _explained(question: _Question, templates: Templates, what: str) -> dict[str
         pod, kube_pod = pods_from(template.manifest, f"{what}: {template.source}")
         bound_to, before = None, snapshot
         if question.collected.wanted is not None and question.collected.wanted.kind == "Pod" and pod.spec.node_name:
-            namespace, name = pod.metadata.namespace or "default", pod.metadata.name
             bound_to = pod.spec.node_name
-            before = without_pod(snapshot, pod.key, namespace, name, settings.resource, node_defaults(settings))
+            before = without_bound_pod(snapshot, pod.key, serializers.pod_name(pod), settings.resource, node_defaults(settings))
             pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, node_name=None))
             kube_pod = msgspec.structs.replace(kube_pod, spec=msgspec.structs.replace(kube_pod.spec, node_name=None))
         kube = evaluate(kube_pod, question.surroundings(kube_pod, templates.others))

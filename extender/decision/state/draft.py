@@ -116,6 +116,7 @@ class Draft:
             sizes=self.sizes.now,
             asked=self.asked.now,
             revision=self.before.revision + 1,
+            writes=self.before.writes + len(self.touched) + len(self.measured) + len(self.moved_pods),
             changed=changed,
             recently_changed=recently_changed(self.before, changed),
             changed_pods=frozenset(self.moved_pods),

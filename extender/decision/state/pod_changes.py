@@ -28,7 +28,7 @@ def pod_seen(draft: Draft, pod: Pod) -> None:
     _count_sizes(draft, pod.key, demand.groups if demand else ())
     draft.targets.put(pod.key, target)
     draft.non_gpu_pods.put(pod.key, without_gpu)
-    _set_pending(draft, pod.key, pending)
+    set_pending(draft, pod.key, pending)
     _set_bound(draft, pod, demand, bound)
 
 
@@ -37,7 +37,7 @@ def pod_gone(draft: Draft, key: str) -> None:
     _count_sizes(draft, key, ())
     draft.targets.put(key, None)
     draft.non_gpu_pods.put(key, None)
-    _set_pending(draft, key, None)
+    set_pending(draft, key, None)
     _end(draft, key, is_deleted=True)
 
 
@@ -70,7 +70,7 @@ def _count_sizes(draft: Draft, key: str, groups: tuple[int, ...]) -> None:
     draft.asked.put(key, groups or None)
 
 
-def _set_pending(draft: Draft, key: str, pending: Pending | None) -> None:
+def set_pending(draft: Draft, key: str, pending: Pending | None) -> None:
     """Update `pending` and `nominated`. No view depends on them: a verdict reads the nominated pods for each pod anew."""
     before = draft.pending.now.get(key)
     was, now = before.nominated if before else None, pending.nominated if pending else None

@@ -63,6 +63,8 @@ class Snapshot:
     """GPUs per container of each pod that requests any, by pod key."""
     revision: int = 0
     """Grows by one with every batch of changes that alters the state."""
+    writes: int = 0
+    """Objects, and views of nodes, that all batches of changes have written: what lies between two snapshots keeps memory in proportion."""
     changed: frozenset[str] = frozenset()
     """Nodes whose view the last batch of changes created, altered or removed."""
     recently_changed: tuple[tuple[int, frozenset[str]], ...] = ()

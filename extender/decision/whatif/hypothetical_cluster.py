@@ -15,6 +15,7 @@ from extender.decision.request.kubernetes_objects import Meta, Node, NodeSpec, N
 from extender.decision.state.changes import Change, NodeSeen, PodSeen, TopologySeen
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
+from extender.decision.state.without_bound_pod import removal_of
 from extender.decision.whatif.hypotheses import (
     MOST_ADDED_NODES,
     MOST_HYPOTHESES,
@@ -28,7 +29,6 @@ from extender.decision.whatif.hypotheses import (
     near,
 )
 from extender.decision.whatif.kube_objects import KubeObjects, key_of
-from extender.decision.whatif.removed_pod import removal_of
 from topology.gputopology import DeviceStatus, TopologyRecord
 
 LOST = "lost by hypothesis"
@@ -94,7 +94,7 @@ def _with(cluster: HypotheticalCluster, hypothesis: Hypothesis, resource: str, d
             if isinstance(key, Unusable):
                 return key
             kept = cluster.kube.without(key, namespace, name)
-            return replace(cluster, snapshot=folded(removal_of(cluster.snapshot, key, namespace, name)), kube=kept)
+            return replace(cluster, snapshot=folded(removal_of(cluster.snapshot, key, f"{namespace}/{name}")), kube=kept)
         case Cordon(name):
             node = _node(cluster.snapshot, name)
             return node if isinstance(node, Unusable) else replace(cluster, snapshot=folded([NodeSeen(_cordoned(node))]))

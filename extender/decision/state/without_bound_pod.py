@@ -1,4 +1,4 @@
-"""The changes that remove a pod from the state as if it had never been bound."""
+"""The cluster as if a bound pod had not been bound: its GPUs are free, and the claims that it alone holds do not exist."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from extender.decision.state.snapshot import Snapshot
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
 
-def without_pod(snapshot: Snapshot, key: str, namespace: str, name: str, resource: str, defaults: NodeDefaults) -> Snapshot:
-    """Return the cluster as if a pod had not been bound: without the pod, and with its GPUs free in the status of GpuTopologies."""
-    return fold_all(snapshot, removal_of(snapshot, key, namespace, name), resource, defaults)
+def without_bound_pod(snapshot: Snapshot, key: str, full_name: str, resource: str, defaults: NodeDefaults) -> Snapshot:
+    """Return the snapshot without a pod. `key`: `Pod.key`. `full_name`: namespace/name."""
+    return fold_all(snapshot, removal_of(snapshot, key, full_name), resource, defaults)
 
 
-def removal_of(snapshot: Snapshot, key: str, namespace: str, name: str) -> tuple[Change, ...]:
-    """Return the changes that remove a pod and free its devices. `key`: `Pod.key`.
-
-    Claims that are reserved for this pod alone are removed too.
-    """
+def removal_of(snapshot: Snapshot, key: str, full_name: str) -> tuple[Change, ...]:
+    """Return the changes that remove a pod, free its GPUs in the status of GpuTopologies, and remove the claims of this pod alone."""
     changes: list[Change] = [PodGone(key)]
     for node, record in snapshot.topologies.items():
         status = record.status if isinstance(record, TopologyRecord) else None
         if isinstance(record, TopologyRecord) and status is not None:
-            released = _released(status, key, namespace, name)
+            released = _released(status, key, full_name)
             if released is not status:
                 changes.append(TopologySeen(node, replace(record, status=released)))
     claims = sorted(snapshot.dra.holders.get(key, ()))
@@ -34,17 +31,17 @@ def removal_of(snapshot: Snapshot, key: str, namespace: str, name: str) -> tuple
     return (*changes, *(DraObjectGone("resourceclaims", claim) for claim in claims if claim not in others))
 
 
-def _released(status: DeviceStatus, key: str, namespace: str, name: str) -> DeviceStatus:
+def _released(status: DeviceStatus, key: str, full_name: str) -> DeviceStatus:
     """Return the status without the pod's allocations; the same object where it has none."""
-    released = [allocation for allocation in status.allocated if _belongs_to(allocation, key, namespace, name)]
+    released = [entry for entry in status.allocated if _belongs_to(entry, key, full_name)]
     if not released:
         return status
-    free = None if status.free is None else tuple(sorted({*status.free, *(allocation.index for allocation in released)}))
-    return replace(status, free=free, allocated=tuple(item for item in status.allocated if item not in released))
+    free = None if status.free is None else tuple(sorted({*status.free, *(entry.index for entry in released)}))
+    return replace(status, free=free, allocated=tuple(entry for entry in status.allocated if entry not in released))
 
 
-def _belongs_to(allocation: Allocation, key: str, namespace: str, name: str) -> bool:
+def _belongs_to(allocation: Allocation, key: str, full_name: str) -> bool:
     """Return whether an allocation is the pod's; an agent may know only the pod's name, not its uid."""
     if allocation.pod_uid:
         return allocation.pod_uid == key
-    return (allocation.pod_namespace, allocation.pod_name) == (namespace, name)
+    return f"{allocation.pod_namespace}/{allocation.pod_name}" == full_name

@@ -1,0 +1,162 @@
+"""`fabricwise replay`: the decisions of a snapshot, made again. Exit status 1 if any differs, or if a new pod fits on no node."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import typer
+
+from extender.cli.rendering import answer_tables
+from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
+from extender.cli.rendering.replay_tables import replay_table
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.replay.journal_lines import JournalError
+from extender.decision.replay.journal_reader import JournalReader
+from extender.decision.replay.replayed_decisions import Configuration, Replayed, replayed, replayed_answer
+from extender.decision.replay.snapshot_archive import opened_journal
+from extender.decision.report import serializers
+from extender.errors import FOUND, ClusterSourceError, RequestError, SettingsError
+from extender.loading import load_documents
+from extender.pod_templates import templates_of
+from extender.server.from_settings import node_defaults, policy, ranker
+from extender.settings import Settings
+from extender.settings_contradictions import check_settings
+from extender.settings_file import load_settings
+from extender.sources.dump import read_text
+from extender.web.debug_api import pods_from
+from topology.placement import DEFAULT_SIZE_MIX
+
+MOST_LISTED = 100
+"""Decisions that are listed with their differences; further ones are counted."""
+
+T = TypeVar("T")
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="Archive of `fabricwise snapshot`, or a file of the setting decisions.file.")],
+    decision: Annotated[str | None, typer.Option("--decision", help="Replay the decision with this id, or this id of a placement.")] = None,
+    pod: Annotated[Path | None, typer.Option("--pod", help="Evaluate the pod of this manifest on the newest state instead.")] = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make the decisions of a snapshot again, and show what differs. Exit status 1 if anything does.
+
+    With --config: what differs under other settings. How telemetry is smoothed is not replayed, because the state contains means.
+    """
+    if decision is not None and pod is not None:
+        raise typer.BadParameter("give --decision or --pod, not both")
+    try:
+        with opened_journal(file) as journal:
+            reader = JournalReader(journal, str(file))
+            configuration = _configuration(reader, config)
+            if pod is not None:
+                answer = _of_new_pod(reader, configuration, pod)
+            else:
+                answer = _of_decisions(reader, configuration, decision, config)
+    except JournalError as error:
+        raise ClusterSourceError(str(error)) from error
+    if pod is not None:
+        print_answer(answer, output, answer_tables.explanations)
+        is_fine = all(each["chosen"] is not None for each in answer.get("explanations") or [answer])
+    else:
+        print_answer(answer, output, replay_table)
+        is_fine = not answer["different"]
+    if not is_fine:
+        raise typer.Exit(FOUND)
+
+
+def _configuration(reader: JournalReader, config: Path | None) -> Configuration:
+    """Return the settings of the journal, or those of a file. Raises SettingsError or JournalError."""
+    if config is not None:
+        settings = load_settings(config)
+        if settings.resource != reader.head.resource:
+            raise SettingsError(f"{config}: resource is {settings.resource}, the snapshot counts {reader.head.resource}: give the same")
+    else:
+        try:
+            settings = msgspec.convert(reader.head.settings, Settings, strict=False)
+            check_settings(settings, "the settings of the snapshot")
+        except (msgspec.ValidationError, RecursionError) as error:
+            why = f"line 1 has settings that this version does not know: {error}; give others with --config"
+            raise JournalError(f"it cannot be replayed: {why}") from error
+    return Configuration(policy(settings), ranker(settings.scoring), node_defaults(settings), settings.resource)
+
+
+def _of_decisions(reader: JournalReader, configuration: Configuration, wanted: str | None, config: Path | None) -> dict[str, Any]:
+    """Return how many decisions are identical, and those that are not. Raises RequestError where none has the wanted id."""
+    counts = {"decisions": 0, "identical": 0, "different": 0, "not_replayable": 0}
+    listed: list[dict[str, Any]] = []
+    for each in _with_progress(replayed(reader, configuration, wanted), lambda: f"{counts['decisions']} decisions replayed"):
+        counts["decisions"] += 1
+        counts[_outcome(each)] += 1
+        if (wanted is not None or not each.is_identical) and len(listed) < MOST_LISTED:
+            listed.append(replayed_answer(each))
+    if wanted is not None and not counts["decisions"]:
+        raise RequestError(f"no decision has the id {wanted[:64]!r}: `fabricwise replay FILE -o json` or /v1/decisions shows the ids")
+    end = reader.end
+    return {
+        "settings": "as recorded" if config is None else str(config),
+        "written_by": reader.head.fabricwise,
+        "created_seconds": reader.head.created_seconds,
+        "names_hidden": reader.head.names_hidden,
+        "complete": end is not None,
+        "left_out": end.left_out if end is not None else 0,
+        **counts,
+        "listed": listed,
+    }
+
+
+def _outcome(decision: Replayed) -> str:
+    if decision.why_not is not None:
+        return "not_replayable"
+    return "identical" if decision.is_identical else "different"
+
+
+def _of_new_pod(reader: JournalReader, configuration: Configuration, path: Path) -> dict[str, Any]:
+    """Return the explanation of a pod on the newest state of the journal."""
+    templates = templates_of(load_documents(read_text(path), str(path)), str(path))
+    mix: Mapping[int, float] = DEFAULT_SIZE_MIX
+    for read in _with_progress(reader.decisions(configuration.defaults), lambda: "reading the snapshot"):
+        mix = read.line.mix or mix
+    if reader.end is not None:
+        mix = reader.end.mix or mix
+    evaluator = Evaluator(replace(configuration.policy, size_mix=configuration.policy.size_mix or mix))
+    moment = reader.moment
+    answers = []
+    for template in templates.pods:
+        wanted, _ = pods_from(template.manifest, f"{path}: {template.source}")
+        answer = serializers.explain(
+            evaluator,
+            configuration.ranker,
+            moment.snapshot,
+            wanted,
+            configuration.resource,
+            assumed_pods=moment.assumed_pods,
+            monotonic_seconds=moment.monotonic_seconds,
+        )
+        answer["not_checked"] += template.not_known
+        answers.append({**answer, "of": template.source})
+    combined = answers[0] if len(answers) == 1 else {"explanations": answers}
+    return {**combined, "cluster": f"the newest state of the snapshot, of {_utc(reader.head.created_seconds)}"}
+
+
+def _utc(seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    except (ValueError, OverflowError):
+        return "an unknown time"
+
+
+def _with_progress(steps: Iterable[T], text: Callable[[], str]) -> Iterator[T]:
+    """Yield the steps; on a terminal print the progress once per second."""
+    is_shown, last = sys.stderr.isatty(), time.monotonic()
+    for step in steps:
+        yield step
+        if is_shown and time.monotonic() - last >= 1.0:
+            last = time.monotonic()
+            typer.echo(text(), err=True)

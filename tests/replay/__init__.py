@@ -1,0 +1,1 @@
+"""Tests of journals, replay and the decisions API."""
