@@ -198,7 +198,9 @@ def build_service(
         SnapshotRoutes(scheduling, long_work, decision_settings(settings), program_version()).router(),
         SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name).router(),
         DefragApi(scheduling, _fresh_evaluation(settings), long_work, cluster.disruptions, cluster=cluster.name).router(),
-        WhatIfApi(scheduling, settings, long_work, lambda then: decider(then, context.evaluator.size_mix), cluster=cluster.name).router(),
+        WhatIfApi(
+            scheduling, settings, long_work, lambda then: decider(then, context.evaluator.size_mix), cluster.pending, cluster=cluster.name
+        ).router(),
         WhyApi(scheduling, settings, long_work, lambda: own_context(settings), cluster=cluster.name).router(),
     )
     verbs = (scheduler_api(scheduling, settings, metrics).router(), health.router())
