@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from extender.sources.dump import read_text
 from extender.web.debug_api import pods_from
 from topology.placement import DEFAULT_SIZE_MIX
 
+MOST_CAUSES = 20
 MOST_LISTED = 100
 """Decisions that are listed with their differences; further ones are counted."""
 
@@ -52,8 +54,8 @@ def replay(
     if decision is not None and pod is not None:
         raise typer.BadParameter("give --decision or --pod, not both")
     try:
-        with opened_journal(file) as journal:
-            reader = JournalReader(journal, str(file))
+        with opened_journal(file) as (journal, may_grow):
+            reader = JournalReader(journal, str(file), may_grow)
             configuration = _configuration(reader, config)
             if pod is not None:
                 answer = _of_new_pod(reader, configuration, pod)
@@ -90,11 +92,13 @@ def _configuration(reader: JournalReader, config: Path | None) -> Configuration:
 def _of_decisions(reader: JournalReader, configuration: Configuration, wanted: str | None, config: Path | None) -> dict[str, Any]:
     """Return how many decisions are identical, and those that are not. Raises RequestError where none has the wanted id."""
     counts = {"decisions": 0, "identical": 0, "different": 0, "not_replayable": 0}
-    listed: list[dict[str, Any]] = []
+    causes, listed = Counter[str](), list[dict[str, Any]]()
     for each in _with_progress(replayed(reader, configuration, wanted), lambda: f"{counts['decisions']} decisions replayed"):
         counts["decisions"] += 1
         counts[_outcome(each)] += 1
-        if (wanted is not None or not each.is_identical) and len(listed) < MOST_LISTED:
+        if each.why_not is not None:
+            causes[each.why_not] += 1
+        if (wanted is not None or _outcome(each) == "different") and len(listed) < MOST_LISTED:
             listed.append(replayed_answer(each))
     if wanted is not None and not counts["decisions"]:
         raise RequestError(f"no decision has the id {wanted[:64]!r}: `fabricwise replay FILE -o json` or /v1/decisions shows the ids")
@@ -107,6 +111,7 @@ def _of_decisions(reader: JournalReader, configuration: Configuration, wanted: s
         "complete": end is not None,
         "left_out": end.left_out if end is not None else 0,
         **counts,
+        "why_not_replayed": dict(causes.most_common(MOST_CAUSES)),
         "listed": listed,
     }
 
