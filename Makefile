@@ -45,6 +45,7 @@ accuracy: .venv/.ready ## compare the model with NCCL's search, measurements and
 plots: .venv/.ready ## regenerate the plots and the demo's picture in docs/
 	@$(BIN)/python -m tests.accuracy.plots docs
 	@$(BIN)/python -m extender.cli.commands.demo docs/demo.svg
+	@$(BIN)/python -m tests.top.picture docs
 
 lab: .venv/.ready ## a real control plane and GPU node on a mock of NVML (root; docs/lab.md)
 	@$(BIN)/python -m tests.lab $(LAB)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from extender.decision.report.prediction_outcomes import Outcome
+from extender.decision.slots.slot_answer import SlotRow
 from topology.gputopology import STEERING_REASONS, SteeringStatus
 
 _GBPS = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 180.0, 240.0, 360.0, 500.0, 720.0, 900.0)
@@ -107,6 +108,8 @@ class Metrics:
         )
         self.steering = SteeringCollector()
         self.registry.register(self.steering)
+        self.slots = SlotsCollector()
+        self.registry.register(self.slots)
         self.stale = Gauge("fabricwise_stale_topologies", "Nodes whose GpuTopology status is stale", registry=self.registry)
 
     def observe_outcome(self, outcome: Outcome) -> None:
@@ -119,6 +122,33 @@ class Metrics:
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class SlotsCollector(Collector):
+    """Slots of the last count, by GPU product; nothing before the first count, and after one that failed.
+
+    Labels are bounded: `product` by the rows that are set, `size` by the sizes of the count, `cause` by the fields of `Lost`.
+    """
+
+    def __init__(self) -> None:
+        self._rows: tuple[SlotRow, ...] = ()
+
+    def set(self, rows: Iterable[SlotRow]) -> None:
+        """The rows of the last count, one per product."""
+        self._rows = tuple(rows)
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        fit = GaugeMetricFamily("fabricwise_slots", "Pods of this many GPUs that fit now", labels=["product", "size"])
+        lost = GaugeMetricFamily(
+            "fabricwise_slots_lost", "Pods that the idle GPUs do not make, by what they are lost to", labels=["product", "size", "cause"]
+        )
+        for row in self._rows:
+            for slots in row.sizes:
+                fit.add_metric([row.name, str(slots.size)], slots.now)
+                for cause in slots.lost.__struct_fields__:
+                    lost.add_metric([row.name, str(slots.size), cause], getattr(slots.lost, cause))
+        yield from (fit, lost)
 
 
 class SteeringCollector(Collector):

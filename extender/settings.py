@@ -105,6 +105,18 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """CA of the client certificates that are required; empty: no client certificate is required."""
 
 
+class DebugAuth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may use the debug API, `/v1`."""
+
+    mode: Literal["none", "kubernetes"] = "none"
+    """none: no token is needed; kubernetes: each request needs a bearer token that the API server accepts (TokenReview), whose
+    user may do the request's method on its path (SubjectAccessReview of a nonResourceURL)."""
+    audiences: tuple[str, ...] = ()
+    """Audiences of which a token must have one; empty: those of the API server."""
+    kept_seconds: Annotated[float, Meta(ge=0, le=300)] = 10.0
+    """How long an answer of the API server about a token counts."""
+
+
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
@@ -115,6 +127,11 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Port that also serves /healthz, /readyz and /metrics over plain HTTP, for the kubelet and Prometheus, which have no client
     certificate; 0: none."""
+    debug_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Port of the web UI and the debug API (/v1, /docs), with the same TLS settings; 0: they are on the port of the verbs."""
+    debug_auth: DebugAuth = DebugAuth()
+    max_streams: Annotated[int, Meta(ge=0, le=1000)] = 50
+    """Clients of GET /v1/stream at the same time; the web UI has one per browser tab."""
 
 
 class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -246,6 +263,16 @@ class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     manifests/device-taints."""
 
 
+class SlotGaugeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Gauges of how many more pods of 1, 2, 4 and 8 GPUs fit, per GPU product, and what the missing ones are lost to."""
+
+    enabled: bool = True
+    interval_seconds: Annotated[float, Meta(ge=30)] = 60.0
+    """Least time between two counts. A count runs in a child process, and only if the cluster has changed."""
+    most_products: Annotated[int, Meta(ge=1, le=100)] = 20
+    """Products with gauges of their own, those with the most GPUs; all others are counted as "other"."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings."""
 
@@ -264,6 +291,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     binding: Binding = Binding()
     lease: Lease = Lease()
     health: Health = Health()
+    slot_gauges: SlotGaugeSettings = SlotGaugeSettings()
     scheduler_names: tuple[str, ...] = ()
     """Pods whose spec.schedulerName is not listed here count as load, but pass the filter unevaluated; empty: every pod is evaluated."""
 

@@ -109,6 +109,13 @@ def _certificates(settings: Settings) -> str | None:
     return "server.tls needs both cert_file and key_file, for TLS and for client_ca_file"
 
 
+def _ports(settings: Settings) -> str | None:
+    server = settings.server
+    if not server.debug_port or server.debug_port != server.health_port:
+        return None
+    return f"server.debug_port and server.health_port are both {server.debug_port}; set one of them to another port"
+
+
 Contradiction = Callable[[Settings], str | None]
 CONTRADICTIONS: tuple[Contradiction, ...] = (
     _lease_retry,
@@ -122,6 +129,7 @@ CONTRADICTIONS: tuple[Contradiction, ...] = (
     _weights,
     _size_mix,
     _certificates,
+    _ports,
 )
 """Each row returns a sentence that names the contradicting settings, or None where they fit together."""
 

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from extender.cli.commands.agent import agent
 from extender.cli.commands.classes import classes
+from extender.cli.commands.defrag import defrag
 from extender.cli.commands.demo import demo
 from extender.cli.commands.doctor import doctor, node
 from extender.cli.commands.dump import dump
@@ -22,20 +23,29 @@ from extender.cli.commands.explain import explain
 from extender.cli.commands.fit import fit
 from extender.cli.commands.replay import replay
 from extender.cli.commands.serve import serve
+from extender.cli.commands.slots import slots
 from extender.cli.commands.snapshot import snapshot
 from extender.cli.commands.telemetry import telemetry
+from extender.cli.commands.top import top
 from extender.cli.commands.topo import topo
+from extender.cli.commands.what_if import what_if
+from extender.cli.commands.why import why
 from extender.errors import EXIT_STATUSES, run_command
 from extender.steering.command import steer
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "explain": explain,
+    "why": why,
+    "what-if": what_if,
     "node": node,
     "doctor": doctor,
     "topo": topo,
     "fit": fit,
+    "slots": slots,
+    "defrag": defrag,
     "classes": classes,
     "telemetry": telemetry,
+    "top": top,
     "dump": dump,
     "snapshot": snapshot,
     "replay": replay,

@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from extender.cli.reading import read_cluster
-from extender.kube.api_client import api_client
+from extender.kube.api_client import api_client, contexts
 from extender.kube.api_requests import ApiRequests
 from extender.kube.listing import items_of
-from extender.kube.objects.resources import RESOURCES
+from extender.kube.objects.resources import RESOURCES, Resource
 from extender.settings import Settings
 from extender.sources.simulated import DEMO_CLUSTER, cluster_machines
 from topology.platforms import platforms
@@ -23,6 +23,7 @@ from topology.platforms import platforms
 COMPLETION_SECONDS = 3.0
 """Time for one request of a completion to the API server."""
 MOST_COMPLETIONS = 1_000
+NAMESPACES = Resource("Namespace", "namespaces", "/api/v1/namespaces")
 MOST_COMPLETION_BYTES = 64 << 20
 """A larger dump is not read for a completion."""
 
@@ -44,21 +45,44 @@ def complete_node(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the nodes of the cluster that the command line names so far."""
     cluster = str(ctx.params.get("cluster") or "kube")
     try:
-        names = [name for name in _node_names(cluster, ctx.params.get("kubeconfig")) if name.startswith(incomplete)]
+        names = [name for name in _node_names(cluster, *_connection(ctx)) if name.startswith(incomplete)]
     except Exception:  # the command itself will report the error
         return []
     return sorted(names)[:MOST_COMPLETIONS]
 
 
-def _node_names(cluster: str, kubeconfig: str | None) -> Iterator[str]:
+def _connection(ctx: typer.Context) -> tuple[str | None, str | None]:
+    """Return (kubeconfig, context) that the command line names so far."""
+    return ctx.params.get("kubeconfig"), ctx.params.get("context_name")
+
+
+def _node_names(cluster: str, kubeconfig: str | None, context: str | None) -> Iterator[str]:
     if cluster == "kube":
-        api = ApiRequests(api_client(kubeconfig), COMPLETION_SECONDS)
-        nodes = next(resource for resource in RESOURCES if resource.kind == "Node")
-        yield from (str(item["metadata"]["name"]) for item in items_of(api, nodes))
+        yield from _object_names(next(resource for resource in RESOURCES if resource.kind == "Node"), kubeconfig, context)
     elif cluster == "simulated":
         yield from cluster_machines(DEMO_CLUSTER)
     elif Path(cluster).stat().st_size <= MOST_COMPLETION_BYTES:
         yield from read_cluster(cluster, Settings()).snapshot.nodes
+
+
+def _object_names(resource: Resource, kubeconfig: str | None, context: str | None) -> Iterator[str]:
+    api = ApiRequests(api_client(kubeconfig, context), COMPLETION_SECONDS)
+    yield from (str(item["metadata"]["name"]) for item in items_of(api, resource))
+
+
+def complete_namespace(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the namespaces of the cluster that the command line names so far."""
+    if ctx.params.get("cluster") not in (None, "kube"):
+        return []
+    try:
+        return sorted(name for name in _object_names(NAMESPACES, *_connection(ctx)) if name.startswith(incomplete))[:MOST_COMPLETIONS]
+    except Exception:  # the command itself will report the error
+        return []
+
+
+def complete_context(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the contexts of the kubeconfig that the command line names so far."""
+    return [name for name in contexts(ctx.params.get("kubeconfig")) if name.startswith(incomplete)][:MOST_COMPLETIONS]
 
 
 def complete_machine(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -71,9 +95,29 @@ def complete_machine(ctx: typer.Context, incomplete: str) -> list[str]:
 CLUSTERS = "kube (the kubeconfig's current context; in a pod, its own cluster), simulated, or a dump file (- is standard input)."
 ClusterOption = Annotated[str | None, typer.Option("--cluster", help=f"{CLUSTERS} Default: kube.", autocompletion=complete_cluster)]
 OptionalClusterOption = Annotated[str | None, typer.Option("--cluster", help=CLUSTERS, autocompletion=complete_cluster)]
-ServerOption = Annotated[str | None, typer.Option("--server", help="Send the question to a running extender at this URL instead.")]
+ServerOption = Annotated[str | None, typer.Option("--server", help="Ask a running extender at this URL instead of a cluster.")]
+ExtenderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--extender",
+        metavar="NAMESPACE/NAME",
+        help="Service of the running extender, which is asked first; [https:]NAMESPACE/NAME[:PORT], or none. "
+        "Default: fabricwise-system/fabricwise.",
+    ),
+]
+TokenFileOption = Annotated[Path | None, typer.Option("--token-file", help="File with the bearer token that the extender asks for.")]
 KubeconfigOption = Annotated[
     str | None, typer.Option("--kubeconfig", help="Kubeconfig file whose current context is the cluster. Default: the usual one.")
 ]
+ContextOption = Annotated[
+    str | None,
+    typer.Option("--context", help="Context of the kubeconfig. Default: its current one.", autocompletion=complete_context),
+]
+"""The parameter is called `context_name`, because completion reads it by this name, and `fit --context` is a number of tokens."""
+NamespaceOption = Annotated[
+    str | None,
+    typer.Option("-n", "--namespace", help="Namespace. Default: that of the kubeconfig's context.", autocompletion=complete_namespace),
+]
+AllNamespacesOption = Annotated[bool, typer.Option("-A", "--all-namespaces", help="All namespaces.")]
 ClassesOption = Annotated[Path | None, typer.Option("--workload-classes", help="Classes file; see config/workload-classes.yaml.")]
 NodeArgument = Annotated[str, typer.Argument(help="The node.", autocompletion=complete_node)]

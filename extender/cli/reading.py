@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extender.cli.rendering.output import print_warning
+from extender.cli.rendering.progress import progress
 from extender.decision.state.changes import Change, ClassesSeen, ClockTicked
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
@@ -60,32 +61,52 @@ CONSEQUENCES = {
 
 
 def read_cluster(
-    cluster: str, settings: Settings, kubeconfig: str | None = None, classes: Path | None = None, collect: Collect | None = None
+    cluster: str,
+    settings: Settings,
+    kubeconfig: str | None = None,
+    classes: Path | None = None,
+    collect: Collect | None = None,
+    context: str | None = None,
 ) -> Reading:
-    """Read the cluster once; `collect` is called with every manifest that is read.
+    """Read the cluster once; `collect` is called with every manifest that is read. `context`: of the kubeconfig, None: its current one.
 
     Raises ClusterSourceError, or SettingsError for an invalid file of workload classes.
     """
-    name, listing = _listing(cluster, settings, kubeconfig, collect)
-    changes: list[Change] = [*listing.listed]
-    if cluster == "kube":  # a status can be too old to count; the states of files and simulations have no age
-        changes.append(ClockTicked(time.time(), time.monotonic()))
+    with progress(f"reading {'the cluster' if cluster == 'kube' else cluster}") as shown:
+        name, listing = _listing(cluster, settings, kubeconfig, context, collect, shown.listed)
+    changes: list[Change] = [*listing.listed, *_clock(cluster)]
     if classes is not None:
         changes.append(ClassesSeen(load_classes(classes)))
     return Reading(name, fold_all(Snapshot(), changes, settings.resource, node_defaults(settings)), listing.unread)
 
 
-def kube_objects(kubeconfig: str | None) -> tuple[ApiRequests, str]:
+def changes_of(cluster: str, settings: Settings, kubeconfig: str | None = None, context: str | None = None) -> list[Change]:
+    """Return the whole cluster as changes, for a state that is read again and again. Raises ClusterSourceError."""
+    _, listing = _listing(cluster, settings, kubeconfig, context)
+    return [*listing.listed, *_clock(cluster)]
+
+
+def _clock(cluster: str) -> list[Change]:
+    """Return the current time where time passes: a status can be too old to count; the states of files and simulations have no age."""
+    return [ClockTicked(time.time(), time.monotonic())] if cluster == "kube" else []
+
+
+def kube_objects(kubeconfig: str | None, context: str | None = None) -> tuple[ApiRequests, str]:
     """Return the configured API server and its description for people. Raises ClusterSourceError."""
-    client = api_client(kubeconfig)
-    return ApiRequests(client, REQUEST_SECONDS), cluster_name(client, kubeconfig)
+    client = api_client(kubeconfig, context)
+    return ApiRequests(client, REQUEST_SECONDS), cluster_name(client, kubeconfig, context)
 
 
 def _listing(
-    cluster: str, settings: Settings, kubeconfig: str | None, collect: Collect | None = None, progress: Progress | None = None
+    cluster: str,
+    settings: Settings,
+    kubeconfig: str | None,
+    context: str | None,
+    collect: Collect | None = None,
+    progress: Progress | None = None,
 ) -> tuple[str, Listing]:
     if cluster == "kube":
-        api, named = kube_objects(kubeconfig)
+        api, named = kube_objects(kubeconfig, context)
         return named, list_once(api, progress, collect)
     if cluster == "simulated":
         return "the simulated cluster", Listing(tuple(simulated(settings.resource).listing()))

@@ -28,27 +28,33 @@ _KEEP_ALIVE = [
 """Socket options. With TCP keepalive, a watch whose server has vanished fails after half a minute instead of at its read timeout."""
 
 
-def api_client(kubeconfig: str | None = None) -> kubernetes.client.ApiClient:
+def api_client(kubeconfig: str | None = None, context: str | None = None) -> kubernetes.client.ApiClient:
     """Return a client configured from `kubeconfig`; if None, from the service account inside a cluster, else from the default kubeconfig.
 
+    `context`: a context of the kubeconfig; None: its current one. With a context, the service account is not used.
     Raises ClusterSourceError if no configuration can be read.
     """
     configuration = kubernetes.client.Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
     configuration.socket_options = _KEEP_ALIVE
     tried = ""
-    if kubeconfig is None:
+    if kubeconfig is None and context is None:
         try:
             kubernetes.config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
             return kubernetes.client.ApiClient(configuration)
         except Exception as error:
             tried = f"not in a cluster ({_sentence(error)}), and "
     try:
-        kubernetes.config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        kubernetes.config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=kubeconfig, context=context, client_configuration=configuration
+        )
         return kubernetes.client.ApiClient(configuration)
     except Exception as error:  # for a broken file the loader also raises YAML, type and key errors
         source = f"kubeconfig {kubeconfig}" if kubeconfig else "the usual kubeconfig ($KUBECONFIG, ~/.kube/config)"
         remedy = "give a readable one with --kubeconfig FILE or $KUBECONFIG, whose current-context exists"
+        if context is not None:
+            names = contexts(kubeconfig)
+            remedy = f"its contexts: {', '.join(names[:20])}" if names else "give a readable one with --kubeconfig FILE or $KUBECONFIG"
         raise ClusterSourceError(f"no Kubernetes configuration: {tried}{source}: {_sentence(error)}; {remedy}") from error
 
 
@@ -91,21 +97,34 @@ class Credentials:
         return headers
 
 
-def context_of(kubeconfig: str | None) -> tuple[str, str] | None:
-    """Return (name, namespace) of the kubeconfig's current context; None inside a cluster or if the kubeconfig cannot be read."""
-    if kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+def contexts(kubeconfig: str | None) -> list[str]:
+    """Return the names of the kubeconfig's contexts; empty if it cannot be read."""
+    try:
+        listed, _ = kubernetes.config.list_kube_config_contexts(config_file=kubeconfig)  # type: ignore[no-untyped-call]
+        return [str(entry["name"]) for entry in listed]
+    except Exception:  # a broken file; `api_client` reports what is wrong with it
+        return []
+
+
+def context_of(kubeconfig: str | None, context: str | None = None) -> tuple[str, str] | None:
+    """Return (name, namespace) of a context of the kubeconfig, by default its current one.
+
+    None inside a cluster or if the kubeconfig cannot be read.
+    """
+    if kubeconfig is None and context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return None
     try:
-        _, current = kubernetes.config.list_kube_config_contexts(config_file=kubeconfig)  # type: ignore[no-untyped-call]
-        return str(current["name"]), str(current["context"].get("namespace") or "default")
+        listed, current = kubernetes.config.list_kube_config_contexts(config_file=kubeconfig)  # type: ignore[no-untyped-call]
+        chosen = current if context is None else next(entry for entry in listed if entry["name"] == context)
+        return str(chosen["name"]), str(chosen["context"].get("namespace") or "default")
     except Exception:  # a broken file; `api_client` reports what is wrong with it
         return None
 
 
-def cluster_name(client: kubernetes.client.ApiClient, kubeconfig: str | None) -> str:
+def cluster_name(client: kubernetes.client.ApiClient, kubeconfig: str | None, context: str | None = None) -> str:
     """Return the cluster's description for people: the API server's address and the kubeconfig's context."""
-    context = context_of(kubeconfig)
-    origin = f"context {context[0]}" if context is not None else "in-cluster"
+    named = context_of(kubeconfig, context)
+    origin = f"context {named[0]}" if named is not None else "in-cluster"
     return f"the cluster at {server_of(client)} ({origin})"
 
 

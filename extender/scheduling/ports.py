@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from extender.decision.node.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.kubernetes_objects import Pod
+from extender.errors import FabricwiseError
 
 NO_API_SERVER = (
     "fabricwise watches no API server, so it cannot bind: start it with --cluster kube, or remove bindVerb in kube-scheduler's settings"
+)
+
+NO_MANIFESTS = (
+    "fabricwise watches no API server, so owners and disruption budgets of pods are not known, and no pod is moved: "
+    "fabricwise defrag --cluster FILE reads them from a dump"
 )
 
 
@@ -59,6 +67,58 @@ class Leadership(Protocol):
     def is_leading(self) -> bool:
         """Whether this replica posts events and requeues pods now."""
         ...
+
+
+class ReviewError(FabricwiseError):
+    """The API server does not say whether a token may pass."""
+
+
+class TokenUser(msgspec.Struct, frozen=True):
+    """The user of a bearer token, as the API server knows it."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+
+
+class TokenReviews(Protocol):
+    """Says what the bearer tokens of others are worth. Safe to be called from several threads."""
+
+    def authenticate(self, token: str) -> TokenUser | None:
+        """Return the user of a token; None where it is not accepted. Raises ReviewError. May block."""
+        ...
+
+    def may(self, user: TokenUser, verb: str, path: str) -> bool:
+        """Return whether the user may do `verb` (an HTTP method in lower case) on a URL path. Raises ReviewError. May block."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DisruptionManifests:
+    """What advice on moves needs beside the state, as parsed JSON."""
+
+    pods: tuple[Any, ...] = ()
+    budgets: tuple[Any, ...] = ()
+    """All PodDisruptionBudgets."""
+    unread: tuple[str, ...] = ()
+    """What could not be read, with the consequence, as sentences."""
+
+
+class DisruptionReader(Protocol):
+    """Reads what advice on moves needs beside the state. Safe to be called from several threads."""
+
+    def read(self, pods: Sequence[BoundPod]) -> DisruptionManifests:
+        """Return the manifests of these pods, and all disruption budgets. May block."""
+        ...
+
+
+class NoDisruptions:
+    """The reader for dumps and simulations, whose manifests are not kept."""
+
+    def read(self, pods: Sequence[BoundPod]) -> DisruptionManifests:
+        """Return that nothing can be read."""
+        return DisruptionManifests(unread=(NO_MANIFESTS,) if pods else ())
 
 
 class NoWriter:
@@ -109,6 +169,9 @@ class Cluster:
     """For people: the context of the kubeconfig, or the file of the dump. None: not known."""
     writer: ClusterWriter = field(default_factory=NoWriter)
     leadership: Leadership = field(default_factory=AlwaysLeading)
+    reviews: TokenReviews | None = None
+    """None: tokens cannot be checked."""
+    disruptions: DisruptionReader = field(default_factory=NoDisruptions)
 
 
 TelemetryStatus = Callable[[], Mapping[str, Any]]

@@ -15,7 +15,9 @@ from extender.decision.state.changes import Change
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name
 from extender.kube.api_requests import ApiRequests
+from extender.kube.disruptions import KubeDisruptions
 from extender.kube.lease import LeaderLease
+from extender.kube.token_reviews import KubeTokenReviews
 from extender.kube.watch import ClusterWatch
 from extender.kube.writing.cluster_writer import cluster_writer
 from extender.metrics import Metrics
@@ -23,9 +25,15 @@ from extender.scheduling.device_taints import DeviceTaints
 from extender.scheduling.ports import AlwaysLeading, Cluster
 from extender.scheduling.supervision import Supervisor
 from extender.server.service import Service, TelemetryDefault, build_service
+from extender.server.slot_gauges import SlotGauges
 from extender.settings import Settings
 from extender.sources.dump import STANDARD_INPUT, read_dump
 from extender.sources.simulated import simulated
+
+REVIEW_SECONDS = 5.0
+"""Time for one question to the API server about a token."""
+DISRUPTION_REQUEST_SECONDS = 3.0
+"""Time for one request about owners and disruption budgets."""
 
 
 class ClusterSource(Protocol):
@@ -55,9 +63,9 @@ class KubeSource:
 
     telemetry_default: TelemetryDefault = "dcgm-exporter"
 
-    def __init__(self, settings: Settings, kubeconfig: str | None, supervisor: Supervisor) -> None:
+    def __init__(self, settings: Settings, kubeconfig: str | None, context: str | None, supervisor: Supervisor) -> None:
         """Raises ClusterSourceError where the configuration of the client is missing or invalid."""
-        self._client = api_client(kubeconfig)
+        self._client = api_client(kubeconfig, context)
         self._lease: LeaderLease | None = None
         self._watch: ClusterWatch | None = None
         self._taints: DeviceTaints | None = None
@@ -65,9 +73,11 @@ class KubeSource:
             api = ApiRequests(self._client, settings.lease.duration_seconds / 3)
             self._lease = LeaderLease(api, settings.lease, supervisor=supervisor)
         self.cluster = Cluster(
-            name=cluster_name(self._client, kubeconfig),
+            name=cluster_name(self._client, kubeconfig, context),
             writer=cluster_writer(self._client, settings.binding.timeout_seconds),
             leadership=self._lease or AlwaysLeading(),
+            reviews=KubeTokenReviews(ApiRequests(self._client, REVIEW_SECONDS), settings.server.debug_auth.audiences),
+            disruptions=KubeDisruptions(ApiRequests(self._client, DISRUPTION_REQUEST_SECONDS)),
         )
 
     def start(self, service: Service) -> None:
@@ -107,10 +117,10 @@ class FixedSource:
         """Nothing runs."""
 
 
-def cluster_source(cluster: str, settings: Settings, kubeconfig: str | None, supervisor: Supervisor) -> ClusterSource:
+def cluster_source(cluster: str, settings: Settings, kubeconfig: str | None, context: str | None, supervisor: Supervisor) -> ClusterSource:
     """Return the source of a `--cluster` option. Raises ClusterSourceError where it is neither a file nor a known word."""
     if cluster == "kube":
-        return KubeSource(settings, kubeconfig, supervisor)
+        return KubeSource(settings, kubeconfig, context, supervisor)
     if cluster == "simulated":
         return FixedSource(Cluster("the simulated cluster"), simulated(settings.resource).listing)
     path = Path(cluster)
@@ -126,6 +136,7 @@ class FedService:
 
     service: Service
     source: ClusterSource
+    slot_gauges: SlotGauges
 
     def start(self) -> None:
         """Begin to feed the service with state and telemetry. Raises ClusterSourceError where a dump cannot be read."""
@@ -134,20 +145,22 @@ class FedService:
         self.source.start(self.service)
         if self.service.telemetry is not None:
             self.service.telemetry.start()
+        self.slot_gauges.start()
 
     def stop(self) -> None:
         """End what `start` began; the Lease is released first."""
         self.source.stop()
+        self.slot_gauges.stop()
         if self.service.telemetry is not None:
             self.service.telemetry.stop()
         if self.service.decision_file is not None:
             self.service.decision_file.stop()
 
 
-def open_service(cluster: str, settings: Settings, kubeconfig: str | None = None) -> FedService:
+def open_service(cluster: str, settings: Settings, kubeconfig: str | None = None, context: str | None = None) -> FedService:
     """Return the service for a `--cluster` option, not yet fed. Raises ClusterSourceError and SettingsError."""
     metrics = Metrics()
     supervisor = Supervisor(metrics)
-    source = cluster_source(cluster, settings, kubeconfig, supervisor)
+    source = cluster_source(cluster, settings, kubeconfig, context, supervisor)
     service = build_service(settings, source.cluster, metrics=metrics, supervisor=supervisor, telemetry_default=source.telemetry_default)
-    return FedService(service, source)
+    return FedService(service, source, SlotGauges(service.store, metrics, settings, supervisor))

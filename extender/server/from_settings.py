@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from extender.decision.cycle.scheduling_cycle import EvaluationContext
+from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.node.node_state import NodeDefaults
 from extender.decision.node.scrape_targets import NO_TARGETS, TargetRules, selector
+from extender.decision.whatif.sequence import Decider
 from extender.errors import SettingsError
 from extender.settings import Scoring, Settings, Telemetry
 from extender.telemetry.conditions import Tuning
@@ -31,6 +36,17 @@ def policy(settings: Settings) -> Policy:
         filtering.enforce_inferred,
         frozenset(filtering.telemetry_required_for),
     )
+
+
+def decider(settings: Settings, size_mix: Mapping[int, float] | None = None) -> Decider:
+    """Return what decides by these settings, with caches of its own, for one thread.
+
+    `size_mix`: the mix of sizes that a running extender has learnt; it counts where the settings have none.
+    """
+    by_settings = policy(settings)
+    if by_settings.size_mix is None and size_mix is not None:
+        by_settings = replace(by_settings, size_mix=size_mix)
+    return Decider(Evaluator(by_settings), ranker(settings.scoring), settings.resource, node_defaults(settings))
 
 
 def decision_settings(settings: Settings) -> dict[str, Any]:
@@ -71,6 +87,11 @@ def ranker(scoring: Scoring, lock: AbstractContextManager[object] | None = None)
     """Return a ranker with the settings' weights and neutral values; without a lock it is not thread-safe."""
     weights = msgspec.structs.asdict(scoring.weights)
     return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value, lock)
+
+
+def own_context(settings: Settings) -> tuple[EvaluationContext, Ranker]:
+    """Return what evaluates and ranks for one question, with caches of its own, for one thread."""
+    return EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)), ranker(settings.scoring)
 
 
 def node_defaults(settings: Settings) -> NodeDefaults:

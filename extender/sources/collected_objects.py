@@ -1,4 +1,4 @@
-"""Whole objects kept while a cluster is listed, for `explain`, which needs more fields and kinds than decisions do."""
+"""Whole objects kept while a cluster is listed, for commands that need more fields and kinds than decisions do."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class CollectedObjects:
     """The manifest of `wanted`, once it was read."""
     pods: dict[str, list[KubePod]] = field(default_factory=lambda: defaultdict(list))
     """Node name -> pods bound to it that have not ended."""
+    pending: dict[str, KubePod] = field(default_factory=dict)
+    """Pod key (`Pod.key`) -> pod that is not bound and has not ended."""
     claims: dict[ClaimKey, PersistentVolumeClaim] = field(default_factory=dict)
     volumes: dict[str, PersistentVolume] = field(default_factory=dict)
     seen_kinds: set[str] = field(default_factory=set)
@@ -54,6 +56,8 @@ class CollectedObjects:
             pod = msgspec.convert(manifest, KubePod, strict=False)
             if pod.spec.node_name and not pod.has_ended:
                 self.pods[pod.spec.node_name].append(pod)
+            elif not pod.has_ended:
+                self.pending[pod.metadata.uid or f"{pod.namespace}/{pod.metadata.name}"] = pod
         elif kind == "PersistentVolumeClaim":
             claim = msgspec.convert(manifest, PersistentVolumeClaim, strict=False)
             self.claims[claim.metadata.namespace or "default", claim.metadata.name] = claim

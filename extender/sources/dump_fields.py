@@ -78,7 +78,7 @@ FIELDS: dict[str, Keep] = {
         status=_fields(allocatable=_whole, capacity=_whole, conditions=_NODE_CONDITION, nodeInfo=_named("kubeletVersion", "architecture")),
     ),
     "Pod": _fields(
-        metadata=_fields(**dict.fromkeys(_META, _whole), annotations=_annotations, ownerReferences=_named("kind", "name")),
+        metadata=_fields(**dict.fromkeys(_META, _whole), annotations=_annotations, ownerReferences=_named("kind", "name", "controller")),
         spec=_fields(
             containers=_containers,
             initContainers=_containers,
@@ -125,6 +125,11 @@ FIELDS: dict[str, Keep] = {
     ),
     "ResourceClaimTemplate": _fields(metadata=_named(*_META), spec=_fields(spec=_fields(devices=_named("requests", "constraints")))),
     "DeviceTaintRule": _fields(metadata=_named(*_META), spec=_whole),
+    "PodDisruptionBudget": _fields(
+        metadata=_named(*_META, "generation"),
+        spec=_named("selector"),
+        status=_named("disruptionsAllowed", "observedGeneration"),
+    ),
 }
 """Kind -> function that keeps its fields."""
 

@@ -6,10 +6,10 @@ Handlers that are plain functions run in worker threads, so that a long answer d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from extender.decision.cycle.scheduling_cycle import Moment
@@ -26,14 +26,22 @@ from extender.scheduling.ports import TelemetryStatus, telemetry_off
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
 from extender.telemetry.conditions import Tuning
+from extender.web.answer_types.explanation_types import Explanation, Explanations
+from extender.web.answer_types.node_types import AssumedPodsAnswer, NodePage, NodesAnswer, TelemetryAnswer
+from extender.web.answer_types.report_types import ReportCard, ReportsAnswer
 from extender.web.body import read_body
 from extender.web.debug_serializers import assumed_pods_answer, no_node, node_page, nodes_answer
+from extender.web.openapi import POD_EXAMPLE, Manifest, described
 
 MOST_POD_BYTES = 3 << 20
 """A larger manifest cannot be a pod's: etcd takes 1.5 MiB."""
 
 MOST_TEMPLATES = 10
 """Pod templates in one request; each is evaluated on every node."""
+
+MOST_NAME_CHARACTERS = 512
+"""Longer than any namespace/name or uid: a name has at most 253 characters."""
+NodeNameParameter = Annotated[str, Path(min_length=1, max_length=253, description="name of the node")]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -68,13 +76,14 @@ class DebugApi:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(prefix="/v1", tags=["debug"])
-        router.add_api_route("/explain", self.explain, methods=["POST"], openapi_extra=_POD_BODY)
-        router.add_api_route("/nodes", self.nodes, methods=["GET"])
-        router.add_api_route("/nodes/{name}", self.node, methods=["GET"])
-        router.add_api_route("/telemetry", self.telemetry, methods=["GET"])
-        router.add_api_route("/nodes/{name}/report", self.report, methods=["GET"])
-        router.add_api_route("/reports", self.reports, methods=["GET"])
-        router.add_api_route("/assumed-pods", self.assumed_pods, methods=["GET"])
+        explained = described((Explanation, Explanations), errors=(400, 503), body=Manifest, example=POD_EXAMPLE)
+        router.add_api_route("/explain", self.explain, methods=["POST"], **explained)
+        router.add_api_route("/nodes", self.nodes, methods=["GET"], **described(NodesAnswer))
+        router.add_api_route("/nodes/{name}", self.node, methods=["GET"], **described(NodePage, errors=(404,)))
+        router.add_api_route("/telemetry", self.telemetry, methods=["GET"], **described(TelemetryAnswer))
+        router.add_api_route("/nodes/{name}/report", self.report, methods=["GET"], **described(ReportCard, errors=(404,)))
+        router.add_api_route("/reports", self.reports, methods=["GET"], **described(ReportsAnswer))
+        router.add_api_route("/assumed-pods", self.assumed_pods, methods=["GET"], **described(AssumedPodsAnswer))
         return router
 
     async def explain(self, request: Request) -> Response:
@@ -116,12 +125,12 @@ class DebugApi:
         """All nodes, a summary each, with what is set aside of each; then everything that is set aside."""
         return _json(nodes_answer(self._service.moment().snapshot))
 
-    def node(self, name: str) -> Response:
+    def node(self, name: NodeNameParameter) -> Response:
         """One node: its hardware, its pods and their GPUs, and the sets of GPUs that may be free."""
         moment = self._service.moment()
         return self._of_node(name, node_page(moment, name, self._tuning), moment)
 
-    def report(self, name: str) -> Response:
+    def report(self, name: NodeNameParameter) -> Response:
         """A node's report card: every check with its evidence and remedy, and the eight questions of a baseline."""
         moment = self._service.moment()
         card = node_report(name, moment.snapshot, self._settings.resource, self._tuning)
@@ -163,6 +172,3 @@ def _templates(body: bytes) -> tuple[PodTemplate, ...]:
 
 def _json(content: object, status: int = 200) -> Response:
     return Response(_encode(content), status, media_type="application/json")
-
-
-_POD_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object", "title": "Pod"}}}}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
@@ -25,9 +26,12 @@ class HealthApi:
     def router(self) -> APIRouter:
         """The three routes."""
         router = APIRouter(tags=["health"])
+        text = {"text/plain": {"schema": {"type": "string"}}}
+        not_ready: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready: what is missing or down.", "content": text}}
+        exposition: dict[int | str, dict[str, Any]] = {200: {"description": "Prometheus exposition.", "content": text}}
         router.add_api_route("/healthz", self.healthz, methods=["GET"], response_class=PlainTextResponse)
-        router.add_api_route("/readyz", self.readyz, methods=["GET"], response_class=PlainTextResponse)
-        router.add_api_route("/metrics", self.metrics, methods=["GET"])
+        router.add_api_route("/readyz", self.readyz, methods=["GET"], response_class=PlainTextResponse, responses=not_ready)
+        router.add_api_route("/metrics", self.metrics, methods=["GET"], response_class=PlainTextResponse, responses=exposition)
         return router
 
     async def healthz(self) -> Response:

@@ -16,7 +16,9 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from select import select
 
 from extender.decision.pace import Pace
@@ -113,6 +115,7 @@ def _run_in_child(work: Work, seconds: float, writable: int) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds + _KILLED_SECONDS)
         _close_all_but(writable)
         os.nice(_CHILD_NICENESS)
+        _be_killed_first()
         until_seconds = time.monotonic() + seconds
         _write(writable, _DONE + work(lambda: time.monotonic() < until_seconds))
         status = 0
@@ -120,6 +123,12 @@ def _run_in_child(work: Work, seconds: float, writable: int) -> None:
         _write(writable, _RAISED + f"{type(error).__name__}: {error}".encode()[:2_000])
     finally:
         os._exit(status)
+
+
+def _be_killed_first() -> None:
+    """Where memory runs out, let the kernel end this process and not its parent. Linux alone has such a file."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _close_all_but(kept: int) -> None:

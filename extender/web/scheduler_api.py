@@ -69,12 +69,12 @@ class SchedulerApi:
         router = APIRouter(prefix="/scheduler", tags=["scheduler verbs"])
         no_preemption = wire.encode(wire.ExtenderPreemptionResult())
         for verb, answer, error_answer, doc in (
-            ("filter", self._deciding(self.filter), _filter_error, openapi.NODES),
-            ("prioritize", self._deciding(self.prioritize), _error_in_header(b"[]"), openapi.NODES),
+            ("filter", self._deciding(self.filter), _filter_error, openapi.FILTER),
+            ("prioritize", self._deciding(self.prioritize), _error_in_header(b"[]"), openapi.PRIORITIZE),
             ("preempt", self._deciding(_in_a_thread(self.preempt)), _error_in_header(no_preemption), openapi.PREEMPT),
             ("bind", self.bind, _bind_error, openapi.BIND),
         ):
-            router.add_api_route(f"/{verb}", self._route(verb, answer, error_answer), methods=["POST"], openapi_extra=doc)
+            router.add_api_route(f"/{verb}", self._route(verb, answer, error_answer), methods=["POST"], **doc)
         return router
 
     async def filter(self, body: bytes) -> bytes | NotDecided:

@@ -20,23 +20,27 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from tests.bench import sizes
-from tests.bench.beside_load import beside_load
-from tests.bench.bursts import bursts
-from tests.bench.computations import computations
 from tests.bench.cycles import Extender
-from tests.bench.growth import growth
-from tests.bench.machines import machines
-from tests.bench.memory import memory
+from tests.bench.parts.beside_load import beside_load
+from tests.bench.parts.beside_questions import beside_questions
+from tests.bench.parts.beside_watchers import beside_watchers
+from tests.bench.parts.bursts import bursts
+from tests.bench.parts.computations import computations
+from tests.bench.parts.growth import growth
+from tests.bench.parts.machines import machines
+from tests.bench.parts.memory import memory
+from tests.bench.parts.sight_requests import sight_requests
+from tests.bench.parts.telemetry_load import telemetry_load
+from tests.bench.parts.verbs import verbs
+from tests.bench.processes.servers import BenchmarkError, Connection
 from tests.bench.rows import Row, table
 from tests.bench.run import Run
-from tests.bench.servers import BenchmarkError, Connection
-from tests.bench.sight_requests import sight_requests
-from tests.bench.telemetry_load import telemetry_load
-from tests.bench.verbs import verbs
 
 PARTS: dict[str, Callable[[Run], list[Row]]] = {
     "verbs": verbs,
     "load": beside_load,
+    "watchers": beside_watchers,
+    "questions": beside_questions,
     "telemetry": telemetry_load,
     "sight": sight_requests,
     "memory": memory,

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from tests.bench.api_process import event
 from tests.bench.clusters import LIST_VERSION, pending_pod
-from tests.bench.servers import BenchmarkError, Connection, Server, wait_until_watched
+from tests.bench.processes.api_process import event
+from tests.bench.processes.servers import BenchmarkError, Connection, Server, wait_until_watched
 
 SIZES = (1, 2, 4, 8)
 """GPUs of the pods, in turn."""

@@ -14,9 +14,9 @@ from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.request.pod_request import Demand, demand_of
 from tests.bench.clusters import GPU, Cluster
 from tests.bench.cycles import Cycles, Extender
+from tests.bench.processes.servers import api, fabricwise, floor
+from tests.bench.processes.test_api_process import folded
 from tests.bench.rows import percentile
-from tests.bench.servers import api, fabricwise, floor
-from tests.bench.test_api_process import folded
 from tests.objects import pod, pod_struct
 
 MOST_RATIO = 3.0

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from tests.bench.__main__ import PARTS, arguments
-from tests.bench.bursts import bursts, missing_binaries
+from tests.bench.parts.bursts import bursts, missing_binaries
 from tests.bench.plots import plots, row_of, with_results
+from tests.bench.processes.servers import floor
 from tests.bench.rows import Row, markdown, percentile, table
 from tests.bench.run import Run
-from tests.bench.servers import floor
 from tests.bench.sizes import TINY
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs/performance.md"

@@ -1,4 +1,4 @@
-"""An API server in memory that lists objects in pages and records every request."""
+"""An API server in memory that lists objects in pages, passes requests on to services, and records every request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
+import httpx
 import yaml
+
+from tests.kube.port_forward import serve_port_forward
 
 NODES, PODS, TOPOLOGIES = "/api/v1/nodes", "/api/v1/pods", "/apis/fabricwise.dev/v1alpha1/gputopologies"
 PATHS = {"Node": NODES, "Pod": PODS, "GpuTopology": TOPOLOGIES}
@@ -30,6 +33,10 @@ class ApiServer:
     """Path -> status with which it is refused."""
     expired_tokens: int = 0
     """Number of continue tokens that are still to be refused as expired (410)."""
+    services: dict[str, str] = field(default_factory=dict)
+    """Path of a service's proxy -> URL of what answers there; requests arrive without their Authorization, as from a real API server."""
+    forwards: dict[str, int] = field(default_factory=dict)
+    """Path of a pod's port-forward -> port on loopback to which it leads."""
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """(method, path, query)."""
     kubeconfig: Path = Path()
@@ -73,10 +80,21 @@ def api_server(folder: Path, **options: Any) -> Iterator[ApiServer]:
         def _any(self) -> None:
             url = urlparse(self.path)
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             api.asked.append((self.command, url.path, query))
-            status, body = api.answer(url.path, query)
-            data = json.dumps(body).encode()
+            if url.path in api.forwards and url.path not in api.refused:
+                serve_port_forward(self.connection, self.headers["Sec-WebSocket-Key"], int(query["ports"]), api.forwards[url.path])
+                self.close_connection = True
+                return
+            service = next((path for path in api.services if url.path.startswith(f"{path}/") and path not in api.refused), None)
+            if service is not None:
+                target = api.services[service] + self.path.removeprefix(service)
+                answer = httpx.request(self.command, target, content=content, headers={"Content-Type": "application/json"}, timeout=30)
+                status, data = answer.status_code, answer.content
+            else:
+                refused = next((path for path in api.refused if path.endswith("/proxy") and url.path.startswith(path)), url.path)
+                status, body = api.answer(refused, query)
+                data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

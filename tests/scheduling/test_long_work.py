@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,11 @@ def test_end_of_the_child_without_an_answer_is_named() -> None:
     answer = in_child_process(lambda _pace: os._exit(3), 5)
     assert isinstance(answer, NotDone)
     assert "without one" in answer.why
+
+
+@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="NOT TESTED: only Linux has oom_score_adj")
+def test_kernel_ends_the_child_before_its_parent_where_memory_runs_out() -> None:
+    assert in_child_process(lambda _pace: Path("/proc/self/oom_score_adj").read_bytes(), 5) == b"1000\n"
 
 
 def test_no_file_of_the_parent_stays_open_in_the_child() -> None:

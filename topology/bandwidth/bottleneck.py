@@ -20,7 +20,7 @@ def why(machine: Machine, fabric: Fabric, members: tuple[int, ...]) -> tuple[str
     if len(members) < 2:
         return ()
     packed = packings(fabric, members)
-    best = max(packed, key=lambda packing: packing.ring_gbps)
+    best = _fastest(packed)
     reached = performance(fabric, members, packed)
     ports = [wire for wire in best.full if fabric.wires[wire.name].kind is WireKind.NVSWITCH_PORT]
     named_wires = best.full if len(ports) < 2 else [wire for wire in best.full if wire not in ports]
@@ -36,6 +36,15 @@ def why(machine: Machine, fabric: Fabric, members: tuple[int, ...]) -> tuple[str
     if reached.nvls_gbps is not None:
         sentences.append(f"NVSwitch multicast gives {reached.nvls_gbps:g} GB/s, rings {reached.ring_gbps:g}")
     return tuple(sentences)
+
+
+def limiting_wires(fabric: Fabric, members: tuple[int, ...]) -> tuple[Wire, ...]:
+    """Return the wires that the fastest rings through a set of positions fill; empty for a single GPU."""
+    return tuple(fabric.wires[wire.name] for wire in _fastest(packings(fabric, members)).full) if len(members) > 1 else ()
+
+
+def _fastest(packed: tuple[Packing, ...]) -> Packing:
+    return max(packed, key=lambda packing: packing.ring_gbps)
 
 
 def _missing_links(machine: Machine, fabric: Fabric, members: tuple[int, ...], best: Packing) -> list[str]:

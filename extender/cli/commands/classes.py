@@ -34,7 +34,11 @@ DEFAULT = Path("config/workload-classes.yaml")
 def list_classes(file: FileOption = DEFAULT, output: OutputOption = Output.TABLE) -> None:
     """Check a classes file and list its classes."""
     rows = [_row(workload_class) for workload_class in load_classes(file).values()]
-    print_answer({"file": str(file), "classes": rows}, output, _table)
+    print_answer({"file": str(file), "classes": rows}, output, _table, names=_names)
+
+
+def _names(answer: dict[str, Any]) -> list[str]:
+    return [f"workloadclass/{row['class']}" for row in answer["classes"]]
 
 
 def _row(workload_class: WorkloadClass) -> dict[str, str]:

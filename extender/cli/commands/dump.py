@@ -12,13 +12,13 @@ from typing import Annotated, TextIO
 
 import typer
 
-from extender.cli.cluster_options import KubeconfigOption
+from extender.cli.cluster_options import ContextOption, KubeconfigOption
 from extender.cli.reading import kube_objects
 from extender.cli.rendering.output import print_warning
 from extender.decision.dra.dra_state import DRA_KINDS
 from extender.errors import ClusterSourceError
 from extender.kube.listing import ListApi, items_of, refusal
-from extender.kube.objects.resources import RESOURCES, Resource
+from extender.kube.objects.resources import BUDGET_RESOURCE, RESOURCES, Resource
 from extender.plain_text import plain
 from extender.sources.dump import STANDARD_INPUT, UNREAD
 from extender.sources.dump_fields import dump_fields
@@ -29,8 +29,10 @@ def dump(
     file: Annotated[Path | None, typer.Argument(help="The file to write. Default, and with -: standard output.")] = None,
     old_file: Annotated[Path | None, typer.Option("-o", "--output-file", hidden=True, help="Older name of FILE.")] = None,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
 ) -> None:
-    """Write the cluster's nodes, pods, GpuTopologies and objects of resource.k8s.io to a file for --cluster FILE.
+    """Write the cluster's nodes, pods, GpuTopologies and objects of resource.k8s.io, and its PodDisruptionBudgets, to a file for
+    --cluster FILE.
 
     It has the fields that Fabricwise uses.
 
@@ -40,7 +42,7 @@ def dump(
         raise typer.BadParameter("name the file once")
     path = file or old_file
     output_file = None if path == Path(STANDARD_INPUT) else path
-    api, cluster = kube_objects(kubeconfig)
+    api, cluster = kube_objects(kubeconfig, context_name)
     _print_status(f"reading nodes, pods and gputopologies of {cluster}")
     with _opened(output_file) as opened:
         counts = write_dump(api, opened)
@@ -54,7 +56,7 @@ def write_dump(api: ListApi, file: TextIO) -> dict[str, int]:
     Raises ClusterSourceError if nodes cannot be listed or there are none.
     """
     counts, unread, separator = dict[str, int](), dict[str, str](), ""
-    for resource in RESOURCES:
+    for resource in (*RESOURCES, BUDGET_RESOURCE):
         counts[resource.listed_as] = 0
         try:
             for line in _lines(api, resource):

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from extender.cli.client import ask
-from extender.cli.cluster_options import ClassesOption, ClusterOption, KubeconfigOption, ServerOption
+from extender.cli.asking import Answer, NotAsked, Target, asked
+from extender.cli.cluster_options import (
+    ClassesOption,
+    ClusterOption,
+    ContextOption,
+    ExtenderOption,
+    KubeconfigOption,
+    NamespaceOption,
+    ServerOption,
+    TokenFileOption,
+)
 from extender.cli.reading import Reading, kube_objects, read_cluster, with_source
 from extender.cli.rendering import answer_tables
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
+from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_note
+from extender.cli.rendering.watching import INTERVAL_SECONDS, IntervalOption, WatchOption, watching
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
 from extender.decision.kube_filters.surroundings import ClaimKey, Surroundings
 from extender.decision.report import serializers
-from extender.decision.request.kubernetes_objects import Pod
-from extender.decision.state.changes import Change, PodGone, TopologySeen
-from extender.decision.state.reducer import fold_all
-from extender.decision.state.snapshot import Snapshot
+from extender.decision.state.without_bound_pod import without_bound_pod
 from extender.errors import FOUND, ClusterSourceError, RequestError
 from extender.kube.api_client import context_of
 from extender.loading import load_documents
@@ -36,7 +43,6 @@ from extender.sources.collected_objects import CollectedObjects, ObjectName
 from extender.sources.dump import STANDARD_INPUT, read_text
 from extender.web.debug_api import pods_from
 from topology.agent.publisher import ApiError
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 
 WHAT = "Manifest file (YAML or JSON, - is standard input) of a pod or workload; or NAMESPACE/POD or KIND/NAME in the cluster."
 FILE_SUFFIXES = (".yaml", ".yml", ".json")
@@ -46,44 +52,66 @@ def explain(
     what: Annotated[str, typer.Argument(metavar="FILE|NAMESPACE/POD|KIND/NAME", help=WHAT)],
     cluster: ClusterOption = None,
     server: ServerOption = None,
-    namespace: Annotated[
-        str | None, typer.Option("-n", "--namespace", help="Namespace of KIND/NAME, and of manifests without one.")
-    ] = None,
+    namespace: NamespaceOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.TABLE,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
     workload_classes: ClassesOption = None,
+    extender: ExtenderOption = None,
+    token_file: TokenFileOption = None,
+    watch: WatchOption = False,
+    interval_seconds: IntervalOption = INTERVAL_SECONDS,
 ) -> None:
     """Show where a pod would go, and why each other node is refused. Exit status 1 if no node is feasible.
 
     Each reason is marked as one of kube-scheduler or of Fabricwise; what was not checked is listed. A workload with several pod templates
-    (LeaderWorkerSet, JobSet, RayCluster ...) has one answer per template.
+    (LeaderWorkerSet, JobSet, RayCluster ...) has one answer per template. -o name prints the feasible nodes, the best first.
+
+    The command reads the API by itself, because it then also has what kube-scheduler's filters read of volumes and other pods. With
+    --extender or --server the running extender answers, which has telemetry and the pods that it has just decided.
     """
-    if cluster and server:
-        raise typer.BadParameter("give --cluster or --server, not both")
+    target = Target(cluster, server, kubeconfig, context_name, extender, token_file)
     if what == cluster == STANDARD_INPUT:
         raise typer.BadParameter("standard input can be the pod or the cluster, not both")
     settings = load_settings(config)
-    wanted = None if _is_file(what) else _object_name(what, namespace or _current_namespace(cluster, kubeconfig))
+    wanted = None if _is_file(what) else _object_name(what, namespace or _current_namespace(cluster, kubeconfig, context_name))
     templates = templates_of(load_documents(read_text(Path(what)), what), what, namespace) if wanted is None else None
-    if server:
-        answer = _asked(server, templates)
-    else:
+
+    def answer() -> dict[str, Any]:
+        by_extender = _asked(target, templates) if server or extender else None
+        if by_extender is not None:
+            return by_extender
         collected = CollectedObjects(wanted)
-        reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected)
-        question = _Question(reading, collected, settings, cluster in (None, "kube"), kubeconfig)
-        answer = with_source(_explained(question, templates or question.templates(), what), reading)
-    print_answer(answer, output, answer_tables.explanations)
-    if any(explanation["chosen"] is None for explanation in answer.get("explanations") or [answer]):
+        reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected, context_name)
+        question = _Question(reading, collected, settings, cluster in (None, "kube"), kubeconfig, context_name)
+        return with_source(_explained(question, templates or question.templates(), what), reading)
+
+    if watch:
+        watching(answer, output, answer_tables.explanations, names=_feasible_names, interval_seconds=interval_seconds)
+        return
+    explained = answer()
+    print_answer(explained, output, answer_tables.explanations, names=_feasible_names)
+    if any(explanation["chosen"] is None for explanation in _each(explained)):
         raise typer.Exit(FOUND)
+
+
+def _each(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the explanations of an answer: one per pod template."""
+    return list(answer.get("explanations") or [answer])
+
+
+def _feasible_names(answer: dict[str, Any]) -> list[str]:
+    names = (f"node/{row['node']}" for explanation in _each(answer) for row in explanation["nodes"] if row["feasible"])
+    return list(dict.fromkeys(names))
 
 
 def _is_file(what: str) -> bool:
     return what == STANDARD_INPUT or Path(what).is_file() or what.endswith(FILE_SUFFIXES)
 
 
-def _current_namespace(cluster: str | None, kubeconfig: str | None) -> str:
-    context = context_of(kubeconfig) if cluster in (None, "kube") else None
+def _current_namespace(cluster: str | None, kubeconfig: str | None, context_name: str | None) -> str:
+    context = context_of(kubeconfig, context_name) if cluster in (None, "kube") else None
     return context[1] if context is not None else "default"
 
 
@@ -96,16 +124,31 @@ def _object_name(what: str, namespace: str) -> ObjectName:
     return ObjectName(workload.kind, namespace, name) if workload is not None else ObjectName("Pod", left, name)
 
 
-def _asked(server: str, templates: Templates | None) -> dict[str, Any]:
-    """Return the answers of a running extender for each pod template. Raises RequestError without a manifest."""
+def _asked(target: Target, templates: Templates | None) -> dict[str, Any] | None:
+    """Return a running extender's answer for each pod template; None if it does not answer. Raises RequestError without a manifest."""
     if templates is None:
-        raise RequestError("--server takes a manifest: kubectl get KIND NAME -o yaml | fabricwise explain - --server URL")
-    answers = []
+        option = "--server" if target.server else "--extender"
+        raise RequestError(
+            f"{option} takes a manifest: kubectl get KIND NAME -o yaml | fabricwise explain - {option} {target.server or target.extender}"
+        )
+    answers: list[dict[str, Any]] = []
+    by = ""
     for template in templates.pods:
-        answer = ask(server, "/v1/explain", "nodes", template.manifest)
-        answers.append({**answer, "of": template.source, "not_checked": [*answer.get("not_checked", ()), *template.not_known]})
-    cluster = f"{answers[0].get('cluster') or 'an unnamed cluster'}, by the extender at {server}"
-    return _combined(answers) | {"cluster": cluster}
+        reply = asked(target, "/v1/explain", template.manifest)
+        if isinstance(reply, NotAsked):
+            if reply.why is not None:
+                print_note(f"evaluated from the API server alone: {reply.why}")
+            return None
+        content, by = _checked(reply), reply.by
+        answers.append({**content, "of": template.source, "not_checked": [*content.get("not_checked", ()), *template.not_known]})
+    return _combined(answers) | {"cluster": f"{answers[0].get('cluster') or 'an unnamed cluster'}, by {by}"}
+
+
+def _checked(reply: Answer) -> dict[str, Any]:
+    """Return the content of an answer to `/v1/explain`. Raises ClusterSourceError if it is not one."""
+    if "nodes" not in reply.content:
+        raise ClusterSourceError(f"{reply.by} gave no answer to /v1/explain: is it fabricwise, of the same version?")
+    return reply.content
 
 
 def _combined(answers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -122,6 +165,7 @@ class _Question:
     settings: Settings
     is_kube: bool
     kubeconfig: str | None
+    context_name: str | None
 
     def templates(self) -> Templates:
         """Return the pod templates of the wanted object in the cluster. Raises ClusterSourceError if it does not exist."""
@@ -137,7 +181,7 @@ class _Question:
     def _get(self, path: str) -> dict[str, Any] | None:
         """Return an object, or None if it does not exist. Raises ClusterSourceError."""
         try:
-            return kube_objects(self.kubeconfig)[0].get(path)
+            return kube_objects(self.kubeconfig, self.context_name)[0].get(path)
         except ApiError as error:
             if error.status == 404:
                 return None
@@ -200,7 +244,8 @@ def _explained(question: _Question, templates: Templates, what: str) -> dict[str
         pod, kube_pod = pods_from(template.manifest, f"{what}: {template.source}")
         bound_to, before = None, snapshot
         if question.collected.wanted is not None and question.collected.wanted.kind == "Pod" and pod.spec.node_name:
-            bound_to, before = pod.spec.node_name, _without(snapshot, pod, settings)
+            bound_to = pod.spec.node_name
+            before = without_bound_pod(snapshot, pod.key, serializers.pod_name(pod), settings.resource, node_defaults(settings))
             pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, node_name=None))
             kube_pod = msgspec.structs.replace(kube_pod, spec=msgspec.structs.replace(kube_pod.spec, node_name=None))
         kube = evaluate(kube_pod, question.surroundings(kube_pod, templates.others))
@@ -208,30 +253,3 @@ def _explained(question: _Question, templates: Templates, what: str) -> dict[str
         answer["not_checked"] += template.not_known
         answers.append({**answer, "of": template.source, **({"bound_to": bound_to} if bound_to else {})})
     return _combined(answers)
-
-
-def _without(snapshot: Snapshot, pod: Pod, settings: Settings) -> Snapshot:
-    """Return the cluster as if a pod had not been bound: without the pod, and without its GPUs in the status of GpuTopologies."""
-    changes: list[Change] = [PodGone(pod.key)]
-    for node, record in snapshot.topologies.items():
-        status = record.status if isinstance(record, TopologyRecord) else None
-        if (
-            isinstance(record, TopologyRecord)
-            and status is not None
-            and any(_belongs_to(pod, allocation) for allocation in status.allocated)
-        ):
-            changes.append(TopologySeen(node, replace(record, status=_released(status, pod))))
-    return fold_all(snapshot, changes, settings.resource, node_defaults(settings))
-
-
-def _released(status: DeviceStatus, pod: Pod) -> DeviceStatus:
-    released = [allocation.index for allocation in status.allocated if _belongs_to(pod, allocation)]
-    free = None if status.free is None else tuple(sorted({*status.free, *released}))
-    return replace(status, free=free, allocated=tuple(item for item in status.allocated if not _belongs_to(pod, item)))
-
-
-def _belongs_to(pod: Pod, allocation: Allocation) -> bool:
-    """Return whether the allocation is the pod's; an agent may know only the pod's name, not its uid."""
-    if allocation.pod_uid:
-        return allocation.pod_uid == pod.key
-    return (allocation.pod_namespace, allocation.pod_name) == (pod.metadata.namespace or "default", pod.metadata.name)

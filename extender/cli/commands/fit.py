@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from extender.cli.cluster_options import KubeconfigOption
 from extender.cli.reading import read_cluster, with_source
 from extender.cli.rendering.output import Output, OutputOption, print_answer
 from extender.decision.node.node_state import NodeView
@@ -47,7 +48,10 @@ def fit(
     cluster: Annotated[
         str | None, typer.Option("--cluster", help="Also list the nodes of a cluster: kube, simulated, or a dump file.")
     ] = None,
-    kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Kubeconfig file, for --cluster kube outside a cluster.")] = None,
+    kubeconfig: KubeconfigOption = None,
+    context_name: Annotated[
+        str | None, typer.Option("--kube-context", help="Context of the kubeconfig; --context is a number of tokens here.")
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show what memory a model needs per GPU, which memory classes fit, and which nodes have them."""
@@ -62,11 +66,16 @@ def fit(
     if answer["model"] is None and not model.lstrip().startswith("{"):
         answer["model"] = _name(Path(model))
     if cluster is not None:
-        reading = read_cluster(cluster, Settings(), kubeconfig)
+        reading = read_cluster(cluster, Settings(), kubeconfig, context=context_name)
         views = reading.snapshot.views
         answer = with_source(answer, reading)
         answer["nodes"] = [_node(view, answer) for _, view in sorted(views.items()) if view.state.allocatable]
-    print_answer(answer, output, table)
+    print_answer(answer, output, table, names=None if cluster is None else _names)
+
+
+def _names(answer: dict[str, Any]) -> list[str]:
+    """Return the nodes that the model fits on."""
+    return [f"node/{node['node']}" for node in answer["nodes"] if node["fits"] and node["enough_gpus"]]
 
 
 def _name(path: Path) -> str:

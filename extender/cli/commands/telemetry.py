@@ -34,7 +34,16 @@ def telemetry(
     answer = read(text, tuning(settings))
     if not answer["devices"] and not answer["engines"]:
         raise ClusterSourceError(f"{what}: {not_understood(text)}")
-    print_answer(answer, output, table)
+    print_answer(answer, output, table, names=_names)
+
+
+def _names(answer: Mapping[str, Any]) -> list[str]:
+    """Return the devices of an exposition by UUID, a MIG device with its instance, and the serving engines."""
+    devices = [
+        f"gpu/{device['uuid']}" + ("" if device["mig_instance"] is None else f"/mig-{device['mig_instance']}")
+        for device in answer["devices"]
+    ]
+    return devices + [f"engine/{engine['engine']}" + (f"/{engine['model']}" if engine["model"] else "") for engine in answer["engines"]]
 
 
 def _fetched(url: str, timeout_seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from extender.cli.cluster_options import KubeconfigOption, OptionalClusterOption, complete_machine
+from extender.cli.cluster_options import ContextOption, KubeconfigOption, OptionalClusterOption, complete_machine
 from extender.cli.reading import read_cluster
 from extender.cli.rendering import answer_tables
 from extender.cli.rendering.output import Output, print_answer
@@ -34,6 +34,7 @@ class Drawn(StrEnum):
     """Output formats of a command that can also draw its answer."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
     YAML = "yaml"
     SVG = "svg"
@@ -70,6 +71,7 @@ def topo_show(
     every_set: Annotated[bool, typer.Option("--all-sets", help="List every set of two or more GPUs, per message size.")] = False,
     output: Annotated[Drawn, typer.Option("-o", "--output", help="Output format; svg draws the machine.")] = Drawn.TABLE,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
 ) -> None:
     """Show a machine's links in GB/s, and its best, expected and worst sets of GPUs."""
     chosen = _indices(gpus)
@@ -78,7 +80,7 @@ def topo_show(
     free: int | None = None
     cluster_field: dict[str, str] = {}
     if cluster is not None:
-        machine, free, cluster_field["cluster"] = _node_machine(what, cluster, kubeconfig)
+        machine, free, cluster_field["cluster"] = _node_machine(what, cluster, kubeconfig, context_name)
     elif what == STANDARD_INPUT or Path(what).is_file():
         facts = _Facts(product, _memory_bytes(memory), cpu, pcie_gen, p2p)
         capture = _capture(Path(what), facts)
@@ -119,9 +121,9 @@ def topo_import(
     typer.echo(yaml.safe_dump(encode(TopologyRecord(node, capture.machine)), sort_keys=False, width=200), nl=False)
 
 
-def _node_machine(node: str, cluster: str, kubeconfig: str | None) -> tuple[Machine, int, str]:
+def _node_machine(node: str, cluster: str, kubeconfig: str | None, context_name: str | None) -> tuple[Machine, int, str]:
     """Return a node's machine, the mask of its free GPUs, and the name of its cluster. Raises ClusterSourceError."""
-    reading = read_cluster(cluster, Settings(), kubeconfig)
+    reading = read_cluster(cluster, Settings(), kubeconfig, context=context_name)
     snapshot = reading.snapshot
     record = snapshot.topologies.get(node)
     if isinstance(record, str):

@@ -9,6 +9,7 @@ import html
 from itertools import combinations
 from math import log2
 
+from extender.decision.report.machine_graph import drawing_order, vertices_above
 from extender.plain_text import plain
 from topology.bandwidth.fabric import NVSWITCH_VERTEX, Fabric, build_fabric, fabric_name
 from topology.bandwidth.wires import nvlink, nvswitch_port
@@ -23,7 +24,7 @@ INK, FREE, TAKEN, NVLINK, PCIE, SOCKET = "#1f2933", "#b7e4c7", "#f4c7ab", "#2d6a
 def draw(name: str, machine: Machine, free: int) -> str:
     """Return the SVG text of a machine whose free positions are the mask `free`."""
     fabric = build_fabric(machine)
-    order = _order(fabric)
+    order = drawing_order(fabric)
     center = {f"GPU {position}": MARGIN + CELL * (column + 0.5) for column, position in enumerate(order)}
     center |= _above(fabric, center)
     arcs = _arcs(fabric, center)
@@ -55,30 +56,11 @@ def _heading(name: str, machine: Machine) -> str:
     return f"{name}: {len(machine.gpus)} x {product or 'GPU'}, {fabric_name(machine)}" if machine.gpus else f"{name}: no GPUs"
 
 
-def _order(fabric: Fabric) -> list[int]:
-    """Return the positions in drawing order: GPUs of one switch next to each other, then those of one socket."""
-    return sorted(
-        range(fabric.size), key=lambda p: (*[min(q for q in range(fabric.size) if fabric.distance[p][q] <= d) for d in (4, 2, 1)], p)
-    )
-
-
-def _chain(fabric: Fabric, gpu: str) -> list[str]:
-    """Return the vertices above a GPU, nearest first: its PCIe switches, then its socket."""
-    chain, seen = [gpu], {gpu}
-    while fabric.graph.nodes[chain[-1]]["kind"] != "socket":
-        pcie = [v for v in fabric.graph[chain[-1]] if v not in seen and fabric.graph.nodes[v]["kind"] in ("switch", "socket")]
-        if not pcie:
-            break
-        chain.append(min(pcie, key=lambda v: fabric.graph.nodes[v]["kind"] == "socket"))
-        seen.add(chain[-1])
-    return chain[1:]
-
-
 def _above(fabric: Fabric, center: dict[str, float]) -> dict[str, float]:
     """Return vertex -> x of switches and sockets: the middle of their GPUs."""
     below: dict[str, list[float]] = {}
     for position in range(fabric.size):
-        for vertex in _chain(fabric, f"GPU {position}"):
+        for vertex in vertices_above(fabric, f"GPU {position}"):
             below.setdefault(vertex, []).append(center[f"GPU {position}"])
     return {vertex: (min(centers) + max(centers)) / 2 for vertex, centers in below.items()}
 

@@ -76,7 +76,7 @@ class FittedTable:
         yield table
         left_out = [column.name for place, column in enumerate(self.columns) if place not in kept and column.name]
         if left_out:
-            yield Text(f"not shown, because the terminal is too narrow: {', '.join(left_out)} (-o json has all)", style="dim")
+            yield Text(f"not shown, because the terminal is too narrow: {', '.join(left_out)} (-o wide shows all)", style="dim")
 
 
 def _width(cell: Cell) -> int:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
-from topology.bandwidth.all_reduce import MESSAGE_MIXES, AllReduce
+from extender.decision.report.set_bandwidth import sizes_gbps
+from topology.bandwidth.all_reduce import MESSAGE_MIXES
 from topology.bandwidth.bottleneck import why
 from topology.bandwidth.fabric import assumptions, fabric_name
 from topology.contradictions import contradictions
 from topology.machine.hardware import Machine, TopologyError, mask_of, positions_of
 from topology.placement import Placement, PlacementTable, table_for
-
-MESSAGE_BYTES = {"32KiB": 32 << 10, "256KiB": 256 << 10, "1MiB": 1 << 20, "16MiB": 16 << 20, "256MiB": 256 << 20}
-"""Decode messages are the first three, prefill messages the last two."""
 
 MOST_LISTED = 1 << 16
 """Most subsets of a machine's GPUs that `all_sets` enumerates: those of sixteen GPUs."""
@@ -93,11 +91,6 @@ def _set(machine: Machine, readings: list[PlacementTable], mask: int) -> dict[st
         "why": list(why(machine, table.fabric, positions_of(mask))),
         **_range(readings, mask),
     }
-
-
-def sizes_gbps(found: AllReduce) -> dict[str, float]:
-    """Return message size -> bus bandwidth in GB/s, rounded to 0.01."""
-    return {name: round(found.busbw(size), 2) for name, size in MESSAGE_BYTES.items()}
 
 
 def all_sets(machine: Machine, most: int = MOST_LISTED) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from extender.decision.kube_filters.node_filters import node_affinity, node_name, node_ports, node_unschedulable, taint_toleration
@@ -41,12 +41,18 @@ UNASKED = KubeAnswer({}, ("kube-scheduler's own filters",))
 """The result where the filters were not evaluated."""
 
 
-def evaluate(pod: KubePod, around: Surroundings) -> KubeAnswer:
-    """Return the refusals of the pod by every filter on every node of `around`, and what was not checked."""
+def evaluate(pod: KubePod, around: Surroundings, names: Collection[str] | None = None) -> KubeAnswer:
+    """Return the refusals of the pod by every filter on every node of `around`, and what was not checked.
+
+    `names`: the nodes to check, among all nodes of `around`; None: all. Filters that compare nodes still read all of them.
+    """
     prepared_filters = [prepare(pod, around) for prepare in FILTERS]
     checks = [prepared.check for prepared in prepared_filters if prepared.check is not None]
     refusals = {}
-    for name, node in around.nodes.items():
+    for name in around.nodes if names is None else names:
+        node = around.nodes.get(name)
+        if node is None:
+            continue
         node_refusals = tuple(refusal for check in checks for refusal in check(node))
         if node_refusals:
             refusals[name] = node_refusals

@@ -133,6 +133,7 @@ class KubePodSpec(msgspec.Struct, frozen=True, rename="camel"):
     containers: list[KubeContainer] | None = None
     init_containers: list[KubeContainer] | None = None
     node_name: str | None = None
+    priority: int | None = None
     node_selector: Labels | None = None
     affinity: Affinity | None = None
     tolerations: list[Toleration] | None = None

@@ -18,6 +18,7 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
     kind: str = ""
     name: str = ""
     uid: str = ""
+    controller: bool = False
 
 
 class Meta(msgspec.Struct, frozen=True, gc=False, rename="camel"):

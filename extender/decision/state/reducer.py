@@ -64,6 +64,13 @@ def fold_all(snapshot: Snapshot, changes: Iterable[Change], resource: str, defau
     return derived_snapshot(draft)
 
 
+def derived_anew(snapshot: Snapshot, resource: str, defaults: NodeDefaults) -> Snapshot:
+    """Return the snapshot with the view of every node derived with other defaults."""
+    draft = Draft(snapshot, resource, defaults)
+    draft.touched |= set(draft.nodes.now)
+    return derived_snapshot(draft)
+
+
 def _apply_or_set_aside(draft: Draft, change: Change) -> None:
     try:
         _apply(draft, change)

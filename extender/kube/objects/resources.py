@@ -53,3 +53,6 @@ DRA_RESOURCES = (
 """Kinds of Dynamic Resource Allocation, which an API server may not serve."""
 
 RESOURCES = (*KUBERNETES_RESOURCES, *DRA_RESOURCES)
+
+BUDGET_RESOURCE = Resource("PodDisruptionBudget", "poddisruptionbudgets", "/apis/policy/v1/poddisruptionbudgets", optional=True)
+"""Read on demand, for advice on moves; no decision needs it."""

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query, Response
 from extender.errors import RequestError
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
-from extender.web.openapi import answers
+from extender.web.openapi import described
 from extender.web.questions.decision_answers import (
     DecisionAnswer,
     DecisionsAnswer,
@@ -41,8 +41,8 @@ class DecisionRoutes:
     def router(self) -> APIRouter:
         """Both routes."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        router.add_api_route("/decisions", self.decisions, methods=["GET"], responses=answers(DecisionsAnswer, 400))
-        router.add_api_route("/decisions/{decision_id}", self.decision, methods=["GET"], responses=answers(DecisionAnswer, 404))
+        router.add_api_route("/decisions", self.decisions, methods=["GET"], **described(DecisionsAnswer, errors=(400,)))
+        router.add_api_route("/decisions/{decision_id}", self.decision, methods=["GET"], **described(DecisionAnswer, errors=(404,)))
         return router
 
     def decisions(

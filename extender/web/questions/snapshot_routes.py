@@ -20,7 +20,7 @@ from extender.decision.replay.journal_writer import Contents, archive_lines
 from extender.decision.replay.snapshot_archive import zipped
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.web.long_work import LongWork, NotDone
-from extender.web.openapi import ERROR
+from extender.web.openapi import described
 from extender.web.questions.asked import RETRY_SECONDS
 
 SECONDS = 60.0
@@ -39,8 +39,8 @@ class SnapshotRoutes:
     def router(self) -> APIRouter:
         """The route."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        archive = {"description": "a zip file", "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
-        router.add_api_route("/snapshot", self.snapshot, methods=["GET"], responses={200: archive, 503: ERROR})
+        description = described(None, errors=(503,), media_type="application/zip")
+        router.add_api_route("/snapshot", self.snapshot, methods=["GET"], **description)
         return router
 
     async def snapshot(

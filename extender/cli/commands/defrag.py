@@ -1,0 +1,113 @@
+"""`fabricwise defrag`: which moves of pods would regain room for pods of a size. Advice only: it cannot change the cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from extender.cli.asking import Target, answered
+from extender.cli.cluster_options import (
+    ClassesOption,
+    ClusterOption,
+    ContextOption,
+    ExtenderOption,
+    KubeconfigOption,
+    ServerOption,
+    TokenFileOption,
+)
+from extender.cli.reading import Reading, kube_objects, read_cluster
+from extender.cli.rendering.defrag_tables import defrag_table
+from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_warning
+from extender.cli.rendering.progress import progress
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
+from extender.decision.cycle.scheduling_cycle import EvaluationContext
+from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.slots.defrag_answer import DefragAnswer
+from extender.decision.slots.defrag_search import DEFAULT_MOVES, MOST_MOVES, DefragSearch
+from extender.decision.slots.disruption_facts import MAY_BE_EXCEEDED
+from extender.decision.slots.pod_moves import PodMover
+from extender.decision.slots.slot_question import MOST_GPUS_PER_POD
+from extender.kube.listing import ListApi, items_of, refusal
+from extender.kube.objects.resources import BUDGET_RESOURCE
+from extender.server.from_settings import node_defaults, policy
+from extender.server.from_settings import ranker as ranker_of
+from extender.settings import Settings
+from extender.settings_file import load_settings
+from extender.sources.collected_disruptions import BUDGET_KIND, CollectedDisruptions
+from topology.agent.publisher import ApiError
+
+SECONDS = 120.0
+"""Time for the search; after it, the answer has the moves found so far."""
+
+
+def defrag(
+    size: Annotated[int, typer.Option("--size", min=1, max=MOST_GPUS_PER_POD, help="GPUs per pod that room is wanted for.")],
+    moves: Annotated[int, typer.Option("--moves", min=1, max=MOST_MOVES, help="Most moves to advise.")] = DEFAULT_MOVES,
+    cluster: ClusterOption = None,
+    server: ServerOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
+    extender: ExtenderOption = None,
+    token_file: TokenFileOption = None,
+    workload_classes: ClassesOption = None,
+) -> None:
+    """Show which moves of pods would make room for more pods of a size. It changes nothing.
+
+    A pod is moved only if a controller recreates it and its PodDisruptionBudget allows that. Where it goes is decided by the evaluation
+    of a scheduling cycle.
+
+    The command reads the API by itself, because it then also has what kube-scheduler's filters read of other pods. With --extender or
+    --server the running extender answers, which has telemetry and the pods that it has just decided.
+    """
+    settings = load_settings(config)
+    target = Target(cluster, server, kubeconfig, context_name, extender, token_file)
+
+    def advised() -> dict[str, Any]:
+        collected = CollectedDisruptions()
+        reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected, context_name)
+        api = kube_objects(kubeconfig, context_name)[0] if cluster in (None, "kube") else None
+        unread = [*reading.warnings, *_budgets(collected, api)]
+        for warning in unread:
+            print_warning(warning)
+        with progress("searching for moves"):
+            answer = _advice(reading, collected, settings, size, moves)
+        sources = (*unread, *answer.unread)
+        return dict(msgspec.to_builtins(msgspec.structs.replace(answer, cluster=reading.cluster, unread=sources)))
+
+    query = {"size": str(size), "moves": str(moves)}
+    answer = answered(target, "/v1/defrag", advised, query=query) if server or extender else advised()
+    print_answer(answer, output, defrag_table, names=_names)
+
+
+def _names(answer: dict[str, Any]) -> list[str]:
+    return [f"pod/{move['namespace']}/{move['name']}" for step in answer["steps"] for move in step["moves"]]
+
+
+def _budgets(collected: CollectedDisruptions, api: ListApi | None) -> list[str]:
+    """Collect the disruption budgets of an API server; None: those of the cluster's file are collected already.
+
+    Return why they are not known, as sentences.
+    """
+    if api is None:
+        return [] if BUDGET_KIND in collected.seen_kinds else [f"The cluster's file has no {BUDGET_KIND}. {MAY_BE_EXCEEDED}"]
+    try:
+        for item in items_of(api, BUDGET_RESOURCE):
+            collected(BUDGET_KIND, item)
+    except ApiError as error:
+        return [f"{refusal(BUDGET_RESOURCE, error)}. {MAY_BE_EXCEEDED}"]
+    return []
+
+
+def _advice(reading: Reading, collected: CollectedDisruptions, settings: Settings, size: int, moves: int) -> DefragAnswer:
+    snapshot, evaluator = reading.snapshot, Evaluator(policy(settings))
+    evaluator.learn(snapshot)
+    context = EvaluationContext(evaluator, settings.resource, node_defaults(settings))
+    mover = PodMover(context, ranker_of(settings.scoring), NO_ASSUMED_PODS, snapshot.monotonic_seconds or 0.0, settings.is_foreign)
+    until_seconds = time.monotonic() + SECONDS
+    search = DefragSearch(snapshot, size, collected.facts(), mover, policy(settings))
+    return search.advise(moves, lambda: time.monotonic() < until_seconds)

@@ -1,0 +1,128 @@
+"""One row per pod that requests GPUs: where it is, which GPUs it holds and how fast they are joined, or why it waits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import msgspec
+
+from extender.decision.cycle.assumed_pods import AssumedPod
+from extender.decision.cycle.scheduling_cycle import Moment
+from extender.decision.node.allocations import BoundPod
+from extender.decision.node.node_state import NodeView
+from extender.decision.report.prediction_outcomes import Outcome
+from extender.decision.state.pods import Pending
+from topology.machine.hardware import positions_of, union_of
+
+State = Literal["pending", "assumed", "bound", "terminating"]
+STATES: tuple[State, ...] = ("pending", "assumed", "bound", "terminating")
+
+
+class PodRow(msgspec.Struct, frozen=True):
+    """A pod. None = unknown, or without meaning: a single GPU has no bandwidth."""
+
+    namespace: str
+    name: str
+    uid: str
+    state: State
+    gpus: int
+    """GPUs that it requests by number."""
+    node: str | None = None
+    """The node it is on, assumed on, or that preemption has nominated for it."""
+    devices: tuple[int, ...] | None = None
+    """nvidia-smi indices of the GPUs that it holds."""
+    busbw_gbps: float | None = None
+    """Bus bandwidth of its slowest container, by the GPUs that it holds."""
+    expected_gbps: float | None = None
+    """The same, as it was predicted when it was decided."""
+    floor_gbps: float | None = None
+    """Annotation `min-busbw`."""
+    priority: int = 0
+    created: str | None = None
+    """creationTimestamp."""
+    message: str | None = None
+    """kube-scheduler's message on why it is not scheduled."""
+
+    @property
+    def position(self) -> str:
+        """Its place in the order of all rows, which stays while other pods come and go."""
+        return f"{self.namespace}/{self.name}/{self.uid}"
+
+
+OutcomeOf = Callable[[str], Outcome | None]
+"""Pod key -> the outcome of its prediction; None where there is none."""
+
+
+def pod_rows(moment: Moment, outcome_of: OutcomeOf) -> list[PodRow]:
+    """Return the row of every pod that requests GPUs, by namespace and name."""
+    return sorted(_rows(moment, outcome_of), key=lambda row: row.position)
+
+
+def _rows(moment: Moment, outcome_of: OutcomeOf) -> Iterator[PodRow]:
+    snapshot, assumed = moment.snapshot, moment.assumed_pods
+    for key, pod in snapshot.pods.items():
+        yield _bound(pod, snapshot.views.get(pod.node), outcome_of(key))
+    for key, pending in snapshot.pending.items():
+        if key not in snapshot.pods and not assumed.is_in_force(key, moment.monotonic_seconds):
+            yield _pending(key, pending)
+    for key, assumed_pod in assumed.by_pod.items():
+        if key not in snapshot.pods and assumed.is_in_force(key, moment.monotonic_seconds):
+            yield _assumed(assumed_pod, snapshot.pending.get(key))
+
+
+def _bound(pod: BoundPod, view: NodeView | None, outcome: Outcome | None) -> PodRow:
+    masks = view.known.get(pod.key, ()) if view is not None else ()
+    devices = None if view is None or not masks else tuple(sorted(view.state.indices[p] for p in positions_of(union_of(masks))))
+    return PodRow(
+        namespace=pod.namespace,
+        name=pod.name,
+        uid=pod.key,
+        state="terminating" if pod.terminating else "bound",
+        gpus=pod.demand.total,
+        node=pod.node,
+        devices=devices,
+        busbw_gbps=_slowest_gbps(pod, view, masks),
+        expected_gbps=outcome.expected_gbps if outcome is not None else None,
+        floor_gbps=pod.floor_gbps,
+        priority=pod.priority,
+        created=pod.created or None,
+    )
+
+
+def _slowest_gbps(pod: BoundPod, view: NodeView | None, masks: tuple[int, ...]) -> float | None:
+    """Return the bus bandwidth in GB/s of the slowest container; None where the GPUs of single containers are not known."""
+    table = view.state.table if view is not None else None
+    if table is None or len(masks) != len(pod.demand.groups):
+        return None
+    return min((speed for mask in masks if (speed := table.busbw_gbps(mask)) is not None), default=None)
+
+
+def _pending(key: str, pending: Pending) -> PodRow:
+    meta = pending.pod.metadata
+    return PodRow(
+        namespace=meta.namespace or "default",
+        name=meta.name,
+        uid=key,
+        state="pending",
+        gpus=pending.demand.total if pending.demand is not None else 0,
+        node=pending.nominated,
+        priority=pending.priority,
+        created=meta.creation_timestamp,
+        message=pending.scheduler_message or None,
+    )
+
+
+def _assumed(assumed_pod: AssumedPod, pending: Pending | None) -> PodRow:
+    return PodRow(
+        namespace=assumed_pod.namespace,
+        name=assumed_pod.name,
+        uid=assumed_pod.key,
+        state="assumed",
+        gpus=assumed_pod.demand.total,
+        node=assumed_pod.node,
+        expected_gbps=assumed_pod.evidence.expected_gbps,
+        floor_gbps=assumed_pod.demand.wishes.min_busbw_gbps,
+        priority=pending.priority if pending is not None else 0,
+        created=pending.pod.metadata.creation_timestamp if pending is not None else None,
+    )

@@ -1,0 +1,181 @@
+"""Which pods may be moved: who recreates a pod, and which disruption budgets cover it.
+
+These facts are no part of the snapshot, because decisions do not need them: the caller reads them when it asks for advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from extender.decision.kube_filters.label_matching import label_selector_matches
+from extender.decision.kube_filters.pod_objects import KubePod, LabelSelector
+from extender.decision.node.allocations import BoundPod
+from extender.decision.request.kubernetes_objects import Owner, Pod
+
+_CORE = ("ReplicaSet", "ReplicationController", "StatefulSet", "Job")
+_OTHERS = ("LeaderWorkerSet", "JobSet", "CloneSet", "AdvancedStatefulSet", "RayCluster")
+_TRAINING = ("PyTorchJob", "MPIJob", "TFJob", "JAXJob", "XGBoostJob", "PaddleJob")
+RECREATING = frozenset((*_CORE, *_OTHERS, *_TRAINING))
+"""Kinds whose controller creates a new pod, on any node, for one that was evicted."""
+
+ON_ITS_NODE = frozenset(("DaemonSet", "Node"))
+"""Kinds whose pods return to the node that they were evicted from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A PodDisruptionBudget."""
+
+    namespace: str
+    name: str
+    selector: LabelSelector | None
+    """None selects no pod, an empty one every pod of the namespace (policy/v1)."""
+    allowed: int
+    """Pods that may be evicted now."""
+
+    @property
+    def full_name(self) -> str:
+        """namespace/name."""
+        return f"{self.namespace}/{self.name}"
+
+    def covers(self, pod: Pod) -> bool:
+        """Return whether the budget counts the pod."""
+        is_of_namespace = (pod.metadata.namespace or "default") == self.namespace
+        return is_of_namespace and label_selector_matches(self.selector, pod.metadata.labels or {})
+
+
+class _BudgetMeta(msgspec.Struct, frozen=True):
+    name: str = ""
+    namespace: str = ""
+    generation: int = 0
+
+
+class _BudgetSpec(msgspec.Struct, frozen=True):
+    selector: LabelSelector | None = None
+
+
+class _BudgetStatus(msgspec.Struct, frozen=True, rename="camel"):
+    disruptions_allowed: int = 0
+    observed_generation: int = 0
+
+
+class _PodDisruptionBudget(msgspec.Struct, frozen=True):
+    metadata: _BudgetMeta
+    spec: _BudgetSpec = _BudgetSpec()
+    status: _BudgetStatus = _BudgetStatus()
+
+
+def budget_of(manifest: Any) -> Budget:
+    """Return the budget of a manifest. Raises msgspec.ValidationError.
+
+    A status that is older than the spec allows nothing: the eviction API refuses then. Source: kubernetes 1.36
+    `pkg/registry/core/pod/storage/eviction.go` (checkAndDecrement).
+    """
+    read = msgspec.convert(manifest, _PodDisruptionBudget, strict=False)
+    is_current = read.status.observed_generation >= read.metadata.generation
+    allowed = max(0, read.status.disruptions_allowed) if is_current else 0
+    return Budget(read.metadata.namespace or "default", read.metadata.name, read.spec.selector, allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """A bound pod as its manifest states it."""
+
+    pod: Pod
+    """As the evaluator reads it."""
+    kube_pod: KubePod
+    """As kube-scheduler's filters read it."""
+
+    @property
+    def owner(self) -> Owner | None:
+        """The owner that controls the pod; None where it has none."""
+        return next((owner for owner in self.pod.metadata.owner_references or () if owner.controller), None)
+
+
+def pod_facts(manifest: Any) -> PodFacts:
+    """Return the facts of a Pod's manifest. Raises msgspec.ValidationError."""
+    return PodFacts(msgspec.convert(manifest, Pod, strict=False), msgspec.convert(manifest, KubePod, strict=False))
+
+
+MAY_BE_EXCEEDED = "The moves may be more than disruption budgets allow: the eviction API refuses those"
+"""The consequence of budgets that could not be read."""
+
+MOST_UNREAD = 20
+"""Sentences about what could not be read in one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class DisruptionFacts:
+    """What is known of the pods that could be moved."""
+
+    pods: Mapping[str, PodFacts] = field(default_factory=dict)
+    """By pod key. A pod that is missing here is not moved."""
+    budgets: tuple[Budget, ...] = ()
+    unread: tuple[str, ...] = ()
+    """What could not be read, with the consequence, as sentences."""
+    pods_by_node: Mapping[str, tuple[KubePod, ...]] | None = None
+    """Node -> all pods bound to it that have not ended, also those without GPUs; None: not known."""
+
+
+def facts_of(pods: Iterable[Any], budgets: Iterable[Any], unread: Iterable[str] = ()) -> DisruptionFacts:
+    """Return the facts of manifests of some pods and of all budgets. One that is invalid is left out, and `unread` says so."""
+    found: dict[str, PodFacts] = {}
+    read: list[Budget] = []
+    said = list(unread)
+    for manifest in pods:
+        try:
+            facts = pod_facts(manifest)
+        except msgspec.ValidationError as error:
+            said.append(f"a pod is invalid and is not moved: {error}")
+        else:
+            found[facts.pod.key] = facts
+    for manifest in budgets:
+        try:
+            read.append(budget_of(manifest))
+        except msgspec.ValidationError as error:
+            said.append(f"a PodDisruptionBudget is invalid: {error}. {MAY_BE_EXCEEDED}")
+    return DisruptionFacts(found, tuple(read), tuple(said[:MOST_UNREAD]))
+
+
+NOT_READ = "the pod was not read"
+TERMINATING = "it terminates already"
+NO_OWNER = "no controller recreates it"
+BY_CLAIMS = "ResourceClaims state which devices it holds"
+OTHER_SCHEDULER = "another scheduler places it"
+IN_GROUP = "it is in a PodGroup, whose pods are scheduled together"
+SEVERAL_BUDGETS = "several disruption budgets cover it, which the eviction API refuses"
+
+
+def budgets_of(pod: Pod, budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
+    """Return the budgets that cover a pod."""
+    return tuple(budget for budget in budgets if budget.covers(pod))
+
+
+def why_not_moved(bound: BoundPod, facts: DisruptionFacts) -> str | None:
+    """Return why a pod is not moved, whatever it would gain; None where it may be moved."""
+    if bound.terminating:
+        return TERMINATING
+    known = facts.pods.get(bound.key)
+    if known is None:
+        return NOT_READ
+    if known.pod.spec.resource_claims or bound.extended_claim is not None:
+        return BY_CLAIMS
+    owner = known.owner
+    if owner is None:
+        return NO_OWNER
+    if owner.kind in ON_ITS_NODE:
+        return f"its {owner.kind} recreates it on the same node"
+    if owner.kind not in RECREATING:
+        return f"it is not known whether a {owner.kind[:60]} recreates its pods"
+    if known.pod.group is not None:
+        return IN_GROUP
+    covering = budgets_of(known.pod, facts.budgets)
+    if len(covering) > 1:
+        return SEVERAL_BUDGETS
+    if covering and not covering[0].allowed:
+        return f"budget {covering[0].full_name} allows no disruption now"
+    return None

@@ -1,0 +1,60 @@
+"""REMEDIES: the table of functions that look for what would help a pending pod."""
+
+from __future__ import annotations
+
+from extender.decision.why.node_remedies import agent_installed, labelled_for_pool, other_selection, repaired, tolerated_taints, waiting
+from extender.decision.why.pod_remedies import corrected_annotation, fewer_gpus, lowered_demand, other_class
+from extender.decision.why.remedy_case import Case, Found, Look
+from extender.decision.why.room_remedies import added_node, evicted, less_requested
+from extender.decision.why.why_types import WhyRemedy
+
+REMEDIES: tuple[Look, ...] = (
+    waiting,
+    corrected_annotation,
+    other_class,
+    tolerated_taints,
+    labelled_for_pool,
+    repaired,
+    agent_installed,
+    evicted,
+    lowered_demand,
+    other_selection,
+    less_requested,
+    fewer_gpus,
+    added_node,
+)
+"""In the order of their usual costs. A further remedy is one function here."""
+
+MOST_REMEDIES = 8
+"""Remedies of one answer, those that were verified and cost least first."""
+
+
+def remedies_for(case: Case) -> tuple[list[WhyRemedy], bool]:
+    """Return the remedies, cheapest first, and whether all functions were asked before the time was over."""
+    found: list[Found] = []
+    is_complete = True
+    for look in REMEDIES:
+        if not case.pace():
+            is_complete = False
+            break
+        found += look(case)
+    found.sort(key=lambda each: (not each.fits, each.cost))
+    return [_remedy(each) for each in found[:MOST_REMEDIES]], is_complete
+
+
+def _remedy(found: Found) -> WhyRemedy:
+    return WhyRemedy(
+        kind=found.kind,
+        text=found.text,
+        cause=found.cause,
+        fits=found.fits,
+        cost=found.cost,
+        nodes=found.nodes,
+        node=found.node,
+        bandwidth_gbps=found.bandwidth_gbps,
+        annotations=dict(found.annotations),
+        evict=list(found.evict),
+        requests=dict(found.requests),
+        taints=list(found.taints),
+        platform=found.platform,
+    )

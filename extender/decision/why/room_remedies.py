@@ -1,0 +1,220 @@
+"""Remedies that make room: evict the cheapest pods, request less CPU or memory, or add a node. Each is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
+from extender.decision.cycle.scheduling_cycle import Moment
+from extender.decision.evaluate.verdict import Verdict
+from extender.decision.kube_filters.resource_filter import allocatable_of, requested_by
+from extender.decision.kube_filters.surroundings import Surroundings
+from extender.decision.request.kubernetes_objects import Node, NodeMeta, NodeStatus
+from extender.decision.request.pod_request import Demand
+from extender.decision.state.changes import Change, ClassesSeen, ClockTicked, Listed, NodeSeen, TelemetrySeen, TopologySeen
+from extender.decision.state.reducer import fold_all
+from extender.decision.state.snapshot import Snapshot
+from extender.decision.why.changed_pods import with_less, without_node_selection
+from extender.decision.why.departures import key_of, verdict_after
+from extender.decision.why.pod_question import Question
+from extender.decision.why.pod_remedies import found
+from extender.decision.why.remedy_case import ADD_NODE, EVICT, EVICT_MORE, LOWER, Case, Found, fitting, speed_text
+from extender.telemetry.readings import DeviceReading
+from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.machine.hardware import Machine
+from topology.machine.products import same_product
+from topology.platforms import Platform, machine_of, platforms
+
+MOST_EVALUATIONS = 512
+"""Sets of pods whose eviction is evaluated for one question."""
+MOST_NODES = 64
+"""Nodes on which evictions are tried, those with the most free GPUs first."""
+MOST_PODS = 16
+"""Pods of one node that are tried, those of the lowest priority first."""
+_PRECIOUS = 2_000_000_000
+"""Priority from which a pod is critical for its node or cluster (system-cluster-critical and above)."""
+_OWNERS_THAT_STAY = ("DaemonSet", "Node")
+"""Owners that recreate their pod on the same node, so that its eviction frees nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Victim:
+    """A pod that could be evicted."""
+
+    key: str
+    full_name: str
+    priority: int
+    gpus: int
+
+
+def evicted(case: Case) -> Iterator[Found]:
+    """The cheapest one or two pods whose eviction makes the pod fit: lowest priority first, then fewest GPUs, then most bandwidth.
+
+    No pod of a higher priority, no critical pod, and no pod that its owner recreates on the same node. PodDisruptionBudgets are not read.
+    """
+    demand, views = case.evaluated.demand, case.question.moment.snapshot.views
+    if not isinstance(demand, Demand):
+        return
+    names = [name for name in case.refused_only_by(lambda refusal: refusal.resolvable) if name in views]
+    names.sort(key=lambda name: (-views[name].state.free_count, name))
+    victims = {name: _victims(case, name) for name in names[:MOST_NODES]}
+    budget = MOST_EVALUATIONS
+    for size in (1, 2):
+        options: list[tuple[tuple[int, int, float, str], Found]] = []
+        for name, pods in victims.items():
+            for chosen in combinations(pods, size):
+                if budget <= 0 or not case.pace():
+                    break
+                budget -= 1
+                verdict = verdict_after(case, demand, name, frozenset(victim.key for victim in chosen))
+                if verdict is not None:
+                    options.append(_option(case, name, chosen, verdict))
+        if options:
+            yield min(options, key=lambda option: option[0])[1]
+            return
+
+
+def _victims(case: Case, name: str) -> list[_Victim]:
+    priority = case.question.pod.spec.priority or 0
+    by_key = {
+        pod.key: _Victim(pod.key, pod.full_name, pod.priority, pod.demand.total)
+        for pod in case.question.moment.snapshot.views[name].pods
+        if not pod.terminating
+    }
+    needs_gpus_alone = all(refusal.code is not None for refusal in case.evaluated.refusals[name])
+    for pod in case.question.around.pods_on(name):
+        key = key_of(pod)
+        if any(owner.kind in _OWNERS_THAT_STAY for owner in pod.metadata.owner_references or ()):
+            by_key.pop(key, None)
+        elif not needs_gpus_alone and key not in by_key and pod.metadata.deletion_timestamp is None:
+            by_key[key] = _Victim(key, f"{pod.namespace}/{pod.metadata.name}", pod.spec.priority or 0, 0)
+    allowed = [victim for victim in by_key.values() if victim.priority <= priority and victim.priority < _PRECIOUS]
+    return sorted(allowed, key=lambda victim: (victim.priority, victim.gpus, victim.full_name))[:MOST_PODS]
+
+
+def _option(case: Case, name: str, chosen: tuple[_Victim, ...], verdict: Verdict) -> tuple[tuple[int, int, float, str], Found]:
+    gbps = verdict.evidence.expected_gbps
+    cost = EVICT if len(chosen) == 1 else EVICT_MORE
+    names = tuple(victim.full_name for victim in chosen)
+    text = f"evict {' and '.join(names)}; then it fits on {name}{speed_text(gbps)}"
+    cause = case.evaluated.refusals[name][0].reason
+    key = (max(victim.priority for victim in chosen), sum(victim.gpus for victim in chosen), -(gbps or 0.0), name)
+    return key, Found("evict", cost, cause, text, True, 1, name, gbps, evict=names)
+
+
+def less_requested(case: Case) -> Iterator[Found]:
+    """Too little CPU, memory or another countable resource on nodes that suit the pod otherwise: the most that fits."""
+    question = case.question
+    if question.kube_pod is None or question.around.pods is None:
+        return
+    gpu = f"Insufficient {question.resource}"
+    reasons = {
+        refusal.reason
+        for refusals in case.evaluated.refusals.values()
+        for refusal in refusals
+        if refusal.plugin == "NodeResourcesFit" and refusal.reason.startswith("Insufficient ") and refusal.reason != gpu
+    }
+    for reason in sorted(reasons):
+        resource = reason.removeprefix("Insufficient ")
+        names = case.refused_only_by(lambda refusal, reason=reason: refusal.reason == reason)  # type: ignore[misc]
+        free = {name: _free(question.around, name, resource) for name in names}
+        for amount in sorted(set(free.values()), reverse=True)[:2]:
+            lowered = with_less(question, resource, amount)
+            if lowered is None or not case.pace():
+                continue
+            evaluated = fitting(lowered[0], names)
+            if evaluated is not None:
+                text = f"request {resource} {lowered[1]} in all instead of {_requested_text(case, names[0], reason)}"
+                remedy = found("lower", LOWER, reason, text, evaluated)
+                yield replace(remedy, requests=((resource, lowered[1]),))
+                break
+
+
+def _requested_text(case: Case, name: str, reason: str) -> str:
+    detail = next(refusal.detail for refusal in case.evaluated.refusals[name] if refusal.reason == reason)
+    return detail.removeprefix("requested ").split(",")[0]
+
+
+def _free(around: Surroundings, name: str, resource: str) -> int:
+    return allocatable_of(around.nodes[name]).get(resource, 0) - requested_by(around.pods_on(name)).get(resource, 0)
+
+
+HYPOTHETICAL = "fabricwise-hypothetical-node"
+ASSUMED_AMOUNTS = {"cpu": "192", "memory": "2000Gi", "pods": "110", "ephemeral-storage": "2000Gi"}
+"""What a node to add is assumed to have beside GPUs: two processors of 96 CPUs, as the boards of eight GPUs usually have."""
+
+
+def added_node(case: Case) -> Iterator[Found]:
+    """The smallest bundled platform of which one more, empty node takes the pod; of platforms that the cluster has, the most
+    frequent comes first."""
+    demand, question = case.evaluated.demand, case.question
+    if not isinstance(demand, Demand) or demand.claims is not None or not (demand.total or demand.slices):
+        return
+    reasons = [refusal.reason for refusals in case.evaluated.refusals.values() for refusal in refusals]
+    cause = max(set(reasons), key=lambda reason: (reasons.count(reason), reason)) if reasons else "no nodes"
+    for name, platform in sorted(platforms().items(), key=lambda item: _size(item[0], item[1], question.moment.snapshot)):
+        if platform.gpus < demand.total:
+            continue
+        if not case.pace():
+            return
+        hypothetical, is_selecting = with_only_node(question, name)
+        evaluated = fitting(hypothetical, (HYPOTHETICAL,))
+        if evaluated is not None:
+            gbps = evaluated.expected_gbps(HYPOTHETICAL)
+            labels = ", with the labels that the pod selects" if is_selecting else ""
+            text = f"add one node of {platform.gpus} x {platform.product} ({name}){labels}; then it fits there{speed_text(gbps)}"
+            yield Found("add_node", ADD_NODE, cause, text, True, 1, None, gbps, platform=name)
+            return
+
+
+def _size(name: str, platform: Platform, snapshot: Snapshot) -> tuple[int, int, int, str]:
+    alike = sum(
+        view.state.product is not None
+        and same_product(view.state.product, platform.product)
+        and (view.state.physical or view.state.allocatable) == platform.gpus
+        for view in snapshot.views.values()
+    )
+    return -alike, platform.gpus, platform.memory_gib, name
+
+
+def with_only_node(question: Question, platform: str) -> tuple[Question, bool]:
+    """Return the question on a cluster of one empty node of a platform, and whether the pod selects nodes by labels that it must get."""
+    machine, snapshot = machine_of(platform, HYPOTHETICAL), question.moment.snapshot
+    node = _node(machine, question)
+    memory = machine.gpus[0].memory_bytes or 0
+    seconds = question.moment.monotonic_seconds
+    readings = tuple(DeviceReading(gpu.uuid or "", index=gpu.index, fb_used_bytes=0, fb_free_bytes=memory, xid=0) for gpu in machine.gpus)
+    changes: list[Change] = [
+        ClassesSeen(snapshot.classes),
+        ClockTicked(question.now_seconds, seconds),
+        *(Listed(kind, ()) for kind in ("nodes", "pods", "topologies")),
+        NodeSeen(node),
+        TopologySeen(HYPOTHETICAL, TopologyRecord(HYPOTHETICAL, machine, DeviceStatus(free=tuple(gpu.index for gpu in machine.gpus)))),
+        TelemetrySeen(HYPOTHETICAL, seconds, readings),
+    ]
+    only = fold_all(Snapshot(), changes, question.resource, question.context.defaults)
+    around = replace(question.around, nodes={**question.around.nodes, HYPOTHETICAL: node})
+    without_selection = without_node_selection(question)
+    asked = without_selection if without_selection is not None else question
+    return replace(asked, moment=Moment(only, NO_ASSUMED_PODS, seconds), around=around), without_selection is not None
+
+
+def _node(machine: Machine, question: Question) -> Node:
+    demand_pool: dict[str, str] = {}
+    annotations = question.pod.metadata.annotations or {}
+    workload = question.moment.snapshot.classes.get(annotations.get("fabricwise.dev/workload-class", ""))
+    if workload is not None and workload.pools:
+        demand_pool = dict(workload.pools[0])
+    gpu = machine.gpus[0]
+    labels = {
+        "kubernetes.io/hostname": HYPOTHETICAL,
+        "nvidia.com/gpu.present": "true",
+        "nvidia.com/gpu.count": str(len(machine.gpus)),
+        "nvidia.com/gpu.product": (gpu.product or "").replace(" ", "-"),
+        "nvidia.com/gpu.memory": str((gpu.memory_bytes or 0) >> 20),
+        **demand_pool,
+    }
+    amounts = {**ASSUMED_AMOUNTS, question.resource: str(len(machine.gpus))}
+    return Node(NodeMeta(HYPOTHETICAL, labels), NodeStatus(amounts, amounts))

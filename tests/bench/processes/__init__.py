@@ -1,0 +1,1 @@
+"""The processes of the benchmark, and the connections to them."""

@@ -1,0 +1,1 @@
+"""Slots, and advice on moves that regain them."""
