@@ -17,7 +17,8 @@ MOST_ARCHIVE_BYTES = 256 << 20
 """A larger file is not read."""
 
 _CHUNK_BYTES = 64 << 10
-_ZIP = b"PK"
+ZIP = b"PK"
+"""The first bytes of a zip file."""
 _UNPACK = "Make a new one with: fabricwise snapshot > s.zip"
 
 
@@ -67,7 +68,7 @@ def opened_journal(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
     """
     try:
         with path.open("rb") as file:
-            is_archive = file.read(2) == _ZIP
+            is_archive = file.read(2) == ZIP
             file.seek(0)
             if not is_archive:
                 yield file, True
