@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The caller's pip installs into .venv, because distributions often ship venv without ensurepip.
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format protobuf bench accuracy plots lab lab-test clean
+.PHONY: help demo ui test lint format protobuf bench accuracy plots screenshots lab lab-test clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -17,17 +17,22 @@ help: ## list the targets
 	@touch $@
 
 demo: .venv/.ready ## watch GPU pods being placed by link quality
+	@$(BIN)/python hatch_build.py --optional
 	@$(BIN)/fabricwise demo
+
+ui: .venv/.ready ## build the web UI (needs Node.js 20.19 or newer with npm)
+	@$(BIN)/python hatch_build.py
 
 test: .venv/.ready ## run all tests
 	@$(BIN)/python -m pytest
 
-lint: .venv/.ready ## check style, types, layers, declared dependencies
+lint: .venv/.ready ## check style, types, layers, declared dependencies; the web UI's sources where Node.js is there
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry --no-ansi .
+	@$(BIN)/python hatch_build.py --lint
 
 format: .venv/.ready ## format the code and fix lint errors
 	@$(BIN)/ruff check --fix --quiet .
@@ -46,6 +51,9 @@ plots: .venv/.ready ## regenerate the plots and the demo's picture in docs/
 	@$(BIN)/python -m tests.accuracy.plots docs
 	@$(BIN)/python -m extender.cli.commands.demo docs/demo.svg
 	@$(BIN)/python -m tests.top.picture docs
+
+screenshots: ui ## take the screenshots of the web UI in docs/ (needs chromium)
+	@$(BIN)/python -m tests.ui.screenshots docs
 
 lab: .venv/.ready ## a real control plane and GPU node on a mock of NVML (root; docs/lab.md)
 	@$(BIN)/python -m tests.lab $(LAB)

@@ -73,6 +73,8 @@ def test_assumed_pod_is_shown_before_it_is_bound_and_its_decisions_are_events() 
                 ("prioritize", "decided", "hgx-h100-0"),
             ]
             assert decisions[1]["pod"] == "team/llm"
+            found = client.get(f"/v1/decisions/{decisions[1]['id']}").json()
+            assert (found["verb"], found["decided"]) == ("prioritize", "hgx-h100-0"), "the id opens the decision"
             machines.bind(pod(4, name="llm"), "hgx-h100-0", service.store)
             row = next_of(events, "nodes")["data"]["changed"][0]
             assert (row["taken"], row["assumed"]) == (4, 0)
@@ -172,7 +174,9 @@ def test_client_that_takes_nothing_is_disconnected(monkeypatch: pytest.MonkeyPat
         with socket.create_connection(("127.0.0.1", port)) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
-            wait("the client is counted", lambda: service.feed.clients == 1)
+            received = b""
+            while b"resync" not in received:  # from here on it has a position, and is sent what comes after it
+                received += connection.recv(4096)
             frame = b"event: nodes\ndata: " + b"x" * (1 << 20) + b"\n\n"
             for number in range(1, 15):
                 service.feed.ring.add(number, frame)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import msgspec
@@ -34,8 +34,10 @@ class PodRow(msgspec.Struct, frozen=True):
     """nvidia-smi indices of the GPUs that it holds."""
     busbw_gbps: float | None = None
     """Bus bandwidth of its slowest container, by the GPUs that it holds."""
+    best_gbps: float | None = None
+    """The same, if its containers had the best GPUs of the node, taken or not."""
     expected_gbps: float | None = None
-    """The same, as it was predicted when it was decided."""
+    """The same as `busbw_gbps`, as it was predicted when it was decided."""
     floor_gbps: float | None = None
     """Annotation `min-busbw`."""
     priority: int = 0
@@ -49,6 +51,11 @@ class PodRow(msgspec.Struct, frozen=True):
         """Its place in the order of all rows, which stays while other pods come and go."""
         return f"{self.namespace}/{self.name}/{self.uid}"
 
+    @property
+    def share_of_best(self) -> float:
+        """`busbw_gbps` as a share of `best_gbps`; 1 where either is unknown."""
+        return self.busbw_gbps / self.best_gbps if self.busbw_gbps is not None and self.best_gbps else 1.0
+
 
 OutcomeOf = Callable[[str], Outcome | None]
 """Pod key -> the outcome of its prediction; None where there is none."""
@@ -57,6 +64,11 @@ OutcomeOf = Callable[[str], Outcome | None]
 def pod_rows(moment: Moment, outcome_of: OutcomeOf) -> list[PodRow]:
     """Return the row of every pod that requests GPUs, by namespace and name."""
     return sorted(_rows(moment, outcome_of), key=lambda row: row.position)
+
+
+def worst_first(rows: Iterable[PodRow]) -> list[PodRow]:
+    """Return the rows in the order in which they need a person: pending ones, then those with the smallest share of their node's best."""
+    return sorted(rows, key=lambda row: (row.state != "pending", row.share_of_best, row.position))
 
 
 def _rows(moment: Moment, outcome_of: OutcomeOf) -> Iterator[PodRow]:
@@ -83,6 +95,7 @@ def _bound(pod: BoundPod, view: NodeView | None, outcome: Outcome | None) -> Pod
         node=pod.node,
         devices=devices,
         busbw_gbps=_slowest_gbps(pod, view, masks),
+        best_gbps=_best_gbps(pod, view, masks),
         expected_gbps=outcome.expected_gbps if outcome is not None else None,
         floor_gbps=pod.floor_gbps,
         priority=pod.priority,
@@ -96,6 +109,16 @@ def _slowest_gbps(pod: BoundPod, view: NodeView | None, masks: tuple[int, ...]) 
     if table is None or len(masks) != len(pod.demand.groups):
         return None
     return min((speed for mask in masks if (speed := table.busbw_gbps(mask)) is not None), default=None)
+
+
+def _best_gbps(pod: BoundPod, view: NodeView | None, masks: tuple[int, ...]) -> float | None:
+    """Return what `_slowest_gbps` would be if every container had the best GPUs of the node; None where it is None."""
+    table, machine = (view.state.table, view.machine) if view is not None else (None, None)
+    if table is None or machine is None or len(masks) != len(pod.demand.groups):
+        return None
+    every = (1 << len(machine.gpus)) - 1
+    sizes = {mask.bit_count() for mask in masks} - {1}
+    return min((speed for size in sizes if (speed := table.extreme_gbps(every, size)[0]) is not None), default=None)
 
 
 def _pending(key: str, pending: Pending) -> PodRow:

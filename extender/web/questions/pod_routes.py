@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from extender.decision.report.pod_rows import PodRow, State, pod_rows
+from extender.decision.report.pod_rows import PodRow, State, pod_rows, worst_first
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.web.openapi import described
 
 MOST_ROWS = 5_000
+
+Order = Literal["name", "worst"]
 
 
 class Pods(msgspec.Struct, frozen=True):
@@ -42,9 +44,10 @@ class PodRoutes:
         namespace: Annotated[str | None, Query(max_length=253)] = None,
         node: Annotated[str | None, Query(max_length=253)] = None,
         state: State | None = None,
-        search: Annotated[str | None, Query(max_length=253, description="a part of namespace/name")] = None,
+        search: Annotated[str | None, Query(max_length=253, description="a part of namespace/name, or of the node's name")] = None,
         after: Annotated[str | None, Query(max_length=600, description="`next` of the page before")] = None,
         limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 500,
+        order: Annotated[Order, Query(description="worst: pending pods, then slow ones; one page without a next")] = "name",
     ) -> Response:
         """Pods that request GPUs: where each is, its GPUs and their bandwidth, or kube-scheduler's message."""
         moment = self._service.moment()
@@ -52,8 +55,11 @@ class PodRoutes:
             row
             for row in pod_rows(moment, self._service.log.outcome)
             if (namespace in (None, row.namespace) and node in (None, row.node) and state in (None, row.state))
-            and (search is None or search in f"{row.namespace}/{row.name}")
+            and (search is None or search in f"{row.namespace}/{row.name}" or search in (row.node or ""))
         ]
+        if order == "worst":
+            age = round(moment.snapshot.age_seconds(moment.monotonic_seconds), 1)
+            return Response(msgspec.json.encode(Pods(worst_first(rows)[:limit], len(rows), None, age)), media_type="application/json")
         later = rows if after is None else [row for row in rows if row.position > after]
         page = later[:limit]
         following = page[-1].position if len(later) > limit else None

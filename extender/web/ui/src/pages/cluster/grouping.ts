@@ -1,0 +1,129 @@
+/** Which nodes are listed, in which order, under which headings. Pure. */
+
+import type { GpuState, NodeRow } from '../../api/types.ts'
+
+export interface Choice {
+  search: string
+  product: string
+  fabric: string
+  state: string
+  sort: string
+}
+
+export interface Group {
+  key: string
+  product: string | null
+  fabric: string
+  rows: NodeRow[]
+  counts: Record<GpuState, number>
+}
+
+/** A filter's value -> its name and the nodes it keeps. */
+export const STATE_FILTERS: Record<string, { name: string; keeps: (row: NodeRow) => boolean }> = {
+  free: { name: 'with free GPUs', keeps: (row) => row.free > 0 && row.schedulable },
+  empty: { name: 'all GPUs free', keeps: (row) => row.gpus > 0 && row.free === row.gpus },
+  full: { name: 'no GPU free', keeps: (row) => row.free === 0 },
+  assumed: { name: 'with assumed GPUs', keeps: (row) => row.assumed > 0 },
+  excluded: { name: 'with excluded GPUs', keeps: (row) => row.excluded > 0 },
+  problems: { name: 'with problems', keeps: (row) => row.problems > 0 },
+  unschedulable: { name: 'cordoned or not ready', keeps: (row) => !row.schedulable },
+}
+
+type Order = (a: NodeRow, b: NodeRow) => number
+
+/** A sort's value -> its name and order. Nodes that are equal stay in the order of their names. */
+export const SORTS: Record<string, { name: string; order: Order | null }> = {
+  name: { name: 'Name', order: null },
+  free: { name: 'Most free GPUs', order: (a, b) => b.free - a.free },
+  busy: { name: 'Most pressure', order: (a, b) => (b.pressure ?? -1) - (a.pressure ?? -1) },
+  problems: { name: 'Most problems', order: (a, b) => b.problems - a.problems || b.excluded - a.excluded },
+  pods: { name: 'Most pods', order: (a, b) => b.pods - a.pods },
+}
+
+const collator = new Intl.Collator('en', { numeric: true })
+let ranked: { rows: ReadonlyMap<string, NodeRow>; rank: Map<string, number> } | null = null
+
+/** Name -> place in the order of names. Kept while the names are the same: comparing 5,000 names takes longer than a frame. */
+function ranks(rows: ReadonlyMap<string, NodeRow>): Map<string, number> {
+  const kept = ranked?.rank
+  if (ranked?.rows === rows && kept) return kept
+  let rank = kept
+  if (rank === undefined || rank.size !== rows.size || [...rows.keys()].some((name) => !kept!.has(name))) {
+    rank = new Map([...rows.keys()].sort(collator.compare).map((name, place) => [name, place]))
+  }
+  ranked = { rows, rank }
+  return rank
+}
+
+export function grouped(all: ReadonlyMap<string, NodeRow>, choice: Choice): Group[] {
+  const rank = ranks(all)
+  const wanted = choice.search.trim().toLowerCase()
+  const keeps = STATE_FILTERS[choice.state]?.keeps
+  const rows = [...all.values()].filter(
+    (row) =>
+      (choice.product === '' || (row.product ?? '') === choice.product) &&
+      (choice.fabric === '' || row.fabric === choice.fabric) &&
+      (keeps === undefined || keeps(row)) &&
+      (wanted === '' || `${row.name} ${row.product ?? ''} ${row.pool ?? ''} ${row.zone ?? ''}`.toLowerCase().includes(wanted)),
+  )
+  const order = SORTS[choice.sort]?.order
+  const place: Order = (a, b) => rank.get(a.name)! - rank.get(b.name)!
+  rows.sort(order ? (a, b) => order(a, b) || place(a, b) : place)
+  const groups = new Map<string, Group>()
+  for (const row of rows) {
+    const key = `${row.product ?? ''}\n${row.fabric}\n${row.fabric_detail ?? ''}`
+    let group = groups.get(key)
+    if (group === undefined) {
+      const counts = { free: 0, taken: 0, assumed: 0, excluded: 0, unknown: 0 }
+      groups.set(key, (group = { key, product: row.product, fabric: row.fabric_detail ?? row.fabric, rows: [], counts }))
+    }
+    group.rows.push(row)
+    for (const state of Object.keys(group.counts) as GpuState[]) group.counts[state] += row[state]
+  }
+  return [...groups.values()].sort((a, b) => fabricRank(a) - fabricRank(b) || collator.compare(a.product ?? '', b.product ?? ''))
+}
+
+const FABRICS = ['NVSwitch', 'NVLink mesh', 'NVLink bridges', 'PCIe', 'unknown']
+const fabricRank = (group: Group): number => FABRICS.indexOf(group.rows[0]!.fabric)
+
+/** `band`: small groups side by side, each with its heading. `heading` and `cards`: a group that needs more than one line. */
+export type Line =
+  | { kind: 'band'; key: string; groups: Group[] }
+  | { kind: 'heading'; key: string; group: Group }
+  | { kind: 'cards'; key: string; rows: NodeRow[] }
+
+/** The groups as lines of at most `columns` cards. Small groups share a line as long as they fit; the order of groups stays. */
+export function linesOf(groups: readonly Group[], columns: number): Line[] {
+  const lines: Line[] = []
+  let band: Group[] = []
+  const flush = () => {
+    if (band.length > 0) lines.push({ kind: 'band', key: `b ${band[0]!.key}`, groups: band })
+    band = []
+  }
+  for (const group of groups) {
+    if (group.rows.length > columns) {
+      flush()
+      lines.push({ kind: 'heading', key: `h ${group.key}`, group })
+      for (let at = 0; at < group.rows.length; at += columns) {
+        lines.push({ kind: 'cards', key: `${group.key} ${at}`, rows: group.rows.slice(at, at + columns) })
+      }
+      continue
+    }
+    const used = band.reduce((sum, each) => sum + each.rows.length, 0)
+    if (used + group.rows.length > columns) flush()
+    band.push(group)
+  }
+  flush()
+  return lines
+}
+
+export const SLOT_SIZES = [1, 2, 4, 8] as const
+
+/** Pods of each size that fit by free GPUs per node alone, now. */
+export function fits(rows: ReadonlyMap<string, NodeRow>): Map<number, number> {
+  const counts = new Map<number, number>(SLOT_SIZES.map((size) => [size, 0]))
+  for (const row of rows.values()) {
+    if (row.schedulable) for (const size of SLOT_SIZES) counts.set(size, counts.get(size)! + Math.floor(row.free / size))
+  }
+  return counts
+}

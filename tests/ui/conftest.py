@@ -1,0 +1,29 @@
+"""One browser and one served cluster for all tests of the web UI; a test that changes the cluster makes one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Browser
+
+from tests.ui.browser import chromium, need_browser
+from tests.ui.staged_cluster import Stage
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    need_browser()
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def staged() -> Iterator[str]:
+    """The address of a served cluster that no test changes."""
+    need_browser()
+    stage = Stage()
+    with stage.serving() as url, httpx.Client(base_url=url, timeout=20) as client:
+        stage.play(client)
+        yield url
