@@ -17,6 +17,8 @@ from extender.kube.objects.decode import seen
 from extender.server.service import Service, build_service, server_for
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, cluster_machines
+from extender.web.live.cluster_history import SIZES as HISTORY_SIZES
+from extender.web.live.cluster_history import Sample
 from tests.waiting import wait
 from topology.gputopology import Allocation, DeviceStatus
 from topology.machine.hardware import Machine
@@ -148,6 +150,7 @@ class Stage:
         self.put(pod_manifest(slow, 2, age_seconds=5400), BROKEN_NODE, (2, 3))
         for number, gpus in enumerate(SIZES + SIZES[:11]):
             self.place(pod_manifest(f"{NAMES[number % len(NAMES)]}-{number + 2}", gpus, age_seconds=3600 - 60 * number), client)
+            self.remember(client, 3600.0 - 120 * number)
         self.machines.stray("dgx-a100-1", 6, 31 << 30)
         self.machines.xid("hgx-h100-3", 5, 79)
         self.measure()
@@ -155,6 +158,14 @@ class Stage:
         self.place(pod_manifest("train-8-wide", 8, "research", floor_gbps=900), client)
         self.measure()
         self._placed = 100
+
+    def remember(self, client: httpx.Client, age_seconds: float) -> None:
+        """Add a sample of the cluster as it is now to the history, as if it had been taken some time ago."""
+        answer = client.get("/v1/cluster").json()
+        fits = {str(size): sum(row["free"] // size for row in answer["nodes"]) for size in HISTORY_SIZES}
+        sample = Sample(time.time() - age_seconds, **answer["totals"], pending=answer["pending"], fits=fits, slots=None)
+        assert self.service.feed is not None
+        self.service.feed.history.add(sample, time.monotonic())
 
     def next_pod(self, client: httpx.Client, gpus: int = 2) -> str:
         """Place one further pod. Returns namespace/name."""
