@@ -1,4 +1,4 @@
-"""The `fabricwise` command.
+"""The `fabricwise` command, which is also installed as `kubectl-fabricwise`: kubectl runs that as `kubectl fabricwise`.
 
 The commands that run as long as a node or a cluster (`agent`, `steer`, `serve`) import no other command: their memory stays small.
 """
@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from importlib import import_module
 
-from extender.errors import run_command
+from extender.errors import program_name, run_command
 
 ALONE = {"agent": "extender.cli.commands.agent", "serve": "extender.cli.commands.serve", "steer": "extender.steering.command"}
 """Command -> the module whose `app` runs it alone."""
@@ -24,7 +24,7 @@ def main() -> None:
         run_other_command()
         return
     del sys.argv[1]
-    run_command(partial(import_module(ALONE[command]).app, prog_name=f"fabricwise {command}"))
+    run_command(partial(import_module(ALONE[command]).app, prog_name=f"{program_name()} {command}"))
 
 
 if __name__ == "__main__":

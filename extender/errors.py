@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from extender.plain_text import plain
 from topology.machine.hardware import TopologyError
@@ -32,6 +33,15 @@ class ClusterSourceError(FabricwiseError):
 
 class RequestError(FabricwiseError):
     """A request that cannot be used; becomes the `Error` field of a verb's answer, or a 400 of the debug API."""
+
+
+PLUGIN = "kubectl-fabricwise"
+"""The name by which kubectl finds the command as its plugin."""
+
+
+def program_name() -> str:
+    """Return the command as it was typed, for usage lines: `kubectl fabricwise` for the plugin, else `fabricwise`."""
+    return "kubectl fabricwise" if Path(sys.argv[0]).name.startswith(PLUGIN) else "fabricwise"
 
 
 def run_command(app: Callable[..., object]) -> None:
@@ -77,5 +87,5 @@ def _usage(error: Exception) -> str | None:
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":  # its constructor has printed the help already
         return ""
-    command = context.command_path if context is not None else "fabricwise"
+    command = context.command_path if context is not None else program_name()
     return f"error: {error.format_message()} ({command} --help explains)"  # type: ignore[attr-defined]

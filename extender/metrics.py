@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from extender.decision.report.cluster_rows import NodeRow
+from extender.decision.report.device_states import GpuState
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.slots.slot_answer import SlotRow
 from topology.gputopology import STEERING_REASONS, SteeringStatus
@@ -111,6 +114,10 @@ class Metrics:
         self.slots = SlotsCollector()
         self.registry.register(self.slots)
         self.stale = Gauge("fabricwise_stale_topologies", "Nodes whose GpuTopology status is stale", registry=self.registry)
+        self.pending = Gauge("fabricwise_pending_pods", "Pods that request GPUs and are not bound", registry=self.registry)
+        self.stream_clients = Gauge("fabricwise_stream_clients", "Clients of the stream of the live view", registry=self.registry)
+        self.rows = RowCollector()
+        self.registry.register(self.rows)
 
     def observe_outcome(self, outcome: Outcome) -> None:
         """Count the outcome of a prediction; observe both bandwidths if they are known."""
@@ -122,6 +129,56 @@ class Metrics:
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+GPU_STATES = tuple(state.value for state in GpuState)
+
+
+class RowCollector(Collector):
+    """The GPUs by state: per product, and per node where the cluster has few enough nodes.
+
+    Labels are bounded: `product` by the products of the cluster, `state` by `GPU_STATES`, `node` by `most_nodes`.
+    """
+
+    def __init__(self) -> None:
+        self._rows: tuple[NodeRow, ...] = ()
+        self._most_nodes = 0
+
+    def set(self, rows: Iterable[NodeRow], most_nodes: int) -> None:
+        """The present state. There are no values per node where there are more than `most_nodes` nodes with GPUs."""
+        self._rows, self._most_nodes = tuple(rows), most_nodes
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        rows = self._rows
+        gpus = GaugeMetricFamily("fabricwise_gpus", "GPUs by product and state", labels=["product", "state"])
+        sums: Counts[tuple[str, str]] = Counts()
+        for row in rows:
+            for state in GPU_STATES:
+                sums[row.product or "unknown", state] += getattr(row, state)
+        for (product, state), count in sums.items():
+            gpus.add_metric([product, state], count)
+        unschedulable = GaugeMetricFamily("fabricwise_unschedulable_nodes", "Nodes with GPUs that are cordoned or not ready")
+        unschedulable.add_metric([], sum(not row.schedulable for row in rows))
+        omitted = GaugeMetricFamily(
+            "fabricwise_node_metrics_omitted",
+            "1 while the cluster has more nodes than server.node_metrics: no values per node",
+        )
+        omitted.add_metric([], len(rows) > self._most_nodes)
+        yield from (gpus, unschedulable, omitted, *self._by_node(rows if len(rows) <= self._most_nodes else ()))
+
+    @staticmethod
+    def _by_node(rows: tuple[NodeRow, ...]) -> Iterator[Metric]:
+        gpus = GaugeMetricFamily("fabricwise_node_gpus", "GPUs of a node by state", labels=["node", "state"])
+        pressure = GaugeMetricFamily("fabricwise_node_pressure", "Mean pressure on a node's GPUs with telemetry, 0 to 1", labels=["node"])
+        problems = GaugeMetricFamily("fabricwise_node_problems", "Faults and contradictions of a node", labels=["node"])
+        for row in rows:
+            for state in GPU_STATES:
+                gpus.add_metric([row.name, state], getattr(row, state))
+            if row.pressure is not None:
+                pressure.add_metric([row.name], row.pressure)
+            problems.add_metric([row.name], row.problems)
+        yield from (gpus, pressure, problems)
 
 
 class SlotsCollector(Collector):
@@ -136,6 +193,14 @@ class SlotsCollector(Collector):
     def set(self, rows: Iterable[SlotRow]) -> None:
         """The rows of the last count, one per product."""
         self._rows = tuple(rows)
+
+    def by_size(self) -> dict[int, int] | None:
+        """Return GPUs of a pod -> pods of that size that fit, by the last count; None where nothing is counted."""
+        sums: Counts[int] = Counts()
+        for row in self._rows:
+            for slots in row.sizes:
+                sums[slots.size] += slots.now
+        return dict(sums) or None
 
     def collect(self) -> Iterator[Metric]:
         """All metrics."""

@@ -132,6 +132,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     debug_auth: DebugAuth = DebugAuth()
     max_streams: Annotated[int, Meta(ge=0, le=1000)] = 50
     """Clients of GET /v1/stream at the same time; the web UI has one per browser tab."""
+    node_metrics: Annotated[int, Meta(ge=0)] = 1000
+    """Largest number of nodes with GPUs for which /metrics has values of each node (seven series per node)."""
 
 
 class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

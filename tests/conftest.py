@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from extender.server.service import Service, build_service, server_for
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, simulated
+from tests.web.documented_answers import assert_documented
 
 hypothesis_settings.register_profile("fabricwise", deadline=None, max_examples=40, derandomize=True)
 hypothesis_settings.load_profile("fabricwise")
@@ -64,7 +65,8 @@ def serve(service: Service, cluster: SimulatedCluster) -> Iterator[Served]:
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+    hooks = {"response": [assert_documented]}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, event_hooks=hooks) as client:
         yield Served(service, cluster, client)
     server.should_exit = True
     thread.join(10)

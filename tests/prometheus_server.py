@@ -29,6 +29,17 @@ def prometheus_binary() -> str:
     pytest.skip(f"NOT TESTED against a real Prometheus server: {reason}")
 
 
+def promtool_binary() -> str:
+    """Return the path of promtool, which is installed beside the server; as `prometheus_binary` where it is missing."""
+    beside = Path(prometheus_binary()).with_name("promtool")
+    if beside.is_file():
+        return str(beside)
+    reason = f"no promtool beside {prometheus_binary()}"
+    if os.environ.get("FABRICWISE_REQUIRE_PROMETHEUS") == "1":
+        pytest.fail(f"FABRICWISE_REQUIRE_PROMETHEUS=1, but {reason}")
+    pytest.skip(f"NOT TESTED with promtool: {reason}")
+
+
 @contextmanager
 def prometheus(folder: Path, jobs: list[dict[str, Any]], port: int | None = None) -> Iterator[str]:
     """Run the server until the block ends and yield its URL; it scrapes every 0.5 s."""

@@ -6,6 +6,7 @@ Every error is one line on standard error; the exit statuses are those of `exten
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ from extender.cli.commands.top import top
 from extender.cli.commands.topo import topo
 from extender.cli.commands.what_if import what_if
 from extender.cli.commands.why import why
-from extender.errors import EXIT_STATUSES, run_command
+from extender.errors import EXIT_STATUSES, program_name, run_command
 from extender.steering.command import steer
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
@@ -97,7 +98,7 @@ def fabricwise(
 
 def main() -> None:
     """Entry point of the `fabricwise` command, except for `fabricwise agent`: see `extender.__main__`."""
-    run_command(app)
+    run_command(partial(app, prog_name=program_name()))
 
 
 if __name__ == "__main__":

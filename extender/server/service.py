@@ -179,7 +179,6 @@ def build_service(
     )
     decision_file = _decision_file(settings, metrics, store)
     scheduling.recorder = decision_file.add if decision_file is not None else None
-    health = HealthApi(store, metrics, supervisor, cluster.leadership)
     feed = ClusterFeed(
         scheduling.moment,
         log,
@@ -187,7 +186,9 @@ def build_service(
         usable_memory_share=settings.filtering.usable_memory_share,
         cluster=cluster.name,
         give_way=partial(_give_way, store),
+        slots=metrics.slots.by_size,
     )
+    health = HealthApi(store, metrics, supervisor, cluster.leadership, feed, settings.server.node_metrics)
     long_work = LongWork()
     debug = (
         DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off).router(),

@@ -76,7 +76,7 @@ class DebugApi:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(prefix="/v1", tags=["debug"])
-        explained = described((Explanation, Explanations), errors=(400, 503), body=Manifest, example=POD_EXAMPLE)
+        explained = described((Explanation, Explanations), errors=(400, 503), body=(Pod, Manifest), example=POD_EXAMPLE)
         router.add_api_route("/explain", self.explain, methods=["POST"], **explained)
         router.add_api_route("/nodes", self.nodes, methods=["GET"], **described(NodesAnswer))
         router.add_api_route("/nodes/{name}", self.node, methods=["GET"], **described(NodePage, errors=(404,)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from extender.decision.node.node_state import NodeView
+from extender.decision.report.cluster_rows import NodeRow
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.ports import Leadership
@@ -17,11 +18,34 @@ from extender.scheduling.supervision import Supervisor
 from topology.gputopology import TopologyRecord
 
 
+class LiveFigures(Protocol):
+    """What the live view knows for /metrics."""
+
+    @property
+    def clients(self) -> int:
+        """Clients of its stream."""
+        ...
+
+    def rows(self) -> list[NodeRow]:
+        """A row per node with GPUs, up to date."""
+        ...
+
+
 class HealthApi:
     """`/healthz`, `/readyz` and `/metrics`."""
 
-    def __init__(self, store: ClusterStore, metrics: Metrics, supervisor: Supervisor, leadership: Leadership) -> None:
+    def __init__(
+        self,
+        store: ClusterStore,
+        metrics: Metrics,
+        supervisor: Supervisor,
+        leadership: Leadership,
+        live: LiveFigures | None = None,
+        most_nodes: int = 0,
+    ) -> None:
+        """`live`: what the live view knows. `most_nodes`: nodes with GPUs up to which there are metrics of each node."""
         self._store, self._metrics, self._supervisor, self._leadership = store, metrics, supervisor, leadership
+        self._live, self._most_nodes = live, most_nodes
 
     def router(self) -> APIRouter:
         """The three routes."""
@@ -65,6 +89,10 @@ class HealthApi:
             for node, record in snapshot.topologies.items()
             if node in snapshot.views and isinstance(record, TopologyRecord) and record.status and record.status.steering
         )
+        metrics.pending.set(len(snapshot.pending))
+        if self._live is not None:
+            metrics.rows.set(self._live.rows(), self._most_nodes)
+            metrics.stream_clients.set(self._live.clients)
         metrics.stale.set(sum(view.stale_since_seconds is not None for view in views))
         metrics.fenced.set(sum(len(view.state.faults) for view in views))
         known = sum(view.state.table is not None for view in views)

@@ -55,21 +55,25 @@ def described(
 
     `answer`: the type of the answer of status 200; several types: one of them; None: it is no JSON, and `media_type` says what it is.
     `errors`: the statuses of `ERRORS` that the route answers with; `documented` adds 422 where there are parameters.
-    `body`: the type of the JSON body, `example` an example of it.
+    `body`: the type of the JSON body, or several types; `example`: an example of it.
     """
     answers = () if answer is None else answer if isinstance(answer, tuple) else (answer,)
-    bodies = () if body is None else (body,)
+    bodies = () if body is None else body if isinstance(body, tuple) else (body,)
     schemas, components = msgspec.json.schema_components((*answers, *bodies, ErrorAnswer), ref_template=_REFERENCE)
     of_answers, of_body, of_error = schemas[: len(answers)], schemas[len(answers) : -1], schemas[-1]
-    shown = of_answers[0] if len(of_answers) == 1 else {"anyOf": list(of_answers)} if of_answers else {"type": "string"}
+    shown = _one_of(of_answers) if of_answers else {"type": "string"}
     responses: dict[int, dict[str, Any]] = {200: {"description": _first_line(answer), "content": {media_type: {"schema": shown}}}}
     for status in sorted(set(errors)):
         responses[status] = {"description": ERRORS[status], "content": {"application/json": {"schema": of_error}}}
     extra: dict[str, Any] = {_SCHEMAS: components}
-    for schema in of_body:
-        content = {"schema": schema} | ({} if example is None else {"example": example})
+    if of_body:
+        content = {"schema": _one_of(of_body)} | ({} if example is None else {"example": example})
         extra["requestBody"] = {"required": True, "content": {"application/json": content}}
     return {"responses": responses, "openapi_extra": extra}
+
+
+def _one_of(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
 
 
 def _first_line(answer: Any) -> str:

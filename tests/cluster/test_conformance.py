@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
 import ssl
 import time
@@ -15,11 +13,8 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.certificates import Authority
 from tests.cluster.conftest import base_objects
 from tests.cluster.control_plane import ControlPlane, Extender, free_port, wait_for
 from tests.cluster.fleet import Kubelets, scheduled
@@ -214,41 +209,6 @@ def _filtered(extender: Extender) -> tuple[float, float]:
             if line.startswith(f'fabricwise_verb_seconds_{what}{{verb="filter"}}'):
                 found[what] = float(line.split()[-1])
     return found.get("count", 0.0), found.get("sum", 0.0)
-
-
-class Authority:
-    """A certificate authority for one test."""
-
-    def __init__(self, name: str) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = self._builder(self.name, self.key).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-        self.certificate = builder.add_extension(usage, critical=True).sign(self.key, hashes.SHA256())
-
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-        return builder.not_valid_after(now + datetime.timedelta(hours=1))
-
-    def issue(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1, for servers and clients; (certificate file, key file)."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-        certificate = builder.add_extension(usages, critical=False).sign(self.key, hashes.SHA256())
-        cert_file, key_file = folder / f"{name}.crt", folder / f"{name}.key"
-        cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        plain = serialization.NoEncryption()
-        key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-        return cert_file, key_file
-
-    def write(self, path: Path) -> Path:
-        """Its own certificate, in a file."""
-        path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
-        return path
 
 
 def client_of(authority: Path, pair: tuple[Path, Path] | None) -> httpx.Client:

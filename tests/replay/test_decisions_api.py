@@ -122,9 +122,11 @@ def test_wrong_parameter_is_named(case: str, decided: Served) -> None:
 
 def test_answers_have_the_types_that_openapi_states(decided: Served) -> None:
     assert msgspec.json.decode(decided.client.get("/v1/decisions").content, type=DecisionsAnswer).decisions
-    paths = decided.client.get("/openapi.json").json()["paths"]
-    fields = paths["/v1/decisions"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["properties"]
-    assert set(fields["decisions"]["items"]["properties"]) == set(DecisionAnswer.__struct_fields__)
+    document = decided.client.get("/openapi.json").json()
+    paths, schemas = document["paths"], document["components"]["schemas"]
+    stated = paths["/v1/decisions"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert stated == {"$ref": "#/components/schemas/DecisionsAnswer"}
+    assert set(schemas["DecisionAnswer"]["properties"]) == set(DecisionAnswer.__struct_fields__)
     assert "application/zip" in paths["/v1/snapshot"]["get"]["responses"]["200"]["content"]
 
 

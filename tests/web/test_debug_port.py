@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import ssl
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -15,8 +17,9 @@ import yaml
 
 from extender.errors import SettingsError
 from extender.server.service import serve_debug
-from extender.settings import Settings
+from extender.settings import Settings, Tls
 from extender.settings_contradictions import check_settings
+from tests.certificates import Authority
 from tests.cluster.control_plane import free_port
 from tests.waiting import wait
 from tests.web.live_clusters import served_debug, served_verbs, small_service
@@ -52,7 +55,7 @@ def test_debug_port_has_a_thread_of_its_own_and_ends_with_the_verbs() -> None:
     with served_verbs(service):
         serve_debug(service, "127.0.0.1")
         url = f"http://127.0.0.1:{port}"
-        wait("the debug port is open", lambda: _status(f"{url}/v1/cluster") == 200)
+        wait("the debug port is open", lambda: _status(httpx, f"{url}/v1/cluster") == 200)
         assert any(thread.name == "debug" for thread in threading.enumerate())
         with httpx.stream("GET", f"{url}/v1/stream", timeout=10) as response:
             lines = response.iter_lines()
@@ -61,9 +64,10 @@ def test_debug_port_has_a_thread_of_its_own_and_ends_with_the_verbs() -> None:
             assert "event: end" in list(lines)
 
 
-def _status(url: str) -> int:
+def _status(client: Any, url: str) -> int:
+    """The status of a GET by a client, or by the module httpx; 0 where there is no answer."""
     try:
-        return httpx.get(url, timeout=5).status_code
+        return int(client.get(url, timeout=5).status_code)
     except httpx.HTTPError:
         return 0
 
@@ -124,3 +128,18 @@ def test_manifests_name_the_debug_port_everywhere_alike() -> None:
     assert configured == service_port["port"] == container_port["containerPort"] == opened
     closed = yaml.safe_load((ROOT / "manifests/base/network-policy.yaml").read_text())["spec"]["ingress"]
     assert configured not in [port["port"] for rule in closed for port in rule["ports"]]
+
+
+def test_debug_port_has_the_certificates_of_the_verbs(tmp_path: Path) -> None:
+    authority = Authority("debug")
+    ca_file = authority.write(tmp_path / "ca.crt")
+    cert_file, key_file = authority.issue(tmp_path, "server")
+    port = free_port()
+    service, _ = small_service(debug_port=port, tls=Tls(cert_file=str(cert_file), key_file=str(key_file)))
+    serve_debug(service, "127.0.0.1")
+    try:
+        with httpx.Client(verify=ssl.create_default_context(cafile=str(ca_file)), base_url=f"https://127.0.0.1:{port}") as client:
+            wait("the debug port is open", lambda: _status(client, "/v1/cluster") == 200)
+        assert _status(httpx, f"http://127.0.0.1:{port}/v1/cluster") == 0, "plain HTTP is not answered"
+    finally:
+        service.feed.close()

@@ -201,12 +201,11 @@ def test_flood_of_unknown_tokens_is_bounded_and_told_to_wait() -> None:
     service, _ = small_service(cluster=Cluster(reviews=found), debug_auth=KUBERNETES)
     statuses: list[int] = []
     with served_debug(service) as client, ThreadPoolExecutor(MOST_ASKED + 8) as threads:
-        sent = [
-            threads.submit(
-                lambda n=number: statuses.append(client.get("/v1/cluster", headers={"Authorization": f"Bearer {n}"}).status_code)
-            )
-            for number in range(MOST_ASKED + 8)
-        ]
+
+        def send(number: int) -> None:
+            statuses.append(client.get("/v1/cluster", headers={"Authorization": f"Bearer {number}"}).status_code)
+
+        sent = [threads.submit(send, number) for number in range(MOST_ASKED + 8)]
         wait("the surplus is refused", lambda: statuses.count(503) == 8)
         found.gate.set()
         for each in sent:

@@ -124,11 +124,11 @@ class FreeSet(AnswerType, frozen=True):
 
 
 class AllocatedGpu(AnswerType, frozen=True):
-    """A GPU and the pod that its node's agent sees it allocated to."""
+    """A GPU and the pod that its node's agent sees it allocated to; null: the agent does not know the pod."""
 
     gpu: int
-    namespace: str
-    name: str
+    namespace: str | None
+    name: str | None
 
 
 class UnhealthyGpu(AnswerType, frozen=True):
