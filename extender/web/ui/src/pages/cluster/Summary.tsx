@@ -72,6 +72,7 @@ function Recent() {
             <li key={each.sequence}>
               <time className="quiet number">{clock(each.at_seconds)}</time>
               <RecentText decision={each} />
+              {each.node !== null && (each.gpus ?? 0) > 1 && <span className="quiet number">{gbps(each.expected_bandwidth_gbps)}</span>}
             </li>
           ))}
         </ul>
@@ -88,8 +89,7 @@ function RecentText({ decision }: { decision: DecisionEvent }) {
         <span className={classes.refused}>✕ {decision.reason ?? decision.outcome}</span>
       ) : (
         <>
-          → <NodeLink node={decision.node} />{' '}
-          {(decision.gpus ?? 0) > 1 && <span className="quiet number">{gbps(decision.expected_bandwidth_gbps)}</span>}
+          → <NodeLink node={decision.node} />
         </>
       )}
     </span>
