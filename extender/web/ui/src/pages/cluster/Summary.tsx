@@ -5,7 +5,7 @@ import { clock, count, duration, gbps } from '../../api/format.ts'
 import { useAnswer, useLivePart } from '../../api/hooks.ts'
 import type { ClusterAnswer, DecisionEvent, HistoryAnswer, NodeRow } from '../../api/types.ts'
 import { Sparkline, StateBar, StateCounts } from '../../parts/Bars.tsx'
-import { NodeLink, PodLink } from '../../parts/PodLink.tsx'
+import { NodeLink, PodLink } from '../../parts/Links.tsx'
 import classes from './cluster.module.css'
 import { fits } from './grouping.ts'
 
