@@ -76,7 +76,7 @@ def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once:
                     time.sleep(pause_seconds)
             console.print(summary(stage))
             if not once:
-                console.print(f"\nStill serving: {url}/docs, {url}/v1/decisions, {url}/v1/nodes. Ctrl-C ends.", style="bold")
+                console.print(f"\nStill serving: {url}/ in a browser, {url}/docs for the API. Ctrl-C ends.", style="bold")
                 threading.Event().wait()
         except KeyboardInterrupt:
             console.print("ended")
