@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from extender.errors import SettingsError
-from extender.server.service import serve_debug
+from extender.server.http_servers import serve_debug
 from extender.settings import Settings, Tls
 from extender.settings_contradictions import check_settings
 from tests.certificates import Authority

@@ -13,7 +13,7 @@ import pytest
 from extender.decision.report.cluster_rows import Totals
 from extender.decision.state.changes import NodeGone
 from extender.kube.objects.decode import seen
-from extender.server.service import debug_server_for
+from extender.server.http_servers import debug_server_for
 from extender.web.live import cluster_feed, event_stream
 from extender.web.live.cluster_history import SIZES, ClusterHistory, sample_of
 from extender.web.live.event_ring import EventRing
