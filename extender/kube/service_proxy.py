@@ -171,6 +171,8 @@ def _refused_proxy(service: ServiceName, method: str, status: int, message: str)
         return Unreached("the API server does not accept the credentials: log in again", False)
     if status == 403:
         return Unreached(f"the right to {verb} services/proxy in namespace {service.namespace} is missing", True)
+    if status == 404 and message.startswith("endpoints "):
+        return Unreached(f"service {service} has no ready pod: see kubectl get pods -n {service.namespace}", False)
     if status == 404:
         return Unreached(f"there is no service {service}: is the extender installed? --extender NAMESPACE/NAME names another", False)
     if status == 503 and "no endpoints available" in message:
