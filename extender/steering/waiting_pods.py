@@ -35,7 +35,8 @@ class NodePod:
     uid: str
     namespace: str
     name: str
-    admission_order: tuple[str, str, str]
+    admission_order: tuple[str, int, str, str, str]
+    """As `BoundPod.admission_order` of the extender, whose predictions must have the same order."""
     steps: tuple[Step, ...]
     """In the order in which the kubelet serves them."""
     decided: tuple[tuple[int, ...], ...] | None = None
@@ -76,12 +77,14 @@ def node_pod(manifest: Mapping[str, Any], resource: str) -> NodePod | None:
         scheduled = next(
             (str(c.get("lastTransitionTime")) for c in status.get("conditions") or [] if c.get("type") == "PodScheduled"), created
         )
+        priority = int(spec.get("priority") or 0)
         uid, kept = str(metadata["uid"]), tuple(step for step in steps if step.size)
         decided = _decided((metadata.get("annotations") or {}).get(DECISION), kept)
         namespace, name = str(metadata.get("namespace") or "default"), str(metadata["name"])
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
-    return NodePod(uid, namespace, name, (scheduled, created, uid), kept, decided) if kept else None
+    order = (scheduled, -priority, created, f"{namespace}/{name}", uid)
+    return NodePod(uid, namespace, name, order, kept, decided) if kept else None
 
 
 def _step(container: Mapping[str, Any], resource: str, ends: bool) -> Step:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.docs.pages import links
-from tests.observability.expressions import FOLDER, ROOT, rules
+from tests.observability.expressions import FOLDER, ROOT, expressions, rules
 from tests.prometheus_server import promtool_binary
 
 Series = dict[str, str]
@@ -87,6 +87,18 @@ def promtool(*arguments: str) -> str:
 
 def test_rules_are_valid(rule_file: Path) -> None:
     assert f"{len(rules())} rules found" in promtool("check", "rules", "--lint=all", "--lint-fatal", str(rule_file))
+
+
+def test_expressions_of_dashboards_are_valid(tmp_path: Path) -> None:
+    """promtool checks them as rules that record them."""
+    recorded = [
+        {"record": f"dashboard:number_{number}", "expr": expression.replace("$node", "a")}
+        for number, (_, expression) in enumerate(expressions())
+        if not expression.startswith("label_values(")
+    ]
+    path = tmp_path / "dashboards.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": recorded}]}))
+    assert f"{len(recorded)} rules found" in promtool("check", "rules", "--lint=none", str(path))
 
 
 def unit_test(series: Series, alert: str, fires: bool) -> dict[str, Any]:

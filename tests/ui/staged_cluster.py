@@ -14,9 +14,13 @@ import httpx
 
 from extender.decision.state.changes import PodGone, TopologySeen
 from extender.kube.objects.decode import seen
-from extender.server.service import Service, build_service, server_for
+from extender.scheduling.ports import Cluster
+from extender.server.http_servers import server_for
+from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, cluster_machines
+from extender.web.live.cluster_history import SIZES as HISTORY_SIZES
+from extender.web.live.cluster_history import ClusterHistory, Sample
 from tests.waiting import wait
 from topology.gputopology import Allocation, DeviceStatus
 from topology.machine.hardware import Machine
@@ -88,7 +92,7 @@ class Stage:
     def __init__(self, machines: dict[str, Machine] | None = None) -> None:
         """`machines`: node name -> machine; by default twenty-two nodes of ten platforms, of which one lacks a bridge."""
         self.settings = Settings(server=Server(log_level="warning"))
-        self.service: Service = build_service(self.settings)
+        self.service: Service = build_service(self.settings, Cluster("the staged cluster"))
         if machines is None:
             machines = cluster_machines(PLATFORMS)
             machines[BROKEN_NODE] = without_bridge(machines[BROKEN_NODE], 2, 3)
@@ -144,10 +148,12 @@ class Stage:
 
     def play(self, client: httpx.Client) -> None:
         """Fill the cluster about half, with faults: what the screenshots show."""
+        self.service.feed.history = ClusterHistory()  # without the sample of this moment, which would be before the older ones
         slow = SLOW_POD.split("/")[1]
         self.put(pod_manifest(slow, 2, age_seconds=5400), BROKEN_NODE, (2, 3))
         for number, gpus in enumerate(SIZES + SIZES[:11]):
             self.place(pod_manifest(f"{NAMES[number % len(NAMES)]}-{number + 2}", gpus, age_seconds=3600 - 60 * number), client)
+            self.remember(3600.0 - 130 * number)
         self.machines.stray("dgx-a100-1", 6, 31 << 30)
         self.machines.xid("hgx-h100-3", 5, 79)
         self.measure()
@@ -155,6 +161,25 @@ class Stage:
         self.place(pod_manifest("train-8-wide", 8, "research", floor_gbps=900), client)
         self.measure()
         self._placed = 100
+
+    def remember(self, age_seconds: float) -> None:
+        """Add a sample of the cluster as it is now to the history, as if it had been taken some time ago."""
+        free = [self.machines.free(name).bit_count() for name in self.machines.machines]
+        gpus = sum(len(machine.gpus) for machine in self.machines.machines.values())
+        sample = Sample(
+            at_seconds=time.time() - age_seconds,
+            nodes=len(free),
+            gpus=gpus,
+            free=sum(free),
+            taken=gpus - sum(free),
+            assumed=0,
+            excluded=0,
+            unknown=0,
+            pending=0,
+            fits={str(size): sum(each // size for each in free) for size in HISTORY_SIZES},
+            slots=None,
+        )
+        self.service.feed.history.add(sample, time.monotonic())
 
     def next_pod(self, client: httpx.Client, gpus: int = 2) -> str:
         """Place one further pod. Returns namespace/name."""

@@ -40,7 +40,7 @@ def test_a_pod_that_is_placed_changes_the_open_cluster_page(browser: Browser, st
         assert page.complaints == []
 
 
-def test_a_decision_arrives_on_the_open_decisions_page_and_waits_while_it_is_paused(
+def test_decision_arrives_on_the_open_page_waits_while_it_is_paused_and_has_a_page_of_its_own(
     browser: Browser, stage: Stage, served: tuple[str, httpx.Client]
 ) -> None:
     url, client = served
@@ -48,13 +48,19 @@ def test_a_decision_arrives_on_the_open_decisions_page_and_waits_while_it_is_pau
         page.open("/decisions")
         expect(page.page.get_by_text("No decision yet")).to_be_visible()
         first = stage.next_pod(client, 4)
-        expect(page.page.get_by_role("row", name=first).first).to_contain_text("decided")
+        arrived = page.page.get_by_role("row", name=first).first
+        expect(arrived).to_contain_text("decided")
         page.page.get_by_label("Live").click()
         second = stage.next_pod(client, 4)
         expect(page.page.get_by_text("new while paused")).to_be_visible()
         expect(page.page.get_by_role("row", name=second)).to_have_count(0)
         page.page.get_by_label("Live").click()
         expect(page.page.get_by_role("row", name=second).first).to_be_visible()
+        arrived.get_by_role("link", name="open").click()
+        expect(page.page.get_by_role("heading", level=1, name=first)).to_be_visible()
+        page.page.reload()
+        expect(page.page.get_by_role("heading", level=1, name=first)).to_be_visible()
+        assert page.complaints == []
 
 
 def test_an_open_node_page_shows_the_pod_that_took_its_gpus(browser: Browser, stage: Stage, served: tuple[str, httpx.Client]) -> None:

@@ -22,7 +22,7 @@ from tests.machines import machines
 from tests.objects import GPU, node, pod, snapshot, topology
 from tests.web.live_clusters import served_debug, small_service
 from topology.gputopology import TopologyRecord, encode
-from topology.machine.hardware import Machine, mask_of
+from topology.machine.hardware import Gpu, Machine, PciePath, mask_of
 from topology.placement import table_for
 from topology.platforms import machine_of, platforms
 
@@ -107,6 +107,24 @@ def test_missing_bridge_is_named_at_its_gpus_and_links() -> None:
     assert set(missing) == {2, 3}
     assert missing[2] == "GPU 2 has no NVLink up, and 6 of the other 7 GPUs have up to 12: is a bridge missing?"
     assert "NVLink 2-3" not in {edge.id for edge in graph.edges}
+
+
+def test_best_set_is_not_searched_where_that_takes_seconds() -> None:
+    """Sixteen GPUs of which hardly two are interchangeable have thousands of sets of a size."""
+    sockets = [position // 8 for position in range(16)]
+    paths = tuple(
+        tuple(None if a == b else PciePath.PHB if sockets[a] == sockets[b] else PciePath.SYS for b in range(16)) for a in range(16)
+    )
+    links = [[0] * 16 for _ in range(16)]
+    for position in range(15):
+        links[position][position + 1] = links[position + 1][position] = 1 + position % 3
+    machine = Machine(
+        tuple(Gpu(position, numa_node=socket) for position, socket in enumerate(sockets)), (), paths, tuple(map(tuple, links))
+    )
+    found = set_bandwidth("n", machine, (0, 1, 2), "mixed")
+    assert found.best_of_size is None
+    assert found.busbw_gbps is not None
+    assert found.limiting_edges
 
 
 def test_memory_is_told_apart_by_known_pods_and_unknown_processes() -> None:

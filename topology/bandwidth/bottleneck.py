@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 
 from topology.bandwidth.all_reduce import packings, performance
@@ -15,12 +16,31 @@ from topology.machine.hardware import Machine
 _TIMES_WORDS = {1: "once", 2: "twice"}
 
 
+@dataclass(frozen=True, slots=True)
+class Bottleneck:
+    """What limits a set of GPUs."""
+
+    sentences: tuple[str, ...]
+    """The most important first."""
+    wires: tuple[Wire, ...]
+    """Those that the fastest rings fill."""
+
+
 def why(machine: Machine, fabric: Fabric, members: tuple[int, ...]) -> tuple[str, ...]:
     """Return what limits a set of positions, the most important sentence first; empty for a single GPU."""
+    return bottleneck(machine, fabric, members).sentences
+
+
+def bottleneck(machine: Machine, fabric: Fabric, members: tuple[int, ...]) -> Bottleneck:
+    """Return what limits a set of positions; nothing limits a single GPU."""
     if len(members) < 2:
-        return ()
+        return Bottleneck((), ())
     packed = packings(fabric, members)
     best = _fastest(packed)
+    return Bottleneck(_sentences(machine, fabric, members, packed, best), tuple(fabric.wires[wire.name] for wire in best.full))
+
+
+def _sentences(machine: Machine, fabric: Fabric, members: tuple[int, ...], packed: tuple[Packing, ...], best: Packing) -> tuple[str, ...]:
     reached = performance(fabric, members, packed)
     ports = [wire for wire in best.full if fabric.wires[wire.name].kind is WireKind.NVSWITCH_PORT]
     named_wires = best.full if len(ports) < 2 else [wire for wire in best.full if wire not in ports]
@@ -36,11 +56,6 @@ def why(machine: Machine, fabric: Fabric, members: tuple[int, ...]) -> tuple[str
     if reached.nvls_gbps is not None:
         sentences.append(f"NVSwitch multicast gives {reached.nvls_gbps:g} GB/s, rings {reached.ring_gbps:g}")
     return tuple(sentences)
-
-
-def limiting_wires(fabric: Fabric, members: tuple[int, ...]) -> tuple[Wire, ...]:
-    """Return the wires that the fastest rings through a set of positions fill; empty for a single GPU."""
-    return tuple(fabric.wires[wire.name] for wire in _fastest(packings(fabric, members)).full) if len(members) > 1 else ()
 
 
 def _fastest(packed: tuple[Packing, ...]) -> Packing:

@@ -29,7 +29,8 @@ from rich.live import Live
 from extender.cli.rendering.demo_screen import SIMULATED, Placed, Stage, one_line, screen, summary
 from extender.cli.rendering.output import console
 from extender.errors import ClusterSourceError, FabricwiseError
-from extender.server.service import Service, build_service, server_for
+from extender.server.http_servers import server_for
+from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, simulated
 from topology.machine.hardware import mask_of
@@ -76,7 +77,7 @@ def run_demo(console: Console, pods: int, seed: int, pause_seconds: float, once:
                     time.sleep(pause_seconds)
             console.print(summary(stage))
             if not once:
-                console.print(f"\nStill serving: {url}/docs, {url}/v1/decisions, {url}/v1/nodes. Ctrl-C ends.", style="bold")
+                console.print(f"\nStill serving: {url}/ in a browser, {url}/docs for the API. Ctrl-C ends.", style="bold")
                 threading.Event().wait()
         except KeyboardInterrupt:
             console.print("ended")

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from extender.decision.node.ended_pods import EndedPod, full_name_of
+from extender.decision.node.ended_pods import AdmissionOrder, EndedPod, full_name_of
 from extender.decision.request.other_resources import Requests
 from extender.decision.request.pod_request import Demand
 from topology.gputopology import Allocation, TopologyRecord
@@ -61,9 +61,13 @@ class BoundPod:
     """namespace/name of the ResourceClaim for its extended resources, as its status states it."""
 
     @property
-    def admission_order(self) -> tuple[str, str, str]:
-        """Sort key of the order in which the kubelet admits pods, which is the order of binding."""
-        return self.scheduled or self.created, self.created, self.key
+    def admission_order(self) -> AdmissionOrder:
+        """Sort key of the order in which the kubelet admits pods, which is the order of binding.
+
+        The API has no order of bindings within a second. It is most probably that of kube-scheduler's queue: a burst of pods comes in the
+        order of priority, then of creation, and pods that are created in the same second have ascending names.
+        """
+        return self.scheduled or self.created, -self.priority, self.created, self.full_name, self.key
 
     @property
     def full_name(self) -> str:

@@ -6,10 +6,10 @@ import msgspec
 
 from extender.decision.report.machine_graph import edge_id
 from topology.bandwidth.all_reduce import MESSAGE_MIXES, AllReduce
-from topology.bandwidth.bottleneck import limiting_wires, why
+from topology.bandwidth.bottleneck import bottleneck
 from topology.contradictions import contradictions
 from topology.machine.hardware import Machine, mask_of
-from topology.placement import PlacementTable, table_for
+from topology.placement import MOST_LISTED_GPUS, PlacementTable, table_for
 
 MESSAGE_BYTES = {"32KiB": 32 << 10, "256KiB": 256 << 10, "1MiB": 1 << 20, "16MiB": 16 << 20, "256MiB": 256 << 20}
 """Message sizes that bandwidth is shown for: decode messages are the first three, prefill messages the last two."""
@@ -44,6 +44,7 @@ class SetBandwidth(msgspec.Struct, frozen=True):
     range_gbps: tuple[float, float] | None
     """(lowest, highest) `busbw_gbps` over all readings of the machine, where its facts contradict each other."""
     best_of_size: BestSet | None
+    """None also for a machine of more than eight GPUs that are hardly interchangeable: finding it takes seconds there."""
 
 
 def set_bandwidth(node: str, machine: Machine, indices: tuple[int, ...], messages: str) -> SetBandwidth:
@@ -54,7 +55,7 @@ def set_bandwidth(node: str, machine: Machine, indices: tuple[int, ...], message
     positions = tuple(sorted(machine.positions(indices)))
     table, mask = table_for(machine), mask_of(positions)
     found = table.all_reduce(mask)
-    sentences = why(machine, table.fabric, positions)
+    limits = bottleneck(machine, table.fabric, positions)
     by_messages = {name: round(found.effective_gbps(mix), 2) for name, mix in MESSAGE_MIXES.items()} if found else {}
     return SetBandwidth(
         node=node,
@@ -63,9 +64,9 @@ def set_bandwidth(node: str, machine: Machine, indices: tuple[int, ...], message
         effective_gbps=by_messages.get(messages),
         effective_gbps_by_messages=by_messages,
         gbps_by_message_size=sizes_gbps(found) if found else {},
-        bottleneck=sentences[0] if sentences else None,
-        sentences=sentences,
-        limiting_edges=tuple(edge_id(machine, wire) for wire in limiting_wires(table.fabric, positions)),
+        bottleneck=limits.sentences[0] if limits.sentences else None,
+        sentences=limits.sentences,
+        limiting_edges=tuple(edge_id(machine, wire) for wire in limits.wires),
         range_gbps=_range_gbps(machine, table, mask),
         best_of_size=_best(machine, table, len(positions)),
     )
@@ -83,5 +84,7 @@ def _range_gbps(machine: Machine, table: PlacementTable, mask: int) -> tuple[flo
 
 
 def _best(machine: Machine, table: PlacementTable, size: int) -> BestSet | None:
-    extremes = table.extremes(mask_of(range(len(machine.gpus))), size) if size > 1 else None
+    if size < 2 or not (table.size <= MOST_LISTED_GPUS or table.sets.shares_kinds):
+        return None
+    extremes = table.extremes(mask_of(range(len(machine.gpus))), size)
     return None if extremes is None else BestSet(machine.indices(extremes[0].mask), extremes[0].busbw_gbps)

@@ -97,6 +97,7 @@ class DecisionEvent(msgspec.Struct, frozen=True):
 
     sequence: int
     id: str
+    """Its `decision_id` in /v1/decisions."""
     at_seconds: float
     verb: str
     pod: str
@@ -131,7 +132,7 @@ def decision_event(decision: Decision, sequence: int) -> DecisionEvent:
     expected = None if decision.decided is None else verdicts[decision.decided].evidence.expected_gbps
     return DecisionEvent(
         sequence=sequence,
-        id=decision_id(decision),
+        id=decision.id,
         at_seconds=round(decision.at_seconds, 3),
         verb=decision.verb,
         pod=f"{decision.namespace}/{decision.pod}",
@@ -145,11 +146,6 @@ def decision_event(decision: Decision, sequence: int) -> DecisionEvent:
         reason=reason,
         took_seconds=round(decision.took_seconds, 6),
     )
-
-
-def decision_id(decision: Decision) -> str:
-    """Return what names a decision among those of one process."""
-    return f"{decision.uid}.{int(decision.at_seconds * 1e6):x}.{decision.verb}"
 
 
 def _outcome(decision: Decision, feasible: int) -> tuple[str, str | None]:

@@ -23,7 +23,7 @@ from extender.web.live.live_answers import ClusterAnswer, MachineAnswer
 from extender.web.openapi import ErrorAnswer, NodeNameParameter, described
 from topology.machine.hardware import MAX_GPUS, Machine, TopologyError
 
-MOST_BANDWIDTHS = 4
+MOST_BANDWIDTHS = 2
 """Bandwidths that are computed at the same time; a further request is answered 503."""
 
 RETRY_SECONDS = 2

@@ -4,7 +4,7 @@ import { Button } from '@mantine/core'
 import { count, gbps, gpuSet, percent } from '../api/format.ts'
 import type { Candidate } from '../api/types.ts'
 import classes from './candidates.module.css'
-import { NodeLink } from './PodLink.tsx'
+import { NodeLink } from './Links.tsx'
 
 const FIRST = 8
 

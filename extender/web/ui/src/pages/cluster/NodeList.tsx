@@ -51,7 +51,7 @@ export function NodeList({ groups }: { groups: readonly Group[] }) {
                 <div className={classes.cards} style={{ gridTemplateColumns: `repeat(${columns}, minmax(0, 1fr))` }}>
                   {line.groups.map((group) => (
                     <div key={group.key} className={classes.small} style={{ gridColumn: `span ${group.rows.length}` }}>
-                      <GroupHeading group={group} narrow={group.rows.length < 3} />
+                      <GroupHeading group={group} columns={group.rows.length} />
                       <Cards rows={group.rows} columns={group.rows.length} />
                     </div>
                   ))}
@@ -75,17 +75,20 @@ function Cards({ rows, columns }: { rows: readonly NodeRow[]; columns: number })
   )
 }
 
-function GroupHeading({ group, narrow = false }: { group: Group; narrow?: boolean }) {
+/** `columns`: how many cards it may be wide. A heading is one line high, so that the cards of a band are level. */
+function GroupHeading({ group, columns = 9 }: { group: Group; columns?: number }) {
   const gpus = Object.values(group.counts).reduce((sum, n) => sum + n, 0)
   return (
     <div className={classes.heading}>
       <h2>{shortProduct(group.product)}</h2>
       <span className={classes.fabric}>{group.fabric}</span>
-      <span className="quiet number">
-        {narrow ? '' : `${count(group.rows.length, 'node')} · `}
-        {group.counts.free.toLocaleString('en')} of {count(gpus, 'GPU')} free
-      </span>
-      {!narrow && (
+      {columns > 1 && (
+        <span className={`quiet number ${classes.headingText}`}>
+          {columns > 2 && `${count(group.rows.length, 'node')} · `}
+          {group.counts.free.toLocaleString('en')} of {count(gpus, 'GPU')} free
+        </span>
+      )}
+      {columns > 2 && (
         <span className={classes.headingBar}>
           <StateBar counts={group.counts} thin />
         </span>

@@ -5,7 +5,7 @@ import { clock, count, duration, gbps } from '../../api/format.ts'
 import { useAnswer, useLivePart } from '../../api/hooks.ts'
 import type { ClusterAnswer, DecisionEvent, HistoryAnswer, NodeRow } from '../../api/types.ts'
 import { Sparkline, StateBar, StateCounts } from '../../parts/Bars.tsx'
-import { NodeLink, PodLink } from '../../parts/PodLink.tsx'
+import { NodeLink, PodLink } from '../../parts/Links.tsx'
 import classes from './cluster.module.css'
 import { fits } from './grouping.ts'
 
@@ -72,6 +72,7 @@ function Recent() {
             <li key={each.sequence}>
               <time className="quiet number">{clock(each.at_seconds)}</time>
               <RecentText decision={each} />
+              {each.node !== null && (each.gpus ?? 0) > 1 && <span className="quiet number">{gbps(each.expected_bandwidth_gbps)}</span>}
             </li>
           ))}
         </ul>
@@ -88,8 +89,7 @@ function RecentText({ decision }: { decision: DecisionEvent }) {
         <span className={classes.refused}>✕ {decision.reason ?? decision.outcome}</span>
       ) : (
         <>
-          → <NodeLink node={decision.node} />{' '}
-          {(decision.gpus ?? 0) > 1 && <span className="quiet number">{gbps(decision.expected_bandwidth_gbps)}</span>}
+          → <NodeLink node={decision.node} />
         </>
       )}
     </span>

@@ -5,7 +5,7 @@ import { Link } from 'react-router'
 import { celsius, gib, percent, UNKNOWN } from '../../api/format.ts'
 import type { MachineGpu } from '../../api/types.ts'
 import { GlyphIcon, stateWord } from '../../parts/GpuGlyph.tsx'
-import { PodLink } from '../../parts/PodLink.tsx'
+import { PodLink } from '../../parts/Links.tsx'
 import classes from './node.module.css'
 
 /** The GPUs as a table: the same as the drawing, with links to the pods and everything that has no place in a box. */

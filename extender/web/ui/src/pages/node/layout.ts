@@ -50,6 +50,9 @@ const SIZES: Record<Direction, Sizes> = {
 
 export const MISSING_BRIDGE = 'missing bridge'
 
+/** Half of the width that a label may need: it must not leave the drawing. */
+const LABEL_HALF = 36
+
 interface Box {
   vertex: Vertex
   u: number
@@ -123,6 +126,7 @@ export function layoutOf(machine: MachineAnswer, direction: Direction): Layout {
     return { vertex: box.vertex, x, y, width, height, nics }
   })
   const [width, height] = toXY(end, deepest)
+  for (const line of lines) line.labelX = Math.max(LABEL_HALF, Math.min(width - LABEL_HALF, line.labelX))
   return { parts, lines, width, height }
 }
 
@@ -188,8 +192,7 @@ function drawn(
   const strokeWidth = edge.kind === 'nvlink' ? linkWidth(edge.links) : edge.kind === 'socket' ? 3 : 1.6
   const finish = (path: string, u: number, v: number): Drawn => {
     const [labelX, labelY] = toXY(u, v)
-    // A label is some 60 wide: in a narrow drawing it must not leave the left edge.
-    return { edge, path, labelX: Math.max(labelX, 34), labelY, strokeWidth }
+    return { edge, path, labelX, labelY, strokeWidth }
   }
   if (edge.kind === 'nvlink' && a.vertex.kind === 'gpu' && b.vertex.kind === 'gpu') {
     const [from, to] = [ports.get(`${edge.id} ${a.vertex.id}`)!, ports.get(`${edge.id} ${b.vertex.id}`)!]

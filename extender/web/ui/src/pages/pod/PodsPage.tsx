@@ -8,7 +8,7 @@ import { get } from '../../api/client.ts'
 import { count, gbps, gpuSet, percent } from '../../api/format.ts'
 import { useLivePart, useTitle } from '../../api/hooks.ts'
 import type { PodRow, PodsAnswer } from '../../api/types.ts'
-import { NodeLink, PodLink } from '../../parts/PodLink.tsx'
+import { NodeLink, PodLink } from '../../parts/Links.tsx'
 import { Empty, Failed, Loading } from '../../parts/States.tsx'
 import classes from './pod.module.css'
 

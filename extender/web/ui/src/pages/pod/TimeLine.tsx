@@ -1,7 +1,6 @@
 import { clock, count, duration, gbps, gpuSet } from '../../api/format.ts'
 import type { Decision, WhyAnswer } from '../../api/types.ts'
-import { DecisionLink } from '../../parts/DecisionLink.tsx'
-import { NodeLink } from '../../parts/PodLink.tsx'
+import { DecisionLink, NodeLink } from '../../parts/Links.tsx'
 import classes from './pod.module.css'
 
 interface Step {

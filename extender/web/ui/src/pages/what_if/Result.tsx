@@ -2,7 +2,7 @@ import { Table } from '@mantine/core'
 
 import { count, gbps, gpuSet, shortProduct } from '../../api/format.ts'
 import type { Capacity, WhatIfAnswer, WhatIfPlacement } from '../../api/types.ts'
-import { PodLink } from '../../parts/PodLink.tsx'
+import { PodLink } from '../../parts/Links.tsx'
 import { Stale } from '../../parts/States.tsx'
 import classes from './what_if.module.css'
 

@@ -30,3 +30,7 @@ export function NodeLink({ node, gpus }: { node: string; gpus?: readonly number[
     </Link>
   )
 }
+
+export function DecisionLink({ id, children }: { id: string; children?: string }) {
+  return <Link to={`/decisions/${encodeURIComponent(id)}`}>{children ?? 'decision'}</Link>
+}
