@@ -1,4 +1,7 @@
-"""One browser and one served cluster for all tests of the web UI; a test that changes the cluster makes one of its own."""
+"""One browser and one served cluster for all tests of the web UI; a test that changes the cluster makes one of its own.
+
+Both end with this package: an event loop of the browser runs in the main thread, and tests of other packages need loops of their own.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ from tests.ui.browser import chromium, need_browser
 from tests.ui.staged_cluster import Stage
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     need_browser()
     with chromium() as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def staged() -> Iterator[str]:
     """The address of a served cluster that no test changes."""
     need_browser()

@@ -33,4 +33,7 @@ export const count = (n: number, noun: string, plural = `${noun}s`): string => `
 export const gpuSet = (indices: readonly number[]): string => `{${indices.join(',')}}`
 
 /** The product without the words that all of them share. */
-export const shortProduct = (product: string | null): string => (product ?? 'unknown product').replace(/^(NVIDIA|Tesla)\s+/, '')
+export const shortProduct = (product: string | null): string => (product ?? 'unknown product').replace(/^(NVIDIA|Tesla)[\s-]+/, '')
+
+/** The same for a product as the driver writes it, with spaces, and as node labels do, with hyphens. */
+export const productKey = (product: string | null): string => shortProduct(product).replaceAll('-', ' ')

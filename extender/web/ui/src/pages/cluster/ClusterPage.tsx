@@ -3,7 +3,7 @@ import { IconSearch } from '@tabler/icons-react'
 import { useDeferredValue, useMemo } from 'react'
 import { useSearchParams } from 'react-router'
 
-import { count, shortProduct } from '../../api/format.ts'
+import { count, productKey } from '../../api/format.ts'
 import { useLive, useTitle } from '../../api/hooks.ts'
 import { Empty, Failed, Loading } from '../../parts/States.tsx'
 import classes from './cluster.module.css'
@@ -30,7 +30,7 @@ export function ClusterPage() {
     )
   const deferred = useDeferredValue(JSON.stringify(choice))
   const groups = useMemo(() => grouped(rows, JSON.parse(deferred) as Choice), [rows, deferred])
-  const products = useMemo(() => distinct([...rows.values()].map((row) => row.product)), [rows])
+  const products = useMemo(() => distinct([...rows.values()].map((row) => productKey(row.product))), [rows])
   const fabrics = useMemo(() => distinct([...rows.values()].map((row) => row.fabric)), [rows])
   if (cluster === null) return connection === 'lost' ? <Failed page what="the cluster" error={new Error(problem ?? '')} /> : <Loading what="the cluster" />
   const shown = groups.reduce((sum, group) => sum + group.rows.length, 0)
@@ -51,7 +51,7 @@ export function ClusterPage() {
           aria-label="Product"
           value={choice.product}
           onChange={(event) => change('product', event.currentTarget.value)}
-          data={[{ value: '', label: 'All products' }, ...products.map((value) => ({ value, label: shortProduct(value) }))]}
+          data={[{ value: '', label: 'All products' }, ...products]}
         />
         <NativeSelect
           aria-label="Fabric"

@@ -8,6 +8,9 @@ import { Meter } from '../../parts/Bars.tsx'
 import { GpuStrip, gpuWords } from '../../parts/GpuGlyph.tsx'
 import classes from './cluster.module.css'
 
+/** Units of shared GPUs are many; the numbers below count all. */
+const MOST_GLYPHS = 32
+
 /** One node: its GPUs, what is free, its pressure. The whole card leads to the node's page. */
 export const NodeCard = memo(function NodeCard({ row }: { row: NodeRow }) {
   const before = useRef(row)
@@ -32,7 +35,7 @@ export const NodeCard = memo(function NodeCard({ row }: { row: NodeRow }) {
           </span>
         )}
       </span>
-      <GpuStrip states={row.states} />
+      <GpuStrip states={row.states.slice(0, MOST_GLYPHS)} />
       <span className="visually-hidden">: {gpuWords(row)}, </span>
       <span className={classes.cardFoot}>
         <span className="number">

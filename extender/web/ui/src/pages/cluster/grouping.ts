@@ -1,5 +1,6 @@
 /** Which nodes are listed, in which order, under which headings. Pure. */
 
+import { productKey } from '../../api/format.ts'
 import type { GpuState, NodeRow } from '../../api/types.ts'
 
 export interface Choice {
@@ -61,7 +62,7 @@ export function grouped(all: ReadonlyMap<string, NodeRow>, choice: Choice): Grou
   const keeps = STATE_FILTERS[choice.state]?.keeps
   const rows = [...all.values()].filter(
     (row) =>
-      (choice.product === '' || (row.product ?? '') === choice.product) &&
+      (choice.product === '' || productKey(row.product) === choice.product) &&
       (choice.fabric === '' || row.fabric === choice.fabric) &&
       (keeps === undefined || keeps(row)) &&
       (wanted === '' || `${row.name} ${row.product ?? ''} ${row.pool ?? ''} ${row.zone ?? ''}`.toLowerCase().includes(wanted)),
@@ -71,11 +72,11 @@ export function grouped(all: ReadonlyMap<string, NodeRow>, choice: Choice): Grou
   rows.sort(order ? (a, b) => order(a, b) || place(a, b) : place)
   const groups = new Map<string, Group>()
   for (const row of rows) {
-    const key = `${row.product ?? ''}\n${row.fabric}\n${row.fabric_detail ?? ''}`
+    const key = `${productKey(row.product)}\n${row.fabric}\n${row.fabric_detail ?? ''}`
     let group = groups.get(key)
     if (group === undefined) {
       const counts = { free: 0, taken: 0, assumed: 0, excluded: 0, unknown: 0 }
-      groups.set(key, (group = { key, product: row.product, fabric: row.fabric_detail ?? row.fabric, rows: [], counts }))
+      groups.set(key, (group = { key, product: row.product, fabric: row.fabric_detail ?? (row.fabric === 'unknown' ? 'links unknown' : row.fabric), rows: [], counts }))
     }
     group.rows.push(row)
     for (const state of Object.keys(group.counts) as GpuState[]) group.counts[state] += row[state]

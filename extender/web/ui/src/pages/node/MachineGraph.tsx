@@ -10,6 +10,10 @@ import { GpuBox, type Marks } from './GpuBox.tsx'
 import { layoutOf, MISSING_BRIDGE, type Direction, type Drawn, type Placed } from './layout.ts'
 import classes from './machine.module.css'
 
+/** The smallest scale at which the text of a GPU can be read. */
+const SMALLEST = 0.74
+const SCROLLBAR = 16
+
 type PartNode = Node<{ part: Placed; gpu: MachineGpu | null; direction: Direction }, 'gpu' | 'holder'>
 type LinkEdge = Edge<{ line: Drawn; direction: Direction }, 'link'>
 
@@ -85,7 +89,10 @@ export function MachineGraph({ machine, marks, limiting = [], choose, clear }: P
     const gpu = order[Math.max(0, Math.min(order.length - 1, to))]
     if (gpu !== undefined) moveTo(gpu)
   }
-  const scale = width > 0 ? Math.min(1.12, (width - 4) / Math.max(1, layout.width)) : 1
+  // A machine that is too wide to be read, such as one of sixteen GPUs, is scrolled sideways.
+  const scale = width > 0 ? Math.max(direction === 'across' ? SMALLEST : 0, Math.min(1.12, (width - 4) / Math.max(1, layout.width))) : 1
+  const drawnWidth = Math.max(width, Math.ceil(layout.width * scale + 4))
+  const isScrolled = drawnWidth > width + 1
   const height = Math.ceil(layout.height * scale + 8)
   return (
     <ChoosingContext.Provider value={{ marks, current: current ?? order[0] ?? null, limiting, touched, choose: choose ?? null, moveTo: setCurrent }}>
@@ -94,20 +101,22 @@ export function MachineGraph({ machine, marks, limiting = [], choose, clear }: P
         <div
           ref={ref}
           className={classes.frame}
-          style={{ height }}
+          style={{ height: isScrolled ? height + SCROLLBAR : height }}
           role={choose === undefined ? 'img' : 'group'}
           aria-label={summaryOf(machine, choose !== undefined, chosen)}
           onKeyDown={choose === undefined ? undefined : keys}
+          tabIndex={choose === undefined && isScrolled ? 0 : undefined}
         >
           {width > 0 && (
-            <ReactFlowProvider>
+            <div style={{ width: drawnWidth, height }}>
+              <ReactFlowProvider>
               <ReactFlow
                 key={`${direction} ${Math.round(width)}`}
                 nodes={nodes}
                 edges={edges}
                 nodeTypes={NODE_TYPES}
                 edgeTypes={EDGE_TYPES}
-                defaultViewport={{ x: (width - layout.width * scale) / 2, y: 2, zoom: scale }}
+                defaultViewport={{ x: (drawnWidth - layout.width * scale) / 2, y: 2, zoom: scale }}
                 minZoom={0.1}
                 nodesDraggable={false}
                 nodesConnectable={false}
@@ -125,6 +134,7 @@ export function MachineGraph({ machine, marks, limiting = [], choose, clear }: P
                 role="presentation"
               />
             </ReactFlowProvider>
+            </div>
           )}
         </div>
       </div>

@@ -49,7 +49,7 @@ export default function NodePage() {
         </Link>
         <h1 className="name">{name}</h1>
         <p className="quiet">
-          {[shortProduct(answer.product), answer.fabric_detail ?? answer.fabric, row && gib(row.gpu_memory_bytes) + ' each', answer.cpu_model, row?.zone, row?.pool]
+          {[shortProduct(answer.product), answer.fabric_detail ?? (answer.fabric === 'unknown' ? 'links unknown' : answer.fabric), row && gib(row.gpu_memory_bytes) + ' each', answer.cpu_model, row?.zone, row?.pool]
             .filter(Boolean)
             .join(' · ')}
         </p>
