@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
+from topology.devices.size_mix import MOST_DECISION_CHARACTERS, SizeMix, recorded_mix
 from topology.devices.steering import reused_within
 
 DECISION = "fabricwise.dev/decision"
-MOST_DECISION_CHARACTERS = 65_536
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -40,6 +40,8 @@ class NodePod:
     """In the order in which the kubelet serves them."""
     decided: tuple[tuple[int, ...], ...] | None = None
     """nvidia-smi indices per container that stays, in order; None where no decision names them."""
+    size_mix: SizeMix | None = None
+    """The mix of sizes that its decision records; None where none does."""
 
     @property
     def demand(self) -> tuple[tuple[int, bool], ...]:
@@ -77,11 +79,13 @@ def node_pod(manifest: Mapping[str, Any], resource: str) -> NodePod | None:
             (str(c.get("lastTransitionTime")) for c in status.get("conditions") or [] if c.get("type") == "PodScheduled"), created
         )
         uid, kept = str(metadata["uid"]), tuple(step for step in steps if step.size)
-        decided = _decided((metadata.get("annotations") or {}).get(DECISION), kept)
+        decision = (metadata.get("annotations") or {}).get(DECISION)
         namespace, name = str(metadata.get("namespace") or "default"), str(metadata["name"])
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
-    return NodePod(uid, namespace, name, (scheduled, created, uid), kept, decided) if kept else None
+    return (
+        NodePod(uid, namespace, name, (scheduled, created, uid), kept, _decided(decision, kept), recorded_mix(decision)) if kept else None
+    )
 
 
 def _step(container: Mapping[str, Any], resource: str, ends: bool) -> Step:
