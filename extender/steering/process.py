@@ -40,7 +40,7 @@ def steer(options: Options) -> int:
         return serve(options, keeper)
 
     if not options.stand_by:
-        import_module("extender.steering.serving")  # before processes are forked, so that each serves at once; it takes 30 MB
+        import_module("extender.steering.serving")  # before processes are forked, so that each serves at once; it takes 20 MB
     gc.freeze()  # a collection writes to each object that it looks at, and what is written is no longer shared with the parent
     return Steerers(work, options.shared).run(options.stand_by)
 
