@@ -20,7 +20,7 @@ from extender.steering.options import Options
 from extender.steering.worker import Steerers
 
 _SMALL_MEMORY = {"MALLOC_ARENA_MAX": "1"}
-"""glibc's allocator gives each of the ten threads an arena of its own else, of which each keeps some 1 MB of freed memory."""
+"""glibc's allocator then has one arena for all threads, so that what one of them frees serves the others."""
 
 
 def in_place_of_this(options: Options) -> NoReturn:
