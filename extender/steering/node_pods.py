@@ -49,7 +49,7 @@ class NodePods:
         threading.Thread(target=self._follow, name="node-pods", daemon=True).start()
 
     def asking_for(self, resource: str) -> tuple[NodePod, ...]:
-        """The pods that ask for devices of the resource and have not ended."""
+        """The pods that may wait for devices of the resource: neither ended nor, by their status, admitted."""
         with self._lock:
             manifests = list(self._pods.values())
         return tuple(pod for manifest in manifests if (pod := node_pod(manifest, resource)) is not None)
@@ -132,5 +132,5 @@ def kept_of(manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "metadata": kept,
         "spec": {name: containers(name) for name in ("initContainers", "containers")},
-        "status": {"phase": status.get("phase"), "conditions": status.get("conditions")},
+        "status": {name: status.get(name) for name in ("phase", "startTime", "conditions")},
     }

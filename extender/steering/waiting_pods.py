@@ -67,10 +67,13 @@ class _Containers(msgspec.Struct):
 
 
 def node_pod(manifest: Mapping[str, Any], resource: str) -> NodePod | None:
-    """A pod as parsed JSON, as far as it concerns devices of `resource`; None where it asks for none, has ended or makes no sense."""
+    """A pod as parsed JSON that may wait for devices of `resource`; None where it asks for none, has ended, was admitted or makes no sense.
+
+    The kubelet sets the start time once it has admitted a pod, and all its containers then have their devices.
+    """
     try:
         metadata, spec, status = manifest["metadata"], manifest["spec"], manifest.get("status") or {}
-        if status.get("phase") in _ENDED:
+        if status.get("phase") in _ENDED or status.get("startTime"):
             return None
         steps = [_step(one, resource, one.get("restartPolicy") != "Always") for one in spec.get("initContainers") or []]
         steps += [_step(one, resource, False) for one in spec.get("containers") or []]
@@ -110,13 +113,14 @@ def waiting(pods: Iterable[NodePod], served: Mapping[tuple[str, str], Collection
     """The containers that may be the one that asks for `size` devices, in the order in which the kubelet admits their pods.
 
     `served`: (namespace, name) -> containers that hold devices already, by the kubelet's PodResources. It names no finished init
-    container, so each one before the next container that stays may be the one that asks.
+    container, so each one between the last container that holds devices and the next one that stays may be the one that asks.
     """
     found = []
     for pod in sorted(pods, key=lambda pod: pod.admission_order):
         held, place, reusable = served.get((pod.namespace, pod.name), ()), 0, 0
+        next_number = max((number + 1 for number, step in enumerate(pod.steps) if step.container in held), default=0)
         for number, step in enumerate(pod.steps):
-            if step.container in held:
+            if number < next_number:  # the kubelet serves the containers in order
                 place += not step.ends
                 continue
             if step.size == size:
