@@ -1,4 +1,4 @@
-"""The process of `fabricwise steer`, without the command line: parsing the options takes 13 MB, which no steerer needs afterwards.
+"""The process of `fabricwise steer`, without the command line: what parses the options takes 10 MB, which no steerer needs afterwards.
 
 `in_place_of_this` replaces the process by one that runs `main` here. It runs on every GPU node, and must stay small.
 """
