@@ -20,6 +20,7 @@ from types import MappingProxyType
 from extender.decision.node.ended_pods import AdmissionOrder, EndedPod, full_name_of
 from extender.decision.request.other_resources import Requests
 from extender.decision.request.pod_request import Demand
+from topology.devices.steering import STEERERS_OWN, DecidedFor
 from topology.gputopology import Allocation, TopologyRecord
 from topology.machine.hardware import Machine, mask_of, positions_of, union_of
 
@@ -50,9 +51,9 @@ class BoundPod:
     floor_gbps: float | None = None
     """Annotation `min-busbw`."""
     recorded: bool = False
-    steered_for: str | None = None
-    """The messages that its devices were decided for, where a decision is recorded and the pod states them."""
     """Whether it has the annotation with its placement record."""
+    decided_for: DecidedFor = STEERERS_OWN
+    """What its devices were decided for, where a decision is recorded."""
     others: Requests = ()
     """What it requests besides GPUs: CPU, memory and so on."""
     scheduler: str | None = None
