@@ -67,7 +67,9 @@ class DecisionFile:
     def stop(self) -> None:
         """Write what waits, and end."""
         self._stop.set()
-        if self._thread is not None:
+        if self._thread is None:
+            self.run(self._stop)
+        else:
             self._thread.join(_STOP_SECONDS)
 
     def add(self, decision: Decision) -> None:
@@ -128,7 +130,11 @@ class DecisionFile:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         file = os.fdopen(descriptor, "wb", buffering=1 << 16)
         head = encoded_line(self._head())
-        file.write(head)
+        try:
+            file.write(head)
+        except OSError:
+            file.close()
+            raise
         return _Open(file, JournalWriter(PlainNames(), self._resource, self._pace), len(head))
 
     def _numbered(self, number: int) -> Path:

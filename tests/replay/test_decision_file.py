@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,23 @@ from extender.settings import Settings, Telemetry
 from tests.replay.journals import configuration, differing, reader_of
 from tests.replay.random_cluster import RandomCluster
 
+_STARTED: list[DecisionFile] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close the files of a test."""
+    yield
+    while _STARTED:
+        _STARTED.pop().stop()
+
 
 def recorded(path: Path, seed: int = 5, **settings: Any) -> tuple[RandomCluster, DecisionFile]:
     """A random cluster whose decisions are written to a file once `write_waiting` is called."""
     file = DecisionFileSettings(file=str(path), **settings)
     cluster = RandomCluster(seed, settings=Settings(telemetry=Telemetry(source="off"), decisions=file))
     assert cluster.service.decision_file is not None
+    _STARTED.append(cluster.service.decision_file)
     return cluster, cluster.service.decision_file
 
 
