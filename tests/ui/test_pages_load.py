@@ -14,6 +14,7 @@ PAGES = {
     "cluster, nothing matches": ("/?search=nothing-has-this-name", "No node matches"),
     "node with direct NVLinks": ("/nodes/dgx-1v-0?gpus=0,1,4", "all-reduce of GPUs {0,1,4}"),
     "node with NVSwitch and a fault": ("/nodes/hgx-h100-3", "XID 79"),
+    "node with memory of an unknown process": ("/nodes/dgx-1v-1", "memory of unknown processes"),
     "node with a missing bridge": (f"/nodes/{BROKEN_NODE}?gpus=2,3", "is a bridge missing?"),
     "pods": ("/pods", "Pending pods first"),
     "bound pod": (f"/pods/{SLOW_POD}", "Where it is"),

@@ -80,7 +80,7 @@ def test_nodes_are_searched_filtered_and_sorted_and_the_address_says_so(browser:
         expect(cards).to_have_count(3)
         page.page.get_by_label("Search nodes").fill("")
         page.page.get_by_label("State", exact=True).select_option(label="with excluded GPUs")
-        expect(cards).to_have_count(1)
+        expect(cards).to_have_count(2)
         page.page.get_by_label("State", exact=True).select_option(label="All states")
         page.page.get_by_label("Sort by", exact=True).select_option(label="Sort: Most free GPUs")
         page.page.get_by_label("Fabric", exact=True).select_option(label="NVLink bridges")

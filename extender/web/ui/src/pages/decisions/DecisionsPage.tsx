@@ -76,12 +76,12 @@ export default function DecisionsPage() {
               <Table.Tr>
                 <Table.Th>Time</Table.Th>
                 <Table.Th>Pod</Table.Th>
-                <Table.Th>GPUs</Table.Th>
+                <Table.Th className={classes.minor}>GPUs</Table.Th>
                 <Table.Th>Outcome</Table.Th>
                 <Table.Th>Node or reason</Table.Th>
                 <Table.Th>Expected</Table.Th>
-                <Table.Th>Feasible</Table.Th>
-                <Table.Th>Took</Table.Th>
+                <Table.Th className={classes.minor}>Feasible</Table.Th>
+                <Table.Th className={classes.minor}>Took</Table.Th>
                 <Table.Th>
                   <span className="visually-hidden">Link</span>
                 </Table.Th>
@@ -94,16 +94,16 @@ export default function DecisionsPage() {
                   <Table.Td>
                     <PodLink pod={each.pod} />
                   </Table.Td>
-                  <Table.Td>{each.gpus ?? '–'}</Table.Td>
+                  <Table.Td className={classes.minor}>{each.gpus ?? '–'}</Table.Td>
                   <Table.Td>
                     <OutcomeWord outcome={each.outcome} />
                   </Table.Td>
                   <Table.Td className="name">{each.node !== null ? <NodeLink node={each.node} /> : each.reason}</Table.Td>
                   <Table.Td>{(each.gpus ?? 0) > 1 ? gbps(each.expected_bandwidth_gbps) : '–'}</Table.Td>
-                  <Table.Td>
+                  <Table.Td className={classes.minor}>
                     {each.feasible_nodes} of {each.nodes}
                   </Table.Td>
-                  <Table.Td>{each.took_seconds === null ? '–' : each.took_seconds < 0.001 ? '< 1 ms' : duration(each.took_seconds)}</Table.Td>
+                  <Table.Td className={classes.minor}>{each.took_seconds === null ? '–' : each.took_seconds < 0.001 ? '< 1 ms' : duration(each.took_seconds)}</Table.Td>
                   <Table.Td>{each.id !== null && <DecisionLink id={each.id}>open</DecisionLink>}</Table.Td>
                 </Table.Tr>
               ))}
