@@ -20,7 +20,7 @@ PAGES = {
     "bound pod": (f"/pods/{SLOW_POD}", "Where it is"),
     "pod with a decision": ("/pods/chat/qwen3-32b-3", "chosen"),
     "pending pod": ("/pods/research/train-8-wide", "What would help"),
-    "decisions": ("/decisions", "Took"),
+    "decisions": ("/decisions", "Node or reason"),
     "decision": ("/decisions/{decision}", "Predicted and actual GPUs"),
     "what-if": ("/what-if?add=4x3&nodes=1xhgx-h100&cordon=l4-0", "Where pods go"),
     "no such page": ("/nodes", "There is no such page"),

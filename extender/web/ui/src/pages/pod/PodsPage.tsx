@@ -6,7 +6,7 @@ import { useSearchParams } from 'react-router'
 
 import { get } from '../../api/client.ts'
 import { count, gbps, gpuSet, percent } from '../../api/format.ts'
-import { useLivePart, useTitle } from '../../api/hooks.ts'
+import { useTitle } from '../../api/hooks.ts'
 import type { PodRow, PodsAnswer } from '../../api/types.ts'
 import { NodeLink, PodLink } from '../../parts/Links.tsx'
 import { Empty, Failed, Loading } from '../../parts/States.tsx'
@@ -21,12 +21,11 @@ export default function PodsPage() {
   const [params, setParams] = useSearchParams()
   const search = params.get('search') ?? ''
   const [asked] = useDebouncedValue(search, 150)
-  const revision = useLivePart((live) => live.cluster?.totals)
   const path = `/v1/pods?order=worst&limit=300${asked === '' ? '' : `&search=${encodeURIComponent(asked)}`}`
   const pods = useQuery<PodsAnswer>({
-    queryKey: [path, revision],
+    queryKey: [path],
     queryFn: ({ signal }) => get<PodsAnswer>(path, signal),
-    refetchInterval: 15_000,
+    refetchInterval: 5000,
     placeholderData: keepPreviousData,
   })
   return (
