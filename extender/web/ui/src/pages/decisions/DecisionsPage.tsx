@@ -4,7 +4,7 @@ import { useMemo, useState } from 'react'
 import { useSearchParams } from 'react-router'
 
 import { clock, duration, gbps } from '../../api/format.ts'
-import { useAnswer, useLivePart, useTitle } from '../../api/hooks.ts'
+import { useAddressText, useAnswer, useLivePart, useSetAddress, useTitle } from '../../api/hooks.ts'
 import type { DecisionEvent, DecisionsAnswer } from '../../api/types.ts'
 import { DecisionLink, NodeLink, PodLink } from '../../parts/Links.tsx'
 import { Empty, Failed, Loading } from '../../parts/States.tsx'
@@ -19,19 +19,10 @@ export default function DecisionsPage() {
   const arriving = useLivePart((live) => live.decisions)
   const [paused, setPaused] = useState<readonly DecisionEvent[] | null>(null)
   const earlier = useAnswer<DecisionsAnswer>('/v1/decisions?limit=100', 3600)
-  const [params, setParams] = useSearchParams()
+  const [params] = useSearchParams()
+  const [search, setSearch] = useAddressText('search')
+  const setAddress = useSetAddress()
   const outcome = params.get('outcome') ?? ''
-  const search = params.get('search') ?? ''
-  const change = (name: string, value: string) =>
-    setParams(
-      (before) => {
-        const next = new URLSearchParams(before)
-        if (value === '') next.delete(name)
-        else next.set(name, value)
-        return next
-      },
-      { replace: true },
-    )
   const live = paused ?? arriving
   const all = useMemo(() => merged(live, (earlier.data?.decisions ?? []).map(eventOf)), [live, earlier.data])
   const wanted = search.trim().toLowerCase()
@@ -46,13 +37,13 @@ export default function DecisionsPage() {
           placeholder="Search pod, node, reason"
           leftSection={<IconSearch size={16} stroke={1.8} aria-hidden="true" />}
           value={search}
-          onChange={(event) => change('search', event.currentTarget.value)}
+          onChange={(event) => setSearch(event.currentTarget.value)}
           className={classes.search}
         />
         <NativeSelect
           aria-label="Outcome"
           value={outcome}
-          onChange={(event) => change('outcome', event.currentTarget.value)}
+          onChange={(event) => setAddress('outcome', event.currentTarget.value)}
           data={[{ value: '', label: 'Results' }, { value: 'all', label: 'Results and filter calls' }, ...Object.entries(OUTCOMES).map(([value, { word, meaning }]) => ({ value, label: `${word}: ${meaning}` }))]}
         />
         <Switch label="Live" checked={paused === null} onChange={(event) => setPaused(event.currentTarget.checked ? null : arriving)} />
