@@ -12,7 +12,8 @@ import httpx
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from extender.server.service import Service, build_service, server_for
+from extender.server.http_servers import server_for
+from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, simulated
 from tests.web.documented_answers import assert_documented

@@ -16,16 +16,14 @@ from math import prod
 from topology.bandwidth.all_reduce import AllReduce, all_reduce, mix_of
 from topology.bandwidth.fabric import Fabric, build_fabric
 from topology.devices.prediction import Predictor, numa_nodes, pair_scores
+from topology.devices.size_mix import EVEN_MIX, SIZES, SizeMix
 from topology.machine.hardware import Gpu, Machine, Nic, mask_of, positions_of
 from topology.symmetry import PairSignatures, Square, canonical_order, fingerprint, interchangeable_gpus, pair_signatures_of, renumber
 
 REFERENCE_GBPS = 360.0
 """Bandwidth of a set of quality 1.0: that of a ring on HGX H100. Source: NCCL 2.30.7 search on that machine."""
 
-SIZES = (1, 2, 4, 8)
-"""Set sizes that fragmentation is measured with."""
-
-DEFAULT_SIZE_MIX: Mapping[int, float] = dict.fromkeys(SIZES, 0.25)
+DEFAULT_SIZE_MIX: Mapping[int, float] = dict(EVEN_MIX)
 """Assumed shares of later pods that request 1, 2, 4 and 8 GPUs, unless settings give others."""
 
 MOST_ANSWERS = 8_192
@@ -39,9 +37,6 @@ _FEW_KINDS = 256
 
 MOST_LISTED_GPUS = 8
 """GPUs of the largest machine of which all sets are computed in advance."""
-
-SizeMix = tuple[tuple[int, float], ...]
-"""(GPUs per container, weight) of the pods that are expected later."""
 
 _MOST_MIXES = 4
 """Mixes of sizes whose capabilities a table keeps: a cluster has one, and a steered node can have its own."""

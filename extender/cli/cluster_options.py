@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
 from extender.cli.reading import read_cluster
-from extender.kube.api_client import api_client, contexts
+from extender.kube.api_client import api_client, context_of, contexts
 from extender.kube.api_requests import ApiRequests
 from extender.kube.listing import items_of
 from extender.kube.objects.resources import RESOURCES, Resource
@@ -76,6 +77,19 @@ def complete_namespace(ctx: typer.Context, incomplete: str) -> list[str]:
         return []
     try:
         return sorted(name for name in _object_names(NAMESPACES, *_connection(ctx)) if name.startswith(incomplete))[:MOST_COMPLETIONS]
+    except Exception:  # the command itself will report the error
+        return []
+
+
+def complete_pod(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the pods of the namespace that the command line names so far, by default that of the kubeconfig's context."""
+    if ctx.params.get("cluster") not in (None, "kube"):
+        return []
+    try:
+        usual = context_of(*_connection(ctx))
+        namespace = ctx.params.get("namespace") or (usual[1] if usual is not None else "default")
+        pods = Resource("Pod", "pods", f"/api/v1/namespaces/{quote(namespace, safe='')}/pods")
+        return sorted(name for name in _object_names(pods, *_connection(ctx)) if name.startswith(incomplete))[:MOST_COMPLETIONS]
     except Exception:  # the command itself will report the error
         return []
 

@@ -2,6 +2,7 @@
 
 The packages, each of which may import only those below it:
 
+replay        decisions and what they were made from as lines of a journal, and made again from it
 report        a decision, or the condition of a node, as plain data for people
 cycle         one scheduling cycle of a pod: assumed pods, nominated pods, preemption
 evaluate      FILTERS and SCORERS: may this pod go to this node, and how good is it?

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,20 +11,13 @@ import kubernetes.client
 import kubernetes.config
 
 from extender.errors import ClusterSourceError
+from extender.kube.small_connection import KEEP_ALIVE
 
 Client = kubernetes.client.ApiClient
 """The client's type, for annotations in modules that may not import the `kubernetes` library."""
 
 CONNECTIONS = 64
 """Connections kept open to the API server, for watches and for bindings in flight. The client itself has no rate limit."""
-
-_IDLE_PROBES = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
-_KEEP_ALIVE = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *((socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in _IDLE_PROBES if hasattr(socket, name)),
-]
-"""Socket options. With TCP keepalive, a watch whose server has vanished fails after half a minute instead of at its read timeout."""
 
 
 def api_client(kubeconfig: str | None = None, context: str | None = None) -> kubernetes.client.ApiClient:
@@ -36,7 +28,7 @@ def api_client(kubeconfig: str | None = None, context: str | None = None) -> kub
     """
     configuration = kubernetes.client.Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
-    configuration.socket_options = _KEEP_ALIVE
+    configuration.socket_options = KEEP_ALIVE
     tried = ""
     if kubeconfig is None and context is None:
         try:

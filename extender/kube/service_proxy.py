@@ -172,7 +172,8 @@ def _refused_proxy(service: ServiceName, method: str, status: int, message: str)
     if status == 403:
         return Unreached(f"the right to {verb} services/proxy in namespace {service.namespace} is missing", True)
     if status == 404:
-        return Unreached(f"there is no service {service}: is the extender installed? --extender NAMESPACE/NAME names another", False)
+        why = f"there is no service {service} with a ready pod: is the extender installed? --extender NAMESPACE/NAME names another"
+        return Unreached(why, False)
     if status == 503 and "no endpoints available" in message:
         return Unreached(f"service {service} has no ready pod: see kubectl get pods -n {service.namespace}", False)
     return Unreached(f"the API server's service proxy to {service} answered {status}: {message}", True)

@@ -63,6 +63,7 @@ class Binder:
         """Return what the pod will get on the node by the newest state, or why the node is infeasible now."""
         if self._settings.is_foreign(pod.spec.scheduler_name):
             return placement_record_of(pod.key, node, Evidence(notes=("placed by another scheduler, not judged",)))
+        self._context.evaluator.record_decisions()
         moment = self._store.moment(time.monotonic())
         evaluation = evaluate_pod(self._context, moment, pod, [node], by_feasibility, is_decided=True)
         if evaluation.stall is not None:

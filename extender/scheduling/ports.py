@@ -121,6 +121,31 @@ class NoDisruptions:
         return DisruptionManifests(unread=(NO_MANIFESTS,) if pods else ())
 
 
+@dataclass(frozen=True, slots=True)
+class PendingManifests:
+    """The pods that wait for a node, as parsed JSON."""
+
+    pods: tuple[Any, ...] = ()
+    unread: str | None = None
+    """Why some or all could not be read, as a sentence; None: all were read."""
+
+
+class PendingReader(Protocol):
+    """Reads what kube-scheduler's own filters read of waiting pods. Safe to be called from several threads."""
+
+    def read(self) -> PendingManifests:
+        """Return the manifests of the pods that wait for a node. May block."""
+        ...
+
+
+class NoPending:
+    """The reader for dumps and simulations, whose manifests are not kept."""
+
+    def read(self) -> PendingManifests:
+        """Return that nothing can be read."""
+        return PendingManifests(unread="fabricwise watches no API server: fabricwise what-if --cluster FILE reads whole pods from a dump")
+
+
 class NoWriter:
     """A writer for dumps and simulations: it writes nothing, and an attempt to bind is an error."""
 
@@ -172,6 +197,7 @@ class Cluster:
     reviews: TokenReviews | None = None
     """None: tokens cannot be checked."""
     disruptions: DisruptionReader = field(default_factory=NoDisruptions)
+    pending: PendingReader = field(default_factory=NoPending)
 
 
 TelemetryStatus = Callable[[], Mapping[str, Any]]

@@ -158,14 +158,14 @@ class SchedulingService:
 
         For another thread. A state that cannot be derived is left to the verb that needs it.
         """
-        moment = self.moment()
+        moment, evaluator = self.moment(), self._context.evaluator
         extra_pods = moment.assumed_pods.extra_pods(moment.snapshot, moment.monotonic_seconds, "")
         while self.newly_assumed:
             node = self.newly_assumed.popleft()
             view, demands = moment.snapshot.views.get(node), extra_pods.get(node)
             if view is not None and demands is not None:
                 with suppress(Exception):
-                    self._context.evaluator.evaluate_for_latest((with_extra_pods(view.state, all_on_view(demands, view)),))
+                    evaluator.evaluate_for_latest((with_extra_pods(view.state, all_on_view(demands, view), evaluator.decided_mix),))
 
     def prioritize(self, pod: Pod, names: Sequence[str], body_bytes: int, sent: SentNodes = NO_SENT_NODES) -> list[int] | Unevaluated:
         """Return a score from 0 to 10 for each named node, in order; 10 for one node alone.

@@ -17,6 +17,7 @@ from extender.kube.api_client import api_client, cluster_name
 from extender.kube.api_requests import ApiRequests
 from extender.kube.disruptions import KubeDisruptions
 from extender.kube.lease import LeaderLease
+from extender.kube.pending_pods import KubePendingPods
 from extender.kube.token_reviews import KubeTokenReviews
 from extender.kube.watch import ClusterWatch
 from extender.kube.writing.cluster_writer import cluster_writer
@@ -34,6 +35,8 @@ REVIEW_SECONDS = 5.0
 """Time for one question to the API server about a token."""
 DISRUPTION_REQUEST_SECONDS = 3.0
 """Time for one request about owners and disruption budgets."""
+PENDING_REQUEST_SECONDS = 3.0
+"""Time for one page of the pods that wait for a node."""
 
 
 class ClusterSource(Protocol):
@@ -78,6 +81,7 @@ class KubeSource:
             leadership=self._lease or AlwaysLeading(),
             reviews=KubeTokenReviews(ApiRequests(self._client, REVIEW_SECONDS), settings.server.debug_auth.audiences),
             disruptions=KubeDisruptions(ApiRequests(self._client, DISRUPTION_REQUEST_SECONDS)),
+            pending=KubePendingPods(ApiRequests(self._client, PENDING_REQUEST_SECONDS)),
         )
 
     def start(self, service: Service) -> None:

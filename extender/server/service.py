@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import socket
-import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import msgspec
-import uvicorn
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from fastapi_offline import FastAPIOffline
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from extender.collectors.feed import TelemetryFeed
@@ -36,32 +27,18 @@ from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.decision_file import DecisionFile
 from extender.scheduling.decision_log import DecisionLog
 from extender.scheduling.owed_events import OwedEvents
-from extender.scheduling.ports import Cluster, telemetry_off
+from extender.scheduling.ports import Cluster
 from extender.scheduling.requeue import Requeuer
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.scheduling.set_aside_log import SetAsideLog
 from extender.scheduling.supervision import Supervisor
-from extender.server.from_settings import decider, decision_settings, node_defaults, own_context, policy, ranker
+from extender.server.applications import debug_routers, for_browsers, plain_application
+from extender.server.from_settings import decision_settings, node_defaults, policy, ranker
 from extender.server.program_version import program_version
-from extender.server.tls import ServerTls
-from extender.settings import Settings, Telemetry, Tls
-from extender.web.access.security_headers import SecurityHeaders
-from extender.web.access.token_gate import TokenGate
-from extender.web.debug_api import DebugApi
+from extender.settings import Settings, Telemetry
 from extender.web.health import HealthApi
 from extender.web.live.cluster_feed import ClusterFeed
-from extender.web.live.live_routes import LiveApi
-from extender.web.long_work import LongWork
-from extender.web.openapi import documented, error_of
-from extender.web.questions.decision_routes import DecisionRoutes
-from extender.web.questions.defrag_routes import DefragApi, FreshEvaluation
-from extender.web.questions.pod_routes import PodRoutes
-from extender.web.questions.slots_routes import SlotsApi
-from extender.web.questions.snapshot_routes import SnapshotRoutes
-from extender.web.questions.what_if_routes import WhatIfApi
-from extender.web.questions.why_routes import WhyApi
 from extender.web.scheduler_api import SchedulerApi
-from extender.web.ui_files import UiFiles
 
 GIVE_WAY_SECONDS = 0.02
 """Longest pause of the work for the web UI while a verb is being answered: the next look comes after some rows."""
@@ -189,21 +166,10 @@ def build_service(
         slots=metrics.slots.by_size,
     )
     health = HealthApi(store, metrics, supervisor, cluster.leadership, feed, settings.server.node_metrics)
-    long_work = LongWork()
-    debug = (
-        DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off).router(),
-        LiveApi(feed, scheduling, settings).router(),
-        PodRoutes(scheduling).router(),
-        DecisionRoutes(scheduling, settings).router(),
-        SnapshotRoutes(scheduling, long_work, decision_settings(settings), program_version()).router(),
-        SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name).router(),
-        DefragApi(scheduling, _fresh_evaluation(settings), long_work, cluster.disruptions, cluster=cluster.name).router(),
-        WhatIfApi(scheduling, settings, long_work, lambda then: decider(then, context.evaluator.size_mix), cluster=cluster.name).router(),
-        WhyApi(scheduling, settings, long_work, lambda: own_context(settings), cluster=cluster.name).router(),
-    )
+    debug = debug_routers(scheduling, settings, cluster, feed, telemetry)
     verbs = (scheduler_api(scheduling, settings, metrics).router(), health.router())
     has_debug_port = settings.server.debug_port != 0
-    debug_app = _for_browsers(settings, cluster, *(() if has_debug_port else verbs), *debug)
+    debug_app = for_browsers(settings, cluster, *(() if has_debug_port else verbs), *debug)
     return Service(
         settings=settings,
         store=store,
@@ -212,8 +178,8 @@ def build_service(
         requeuer=requeuer,
         supervisor=supervisor,
         telemetry=telemetry,
-        app=_plain_application(*verbs) if has_debug_port else debug_app,
-        health=_plain_application(health.router()),
+        app=plain_application(*verbs) if has_debug_port else debug_app,
+        health=plain_application(health.router()),
         debug_app=debug_app,
         feed=feed,
         decision_file=decision_file,
@@ -255,15 +221,6 @@ def _context(settings: Settings, set_aside: SetAsideLog) -> EvaluationContext:
     return EvaluationContext(Evaluator(policy(settings), threading.RLock(), failed), settings.resource, node_defaults(settings))
 
 
-def _fresh_evaluation(settings: Settings) -> FreshEvaluation:
-    return FreshEvaluation(
-        policy=policy(settings),
-        context=lambda: EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)),
-        ranker=lambda: ranker(settings.scoring),
-        is_foreign=settings.is_foreign,
-    )
-
-
 def telemetry_feed(
     settings: Telemetry, default: TelemetryDefault, store: ClusterStore, metrics: Metrics, supervisor: Supervisor
 ) -> TelemetryFeed | None:
@@ -274,142 +231,3 @@ def telemetry_feed(
     if source == "prometheus" and not settings.prometheus.url:
         raise SettingsError("settings: telemetry.source is prometheus: set telemetry.prometheus.url")
     return TelemetryFeed(store, msgspec.structs.replace(settings, source=source), metrics, supervisor)
-
-
-def _for_browsers(settings: Settings, cluster: Cluster, *routers: APIRouter) -> ASGIApp:
-    """Return an application with these routes, their description and the web UI, for people and their browsers.
-
-    Raises SettingsError where tokens are to be checked and no API server is there.
-    """
-    app = _application(*routers)
-    app.mount("/", UiFiles())
-    auth = settings.server.debug_auth
-    if auth.mode == "none":
-        return SecurityHeaders(app)
-    if cluster.reviews is None:
-        raise SettingsError("settings: server.debug_auth.mode is kubernetes, but no API server is watched that could check tokens")
-    return SecurityHeaders(TokenGate(app, cluster.reviews, auth.kept_seconds))
-
-
-def _application(*routers: APIRouter) -> FastAPI:
-    app = FastAPIOffline(
-        title="Fabricwise",
-        description="GPU-aware scheduler extender: places pods by link bandwidth and says why.",
-        redoc_url=None,
-        swagger_ui_parameters={"validatorUrl": None},  # without this, the page sends the document to swagger.io
-    )
-    for router in routers:
-        app.include_router(router)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return JSONResponse({"error": error_of(error.errors())}, 422)
-
-    return documented(app)
-
-
-def _plain_application(*routers: APIRouter) -> FastAPI:
-    """Return an application for programs: without a description of its routes."""
-    app = FastAPI(title="Fabricwise", openapi_url=None)
-    for router in routers:
-        app.include_router(router)
-    return app
-
-
-def serve_health(service: Service, host: str) -> None:
-    """Serve health and metrics over plain HTTP on a port of their own, if the settings name one, until the process ends."""
-    port = service.settings.server.health_port
-    if port:
-        server = uvicorn.Server(uvicorn.Config(service.health, host=host, port=port, log_level="warning", access_log=False))
-        threading.Thread(target=server.run, name="health", daemon=True).start()
-
-
-def serve_debug(service: Service, host: str) -> None:
-    """Serve the debug API and the web UI on a port of their own, if the settings name one, until the process ends.
-
-    The server has a thread and an event loop of its own, so that no verb waits for a browser. Raises SettingsError for unusable
-    certificates.
-    """
-    port = service.settings.server.debug_port
-    if port:
-        server = debug_server_for(service, host, port)
-        threading.Thread(target=server.run, name="debug", daemon=True).start()
-
-
-def server_for(service: Service, host: str, port: int) -> uvicorn.Server:
-    """Return a uvicorn server for the service; `run()` blocks, `should_exit` stops it. Raises SettingsError for unusable certificates."""
-    return Server(_config(service, service.app, host, port), service)
-
-
-def debug_server_for(service: Service, host: str, port: int) -> uvicorn.Server:
-    """Return a uvicorn server for the debug API and the web UI alone. Raises SettingsError for unusable certificates."""
-    return Server(_config(service, service.debug_app, host, port), service)
-
-
-class Server(uvicorn.Server):
-    """A server that keeps the feed of the web UI running, and ends its streams before it waits for open requests."""
-
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        super().__init__(config)
-        self._service = service
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port."""
-        feed = self._service.feed
-        if feed.start():
-            self._service.supervisor.start("live view", feed.run, feed.stopped)
-        await super().startup(sockets)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the port, and wait for open requests."""
-        self._service.feed.close()
-        await super().shutdown(sockets)
-
-
-def _config(service: Service, app: ASGIApp, host: str, port: int) -> uvicorn.Config:
-    """Return the configuration of a server. Raises SettingsError for unusable certificates."""
-    settings = service.settings.server
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level=settings.log_level,
-        access_log=False,
-        timeout_keep_alive=settings.keep_alive_seconds,
-        timeout_graceful_shutdown=5,
-    )
-    if settings.tls != Tls():
-        tls = ServerTls(settings.tls)
-        config.load()
-        config.ssl = tls.context
-    return config
-
-
-SWITCH_SECONDS = 0.0005
-"""After this time a verb that arrives while state is folded gets the interpreter; Python's default of 5 ms exceeds a verb's own time."""
-
-
-def _return_free_memory() -> None:
-    """Return the memory that listing has used and freed to the operating system, where the C library is glibc."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def settle_process(service: Service) -> None:
-    """Prepare a process that serves, before its source starts: set short thread switches and rare garbage collections.
-
-    A full collection visits every object; with thousands of nodes it pauses a verb for a quarter of a second. So they are rare while the
-    cluster is listed. Once it is listed, its objects are frozen, as they live as long as the process anyway; no collection runs before,
-    because listing makes hardly any garbage in cycles.
-    """
-
-    sys.setswitchinterval(SWITCH_SECONDS)
-    gc.set_threshold(20_000, 20, 50)
-
-    def settle() -> None:
-        while not service.store.snapshot.synced:
-            time.sleep(0.1)
-        gc.freeze()
-        _return_free_memory()
-
-    threading.Thread(target=settle, name="settle-memory", daemon=True).start()

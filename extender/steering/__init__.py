@@ -1,7 +1,6 @@
 """`fabricwise steer`: a process on a GPU node, between the kubelet and NVIDIA's device plugin, that answers which devices are preferred.
 
     messages        the messages of the device plugin API that are read here
-    device_facts    what the node's agent wrote down about the devices
     waiting_pods    pods of the node that wait for devices, and what was decided for them (pure)
     choice          a request of the kubelet -> the answer, or why NVIDIA's is forwarded (pure)
     counts          what was steered, forwarded and handed out differently
@@ -16,6 +15,7 @@
     worker          a parent that keeps the connections, and starts the process anew when it dies
     options         what the command line says
     serving         the process that serves, put together
+    process         the process, which replaces that of the command line
     command         the command line
 
 It forwards everything else unchanged, and must stay small: nothing here imports numpy or scipy.

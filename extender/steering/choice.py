@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from extender.steering.waiting_pods import Waiting
 from topology.devices.facts_file import DeviceFacts
-from topology.devices.steering import avoided, steered_set
+from topology.devices.size_mix import SizeMix
+from topology.devices.steering import DecidedFor, avoided, steered_set
 from topology.machine.hardware import mask_of
 
 
@@ -76,7 +77,8 @@ def choose(request: Request, facts: DeviceFacts, candidates: Iterable[Waiting]) 
     if len(ids) != len(request.offered) or must & ~offered or not must.bit_count() <= request.size <= len(ids) or request.size < 1:
         return Reason.IMPOSSIBLE
     candidates = tuple(candidates)
-    usual = steered_set(facts.table, offered, must, request.size, facts.steering, _reused(candidates))
+    steering = DecidedFor(size_mix=_size_mix(candidates)).applied_to(facts.steering)
+    usual = steered_set(facts.table, offered, must, request.size, steering, _reused(candidates))
     if usual is None:
         return Reason.TOO_MANY_SETS
     decided = _decided(request.size, offered, must, usual, facts, candidates)
@@ -89,6 +91,13 @@ def _reused(candidates: Iterable[Waiting]) -> int:
     """How many devices the container has that must have those of the one that asks, where all that may ask agree on it; else 0."""
     found = {(candidate.pod.demand, candidate.reused) for candidate in candidates if candidate.asks}
     return found.pop()[1] if len(found) == 1 else 0
+
+
+def _size_mix(candidates: Iterable[Waiting]) -> SizeMix | None:
+    """The mix that the pod that asks records: that of all that may ask or, as for decided sets, of one of several with equal demand."""
+    asking = [candidate.pod for candidate in candidates if candidate.asks]
+    is_certain = len({pod.size_mix for pod in asking}) == 1 or len({pod.demand for pod in asking}) == 1
+    return asking[0].size_mix if is_certain else None
 
 
 def _decided(size: int, offered: int, must: int, usual: int, facts: DeviceFacts, candidates: Iterable[Waiting]) -> int | None:

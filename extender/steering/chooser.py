@@ -35,7 +35,7 @@ class Pods(Protocol):
         """Whether a new pod will be known in a moment."""
 
     def asking_for(self, resource: str) -> tuple[NodePod, ...]:
-        """Those that ask for devices of the resource and have not ended."""
+        """Those that may wait for devices of the resource: neither ended nor, by their status, admitted."""
 
 
 class FactsFile:

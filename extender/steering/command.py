@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from extender.errors import SettingsError
-from extender.logs import log_to_stderr
-from extender.steering.kept import Keeper
 from extender.steering.options import Options
-from extender.steering.worker import Steerers
+from extender.steering.process import in_place_of_this
 
 DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 SHARED = Path("/run/fabricwise")
@@ -36,20 +33,10 @@ def steer(
     kubeconfig: Annotated[str | None, typer.Option("--kubeconfig", help="Outside a cluster.")] = None,
 ) -> None:
     """Answer which GPUs a container gets, between the kubelet and NVIDIA's device plugin; see docs/steering.md."""
-    log_to_stderr("INFO")
     name = node or os.environ.get("NODE_NAME") or socket.gethostname()
     if not device_plugins.is_dir():
         raise SettingsError(
             f"{device_plugins} is no folder: mount the kubelet's folder of device plugins, or name it with --device-plugins"
         )
-
-    options = Options(name, device_plugins, shared, pod_resources, decisions, host, port, kubeconfig)
-
-    def work(keeper: Keeper) -> int:
-        from extender.steering.serving import serve
-
-        return serve(options, keeper)
-
-    if not stand_by:
-        import_module("extender.steering.serving")  # before processes are forked, so that each serves at once; it takes 45 MB
-    raise typer.Exit(Steerers(work, shared).run(stand_by))
+    options = Options(name, str(device_plugins), str(shared), str(pod_resources), stand_by, decisions, host, port, kubeconfig)
+    in_place_of_this(options)

@@ -13,8 +13,9 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
-from extender.kube.api_client import Client, credentials
-from extender.steering.waiting_pods import NodePod, node_pod
+from extender.kube.small_connection import Connection
+from extender.steering.waiting_pods import DECISION, NodePod, node_pod
+from topology.devices.size_mix import MOST_DECISION_CHARACTERS
 
 log = logging.getLogger("fabricwise.steering")
 
@@ -29,10 +30,10 @@ _MOST_LINE_BYTES = 4 << 20
 class NodePods:
     """Manifests of the pods that are bound to a node, as far as they are known. Follows the API server in a daemon thread."""
 
-    def __init__(self, connect: Callable[[], Client], node: str) -> None:
-        """`connect` gives a configured client; it is called in the thread, so that a start waits for no file of credentials."""
+    def __init__(self, connect: Callable[[], Connection], node: str) -> None:
+        """`connect` gives the connection to the API server; it is called in the thread: a start waits for no file of credentials."""
         self._connect, self._node = connect, node
-        self._client: Client | None = None
+        self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._pods: dict[str, dict[str, Any]] = {}
         self.error: str | None = "the pods of the node are not listed yet"
@@ -48,7 +49,7 @@ class NodePods:
         threading.Thread(target=self._follow, name="node-pods", daemon=True).start()
 
     def asking_for(self, resource: str) -> tuple[NodePod, ...]:
-        """The pods that ask for devices of the resource and have not ended."""
+        """The pods that may wait for devices of the resource: neither ended nor, by their status, admitted."""
         with self._lock:
             manifests = list(self._pods.values())
         return tuple(pod for manifest in manifests if (pod := node_pod(manifest, resource)) is not None)
@@ -57,7 +58,7 @@ class NodePods:
         failures = 0
         while True:
             try:
-                self._client = self._client or self._connect()
+                self._connection = self._connection or self._connect()
                 version = self._list()
                 self.error, failures = None, 0
                 self._watch(version)
@@ -73,7 +74,7 @@ class NodePods:
         with closing(self._get({"limit": str(MOST_PODS)})) as response:
             page = msgspec.json.decode(response.data)
         with self._lock:
-            self._pods = {item["metadata"]["uid"]: _slim(item) for item in (page.get("items") or [])[:MOST_PODS]}
+            self._pods = {item["metadata"]["uid"]: kept_of(item) for item in (page.get("items") or [])[:MOST_PODS]}
         return str(page["metadata"]["resourceVersion"])
 
     def _watch(self, version: str) -> None:
@@ -99,16 +100,15 @@ class NodePods:
             if event["type"] == "DELETED":
                 self._pods.pop(uid, None)
             elif uid in self._pods or len(self._pods) < MOST_PODS:
-                self._pods[uid] = _slim(event["object"])
+                self._pods[uid] = kept_of(event["object"])
 
     def _get(self, query: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        assert self._client is not None
-        configuration = self._client.configuration
+        assert self._connection is not None
         query = {**query, "fieldSelector": f"spec.nodeName={self._node}"}
-        response: urllib3.BaseHTTPResponse = self._client.rest_client.pool_manager.request(
+        response = self._connection.pool.request(
             "GET",
-            f"{configuration.host}/api/v1/pods?{urlencode(query)}",
-            headers={"Accept": "application/json", **credentials(configuration)},
+            f"{self._connection.url}/api/v1/pods?{urlencode(query)}",
+            headers={"Accept": "application/json", **self._connection.headers()},
             preload_content=False,
             timeout=urllib3.Timeout(connect=5, read=_WATCH_SECONDS + 30),
             retries=False,
@@ -119,10 +119,12 @@ class NodePods:
         return response
 
 
-def _slim(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What `node_pod` reads of a manifest, and no more."""
+def kept_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What `node_pod` reads of a manifest, and no more: of the annotations the decision alone, because others may be large."""
     metadata, spec, status = manifest["metadata"], manifest.get("spec") or {}, manifest.get("status") or {}
-    kept = {name: metadata.get(name) for name in ("uid", "namespace", "name", "creationTimestamp", "annotations")}
+    kept = {name: metadata.get(name) for name in ("uid", "namespace", "name", "creationTimestamp")}
+    decision = (metadata.get("annotations") or {}).get(DECISION)
+    kept["annotations"] = {DECISION: decision} if isinstance(decision, str) and len(decision) <= MOST_DECISION_CHARACTERS else None
 
     def containers(name: str) -> list[dict[str, Any]]:
         return [{key: one.get(key) for key in ("name", "resources", "restartPolicy")} for one in spec.get(name) or []]
@@ -130,5 +132,5 @@ def _slim(manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "metadata": kept,
         "spec": {name: containers(name) for name in ("initContainers", "containers")},
-        "status": {"phase": status.get("phase"), "conditions": status.get("conditions")},
+        "status": {name: status.get(name) for name in ("phase", "startTime", "conditions")},
     }

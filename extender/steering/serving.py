@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from extender.kube.api_client import api_client
+from extender.kube.small_connection import connection
 from extender.steering.chooser import Chooser, FactsFile
 from extender.steering.counts import Counts, CountsCollector
 from extender.steering.kept import Keeper
@@ -33,7 +33,7 @@ _STALLED_SECONDS = 30.0
 def serve(options: Options, keeper: Keeper) -> int:
     """Serve until SIGTERM; an exit status."""
     counts, shared = Counts(), options.shared
-    pods = NodePods(partial(api_client, options.kubeconfig), options.node) if options.decisions else None
+    pods = NodePods(partial(connection, options.kubeconfig), options.node) if options.decisions else None
     chooser = Chooser(FactsFile(shared / "devices.json").now, pods, PodResources(options.pod_resources, _KUBELET_SECONDS))
     healthy = partial(healthy_devices, PodResources(options.pod_resources, 1.0))
     steerer = Steerer(options.device_plugins, shared, chooser, counts, _version(), healthy=healthy, keeper=keeper)

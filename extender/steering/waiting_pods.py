@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
+from topology.devices.size_mix import MOST_DECISION_CHARACTERS, SizeMix, recorded_mix
 from topology.devices.steering import reused_within
 
 DECISION = "fabricwise.dev/decision"
-MOST_DECISION_CHARACTERS = 65_536
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -35,11 +35,14 @@ class NodePod:
     uid: str
     namespace: str
     name: str
-    admission_order: tuple[str, str, str]
+    admission_order: tuple[str, int, str, str, str]
+    """As `BoundPod.admission_order` of the extender, whose predictions must have the same order."""
     steps: tuple[Step, ...]
     """In the order in which the kubelet serves them."""
     decided: tuple[tuple[int, ...], ...] | None = None
     """nvidia-smi indices per container that stays, in order; None where no decision names them."""
+    size_mix: SizeMix | None = None
+    """The mix of sizes that its decision records; None where none does."""
 
     @property
     def demand(self) -> tuple[tuple[int, bool], ...]:
@@ -65,10 +68,13 @@ class _Containers(msgspec.Struct):
 
 
 def node_pod(manifest: Mapping[str, Any], resource: str) -> NodePod | None:
-    """A pod as parsed JSON, as far as it concerns devices of `resource`; None where it asks for none, has ended or makes no sense."""
+    """A pod as parsed JSON that may wait for devices of `resource`; None where it asks for none, has ended, was admitted or makes no sense.
+
+    The kubelet sets the start time once it has admitted a pod, and all its containers then have their devices.
+    """
     try:
         metadata, spec, status = manifest["metadata"], manifest["spec"], manifest.get("status") or {}
-        if status.get("phase") in _ENDED:
+        if status.get("phase") in _ENDED or status.get("startTime"):
             return None
         steps = [_step(one, resource, one.get("restartPolicy") != "Always") for one in spec.get("initContainers") or []]
         steps += [_step(one, resource, False) for one in spec.get("containers") or []]
@@ -76,12 +82,14 @@ def node_pod(manifest: Mapping[str, Any], resource: str) -> NodePod | None:
         scheduled = next(
             (str(c.get("lastTransitionTime")) for c in status.get("conditions") or [] if c.get("type") == "PodScheduled"), created
         )
+        priority = int(spec.get("priority") or 0)
         uid, kept = str(metadata["uid"]), tuple(step for step in steps if step.size)
-        decided = _decided((metadata.get("annotations") or {}).get(DECISION), kept)
+        decision = (metadata.get("annotations") or {}).get(DECISION)
         namespace, name = str(metadata.get("namespace") or "default"), str(metadata["name"])
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
-    return NodePod(uid, namespace, name, (scheduled, created, uid), kept, decided) if kept else None
+    order = (scheduled, -priority, created, f"{namespace}/{name}", uid)
+    return NodePod(uid, namespace, name, order, kept, _decided(decision, kept), recorded_mix(decision)) if kept else None
 
 
 def _step(container: Mapping[str, Any], resource: str, ends: bool) -> Step:
@@ -106,13 +114,14 @@ def waiting(pods: Iterable[NodePod], served: Mapping[tuple[str, str], Collection
     """The containers that may be the one that asks for `size` devices, in the order in which the kubelet admits their pods.
 
     `served`: (namespace, name) -> containers that hold devices already, by the kubelet's PodResources. It names no finished init
-    container, so each one before the next container that stays may be the one that asks.
+    container, so each one between the last container that holds devices and the next one that stays may be the one that asks.
     """
     found = []
     for pod in sorted(pods, key=lambda pod: pod.admission_order):
         held, place, reusable = served.get((pod.namespace, pod.name), ()), 0, 0
+        next_number = max((number + 1 for number, step in enumerate(pod.steps) if step.container in held), default=0)
         for number, step in enumerate(pod.steps):
-            if step.container in held:
+            if number < next_number:  # the kubelet serves the containers in order
                 place += not step.ends
                 continue
             if step.size == size:

@@ -6,10 +6,10 @@ Handlers that are plain functions run in worker threads, so that a long answer d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from extender.decision.cycle.scheduling_cycle import Moment
@@ -31,7 +31,7 @@ from extender.web.answer_types.node_types import AssumedPodsAnswer, NodePage, No
 from extender.web.answer_types.report_types import ReportCard, ReportsAnswer
 from extender.web.body import read_body
 from extender.web.debug_serializers import assumed_pods_answer, no_node, node_page, nodes_answer
-from extender.web.openapi import POD_EXAMPLE, Manifest, described
+from extender.web.openapi import POD_EXAMPLE, Manifest, NodeNameParameter, described
 
 MOST_POD_BYTES = 3 << 20
 """A larger manifest cannot be a pod's: etcd takes 1.5 MiB."""
@@ -41,7 +41,6 @@ MOST_TEMPLATES = 10
 
 MOST_NAME_CHARACTERS = 512
 """Longer than any namespace/name or uid: a name has at most 253 characters."""
-NodeNameParameter = Annotated[str, Path(min_length=1, max_length=253, description="name of the node")]
 
 _encode = msgspec.json.Encoder().encode
 

@@ -11,10 +11,10 @@ routes into the document's components. tests/web/test_openapi_surface.py tests e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import FastAPI, Path
 from fastapi.openapi.utils import get_openapi
 
 from extender.web import wire
@@ -31,6 +31,9 @@ ERRORS = {
     503: "Not now: the cluster is not listed yet, or other questions are being answered.",
 }
 """Status -> what it means. The body of each is an `ErrorAnswer`."""
+
+NodeNameParameter = Annotated[str, Path(min_length=1, max_length=253, description="name of the node")]
+"""The type of a path's parameter that names a node."""
 
 _SCHEMAS = "x-fabricwise-schemas"
 """Key of an operation that holds the schemas it refers to, until `documented` moves them to the components."""
@@ -110,6 +113,9 @@ def _with_components(document: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             if operation.get("parameters"):
                 operation["responses"]["422"] = {"description": ERRORS[422], "content": {"application/json": {"schema": error}}}
+            content = operation["responses"].get("200", {}).get("content", {})
+            if len(content) > 1 and content.get("application/json") == {"schema": {}}:  # FastAPI's guess, beside another type
+                del content["application/json"]
             for name, schema in operation.pop(_SCHEMAS, {}).items():
                 if schemas.setdefault(name, schema) != schema:
                     raise ValueError(f"{path}: another type is called {name} already: rename one of them")

@@ -30,6 +30,7 @@ from tests.bench.parts.growth import growth
 from tests.bench.parts.machines import machines
 from tests.bench.parts.memory import memory
 from tests.bench.parts.sight_requests import sight_requests
+from tests.bench.parts.slot_questions import slots
 from tests.bench.parts.telemetry_load import telemetry_load
 from tests.bench.parts.verbs import verbs
 from tests.bench.processes.servers import BenchmarkError, Connection
@@ -47,6 +48,7 @@ PARTS: dict[str, Callable[[Run], list[Row]]] = {
     "cluster": bursts,
     "machines": machines,
     "compute": computations,
+    "slots": slots,
     "growth": growth,
 }
 """Name for `--only` -> the part, in the order in which they run."""

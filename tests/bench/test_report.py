@@ -102,7 +102,7 @@ def test_rival_is_asked_at_its_addresses() -> None:
 
 
 def test_whole_run_on_tiny_clusters_writes_rows_of_every_chosen_part(tmp_path: Path) -> None:
-    report, parts = tmp_path / "run.json", {"verbs", "sight", "load"}
+    report, parts = tmp_path / "run.json", {"verbs", "sight", "load", "slots"}
     command = [sys.executable, "-m", "tests.bench", "--tiny", "--json", str(report), *(f"--only={part}" for part in parts)]
     with floor() as other:
         rival = f"other={other.url}/scheduler/filter,{other.url}/scheduler/prioritize"

@@ -14,7 +14,7 @@ import yaml
 from extender.cli.reading import kube_objects
 from extender.errors import ClusterSourceError
 from extender.kube import listing as listing_module
-from extender.kube.objects.resources import DRA_RESOURCES
+from extender.kube.objects.resources import BUDGET_RESOURCE, DRA_RESOURCES
 from tests.cli.commands import Commands
 from tests.kube.api_server import NODES, PODS, TOPOLOGIES, ApiServer, api_server
 from tests.objects import node, pod, topology
@@ -52,6 +52,8 @@ def commands(api: ApiServer, tmp_path: Path) -> dict[str, list[str]]:
         "fit": ["fit", "--model", model, *kube, "-o", "json"],
         "topo show": ["topo", "show", "gpu-1", *kube, "-o", "json"],
         "dump": ["dump", "--kubeconfig", str(api.kubeconfig)],
+        "slots": ["slots", *kube, "-o", "json"],
+        "defrag": ["defrag", "--size", "8", *kube, "-o", "json"],
     }
 
 
@@ -61,7 +63,7 @@ ABSENT = [path for resource in DRA_RESOURCES for path in (resource.path, resourc
 PROXY = "/api/v1/namespaces/fabricwise-system/services/"
 """Below this path the running extender is looked for."""
 
-NAMES = ("explain", "explain without a Lease", "doctor", "doctor without a Lease", "node", "fit", "topo show", "dump")
+NAMES = ("explain", "explain without a Lease", "doctor", "doctor without a Lease", "node", "fit", "topo show", "dump", "slots", "defrag")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,7 +77,8 @@ def test_a_one_shot_command_lists_each_kind_once_and_writes_nothing(
     assert api.methods == {"GET"}
     assert not any("watch" in query for _, _, query in api.asked)
     listed = [path for _, path, _ in api.asked if not path.startswith(PROXY)]
-    assert sorted(listed) == sorted([NODES, PODS, TOPOLOGIES, *ABSENT])
+    budgets = [BUDGET_RESOURCE.path] if name in ("dump", "defrag") else []
+    assert sorted(listed) == sorted([NODES, PODS, TOPOLOGIES, *ABSENT, *budgets])
     left = {thread for thread in set(threading.enumerate()) - threads if not thread.name.startswith("Thread-")}
     assert not left, "a one-shot command starts no thread of its own"
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
+from typer.main import get_command
 
+from extender.cli.app import app
+from extender.cli.cluster_options import complete_pod
 from extender.cli.commands.why import is_better_informed
 from extender.cli.pod_reading import object_name
 from extender.errors import ClusterSourceError
 from extender.sources.collected_objects import ObjectName
 from tests.cli.commands import Commands, Ended
 from tests.conftest import Served
-from tests.kube.api_server import ApiServer, api_server
+from tests.kube.api_server import PODS, ApiServer, api_server
+from tests.waiting import wait
 from tests.why.asking import Manifest, machine_node, waiting_pod
 
 SERVICE = "/api/v1/namespaces/fabricwise-system/services/fabricwise"
@@ -186,6 +192,40 @@ def test_running_extender_is_asked_through_the_api_server(api: ApiServer, fabric
     asked = [path for method, path, _ in api.asked if method == "POST"]
     assert asked, ended.err
     assert asked[0].endswith("/v1/why")
+
+
+def test_watch_prints_again_when_the_answer_changes_and_ends_when_the_pod_is_scheduled(api: ApiServer, fabricwise: Commands) -> None:
+    bound = waiting_pod(2, spec={"nodeName": "a"})
+
+    def schedule() -> None:
+        wait("the first look", lambda: any(path == EVENTS for _, path, _ in api.asked))
+        api.lists[PODS] = [each for each in api.lists[PODS] if each["metadata"]["name"] != "waits"] + [bound]
+
+    scheduler = threading.Thread(target=schedule)
+    scheduler.start()
+    options = ("--kubeconfig", str(api.kubeconfig), "--extender", "none", "--watch", "--interval", "1")
+    ended = fabricwise("why", "team/waits", *options)
+    scheduler.join()
+    assert ended.status == 0
+    assert ended.out.index("team/waits: pending") < ended.out.index("team/waits: running")
+
+
+def test_pods_of_the_namespace_are_completed(api: ApiServer) -> None:
+    api.lists["/api/v1/namespaces/team/pods"] = [{"metadata": {"name": name}} for name in ("llm-1", "llm-0", "other")]
+    ctx = typer.Context(get_command(app))
+    ctx.params = {"namespace": "team", "kubeconfig": str(api.kubeconfig)}
+    assert complete_pod(ctx, "llm") == ["llm-0", "llm-1"]
+    ctx.params = {"namespace": "../nodes", "kubeconfig": str(api.kubeconfig)}
+    assert complete_pod(ctx, "") == []
+
+
+def test_extender_that_refuses_the_question_leaves_the_own_answer(api: ApiServer, fabricwise: Commands, served: Served) -> None:
+    api.services[f"{SERVICE}:http/proxy"] = str(served.client.base_url).rstrip("/")
+    api.singles[SERVICE] = {"spec": {"selector": {"app": "x"}, "ports": [{"name": "http", "port": 8888, "targetPort": "http"}]}}
+    api.lists[EVENTS] = [FAILED | {"message": "x" * (4 << 20)}]
+    ended = fabricwise("why", "team/waits", "--kubeconfig", str(api.kubeconfig), "-o", "json")
+    assert "evaluated from the API server alone" in ended.err
+    assert json.loads(ended.out)["reason"] == "GPU memory class too small"
 
 
 OWN: dict[str, Any] = {"state": "pending", "reason": "Insufficient cpu", "fits": None, "groups": [1], "remedies": []}

@@ -17,13 +17,21 @@ def test_api_server_accepts_every_object_of_the_base(plane: ControlPlane) -> Non
     assert kinds.count("Deployment") == 2
 
 
-ALLOWED = [("list", "", "nodes"), ("watch", "", "pods"), ("watch", "fabricwise.dev", "gputopologies"), ("create", "", "events")]
+ALLOWED = [
+    ("list", "", "nodes"),
+    ("watch", "", "pods"),
+    ("watch", "fabricwise.dev", "gputopologies"),
+    ("create", "", "events"),
+    ("list", "policy", "poddisruptionbudgets"),
+]
 FORBIDDEN = [
     ("get", "", "secrets"),
     ("create", "", "pods"),
     ("patch", "", "nodes"),
     ("update", "fabricwise.dev", "gputopologies"),
     ("create", "", "pods/binding"),
+    ("create", "", "pods/eviction"),
+    ("update", "policy", "poddisruptionbudgets"),
 ]
 
 

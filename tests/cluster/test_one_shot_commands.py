@@ -63,6 +63,8 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "node": ["node", NODE, "-o", "json", "--config", str(unleased)],
         "fit": ["fit", "--model", json.dumps(MODEL), "--cluster", "kube", "-o", "json"],
         "dump": ["dump"],
+        "slots": ["slots", "-o", "json"],
+        "defrag": ["defrag", "--size", "8", "-o", "json"],
     }
 
 
@@ -91,6 +93,8 @@ def test_every_command_succeeds_before_anything_is_installed_and_writes_nothing(
     free = {row["node"]: row["free_now"] for row in answers["fit"]["nodes"]}
     assert free[NODE] == len(MACHINES[NODE].gpus) - 2, "the bound pod holds two"
     assert [item["kind"] for item in answers["dump"]["items"]] == ["Node", "Node", "Pod", "Pod"]
+    assert answers["slots"]["total"]["idle_gpus"] == sum(len(machine.gpus) for machine in MACHINES.values()) - 2
+    assert [entry["reason"] for entry in answers["defrag"]["left_out"]] == ["no controller recreates it"]
     assert written(bare) == before
 
 

@@ -128,7 +128,7 @@ def waiting(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> It
     classes = tmp_path_factory.mktemp("why") / "classes.yaml"
     classes.write_text(yaml.safe_dump(CLASSES))
     machines = {f"why-{cause}": machine_of(platform, f"why-{cause}") for cause, platform in NODES.items()}
-    fleet = Fleet(plane, machines, held={"why-floor": (0, 1, 2, 3, 4, 6)})
+    fleet = Fleet(plane, machines, held={"why-floor": (1, 2, 3, 4, 6, 7)})
     rig = Rig(plane, fleet, "why")
     fleet.create()
     try:
@@ -216,6 +216,15 @@ def test_workload_is_answered_by_its_newest_pending_pod_and_the_number_of_alike_
         assert (answer["reason"], answer["alike"]) == (CASES["memory"].reason, 2)
     finally:
         waiting.plane.client.delete("/apis/apps/v1/namespaces/default/deployments/many")
+
+
+def test_bound_pod_is_answered_with_the_gpus_that_its_agent_has_published(waiting: Waiting) -> None:
+    status, out, err = waiting.why("default/holder-why-floor", "-o", "json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["state"] == "running"
+    assert answer["placement"]["gpus"] == [1, 2, 3, 4, 6, 7]
+    assert answer["placement"]["actual_gbps"] is not None
 
 
 def test_account_that_may_only_read_pods_of_a_namespace_learns_what_it_may_not_read(waiting: Waiting) -> None:

@@ -22,6 +22,9 @@ PLACED = {
 }
 """Example -> the node chosen per pod template, and how many nodes of the simulated cluster are feasible."""
 
+CLUSTER = "cluster-in-use.yaml"
+"""An example for --cluster, which docs/capacity.md shows the answers about."""
+
 
 def explained(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """One answer per pod template of the example."""
@@ -32,7 +35,13 @@ def explained(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def test_every_example_is_tested() -> None:
-    assert set(EXAMPLES) == set(PLACED)
+    assert set(EXAMPLES) == {*PLACED, CLUSTER}
+
+
+def test_the_example_cluster_is_read_completely(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = Commands(monkeypatch, capsys)("defrag", "--size", "8", "--cluster", str(EXAMPLES[CLUSTER]), "-o", "json")
+    answer = json.loads(ended.out)
+    assert (ended.status, ended.err, answer["unread"], answer["slots_after"]) == (0, "", [], 1)
 
 
 @pytest.mark.parametrize("name", PLACED)

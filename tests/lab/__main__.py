@@ -25,7 +25,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--machine", default="a100-pcie-bridge-pairs", help="a bundled platform with at most 8 GPUs")
     parser.add_argument("--policy", default="none", choices=POLICIES, help="the kubelet's topologyManagerPolicy")
     parser.add_argument("--stock", action="store_true", help="NVIDIA's plugin registers with the kubelet itself, without a steerer")
-    parser.add_argument("--stand-by", action="store_true", help="a second steerer stands by")
+    parser.add_argument(
+        "--stand-by", action=argparse.BooleanOptionalAction, default=True, help="a second steerer stands by, as in manifests/steering"
+    )
     parser.add_argument("--pods", type=int, default=0, help="allocate so many pods, print what came of it, and end")
     parser.add_argument("--kill", nargs="*", choices=tuple(FAULTS), default=(), help="kill -9 these in turn during bursts of pods")
     parser.add_argument("--occupy", default="", help="GPUs on which an unknown process holds 60 GiB, such as 0,3")
@@ -51,7 +53,9 @@ def main() -> int:
             own = [sys.executable, "-m", "pytest", "tests/lab", "-x", "-v", *arguments.pytest]
         return namespaces.run(own, {"PYTHONUNBUFFERED": "1"})
     used = {int(index): 60 << 30 for index in arguments.occupy.split(",") if index}
-    lab = Lab(Path(inside), found, arguments.machine, arguments.policy, not arguments.stock, used, arguments.stand_by)
+    lab = Lab(
+        Path(inside), found, arguments.machine, arguments.policy, not arguments.stock, used, arguments.stand_by and not arguments.stock
+    )
     try:
         for fault in arguments.kill:
             print(json.dumps({"plugin": "stock" if arguments.stock else "steered", **asdict(burst(lab, fault))}))

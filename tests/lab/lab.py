@@ -56,8 +56,9 @@ class Lab:
         policy: str = "none",
         steered: bool = True,
         used_bytes: dict[int, int] | None = None,
-        stands_by: bool = False,
+        stands_by: bool = True,
     ) -> None:
+        """As `RealNode`; a second steerer stands by as in manifests/steering, unless told not to."""
         self.plane = ControlPlane(folder)
         try:
             for manifest in [*base_objects(), *base_objects(ROOT / "manifests/agent"), *base_objects(ROOT / "manifests/bind")]:

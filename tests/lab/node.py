@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import yaml
 
+from extender.kube.small_connection import SERVICE_ACCOUNT
+from tests.cluster.conftest import ROOT
 from tests.cluster.control_plane import ControlPlane, Process, free_port, wait_for
 from tests.lab import cgroups, image, mock_nvml
 from tests.lab.binaries import Binaries
@@ -61,6 +63,7 @@ class RealNode:
         }
         self._index = {mock_nvml.uuid(index): index for index in range(len(self.machine.gpus))}
         self.steerer_port = free_port()
+        self._give_service_account()
         self._containerd()
         self.kubelet = self._kubelet()
         self.steerer = self._steerer("steerer") if steered else None
@@ -82,6 +85,7 @@ class RealNode:
             "/var/log/pods",
             "/var/log/containers",
             "/sys/bus/pci/devices",
+            str(SERVICE_ACCOUNT),
         ):
             mount_fresh(path)
         for index, gpu in enumerate(self.machine.gpus):
@@ -111,6 +115,16 @@ class RealNode:
 
     def _run(self, name: str, command: list[str], environment: dict[str, str] | None = None) -> Process:
         return self.plane.run(name, ["env", *(f"{key}={value}" for key, value in (environment or {}).items()), *command])
+
+    def _give_service_account(self) -> None:
+        """What the kubelet mounts into the steerer's pod: a token with the rights of manifests/steering, the server's certificate."""
+        for manifest in yaml.safe_load_all((ROOT / "manifests/steering/rbac.yaml").read_text()):
+            self.plane.apply(manifest)
+        path = "/api/v1/namespaces/fabricwise-agent/serviceaccounts/fabricwise-steerer/token"
+        answer = self.plane.client.post(path, json={"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})
+        assert answer.status_code == 201, answer.text
+        (SERVICE_ACCOUNT / "token").write_text(answer.json()["status"]["token"])
+        (SERVICE_ACCOUNT / "ca.crt").write_bytes((self.plane.folder / "certs/apiserver.crt").read_bytes())
 
     def _containerd(self) -> None:
         folder = self.folder / "containerd"
@@ -183,8 +197,9 @@ state = "/run/containerd/state"
         return kubelet
 
     def _steerer(self, name: str, *more: str) -> Process:
-        command = [sys.executable, "-m", "extender", "steer", "--node-name", NAME, "--kubeconfig", str(self.plane.kubeconfig("admin"))]
-        steerer = self._run(name, [*command, "--host", "127.0.0.1", "--port", str(self.steerer_port), *more])
+        command = [sys.executable, "-m", "extender", "steer", "--node-name", NAME, "--host", "127.0.0.1", "--port", str(self.steerer_port)]
+        in_cluster = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.plane.port)}
+        steerer = self._run(name, [*command, *more], in_cluster)
         wait_for("the steerer's link", (DEVICE_PLUGINS / "fabricwise.sock").exists)
         return steerer
 

@@ -17,6 +17,9 @@ from topology.placement import PlacementTable, table_for
 _ADMITTED_SECONDS = 5.0
 """A pod that is not admitted by then was refused: kube-scheduler keeps it pending."""
 
+_REFUSED_SECONDS = 1.5
+"""The same where kube-scheduler calls it unschedulable: a pod that finds room is bound within half a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -111,7 +114,11 @@ def _outcome(lab: Lab, table: PlacementTable, name: str, uid: str, shape: Shape,
 
     def is_admitted(found: dict[str, Any]) -> bool:
         """The kubelet allocates the devices of all containers when it admits a pod, before the first one starts."""
-        return found["status"].get("phase") == "Failed" or set(names) <= set(lab.node.held().get(uid, {}))
+        return found["status"].get("phase") == "Failed" or set(names) <= set(lab.node.held().get(uid, {})) or is_refused(found)
+
+    def is_refused(found: dict[str, Any]) -> bool:
+        conditions = found["status"].get("conditions") or ()
+        return time.time() - started > _REFUSED_SECONDS and any(one.get("reason") == "Unschedulable" for one in conditions)
 
     seen = lab.wait_pod(name, is_admitted, _ADMITTED_SECONDS)
     held = lab.node.held()

@@ -53,6 +53,8 @@ class RandomCluster:
         self.service: Service = build_service(settings or Settings(telemetry=Telemetry(source="off")))
         self.machines: dict[str, Machine] = {}
         self.dra_nodes: set[str] = set()
+        self.silent: set[str] = set()
+        """Nodes without an agent: their topology is assumed from the product."""
         self.bound: dict[str, dict[str, Any]] = {}
         self.pending: dict[str, dict[str, Any]] = {}
         self.now_seconds = START_SECONDS
@@ -77,7 +79,17 @@ class RandomCluster:
         self.machines[name] = machine
         node = node_manifest(name, machine)
         node["metadata"]["labels"] |= {"team.example.com/pool": self.dice.choice(["acme-red", "acme-blue"]), "owner": f"owner-{SECRET}"}
-        if self.dice.random() < 0.25:
+        kind = self.dice.random()
+        if kind < 0.08:
+            node["metadata"]["labels"] |= {"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "time-slicing"}
+            amount = str(4 * len(machine.gpus))
+            node["status"] = {"allocatable": {GPU: amount}, "capacity": {GPU: amount}}
+        elif kind < 0.16:
+            node["metadata"]["labels"] |= {"nvidia.com/mig.strategy": "mixed", "nvidia.com/mig-1g.10gb.memory": "9856"}
+            node["status"]["allocatable"] |= {"nvidia.com/mig-1g.10gb": "7"}
+        elif kind < 0.26:
+            self.silent.add(name)
+        elif kind < 0.46:
             self.dra_nodes.add(name)
             for amounts in (node["status"]["allocatable"], node["status"].get("capacity", {})):
                 amounts.pop(GPU, None)
@@ -114,6 +126,8 @@ class RandomCluster:
 
     def _report(self, name: str) -> None:
         """The agent of a node reports what its pods hold, some of it."""
+        if name in self.silent:
+            return
         machine, free, entries = self.machines[name], [gpu.index for gpu in self.machines[name].gpus], []
         for uid, manifest in sorted(self.bound.items()):
             gpus = int(manifest["spec"]["containers"][0]["resources"].get("limits", {}).get(GPU, 0))
@@ -217,6 +231,10 @@ class RandomCluster:
             "args": ["--tensor-parallel-size", "2", "--api-key", SECRET, f"--token={SECRET}", "--max-model-len=32k"],
             "env": [{"name": "TOKEN", "value": SECRET}],
         }
+        if dice.random() < 0.1:
+            manifest["spec"]["schedulingGroup"] = {"podGroupName": "acme-group"}
+        if dice.random() < 0.1:
+            container["resources"] = {"limits": {"nvidia.com/mig-1g.10gb": "1"}}
         manifest["spec"]["priority"] = dice.choice([0, 0, 10])
         manifest["metadata"]["creationTimestamp"] = f"2026-01-01T00:00:{dice.randrange(60):02d}Z"
         if dice.random() < 0.15:

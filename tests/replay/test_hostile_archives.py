@@ -106,7 +106,7 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "belongs to no moment",
     ),
     "moment of a wrong type": (of(lambda journal: altered(journal, "moment", revision="x")), "is no line of a journal"),
-    "unknown rows": (of(lambda journal: altered(journal, "decision", rows=[[0, 99]])), "of which 2 are known"),
+    "unknown rows": (of(lambda journal: altered(journal, "decision", rows=[[0, 99]])), "names the nodes 0 to 99"),
     "rows backwards": (of(lambda journal: altered(journal, "decision", rows=[[2, 0]])), "names the nodes 2 to 0"),
     "negative row": (of(lambda journal: altered(journal, "decision", rows=[[-3, 0]])), "names the nodes -3 to 0"),
     "other number of verdicts": (
@@ -165,6 +165,26 @@ def test_journal_with_too_many_decisions_is_refused(
     ended = commands("replay", str(path))
     assert ended.status == 3
     assert "is decision 101; 100 are the most" in ended.err
+
+
+def test_last_line_of_a_file_that_is_being_written_is_left_out(journal: bytes, commands: Commands, tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    lines = journal.splitlines(keepends=True)
+    last = max(place for place, line in enumerate(lines) if json.loads(line)["line"] == "decision")
+    decisions = sum(json.loads(line)["line"] == "decision" for line in lines)
+    for cut in (1, len(lines[last]) // 2, len(lines[last]) - 1):
+        path.write_bytes(b"".join(lines[:last]) + lines[last][:cut])
+        answer = json.loads(commands("replay", str(path), "-o", "json").out)
+        assert (answer["decisions"], answer["identical"], answer["complete"]) == (decisions - 1, decisions - 1, False)
+
+
+def test_state_that_contradicts_itself_hides_no_other_decision(journal: bytes, commands: Commands, tmp_path: Path) -> None:
+    path = tmp_path / "s.zip"
+    pod = {"metadata": {"name": "x", "uid": "x"}, "spec": {"resourceClaims": [{"name": "a"}, {"name": "a"}], "containers": [{"name": "c"}]}}
+    path.write_bytes(archive((MEMBER, altered(journal, "decision", pod=pod, verb="unknown"))))
+    answer = json.loads(commands("replay", str(path), "-o", "json").out)
+    assert answer["decisions"] == 4
+    assert answer["identical"] >= 3
 
 
 def test_bounds_are_far_above_what_a_large_cluster_needs() -> None:

@@ -9,6 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extender.decision.dra.dra_state import DraObjectSeen
+from extender.decision.dra.inventory import node_devices
+from extender.decision.dra.resource_objects import DeviceClass, DraObject, ResourceSlice
+from extender.decision.dra.selectors import matches
+from extender.decision.replay.kept_dra_objects import kept_dra_object
 from extender.decision.replay.kept_fields import kept_node, kept_pod
 from extender.decision.replay.named_texts import CollectedNames, HiddenNames, Names, Naming, PlainNames, with_crc32
 from extender.decision.request.inferred_workload import inferred
@@ -16,7 +21,9 @@ from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import demand_of
 from extender.decision.state.changes import NodeSeen
 from extender.kube.objects.decode import seen
+from extender.sources.simulated_dra import class_manifest, slice_manifests
 from tests.objects import GPU, pod, pod_struct
+from topology.platforms import machine_of
 
 MODEL = (
     '{"layers": 32, "hidden_size": 4096, "attention_heads": 32, "kv_heads": 8, "head_size": 128, "parameters": 8000000000, "name": "acme"}'
@@ -96,6 +103,35 @@ def test_node_has_the_labels_and_amounts_that_decisions_read_and_no_others() -> 
     assert kept.status is not None
     assert kept.status.allocatable == {GPU: "4", "nvidia.com/mig-1g.10gb": "2"}
     assert "SECRET" not in repr(kept)
+
+
+def test_selector_that_names_a_gpu_by_its_uuid_selects_the_same_gpu_with_hidden_names() -> None:
+    machine = machine_of("l4", "acme")
+    uuid = machine.gpus[0].uuid
+    objects = [
+        decoded_object("ResourceSlice", slice_manifests("acme-node", machine)[0]),
+        decoded_object("DeviceClass", class_manifest(expression=f"device.attributes['gpu.nvidia.com'].uuid == '{uuid}'")),
+        decoded_object("DeviceClass", class_manifest(expression='device.attributes["gpu.nvidia.com"].type == "gpu"')),
+    ]
+    collected = CollectedNames()
+    for item in objects:
+        kept_dra_object(item, collected)
+    hidden = HiddenNames(collected, 5)
+    resource_slice, by_uuid, by_type = (kept_dra_object(item, hidden) for item in objects)
+    assert isinstance(resource_slice, ResourceSlice)
+    assert isinstance(by_uuid, DeviceClass)
+    assert "acme" not in repr((resource_slice, by_uuid))
+    (first, *others) = node_devices([resource_slice]).devices
+    selector = [each.cel.expression for each in by_uuid.spec.selectors or () if each.cel is not None]
+    assert matches(selector, first.variables) is True
+    assert not any(matches(selector, other.variables) for other in others)
+    assert by_type == kept_dra_object(objects[2], PlainNames())
+
+
+def decoded_object(kind: str, manifest: dict[str, Any]) -> DraObject:
+    change = seen(kind, manifest)
+    assert isinstance(change, DraObjectSeen)
+    return change.item
 
 
 NAMES = st.text(st.characters(codec="ascii", categories=("Ll", "Nd"), include_characters="-."), min_size=1, max_size=12)

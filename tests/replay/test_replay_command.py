@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from extender.sources.simulated import simulated
+from extender.web.long_work import LongWork, NotDone
 from tests.cli.commands import Commands
 from tests.conftest import Served
 from tests.objects import pod
@@ -125,6 +126,35 @@ def test_snapshot_without_server_has_the_state_and_no_decisions(
     nodes = {line["key"] for line in lines if line.get("kind") == "node"}
     assert nodes == set(simulated("nvidia.com/gpu").machines)
     assert lines[-1]["decisions"] == 0
+
+
+def test_snapshot_of_a_server_is_written_to_standard_output(
+    commands: Commands, served: Served, archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "written.zip"
+    with path.open("w") as file, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", file)
+        assert commands("snapshot", "--server", str(served.client.base_url), "--decisions", "2", "--hash-names").status == 0
+    answer = replayed(commands, str(path))
+    assert (answer["decisions"], answer["identical"], answer["names_hidden"]) == (2, 2, True)
+
+
+def test_snapshot_is_refused_while_other_questions_are_answered(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def busy(*_: object) -> NotDone:
+        return NotDone("too many questions are being answered", True)
+
+    monkeypatch.setattr(LongWork, "run", busy)
+    answer = served.client.get("/v1/snapshot")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+    assert "too many questions" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("parameters", [{"decisions": "-1"}, {"decisions": "20001"}, {"hash_names": "perhaps"}], ids=str)
+def test_wrong_parameter_of_a_snapshot_is_named(served: Served, parameters: dict[str, str]) -> None:
+    answer = served.client.get("/v1/snapshot", params=parameters)
+    assert answer.status_code == 422
+    assert next(iter(parameters)) in answer.text
 
 
 @pytest.mark.parametrize(

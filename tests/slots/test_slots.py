@@ -14,6 +14,7 @@ from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.node.node_state import NodeState
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.workload_classes import WorkloadClass, read_classes
+from extender.decision.slots.node_idleness import MOST_UNITS
 from extender.decision.slots.slot_answer import SlotRow
 from extender.decision.slots.slot_counter import SlotCounter
 from extender.decision.slots.slot_question import By, SlotQuestion, asked
@@ -163,6 +164,12 @@ def test_nodes_outside_the_pools_of_the_class_are_not_counted() -> None:
     answer = counted(objects, SlotQuestion((2,), "some"), classes=classes(pools=[{"tier": "x"}]))
     assert (answer.total.nodes, answer.total.sizes[0].now) == (1, 2)
     assert [entry.reason for entry in answer.not_counted] == ["node is in no pool of the pod's workload class"]
+
+
+def test_node_that_states_an_absurd_number_of_gpus_counts_with_a_bounded_one() -> None:
+    answer = counted([node("a", 10**18), *machine_node("b", "t4")], SlotQuestion((4,)))
+    assert answer.total.gpus == MOST_UNITS + 4
+    assert answer.total.sizes[0].now == MOST_UNITS // 4 + 1
 
 
 def test_assumed_pods_hold_their_gpus() -> None:

@@ -70,6 +70,20 @@ def test_cluster_that_is_not_listed_yet_has_no_slots() -> None:
         assert "not yet listed" in response.json()["error"]
 
 
+def test_command_asks_a_running_extender_for_several_sizes(served: Served, commands: Commands) -> None:
+    url = str(served.client.base_url).rstrip("/")
+    ended = commands("slots", "--server", url, "--size", "8", "--size", "2", "--floor", "200", "--by", "node", "-o", "json")
+    answer = msgspec.json.decode(ended.out, type=SlotsAnswer)
+    assert ([each.size for each in answer.total.sizes], answer.floor_gbps, answer.by) == ([2, 8], 200.0, "node")
+    refused = commands("slots", "--server", url, "--class", "none-of-them")
+    assert (refused.status, "no workload classes are loaded" in refused.err) == (3, True)
+
+
+def test_names_are_the_rows_in_which_a_pod_fits(commands: Commands) -> None:
+    ended = commands("slots", "--cluster", "simulated", "--size", "8", "--floor", "400", "--by", "node", "-o", "name")
+    assert ended.out.splitlines() == ["node/hgx-b200-0", "node/hgx-h100-0"]
+
+
 def test_command_prints_the_sentence_first_and_the_same_object_as_json(commands: Commands) -> None:
     table = commands("slots", "--cluster", "simulated", "--size", "4")
     assert table.out.splitlines()[0] == "23 more pods of 4 GPUs fit; none is lost."

@@ -248,4 +248,4 @@ def test_prediction_for_a_steered_node_is_one_certain_set(name: str, policy: Top
 
 def test_table_with_a_wrong_number_of_entries_is_refused() -> None:
     with pytest.raises(ValueError, match="3 entries for 4 kinds"):
-        ValueTable((0b01, 0b10), ((None, 0.0),) * 3)
+        ValueTable((0b01, 0b10), ((None, 0.0, 0.0, 0.0, 0.0),) * 3)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from extender.steering.choice import Answer, Basis, Request, choose
+from extender.steering.node_pods import kept_of
 from extender.steering.waiting_pods import DECISION, NodePod, node_pod, waiting
 from tests.steering.test_steerer import GPU, IDS, facts
 from topology.devices.facts_file import decode_facts
@@ -60,6 +61,14 @@ CASES = [
     ("an init container that a larger one reuses, of the larger one's set", [manifest("a", [4], [2])], 2, {}, "01", Basis.FUNCTION),
     ("an init container may ask as well", [manifest("a", [2], [2], decided=[[4, 5]])], 2, {}, "45", Basis.DECISION),
     (
+        "the init container of a pod that has its devices does not ask",
+        [manifest("a", [3], [2]), manifest("b", [2], decided=[[4, 5]])],
+        2,
+        {("team", "a"): {"main-0"}},
+        "45",
+        Basis.DECISION,
+    ),
+    (
         "pods of equal demand: the set of the first one",
         [manifest("b", [2], decided=[[6, 7]], scheduled="2"), manifest("a", [2], decided=[[4, 5]], scheduled="1")],
         2,
@@ -100,12 +109,39 @@ def test_answer(
     assert (gpus(chosen), chosen.basis) == (expected, basis)
 
 
+ADMITTED = manifest("a", [2], [1]) | {"status": {"phase": "Pending", "startTime": "2026-01-01T00:00:00Z"}}
+
+SERVED = [
+    # what, containers that hold devices -> containers of one GPU that may ask
+    ("none", set(), {"init-0", "init-1", "main-0"}),
+    ("the first that stays", {"main-0"}, {"main-1"}),
+    ("the second that stays", {"main-1"}, set()),
+    ("a sidecar", {"init-1"}, {"main-0"}),
+]
+
+
+@pytest.mark.parametrize(("what", "held", "expected"), SERVED, ids=[case[0] for case in SERVED])
+def test_no_container_asks_that_comes_before_one_which_holds_devices(what: str, held: set[str], expected: set[str]) -> None:
+    found = manifest("a", [1, 1], [1, 1])
+    found["spec"]["initContainers"][1] |= {"restartPolicy": "Always"} if what == "a sidecar" else {}
+    candidates = waiting(pods(found), {("team", "a"): held}, 1)
+    assert {candidate.step.container for candidate in candidates} == expected
+
+
+def test_pod_whose_status_says_that_the_kubelet_has_admitted_it_waits_for_nothing() -> None:
+    admitted = manifest("a", [2], [1], decided=[[4, 5]])
+    admitted["status"]["startTime"] = "2026-01-01T00:00:00Z"
+    assert node_pod(admitted, GPU) is None
+    assert node_pod(kept_of(admitted), GPU) is None
+
+
 REUSED = [
     # what, pods -> the device of a container of one GPU, where 1, 2 and 3 are free: 2 and 3 are a pair
     ("a pod of one GPU keeps the pair whole", [manifest("a", [1])], "1"),
     ("an init container before a main of two is given one of the pair", [manifest("a", [2], [1])], "2"),
     ("an init container before a larger init container", [manifest("a", [1], [1, 2])], "2"),
     ("an init container of which nothing larger has the device", [manifest("a", [1, 2], [1])], "1"),
+    ("a pod that is admitted does not count", [ADMITTED], "1"),
     ("two pods alike", [manifest("a", [2], [1]), manifest("b", [2], [1])], "2"),
     ("two pods of which one has no init container", [manifest("a", [2], [1]), manifest("b", [1])], "1"),
 ]

@@ -15,7 +15,8 @@ import httpx
 from extender.decision.state.changes import PodGone, TopologySeen
 from extender.kube.objects.decode import seen
 from extender.scheduling.ports import Cluster
-from extender.server.service import Service, build_service, server_for
+from extender.server.http_servers import server_for
+from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, cluster_machines
 from extender.web.live.cluster_history import SIZES as HISTORY_SIZES

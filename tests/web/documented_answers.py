@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 import httpx
-import schemathesis
 
 from extender.server.service import build_service
 from extender.settings import Settings
@@ -19,6 +18,8 @@ SIMULATED = simulated(GPU)
 @cache
 def document() -> Any:
     """Return the document of an application over the simulated cluster, as schemathesis has it."""
+    import schemathesis  # only here: tests that ask no debug route do not load it
+
     service = build_service(Settings())
     service.store.apply(SIMULATED.listing())
     return schemathesis.openapi.from_asgi("/openapi.json", service.app)

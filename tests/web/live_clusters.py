@@ -13,7 +13,8 @@ import httpx
 import uvicorn
 
 from extender.scheduling.ports import Cluster
-from extender.server.service import Service, build_service, debug_server_for, server_for
+from extender.server.http_servers import debug_server_for, server_for
+from extender.server.service import Service, build_service
 from extender.settings import DebugAuth, Server, Settings
 from extender.sources.simulated import SimulatedCluster, simulated
 

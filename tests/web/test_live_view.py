@@ -13,7 +13,7 @@ import pytest
 from extender.decision.report.cluster_rows import Totals
 from extender.decision.state.changes import NodeGone
 from extender.kube.objects.decode import seen
-from extender.server.service import debug_server_for
+from extender.server.http_servers import debug_server_for
 from extender.web.live import cluster_feed, event_stream
 from extender.web.live.cluster_history import SIZES, ClusterHistory, sample_of
 from extender.web.live.event_ring import EventRing
@@ -73,6 +73,8 @@ def test_assumed_pod_is_shown_before_it_is_bound_and_its_decisions_are_events() 
                 ("prioritize", "decided", "hgx-h100-0"),
             ]
             assert decisions[1]["pod"] == "team/llm"
+            found = client.get(f"/v1/decisions/{decisions[1]['id']}").json()
+            assert (found["verb"], found["decided"]) == ("prioritize", "hgx-h100-0"), "the id opens the decision"
             machines.bind(pod(4, name="llm"), "hgx-h100-0", service.store)
             row = next_of(events, "nodes")["data"]["changed"][0]
             assert (row["taken"], row["assumed"]) == (4, 0)

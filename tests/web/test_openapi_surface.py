@@ -49,13 +49,13 @@ def kinds_of_requests() -> dict[str, tuple[str, str, GenerationMode]]:
 KINDS = kinds_of_requests()
 
 
-def known(case: Case, node: str, gpus: str) -> Case:
+def known(case: Case[Any], node: str, gpus: str) -> Case[Any]:
     """Return the case with the name of a node that exists, and with a GPU request in the pod's first container."""
     for parameters in (case.path_parameters, case.query):
         for name in NAMES:
             if isinstance(parameters, dict) and name in parameters:
                 parameters[name] = node
-    body = case.body if isinstance(case.body, dict) else {}
+    body: dict[str, Any] = case.body if isinstance(case.body, dict) else {}
     if "NodeNames" in body:
         body["NodeNames"] = [node, "unknown"]
     pod = body.get("Pod", body)
@@ -75,7 +75,7 @@ def test_every_route_answers_as_its_document_says(kind: str) -> None:
 
     @given(case=strategy)
     @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    def answers(case: Case) -> None:
+    def answers(case: Case[Any]) -> None:
         case.call_and_validate(checks=CHECKS)
 
     answers()
@@ -140,7 +140,7 @@ def test_every_debug_route_states_its_answer_and_its_errors() -> None:
             if path.startswith("/v1/"):
                 assert operation["responses"]["200"]["content"], f"{method} {path}: use extender.web.openapi.described"
                 answers = operation["responses"]["200"]["content"]
-                assert all(content.get("schema") for content in answers.values()), f"{method} {path}"
+                assert "application/json" not in answers or answers["application/json"].get("schema"), f"{method} {path}"
                 for status, response in operation["responses"].items():
                     if status != "200":
                         (content,) = response["content"].values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,13 +12,19 @@ import pytest
 
 from extender.decision.state.changes import PodSeen
 from extender.decision.whatif.what_if_answer import WhatIfAnswer
+from extender.kube.api_client import api_client
+from extender.kube.api_requests import ApiRequests
+from extender.kube.pending_pods import KubePendingPods
+from extender.scheduling.ports import Cluster
 from extender.server.service import build_service
 from extender.settings import Server, Settings
 from extender.settings_overrides import known_keys
 from extender.sources.simulated import simulated
 from tests.conftest import Served, serve
+from tests.kube.api_server import ApiServer, api_server
 from tests.objects import pod, pod_struct
-from tests.whatif.questions import Cluster, added, nodes, placements, waiting
+from tests.whatif.questions import Cluster as Manifests
+from tests.whatif.questions import added, nodes, placements, waiting
 
 
 @pytest.fixture
@@ -62,7 +69,40 @@ def test_every_hypothesis_of_a_body_is_applied(served: Served) -> None:
 
 
 def test_answer_says_what_a_running_extender_does_not_know_of_pods(served: Served) -> None:
-    assert any(text.startswith("node selectors, tolerations") for text in asked(served, {}).not_checked)
+    texts = asked(served, {}).not_checked
+    assert any(
+        text.startswith("node selectors, tolerations, affinity and volumes of pending pods: fabricwise watches no") for text in texts
+    )
+    assert any(text.startswith("CPU and memory of running pods without GPUs") for text in texts)
+
+
+@pytest.fixture
+def with_api_server(tmp_path: Path) -> Iterator[tuple[Served, ApiServer]]:
+    """An extender of the simulated cluster that reads pending pods from an API server."""
+    with api_server(tmp_path) as api:
+        requests = ApiRequests(api_client(str(api.kubeconfig)), 5.0)
+        settings, cluster = Settings(server=Server(log_level="error")), simulated("nvidia.com/gpu")
+        service = build_service(settings, Cluster(pending=KubePendingPods(requests)))
+        service.store.apply(cluster.listing())
+        for served in serve(service, cluster):
+            yield served, api
+
+
+def test_pending_pods_are_placed_by_what_the_api_server_has_of_them(with_api_server: tuple[Served, ApiServer]) -> None:
+    served, api = with_api_server
+    picky = waiting("w", 2, spec={"nodeSelector": {"kubernetes.io/hostname": "t4-1"}})
+    api.add(picky, {**waiting("broken", 1), "spec": 7})
+    served.service.store.apply([PodSeen(pod_struct(picky))])
+    answer = asked(served, {})
+    assert nodes(answer) == {"w": "t4-1"}
+    assert not any(text.startswith("node selectors") for text in answer.not_checked)
+    assert [query["fieldSelector"] for _, path, query in api.asked if path == "/api/v1/pods"] == ["spec.nodeName=,status.phase=Pending"]
+
+
+def test_right_to_list_pods_that_is_missing_is_named(with_api_server: tuple[Served, ApiServer]) -> None:
+    served, api = with_api_server
+    api.refused["/api/v1/pods"] = 403
+    assert any("see kubectl auth can-i list pods --all-namespaces" in text for text in asked(served, {}).not_checked)
 
 
 ERRORS: dict[str, tuple[str, str]] = {
@@ -119,7 +159,7 @@ def test_types_of_body_and_answer_are_in_the_openapi_document(served: Served) ->
 
 
 def test_command_and_route_answer_alike(served: Served) -> None:
-    cluster = Cluster(list(served.cluster.manifests()))
+    cluster = Manifests(list(served.cluster.manifests()))
     by_route = asked(served, {"add": [{"pod": pod(4, name="new"), "count": 5}]})
     by_core = cluster.answer(added(4, 5))
     assert placements(by_route) == placements(by_core)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,9 +11,12 @@ from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod
 from extender.decision.cycle.scheduling_cycle import Stall
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.verdict import Evidence
+from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import TelemetrySeen
 from extender.decision.why.why_pod import why_answer
+from extender.sources.simulated_dra import claim_manifest, exact_request
+from tests.dra.dra_objects import claim_pod, cluster
 from tests.objects import node, pod
 from tests.why.asking import Manifest, ask, failed, machine_node, question, reading, remedy, waiting_pod
 
@@ -41,9 +44,9 @@ class Case:
 CASES = {
     "bandwidth floor that free GPUs miss": Case(
         waiting_pod(2, min_busbw="40"),
-        machine_node("a", "dgx-1v", {"chat-7": (0, 1, 2, 3, 4, 6)}),
+        machine_node("a", "dgx-1v", {"chat-7": (1, 2, 3, 4, 6, 7)}),
         "free GPUs do not reach the bandwidth floor",
-        "The free GPUs {5,7} of a reach",
+        "The free GPUs {0,5} of a reach 6 GB/s across the socket; the floor, min-busbw, is 40.",
         "evict",
         "evict team/chat-7; then it fits on a and gives",
     ),
@@ -243,7 +246,7 @@ def test_remedies_come_in_the_order_of_their_costs_and_the_verified_ones_first()
 
 
 def test_example_of_the_issue_has_eviction_the_lower_floor_and_a_node_in_this_order() -> None:
-    answer = ask(waiting_pod(2, min_busbw="40"), *machine_node("a", "dgx-1v", {"chat-7": (0, 1, 2, 3, 4, 6)}))
+    answer = ask(waiting_pod(2, min_busbw="40"), *machine_node("a", "dgx-1v", {"chat-7": (1, 2, 3, 4, 6, 7)}))
     assert [each.kind for each in answer.remedies] == ["evict", "lower", "add_node"]
     assert answer.remedies[0].evict == ["team/chat-7"]
     assert answer.remedies[2].platform == "dgx-1v"
@@ -281,6 +284,18 @@ def test_cheap_change_on_one_node_counts_more_than_many_full_nodes() -> None:
     full = [each for name in "bcde" for each in machine_node(name, "hgx-h100", {f"pod-{name}": range(8)}, priority=9)]
     answer = ask(waiting_pod(2), *full, *machine_node("a", "hgx-h100", taints=[TAINT]))
     assert answer.reason == "node(s) had untolerated taint {team: research}"
+
+
+def test_demands_that_only_together_keep_the_pod_out_are_lowered_together() -> None:
+    answer = ask(waiting_pod(2, min_busbw="5000", min_gpu_memory="900Gi", min_link="nvlink"), *machine_node("a", "hgx-h100"))
+    found = remedy(answer, "lower")
+    assert found.annotations == {"fabricwise.dev/min-busbw": "360", "fabricwise.dev/min-gpu-memory": "80Gi"}, "min-link is met"
+    assert found.text.startswith("lower min-busbw from 5000 to 360 and lower min-gpu-memory from 900 GiB to 80Gi; then it fits on a")
+
+
+def test_reason_that_no_eviction_resolves_counts_more_than_full_nodes() -> None:
+    full = machine_node("a", "hgx-h100", {"x": range(8)}, priority=9)
+    assert ask(waiting_pod(2, min_busbw="5000", min_gpu_memory="900Gi"), *full).reason == "GPU memory class too small"
 
 
 def test_expensive_remedy_on_one_node_is_not_the_reason_of_many_full_nodes() -> None:
@@ -398,3 +413,20 @@ def test_pod_that_has_ended_or_ends_is_answered_in_one_sentence(changed: Manifes
     answer = ask({**waiting_pod(2), **changed}, *machine_node("a", "hgx-h100"))
     assert answer.state == state
     assert answer.remedies == []
+
+
+def test_pod_whose_resource_claim_does_not_exist_waits_for_it() -> None:
+    asked = question(claim_pod("missing"))
+    asked = replace(asked, moment=replace(asked.moment, snapshot=cluster()), around=Surroundings(cluster().nodes, {}))
+    answer = why_answer(asked)
+    assert answer.reason == "a ResourceClaim of the pod is not known"
+    assert "team/missing" in answer.sentence
+
+
+def test_pod_with_a_claim_is_evaluated_by_the_devices_of_its_claim() -> None:
+    state = cluster(claim_manifest("four", [exact_request(9)], "team"))
+    asked = question(claim_pod("four"))
+    asked = replace(asked, moment=replace(asked.moment, snapshot=state), around=Surroundings(state.nodes, {}))
+    answer = why_answer(asked)
+    assert answer.fits is None
+    assert answer.reason == "node has fewer GPUs than the pod requests"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from extender.decision.state.changes import PodSeen
 from extender.server.service import build_service
-from extender.settings import Settings
+from extender.settings import Server, Settings
+from extender.sources.simulated import simulated
 from extender.web.questions.why_routes import MOST_NAME
-from tests.conftest import Served
+from tests.conftest import Served, serve
 from tests.objects import container, pod, pod_struct
-from tests.web.asgi_calls import call
 
 WAITS = {
     "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/14 nodes are available: 14 Insufficient cpu."}]}
@@ -125,6 +126,8 @@ def test_name_that_is_too_long_is_refused(served: Served) -> None:
 
 
 def test_state_that_is_not_listed_yet_gives_no_answer() -> None:
-    answered = call(build_service(Settings()).app, "/v1/why?pod=team/llm")
-    assert answered.status == 503
-    assert "not yet listed" in answered.text
+    service, cluster = build_service(Settings(server=Server(log_level="error"))), simulated("nvidia.com/gpu")
+    with contextmanager(serve)(service, cluster) as unlisted:
+        responses = [unlisted.client.get("/v1/why", params={"pod": "team/llm"}), post(unlisted, pod(2))]
+    assert [response.status_code for response in responses] == [503, 503]
+    assert "not yet listed" in responses[0].json()["error"]

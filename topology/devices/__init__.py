@@ -10,4 +10,5 @@ Modules, imports down the list. Nothing here knows nodes or pods: masks of GPUs 
     facts_file        what the agent tells the steerer about the devices of its node
     steering_table    the values by which sets are compared, in a small form
     steering          the set that the steerer chooses
+    size_mix          the sizes of the pods that are expected later, and how a decision records them
 """

@@ -8,13 +8,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from topology.devices.size_mix import SIZES
 from topology.devices.steering import KnownDevices, Steering
-from topology.devices.steering_table import ValueTable
+from topology.devices.steering_table import Entry, ValueTable
 from topology.machine.hardware import MAX_GPUS, Machine, mask_of, positions_of
 
-FORMAT = 1
+FORMAT = 2
 MOST_BYTES = 1 << 20
-"""Largest document that is read: 4,096 entries are some 200 KiB."""
+"""Largest document that is read: 4,096 entries are some 400 KiB."""
 
 
 class _Device(msgspec.Struct, frozen=True, rename="camel"):
@@ -34,7 +35,7 @@ class _Document(msgspec.Struct, frozen=True, rename="camel"):
         list[tuple[Annotated[int, Meta(ge=1, le=MAX_GPUS)], Annotated[float, Meta(ge=0, le=1e6)]]], Meta(max_length=MAX_GPUS)
     ]
     interchangeable: Annotated[list[list[Annotated[int, Meta(ge=0, lt=MAX_GPUS)]]], Meta(max_length=MAX_GPUS)]
-    values: Annotated[list[tuple[float | None, float]], Meta(max_length=4096)]
+    values: Annotated[list[Entry], Meta(max_length=4096)]
 
 
 class FactsError(ValueError):
@@ -88,6 +89,8 @@ def decode_facts(document: bytes) -> DeviceFacts:
         raise FactsError(f"it has format {wire.format}, this version reads {FORMAT}: run agent and steerer of one version")
     if sorted(position for members in wire.interchangeable for position in members) != list(range(len(wire.devices))):
         raise FactsError("the classes of interchangeable devices are not those of the listed devices")
+    if not {size for size, _ in wire.size_mix} <= set(SIZES):
+        raise FactsError(f"its mix of sizes has others than {SIZES}")
     known = KnownDevices(
         mask_of([position for position, device in enumerate(wire.devices) if device.excluded]),
         tuple(device.unknown_memory_bytes for device in wire.devices),

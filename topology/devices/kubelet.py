@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from topology.devices.numa_alignment import TopologyManager
-from topology.devices.steering import Steering
+from topology.devices.steering import DecidedFor, Steering
 
 
 class DevicePlugin(StrEnum):
@@ -35,11 +35,14 @@ class Kubelet:
     """Positions in the order in which kube-scheduler's structured allocator tries them (Dynamic Resource Allocation); None where a device
     plugin assigns the devices."""
 
-    def for_messages(self, messages: str | None) -> Kubelet:
-        """Return the kubelet towards a pod whose decision names the devices, chosen for these messages. None: the steerer's own."""
-        if messages is None or self.device_plugin is not DevicePlugin.STEERED or messages == self.steering.messages:
+    def deciding_for(self, decided: DecidedFor) -> Kubelet:
+        """Return the kubelet towards a pod whose recorded decision states what its devices are chosen for; itself where that is nothing
+        else than usual, or no steerer chooses.
+        """
+        if self.device_plugin is not DevicePlugin.STEERED:
             return self
-        return replace(self, steering=replace(self.steering, messages=messages))
+        steering = decided.applied_to(self.steering)
+        return self if steering is self.steering else replace(self, steering=steering)
 
 
 USUAL = Kubelet()

@@ -6,11 +6,12 @@ Sets of devices are bit masks of positions, as everywhere in `topology`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import Protocol
 
+from topology.devices.size_mix import EVEN_MIX, SizeMix
 from topology.machine.hardware import Machine, mask_of, positions_of
 
 DEFAULT_MESSAGES = "mixed"
@@ -81,8 +82,25 @@ class Steering:
 
     known: KnownDevices = NOTHING_KNOWN
     messages: str = DEFAULT_MESSAGES
-    size_mix: tuple[tuple[int, float], ...] = ((1, 0.25), (2, 0.25), (4, 0.25), (8, 0.25))
-    """(devices per pod, weight) of the pods that are expected later."""
+    size_mix: SizeMix = EVEN_MIX
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedFor:
+    """What the devices of a pod are decided for, beside what is known of them. None: the steerer's own (`Steering`)."""
+
+    messages: str | None = None
+    size_mix: SizeMix | None = None
+
+    def applied_to(self, steering: Steering) -> Steering:
+        """Return what the answer for the pod depends on; `steering` itself where the pod states nothing else."""
+        messages, size_mix = self.messages or steering.messages, self.size_mix or steering.size_mix
+        if (messages, size_mix) == (steering.messages, steering.size_mix):
+            return steering
+        return replace(steering, messages=messages, size_mix=size_mix)
+
+
+STEERERS_OWN = DecidedFor()
 
 
 def reused_within(steps: Sequence[tuple[int, bool]], place: int) -> int:

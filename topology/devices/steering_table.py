@@ -10,19 +10,23 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+from topology.devices.size_mix import SIZES
 from topology.devices.steering import MOST_CANDIDATES, SetValues, Steering
 from topology.machine.hardware import positions_of
+
+Entry = tuple[float | None, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class ValueTable:
-    """Values of every kind of set for one mix of messages and one mix of sizes; itself a `SetValues`.
+    """Values of every kind of set for one mix of messages; itself a `SetValues`.
 
-    `entries`: (effective GB/s or None, capability) in the order of `itertools.product` over the counts 0..n of each class.
+    `entries`: (effective GB/s or None, capability for pods of each of `SIZES`) in the order of `itertools.product` over the counts 0..n of
+    each class.
     """
 
     interchangeable: tuple[int, ...]
-    entries: tuple[tuple[float | None, float], ...]
+    entries: tuple[Entry, ...]
 
     def __post_init__(self) -> None:
         """Raises ValueError where classes overlap, or there is not one entry per kind of set."""
@@ -40,10 +44,12 @@ class ValueTable:
         return self._entry(mask)[0]
 
     def capability(self, free: int, mix: Mapping[int, float]) -> float:
-        """As computed for the one mix of sizes that the table is of."""
-        return self._entry(free)[1]
+        """As `topology.placement.SetTable.capability`. Raises KeyError where the mix has other sizes than `SIZES`."""
+        each = dict(zip(SIZES, self._entry(free)[1:], strict=True))
+        total = sum(mix.values()) or 1.0
+        return sum(weight * each[size] for size, weight in mix.items()) / total
 
-    def _entry(self, mask: int) -> tuple[float | None, float]:
+    def _entry(self, mask: int) -> Entry:
         place = 0
         for members in self.interchangeable:
             place = place * (members.bit_count() + 1) + (mask & members).bit_count()
@@ -55,8 +61,9 @@ def table_of(values: SetValues, steering: Steering) -> ValueTable | None:
     classes = values.interchangeable
     if prod(members.bit_count() + 1 for members in classes) > MOST_CANDIDATES:
         return None
-    mix, entries = dict(steering.size_mix), []
+    entries: list[Entry] = []
     for counts in product(*(range(members.bit_count() + 1) for members in classes)):
         mask = sum(1 << position for count, members in zip(counts, classes, strict=True) for position in positions_of(members)[:count])
-        entries.append((values.effective_gbps(mask, steering.messages), values.capability(mask, mix)))
+        one, two, four, eight = (values.capability(mask, {size: 1.0}) for size in SIZES)
+        entries.append((values.effective_gbps(mask, steering.messages), one, two, four, eight))
     return ValueTable(classes, tuple(entries))

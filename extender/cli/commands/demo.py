@@ -29,7 +29,8 @@ from rich.live import Live
 from extender.cli.rendering.demo_screen import SIMULATED, Placed, Stage, one_line, screen, summary
 from extender.cli.rendering.output import console
 from extender.errors import ClusterSourceError, FabricwiseError
-from extender.server.service import Service, build_service, server_for
+from extender.server.http_servers import server_for
+from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, simulated
 from topology.machine.hardware import mask_of

@@ -46,7 +46,7 @@ def dump(
     _print_status(f"reading nodes, pods and gputopologies of {cluster}")
     with _opened(output_file) as opened:
         counts = write_dump(api, opened)
-    read = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name not in DRA_KINDS)
+    read = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name not in (*DRA_KINDS, BUDGET_RESOURCE.listed_as))
     _print_status(f"{read} -> {output_file or 'standard output'}")
 
 

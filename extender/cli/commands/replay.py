@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from extender.cli.rendering import answer_tables
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
+from extender.cli.rendering.progress import progress
 from extender.cli.rendering.replay_tables import replay_table
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.replay.journal_lines import JournalError
@@ -32,10 +33,9 @@ from extender.sources.dump import read_text
 from extender.web.debug_api import pods_from
 from topology.placement import DEFAULT_SIZE_MIX
 
+MOST_CAUSES = 20
 MOST_LISTED = 100
 """Decisions that are listed with their differences; further ones are counted."""
-
-T = TypeVar("T")
 
 
 def replay(
@@ -52,8 +52,8 @@ def replay(
     if decision is not None and pod is not None:
         raise typer.BadParameter("give --decision or --pod, not both")
     try:
-        with opened_journal(file) as journal:
-            reader = JournalReader(journal, str(file))
+        with opened_journal(file) as (journal, may_grow):
+            reader = JournalReader(journal, str(file), may_grow)
             configuration = _configuration(reader, config)
             if pod is not None:
                 answer = _of_new_pod(reader, configuration, pod)
@@ -65,10 +65,15 @@ def replay(
         print_answer(answer, output, answer_tables.explanations)
         is_fine = all(each["chosen"] is not None for each in answer.get("explanations") or [answer])
     else:
-        print_answer(answer, output, replay_table)
+        print_answer(answer, output, replay_table, names=_differing_pods)
         is_fine = not answer["different"]
     if not is_fine:
         raise typer.Exit(FOUND)
+
+
+def _differing_pods(answer: Mapping[str, Any]) -> list[str]:
+    """Return the pods of the listed decisions, each once."""
+    return list(dict.fromkeys(f"pod/{decision['pod']}" for decision in answer["listed"]))
 
 
 def _configuration(reader: JournalReader, config: Path | None) -> Configuration:
@@ -90,12 +95,16 @@ def _configuration(reader: JournalReader, config: Path | None) -> Configuration:
 def _of_decisions(reader: JournalReader, configuration: Configuration, wanted: str | None, config: Path | None) -> dict[str, Any]:
     """Return how many decisions are identical, and those that are not. Raises RequestError where none has the wanted id."""
     counts = {"decisions": 0, "identical": 0, "different": 0, "not_replayable": 0}
-    listed: list[dict[str, Any]] = []
-    for each in _with_progress(replayed(reader, configuration, wanted), lambda: f"{counts['decisions']} decisions replayed"):
-        counts["decisions"] += 1
-        counts[_outcome(each)] += 1
-        if (wanted is not None or not each.is_identical) and len(listed) < MOST_LISTED:
-            listed.append(replayed_answer(each))
+    causes, listed = Counter[str](), list[dict[str, Any]]()
+    with progress("replaying") as shown:
+        for each in replayed(reader, configuration, wanted):
+            counts["decisions"] += 1
+            shown.update(f"{counts['decisions']} decisions replayed")
+            counts[_outcome(each)] += 1
+            if each.why_not is not None:
+                causes[each.why_not] += 1
+            if (wanted is not None or _outcome(each) == "different") and len(listed) < MOST_LISTED:
+                listed.append(replayed_answer(each))
     if wanted is not None and not counts["decisions"]:
         raise RequestError(f"no decision has the id {wanted[:64]!r}: `fabricwise replay FILE -o json` or /v1/decisions shows the ids")
     end = reader.end
@@ -107,6 +116,7 @@ def _of_decisions(reader: JournalReader, configuration: Configuration, wanted: s
         "complete": end is not None,
         "left_out": end.left_out if end is not None else 0,
         **counts,
+        "why_not_replayed": dict(causes.most_common(MOST_CAUSES)),
         "listed": listed,
     }
 
@@ -121,8 +131,9 @@ def _of_new_pod(reader: JournalReader, configuration: Configuration, path: Path)
     """Return the explanation of a pod on the newest state of the journal."""
     templates = templates_of(load_documents(read_text(path), str(path)), str(path))
     mix: Mapping[int, float] = DEFAULT_SIZE_MIX
-    for read in _with_progress(reader.decisions(configuration.defaults), lambda: "reading the snapshot"):
-        mix = read.line.mix or mix
+    with progress("reading the snapshot"):
+        for read in reader.decisions(configuration.defaults):
+            mix = read.line.mix or mix
     if reader.end is not None:
         mix = reader.end.mix or mix
     evaluator = Evaluator(replace(configuration.policy, size_mix=configuration.policy.size_mix or mix))
@@ -150,13 +161,3 @@ def _utc(seconds: float) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
     except (ValueError, OverflowError):
         return "an unknown time"
-
-
-def _with_progress(steps: Iterable[T], text: Callable[[], str]) -> Iterator[T]:
-    """Yield the steps; on a terminal print the progress once per second."""
-    is_shown, last = sys.stderr.isatty(), time.monotonic()
-    for step in steps:
-        yield step
-        if is_shown and time.monotonic() - last >= 1.0:
-            last = time.monotonic()
-            typer.echo(text(), err=True)

@@ -11,7 +11,7 @@ from extender.cli.rendering.output import ConfigOption
 from extender.errors import SettingsError
 from extender.logs import log_to_stderr
 from extender.server.cluster_source import open_service
-from extender.server.service import serve_debug, serve_health, server_for, settle_process
+from extender.server.http_servers import serve_debug, serve_health, server_for, settle_process
 from extender.settings_file import load_settings
 from extender.sources.class_file import ClassFile
 

@@ -5,60 +5,104 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated
 
 import httpx
 import typer
 
-from extender.cli.cluster_options import ClassesOption, ClusterOption, KubeconfigOption
+from extender.cli.asking import NO_EXTENDER, Target
+from extender.cli.client import token_of
+from extender.cli.cluster_options import (
+    ClassesOption,
+    ClusterOption,
+    ContextOption,
+    ExtenderOption,
+    KubeconfigOption,
+    ServerOption,
+    TokenFileOption,
+)
 from extender.cli.reading import read_cluster
-from extender.cli.rendering.output import ConfigOption, print_warning
+from extender.cli.rendering.output import ConfigOption, print_note, print_warning
+from extender.cli.rendering.progress import progress
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.replay.journal_lines import MOST_DECISIONS
 from extender.decision.replay.journal_writer import Contents, archive_lines
-from extender.decision.replay.snapshot_archive import MOST_ARCHIVE_BYTES, zipped
+from extender.decision.replay.snapshot_archive import MOST_ARCHIVE_BYTES, ZIP, zipped
 from extender.errors import ClusterSourceError
+from extender.kube.api_client import api_client
+from extender.kube.service_proxy import ServiceRequest, Unreached, ask_service
 from extender.server.from_settings import decision_settings, policy
 from extender.server.program_version import program_version
 from extender.settings import Settings
 from extender.settings_file import load_settings
 
-SERVER = "Take the snapshot of a running extender at this URL: with its recent decisions."
 _SECONDS = 90.0
+ROUTE = "/v1/snapshot"
 
 
 def snapshot(
-    server: Annotated[str | None, typer.Option("--server", help=SERVER)] = None,
+    server: ServerOption = None,
     cluster: ClusterOption = None,
     hash_names: Annotated[bool, typer.Option("--hash-names", help="Replace names of nodes, pods, namespaces and GPUs.")] = False,
     decisions: Annotated[int, typer.Option("--decisions", min=0, max=MOST_DECISIONS, help="The newest so many decisions.")] = 1000,
     config: ConfigOption = None,
     kubeconfig: KubeconfigOption = None,
+    context_name: ContextOption = None,
     workload_classes: ClassesOption = None,
+    extender: ExtenderOption = None,
+    token_file: TokenFileOption = None,
 ) -> None:
-    """Write an archive with everything that decisions are made from: fabricwise snapshot --server URL > s.zip
+    """Write an archive with everything that decisions are made from: fabricwise snapshot > s.zip
 
-    It contains no environment value and no secret. Without --server the cluster is read once, and there are no decisions in it.
+    It is that of the running extender, with its recent decisions; without one, or with --extender none, the cluster is read once, and there
+    are no decisions in it. It contains no environment value and no secret.
     """
-    if cluster and server:
-        raise typer.BadParameter("give --cluster or --server, not both")
+    target = Target(cluster, server, kubeconfig, context_name, extender, token_file)
     if sys.stdout.isatty():
         raise typer.BadParameter("the archive is not written to a terminal: redirect it, as in `fabricwise snapshot > s.zip`")
+    query = {"hash_names": str(hash_names).lower(), "decisions": str(decisions)}
     if server:
-        parts = _served(server, hash_names, decisions)
+        parts = _served(server, query, token_file)
     else:
-        settings = load_settings(config)
-        reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes)
-        for warning in reading.warnings:
-            print_warning(warning)
-        contents = _contents(Moment(reading.snapshot, NO_ASSUMED_PODS, reading.snapshot.monotonic_seconds or 0.0), settings)
-        parts = zipped(archive_lines(contents, secrets.randbits(32) if hash_names else None))
-    for part in parts:
-        sys.stdout.buffer.write(part)
+        parts = _from_service(target, query) or _from_cluster(target, config, workload_classes, hash_names)
+    with progress("writing the snapshot"):
+        for part in parts:
+            sys.stdout.buffer.write(part)
     sys.stdout.buffer.flush()
+
+
+def _from_service(target: Target, query: Mapping[str, str]) -> Iterator[bytes] | None:
+    """Return the archive of the running extender of the cluster; None where none answers."""
+    if target.cluster not in (None, "kube") or target.extender == NO_EXTENDER:
+        return None
+    service = target.service
+    token = None if target.token_file is None else token_of(target.token_file)
+    with progress(f"asking the extender {service}"):
+        client = api_client(target.kubeconfig, target.context_name)
+        reply = ask_service(client, service, ServiceRequest(ROUTE, tuple(query.items()), None, token))
+    if isinstance(reply, Unreached):
+        why = reply.why
+    elif reply.status == 200 and reply.body.startswith(ZIP):
+        print_note(f"the snapshot of the extender {service}, {reply.way}")
+        return iter([reply.body])
+    else:
+        why = f"the extender {service} answered {reply.status}: {reply.body[:300].decode(errors='replace')}"
+    print_note(f"read from the API server alone, without decisions: {why}")
+    return None
+
+
+def _from_cluster(target: Target, config: Path | None, classes: Path | None, hash_names: bool) -> Iterator[bytes]:
+    """Return an archive of the state that is read once. Raises ClusterSourceError."""
+    settings = load_settings(config)
+    reading = read_cluster(target.cluster or "kube", settings, target.kubeconfig, classes, context=target.context_name)
+    for warning in reading.warnings:
+        print_warning(warning)
+    contents = _contents(Moment(reading.snapshot, NO_ASSUMED_PODS, reading.snapshot.monotonic_seconds or 0.0), settings)
+    return zipped(archive_lines(contents, secrets.randbits(32) if hash_names else None))
 
 
 def _contents(newest: Moment, settings: Settings) -> Contents:
@@ -75,12 +119,12 @@ def _contents(newest: Moment, settings: Settings) -> Contents:
     )
 
 
-def _served(server: str, hash_names: bool, decisions: int) -> Iterator[bytes]:
-    """Yield the archive of a running extender. Raises ClusterSourceError."""
-    url, parameters = f"{server.rstrip('/')}/v1/snapshot", {"hash_names": str(hash_names).lower(), "decisions": str(decisions)}
+def _served(server: str, query: Mapping[str, str], token_file: Path | None) -> Iterator[bytes]:
+    """Yield the archive of the extender at a URL. Raises ClusterSourceError."""
+    headers = {} if token_file is None else {"Authorization": f"Bearer {token_of(token_file)}"}
     size = 0
     try:
-        with httpx.stream("GET", url, params=parameters, timeout=_SECONDS) as response:
+        with httpx.stream("GET", f"{server.rstrip('/')}{ROUTE}", params=query, headers=headers, timeout=_SECONDS) as response:
             if response.status_code != 200 or response.headers.get("content-type") != "application/zip":
                 detail = response.read()[:500].decode(errors="replace")
                 raise ClusterSourceError(f"{server} answered {response.status_code}: {detail}. Give the address of `fabricwise serve`")

@@ -23,6 +23,7 @@ from extender.cli.cluster_options import (
     NamespaceOption,
     ServerOption,
     TokenFileOption,
+    complete_pod,
 )
 from extender.cli.pod_reading import MOST_ALIKE, CollectedPods, Get, PodReader, object_name
 from extender.cli.reading import Reading, kube_objects, read_cluster
@@ -52,7 +53,10 @@ ROUTE = "/v1/why"
 
 def why(
     what: Annotated[
-        str | None, typer.Argument(metavar="POD|NAMESPACE/POD|KIND/NAME", help="A pod, or a workload whose pods are meant.")
+        str | None,
+        typer.Argument(
+            metavar="POD|NAMESPACE/POD|KIND/NAME", help="A pod, or a workload whose pods are meant.", autocompletion=complete_pod
+        ),
     ] = None,
     namespace: NamespaceOption = None,
     file: Annotated[
@@ -164,12 +168,15 @@ class _Asked:
         own["cluster"] = reader.reading.cluster
         if self.target.cluster not in (None, "kube"):
             return own
-        reply = asked(self.target, ROUTE, {"pod": manifest, "events": events})
-        if isinstance(reply, NotAsked):
-            if reply.why is not None:
+        try:
+            reply = asked(self.target, ROUTE, {"pod": manifest, "events": events})
+            theirs = None if isinstance(reply, NotAsked) else _checked(reply)
+        except ClusterSourceError as error:  # such as a manifest that is too large for the extender: the own answer remains
+            reply, theirs = NotAsked(str(error)), None
+        if isinstance(reply, NotAsked) or theirs is None:
+            if isinstance(reply, NotAsked) and reply.why is not None:
                 print_note(f"evaluated from the API server alone: {reply.why}")
             return own
-        theirs = _checked(reply)
         if is_better_informed(theirs, own):
             return theirs
         if theirs["reason"] == own["reason"]:

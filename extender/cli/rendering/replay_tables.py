@@ -21,7 +21,8 @@ def replay_table(answer: Mapping[str, Any]) -> RenderableType:
         Text(f"{answer['decisions']} decisions, settings {answer['settings']}: {answer['identical']} of {replayed} identical", style="bold")
     ]
     if answer["not_replayable"]:
-        parts.append(Text(f"{answer['not_replayable']} cannot be replayed: their state is not kept any more (limits.replay_bytes)"))
+        causes = "; ".join(f"{count} because {why}" for why, count in answer["why_not_replayed"].items())
+        parts.append(Text(f"{answer['not_replayable']} cannot be replayed: {causes}"))
     if answer["left_out"]:
         parts.append(Text(f"{answer['left_out']} further decisions did not fit into the snapshot"))
     for decision in answer["listed"]:

@@ -25,11 +25,14 @@ from extender.decision.node.device_load import NO_TELEMETRY
 from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.node.node_state import NodeState, NodeView
 from extender.decision.node.pressure import pressure
+from extender.decision.node.steered_kubelet import as_decided
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
 from extender.decision.state.isolation import described, view_key
 from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
 from extender.decision.state.snapshot import Snapshot
+from topology.devices.prediction import DevicePlugin
+from topology.devices.size_mix import SizeMix, of_known_sizes
 from topology.placement import DEFAULT_SIZE_MIX
 
 STALE_TELEMETRY = "telemetry of some GPUs is stale and counts as unknown"
@@ -69,6 +72,9 @@ class Evaluator:
         """Learn the mix of sizes if `policy` has none, see `prepare`. Without a lock, only one thread may use the evaluator."""
         self._policy, self._learns, self._lock, self._failed = policy, policy.size_mix is None, lock or nullcontext(), failed
         self._mix: Mapping[int, float] = policy.size_mix or DEFAULT_SIZE_MIX
+        self._decided_mix: SizeMix | None = None
+        self._records, self._has_steered = False, False
+        """Whether decisions are recorded; whether a state has been evaluated in which a steerer chooses."""
         self._learnt: Mapping[int, float] | None = None
         """The mix in use since the cluster is listed in full."""
         self._cache: OrderedDict[Demand, _CachedVerdicts] = OrderedDict(
@@ -83,6 +89,33 @@ class Evaluator:
     def size_mix(self) -> Mapping[int, float]:
         """The mix of sizes that fragmentation is currently computed with: GPUs per container -> weight."""
         return self._mix
+
+    @property
+    def decided_mix(self) -> SizeMix | None:
+        """The mix that a decision records for the steerer of its node; None where decisions are not recorded."""
+        return self._decided_mix
+
+    def record_decisions(self) -> None:
+        """From now on, predict for pods with a recorded decision: a steerer then chooses for the mix of sizes that is recorded.
+
+        The bind verb records decisions. Where kube-scheduler binds instead, a steerer knows no mix but its own.
+        """
+        if self._records:
+            return
+        with self._lock:
+            self._records, self._decided_mix = True, of_known_sizes(self._mix)
+            if self._has_steered:  # read after the mix is set: an evaluation sets it before it reads the mix
+                self._use(dict(self._mix))
+
+    def _use(self, mix: Mapping[int, float]) -> None:
+        """Use a mix, and drop all cached verdicts. The caller holds the lock."""
+        self._mix, self._decided_mix = mix, of_known_sizes(mix) if self._records else None
+        for demand in self._cache:
+            self._cache[demand] = _CachedVerdicts(mix)
+
+    def _note_steerer(self, state: NodeState) -> None:
+        if state.kubelet.device_plugin is DevicePlugin.STEERED:
+            self._has_steered = True
 
     def remembered(self, demand: Demand) -> dict[NodeState, Verdict]:
         """The verdicts cached for one demand; `evaluate` adds to it."""
@@ -110,9 +143,7 @@ class Evaluator:
         if mix == self._mix:
             return False
         with self._lock:
-            self._mix = mix
-            for demand in self._cache:
-                self._cache[demand] = _CachedVerdicts(mix)
+            self._use(mix)
         return True
 
     def prepare(self, states: Iterable[NodeState], snapshot: Snapshot) -> None:
@@ -162,8 +193,9 @@ class Evaluator:
         return lambda view: cached.get(view.state) or evaluate(demand, view.state)
 
     def _of_own_devices(self, demand: Demand, view: NodeView) -> Verdict:
+        self._note_steerer(view.state)
         try:
-            return evaluate(on_view(demand, view), view.state, self._mix, self._policy)
+            return evaluate(on_view(demand, view), view.state, self._mix, self._policy, self._decided_mix)
         except Exception as error:  # see `_evaluated`
             return self.broken(demand, view.state, error)
 
@@ -175,11 +207,12 @@ class Evaluator:
         """Evaluate links once for all states that differ by telemetry only; then apply the telemetry of this state."""
         verdict = cached.verdicts.get(state)
         if verdict is None:
+            self._note_steerer(state)
             try:
                 state_without_telemetry = state.without_telemetry or state
                 base_verdict = cached.without_telemetry.get(state_without_telemetry)
                 if base_verdict is None:
-                    base_verdict = evaluate_without_telemetry(demand, state_without_telemetry, cached.mix, self._policy)
+                    base_verdict = evaluate_without_telemetry(demand, state_without_telemetry, cached.mix, self._policy, self._decided_mix)
                     cached.without_telemetry[state_without_telemetry] = base_verdict
                 verdict = with_telemetry(demand, state, base_verdict, self._policy)
             except Exception as error:  # an error about this state must not change the answer about other nodes
@@ -230,7 +263,7 @@ def evaluate_with_extra_pods(
     `known`: the verdicts of `Evaluator.remembered`, where the caller has them.
     """
     try:
-        state_with_pods = with_extra_pods(state, extra_pods)
+        state_with_pods = with_extra_pods(state, extra_pods, evaluator.decided_mix)
     except Exception as error:  # see `Evaluator._evaluated`
         return evaluator.broken(demand, state, error)
     return (known.get(state_with_pods) if known else None) or evaluator.evaluate(demand, state_with_pods)
@@ -242,9 +275,13 @@ def without_view(snapshot: Snapshot, name: str) -> Verdict:
     return UNKNOWN_NODE if failure is None else verdict_of(Rejection(Reason.NOT_EVALUATED, failure.why), Evidence())
 
 
-def evaluate(demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY) -> Verdict:
-    """Return the verdict for one node state. `mix`: GPUs per container -> weight of that size among later pods."""
-    return with_telemetry(demand, state, evaluate_without_telemetry(demand, state, mix, policy), policy)
+def evaluate(
+    demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY, decided_mix: SizeMix | None = None
+) -> Verdict:
+    """Return the verdict for one node state. `mix`: GPUs per container -> weight of that size among later pods. `decided_mix`: the same as
+    the decision records it for a steerer; None where none is recorded.
+    """
+    return with_telemetry(demand, state, evaluate_without_telemetry(demand, state, mix, policy, decided_mix), policy)
 
 
 def with_telemetry(demand: Demand, state: NodeState, base_verdict: Verdict, policy: Policy) -> Verdict:
@@ -264,8 +301,11 @@ def with_telemetry(demand: Demand, state: NodeState, base_verdict: Verdict, poli
     return verdict_of(None, replace(evidence, pressure=pressure(state.load_by_gpu, evidence.marginals, policy.neutral_pressure)))
 
 
-def evaluate_without_telemetry(demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY) -> Verdict:
-    """Return the verdict for a node state as if there were no telemetry."""
+def evaluate_without_telemetry(
+    demand: Demand, state: NodeState, mix: Mapping[int, float], policy: Policy = DEFAULT_POLICY, decided_mix: SizeMix | None = None
+) -> Verdict:
+    """Return the verdict for a node state as if there were no telemetry. `decided_mix`: as for `evaluate`."""
+    state = as_decided(state, demand, decided_mix)
     rejection = refuse(demand, state, policy)
     unjudged = state.unjudged if demand.requests is None and demand.total else None
     notes = (state.note, *(note for note in (unjudged, demand.unranked) if note is not None))

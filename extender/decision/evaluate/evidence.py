@@ -11,8 +11,9 @@ from extender.decision.node.free_sets import MOST_FREE_SETS
 from extender.decision.node.node_state import NodeState
 from extender.decision.request.pod_request import Demand
 from topology.devices.prediction import DevicePlugin
+from topology.devices.size_mix import SizeMix
 from topology.machine.hardware import positions_of
-from topology.placement import PlacementTable, SizeMix
+from topology.placement import PlacementTable
 
 APPROXIMATE = "prediction is approximate"
 HAZARD = "hazard: the device plugin may return a nil device for this request and crash"
@@ -22,8 +23,7 @@ def evidence_of(demand: Demand, state: NodeState, table: PlacementTable, mix: Si
     """Return the evidence for a feasible node: an expectation over the sets of GPUs that may be free, each with its probability, and over
     the sets that the device plugin may then choose. `messages`: a name of `topology.bandwidth.all_reduce.MESSAGE_MIXES`."""
     question = question_of(demand, messages, mix)
-    kubelet = state.kubelet.for_messages(demand.wishes.messages)
-    whole = weighed([(chance, mask_evidence(table, kubelet, question, free)) for free, chance in state.free_sets])
+    whole = weighed([(chance, mask_evidence(table, state.kubelet, question, free)) for free, chance in state.free_sets])
     containers = _containers(demand, state, table)
     expected = whole.expected_gbps
     further = whole.chances[MOST_PROSPECTS:]
@@ -33,7 +33,8 @@ def evidence_of(demand: Demand, state: NodeState, table: PlacementTable, mix: Si
         worst_gbps=whole.lowest_gbps,
         effective_gbps=None if expected is None else round(whole.effective_gbps, 6),
         containers=containers,
-        steered_for=kubelet.steering.messages if containers is not None else None,
+        steered_for=state.kubelet.steering.messages if containers is not None else None,
+        size_mix=state.kubelet.steering.size_mix if state.kubelet.device_plugin is DevicePlugin.STEERED else None,
         prospects=tuple(
             _prospect(_indices_of(state.indices, mask), chance, whole.speeds.get(mask)) for mask, chance in whole.chances[:MOST_PROSPECTS]
         ),
@@ -66,8 +67,7 @@ def _containers(demand: Demand, state: NodeState, table: PlacementTable) -> tupl
     """Return what each container that stays gets, where a steerer makes that certain; None elsewhere."""
     if state.kubelet.device_plugin is not DevicePlugin.STEERED or len(state.free_sets) != 1:
         return None
-    kubelet = state.kubelet.for_messages(demand.wishes.messages)
-    outcomes = table.predictor.predict(state.free_sets[0][0], demand.steps, kubelet).outcomes
+    outcomes = table.predictor.predict(state.free_sets[0][0], demand.steps, state.kubelet).outcomes
     if len(outcomes) != 1:
         return None
     return tuple(_indices_of(state.indices, mask) for mask in outcomes[0].group_masks)
@@ -77,7 +77,6 @@ def _worst_rank(demand: Demand, state: NodeState, table: PlacementTable) -> int 
     """Return the worst link rank in any set the pod may get; None without a preferred link, because only that scorer reads it."""
     if demand.wishes.preferred_link is None:
         return None
-    kubelet = state.kubelet.for_messages(demand.wishes.messages)
-    predictions = (table.predictor.predict_sets(free, demand.asks, kubelet) for free, _ in state.free_sets)
+    predictions = (table.predictor.predict_sets(free, demand.asks, state.kubelet) for free, _ in state.free_sets)
     masks = {mask for prediction in predictions for _, links in prediction.sets for mask in links}
     return max((worst for mask in masks if (worst := link_classes.worst(table, mask)) is not None), default=None)

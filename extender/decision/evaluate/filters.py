@@ -199,8 +199,7 @@ def keeps_link(demand: Demand, state: NodeState, _policy: Policy) -> Rejection |
 
 def _predictions(demand: Demand, state: NodeState, table: PlacementTable) -> Iterator[SetPrediction]:
     """Yield a prediction of what the pod may get for each set of GPUs that may be free."""
-    kubelet = state.kubelet.for_messages(demand.wishes.messages)
-    return (table.predictor.predict_sets(free, demand.asks, kubelet) for free, _ in state.free_sets)
+    return (table.predictor.predict_sets(free, demand.asks, state.kubelet) for free, _ in state.free_sets)
 
 
 def enough_free(demand: Demand, state: NodeState, _policy: Policy) -> Rejection | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from topology.placement import SIZES
+from topology.devices.size_mix import SIZES
 
 
 @dataclass(frozen=True, slots=True)

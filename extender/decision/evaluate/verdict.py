@@ -12,6 +12,7 @@ import msgspec
 
 from extender.decision.node.pressure import Pressure
 from extender.decision.request.reasons import Rejection
+from topology.devices.size_mix import SizeMix
 
 MOST_PROSPECTS = 16
 """Predicted sets listed per verdict, most probable first. `Evidence.support` has all of them."""
@@ -42,6 +43,8 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     """nvidia-smi indices per container that stays, in the kubelet's order; None unless that is certain, as on a steered node."""
     steered_for: str | None = None
     """The messages that the steerer's set is chosen for, as `bandwidth.mix_of` names them; None unless `containers` is known."""
+    size_mix: SizeMix | None = None
+    """The mix of later pods' sizes that the steerer's set is chosen for; None where no steerer chooses."""
     further_sets: int = 0
     """Number of sets that are not in `prospects`."""
     further_probability: float = 0.0

@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from extender.decision.node.ended_pods import EndedPod, full_name_of
+from extender.decision.node.ended_pods import AdmissionOrder, EndedPod, full_name_of
 from extender.decision.request.other_resources import Requests
 from extender.decision.request.pod_request import Demand
+from topology.devices.steering import STEERERS_OWN, DecidedFor
 from topology.gputopology import Allocation, TopologyRecord
 from topology.machine.hardware import Machine, mask_of, positions_of, union_of
 
@@ -50,9 +51,9 @@ class BoundPod:
     floor_gbps: float | None = None
     """Annotation `min-busbw`."""
     recorded: bool = False
-    steered_for: str | None = None
-    """The messages that its devices were decided for, where a decision is recorded and the pod states them."""
     """Whether it has the annotation with its placement record."""
+    decided_for: DecidedFor = STEERERS_OWN
+    """What its devices were decided for, where a decision is recorded."""
     others: Requests = ()
     """What it requests besides GPUs: CPU, memory and so on."""
     scheduler: str | None = None
@@ -61,9 +62,13 @@ class BoundPod:
     """namespace/name of the ResourceClaim for its extended resources, as its status states it."""
 
     @property
-    def admission_order(self) -> tuple[str, str, str]:
-        """Sort key of the order in which the kubelet admits pods, which is the order of binding."""
-        return self.scheduled or self.created, self.created, self.key
+    def admission_order(self) -> AdmissionOrder:
+        """Sort key of the order in which the kubelet admits pods, which is the order of binding.
+
+        The API has no order of bindings within a second. It is most probably that of kube-scheduler's queue: a burst of pods comes in the
+        order of priority, then of creation, and pods that are created in the same second have ascending names.
+        """
+        return self.scheduled or self.created, -self.priority, self.created, self.full_name, self.key
 
     @property
     def full_name(self) -> str:

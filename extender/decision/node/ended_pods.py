@@ -32,6 +32,10 @@ CONVINCING_REPORTS = 2
 """Number of statuses that name a pod after its end which proves that it still holds its devices."""
 
 
+AdmissionOrder = tuple[str, int, str, str, str]
+"""(time of binding, minus the priority, time of creation, namespace/name, key): see `BoundPod.admission_order`."""
+
+
 @dataclass(frozen=True, slots=True)
 class EndedPod:
     """A pod that no longer holds GPUs, as the API server reports."""
@@ -48,7 +52,7 @@ class EndedPod:
     devices were free."""
     steps: Steps = ()
     """`Demand.steps` of the pod, to predict what it held where that was not known."""
-    admission_order: tuple[str, str, str] = ("", "", "")
+    admission_order: AdmissionOrder = ("", 0, "", "", "")
     """`BoundPod.admission_order` of the pod."""
     reports: int = 0
     """Number of statuses that arrived after the end and name the pod."""

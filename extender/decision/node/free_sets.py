@@ -10,6 +10,7 @@ from typing import TypeVar
 from extender.decision.node.allocations import Allocations, BoundPod
 from extender.decision.node.ended_pods import EndedPod
 from topology.devices.prediction import Asks, Kubelet
+from topology.devices.steering import DecidedFor
 from topology.machine.hardware import mask_of, positions_of, union_of
 from topology.placement import PlacementTable
 
@@ -62,7 +63,7 @@ def free_sets_of(held: Allocations, table: PlacementTable, kubelet: Kubelet) -> 
             histories = _held_for_a_while(histories, _Admission(table, kubelet, pod.steps, hidden, later))
             continue
         overlapped = any(pod.key in departed.overlapping for departed in held.departed)
-        admission = _Admission(table, kubelet.for_messages(pod.steered_for), pod.demand.asks, hidden, later)
+        admission = _Admission(table, kubelet.deciding_for(pod.decided_for), pod.demand.asks, hidden, later)
         after = _admitted(histories, admission, overlapped)
         histories = _mixed(after, histories, FREED_EARLY) if pod.terminating else after
     free_sets = _merged((free, chance) for (free, _), chance in histories.items())
@@ -72,14 +73,14 @@ def free_sets_of(held: Allocations, table: PlacementTable, kubelet: Kubelet) -> 
 
 
 def taken(
-    free_sets: FreeSets, table: PlacementTable, pods: Sequence[tuple[Asks, str | None]], kubelet: Kubelet
+    free_sets: FreeSets, table: PlacementTable, pods: Sequence[tuple[Asks, DecidedFor]], kubelet: Kubelet
 ) -> tuple[tuple[int, float], ...]:
     """Return (mask of free positions, probability) after the pods have got their devices, in order.
 
-    `pods`: `Demand.asks` of each, and the messages that its devices are decided for, None where it states none.
+    `pods`: `Demand.asks` of each, and what its devices are decided for.
     """
-    for asks, messages in pods:
-        free_sets = _likeliest(_merged(_taken_from(free_sets, table, asks, kubelet.for_messages(messages))))
+    for asks, decided_for in pods:
+        free_sets = _likeliest(_merged(_taken_from(free_sets, table, asks, kubelet.deciding_for(decided_for))))
     return _ranked(free_sets)
 
 
@@ -183,7 +184,7 @@ def _take_rest(free_sets: FreeSets, table: PlacementTable, pod: BoundPod, known:
     for mask, chance in free_sets.items():
         agreeing = _merged(
             (mask & ~outcome.taken, outcome.probability)
-            for outcome in table.predictor.predict(mask | whole, pod.demand.asks, kubelet.for_messages(pod.steered_for)).outcomes
+            for outcome in table.predictor.predict(mask | whole, pod.demand.asks, kubelet.deciding_for(pod.decided_for)).outcomes
             if not whole & ~outcome.taken and known_groups <= {*outcome.group_masks}
         )
         total = sum(agreeing.values())

@@ -16,6 +16,8 @@ from extender.decision.node.node_state import NodeState
 from extender.decision.node.pressure import NO_LOAD, load_by_gpu
 from extender.decision.request.pod_request import Demand
 from topology.devices.prediction import Asks
+from topology.devices.size_mix import SizeMix
+from topology.devices.steering import DecidedFor
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +60,21 @@ def _held_probabilities(state: NodeState) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=4_096)
-def with_extra_pods(state: NodeState, extra_pods: tuple[Demand, ...]) -> NodeState:
-    """Return the state with further pods whose devices are unknown: the same object as if they were bound to the node."""
-    placed = tuple((demand.asks, demand.wishes.messages, demand.total) for demand in extra_pods if demand.total)
+def with_extra_pods(state: NodeState, extra_pods: tuple[Demand, ...], decided_mix: SizeMix | None = None) -> NodeState:
+    """Return the state with further pods whose devices are unknown: the same object as if they were bound to the node.
+
+    `decided_mix`: as for `as_decided`.
+    """
+    placed = tuple((demand.asks, DecidedFor(demand.wishes.messages, decided_mix), demand.total) for demand in extra_pods if demand.total)
     if not placed:
         return state
     return with_device_telemetry(_with_extra_pods(state.without_telemetry or state, placed), state.device_telemetry)
 
 
 @lru_cache(maxsize=16_384)
-def _with_extra_pods(without_telemetry: NodeState, placed: tuple[tuple[Asks, str | None, int], ...]) -> NodeState:
+def _with_extra_pods(without_telemetry: NodeState, placed: tuple[tuple[Asks, DecidedFor, int], ...]) -> NodeState:
     state = without_telemetry
     free_sets = state.free_sets
     if state.table is not None:
-        free_sets = taken(dict(free_sets), state.table, [(asks, messages) for asks, messages, _ in placed], state.kubelet)
+        free_sets = taken(dict(free_sets), state.table, [(asks, decided_for) for asks, decided_for, _ in placed], state.kubelet)
     return interned(replace(state, requested=state.requested + sum(total for _, _, total in placed), free_sets=free_sets))

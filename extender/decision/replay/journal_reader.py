@@ -68,9 +68,12 @@ _POD, _NODE, _ASSUMED = msgspec.json.Decoder(Pod), msgspec.json.Decoder(Node), m
 class JournalReader:
     """Reads one journal. The memory that it takes is that of one moment, and of the lines of the next."""
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        """`name`: the name of the file, for errors. Raises JournalError where the first line is no head of this format."""
-        self._file, self._name = file, name
+    def __init__(self, file: IO[bytes], name: str, may_grow: bool = False) -> None:
+        """`name`: the name of the file, for errors. `may_grow`: whether it may be written now, so that its last line is incomplete.
+
+        Raises JournalError where the first line is no head of this format.
+        """
+        self._file, self._name, self._may_grow = file, name, may_grow
         self._bytes, self._number, self._decisions = 0, 0, 0
         self._nodes: list[str] = []
         self.end: EndLine | None = None
@@ -118,7 +121,7 @@ class JournalReader:
         if pending is not None:
             try:
                 self.moment = rebuilt(self.moment, pending.line, pending.objects, tuple(pending.assumed), self.head.resource, defaults)
-            except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+            except Exception as error:  # the objects contradict each other in some way that no API server allows
                 raise self._error(f"follows a state that contradicts itself: {type(error).__name__}: {str(error)[:200]}") from error
 
     def _node(self, name: str) -> None:
@@ -166,7 +169,7 @@ class JournalReader:
         return None if row is None else self._nodes[row]
 
     def _next(self) -> Line | None:
-        """Return the next line; None at the end of the file. An incomplete last line of a file that is being written is left out."""
+        """Return the next line; None at the end of the file. An incomplete last line of a file that may grow is left out."""
         self._number += 1
         text = self._file.readline(MOST_LINE_BYTES + 1)
         self._bytes += len(text)
@@ -177,6 +180,8 @@ class JournalReader:
         if self._bytes > MOST_JOURNAL_BYTES:
             raise self._error(f"is beyond {MOST_JOURNAL_BYTES >> 20} MiB, the most that is read")
         if not text.endswith(b"\n"):
+            if self._may_grow:
+                return None
             raise self._error("is incomplete: the file is truncated. Copy it again, or write a new one")
         try:
             return decoded_line(text)

@@ -16,7 +16,7 @@ from msgspec import structs
 from extender.decision.cycle.assumed_pods import AssumedPod
 from extender.decision.evaluate.verdict import Evidence
 from extender.decision.node.allocations import BoundPod
-from extender.decision.node.ended_pods import EndedPod
+from extender.decision.node.ended_pods import AdmissionOrder, EndedPod
 from extender.decision.node.node_labels import DEVICE_PLUGIN, TOPOLOGY_MANAGER
 from extender.decision.replay.named_texts import Names, Naming
 from extender.decision.request.annotations import ANNOTATIONS, PREFIX, Annotation, Wishes
@@ -258,10 +258,19 @@ def kept_ended_pods(pods: tuple[EndedPod, ...], naming: Naming) -> tuple[EndedPo
             namespace=_namespace(pod.namespace, naming),
             name=naming.name(Names.POD, pod.name),
             overlapping=frozenset(naming.name(Names.KEY, key) for key in pod.overlapping),
-            admission_order=(*pod.admission_order[:2], naming.name(Names.KEY, pod.admission_order[2]) if pod.admission_order[2] else ""),
+            admission_order=_admission_order(pod, naming),
         )
         for pod in pods
     )
+
+
+def _admission_order(pod: EndedPod, naming: Naming) -> AdmissionOrder:
+    """Return the sort key of an ended pod, which has its names too."""
+    bound, priority, created, full_name, key = pod.admission_order
+    if not key:
+        return pod.admission_order
+    hidden = f"{_namespace(pod.namespace, naming)}/{naming.name(Names.POD, pod.name)}" if full_name else ""
+    return bound, priority, created, hidden, naming.name(Names.KEY, key)
 
 
 def kept_assumed_pod(pod: AssumedPod, naming: Naming) -> AssumedPod:

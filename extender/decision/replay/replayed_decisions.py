@@ -19,6 +19,7 @@ from extender.decision.replay.decided_nodes import answer_of, values_of
 from extender.decision.replay.journal_lines import DecidedNodes
 from extender.decision.replay.journal_reader import JournalReader, ReadDecision
 from extender.decision.request.kubernetes_objects import Pod
+from extender.decision.state.isolation import described
 
 MOST_DIFFERENT_NODES = 20
 """Nodes of a decision that are listed with both verdicts."""
@@ -130,7 +131,10 @@ def _replayed(read: ReadDecision, reader: JournalReader, configuration: Configur
         return replace(recorded, why_not=MIX_CHANGED)
     if len(set(read.names)) != len(read.names):
         return replace(recorded, why_not=NODE_TWICE)
-    answer, decided = decided_again(read, read.moment, configuration, evaluators.of(line.mix))
+    try:
+        answer, decided = decided_again(read, read.moment, configuration, evaluators.of(line.mix))
+    except Exception as error:  # of a state that no API server allows; it must not hide the other decisions
+        return replace(recorded, why_not=f"its evaluation failed: {described(error)}")
     differences = list(_differences(read.names, line.answer, answer))
     return replace(
         recorded,

@@ -17,7 +17,8 @@ MOST_ARCHIVE_BYTES = 256 << 20
 """A larger file is not read."""
 
 _CHUNK_BYTES = 64 << 10
-_ZIP = b"PK"
+ZIP = b"PK"
+"""The first bytes of a zip file."""
 _UNPACK = "Make a new one with: fabricwise snapshot > s.zip"
 
 
@@ -60,19 +61,22 @@ def zipped(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def opened_journal(path: Path) -> Iterator[IO[bytes]]:
-    """Open the journal in an archive, or a journal that is a plain text, for reading. Raises JournalError."""
+def opened_journal(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
+    """Open the journal in an archive, or a journal that is a plain text, for reading; with whether it may be written at this time.
+
+    Raises JournalError.
+    """
     try:
         with path.open("rb") as file:
-            is_archive = file.read(2) == _ZIP
+            is_archive = file.read(2) == ZIP
             file.seek(0)
             if not is_archive:
-                yield file
+                yield file, True
                 return
             if path.stat().st_size > MOST_ARCHIVE_BYTES:
                 raise JournalError(f"{path} is larger than {MOST_ARCHIVE_BYTES >> 20} MiB, the most that is read")
             with zipfile.ZipFile(file) as archive, archive.open(_member(archive, path)) as member:
-                yield member
+                yield member, False
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise JournalError(f"{path} is damaged, or is no zip file: {error}. {_UNPACK}") from error
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from extender.decision.evaluate.verdict import Evidence, Prospect
+from topology.devices.size_mix import as_recorded
 
 MOST_SETS = 4
 """Predicted sets in a record, most probable first."""
@@ -40,11 +41,13 @@ class PlacementRecord:
         evidence = self.evidence
         sets = evidence.prospects[:MOST_SETS]
         further, further_probability = further_sets(evidence, MOST_SETS)
-        containers: dict[str, Any] = {}
+        steered: dict[str, Any] = {}
         if evidence.containers is not None:
-            containers = {"containers": [list(gpus) for gpus in evidence.containers], "messages": evidence.steered_for}
+            steered = {"containers": [list(gpus) for gpus in evidence.containers], "messages": evidence.steered_for}
+        if evidence.size_mix is not None:
+            steered["sizeMix"] = as_recorded(evidence.size_mix)
         return {
-            **containers,
+            **steered,
             "id": self.id,
             "node": self.node,
             "expectedGbps": evidence.expected_gbps,

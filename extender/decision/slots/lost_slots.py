@@ -51,16 +51,9 @@ class LostSlots:
     def __init__(self, demand: Demand, policy: Policy) -> None:
         self.counter = SlotCounter(demand, policy)
         self._without_telemetry = SlotCounter(_telemetry_ignored(demand), replace(policy, telemetry_required_for=frozenset()))
-        self._known: dict[NodeIdleness, NodeSlots] = {}
 
     def of(self, node: NodeIdleness) -> NodeSlots:
         """Return the slots of a node that is suitable for the demand."""
-        slots = self._known.get(node)
-        if slots is None:
-            slots = self._known[node] = self._counted(node)
-        return slots
-
-    def _counted(self, node: NodeIdleness) -> NodeSlots:
         demand, state = self.counter.demand, node.state
         ideal = node.idle // demand.total
         if not ideal:

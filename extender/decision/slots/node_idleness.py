@@ -16,6 +16,9 @@ from topology.machine.hardware import MAX_GPUS, mask_of, union_of
 _NODE_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "ToBeDeletedByClusterAutoscaler")
 """Beginnings of the keys of taints that Kubernetes and Cluster Autoscaler set because of the node's condition."""
 
+MOST_UNITS = 1 << 20
+"""GPUs, or units of shared ones, that one node counts with: a node can state any number."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeIdleness:
@@ -47,6 +50,7 @@ def idleness_of(view: NodeView, node: Node | None, resource: str, extra_pods: tu
         gpus = state.allocatable
     elif state.table is None and node is not None:
         gpus = max(state.allocatable, _capacity(node, resource))
+    gpus = min(gpus, MOST_UNITS)
     return NodeIdleness(
         state=state,
         gpus=gpus,

@@ -16,10 +16,10 @@ class Lost(msgspec.Struct, frozen=True):
     unknown_use: int = 0
     """Idle by Kubernetes' count, but in use: memory held by unknown processes, or devices of pods that the API server does not show. Also
     GPUs without telemetry where it is required."""
-    links: int = 0
-    """The links of such a machine do not reach the bandwidth floor or the link class, whatever is free on it."""
     fragmentation_in_nodes: int = 0
     """The links would do, but the idle GPUs of the node are the wrong ones."""
+    links: int = 0
+    """The links of such a machine do not reach the bandwidth floor or the link class, whatever is free on it."""
     fragmentation_over_nodes: int = 0
     """Idle GPUs are left over on several nodes."""
 
@@ -108,8 +108,8 @@ CAUSES: Mapping[str, str] = {
     "cordoned_or_not_ready": "nodes that are cordoned or not ready",
     "unhealthy_gpus": "unhealthy GPUs",
     "unknown_use": "GPUs in use by what Kubernetes does not show",
-    "links": "links that are too slow",
     "fragmentation_in_nodes": "fragmentation in nodes",
+    "links": "links that are too slow",
     "fragmentation_over_nodes": "fragmentation over nodes",
 }
 """Field of `Lost` -> the cause as text."""

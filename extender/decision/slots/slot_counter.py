@@ -20,6 +20,7 @@ from extender.decision.evaluate.filters import (
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.telemetry_filters import refuse_by_telemetry
 from extender.decision.node.node_state import NodeState
+from extender.decision.node.steered_kubelet import as_decided
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
 from topology.devices.numa_alignment import TopologyManager
@@ -67,7 +68,7 @@ class SlotCounter:
 
     def fits(self, state: NodeState) -> bool:
         """Return whether the next pod fits, as the evaluator finds it."""
-        if refuse(self.demand, state, self._policy) is not None:
+        if refuse(self.demand, as_decided(state, self.demand, None), self._policy) is not None:
             return False
         return refuse_by_telemetry(self.demand, state, self._marginals(state), self._policy) is None
 
@@ -106,7 +107,7 @@ class SlotCounter:
 
     def _chances(self, state: NodeState, table: PlacementTable, free: int) -> dict[int, float]:
         """Return the probability of each mask of GPUs that the pod may get of `free`; empty where it finds no place."""
-        kubelet = state.kubelet.for_messages(self.demand.wishes.messages)
+        kubelet = as_decided(state, self.demand, None).kubelet
         chances: dict[int, float] = {}
         for (mask, _), chance in table.predictor.predict_sets(free, self.demand.asks, kubelet).sets.items():
             chances[mask] = chances.get(mask, 0.0) + chance

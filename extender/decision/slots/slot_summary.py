@@ -84,8 +84,8 @@ class _SizeSums:
             cordoned_or_not_ready=self.schedulable - self.now,
             unhealthy_gpus=self.healthy - self.schedulable,
             unknown_use=self.unobstructed - self.healthy,
-            links=self.node_ideal - self.arranged,
             fragmentation_in_nodes=self.arranged - self.unobstructed,
+            links=self.node_ideal - self.arranged,
             fragmentation_over_nodes=ideal - self.node_ideal,
         )
         return SizeSlots(size, self.now, ideal, self.gpus // size - ideal, lost)
@@ -146,6 +146,7 @@ class SlotCounts:
     ) -> None:
         self._snapshot, self._resource, self._extra_pods = snapshot, resource, extra_pods
         self._by_size = {size: LostSlots(question.demand(size, snapshot.classes), policy) for size in question.sizes}
+        self._known: dict[NodeIdleness, tuple[NodeIdleness, dict[int, NodeSlots]] | str] = {}
 
     def of(self, name: str, snapshot: Snapshot | None = None) -> tuple[NodeIdleness, dict[int, NodeSlots]] | str | None:
         """Return the GPUs of a node and its slots per size; a str states why the node is none for such pods; None where it has no GPUs.
@@ -159,6 +160,12 @@ class SlotCounts:
         idleness = idleness_of(view, snapshot.nodes.get(name), self._resource, self._extra_pods.get(name, ()))
         if not idleness.gpus:
             return None
+        found = self._known.get(idleness)
+        if found is None:
+            found = self._known[idleness] = self._counted(idleness)
+        return found
+
+    def _counted(self, idleness: NodeIdleness) -> tuple[NodeIdleness, dict[int, NodeSlots]] | str:
         rejections = {size: lost.counter.unsuitable(idleness.state) for size, lost in self._by_size.items()}
         slots = {size: lost.of(idleness) for size, lost in self._by_size.items() if rejections[size] is None}
         refused = next((rejection.reason.value for rejection in rejections.values() if rejection is not None), None)

@@ -17,6 +17,8 @@ from extender.decision.request.kubernetes_objects import Meta, Pod
 from extender.decision.request.other_resources import Requests, others_requested
 from extender.decision.request.pod_request import Demand, asks_for_slices, demand_of
 from extender.decision.request.reasons import Reason, Rejection
+from topology.devices.size_mix import recorded_mix
+from topology.devices.steering import STEERERS_OWN, DecidedFor
 
 _MOST_SHARED = 8_192
 """Distinct demands, and distinct requests besides GPUs, that are remembered so that equal pods share them."""
@@ -37,7 +39,7 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
     devices = _devices(pod)
     requested = wishes(meta.annotations)
     stated = Wishes() if isinstance(requested, Rejection) else requested
-    is_recorded = RECORD_ANNOTATION in (meta.annotations or {})
+    record = (meta.annotations or {}).get(RECORD_ANNOTATION)
     return BoundPod(
         key=pod.key,
         namespace=sys.intern(meta.namespace or "default"),
@@ -51,8 +53,8 @@ def bound_pod(pod: Pod, demand: Demand | None, resource: str) -> BoundPod | None
         terminating=meta.deletion_timestamp is not None,
         scheduled=sys.intern(_scheduled(pod)),
         floor_gbps=stated.min_busbw_gbps,
-        recorded=is_recorded,
-        steered_for=stated.messages if is_recorded else None,
+        recorded=record is not None,
+        decided_for=DecidedFor(stated.messages, recorded_mix(record)) if record is not None else STEERERS_OWN,
         others=_shared_requests(others_requested(pod, resource)),
         scheduler=sys.intern(pod.spec.scheduler_name) if pod.spec.scheduler_name is not None else None,
         extended_claim=_extended_claim(pod),

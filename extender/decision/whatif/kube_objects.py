@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -13,12 +14,11 @@ from extender.decision.node.allocations import BoundPod
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.state.snapshot import Snapshot
 
-PARTLY_KNOWN = (
-    "CPU, memory, ports, labels and affinity of pods without GPUs: the running extender does not keep them "
-    "(the command fabricwise what-if reads them from the API server)",
-    "node selectors, tolerations, affinity and volumes of pending pods: the running extender does not keep them",
+RUNNING_PODS_UNKNOWN = (
+    "CPU and memory of running pods without GPUs, and ports, labels and affinity of all running pods: the extender does not keep them "
+    "(the command fabricwise what-if reads them from the API server)"
 )
-"""What filters do not know where the objects are made from a snapshot."""
+PENDING_PODS_UNKNOWN = "node selectors, tolerations, affinity and volumes of pending pods"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,23 @@ def kube_pod_of(pod: Pod) -> KubePod:
     return msgspec.convert(msgspec.to_builtins(pod), KubePod, strict=False)
 
 
-def known_objects(snapshot: Snapshot, resource: str) -> KubeObjects:
-    """Return what a snapshot has of the objects: the requests of pods with GPUs alone; `resource` is the one that counts GPUs."""
+def known_objects(snapshot: Snapshot, resource: str, pending: Iterable[Any] = (), unread: str | None = None) -> KubeObjects:
+    """Return what a running extender knows of the objects: of running pods the requests of those with GPUs alone.
+
+    `resource` is the one that counts GPUs. `pending`: manifests of pending pods, as parsed JSON; an invalid one is left out. `unread`: why
+    some of them could not be read.
+    """
     bound = {node: tuple(_bound(snapshot.pods[key], resource) for key in sorted(keys)) for node, keys in snapshot.by_node.items() if keys}
-    return KubeObjects(bound, not_known=PARTLY_KNOWN)
+    not_known = (RUNNING_PODS_UNKNOWN, *(() if unread is None else (f"{PENDING_PODS_UNKNOWN}: {unread}",)))
+    return KubeObjects(bound, {key_of(pod): pod for pod in _decoded(pending)}, not_known=not_known)
+
+
+def _decoded(manifests: Iterable[Any]) -> Iterator[KubePod]:
+    for manifest in manifests:
+        try:
+            yield msgspec.convert(manifest, KubePod, strict=False)
+        except msgspec.ValidationError:
+            continue
 
 
 def _bound(pod: BoundPod, resource: str) -> KubePod:

@@ -12,9 +12,6 @@ from extender.decision.state.changes import PodSeen, TopologySeen
 from extender.decision.state.snapshot import Snapshot
 from topology.gputopology import Allocation, TopologyRecord
 
-BOUND_PER_SECOND = 100
-"""Pods that kube-scheduler binds per second with an extender, about; docs/performance.md has measurements."""
-
 
 def placed(snapshot: Snapshot, pod: Pod, node: str, gpus: tuple[int, ...] | None, number: int) -> tuple[PodSeen, tuple[TopologySeen, ...]]:
     """Return (the binding of a pod to a node, what the node's agent then reports) for a pod that gets these GPUs (nvidia-smi indices).
@@ -43,10 +40,7 @@ def reports_allocations(view: NodeView, record: TopologyRecord) -> bool:
 
 
 def _bound_at(number: int) -> str:
-    """Return the time of a binding, after that of every real one, to the second as the API states it.
-
-    The kubelet admits pods in the order of binding; of pods that are bound in the same second the API does not show that order.
-    """
-    minutes, seconds = divmod(number // BOUND_PER_SECOND, 60)
+    """Return a time after that of every real binding, later for later pods: the kubelet admits pods in the order of binding."""
+    minutes, seconds = divmod(number, 60)
     hours, minutes = divmod(minutes, 60)
     return f"9999-12-31T{hours:02}:{minutes:02}:{seconds:02}Z"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from extender.decision.request.reasons import Rejection
 from extender.decision.why.node_remedies import ASSUMED, NOMINATED, TERMINATING
+from extender.decision.why.pod_question import SELECTION
 from extender.decision.why.reason_sentences import sentence
 from extender.decision.why.remedy_case import ADD_NODE, EVICT, Case
 from extender.decision.why.why_types import WhyRemedy
 
 NO_NODES = "no nodes are known"
-_SELECTION = ("NodeAffinity", "NodeName")
 _WAITS = (ASSUMED, NOMINATED, TERMINATING)
 
 
@@ -29,7 +29,8 @@ def dominant_reason(case: Case, remedies: Sequence[WhyRemedy]) -> Dominant:
     """Return the reason of the cheapest verified remedy.
 
     Remedies that cost more than one pod are no indication by themselves: of their causes, the one that refuses most nodes that would else
-    suit the pod counts. Where no remedy makes the pod fit, it is the reason that refuses most of those nodes. A node that the pod does not
+    suit the pod counts. Where no remedy makes the pod fit, it is the reason that refuses most of those nodes; of two, the one
+    that no eviction resolves. A node that the pod does not
     select (nodeSelector, node affinity) would not suit it, as long as it selects any node.
     """
     demand = case.evaluated.demand
@@ -46,13 +47,14 @@ def dominant_reason(case: Case, remedies: Sequence[WhyRemedy]) -> Dominant:
     if causes:
         cause = max(causes, key=lambda each: (counts[each], -causes[each].cost, each))
         return _dominant(case, cause, causes[cause])
-    return _dominant(case, max(counts, key=lambda each: (counts[each], each)), None)
+    lasting = {refusal.reason for refusals in case.evaluated.refusals.values() for refusal in refusals if not refusal.resolvable}
+    return _dominant(case, max(counts, key=lambda each: (counts[each], each in lasting, each)), None)
 
 
 def _counts(case: Case) -> Counter[str]:
     """Return reason -> number of nodes that it refuses, among the selected nodes with GPUs that the fewest reasons refuse."""
     refused = case.evaluated.refusals
-    selected = {name: refusals for name, refusals in refused.items() if not any(each.plugin in _SELECTION for each in refusals)}
+    selected = {name: refusals for name, refusals in refused.items() if not any(each.plugin in SELECTION for each in refusals)}
     with_gpus = {name: refusals for name, refusals in (selected or refused).items() if not _has_no_gpus(case, name)}
     candidates = with_gpus or selected or refused
     fewest = min(len(refusals) for refusals in candidates.values())

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from extender.decision.request.reasons import Reason, Rejection
-from extender.decision.why.pod_question import BY_REPORT, Evaluated, Refusal
+from extender.decision.why.pod_question import BY_REPORT, SELECTION, Evaluated, Refusal
 from extender.decision.why.reported_reasons import unchecked
 from extender.decision.why.why_types import WhyCause, WhyGroup
 
@@ -17,14 +17,15 @@ MOST_GROUPS = 50
 
 
 def node_groups(evaluated: Evaluated) -> list[WhyGroup]:
-    """Return the refused nodes by their reasons: those with the fewest reasons first, then the largest group; at the end the reasons that
-    only kube-scheduler's report names. What is wrong with the pod itself has no details: it is the same on every node."""
+    """Return the refused nodes by their reasons: those that the pod selects first, then those with the fewest reasons, then the largest
+    group; at the end the reasons that only kube-scheduler's report names. What is wrong with the pod itself has no details: it is the same
+    on every node."""
     by_reasons: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for name, refusals in evaluated.refusals.items():
         if refusals:
             key = tuple((refusal.by, refusal.reason) for refusal in refusals)
             by_reasons.setdefault(key, []).append(name)
-    ordered = sorted(by_reasons.items(), key=lambda item: (len(item[0]), -len(item[1]), item[0]))
+    ordered = sorted(by_reasons.items(), key=lambda item: (_is_unselected(evaluated, item[1][0]), len(item[0]), -len(item[1]), item[0]))
     own = evaluated.demand.reason if isinstance(evaluated.demand, Rejection) else None
     groups = [_group(names, [evaluated.refusals[name] for name in names], own) for _, names in ordered]
     reported = [
@@ -32,6 +33,10 @@ def node_groups(evaluated: Evaluated) -> list[WhyGroup]:
         for each in unchecked(evaluated.question)
     ]
     return [*groups, *reported][:MOST_GROUPS]
+
+
+def _is_unselected(evaluated: Evaluated, name: str) -> bool:
+    return any(refusal.plugin in SELECTION for refusal in evaluated.refusals[name])
 
 
 def _group(names: Sequence[str], refusals: Sequence[tuple[Refusal, ...]], own: Reason | None) -> WhyGroup:

@@ -25,6 +25,8 @@ from extender.decision.why.scheduler_reports import NOTHING_REPORTED, Reported
 KUBE, OURS, BY_REPORT = "kube-scheduler", "fabricwise", "kube-scheduler's report"
 """What refuses a node: a filter of kube-scheduler that was evaluated here, a filter of Fabricwise, or a message of kube-scheduler."""
 NOT_KEPT = "kube-scheduler's own filters: the extender does not keep the pod's tolerations, affinities and volumes; send its manifest"
+SELECTION = ("NodeAffinity", "NodeName")
+"""kube-scheduler's filters by which a pod selects nodes: a node that it does not select would not suit it."""
 _COUNTS = (Reason.TOO_FEW_GPUS, Reason.TOO_FEW_FREE)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 
@@ -13,7 +13,7 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
 from extender.decision.why.changed_pods import with_annotations, with_gpus
 from extender.decision.why.pod_question import Evaluated, Refusal
-from extender.decision.why.remedy_case import CORRECT, LOWER, Case, Found, fitting, memory_text, number, speed_text
+from extender.decision.why.remedy_case import CORRECT, EVICT_MORE, LOWER, Case, Found, fitting, memory_text, number, speed_text
 from extender.workload.memory import memory_class
 
 _MEANT = re.compile(r"did you mean (?P<value>[^\s?,]{1,60})\?")
@@ -257,6 +257,47 @@ def _lowered(case: Case, row: _Lowerable, without: Evaluated, cause: str, stated
             whole = fitting(with_annotations(case.question, {row.key: text}), without.feasible) or evaluated
             return found("lower", LOWER, cause, f"lower {row.name} from {stated} to {text}", whole, {row.key: text})
     return found("lower", LOWER, cause, f"remove {row.key} ({stated})", without, {row.key: None})
+
+
+def lowered_together(case: Case) -> Iterator[Found]:
+    """Several demands by annotation that only together keep the pod from every node: as few as possible are lowered, on one node."""
+    demand, annotations = case.evaluated.demand, case.question.pod.metadata.annotations or {}
+    rows = [row for row in _LOWERABLE if row.key in annotations]
+    if isinstance(demand, Rejection) or len(rows) < 2:
+        return
+    removed: dict[str, str | None] = {row.key: None for row in rows}
+    without = fitting(with_annotations(case.question, removed), case.evaluated.refusals)
+    if without is None or without.best is None or not case.pace():
+        return
+    changed = _restored(case, rows, removed, without, without.best)
+    if len(changed) < 2:  # one demand alone: see `lowered_demand`
+        return
+    evaluated = fitting(with_annotations(case.question, changed), (without.best,))
+    words = [_change_text(row, changed[row.key], row.stated(demand) or annotations[row.key][:40]) for row in rows if row.key in changed]
+    cause = case.evaluated.refusals[without.best][0].reason
+    yield found("lower", EVICT_MORE, cause, " and ".join(words), evaluated, changed)
+
+
+def _restored(
+    case: Case, rows: Sequence[_Lowerable], removed: Mapping[str, str | None], without: Evaluated, name: str
+) -> dict[str, str | None]:
+    """Return the changes that remain after each demand is restored, in full or to what the node meets, as far as the pod still fits there.
+
+    `without`: the evaluation with all of them removed.
+    """
+    changed = dict(removed)
+    for row in rows:
+        value = row.value(without, name)
+        in_full = {key: text for key, text in changed.items() if key != row.key}
+        if fitting(with_annotations(case.question, in_full), (name,)) is not None:
+            changed = in_full
+        elif value is not None and fitting(with_annotations(case.question, changed | {row.key: value[1]}), (name,)) is not None:
+            changed[row.key] = value[1]
+    return changed
+
+
+def _change_text(row: _Lowerable, value: str | None, stated: str) -> str:
+    return f"remove {row.name} ({stated})" if value is None else f"lower {row.name} from {stated} to {value}"
 
 
 _COUNT_REASONS = frozenset((Reason.TOO_FEW_FREE, Reason.TOO_FEW_GPUS, Reason.TOO_FEW_HEALTHY, Reason.NUMA_ALIGNMENT))

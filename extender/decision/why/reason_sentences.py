@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from extender.decision.evaluate import link_classes
 from extender.decision.evaluate.verdict import Evidence, Prospect
 from extender.decision.node.claims_on_node import on_view
 from extender.decision.node.node_state import NodeState
@@ -13,6 +14,7 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
 from extender.decision.why.pod_question import Refusal
 from extender.decision.why.remedy_case import LINK_TEXTS, Case, count_text, few, gpus_text, memory_text, number
+from topology.machine.hardware import mask_of
 
 Sentence = Callable[[Case, Demand, Sequence[str]], str | None]
 """(case, what the pod asks for, the nodes with the reason, the closest first) -> the sentence; None: the general one is used."""
@@ -62,12 +64,21 @@ def _worst_prospect(evidence: Evidence) -> Prospect | None:
     return min(known, key=lambda prospect: prospect.busbw_gbps or 0.0, default=None)
 
 
+def _worst_rank(case: Case, name: str, gpus: Sequence[int]) -> int | None:
+    """Return the class of the worst link between some GPUs of a node, as an index of `LINKS`; None where it is unknown."""
+    state = _state(case, name)
+    if state is None or state.table is None or not set(gpus) <= set(state.indices):
+        return None
+    return link_classes.worst(state.table, mask_of([state.indices.index(gpu) for gpu in gpus]))
+
+
 def _floor_taken(case: Case, demand: Demand, names: Sequence[str]) -> str | None:
     floor, evidence = demand.wishes.min_busbw_gbps, _without_floor(case, demand, names[0])
     prospect = _worst_prospect(evidence) if evidence is not None else None
     if floor is None or evidence is None or prospect is None or prospect.busbw_gbps is None:
         return None
-    where = "" if evidence.worst_rank is None else f" {LINK_TEXTS[LINKS[evidence.worst_rank]]}"
+    rank = _worst_rank(case, names[0], prospect.gpus)
+    where = "" if rank is None else f" {LINK_TEXTS[LINKS[rank]]}"
     more = f" (and {len(names) - 1} more nodes are alike)" if len(names) > 1 else ""
     free = f"The free GPUs {gpus_text(prospect.gpus)} of {names[0]} reach {number(prospect.busbw_gbps)} GB/s{where}"
     return f"{free}; the floor, min-busbw, is {number(floor)}{more}."

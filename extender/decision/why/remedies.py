@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from extender.decision.why.node_remedies import agent_installed, labelled_for_pool, other_selection, repaired, tolerated_taints, waiting
-from extender.decision.why.pod_remedies import corrected_annotation, fewer_gpus, lowered_demand, other_class
+from extender.decision.why.pod_remedies import corrected_annotation, fewer_gpus, lowered_demand, lowered_together, other_class
 from extender.decision.why.remedy_case import Case, Found, Look
 from extender.decision.why.room_remedies import added_node, evicted, less_requested
 from extender.decision.why.why_types import WhyRemedy
@@ -21,6 +21,7 @@ REMEDIES: tuple[Look, ...] = (
     other_selection,
     less_requested,
     fewer_gpus,
+    lowered_together,
     added_node,
 )
 """In the order of their usual costs. A further remedy is one function here."""

@@ -12,7 +12,8 @@ from extender.decision.why.pod_question import Evaluated, Question, Refusal
 
 WAIT, CORRECT, ON_NODE, EVICT, LOWER, EVICT_MORE, HARDWARE, ADD_NODE, LOOK = range(9)
 """Costs of remedies, cheapest first: nothing to do; a mistake in the manifest; a change on a node that costs no work; one pod loses its
-work; the pod gets less than it asks for; two pods lose their work; hardware is repaired; hardware is bought; unknown."""
+work; the pod gets less than it asks for; two pods lose their work, or the pod gets less in several ways; hardware is repaired; hardware is
+bought; unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from extender.decision.why.scheduler_reports import unix_seconds
 from extender.decision.why.why_types import WhyAnswer, WhyCandidate, WhyCause, WhyGroup, WhyPlacement, WhyRemedy, WhyReport
 
 FITS_NOW, NOT_TRIED, GATED, FITS = "it fits now", "not tried yet", "the pod has scheduling gates", "it fits"
+UNKNOWN_CLAIM = "a ResourceClaim of the pod is not known"
 SCHEDULER_ERROR = "kube-scheduler reports an error"
 WELL, SLOW, FAULTY, BETTER = "placed well", "slower GPUs than its node has", "its GPUs have faults", "a better place is free now"
 SECONDS_TO_TRY = 30.0
@@ -126,6 +127,12 @@ def _fitting(base: WhyAnswer, question: Question, evaluated: Evaluated) -> WhyAn
         return _with(base, FITS, f"The pod fits on {_nodes(fits)}; {where} would be chosen.", [])
     if message.stall is not None:
         return _stalled(base, message.stall, where)
+    claims = evaluated.demand.claims if isinstance(evaluated.demand, Demand) else None
+    if claims is not None and claims.unknown is not None and message.nodes is None:
+        remedy = WhyRemedy(
+            kind="look", text="kubectl get resourceclaims: create or correct the claim", cause=UNKNOWN_CLAIM, fits=False, cost=LOOK
+        )
+        return _with(base, UNKNOWN_CLAIM, f"kube-scheduler waits for a ResourceClaim of the pod: {claims.unknown}.", [remedy])
     blocking = unchecked(question)
     if message.nodes is not None and blocking and _blocking(question, evaluated):
         first = max(blocking, key=lambda each: each.nodes)

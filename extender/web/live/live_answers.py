@@ -97,6 +97,7 @@ class DecisionEvent(msgspec.Struct, frozen=True):
 
     sequence: int
     id: str
+    """Its `decision_id` in /v1/decisions."""
     at_seconds: float
     verb: str
     pod: str

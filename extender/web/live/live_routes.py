@@ -20,7 +20,7 @@ from extender.web.live.cluster_feed import ClusterFeed
 from extender.web.live.cluster_history import History
 from extender.web.live.event_stream import EventStream
 from extender.web.live.live_answers import ClusterAnswer, MachineAnswer
-from extender.web.openapi import ErrorAnswer, described
+from extender.web.openapi import ErrorAnswer, NodeNameParameter, described
 from topology.machine.hardware import MAX_GPUS, Machine, TopologyError
 
 MOST_BANDWIDTHS = 2
@@ -66,7 +66,7 @@ class LiveApi:
         """Samples of the last hours: free, taken and excluded GPUs, and pods of each size that would fit."""
         return _json(_encode(self._feed.history.answer()), request)
 
-    def machine(self, name: str, request: Request) -> Response:
+    def machine(self, name: NodeNameParameter, request: Request) -> Response:
         """The machine of a node as a graph, and each of its GPUs now."""
         moment = self._service.moment()
         view = moment.snapshot.views.get(name)
@@ -83,7 +83,7 @@ class LiveApi:
 
     def bandwidth(
         self,
-        name: str,
+        name: NodeNameParameter,
         request: Request,
         gpus: str = Query(description="nvidia-smi indices, separated by commas: 0,1,4", max_length=100),
     ) -> Response:

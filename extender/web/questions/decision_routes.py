@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from extender.errors import RequestError
 from extender.scheduling.scheduling_service import SchedulingService
@@ -68,7 +68,7 @@ class DecisionRoutes:
             return _json({"error": str(error)}, 400)
         return _json(decisions_answer(log.recent(), log.outcome, self._settings.resource, limit=limit, wanted=wanted))
 
-    def decision(self, decision_id: str) -> Response:
+    def decision(self, decision_id: Annotated[str, Path(max_length=MOST_TEXT)]) -> Response:
         """One decision by its id, or the newest one with that id of a placement record."""
         log = self._service.log
         found = next((each for each in log.recent() if decision_id in (each.id, each.placement)), None)

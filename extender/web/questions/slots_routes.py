@@ -24,7 +24,11 @@ SECONDS = 10.0
 MOST_TEXT = 100
 
 ClassQuery = Annotated[str | None, Query(alias="class", max_length=MOST_TEXT, description="workload class of the pods")]
-FloorQuery = Annotated[float | None, Query(gt=0, description="bus bandwidth that each pod with several GPUs must reach, GB/s")]
+MOST_FLOOR_GBPS = 100_000.0
+FloorQuery = Annotated[
+    float | None,
+    Query(gt=0, le=MOST_FLOOR_GBPS, description="bus bandwidth that each pod with several GPUs must reach, GB/s"),
+]
 MemoryQuery = Annotated[str | None, Query(max_length=MOST_TEXT, description="memory that each GPU must have, such as 80Gi")]
 SizesQuery = Annotated[
     list[Annotated[str, Query(pattern="^[0-9]{1,4}(,[0-9]{1,4})*$", max_length=MOST_TEXT)]] | None,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.pace import Pace
@@ -15,6 +16,7 @@ from extender.decision.whatif.sequence import Decider, SequenceStart
 from extender.decision.whatif.what_if_answer import WhatIfAnswer, what_if_answer
 from extender.decision.whatif.what_if_question import what_if
 from extender.errors import RequestError
+from extender.scheduling.ports import PendingManifests, PendingReader
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
 from extender.settings_overrides import with_overrides
@@ -44,12 +46,15 @@ class WhatIfApi:
         settings: Settings,
         long_work: LongWork,
         decider: Callable[[Settings], Decider],
+        pending: PendingReader,
         *,
         cluster: str | None = None,
     ) -> None:
-        """`decider`: what decides by some settings, with caches of its own. `cluster`: the name of the cluster, for people."""
+        """`decider`: what decides by some settings, with caches of its own. `pending`: reads the pods that wait for a node.
+        `cluster`: the name of the cluster, for people.
+        """
         self._service, self._settings, self._long_work = service, settings, long_work
-        self._decider, self._cluster = decider, cluster
+        self._decider, self._pending, self._cluster = decider, pending, cluster
 
     def router(self) -> APIRouter:
         """The route."""
@@ -67,21 +72,23 @@ class WhatIfApi:
             body = await read_body(request, MOST_BODY_BYTES, self._settings.limits.body_seconds, "send fewer manifests")
         except RequestError as error:
             return _json(ErrorAnswer(str(error)), 400)
-        moment = self._service.moment()
-        return await answered(self._long_work, lambda pace: self._answer(body, moment, pace), WHAT_IF_SECONDS)
-
-    def _answer(self, body: bytes, moment: Moment, pace: Pace) -> Answer:
         try:
             asked = _decode(body)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            return refused(f"request body: {str(error) or type(error).__name__}; /docs has its schema and docs/what-if.md examples")
+            why = f"request body: {str(error) or type(error).__name__}; /docs has its schema and docs/what-if.md examples"
+            return _json(ErrorAnswer(why), 400)
+        pending = await run_in_threadpool(self._pending.read)
+        moment = self._service.moment()
+        return await answered(self._long_work, lambda pace: self._answer(asked, pending, moment, pace), WHAT_IF_SECONDS)
+
+    def _answer(self, asked: WhatIfBody, pending: PendingManifests, moment: Moment, pace: Pace) -> Answer:
         snapshot = moment.snapshot
         unlisted = not_listed(snapshot)
         if unlisted is not None:
             return unlisted
         then = with_overrides(self._settings, asked.set, "request body: set")
         hypotheses, not_known = hypotheses_of(asked, self._settings.resource, snapshot.nodes)
-        kube = known_objects(snapshot, self._settings.resource)
+        kube = known_objects(snapshot, self._settings.resource, pending.pods, pending.unread)
         start = SequenceStart(snapshot, kube, moment.assumed_pods, moment.monotonic_seconds)
         result = what_if(start, hypotheses, self._decider(self._settings), self._decider(then), self._settings.is_foreign, pace=pace)
         if isinstance(result, Unusable):

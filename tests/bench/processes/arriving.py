@@ -19,7 +19,7 @@ from typing import ClassVar
 from extender.collectors.feed import TelemetryFeed
 from extender.collectors.ipc import ScrapeResult, frame
 from extender.server.cluster_source import open_service
-from extender.server.service import server_for, settle_process
+from extender.server.http_servers import server_for, settle_process
 from extender.settings import Server, Settings, Telemetry
 from extender.telemetry.readings import DeviceReading
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from extender.server.service import build_service, server_for
+from extender.server.http_servers import server_for
+from extender.server.service import build_service
 from extender.settings import Server, Settings
 from extender.web import scheduler_api, wire
 
