@@ -8,7 +8,7 @@ import pytest
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.report.pod_rows import PodRow, pod_rows
+from extender.decision.report.pod_rows import PodRow, pod_rows, worst_first
 from extender.decision.state.snapshot import Snapshot
 from tests.objects import node, pod, snapshot, topology
 from topology.gputopology import Allocation, DeviceStatus
@@ -36,9 +36,24 @@ def test_bound_pod_has_its_gpus_and_their_bandwidth() -> None:
     assert paired.busbw_gbps > 2 * apart.busbw_gbps
 
 
+def test_bound_pod_has_what_the_best_gpus_of_its_node_would_give_and_its_share_of_it() -> None:
+    (paired,) = rows_of(snapshot(*on_bridged("paired", 0, 1)))
+    (apart,) = rows_of(snapshot(*on_bridged("apart", 0, 4)))
+    assert paired.best_gbps == paired.busbw_gbps == apart.best_gbps
+    assert (paired.share_of_best, apart.share_of_best < 0.5) == (1.0, True)
+
+
+def test_worst_first_has_pending_pods_then_the_smallest_share_of_the_best_then_unknown_ones_by_name() -> None:
+    (paired,) = rows_of(snapshot(*on_bridged("a-paired", 0, 1)))
+    (apart,) = rows_of(snapshot(*on_bridged("z-apart", 0, 4)))
+    (single,) = rows_of(snapshot(*on_bridged("b-single", 3)))
+    (pending,) = rows_of(snapshot(node("gpu-a"), pod(4, name="y-pending")))
+    assert [row.name for row in worst_first([single, paired, apart, pending])] == ["y-pending", "z-apart", "a-paired", "b-single"]
+
+
 def test_bandwidth_of_one_gpu_has_no_meaning() -> None:
     (row,) = rows_of(snapshot(*on_bridged("single", 3)))
-    assert (row.devices, row.busbw_gbps) == ((3,), None)
+    assert (row.devices, row.busbw_gbps, row.best_gbps) == ((3,), None, None)
 
 
 def test_gpus_of_a_pod_without_agent_are_unknown() -> None:

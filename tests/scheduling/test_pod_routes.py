@@ -46,11 +46,17 @@ def test_pages_have_every_pod_once(served: Served, names: list[str], limit: int)
         pytest.param({"state": "bound"}, 12, id="state"),
         pytest.param({"state": "pending"}, 0, id="other-state"),
         pytest.param({"search": "team/pod-0"}, 10, id="search"),
+        pytest.param({"search": "h100"}, 8, id="search-of-a-node"),
     ],
 )
 @pytest.mark.usefixtures("names")
 def test_query_selects_pods(served: Served, query: dict[str, str], count: int) -> None:
     assert asked(served, **query)["total"] == count
+
+
+def test_worst_pods_are_one_page(served: Served, names: list[str]) -> None:
+    page = asked(served, order="worst", limit=5)
+    assert (len(page["pods"]), page["total"], page["next"]) == (5, len(names), None)
 
 
 @pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 10**9}, {"state": "lost"}, {"search": "x" * 300}])

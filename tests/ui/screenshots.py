@@ -39,7 +39,7 @@ SHOTS = {
     "ui-node-light": Shot("/nodes/dgx-1v-0?gpus=0,1,4", "What limits them", "light"),
     "ui-node-narrow": Shot(f"/nodes/{BROKEN_NODE}", "is a bridge missing?", "light", is_narrow=True),
     "ui-pod-light": Shot(f"/pods/{SLOW_POD}", "What limits these GPUs", "light"),
-    "ui-decisions-dark": Shot("/decisions", "Took", "dark", live_pods=2),
+    "ui-decisions-dark": Shot("/decisions", "Node or reason", "dark", live_pods=2),
     "ui-what-if-light": Shot("/what-if?add=4x3&nodes=1xhgx-h100", "Where pods go", "light"),
 }
 

@@ -154,7 +154,7 @@ class Stage:
         for number, gpus in enumerate(SIZES + SIZES[:11]):
             self.place(pod_manifest(f"{NAMES[number % len(NAMES)]}-{number + 2}", gpus, age_seconds=3600 - 60 * number), client)
             self.remember(3600.0 - 130 * number)
-        self.machines.stray("dgx-a100-1", 6, 31 << 30)
+        self.machines.stray("dgx-1v-1", 6, 21 << 30)
         self.machines.xid("hgx-h100-3", 5, 79)
         self.measure()
         self.place(pod_manifest("deepseek-v3-40", 4, "research"), client, bind=False)

@@ -80,7 +80,7 @@ def test_nodes_are_searched_filtered_and_sorted_and_the_address_says_so(browser:
         expect(cards).to_have_count(3)
         page.page.get_by_label("Search nodes").fill("")
         page.page.get_by_label("State", exact=True).select_option(label="with excluded GPUs")
-        expect(cards).to_have_count(1)
+        expect(cards).to_have_count(2)
         page.page.get_by_label("State", exact=True).select_option(label="All states")
         page.page.get_by_label("Sort by", exact=True).select_option(label="Sort: Most free GPUs")
         page.page.get_by_label("Fabric", exact=True).select_option(label="NVLink bridges")
@@ -89,6 +89,16 @@ def test_nodes_are_searched_filtered_and_sorted_and_the_address_says_so(browser:
         page.page.reload()
         expect(cards).to_have_count(len(first))
         assert cards.all_inner_texts() == first
+
+
+def test_text_that_is_typed_without_a_pause_is_not_lost(browser: Browser, staged: str) -> None:
+    with watched(browser, staged) as page:
+        page.open("/")
+        field = page.page.get_by_label("Search nodes")
+        field.press_sequentially("a100-pcie-bridge-pairs-1", delay=0)
+        expect(field).to_have_value("a100-pcie-bridge-pairs-1")
+        expect(page.page.locator("main a[href^='/nodes/']")).to_have_count(1)
+        expect(page.page).to_have_url(f"{staged}/?search=a100-pcie-bridge-pairs-1")
 
 
 def test_a_what_if_question_is_asked_by_the_form_and_can_be_shared(browser: Browser, staged: str) -> None:

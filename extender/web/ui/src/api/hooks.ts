@@ -1,5 +1,6 @@
 import { useQuery, useQueryClient, type UseQueryResult } from '@tanstack/react-query'
-import { useEffect, useState, useSyncExternalStore } from 'react'
+import { useCallback, useEffect, useState, useSyncExternalStore } from 'react'
+import { useSearchParams } from 'react-router'
 
 import { get } from './client.ts'
 import { live, type Live } from './live.ts'
@@ -54,4 +55,35 @@ export function useNarrow(pixels: number): boolean {
     },
     () => window.matchMedia(query).matches,
   )
+}
+
+/**
+ * Sets one part of the address; '' leaves it out. It begins from the address itself: the router renders a change later, and a key or click
+ * that comes before that must not undo it.
+ */
+export function useSetAddress(): (name: string, value: string) => void {
+  const [, setParams] = useSearchParams()
+  return useCallback(
+    (name, value) => {
+      const next = new URLSearchParams(window.location.search)
+      if (value === '') next.delete(name)
+      else next.set(name, value)
+      setParams(next, { replace: true, preventScrollReset: true })
+    },
+    [setParams],
+  )
+}
+
+/** A text field whose text is also a part of the address. The field shows each key at once. */
+export function useAddressText(name: string): [string, (text: string) => void] {
+  const [params] = useSearchParams()
+  const [text, setText] = useState(params.get(name) ?? '')
+  const setAddress = useSetAddress()
+  return [
+    text,
+    (next) => {
+      setText(next)
+      setAddress(name, next)
+    },
+  ]
 }

@@ -4,7 +4,7 @@ import { useDeferredValue, useMemo } from 'react'
 import { useSearchParams } from 'react-router'
 
 import { count, productKey } from '../../api/format.ts'
-import { useLive, useTitle } from '../../api/hooks.ts'
+import { useAddressText, useLive, useSetAddress, useTitle } from '../../api/hooks.ts'
 import { Empty, Failed, Loading } from '../../parts/States.tsx'
 import classes from './cluster.module.css'
 import { grouped, SORTS, STATE_FILTERS, type Choice } from './grouping.ts'
@@ -15,19 +15,12 @@ import { Summary } from './Summary.tsx'
 export function ClusterPage() {
   useTitle('')
   const { cluster, rows, connection, problem } = useLive()
-  const [params, setParams] = useSearchParams()
+  const [params] = useSearchParams()
+  const [search, setSearch] = useAddressText('search')
+  const setAddress = useSetAddress()
   const of = (name: string) => params.get(name) ?? ''
-  const choice: Choice = { search: of('search'), product: of('product'), fabric: of('fabric'), state: of('state'), sort: of('sort') || 'name' }
-  const change = (name: keyof Choice, value: string) =>
-    setParams(
-      (before) => {
-        const next = new URLSearchParams(before)
-        if (value === '' || (name === 'sort' && value === 'name')) next.delete(name)
-        else next.set(name, value)
-        return next
-      },
-      { replace: true },
-    )
+  const choice: Choice = { search, product: of('product'), fabric: of('fabric'), state: of('state'), sort: of('sort') || 'name' }
+  const change = (name: keyof Choice, value: string) => setAddress(name, name === 'sort' && value === 'name' ? '' : value)
   const deferred = useDeferredValue(JSON.stringify(choice))
   const groups = useMemo(() => grouped(rows, JSON.parse(deferred) as Choice), [rows, deferred])
   const products = useMemo(() => distinct([...rows.values()].map((row) => productKey(row.product))), [rows])
@@ -43,8 +36,8 @@ export function ClusterPage() {
           aria-label="Search nodes by name, product, pool or zone"
           placeholder="Search name, product, pool, zone"
           leftSection={<IconSearch size={16} stroke={1.8} aria-hidden="true" />}
-          value={choice.search}
-          onChange={(event) => change('search', event.currentTarget.value)}
+          value={search}
+          onChange={(event) => setSearch(event.currentTarget.value)}
           className={classes.search}
         />
         <NativeSelect

@@ -4,7 +4,7 @@ import { useMemo, useState } from 'react'
 import { useSearchParams } from 'react-router'
 
 import { clock, duration, gbps } from '../../api/format.ts'
-import { useAnswer, useLivePart, useTitle } from '../../api/hooks.ts'
+import { useAddressText, useAnswer, useLivePart, useSetAddress, useTitle } from '../../api/hooks.ts'
 import type { DecisionEvent, DecisionsAnswer } from '../../api/types.ts'
 import { DecisionLink, NodeLink, PodLink } from '../../parts/Links.tsx'
 import { Empty, Failed, Loading } from '../../parts/States.tsx'
@@ -19,19 +19,10 @@ export default function DecisionsPage() {
   const arriving = useLivePart((live) => live.decisions)
   const [paused, setPaused] = useState<readonly DecisionEvent[] | null>(null)
   const earlier = useAnswer<DecisionsAnswer>('/v1/decisions?limit=100', 3600)
-  const [params, setParams] = useSearchParams()
+  const [params] = useSearchParams()
+  const [search, setSearch] = useAddressText('search')
+  const setAddress = useSetAddress()
   const outcome = params.get('outcome') ?? ''
-  const search = params.get('search') ?? ''
-  const change = (name: string, value: string) =>
-    setParams(
-      (before) => {
-        const next = new URLSearchParams(before)
-        if (value === '') next.delete(name)
-        else next.set(name, value)
-        return next
-      },
-      { replace: true },
-    )
   const live = paused ?? arriving
   const all = useMemo(() => merged(live, (earlier.data?.decisions ?? []).map(eventOf)), [live, earlier.data])
   const wanted = search.trim().toLowerCase()
@@ -46,13 +37,13 @@ export default function DecisionsPage() {
           placeholder="Search pod, node, reason"
           leftSection={<IconSearch size={16} stroke={1.8} aria-hidden="true" />}
           value={search}
-          onChange={(event) => change('search', event.currentTarget.value)}
+          onChange={(event) => setSearch(event.currentTarget.value)}
           className={classes.search}
         />
         <NativeSelect
           aria-label="Outcome"
           value={outcome}
-          onChange={(event) => change('outcome', event.currentTarget.value)}
+          onChange={(event) => setAddress('outcome', event.currentTarget.value)}
           data={[{ value: '', label: 'Results' }, { value: 'all', label: 'Results and filter calls' }, ...Object.entries(OUTCOMES).map(([value, { word, meaning }]) => ({ value, label: `${word}: ${meaning}` }))]}
         />
         <Switch label="Live" checked={paused === null} onChange={(event) => setPaused(event.currentTarget.checked ? null : arriving)} />
@@ -76,12 +67,12 @@ export default function DecisionsPage() {
               <Table.Tr>
                 <Table.Th>Time</Table.Th>
                 <Table.Th>Pod</Table.Th>
-                <Table.Th>GPUs</Table.Th>
+                <Table.Th className={classes.minor}>GPUs</Table.Th>
                 <Table.Th>Outcome</Table.Th>
                 <Table.Th>Node or reason</Table.Th>
                 <Table.Th>Expected</Table.Th>
-                <Table.Th>Feasible</Table.Th>
-                <Table.Th>Took</Table.Th>
+                <Table.Th className={classes.minor}>Feasible</Table.Th>
+                <Table.Th className={classes.minor}>Took</Table.Th>
                 <Table.Th>
                   <span className="visually-hidden">Link</span>
                 </Table.Th>
@@ -94,16 +85,16 @@ export default function DecisionsPage() {
                   <Table.Td>
                     <PodLink pod={each.pod} />
                   </Table.Td>
-                  <Table.Td>{each.gpus ?? '–'}</Table.Td>
+                  <Table.Td className={classes.minor}>{each.gpus ?? '–'}</Table.Td>
                   <Table.Td>
                     <OutcomeWord outcome={each.outcome} />
                   </Table.Td>
                   <Table.Td className="name">{each.node !== null ? <NodeLink node={each.node} /> : each.reason}</Table.Td>
                   <Table.Td>{(each.gpus ?? 0) > 1 ? gbps(each.expected_bandwidth_gbps) : '–'}</Table.Td>
-                  <Table.Td>
+                  <Table.Td className={classes.minor}>
                     {each.feasible_nodes} of {each.nodes}
                   </Table.Td>
-                  <Table.Td>{each.took_seconds === null ? '–' : each.took_seconds < 0.001 ? '< 1 ms' : duration(each.took_seconds)}</Table.Td>
+                  <Table.Td className={classes.minor}>{each.took_seconds === null ? '–' : each.took_seconds < 0.001 ? '< 1 ms' : duration(each.took_seconds)}</Table.Td>
                   <Table.Td>{each.id !== null && <DecisionLink id={each.id}>open</DecisionLink>}</Table.Td>
                 </Table.Tr>
               ))}

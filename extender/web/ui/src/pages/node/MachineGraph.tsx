@@ -91,8 +91,9 @@ export function MachineGraph({ machine, marks, limiting = [], choose, clear }: P
   }
   // A machine that is too wide to be read, such as one of sixteen GPUs, is scrolled sideways.
   const scale = width > 0 ? Math.max(direction === 'across' ? SMALLEST : 0, Math.min(1.12, (width - 4) / Math.max(1, layout.width))) : 1
-  const drawnWidth = Math.max(width, Math.ceil(layout.width * scale + 4))
-  const isScrolled = drawnWidth > width + 1
+  const needed = Math.ceil(layout.width * scale + 4)
+  const isScrolled = needed > width + 1
+  const drawnWidth = isScrolled ? needed : Math.floor(width)
   const height = Math.ceil(layout.height * scale + 8)
   return (
     <ChoosingContext.Provider value={{ marks, current: current ?? order[0] ?? null, limiting, touched, choose: choose ?? null, moveTo: setCurrent }}>

@@ -3,7 +3,7 @@ import { useMemo } from 'react'
 import { Link, useParams, useSearchParams } from 'react-router'
 
 import { duration, gib, gpuSet, shortProduct } from '../../api/format.ts'
-import { useAnswer, useLivePart, useTitle } from '../../api/hooks.ts'
+import { useAnswer, useLivePart, useSetAddress, useTitle } from '../../api/hooks.ts'
 import type { BandwidthAnswer, MachineAnswer } from '../../api/types.ts'
 import { StateCounts } from '../../parts/Bars.tsx'
 import { Empty, Failed, Loading, Stale } from '../../parts/States.tsx'
@@ -24,13 +24,17 @@ export default function NodePage() {
   const loaded = useLivePart((live) => live.cluster !== null)
   const path = `/v1/nodes/${encodeURIComponent(name)}`
   const machine = useAnswer<MachineAnswer>(`${path}/machine`, 5, row)
-  const [params, setParams] = useSearchParams()
+  const [params] = useSearchParams()
+  const setAddress = useSetAddress()
   const asked = params.get('gpus') ?? ''
   const chosen = useMemo(() => (machine.data === undefined ? [] : known(asked, machine.data)), [asked, machine.data])
   const bandwidth = useAnswer<BandwidthAnswer>(chosen.length > 1 ? `${path}/bandwidth?gpus=${chosen.join(',')}` : null, 60)
-  const select = (gpus: readonly number[]) =>
-    setParams(gpus.length === 0 ? {} : { gpus: [...gpus].sort((a, b) => a - b).join(',') }, { replace: true, preventScrollReset: true })
-  const toggle = (gpu: number) => select(chosen.includes(gpu) ? chosen.filter((each) => each !== gpu) : [...chosen, gpu])
+  const select = (gpus: readonly number[]) => setAddress('gpus', [...gpus].sort((a, b) => a - b).join(','))
+  const toggle = (gpu: number) => {
+    if (machine.data === undefined) return
+    const now = known(new URLSearchParams(window.location.search).get('gpus') ?? '', machine.data)
+    select(now.includes(gpu) ? now.filter((each) => each !== gpu) : [...now, gpu])
+  }
   const marks: Marks = Object.fromEntries(chosen.map((gpu) => [gpu, 'chosen' as const]))
 
   if (machine.isError && machine.data === undefined) return <Failed page what={`node ${name}`} error={machine.error} retry={() => void machine.refetch()} />

@@ -2,11 +2,10 @@ import { Table, TextInput } from '@mantine/core'
 import { useDebouncedValue } from '@mantine/hooks'
 import { IconAlertTriangle, IconClockPause, IconSearch } from '@tabler/icons-react'
 import { keepPreviousData, useQuery } from '@tanstack/react-query'
-import { useSearchParams } from 'react-router'
 
 import { get } from '../../api/client.ts'
 import { count, gbps, gpuSet, percent } from '../../api/format.ts'
-import { useLivePart, useTitle } from '../../api/hooks.ts'
+import { useAddressText, useTitle } from '../../api/hooks.ts'
 import type { PodRow, PodsAnswer } from '../../api/types.ts'
 import { NodeLink, PodLink } from '../../parts/Links.tsx'
 import { Empty, Failed, Loading } from '../../parts/States.tsx'
@@ -18,15 +17,13 @@ const SLOW = 0.8
 /** All pods with GPUs: pending ones first, then those that get less than their node could give. */
 export default function PodsPage() {
   useTitle('Pods')
-  const [params, setParams] = useSearchParams()
-  const search = params.get('search') ?? ''
+  const [search, setSearch] = useAddressText('search')
   const [asked] = useDebouncedValue(search, 150)
-  const revision = useLivePart((live) => live.cluster?.totals)
   const path = `/v1/pods?order=worst&limit=300${asked === '' ? '' : `&search=${encodeURIComponent(asked)}`}`
   const pods = useQuery<PodsAnswer>({
-    queryKey: [path, revision],
+    queryKey: [path],
     queryFn: ({ signal }) => get<PodsAnswer>(path, signal),
-    refetchInterval: 15_000,
+    refetchInterval: 5000,
     placeholderData: keepPreviousData,
   })
   return (
@@ -38,7 +35,7 @@ export default function PodsPage() {
           placeholder="Search name, namespace, node"
           leftSection={<IconSearch size={16} stroke={1.8} aria-hidden="true" />}
           value={search}
-          onChange={(event) => setParams(event.currentTarget.value === '' ? {} : { search: event.currentTarget.value }, { replace: true })}
+          onChange={(event) => setSearch(event.currentTarget.value)}
           className={classes.search}
         />
         {pods.data !== undefined && (
