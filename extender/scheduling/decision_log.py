@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -37,6 +38,11 @@ _PER_MOMENT_BYTES = 512
 _INBOX = 1024
 _MOST_OUTCOMES = 2048
 _MOST_RECORDS = 4096
+
+
+Result = Literal["decided", "feasible", "refused", "invalid", "waiting"]
+"""decided: for one node; feasible: several nodes are, and kube-scheduler asks for their scores; refused: no node is feasible; invalid: the
+pod's request is; waiting: there was no answer yet, and kube-scheduler tries the pod again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,17 @@ class Decision:
         if node is None or self.decided is None:
             return None
         return placement_record_of(self.uid, node, self.verdicts[self.decided].evidence).id
+
+    @property
+    def result(self) -> Result:
+        """What was decided."""
+        if self.stall is not None:
+            return "waiting"
+        if isinstance(self.demand, Rejection):
+            return "invalid"
+        if self.decided is not None:
+            return "decided"
+        return "feasible" if self.verdicts.feasible.any() else "refused"
 
     def size_bytes(self) -> int:
         """Return an upper estimate of the memory that the decision keeps alive, without its moment."""

@@ -42,7 +42,7 @@ def listed(served: Served, **parameters: Any) -> list[tuple[str, str, str]]:
 
 
 PREFERRED = [
-    (f"team/p{number}", verb, result) for number in (3, 2, 1, 0) for verb, result in (("prioritize", "decided"), ("filter", "passed"))
+    (f"team/p{number}", verb, result) for number in (3, 2, 1, 0) for verb, result in (("prioritize", "decided"), ("filter", "feasible"))
 ]
 ALL = [*PREFERRED, ("team/huge", "filter", "refused"), ("team/alone", "filter", "decided")]
 
@@ -53,7 +53,7 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
     "pod by uid": ({"pod": "uid-alone"}, ALL[9:]),
     "decided": ({"outcome": "decided"}, [row for row in ALL if row[2] == "decided"]),
     "refused": ({"outcome": "refused"}, ALL[8:9]),
-    "waits": ({"outcome": "waits"}, []),
+    "waiting": ({"outcome": "waiting"}, []),
     "several conditions": ({"outcome": "decided", "pod": "p1"}, PREFERRED[4:5]),
     "another pod": ({"pod": "other"}, []),
     "since long ago": ({"since": "2020-01-01T00:00:00Z"}, ALL),

@@ -9,7 +9,7 @@ from extender.decision.report.cluster_rows import NodeRow, Totals
 from extender.decision.report.machine_graph import MachineGraph
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
-from extender.scheduling.decision_log import Decision
+from extender.scheduling.decision_log import Decision, Result
 
 
 class ClusterHead(msgspec.Struct, frozen=True):
@@ -105,8 +105,7 @@ class DecisionEvent(msgspec.Struct, frozen=True):
     uid: str
     gpus: int | None
     """GPUs that the pod requests; None where its request is invalid."""
-    outcome: str
-    """decided, feasible, refused, invalid, or waiting."""
+    outcome: Result
     node: str | None
     expected_bandwidth_gbps: float | None
     feasible_nodes: int
@@ -128,7 +127,6 @@ def decision_event(decision: Decision, sequence: int) -> DecisionEvent:
     """Return a decision in short."""
     verdicts, demand = decision.verdicts, decision.demand
     feasible = int(verdicts.feasible.sum())
-    outcome, reason = _outcome(decision, feasible)
     expected = None if decision.decided is None else verdicts[decision.decided].evidence.expected_gbps
     return DecisionEvent(
         sequence=sequence,
@@ -138,25 +136,21 @@ def decision_event(decision: Decision, sequence: int) -> DecisionEvent:
         pod=f"{decision.namespace}/{decision.pod}",
         uid=decision.uid,
         gpus=demand.total if isinstance(demand, Demand) else None,
-        outcome=outcome,
+        outcome=decision.result,
         node=decision.decided_node,
         expected_bandwidth_gbps=expected,
         feasible_nodes=feasible,
         nodes=len(verdicts),
-        reason=reason,
+        reason=_reason(decision),
         took_seconds=round(decision.took_seconds, 6),
     )
 
 
-def _outcome(decision: Decision, feasible: int) -> tuple[str, str | None]:
-    """Return (outcome, reason) as in `DecisionEvent`."""
+def _reason(decision: Decision) -> str | None:
+    """Return `DecisionEvent.reason`."""
     if decision.stall is not None:
-        return "waiting", decision.stall
+        return decision.stall
     if isinstance(decision.demand, Rejection):
-        return "invalid", decision.demand.detail
-    if decision.decided is not None:
-        return "decided", None
-    if feasible:
-        return "feasible", None
+        return decision.demand.detail
     codes = [code for code in decision.verdicts.codes.tolist() if code != FEASIBLE]
-    return "refused", reason_of(max(set(codes), key=codes.count))[0] if codes else None
+    return reason_of(max(set(codes), key=codes.count))[0] if decision.result == "refused" and codes else None

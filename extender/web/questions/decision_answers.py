@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.report.serializers import demand_answer, node_answer, outcome_answer
 from extender.decision.request.inferred_workload import inferred
-from extender.scheduling.decision_log import Decision
+from extender.scheduling.decision_log import Decision, Result
 
 MOST_VERDICTS = 50_000
 """Verdicts in one answer: some 50 MB of JSON."""
-
-Result = Literal["decided", "passed", "refused", "waits"]
-"""decided: for one node; passed: several nodes are feasible, and kube-scheduler asks for their scores; refused: no node is feasible;
-waits: there was no answer yet, and kube-scheduler tries the pod again."""
 
 
 class DecisionAnswer(msgspec.Struct, frozen=True):
@@ -84,7 +80,7 @@ class Wanted:
             (self.before is None or number_of(decision.id) < self.before)
             and self.pod in (None, decision.pod, f"{decision.namespace}/{decision.pod}", decision.uid)
             and (self.since_seconds is None or decision.at_seconds >= self.since_seconds)
-            and self.result in (None, result_of(decision))
+            and self.result in (None, decision.result)
             and (self.node is None or self.node in decision.names.texts)
         )
 
@@ -92,15 +88,6 @@ class Wanted:
 def number_of(decision_id: str) -> int:
     """Return the number in the id of a decision. Raises ValueError where the text is no id."""
     return int(decision_id.rpartition("-")[2])
-
-
-def result_of(decision: Decision) -> Result:
-    """Return what was decided."""
-    if decision.stall is not None:
-        return "waits"
-    if decision.decided is not None:
-        return "decided"
-    return "passed" if decision.verdicts.feasible.any() else "refused"
 
 
 OutcomeOf = Callable[[str], Outcome | None]
@@ -134,7 +121,7 @@ def decision_answer(decision: Decision, outcome: Outcome | None, resource: str, 
         decision_id=decision.id,
         at_seconds=decision.at_seconds,
         verb=decision.verb,
-        result=result_of(decision),
+        result=decision.result,
         pod=f"{decision.namespace}/{decision.pod}",
         uid=decision.uid,
         demand=demand_answer(decision.demand),

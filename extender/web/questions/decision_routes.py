@@ -13,13 +13,13 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Response
 
 from extender.errors import RequestError
+from extender.scheduling.decision_log import Result
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
 from extender.web.openapi import described
 from extender.web.questions.decision_answers import (
     DecisionAnswer,
     DecisionsAnswer,
-    Result,
     Wanted,
     decision_answer,
     decisions_answer,
