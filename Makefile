@@ -49,7 +49,7 @@ accuracy: .venv/.ready ## compare the model with NCCL's search, measurements and
 
 plots: .venv/.ready ## regenerate the plots and the demo's picture in docs/
 	@$(BIN)/python -m tests.accuracy.plots docs
-	@$(BIN)/python -m extender.cli.commands.demo docs/demo.svg
+	@$(BIN)/python -m extender.cli.commands.services.demo docs/demo.svg
 	@$(BIN)/python -m tests.top.picture docs
 
 screenshots: ui ## take the screenshots of the web UI in docs/ (needs chromium)

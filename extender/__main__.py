@@ -11,7 +11,11 @@ from importlib import import_module
 
 from extender.errors import program_name, run_command
 
-ALONE = {"agent": "extender.cli.commands.agent", "serve": "extender.cli.commands.serve", "steer": "extender.steering.command"}
+ALONE = {
+    "agent": "extender.cli.commands.services.agent",
+    "serve": "extender.cli.commands.services.serve",
+    "steer": "extender.steering.command",
+}
 """Command -> the module whose `app` runs it alone."""
 
 

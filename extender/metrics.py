@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from extender.decision.report.cluster_rows import NodeRow
-from extender.decision.report.device_states import GpuState
+from extender.decision.report.live.cluster_rows import NodeRow
+from extender.decision.report.live.device_states import GpuState
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.slots.slot_answer import SlotRow
 from topology.gputopology import STEERING_REASONS, SteeringStatus

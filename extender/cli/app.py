@@ -14,23 +14,23 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from extender.cli.commands.agent import agent
-from extender.cli.commands.classes import classes
-from extender.cli.commands.defrag import defrag
-from extender.cli.commands.demo import demo
-from extender.cli.commands.doctor import doctor, node
-from extender.cli.commands.dump import dump
-from extender.cli.commands.explain import explain
-from extender.cli.commands.fit import fit
-from extender.cli.commands.replay import replay
-from extender.cli.commands.serve import serve
-from extender.cli.commands.slots import slots
-from extender.cli.commands.snapshot import snapshot
-from extender.cli.commands.telemetry import telemetry
-from extender.cli.commands.top import top
-from extender.cli.commands.topo import topo
-from extender.cli.commands.what_if import what_if
-from extender.cli.commands.why import why
+from extender.cli.commands.nodes.classes import classes
+from extender.cli.commands.nodes.defrag import defrag
+from extender.cli.commands.nodes.doctor import doctor, node
+from extender.cli.commands.nodes.slots import slots
+from extender.cli.commands.nodes.telemetry import telemetry
+from extender.cli.commands.nodes.top import top
+from extender.cli.commands.nodes.topo import topo
+from extender.cli.commands.pods.explain import explain
+from extender.cli.commands.pods.fit import fit
+from extender.cli.commands.pods.replay import replay
+from extender.cli.commands.pods.what_if import what_if
+from extender.cli.commands.pods.why import why
+from extender.cli.commands.services.agent import agent
+from extender.cli.commands.services.demo import demo
+from extender.cli.commands.services.dump import dump
+from extender.cli.commands.services.serve import serve
+from extender.cli.commands.services.snapshot import snapshot
 from extender.errors import EXIT_STATUSES, program_name, run_command
 from extender.steering.command import steer
 

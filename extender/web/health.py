@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from extender.decision.node.node_state import NodeView
-from extender.decision.report.cluster_rows import NodeRow
+from extender.decision.report.live.cluster_rows import NodeRow
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.ports import Leadership

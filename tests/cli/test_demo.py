@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from extender.cli.commands import demo
+from extender.cli.commands.services import demo
 from extender.cli.rendering.demo_screen import LEAST_PODS, LEGEND, SIMULATED, Placed, Stage, gpu_marks, index_ranges, row_counts, screen
 from extender.errors import ClusterSourceError
 from extender.sources.simulated import DEMO_CLUSTER, SimulatedCluster, cluster_machines, simulated
@@ -119,7 +119,7 @@ def test_indices_are_written_as_ranges(indices: tuple[int, ...]) -> None:
 
 def test_picture_of_the_documentation_is_current_and_loads_nothing_from_other_hosts() -> None:
     picture = demo.picture()
-    assert (DOCS / "demo.svg").read_text() == picture, "regenerate it: python -m extender.cli.commands.demo docs/demo.svg"
+    assert (DOCS / "demo.svg").read_text() == picture, "regenerate it: python -m extender.cli.commands.services.demo docs/demo.svg"
     words = picture.replace("&#160;", " ")
     assert SIMULATED in words
     assert LEGEND in words

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import RenderableType
 
-from extender.cli.commands import telemetry
+from extender.cli.commands.nodes import telemetry
 from extender.cli.rendering import answer_tables
 from extender.cli.rendering.node_cards import card_table, cards_table, findings
 from extender.cli.rendering.output import PlainConsole

@@ -8,7 +8,7 @@ import pytest
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.report.pod_rows import PodRow, pod_rows, worst_first
+from extender.decision.report.live.pod_rows import PodRow, pod_rows, worst_first
 from extender.decision.state.snapshot import Snapshot
 from tests.objects import node, pod, snapshot, topology
 from topology.gputopology import Allocation, DeviceStatus

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from extender.cli.app import app
-from extender.cli.commands.agent import app as agent_app
+from extender.cli.commands.services.agent import app as agent_app
 from tests.cli.commands import Commands
 from tests.docs.pages import PAGES, ROOT, anchors, blocks, commands, links, mistake, name_of, paths
 

@@ -8,8 +8,8 @@ import pytest
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPods
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.report.cluster_rows import NodeRow, fabric_kind, node_row
-from extender.decision.report.device_states import Awaited, gpu_states
+from extender.decision.report.live.cluster_rows import NodeRow, fabric_kind, node_row
+from extender.decision.report.live.device_states import Awaited, gpu_states
 from extender.decision.state.snapshot import MOST_RECENT
 from extender.kube.objects.decode import seen
 from extender.scheduling.cluster_store import ClusterStore

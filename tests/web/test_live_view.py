@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from extender.decision.report.cluster_rows import Totals
+from extender.decision.report.live.cluster_rows import Totals
 from extender.decision.state.changes import NodeGone
 from extender.kube.objects.decode import seen
 from extender.server.http_servers import debug_server_for

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extender.decision.node.node_state import NodeView
-from extender.decision.report.machine_graph import MachineGraph, machine_graph
-from extender.decision.report.set_bandwidth import set_bandwidth
+from extender.decision.report.live.machine_graph import MachineGraph, machine_graph
+from extender.decision.report.live.set_bandwidth import set_bandwidth
 from extender.kube.objects.decode import seen
 from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.simulated import SimulatedCluster, simulated

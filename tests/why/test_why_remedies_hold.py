@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extender.decision.request.kubernetes_objects import Taint
-from extender.decision.why.changed_pods import with_annotations, with_gpus, with_less, with_tolerations
+from extender.decision.why.helping.changed_pods import with_annotations, with_gpus, with_less, with_tolerations
+from extender.decision.why.helping.room_remedies import HYPOTHETICAL, with_only_node
 from extender.decision.why.pod_question import Question
-from extender.decision.why.room_remedies import HYPOTHETICAL, with_only_node
 from extender.decision.why.why_pod import why_answer
 from extender.decision.why.why_types import WhyAnswer, WhyRemedy
 from tests.objects import GPU

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
-from extender.decision.report.set_bandwidth import sizes_gbps
+from extender.decision.report.live.set_bandwidth import sizes_gbps
 from topology.bandwidth.all_reduce import MESSAGE_MIXES
 from topology.bandwidth.bottleneck import why
 from topology.bandwidth.fabric import assumptions, fabric_name

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extender.decision.request.reasons import Rejection
-from extender.decision.why.node_remedies import ASSUMED, NOMINATED, TERMINATING
+from extender.decision.why.helping.node_remedies import ASSUMED, NOMINATED, TERMINATING
+from extender.decision.why.helping.remedy_case import ADD_NODE, EVICT, Case
 from extender.decision.why.pod_question import SELECTION
 from extender.decision.why.reason_sentences import sentence
-from extender.decision.why.remedy_case import ADD_NODE, EVICT, Case
 from extender.decision.why.why_types import WhyRemedy
 
 NO_NODES = "no nodes are known"

@@ -12,8 +12,8 @@ from extender.decision.node.node_state import NodeState
 from extender.decision.request.annotations import LINKS
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
+from extender.decision.why.helping.remedy_case import LINK_TEXTS, Case, count_text, few, gpus_text, memory_text, number
 from extender.decision.why.pod_question import Refusal
-from extender.decision.why.remedy_case import LINK_TEXTS, Case, count_text, few, gpus_text, memory_text, number
 from topology.machine.hardware import mask_of
 
 Sentence = Callable[[Case, Demand, Sequence[str]], str | None]

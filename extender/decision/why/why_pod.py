@@ -13,11 +13,11 @@ from extender.decision.request.inferred_workload import inferred
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.pods import has_ended
 from extender.decision.why.dominant_reason import dominant_reason
+from extender.decision.why.helping.node_remedies import ASSUMED
+from extender.decision.why.helping.remedies import remedies_for
+from extender.decision.why.helping.remedy_case import CORRECT, LOOK, WAIT, Case, few, gpus_text, number
 from extender.decision.why.node_groups import node_groups
-from extender.decision.why.node_remedies import ASSUMED
 from extender.decision.why.pod_question import BY_REPORT, Evaluated, Question
-from extender.decision.why.remedies import remedies_for
-from extender.decision.why.remedy_case import CORRECT, LOOK, WAIT, Case, few, gpus_text, number
 from extender.decision.why.reported_reasons import general_remedy, unchecked
 from extender.decision.why.running_pod import BETTER_SHARE, candidate_of, placement_of
 from extender.decision.why.scheduler_reports import unix_seconds

@@ -16,7 +16,7 @@ from itertools import islice
 import msgspec
 
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.report.cluster_rows import NodeRow
+from extender.decision.report.live.cluster_rows import NodeRow
 from extender.scheduling.decision_log import Decision, DecisionLog
 from extender.web.live.cluster_history import ClusterHistory, sample_of
 from extender.web.live.event_ring import EventRing

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from extender.decision.report.cluster_rows import NodeRow, Totals
+from extender.decision.report.live.cluster_rows import NodeRow, Totals
 
 EVERY_SECONDS = 30.0
 KEPT_SECONDS = 6 * 3600.0

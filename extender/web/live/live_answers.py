@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from extender.decision.evaluate.by_name.node_verdicts import FEASIBLE, reason_of
-from extender.decision.report.cluster_rows import NodeRow, Totals
-from extender.decision.report.machine_graph import MachineGraph
+from extender.decision.report.live.cluster_rows import NodeRow, Totals
+from extender.decision.report.live.machine_graph import MachineGraph
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
 from extender.scheduling.decision_log import Decision, Result

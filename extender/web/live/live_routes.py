@@ -10,9 +10,9 @@ import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.report.device_states import awaited_by_node
-from extender.decision.report.machine_graph import machine_graph
-from extender.decision.report.set_bandwidth import SetBandwidth, set_bandwidth
+from extender.decision.report.live.device_states import awaited_by_node
+from extender.decision.report.live.machine_graph import machine_graph
+from extender.decision.report.live.set_bandwidth import SetBandwidth, set_bandwidth
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
 from extender.web.debug_serializers import no_node

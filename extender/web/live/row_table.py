@@ -10,8 +10,8 @@ import msgspec
 
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.node.node_state import NodeView
-from extender.decision.report.cluster_rows import NodeRow, Totals, node_row
-from extender.decision.report.device_states import Awaited, awaited_by_node
+from extender.decision.report.live.cluster_rows import NodeRow, Totals, node_row
+from extender.decision.report.live.device_states import Awaited, awaited_by_node
 from extender.decision.report.node_checks import has_gpus
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.state.snapshot import Snapshot

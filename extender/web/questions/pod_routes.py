@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from extender.decision.report.pod_rows import PodRow, State, pod_rows, worst_first
+from extender.decision.report.live.pod_rows import PodRow, State, pod_rows, worst_first
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.web.openapi import described
 

@@ -3,7 +3,7 @@
 For comparison, a count-only scheduler places the same pods on an equal cluster: as kube-scheduler does by default, it prefers the node
 with the largest share of free GPUs and ignores their links. Both clusters allocate devices by the same rules.
 
-`python -m extender.cli.commands.demo FILE.svg` draws the picture of the documentation.
+`python -m extender.cli.commands.services.demo FILE.svg` draws the picture of the documentation.
 """
 
 from __future__ import annotations

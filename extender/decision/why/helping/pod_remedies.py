@@ -11,9 +11,9 @@ from math import floor
 from extender.decision.request.annotations import ANNOTATIONS, LINKS, PREFIX
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection
-from extender.decision.why.changed_pods import with_annotations, with_gpus
+from extender.decision.why.helping.changed_pods import with_annotations, with_gpus
+from extender.decision.why.helping.remedy_case import CORRECT, EVICT_MORE, LOWER, Case, Found, fitting, memory_text, number, speed_text
 from extender.decision.why.pod_question import Evaluated, Refusal
-from extender.decision.why.remedy_case import CORRECT, EVICT_MORE, LOWER, Case, Found, fitting, memory_text, number, speed_text
 from extender.workload.memory import memory_class
 
 _MEANT = re.compile(r"did you mean (?P<value>[^\s?,]{1,60})\?")

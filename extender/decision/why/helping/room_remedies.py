@@ -16,11 +16,11 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import Change, ClassesSeen, ClockTicked, Listed, NodeSeen, TelemetrySeen, TopologySeen
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.decision.why.changed_pods import with_less, without_node_selection
-from extender.decision.why.departures import key_of, verdict_after
+from extender.decision.why.helping.changed_pods import with_less, without_node_selection
+from extender.decision.why.helping.departures import key_of, verdict_after
+from extender.decision.why.helping.pod_remedies import found
+from extender.decision.why.helping.remedy_case import ADD_NODE, EVICT, EVICT_MORE, LOWER, Case, Found, fitting, speed_text
 from extender.decision.why.pod_question import Question
-from extender.decision.why.pod_remedies import found
-from extender.decision.why.remedy_case import ADD_NODE, EVICT, EVICT_MORE, LOWER, Case, Found, fitting, speed_text
 from extender.telemetry.readings import DeviceReading
 from topology.gputopology import DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine

@@ -10,7 +10,7 @@ from extender.decision.evaluate.verdict import Verdict
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.request.pod_request import Demand
-from extender.decision.why.remedy_case import Case
+from extender.decision.why.helping.remedy_case import Case
 
 
 def verdict_after(case: Case, demand: Demand, name: str, gone: frozenset[str]) -> Verdict | None:

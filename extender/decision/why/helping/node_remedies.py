@@ -24,11 +24,10 @@ from extender.decision.node.node_state import NodeState, NodeView
 from extender.decision.request.kubernetes_objects import Node, Taint
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason
-from extender.decision.why.changed_pods import with_tolerations, without_node_selection, without_pod_constraints
-from extender.decision.why.departures import verdict_after
-from extender.decision.why.pod_question import Refusal
-from extender.decision.why.pod_remedies import found
-from extender.decision.why.remedy_case import (
+from extender.decision.why.helping.changed_pods import with_tolerations, without_node_selection, without_pod_constraints
+from extender.decision.why.helping.departures import verdict_after
+from extender.decision.why.helping.pod_remedies import found
+from extender.decision.why.helping.remedy_case import (
     HARDWARE,
     LOWER,
     ON_NODE,
@@ -41,6 +40,7 @@ from extender.decision.why.remedy_case import (
     speed_text,
     taint_text,
 )
+from extender.decision.why.pod_question import Refusal
 from topology.gputopology import TopologyRecord
 from topology.machine.hardware import mask_of
 

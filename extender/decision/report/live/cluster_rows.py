@@ -9,7 +9,7 @@ import msgspec
 
 from extender.decision.node.gpu_sharing import Sharing
 from extender.decision.node.node_state import NodeView
-from extender.decision.report.device_states import Awaited, GpuState, gpu_states
+from extender.decision.report.live.device_states import Awaited, GpuState, gpu_states
 from extender.decision.request.kubernetes_objects import Node
 from topology.bandwidth.fabric import fabric_name
 from topology.machine.hardware import Machine

@@ -11,8 +11,8 @@ from itertools import pairwise
 import msgspec
 
 from extender.decision.node.node_state import NodeView
-from extender.decision.report.cluster_rows import fabric_kind, topology_source
-from extender.decision.report.device_states import Awaited, GpuState, gpu_states, held_by, unplaced_pods
+from extender.decision.report.live.cluster_rows import fabric_kind, topology_source
+from extender.decision.report.live.device_states import Awaited, GpuState, gpu_states, held_by, unplaced_pods
 from extender.telemetry.conditions import DeviceCondition, NodeTelemetry, Tuning
 from topology.bandwidth.fabric import Fabric, assumptions, fabric_name
 from topology.bandwidth.wires import Wire, WireKind, nvlink, nvswitch_port, pcie_lanes, socket_link, uplink

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from extender.decision.why.node_remedies import agent_installed, labelled_for_pool, other_selection, repaired, tolerated_taints, waiting
-from extender.decision.why.pod_remedies import corrected_annotation, fewer_gpus, lowered_demand, lowered_together, other_class
-from extender.decision.why.remedy_case import Case, Found, Look
-from extender.decision.why.room_remedies import added_node, evicted, less_requested
+from extender.decision.why.helping.node_remedies import (
+    agent_installed,
+    labelled_for_pool,
+    other_selection,
+    repaired,
+    tolerated_taints,
+    waiting,
+)
+from extender.decision.why.helping.pod_remedies import corrected_annotation, fewer_gpus, lowered_demand, lowered_together, other_class
+from extender.decision.why.helping.remedy_case import Case, Found, Look
+from extender.decision.why.helping.room_remedies import added_node, evicted, less_requested
 from extender.decision.why.why_types import WhyRemedy
 
 REMEDIES: tuple[Look, ...] = (

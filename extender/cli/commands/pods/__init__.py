@@ -1,0 +1,1 @@
+"""Commands about pods: where they go or went, and why."""

@@ -1,0 +1,1 @@
+"""What the live view shows: rows of nodes and pods, and a machine as a graph."""

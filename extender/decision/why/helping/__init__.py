@@ -1,0 +1,1 @@
+"""What would help a pending pod: each remedy is a small function whose effect is evaluated."""
