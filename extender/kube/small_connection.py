@@ -57,7 +57,9 @@ def _of_service_account(folder: Path, environment: Mapping[str, str]) -> Connect
     host, port = environment["KUBERNETES_SERVICE_HOST"], environment.get("KUBERNETES_SERVICE_PORT", "443")
     authority = folder / "ca.crt"
     if not authority.is_file():
-        raise ClusterSourceError(f"{authority} is missing: mount the token of the pod's service account (automountServiceAccountToken)")
+        raise ClusterSourceError(
+            f"{authority} is missing: set automountServiceAccountToken in the pod, so that the token of its service account is mounted"
+        )
     pool = urllib3.PoolManager(ca_certs=str(authority), cert_reqs="CERT_REQUIRED", socket_options=KEEP_ALIVE)
     return Connection(f"https://{f'[{host}]' if ':' in host else host}:{port}", pool, partial(_bearer, folder / "token"))
 

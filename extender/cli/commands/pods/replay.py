@@ -106,7 +106,7 @@ def _of_decisions(reader: JournalReader, configuration: Configuration, wanted: s
             if (wanted is not None or _outcome(each) == "different") and len(listed) < MOST_LISTED:
                 listed.append(replayed_answer(each))
     if wanted is not None and not counts["decisions"]:
-        raise RequestError(f"no decision has the id {wanted[:64]!r}: `fabricwise replay FILE -o json` or /v1/decisions shows the ids")
+        raise RequestError(f"no decision has the id {wanted[:64]!r}: give one that `fabricwise replay FILE -o json` shows")
     end = reader.end
     return {
         "settings": "as recorded" if config is None else str(config),

@@ -264,6 +264,6 @@ def _checked(reply: Answer | NotAsked) -> dict[str, Any]:
     """Return the content of an answer to `/v1/why`. Raises ClusterSourceError if it is not one."""
     if isinstance(reply, NotAsked) or "sentence" not in reply.content:
         by = "the extender" if isinstance(reply, NotAsked) else reply.by
-        raise ClusterSourceError(f"{by} gave no answer to {ROUTE}: is it fabricwise, of the same version?")
+        raise ClusterSourceError(f"{by} gave no answer to {ROUTE}: check that it is fabricwise of the same version")
     cluster = reply.content.get("cluster") or "an unnamed cluster"
     return {**reply.content, "cluster": f"{cluster}, by {reply.by}"}

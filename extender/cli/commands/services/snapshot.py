@@ -131,7 +131,9 @@ def _served(server: str, query: Mapping[str, str], token_file: Path | None) -> I
             for part in response.iter_bytes():
                 size += len(part)
                 if size > MOST_ARCHIVE_BYTES:
-                    raise ClusterSourceError(f"{server} sends more than {MOST_ARCHIVE_BYTES >> 20} MiB: ask for fewer with --decisions")
+                    raise ClusterSourceError(
+                        f"{server} sends more than {MOST_ARCHIVE_BYTES >> 20} MiB: give a smaller number of --decisions"
+                    )
                 yield part
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ClusterSourceError(
