@@ -13,7 +13,8 @@ import { fits } from './grouping.ts'
 export function Summary({ cluster, rows }: { cluster: Omit<ClusterAnswer, 'nodes'>; rows: ReadonlyMap<string, NodeRow> }) {
   const history = useAnswer<HistoryAnswer>('/v1/history', 30)
   const samples = history.data?.samples ?? []
-  const slots = useMemo(() => fits(rows), [rows])
+  const byCount = useMemo(() => fits(rows), [rows])
+  const measured = samples.at(-1)?.slots ?? null
   return (
     <div className={classes.summary}>
       <section className="panel" aria-labelledby="gpus-heading">
@@ -33,22 +34,23 @@ export function Summary({ cluster, rows }: { cluster: Omit<ClusterAnswer, 'nodes
       <section className="panel" aria-labelledby="slots-heading">
         <h2 id="slots-heading">Pods that still fit on one node</h2>
         <ul className={classes.slots}>
-          {[...slots].map(([size, pods]) => (
+          {[...byCount].map(([size, pods]) => (
             <li key={size}>
-              <strong className="number">{pods.toLocaleString('en')}</strong>
+              <strong className="number">{(measured?.[size] ?? pods).toLocaleString('en')}</strong>
               <span className="quiet">
                 × {size} GPU{size === 1 ? '' : 's'}
               </span>
             </li>
           ))}
         </ul>
-        {samples.length > 1 ? (
+        <p className="quiet">
+          {measured === null ? 'By free GPUs per node alone.' : 'By links, health and memory too, counted every 30 s.'} <Link to="/what-if">What is lost, what if</Link>
+        </p>
+        {samples.length > 1 && (
           <>
             <Sparkline values={[...samples.map((sample) => sample.free), cluster.totals.free]} label={`Free GPUs over time, now ${cluster.totals.free}`} />
             <p className="quiet">Free GPUs over {duration(Date.now() / 1000 - samples[0]!.at_seconds)}</p>
           </>
-        ) : (
-          <p className="quiet">By free GPUs per node. More to the point: <Link to="/what-if">what if</Link></p>
         )}
       </section>
       <Recent />
