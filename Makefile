@@ -24,7 +24,7 @@ ui: .venv/.ready ## build the web UI (needs Node.js 20.19 or newer with npm)
 	@$(BIN)/python hatch_build.py
 
 test: .venv/.ready ## run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m tests
 
 lint: .venv/.ready ## check style, types, layers, declared dependencies; the web UI's sources where Node.js is there
 	@$(BIN)/ruff check .
