@@ -117,4 +117,11 @@ def test_extender_reads_the_wall_clock_only_for_time_stamps() -> None:
         "collectors/scrape.py",  # the moment that time stamps of an exporter are compared with
         "scheduling/scheduling_service.py",  # the time stamp of a decision
         "steering/steerer.py",  # the time stamp of the report to the agent
+        "server/service.py",  # the time stamp of a file of decisions
+        "web/questions/snapshot_routes.py",  # the time stamp of an archive
+        "cli/commands/services/snapshot.py",  # the same
+        "web/questions/why_routes.py",  # the moment that time stamps of events and conditions are compared with
+        "cli/commands/pods/why.py",  # the same
+        "web/live/cluster_feed.py",  # the time stamps of rows and samples
+        "web/live/live_routes.py",  # the time stamp of a machine
     }

@@ -19,7 +19,7 @@ from tests.recorded.clusters import NOW_SECONDS, Object, RecordedCluster
 STEADY_SECONDS = 1_000.0
 """The monotonic time at which a recorded cluster is looked at: telemetry ages by it."""
 
-TIMED = frozenset({"at_seconds", "took_seconds", "age_seconds", "ends_in_seconds", "state_age_seconds", "revision"})
+TIMED = frozenset({"at_seconds", "took_seconds", "age_seconds", "ends_in_seconds", "state_age_seconds", "revision", "decision_id"})
 """Fields that differ from run to run."""
 
 _KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies"}
