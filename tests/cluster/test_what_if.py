@@ -42,7 +42,6 @@ def rig(plane: ControlPlane) -> Iterator[Rig]:
             )
         _change_node(plane, "whatif-l4-0", {"unschedulable": True})
         _change_node(plane, "whatif-rtx4090-0", {"taints": [{"key": "team", "value": "red", "effect": "NoSchedule"}]})
-        rig.extender()
         yield rig
     for value in PRIORITIES:
         plane.client.delete(f"/apis/scheduling.k8s.io/v1/priorityclasses/whatif-{value}")
@@ -84,6 +83,7 @@ def test_what_if_about_a_queue_of_100_pods_agrees_with_the_real_kube_scheduler(r
     plane = rig.plane
     for manifest in queue(rig):
         rig.create(manifest)
+    rig.extender()  # only now: it learns the mix of sizes from the pods that the command reads, not also from those of earlier tests
     wait_for("the extender sees the queue", lambda: _waiting(rig) == len(SIZES))
     status, out, err = run(plane, "what-if", "-o", "json")
     answer = json.loads(out)
