@@ -82,7 +82,7 @@ def test_without_rights_to_review_nothing_is_shown_and_with_them_a_viewer_sees_t
     assert "system:serviceaccount:default:viewer may not get /v1/cluster" in denied.json()["error"]
     guarded.bind("fabricwise-viewer", "viewer")
     wait_for("the viewer is bound", lambda: guarded.get("/v1/cluster", viewer).status_code == 200)
-    assert guarded.get("/v1/cluster", viewer).json()["synced"] is True
+    wait_for("the cluster is listed", lambda: guarded.get("/v1/cluster", viewer).json()["synced"])
     assert guarded.get("/v1/explain", viewer, "POST").status_code == 400, "a viewer may ask; this is no pod"
     assert guarded.get("/v1/cluster", stranger).status_code == 403
 
