@@ -37,7 +37,7 @@ DEMO_CLUSTER: dict[str, int] = {
     "l4": 1,
     "t4": 2,
 }
-"""Platform -> nodes: fourteen nodes, ten platforms, 82 GPUs, few of them with fast links."""
+"""Platform -> nodes: fourteen nodes, ten platforms, 92 GPUs, few of them with fast links."""
 
 
 def node_manifest(name: str, machine: Machine, resource: str = "nvidia.com/gpu") -> dict[str, Any]:
