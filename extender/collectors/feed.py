@@ -40,7 +40,6 @@ MOST_LOOKS = 256
 """Results that are applied in one round."""
 GIVE_WAY_SECONDS = 0.05
 """Longest wait for verbs in progress before a slice is applied."""
-_POLL_SECONDS = 0.0005
 
 _ASSIGN_SECONDS = 1.0
 _TICK_SECONDS = 2.0
@@ -166,7 +165,7 @@ class TelemetryFeed:
         while not done.is_set():
             changes = [change for result in self._arrivals(done) for change in self._changes(result)]
             for first in range(0, len(changes), SLICE_NODES):
-                self._give_way()
+                self._store.give_way(GIVE_WAY_SECONDS)
                 self._store.apply(changes[first : first + SLICE_NODES])
                 done.wait(0.001)
 
@@ -192,13 +191,6 @@ class TelemetryFeed:
             self._metrics.set_aside.labels("telemetry", "decode").inc()
             log.exception("telemetry: the answer of %s %s was set aside", result.kind, result.target)
             return []
-
-    def _give_way(self) -> None:
-        """Wait while verbs are in progress, at most for `GIVE_WAY_SECONDS`."""
-        polls_left = GIVE_WAY_SECONDS / _POLL_SECONDS
-        while self._store.answering and polls_left > 0:
-            time.sleep(_POLL_SECONDS)
-            polls_left -= 1
 
     def _record(self, result: ScrapeResult) -> None:
         """Remember a result for `status`, and count it."""

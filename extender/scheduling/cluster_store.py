@@ -22,6 +22,9 @@ from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from topology.placement import PlacementTable
 
+_LOOK_SECONDS = 0.0005
+"""Time between two looks whether a verb is being answered: a short verb takes about that long."""
+
 log = logging.getLogger("fabricwise.isolation")
 P = ParamSpec("P")
 
@@ -80,6 +83,12 @@ class ClusterStore:
             yield
         finally:
             self.answering = False
+
+    def give_way(self, most_seconds: float) -> None:
+        """Wait while a verb is being answered, at most for `most_seconds`."""
+        until = time.monotonic() + most_seconds
+        while self.answering and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
 
     def assume(self, assumed_pod: AssumedPod) -> None:
         """Add an assumed pod. Does not wait for a writer of the snapshot."""

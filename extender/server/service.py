@@ -41,7 +41,7 @@ from extender.web.live.cluster_feed import ClusterFeed
 from extender.web.scheduler_api import SchedulerApi
 
 GIVE_WAY_SECONDS = 0.02
-"""Longest pause of the work for the web UI while a verb is being answered: the next look comes after some rows."""
+"""Longest pause of the work for the web UI, or of the file of decisions, while a verb is being answered."""
 
 TelemetryDefault = Literal["off", "dcgm-exporter"]
 """What `telemetry.source: auto` means for a cluster."""
@@ -162,7 +162,7 @@ def build_service(
         resource=settings.resource,
         usable_memory_share=settings.filtering.usable_memory_share,
         cluster=cluster.name,
-        give_way=partial(_give_way, store),
+        give_way=partial(store.give_way, GIVE_WAY_SECONDS),
         slots=metrics.slots.by_size,
     )
     health = HealthApi(store, metrics, supervisor, cluster.leadership, feed, settings.server.node_metrics)
@@ -186,13 +186,6 @@ def build_service(
     )
 
 
-def _give_way(store: ClusterStore) -> None:
-    """Wait a moment while a verb is being answered."""
-    ends = time.monotonic() + GIVE_WAY_SECONDS
-    while store.answering and time.monotonic() < ends:
-        time.sleep(0.0005)
-
-
 def _decision_file(settings: Settings, metrics: Metrics, store: ClusterStore) -> DecisionFile | None:
     """Return the file of `decisions.file`, not yet started; None where there is none."""
     if not settings.decisions.file:
@@ -202,16 +195,10 @@ def _decision_file(settings: Settings, metrics: Metrics, store: ClusterStore) ->
         return HeadLine(FORMAT, program_version(), time.time(), False, settings.resource, decision_settings(settings))
 
     def pace() -> bool:
-        until = time.monotonic() + _MOST_WAIT_SECONDS
-        while store.answering and time.monotonic() < until:
-            time.sleep(0.0005)
+        store.give_way(GIVE_WAY_SECONDS)
         return True
 
     return DecisionFile(settings.decisions, head, settings.resource, metrics, pace)
-
-
-_MOST_WAIT_SECONDS = 0.02
-"""The longest time that a step of the decision file waits while a verb is answered."""
 
 
 def _context(settings: Settings, set_aside: SetAsideLog) -> EvaluationContext:

@@ -39,7 +39,7 @@ REQUESTS: dict[str, tuple[list[str], int, str]] = {
     "two headers": (["Bearer viewer-token", "Bearer stranger-token"], 401, "send"),
     "too long": (["Bearer " + "x" * 20_000], 401, "send"),
     "not ASCII": (["Bearer vi\xe9wer-token"], 401, "send"),
-    "unknown": (["Bearer nobody-token"], 401, "does not accept this token"),
+    "unknown": (["Bearer foreign-token"], 401, "does not accept this token"),
     "without rights": (["Bearer stranger-token"], 403, "stranger may not get /v1/cluster"),
 }
 

@@ -83,7 +83,7 @@ class ProxyData:
 
 
 class OwnData:
-    """An extender inside this process that serves nobody else, and reads its state anew when it is older than `every_seconds`."""
+    """An extender inside this process that opens no port. It reads its state anew when that is older than `every_seconds`."""
 
     def __init__(self, service: Service, read: Callable[[], Iterable[Change]], source: str, every_seconds: float) -> None:
         """`read` lists the cluster; it is called in a thread and may raise FabricwiseError."""
