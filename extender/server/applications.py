@@ -10,11 +10,11 @@ from starlette.types import ASGIApp
 
 from extender.collectors.feed import TelemetryFeed
 from extender.decision.cycle.scheduling_cycle import EvaluationContext
-from extender.decision.evaluate.evaluator import Evaluator
+from extender.decision.evaluate.scorers import Ranker
 from extender.errors import SettingsError
 from extender.scheduling.ports import Cluster, telemetry_off
 from extender.scheduling.scheduling_service import SchedulingService
-from extender.server.from_settings import decider, decision_settings, node_defaults, own_context, policy, ranker
+from extender.server.from_settings import decider, decision_settings, own_context, policy
 from extender.server.program_version import program_version
 from extender.settings import Settings
 from extender.web.access.security_headers import SecurityHeaders
@@ -25,7 +25,7 @@ from extender.web.live.live_routes import LiveApi
 from extender.web.long_work import LongWork
 from extender.web.openapi import documented, error_of
 from extender.web.questions.decision_routes import DecisionRoutes
-from extender.web.questions.defrag_routes import DefragApi, FreshEvaluation
+from extender.web.questions.defrag_routes import DefragApi
 from extender.web.questions.pod_routes import PodRoutes
 from extender.web.questions.slots_routes import SlotsApi
 from extender.web.questions.snapshot_routes import SnapshotRoutes
@@ -39,6 +39,10 @@ def debug_routers(
 ) -> tuple[APIRouter, ...]:
     """Return the routes of the debug API. Long questions share one bound."""
     long_work = LongWork()
+
+    def own() -> tuple[EvaluationContext, Ranker]:
+        return own_context(settings, scheduling.size_mix)
+
     return (
         DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off).router(),
         LiveApi(feed, scheduling, settings).router(),
@@ -46,20 +50,11 @@ def debug_routers(
         DecisionRoutes(scheduling, settings).router(),
         SnapshotRoutes(scheduling, long_work, decision_settings(settings), program_version()).router(),
         SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name).router(),
-        DefragApi(scheduling, _fresh_evaluation(settings), long_work, cluster.disruptions, cluster=cluster.name).router(),
+        DefragApi(scheduling, settings, policy(settings), own, long_work, cluster.disruptions, cluster=cluster.name).router(),
         WhatIfApi(
             scheduling, settings, long_work, lambda then: decider(then, scheduling.size_mix), cluster.pending, cluster=cluster.name
         ).router(),
-        WhyApi(scheduling, settings, long_work, lambda: own_context(settings), cluster=cluster.name).router(),
-    )
-
-
-def _fresh_evaluation(settings: Settings) -> FreshEvaluation:
-    return FreshEvaluation(
-        policy=policy(settings),
-        context=lambda: EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)),
-        ranker=lambda: ranker(settings.scoring),
-        is_foreign=settings.is_foreign,
+        WhyApi(scheduling, settings, long_work, own, cluster=cluster.name).router(),
     )
 
 

@@ -38,15 +38,21 @@ def policy(settings: Settings) -> Policy:
     )
 
 
-def decider(settings: Settings, size_mix: Mapping[int, float] | None = None) -> Decider:
-    """Return what decides by these settings, with caches of its own, for one thread.
+def own_context(settings: Settings, size_mix: Mapping[int, float] | None = None) -> tuple[EvaluationContext, Ranker]:
+    """Return what evaluates and ranks for one question, with caches of its own, for one thread.
 
     `size_mix`: the mix of sizes that a running extender has learnt; it counts where the settings have none.
     """
     by_settings = policy(settings)
     if by_settings.size_mix is None and size_mix is not None:
         by_settings = replace(by_settings, size_mix=size_mix)
-    return Decider(Evaluator(by_settings), ranker(settings.scoring), settings.resource, node_defaults(settings))
+    return EvaluationContext(Evaluator(by_settings), settings.resource, node_defaults(settings)), ranker(settings.scoring)
+
+
+def decider(settings: Settings, size_mix: Mapping[int, float] | None = None) -> Decider:
+    """Return what decides by these settings: `own_context`, as a sequence takes it."""
+    context, ranks = own_context(settings, size_mix)
+    return Decider(context.evaluator, ranks, context.resource, context.defaults)
 
 
 def decision_settings(settings: Settings) -> dict[str, Any]:
@@ -87,11 +93,6 @@ def ranker(scoring: Scoring, lock: AbstractContextManager[object] | None = None)
     """Return a ranker with the settings' weights and neutral values; without a lock it is not thread-safe."""
     weights = msgspec.structs.asdict(scoring.weights)
     return Ranker(weights, scoring.unknown_topology_value, scoring.unknown_memory_value, scoring.unknown_telemetry_value, lock)
-
-
-def own_context(settings: Settings) -> tuple[EvaluationContext, Ranker]:
-    """Return what evaluates and ranks for one question, with caches of its own, for one thread."""
-    return EvaluationContext(Evaluator(policy(settings)), settings.resource, node_defaults(settings)), ranker(settings.scoring)
 
 
 def node_defaults(settings: Settings) -> NodeDefaults:

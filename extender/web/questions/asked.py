@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import msgspec
 from fastapi import Response
 
+from extender.decision.cycle.scheduling_cycle import EvaluationContext
+from extender.decision.evaluate.scorers import Ranker
 from extender.decision.pace import Pace
 from extender.errors import FabricwiseError
 from extender.web.long_work import LongWork, NotDone
+
+OwnContext = Callable[[], tuple[EvaluationContext, Ranker]]
+"""Returns what evaluates and ranks for one question, with caches of its own: those of the verbs have locks."""
 
 RETRY_SECONDS = 5
 """What a caller is told to wait while other questions are answered."""

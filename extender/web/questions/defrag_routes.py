@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
-from extender.decision.cycle.scheduling_cycle import EvaluationContext, Moment
+from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.evaluate.policy import Policy
-from extender.decision.evaluate.scorers import Ranker
 from extender.decision.pace import Pace
 from extender.decision.slots.defrag_answer import DefragAnswer
 from extender.decision.slots.defrag_search import DEFAULT_MOVES, MOST_MOVES, DefragSearch, considered
@@ -21,9 +18,10 @@ from extender.decision.slots.pod_moves import PodMover
 from extender.decision.slots.slot_question import MOST_GPUS_PER_POD
 from extender.scheduling.ports import DisruptionManifests, DisruptionReader
 from extender.scheduling.scheduling_service import SchedulingService
+from extender.settings import Settings
 from extender.web.long_work import LongWork, NotDone
 from extender.web.openapi import described
-from extender.web.questions.asked import Answer, answered
+from extender.web.questions.asked import Answer, OwnContext, answered
 from extender.web.questions.slots_routes import not_listed
 
 SECONDS = 15.0
@@ -33,32 +31,23 @@ CONSIDER_SECONDS = 5.0
 """Time to find out which pods must be read from the API server."""
 
 
-@dataclass(frozen=True, slots=True)
-class FreshEvaluation:
-    """How to evaluate in a process of its own, where no lock of the verbs may be taken."""
-
-    policy: Policy
-    context: Callable[[], EvaluationContext]
-    ranker: Callable[[], Ranker]
-    is_foreign: Callable[[str | None], bool]
-    """Whether a pod of this spec.schedulerName is placed by another scheduler."""
-
-
 class DefragApi:
     """The route of advice on moves."""
 
     def __init__(
         self,
         service: SchedulingService,
-        fresh: FreshEvaluation,
+        settings: Settings,
+        policy: Policy,
+        own_context: OwnContext,
         long_work: LongWork,
         disruptions: DisruptionReader,
         *,
         cluster: str | None = None,
     ) -> None:
-        """`cluster`: the name of the cluster, for people."""
-        self._service, self._fresh, self._long_work = service, fresh, long_work
-        self._disruptions, self._cluster = disruptions, cluster
+        """`own_context`: returns what evaluates and ranks, with caches of its own. `cluster`: the name of the cluster, for people."""
+        self._service, self._settings, self._policy, self._own_context = service, settings, policy, own_context
+        self._long_work, self._disruptions, self._cluster = long_work, disruptions, cluster
 
     def router(self) -> APIRouter:
         """The route."""
@@ -86,7 +75,7 @@ class DefragApi:
 
     def _considered(self, moment: Moment, size: int, pace: Pace) -> bytes:
         """Return the keys of the pods that must be read, as JSON."""
-        pods = considered(moment.snapshot, size, self._fresh.context().resource, self._fresh.policy, pace)
+        pods = considered(moment.snapshot, size, self._settings.resource, self._policy, pace)
         return msgspec.json.encode([pod.key for pod in pods])
 
     def _advice(self, moment: Moment, size: int, moves: int, manifests: DisruptionManifests, pace: Pace) -> Answer:
@@ -94,10 +83,10 @@ class DefragApi:
         unlisted = not_listed(snapshot)
         if unlisted is not None:
             return unlisted
-        context, ranker = self._fresh.context(), self._fresh.ranker()
+        context, ranker = self._own_context()
         context.evaluator.learn(snapshot)
-        mover = PodMover(context, ranker, moment.assumed_pods, moment.monotonic_seconds, self._fresh.is_foreign)
+        mover = PodMover(context, ranker, moment.assumed_pods, moment.monotonic_seconds, self._settings.is_foreign)
         extra_pods = moment.assumed_pods.extra_pods(snapshot, moment.monotonic_seconds, but="")
         facts = facts_of(manifests.pods, manifests.budgets, manifests.unread)
-        answer = DefragSearch(snapshot, size, facts, mover, self._fresh.policy, extra_pods).advise(moves, pace)
+        answer = DefragSearch(snapshot, size, facts, mover, self._policy, extra_pods).advise(moves, pace)
         return Answer(msgspec.structs.replace(answer, cluster=self._cluster))

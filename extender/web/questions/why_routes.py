@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,8 +11,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from extender.decision.cycle.scheduling_cycle import EvaluationContext, Moment
-from extender.decision.evaluate.scorers import Ranker
+from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.pace import Pace
@@ -30,7 +28,7 @@ from extender.web.body import read_body
 from extender.web.debug_api import MOST_POD_BYTES, pods_from
 from extender.web.long_work import LongWork
 from extender.web.openapi import described
-from extender.web.questions.asked import Answer, answered, refused
+from extender.web.questions.asked import Answer, OwnContext, answered, refused
 
 WHY_SECONDS = 20.0
 """Time for one answer; remedies that are not looked for by then are left out, and `complete` is false."""
@@ -44,9 +42,6 @@ _EXAMPLE = {
         "spec": {"containers": [{"name": "vllm", "resources": {"limits": {"nvidia.com/gpu": "4"}}}]},
     }
 }
-
-OwnContext = Callable[[], tuple[EvaluationContext, Ranker]]
-"""Returns what evaluates one question, with caches of its own."""
 
 
 class WhyBody(msgspec.Struct, frozen=True):

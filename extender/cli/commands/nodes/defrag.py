@@ -23,8 +23,6 @@ from extender.cli.rendering.defrag_tables import defrag_table
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_warning
 from extender.cli.rendering.progress import progress
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
-from extender.decision.cycle.scheduling_cycle import EvaluationContext
-from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.slots.defrag_answer import DefragAnswer
 from extender.decision.slots.defrag_search import DEFAULT_MOVES, MOST_MOVES, DefragSearch
 from extender.decision.slots.disruption_facts import MAY_BE_EXCEEDED
@@ -32,8 +30,7 @@ from extender.decision.slots.pod_moves import PodMover
 from extender.decision.slots.slot_question import MOST_GPUS_PER_POD
 from extender.kube.listing import ListApi, items_of, refusal
 from extender.kube.objects.resources import BUDGET_RESOURCE
-from extender.server.from_settings import node_defaults, policy
-from extender.server.from_settings import ranker as ranker_of
+from extender.server.from_settings import own_context, policy
 from extender.settings import Settings
 from extender.settings_file import load_settings
 from extender.sources.collected_disruptions import BUDGET_KIND, CollectedDisruptions
@@ -104,10 +101,9 @@ def _budgets(collected: CollectedDisruptions, api: ListApi | None) -> list[str]:
 
 
 def _advice(reading: Reading, collected: CollectedDisruptions, settings: Settings, size: int, moves: int) -> DefragAnswer:
-    snapshot, evaluator = reading.snapshot, Evaluator(policy(settings))
-    evaluator.learn(snapshot)
-    context = EvaluationContext(evaluator, settings.resource, node_defaults(settings))
-    mover = PodMover(context, ranker_of(settings.scoring), NO_ASSUMED_PODS, snapshot.monotonic_seconds or 0.0, settings.is_foreign)
+    snapshot, (context, ranker) = reading.snapshot, own_context(settings)
+    context.evaluator.learn(snapshot)
+    mover = PodMover(context, ranker, NO_ASSUMED_PODS, snapshot.monotonic_seconds or 0.0, settings.is_foreign)
     until_seconds = time.monotonic() + SECONDS
     search = DefragSearch(snapshot, size, collected.facts(), mover, policy(settings))
     return search.advise(moves, lambda: time.monotonic() < until_seconds)
