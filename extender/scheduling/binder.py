@@ -41,15 +41,15 @@ class Binder:
         snapshot = self._store.snapshot
         if not snapshot.synced:
             return NOT_SYNCED
-        bound = snapshot.pods.get(uid)
-        if bound is not None:
-            return "" if bound.node == node else f"pod {namespace}/{name} is already bound to {bound.node}"
         pending = snapshot.pending.get(uid)
+        # A pod that is bound in the state is read as well: the watch may not have shown yet that it is deleted.
         pod = pending.pod if pending else self._writer.get_pod(namespace, name)
         if isinstance(pod, str):
             return pod
         if pod.metadata.uid != uid:
             return f"pod {namespace}/{name} has been replaced by another of that name"
+        if pod.spec.node_name:
+            return "" if pod.spec.node_name == node else f"pod {namespace}/{name} is already bound to {pod.spec.node_name}"
         record = self._evaluate_again(pod, node)
         if isinstance(record, str):
             self._store.release(uid)  # kube-scheduler gives up this cycle too; after a failed write the pod may be bound all the same

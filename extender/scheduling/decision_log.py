@@ -29,9 +29,9 @@ _PER_NODE_BYTES = 40  # two references, a row, a hash, a code, a score and what 
 _PER_NAME_BYTES = 49  # a str beside its characters
 _PER_VERDICT_BYTES = 5120  # one with 16 prospects has 3.6 KiB, measured with sys.getsizeof over its parts; its support 1 KiB at most
 _PER_DECISION_BYTES = 1024
-_PER_WRITE_BYTES = 4608
+_PER_WRITE_BYTES = 5632
 """What an old state keeps alive for each object that has changed since: a view with its pods, a status or telemetry, and the nodes of the
-persistent maps. Measured on nodes with eight GPUs: 2.1 KiB for a binding, 4.0 for a status, 4.1 for telemetry; a test repeats it."""
+persistent maps. Measured on nodes with eight GPUs: 3.3 KiB for a binding, 3.9 for a status, 5.1 for telemetry; a test repeats it."""
 _PER_ASSUMED_POD_BYTES = 128
 """An entry of the mapping of assumed pods, of which every moment may have its own."""
 _PER_MOMENT_BYTES = 512

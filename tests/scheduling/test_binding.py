@@ -110,8 +110,18 @@ def test_error_of_the_api_server_is_answered_and_the_pod_stays_assumed(desk: Des
 
 def test_pod_that_is_bound_already_is_success_on_its_node_and_an_error_on_another(desk: Desk) -> None:
     desk.store.apply([seen("Pod", pod(4, node="a"))])
+    desk.writer.pod = pod_struct(pod(4, node="a"))
     assert desk.bind() == ""
     assert "already bound to a" in desk.bind(node="b")
+    assert desk.writer.bindings == []
+
+
+def test_pod_that_is_bound_in_the_state_and_replaced_since_is_no_success(desk: Desk) -> None:
+    """The watch shows a deletion some milliseconds after the API server has done it."""
+    desk.store.apply([seen("Pod", pod(4, node="a"))])
+    assert desk.bind() == "pod team/llm is not there", "deleted"
+    desk.writer.pod = pod_struct(pod(4, name="llm-1"))
+    assert "replaced by another" in desk.bind(), "the pod that is read has another uid"
     assert desk.writer.bindings == []
 
 
