@@ -35,10 +35,14 @@ from extender.web.ui_files import UiFiles
 
 
 def debug_routers(
-    scheduling: SchedulingService, settings: Settings, cluster: Cluster, feed: ClusterFeed, telemetry: TelemetryFeed | None
+    scheduling: SchedulingService,
+    settings: Settings,
+    cluster: Cluster,
+    feed: ClusterFeed,
+    long_work: LongWork,
+    telemetry: TelemetryFeed | None,
 ) -> tuple[APIRouter, ...]:
-    """Return the routes of the debug API. Long questions share one bound."""
-    long_work = LongWork()
+    """Return the routes of the debug API. All long questions are answered by `long_work`."""
 
     def own() -> tuple[EvaluationContext, Ranker]:
         return own_context(settings, scheduling.size_mix)

@@ -167,4 +167,4 @@ def open_service(cluster: str, settings: Settings, kubeconfig: str | None = None
     supervisor = Supervisor(metrics)
     source = cluster_source(cluster, settings, kubeconfig, context, supervisor)
     service = build_service(settings, source.cluster, metrics=metrics, supervisor=supervisor, telemetry_default=source.telemetry_default)
-    return FedService(service, source, SlotGauges(service.store, metrics, settings, supervisor))
+    return FedService(service, source, SlotGauges(service.store, metrics, settings, supervisor, service.long_work))

@@ -38,6 +38,7 @@ from extender.server.program_version import program_version
 from extender.settings import Settings, Telemetry
 from extender.web.health import HealthApi
 from extender.web.live.cluster_feed import ClusterFeed
+from extender.web.long_work import LongWork
 from extender.web.scheduler_api import SchedulerApi
 
 GIVE_WAY_SECONDS = 0.02
@@ -70,6 +71,8 @@ class Service:
     """The debug API and the web UI; the same as `app` where `server.debug_port` is 0."""
     feed: ClusterFeed
     """What the web UI shows; not yet started."""
+    long_work: LongWork
+    """Answers questions in child processes."""
 
 
 def observe_outcomes(
@@ -165,8 +168,9 @@ def build_service(
         give_way=partial(store.give_way, GIVE_WAY_SECONDS),
         slots=metrics.slots.by_size,
     )
+    long_work = LongWork()
     health = HealthApi(store, metrics, supervisor, cluster.leadership, feed, settings.server.node_metrics)
-    debug = debug_routers(scheduling, settings, cluster, feed, telemetry)
+    debug = debug_routers(scheduling, settings, cluster, feed, long_work, telemetry)
     verbs = (scheduler_api(scheduling, settings, metrics).router(), health.router())
     has_debug_port = settings.server.debug_port != 0
     debug_app = for_browsers(settings, cluster, *(() if has_debug_port else verbs), *debug)
@@ -182,6 +186,7 @@ def build_service(
         health=plain_application(health.router()),
         debug_app=debug_app,
         feed=feed,
+        long_work=long_work,
         decision_file=decision_file,
     )
 

@@ -17,7 +17,7 @@ from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor
 from extender.server.from_settings import policy
 from extender.settings import Settings
-from extender.web.long_work import NotDone, in_child_process
+from extender.web.long_work import LongWork, NotDone
 
 COUNT_SECONDS = 20.0
 """Time for one count."""
@@ -28,8 +28,9 @@ log = logging.getLogger("fabricwise.slots")
 class SlotGauges:
     """The loop that counts slots, unless the settings turn it off."""
 
-    def __init__(self, store: ClusterStore, metrics: Metrics, settings: Settings, supervisor: Supervisor) -> None:
+    def __init__(self, store: ClusterStore, metrics: Metrics, settings: Settings, supervisor: Supervisor, long_work: LongWork) -> None:
         self._store, self._metrics, self._settings, self._supervisor = store, metrics, settings, supervisor
+        self._long_work = long_work
         self._stop = threading.Event()
         self._counted: tuple[int, int] | None = None
         """Revision of the state, and number of assumed pods, of the last count."""
@@ -64,7 +65,7 @@ class SlotGauges:
             answer = slots_of(moment.snapshot, SlotQuestion(), resource, policy=policy(self._settings), extra_pods=extra_pods, pace=pace)
             return msgspec.json.encode(most_common(answer.rows, most) if answer.complete else ())
 
-        found = in_child_process(rows, COUNT_SECONDS)
+        found = self._long_work.answer(rows, COUNT_SECONDS)
         if isinstance(found, NotDone):
             log.warning("the gauges of slots are not set: %s", found.why)
             self._metrics.slots.set(())

@@ -1,42 +1,24 @@
-"""Long work of the debug API: in a child process, bounded in time, in number and in the size of its answer.
-
-A child process is a copy of this one, so it reads the state without any transfer; its work takes neither the interpreter's lock from the
-verbs nor memory that stays. It has one thread: a lock that another thread of the parent holds at that moment is never released in it. So
-work uses an evaluator and a ranker of its own, and a child that does not end is killed, which is answered like work that takes too long.
-"""
+"""Long work of the debug API: beside the verbs, in child processes, bounded in time, in number and in the size of its answer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import threading
-import time
-import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from select import select
 
 from extender.decision.pace import Pace
+from extender.web.child_processes.copies import Copies, Running, StreamedWork
+from extender.web.child_processes.frames import AnswerFailedError
 
 Work = Callable[[Pace], bytes]
 """Returns an encoded answer. What it changes is lost with its process."""
 
-MOST_RUNNING = 2
-MOST_WAITING = 8
+MOST_ASKED = 10
+"""Pieces of work that run or wait."""
 MOST_ANSWER_BYTES = 64 << 20
-
-_GRACE_SECONDS = 1.0
-"""How long work may still take after its pace has ended it: one step, and the encoding."""
-_KILLED_SECONDS = 5
-"""After so much longer the child ends itself, in case its parent has been killed."""
-_CHILD_NICENESS = 10
-_MOST_FILES = 1 << 16
-_DONE, _RAISED = b"+", b"-"
 
 logger = logging.getLogger("fabricwise.questions")
 
@@ -50,94 +32,105 @@ class NotDone:
     """Whether other work is the reason; it makes sense to try again."""
 
 
-class LongWork:
-    """Runs work beside the verbs. Safe to be called from several event loops."""
+_NO_PROCESS = "no process can be started for the answer: {}; check the container's limits of processes and memory"
+_BUSY = NotDone("too many questions are being answered; try again in some seconds", True)
 
-    def __init__(self, most_running: int = MOST_RUNNING, most_waiting: int = MOST_WAITING) -> None:
-        self._threads = ThreadPoolExecutor(most_running, thread_name_prefix="long-work")
-        self._places = threading.Semaphore(most_running + most_waiting)
+
+class LongWork:
+    """Runs work beside the verbs. Safe to be called from several threads and event loops.
+
+    Work waits until this process may be copied again, some seconds at most. That time does not count as time of the work.
+    """
+
+    def __init__(self, most_asked: int = MOST_ASKED, copies: Copies | None = None) -> None:
+        self._copies = copies or Copies()
+        self._threads = ThreadPoolExecutor(most_asked, thread_name_prefix="long-work")
+        self._places = threading.Semaphore(most_asked)
 
     async def run(self, work: Work, seconds: float) -> bytes | NotDone:
-        """Return the answer of `work`. Its pace ends after `seconds`; time in which it waits for other work does not count."""
+        """Return the answer of `work`. Its pace ends after `seconds`."""
         if not self._places.acquire(blocking=False):
-            return NotDone("too many questions are being answered; try again in some seconds", True)
+            return _BUSY
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, in_child_process, work, seconds)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self.answer, work, seconds)
         finally:
             self._places.release()
 
+    def answer(self, work: Work, seconds: float) -> bytes | NotDone:
+        """Return the answer of `work`. Blocks, and does not count as a question."""
+        try:
+            running = self._copies.begin(lambda pace: (work(pace),), seconds)
+        except OSError as error:
+            return _not_done(_NO_PROCESS.format(error))
+        try:
+            found = bytearray()
+            for part in running.parts():
+                found += part
+                if len(found) > MOST_ANSWER_BYTES:
+                    return _not_done(f"the answer is longer than {MOST_ANSWER_BYTES >> 20} MiB; ask for less")
+            return bytes(found)
+        except AnswerFailedError as error:
+            return _not_done(str(error))
+        finally:
+            running.close()
 
-def in_child_process(work: Work, seconds: float) -> bytes | NotDone:
-    """Return the answer of `work`, which runs in a copy of this process; NotDone where it raises or takes too long. Blocks."""
-    readable, writable = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of locks, see above
-        child = os.fork()
-    if child == 0:
-        _run_in_child(work, seconds, writable)
-    os.close(writable)
-    try:
-        return _answer(readable, time.monotonic() + seconds + _GRACE_SECONDS)
-    finally:
-        os.close(readable)
-        os.kill(child, signal.SIGKILL)  # it has ended, or must
-        os.waitpid(child, 0)
+    async def stream(self, work: StreamedWork, seconds: float) -> AnswerStream | NotDone:
+        """Return the answer of `work` as it comes, once its first part is there. Its pace ends after `seconds`. It must be closed."""
+        if not self._places.acquire(blocking=False):
+            return _BUSY
+        begun = self._threads.submit(self._begun, work, seconds)
+        try:
+            found = await asyncio.wrap_future(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(self._abandon)
+            raise
+        if isinstance(found, NotDone):
+            self._places.release()
+        return found
 
+    def _begun(self, work: StreamedWork, seconds: float) -> AnswerStream | NotDone:
+        """Begin the work and wait for the first part of its answer."""
+        try:
+            running = self._copies.begin(work, seconds)
+        except OSError as error:
+            return _not_done(_NO_PROCESS.format(error))
+        parts = running.parts()
+        try:
+            return AnswerStream(next(parts, b""), parts, running, self._threads, self._places)
+        except AnswerFailedError as error:
+            running.close()
+            return _not_done(str(error))
 
-def _answer(readable: int, until_seconds: float) -> bytes | NotDone:
-    """Read what the child writes, to its end."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        ready, _, _ = select([readable], [], [], max(0.0, until_seconds - time.monotonic()))
-        if not ready:
-            return NotDone("the answer takes too long; ask for less", False)
-        part = os.read(readable, 1 << 20)
-        size += len(part)
-        if size > MOST_ANSWER_BYTES:
-            return NotDone(f"the answer is longer than {MOST_ANSWER_BYTES >> 20} MiB; ask for less", False)
-        if part:
-            parts.append(part)
-            continue
-        answer = b"".join(parts)
-        if answer[:1] == _DONE:
-            return answer[1:]
-        why = answer[1:].decode(errors="replace") or "the process that computes the answer has ended without one"
-        logger.warning("a question is not answered: %s", why)
-        return NotDone(why, False)
-
-
-def _run_in_child(work: Work, seconds: float, writable: int) -> None:
-    """Run the work, write its answer and end this process, whatever happens."""
-    status = 1
-    try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, seconds + _KILLED_SECONDS)
-        _close_all_but(writable)
-        os.nice(_CHILD_NICENESS)
-        _be_killed_first()
-        until_seconds = time.monotonic() + seconds
-        _write(writable, _DONE + work(lambda: time.monotonic() < until_seconds))
-        status = 0
-    except Exception as error:
-        _write(writable, _RAISED + f"{type(error).__name__}: {error}".encode()[:2_000])
-    finally:
-        os._exit(status)
+    def _abandon(self, begun: Future[AnswerStream | NotDone]) -> None:
+        """Close work whose caller was cancelled while it began."""
+        found = None if begun.cancelled() or begun.exception() else begun.result()
+        if isinstance(found, AnswerStream):
+            found.close()
+        else:
+            self._places.release()
 
 
-def _be_killed_first() -> None:
-    """Where memory runs out, let the kernel end this process and not its parent. Linux alone has such a file."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+class AnswerStream:
+    """An answer that arrives in parts. It must be closed, from the event loop or from a thread."""
+
+    def __init__(
+        self, first: bytes, parts: Iterator[bytes], running: Running, threads: ThreadPoolExecutor, places: threading.Semaphore
+    ) -> None:
+        self._first, self._parts, self._running, self._threads, self._places = first, parts, running, threads, places
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield each part. Raises AnswerFailedError where the work ends before its answer is complete."""
+        part = self._first
+        while part:
+            yield part
+            part = await asyncio.wrap_future(self._threads.submit(next, self._parts, b""))
+
+    def close(self) -> None:
+        """End the work, if it still writes, and give its place to another."""
+        self._threads.submit(self._running.close)  # which waits for a read that is in progress
+        self._places.release()
 
 
-def _close_all_but(kept: int) -> None:
-    """Close the parent's sockets, which would else remain open after the parent closes them. The standard streams stay."""
-    os.closerange(3, kept)
-    os.closerange(kept + 1, _MOST_FILES)
-
-
-def _write(writable: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(writable, view) :]
+def _not_done(why: str) -> NotDone:
+    logger.warning("a question is not answered: %s", why)
+    return NotDone(why, False)

@@ -143,7 +143,7 @@ def test_snapshot_is_refused_while_other_questions_are_answered(served: Served, 
     async def busy(*_: object) -> NotDone:
         return NotDone("too many questions are being answered", True)
 
-    monkeypatch.setattr(LongWork, "run", busy)
+    monkeypatch.setattr(LongWork, "stream", busy)
     answer = served.client.get("/v1/snapshot")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"

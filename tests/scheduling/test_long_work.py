@@ -1,12 +1,14 @@
-"""Long work of the debug API runs in a child process: bounded in time, in number and in what its failure affects."""
+"""Long work of the debug API runs in child processes: bounded in time, in number and in what its failure affects."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,25 +16,64 @@ import pytest
 from extender.decision.pace import Pace
 from extender.errors import RequestError
 from extender.web import long_work
-from extender.web.long_work import LongWork, NotDone, in_child_process
+from extender.web.child_processes import copies
+from extender.web.child_processes.copies import Copies
+from extender.web.child_processes.fork_pace import MOST_WAIT_SECONDS, ForkPace
+from extender.web.child_processes.frames import AnswerFailedError
+from extender.web.long_work import AnswerStream, LongWork, NotDone, Work
 from extender.web.questions.asked import Answer, answered, refused
+from tests.waiting import wait
+
+AT_ONCE = ForkPace(most_share=1e9)
+"""A pace that never waits."""
+
+
+class CountedCopies(Copies):
+    """Copies that count how often the process is copied."""
+
+    def __init__(self, pace: ForkPace | None = None) -> None:
+        super().__init__(pace)
+        self.made = 0
+
+    def _fork(self) -> None:
+        self.made += 1
+        super()._fork()
+
+
+def children() -> set[str]:
+    """The ids of the processes that this one has started and that it has not yet waited for."""
+    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+
+
+def sleeping(_pace: Pace) -> bytes:
+    time.sleep(30)
+    return b""
+
+
+def killed(_pace: Pace) -> bytes:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return b""
+
+
+def answer(work: Work, seconds: float = 5) -> bytes | NotDone:
+    return LongWork().answer(work, seconds)
 
 
 def test_answer_is_what_the_work_returns_from_another_process() -> None:
-    answer = in_child_process(lambda _pace: b"%d" % os.getpid(), 5)
-    assert isinstance(answer, bytes)
-    assert int(answer) != os.getpid()
+    found = answer(lambda _pace: b"%d" % os.getpid())
+    assert isinstance(found, bytes)
+    assert int(found) != os.getpid()
 
 
 def test_answer_longer_than_a_pipe_holds_is_complete() -> None:
-    assert in_child_process(lambda _pace: b"x" * (3 << 20), 5) == b"x" * (3 << 20)
+    assert answer(lambda _pace: b"x" * (3 << 20)) == b"x" * (3 << 20)
 
 
 def test_answer_longer_than_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_work, "MOST_ANSWER_BYTES", 1_000)
-    answer = in_child_process(lambda _pace: b"x" * 2_000, 5)
-    assert isinstance(answer, NotDone)
-    assert "ask for less" in answer.why
+    found = answer(lambda _pace: b"x" * 2_000)
+    assert isinstance(found, NotDone)
+    assert "ask for less" in found.why
 
 
 def test_pace_ends_work_that_takes_longer_than_its_time() -> None:
@@ -43,23 +84,19 @@ def test_pace_ends_work_that_takes_longer_than_its_time() -> None:
             steps += 1
         return b"%d" % steps
 
-    answer = in_child_process(work, 0.1)
-    assert isinstance(answer, bytes)
-    assert int(answer) > 0
+    found = answer(work, 0.1)
+    assert isinstance(found, bytes)
+    assert int(found) > 0
 
 
-def test_work_that_ignores_its_pace_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_work, "_GRACE_SECONDS", 0.1)
+def test_work_that_ignores_its_pace_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "_GRACE_SECONDS", 0.1)
 
-    def work(_pace: Pace) -> bytes:
-        time.sleep(30)
-        return b""
-
-    assert in_child_process(work, 0.1) == NotDone("the answer takes too long; ask for less", False)
+    assert answer(sleeping, 0.1) == NotDone("the answer takes too long; ask for less", False)
 
 
-def test_work_that_waits_for_a_lock_of_another_thread_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_work, "_GRACE_SECONDS", 0.1)
+def test_work_that_waits_for_a_lock_of_another_thread_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "_GRACE_SECONDS", 0.1)
     lock, held, release = threading.Lock(), threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -75,28 +112,32 @@ def test_work_that_waits_for_a_lock_of_another_thread_is_killed(monkeypatch: pyt
         with lock:
             return b""
 
-    answer = in_child_process(work, 0.1)
+    found = answer(work, 0.1)
     release.set()
     holder.join()
-    assert isinstance(answer, NotDone)
+    assert isinstance(found, NotDone)
 
 
 def test_error_of_the_work_is_named_and_ends_only_the_child() -> None:
     def work(_pace: Pace) -> bytes:
         raise ValueError("no such node")
 
-    assert in_child_process(work, 5) == NotDone("ValueError: no such node", False)
+    assert answer(work) == NotDone("ValueError: no such node", False)
 
 
 def test_end_of_the_child_without_an_answer_is_named() -> None:
-    answer = in_child_process(lambda _pace: os._exit(3), 5)
-    assert isinstance(answer, NotDone)
-    assert "without one" in answer.why
+    found = answer(lambda _pace: os._exit(3))
+    assert isinstance(found, NotDone)
+    assert "without one" in found.why
+
+
+def test_signal_that_ends_the_child_is_named() -> None:
+    assert answer(killed) == NotDone("the process was ended by signal 9", False)
 
 
 @pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="NOT TESTED: only Linux has oom_score_adj")
 def test_kernel_ends_the_child_before_its_parent_where_memory_runs_out() -> None:
-    assert in_child_process(lambda _pace: Path("/proc/self/oom_score_adj").read_bytes(), 5) == b"1000\n"
+    assert answer(lambda _pace: Path("/proc/self/oom_score_adj").read_bytes()) == b"1000\n"
 
 
 def test_no_file_of_the_parent_stays_open_in_the_child() -> None:
@@ -109,14 +150,38 @@ def test_no_file_of_the_parent_stays_open_in_the_child() -> None:
             return b"closed"
         return b"open"
 
-    assert in_child_process(work, 5) == b"closed"
+    assert answer(work) == b"closed"
     os.close(readable)
     os.close(writable)
 
 
+def test_no_process_and_no_file_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "_GRACE_SECONDS", 0.1)
+    work, files, before = LongWork(copies=Copies(AT_ONCE)), len(os.listdir("/proc/self/fd")), children()
+    assert work.answer(lambda _pace: b"1", 5) == b"1"
+    assert isinstance(work.answer(lambda _pace: os._exit(3), 5), NotDone)
+    assert isinstance(work.answer(sleeping, 0.0), NotDone)
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert children() == before
+
+
+def test_process_that_cannot_be_started_is_an_error_of_the_question_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    work, files = LongWork(), len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fork", refuse)
+        found = work.answer(lambda _pace: b"1", 5)
+    assert isinstance(found, NotDone)
+    assert "no process can be started" in found.why
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert work.answer(lambda _pace: b"2", 5) == b"2", "the next question is answered"
+
+
 def test_questions_beyond_the_bound_are_refused_at_once_and_the_others_are_answered() -> None:
     async def ask() -> list[bytes | NotDone]:
-        work = LongWork(most_running=1, most_waiting=1)
+        work = LongWork(most_asked=2)
 
         def slow(_pace: Pace) -> bytes:
             time.sleep(0.2)
@@ -126,7 +191,134 @@ def test_questions_beyond_the_bound_are_refused_at_once_and_the_others_are_answe
 
     answers = asyncio.run(ask())
     assert answers[:2] == [b"done", b"done"]
-    assert all(isinstance(answer, NotDone) and answer.is_busy for answer in answers[2:])
+    assert all(isinstance(found, NotDone) and found.is_busy for found in answers[2:])
+
+
+def test_copying_takes_its_share_of_the_time_and_three_copies_are_made_at_once() -> None:
+    pace, now_seconds, copied = ForkPace(most_share=0.01), 100.0, []
+    while now_seconds < 200.0:
+        wait_seconds = pace.wait_seconds(now_seconds)
+        assert wait_seconds >= 0.0
+        now_seconds += wait_seconds
+        pace.forked(now_seconds, 0.02)
+        copied.append(now_seconds)
+    assert copied[:3] == [100.0, 100.0, 100.0]
+    assert copied[3] == pytest.approx(102.0), "0.02 s are 1 % of 2 s"
+    assert len(copied) == pytest.approx(0.01 * 100.0 / 0.02, abs=4)
+
+
+def test_slow_copy_makes_the_next_question_wait_for_some_seconds_at_most() -> None:
+    pace = ForkPace(most_share=0.01)
+    for _ in range(10):
+        pace.forked(100.0, 3.0)
+    assert pace.wait_seconds(100.0) == pytest.approx(MOST_WAIT_SECONDS)
+    assert pace.wait_seconds(100.0 + MOST_WAIT_SECONDS) == pytest.approx(0.0)
+
+
+def test_work_that_waits_for_a_copy_is_done_by_one_copy() -> None:
+    """Twelve questions at the same time: the first copies are made at once, the last one has all work that came meanwhile."""
+    pace = ForkPace(most_share=0.005)
+    for _ in range(3):
+        pace.forked(time.monotonic(), 0.002)
+    made = CountedCopies(pace)
+    work = LongWork(copies=made)
+    with ThreadPoolExecutor(12) as threads:
+        found = list(threads.map(lambda number: work.answer(lambda _pace: b"%d" % number, 5), range(12)))
+    assert found == [b"%d" % number for number in range(12)]
+    assert made.made < 12
+
+
+def test_failure_of_one_piece_of_work_affects_no_other_of_the_same_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "_GRACE_SECONDS", 0.1)
+    pace = ForkPace(most_share=0.005)
+    for _ in range(3):
+        pace.forked(time.monotonic(), 0.002)
+    works: list[Work] = [
+        lambda _pace: os._exit(3),
+        lambda _pace: b"1",
+        killed,
+        sleeping,
+        lambda _pace: b"2",
+    ]
+    work = LongWork(copies=Copies(pace))
+    with ThreadPoolExecutor(len(works)) as threads:
+        found = list(threads.map(lambda each: work.answer(each, 0.2), works))
+    assert [one if isinstance(one, bytes) else None for one in found] == [None, b"1", None, None, b"2"]
+
+
+def slowly(_pace: Pace) -> Iterator[bytes]:
+    for number in range(3):
+        yield b"%d" % number
+    raise ValueError("the fourth part is missing")
+
+
+def endless(_pace: Pace) -> Iterator[bytes]:
+    while True:
+        yield b"x" * 4096
+
+
+async def read(stream: AnswerStream | NotDone) -> tuple[list[bytes], str]:
+    """The parts of the answer, and why it does not go on."""
+    assert isinstance(stream, AnswerStream)
+    parts: list[bytes] = []
+    try:
+        async for part in stream:
+            parts += (part,)
+    except AnswerFailedError as error:
+        return parts, str(error)
+    finally:
+        stream.close()
+    return parts, ""
+
+
+def test_parts_of_a_streamed_answer_arrive_before_the_work_fails() -> None:
+    async def ask() -> tuple[list[bytes], str]:
+        return await read(await LongWork().stream(slowly, 5))
+
+    assert asyncio.run(ask()) == ([b"0", b"1", b"2"], "ValueError: the fourth part is missing")
+
+
+def test_stream_that_fails_before_its_first_part_is_not_begun() -> None:
+    def work(_pace: Pace) -> Iterator[bytes]:
+        raise ValueError("no such node")
+
+    assert asyncio.run(LongWork().stream(work, 5)) == NotDone("ValueError: no such node", False)
+
+
+def test_closed_stream_ends_its_work_and_gives_its_place_to_another() -> None:
+    async def ask() -> tuple[NotDone | AnswerStream, list[bytes]]:
+        work = LongWork(most_asked=1)
+        stream = await work.stream(endless, 600)
+        assert isinstance(stream, AnswerStream)
+        while_open = await work.stream(endless, 600)
+        stream.close()
+        after, _ = await read(await work.stream(lambda _pace: iter((b"next",)), 5))
+        return while_open, after
+
+    before = children()
+    while_open, after = asyncio.run(ask())
+    assert isinstance(while_open, NotDone)
+    assert while_open.is_busy
+    assert after == [b"next"]
+    wait("the processes to end", lambda: children() == before)
+
+
+def test_caller_that_is_cancelled_while_its_stream_begins_leaves_its_place() -> None:
+    async def ask() -> list[bytes]:
+        work = LongWork(most_asked=1)
+        begun = asyncio.create_task(work.stream(endless, 600))
+        await asyncio.sleep(0)
+        begun.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await begun
+        while isinstance(stream := await work.stream(lambda _pace: iter((b"next",)), 5), NotDone):
+            await asyncio.sleep(0.01)
+        parts, _ = await read(stream)
+        return parts
+
+    before = children()
+    assert asyncio.run(ask()) == [b"next"]
+    wait("the processes to end", lambda: children() == before)
 
 
 def _wrong(_pace: Pace) -> Answer:

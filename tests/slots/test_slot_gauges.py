@@ -14,6 +14,7 @@ from extender.server import slot_gauges
 from extender.server.cluster_source import open_service
 from extender.server.slot_gauges import SlotGauges
 from extender.settings import Settings, SlotGaugeSettings
+from extender.web.long_work import LongWork
 from tests.slots.machines_in_use import counted, machine_node
 from tests.waiting import wait
 
@@ -47,7 +48,7 @@ def gauges(settings: Settings) -> tuple[SlotGauges, Metrics]:
     """The gauges of the simulated cluster, whose loop does not run."""
     fed, metrics = open_service("simulated", settings), Metrics()
     fed.source.start(fed.service)
-    return SlotGauges(fed.service.store, metrics, settings, Supervisor(metrics)), metrics
+    return SlotGauges(fed.service.store, metrics, settings, Supervisor(metrics), LongWork()), metrics
 
 
 def test_further_products_are_counted_as_other() -> None:
@@ -74,7 +75,7 @@ def test_state_that_did_not_change_is_not_counted_again(monkeypatch: pytest.Monk
     def unexpected(*_: Any) -> bytes:
         raise AssertionError("counted again")
 
-    monkeypatch.setattr(slot_gauges, "in_child_process", unexpected)
+    monkeypatch.setattr(LongWork, "answer", unexpected)
     counting.count()
 
 

@@ -51,6 +51,11 @@ async def answered(long_work: LongWork, ask: Callable[[Pace], Answer], seconds: 
 
     done = await long_work.run(work, seconds)
     if isinstance(done, NotDone):
-        headers = {"Retry-After": str(RETRY_SECONDS)} if done.is_busy else {}
-        return Response(_encode({"error": done.why}), 503, headers, media_type="application/json")
+        return not_answered(done)
     return Response(done[3:], int(done[:3]), media_type="application/json")
+
+
+def not_answered(not_done: NotDone) -> Response:
+    """Return the response to a question whose work was not done: status 503, with the time after which to try again."""
+    headers = {"Retry-After": str(RETRY_SECONDS)} if not_done.is_busy else {}
+    return Response(_encode({"error": not_done.why}), 503, headers, media_type="application/json")

@@ -1,16 +1,15 @@
 """`GET /v1/snapshot`: everything that recent decisions were made from, as an archive that `fabricwise replay` reads.
 
-The archive is made in a child process, so that it takes no time from the verbs.
+The archive is made in a child process, so that it takes no time from the verbs, and sent while it is made.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -21,12 +20,11 @@ from extender.decision.replay.snapshot_archive import zipped
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.web.long_work import LongWork, NotDone
 from extender.web.openapi import described
-from extender.web.questions.asked import RETRY_SECONDS
+from extender.web.questions.asked import not_answered
+from extender.web.questions.streamed_answer import StreamedAnswer
 
 SECONDS = 60.0
 """The longest time that an archive may take."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class SnapshotRoutes:
@@ -54,15 +52,14 @@ class SnapshotRoutes:
         contents = await run_in_threadpool(self._contents, decisions)
         mask = secrets.randbits(32) if hash_names else None
 
-        def work(pace: Pace) -> bytes:
-            return b"".join(zipped(archive_lines(contents, mask, pace)))
+        def work(pace: Pace) -> Iterator[bytes]:
+            return zipped(archive_lines(contents, mask, pace))
 
-        done = await self._long_work.run(work, SECONDS)
-        if isinstance(done, NotDone):
-            headers = {"Retry-After": str(RETRY_SECONDS)} if done.is_busy else {}
-            return Response(_encode({"error": done.why}), 503, headers, media_type="application/json")
+        stream = await self._long_work.stream(work, SECONDS)
+        if isinstance(stream, NotDone):
+            return not_answered(stream)
         headers = {"Content-Disposition": 'attachment; filename="fabricwise-snapshot.zip"'}
-        return Response(done, 200, headers, media_type="application/zip")
+        return StreamedAnswer(stream, "application/zip", headers)
 
     def _contents(self, most: int) -> Contents:
         """Return what the archive is made of. Nothing is copied: states are immutable."""

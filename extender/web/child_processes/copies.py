@@ -1,0 +1,211 @@
+"""Copies of this process, each of which runs the work that waited when it was made.
+
+A copy is made by fork, so it reads the state without any transfer. It forks once more for each piece of work: what one does to its process
+affects no other, and the kernel ends a process whose time is over. All that is left to the parent is to read pipes.
+
+A copy has one thread: a lock that another thread of the parent held at that moment is never released in it. So work uses an evaluator and
+a ranker of its own, and nothing here writes a log in a copy. Work that waits for such a lock is ended like work that takes too long.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from extender.decision.pace import Pace
+from extender.web.child_processes.fork_pace import ForkPace
+from extender.web.child_processes.frames import parts, write_end, write_failure, write_part
+
+StreamedWork = Callable[[Pace], Iterable[bytes]]
+"""Yields the parts of an encoded answer. What it changes is lost with its process."""
+
+MOST_COPIES = 2
+"""Copies that live at the same time."""
+MOST_RUNNING = 2
+"""Processes of one copy that work at the same time; the others of that copy wait."""
+
+TAKES_TOO_LONG = "the answer takes too long; ask for less"
+_GRACE_SECONDS = 1.0
+"""How long work may still take after its pace has ended it: one step, and the encoding."""
+_NICENESS = 10
+_MOST_FILES = 1 << 16
+
+logger = logging.getLogger("fabricwise.questions")
+
+
+@dataclass(slots=True)
+class _Copy:
+    """A child process that has been given work."""
+
+    pid: int
+    unfinished: int
+    """How many pieces of its work are still being read."""
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """A piece of work, and the pipe for its answer."""
+
+    work: StreamedWork
+    seconds: float
+    readable: int
+    writable: int
+    copy: _Copy | None = field(default=None)
+    """What runs it; None: it waits for the next copy."""
+
+
+class Running:
+    """Work that a copy of this process does. It must be closed."""
+
+    def __init__(self, copies: Copies, asked: _Asked) -> None:
+        self._copies, self._asked = copies, asked
+        self._pipe = os.fdopen(asked.readable, "rb")
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the parts of the answer as they arrive. Blocks. Raises AnswerFailedError where the work ends before it is complete."""
+        return parts(self._pipe)
+
+    def close(self) -> None:
+        """Close the pipe, which ends work that still writes. May block until work that does not write has ended by itself."""
+        self._pipe.close()
+        self._copies.finished(self._asked)
+
+
+class Copies:
+    """Makes copies of this process and gives them work. Thread-safe."""
+
+    def __init__(self, pace: ForkPace | None = None) -> None:
+        self._pace = pace or ForkPace()
+        self._changed = threading.Condition()
+        self._waiting: list[_Asked] = []
+        self._living = 0
+
+    def begin(self, work: StreamedWork, seconds: float) -> Running:
+        """Give the work to the next copy, together with all other work that waits for one. Blocks until that copy is made.
+
+        The work's pace ends after `seconds`, counted from when it begins to run. Raises OSError where no process can be made.
+        """
+        asked = _Asked(work, seconds, *os.pipe())
+        with self._changed:
+            self._waiting.append(asked)
+            try:
+                while asked.copy is None:
+                    wait_seconds = self._wait_seconds()
+                    if wait_seconds == 0.0:
+                        self._fork()
+                    else:
+                        self._changed.wait(wait_seconds)
+            except OSError:
+                self._waiting.remove(asked)
+                os.close(asked.readable)
+                os.close(asked.writable)
+                raise
+        return Running(self, asked)
+
+    def finished(self, asked: _Asked) -> None:
+        """Count work whose pipe is closed. The last of a copy waits for the copy to end."""
+        copy = asked.copy
+        assert copy is not None, "work that has not begun is not closed"
+        with self._changed:
+            copy.unfinished -= 1
+            if copy.unfinished:
+                return
+        os.waitpid(copy.pid, 0)
+        with self._changed:
+            self._living -= 1
+            self._changed.notify_all()
+
+    def _wait_seconds(self) -> float | None:
+        """Return how long to wait before the next copy; None: until one has ended."""
+        return None if self._living == MOST_COPIES else self._pace.wait_seconds(time.monotonic())
+
+    def _fork(self) -> None:
+        """Make a copy that runs all work that waits. Raises OSError."""
+        started_seconds = time.thread_time()  # the thread's own time: other processes on the machine do not count
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of locks, see above
+            pid = os.fork()
+        if pid == 0:
+            _run_copy(self._waiting)
+        self._pace.forked(time.monotonic(), time.thread_time() - started_seconds)
+        copy = _Copy(pid, len(self._waiting))
+        for asked in self._waiting:
+            os.close(asked.writable)
+            asked.copy = copy
+        self._waiting.clear()
+        self._living += 1
+        self._changed.notify_all()
+
+
+def _run_copy(waiting: list[_Asked]) -> NoReturn:
+    """Run each piece of work in a process of its own, and end this one, whatever happens."""
+    try:
+        _close_all_but([asked.writable for asked in waiting])
+        os.nice(_NICENESS)
+        _be_killed_first()
+        gc.freeze()  # a collection would write to, and so copy, all memory that the parent holds
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        running: dict[int, _Asked] = {}
+        for asked in waiting:
+            if len(running) == MOST_RUNNING:
+                _await_one(running)
+            pid = os.fork()
+            if pid == 0:
+                _run_work(asked)
+            running[pid] = asked
+        while running:
+            _await_one(running)
+    finally:
+        os._exit(0)
+
+
+def _await_one(running: dict[int, _Asked]) -> None:
+    """Wait until one of the processes ends, and write why where it was ended before it has written an answer."""
+    pid, status = os.wait()
+    asked = running.pop(pid)
+    with suppress(OSError):
+        if os.WIFSIGNALED(status):
+            by_time = os.WTERMSIG(status) == signal.SIGALRM
+            write_failure(asked.writable, TAKES_TOO_LONG if by_time else f"the process was ended by signal {os.WTERMSIG(status)}")
+        os.close(asked.writable)
+
+
+def _run_work(asked: _Asked) -> NoReturn:
+    """Run the work, write its answer and end this process, whatever happens."""
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, asked.seconds + _GRACE_SECONDS)
+        until_seconds = time.monotonic() + asked.seconds
+        for part in asked.work(lambda: time.monotonic() < until_seconds):
+            write_part(asked.writable, part)
+        write_end(asked.writable)
+    except Exception as error:
+        with suppress(OSError):
+            write_failure(asked.writable, f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(0)
+
+
+def _be_killed_first() -> None:
+    """Where memory runs out, let the kernel end this process and not its parent. Linux alone has such a file."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _close_all_but(kept: Iterable[int]) -> None:
+    """Close the parent's sockets, which would else remain open after the parent closes them. The standard streams stay."""
+    start = 3
+    for descriptor in sorted(kept):
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, _MOST_FILES)
