@@ -11,35 +11,18 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 
-from extender.kube.objects.decode import seen
-from tests.objects import node, pod
+from tests.observability.exercised_service import exercised
 from tests.observability.expressions import FOLDER, dashboards, expressions, needs
-from tests.web.live_clusters import following, served_verbs, small_service
+from tests.web.live_clusters import served_verbs, small_service
 
 Series = tuple[dict[str, set[str]], set[tuple[str, str]]]
 """(metric -> its labels, all (label, value) pairs)."""
-
-NAMES = ["hgx-h100-0", "t4-0", "t4-1"]
 
 
 @pytest.fixture(scope="module")
 def series() -> Series:
     """The series of a service that decides, refuses, errs and measures."""
-    service, machines = small_service()
-    store = service.store
-    with served_verbs(service) as client, following(client) as events:
-        next(events)
-        store.apply(machines.telemetry(1.0))
-        placed = pod(2, name="placed")
-        for verb in ("filter", "prioritize"):
-            client.post(f"/scheduler/{verb}", json={"Pod": placed, "NodeNames": NAMES})
-        machines.bind(placed, "hgx-h100-0", store)
-        client.post("/scheduler/filter", json={"Pod": pod(16, name="large"), "NodeNames": NAMES})
-        client.post("/scheduler/filter", content=b"no JSON")
-        client.post("/scheduler/preempt", json={"Pod": placed, "NodeNameToMetaVictims": {}})
-        client.post("/scheduler/bind", json={"PodName": "x", "PodNamespace": "y", "PodUID": "z", "Node": "t4-0"})
-        machines.xid("t4-0", 0, 79)
-        store.apply((*machines.telemetry(2.0), seen("Node", node("t4-1", 4, labels={"nvidia.com/gpu.product": "A100"}))))
+    with exercised() as (service, client):
         text = client.get("/metrics").text
     labels: dict[str, set[str]] = {}
     values: set[tuple[str, str]] = set()
