@@ -17,8 +17,8 @@ import pytest
 
 from extender.errors import SettingsError
 from extender.server.agent_process import NodeClaim, claimed_uid, node_claim, node_name, serve_state
+from tests.agent.fake_kubelet import Kubelet
 from tests.agent.fake_nvml import FakeNvml
-from tests.agent.kubelet import Kubelet
 from topology.agent import nvml
 from topology.agent.gather import Gathered, gather
 from topology.agent.loop import Agent, State, allocations, read_hardware, topology_record
