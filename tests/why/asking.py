@@ -32,6 +32,7 @@ from topology.platforms import machine_of, platforms
 NOW_SECONDS = 1_800_000_000.0
 GIB = 1 << 30
 Manifest = dict[str, Any]
+TAINT: Manifest = {"key": "team", "value": "research", "effect": "NoSchedule"}
 
 
 def question(

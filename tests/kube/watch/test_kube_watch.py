@@ -3,144 +3,24 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlparse
 
 import kubernetes
 import pytest
 import urllib3
-import yaml
 
 from extender.decision.state.changes import Change, NodeSeen
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
-from extender.kube import watch as watch_module
 from extender.kube.api_client import api_client
-from extender.kube.objects import resources
 from extender.kube.objects.decode import seen
-from extender.kube.watch import ClusterWatch, without_repeats
+from extender.kube.watch import without_repeats
 from extender.kube.watch_lines import LineBuffer
-from extender.metrics import Metrics
-from extender.scheduling.cluster_store import ClusterStore
-from extender.settings import Kube
-from extender.sources.simulated_dra import slice_manifests
-from tests.dra.dra_objects import bare_node
-from tests.objects import GPU, node, pod, topology
-from topology.platforms import machine_of
-
-Reply = tuple[int, bytes]
-"""(status, body); status 0 breaks the connection after the body."""
-
-
-def page(*items: dict[str, Any], version: str = "1", more: str = "") -> Reply:
-    return 200, json.dumps({"metadata": {"resourceVersion": version, "continue": more}, "items": items}).encode()
-
-
-def events(*pairs: tuple[str, dict[str, Any]], then: bytes = b"", status: int = 200) -> Reply:
-    lines = b"".join(json.dumps({"type": kind, "object": thing}).encode() + b"\n" for kind, thing in pairs)
-    return status, lines + then
-
-
-GONE = ("ERROR", {"kind": "Status", "code": 410, "message": "too old resource version"})
-
-
-@dataclass
-class Script:
-    """Replies per (path, list or watch), in order; without further replies, lists are empty and watches wait."""
-
-    replies: dict[tuple[str, str], list[Reply]] = field(default_factory=dict)
-    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-
-    def reply(self, path: str, query: dict[str, str]) -> Reply:
-        self.asked.append((path, query))
-        waiting = self.replies.get((path, "watch" if "watch" in query else "list"), [])
-        if waiting:
-            return waiting.pop(0)
-        if "watch" in query:
-            time.sleep(0.2)
-            return 200, b""
-        return page()
-
-    def count(self, path: str, how: str) -> int:
-        return sum(p == path and (("watch" in q) == (how == "watch")) for p, q in self.asked)
-
-
-NODES, PODS, TOPOLOGIES = "/api/v1/nodes", "/api/v1/pods", "/apis/fabricwise.dev/v1alpha1/gputopologies"
-
-
-@dataclass
-class Rig:
-    """A scripted server, and a cluster store that follows it."""
-
-    script: Script
-    store: ClusterStore
-    metrics: Metrics
-    start: Callable[[], None]
-
-    def wait(self, check: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
-        while not check():
-            assert time.monotonic() < deadline, self.script.asked
-            time.sleep(0.01)
-
-    def nodes(self) -> set[str]:
-        return set(self.store.snapshot.nodes)
-
-
-@pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    script = Script()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            url = urlparse(self.path)
-            query = {key: values[0] for key, values in parse_qs(url.query).items()}
-            status, body = script.reply(url.path, query)
-            self.send_response(status or 200)
-            if "watch" in query and status in (0, 200):
-                self._stream(body, is_broken=status == 0)
-                return
-            self.send_header("Content-Length", str(len(body) + (1000 if status == 0 else 0)))
-            self.end_headers()
-            self.wfile.write(body)
-            self.close_connection = status == 0
-
-        def _stream(self, body: bytes, is_broken: bool) -> None:
-            """Send each line as an HTTP chunk of its own, as an API server does; all of them at once."""
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            chunks = b"".join(b"%x\r\n%s\r\n" % (len(line), line) for line in body.splitlines(keepends=True))
-            self.wfile.write(chunks + (b"" if is_broken else b"0\r\n\r\n"))
-            self.close_connection = is_broken
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = {
-        "current-context": "t",
-        "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t"}}],
-        "clusters": [{"name": "t", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "t", "user": {"token": "secret"}}],
-    }
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(config))
-    monkeypatch.setattr(watch_module, "_ABSENT_RETRY_SECONDS", 0.05)
-    store, metrics = ClusterStore(GPU, warm_tables=False), Metrics()
-    watch = ClusterWatch(api_client(str(kubeconfig)), store, Kube(max_backoff_seconds=0.05), metrics)
-    yield Rig(script, store, metrics, watch.start)
-    watch.stop()
-    server.shutdown()
-    server.server_close()
+from tests.kube.watch.scripted_watch import GONE, NODES, PODS, TOPOLOGIES, Reply, Rig, events, page
+from tests.objects import node, pod, topology
 
 
 def test_store_is_synced_after_every_page_is_listed(rig: Rig) -> None:
@@ -370,54 +250,3 @@ def test_event_older_than_the_known_resource_version_changes_nothing(rig: Rig) -
     rig.start()
     rig.wait(lambda: rig.store.snapshot.synced and rig.script.count(NODES, "watch") > 1)
     assert rig.store.snapshot.views["a"].state.allocatable == 8
-
-
-SLICES, RULES_V1 = "/apis/resource.k8s.io/v1/resourceslices", "/apis/resource.k8s.io/v1/devicetaintrules"
-DRA_PATHS = [resource.path for resource in resources.DRA_RESOURCES]
-
-
-def test_without_resource_k8s_io_nothing_is_watched_and_nothing_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    for path in DRA_PATHS:
-        rig.script.replies[path, "list"] = [(404, b"{}")] * 50
-    rig.script.replies[RULES_V1.replace("v1", "v1beta2"), "list"] = [(404, b"{}")] * 50
-    rig.script.replies[NODES, "list"] = [page(node("a"))]
-    with caplog.at_level("INFO"):
-        rig.start()
-        rig.wait(lambda: rig.store.snapshot.synced)
-        time.sleep(0.3)
-    assert [rig.script.count(path, "list") for path in DRA_PATHS] == [1] * 5
-    assert sum(rig.script.count(path, "watch") for path in DRA_PATHS) == 0
-    assert not [record for record in caplog.records if "resource" in record.getMessage()]
-
-
-def test_forbidden_resource_k8s_io_is_said_once_per_kind_and_keeps_nothing_waiting(
-    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for path in DRA_PATHS:
-        rig.script.replies[path, "list"] = [(403, b"{}")] * 50
-    rig.script.replies[NODES, "list"] = [page(node("a"))]
-    monkeypatch.setattr(watch_module, "RESOURCES", tuple(replace(one, absent_retry_seconds=0.05) for one in resources.RESOURCES))
-    with caplog.at_level("INFO"):
-        rig.start()
-        rig.wait(lambda: rig.store.snapshot.synced)
-        rig.wait(lambda: rig.script.count(SLICES, "list") > 2)
-    told = [record.getMessage() for record in caplog.records if "resourceslices" in record.getMessage()]
-    assert len(told) == 1
-    assert "RBAC" in told[0]
-
-
-def test_device_taint_rules_are_read_by_the_version_that_the_api_server_serves(rig: Rig) -> None:
-    beta = RULES_V1.replace("v1", "v1beta2")
-    rule = {"metadata": {"name": "sick"}, "spec": {"taint": {"key": "a", "effect": "NoSchedule"}}}
-    rig.script.replies[RULES_V1, "list"] = [(404, b"{}")]
-    rig.script.replies[beta, "list"] = [page(rule)]
-    rig.start()
-    rig.wait(lambda: "sick" in rig.store.snapshot.dra.devicetaintrules)
-
-
-def test_nodes_are_not_judged_before_the_slices_are_listed(rig: Rig) -> None:
-    rig.script.replies[SLICES, "list"] = [(500, b"{}"), (500, b"{}"), page(slice_manifests("a", machine_of("t4"))[0])]
-    rig.script.replies[NODES, "list"] = [page(bare_node("a"))]
-    rig.start()
-    rig.wait(lambda: rig.store.snapshot.synced)
-    assert rig.store.snapshot.dra.devices_of("a").devices
