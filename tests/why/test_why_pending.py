@@ -10,7 +10,7 @@ import pytest
 from extender.decision.evaluate.policy import Policy
 from extender.decision.state.changes import TelemetrySeen
 from tests.objects import node, pod
-from tests.why.asking import TAINT, Manifest, ask, machine_node, reading, remedy, waiting_pod
+from tests.why.why_questions import TAINT, Manifest, ask, machine_node, reading, remedy, waiting_pod
 
 
 def requesting(cpu: str, gpus: int = 2) -> Manifest:

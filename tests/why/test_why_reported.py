@@ -15,7 +15,7 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.why.why_pod import why_answer
 from extender.sources.simulated_dra import claim_manifest, exact_request
 from tests.dra.dra_objects import claim_pod, cluster
-from tests.why.asking import TAINT, Manifest, ask, failed, machine_node, question, remedy, waiting_pod
+from tests.why.why_questions import TAINT, Manifest, ask, failed, machine_node, question, remedy, waiting_pod
 
 
 def assumed(node_name: str, gpus: int) -> Any:

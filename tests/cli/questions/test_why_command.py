@@ -23,7 +23,7 @@ from tests.cli.commands import Commands, Ended
 from tests.conftest import Served
 from tests.kube.api_server import PODS, ApiServer, api_server
 from tests.waiting import wait
-from tests.why.asking import Manifest, machine_node, waiting_pod
+from tests.why.why_questions import Manifest, machine_node, waiting_pod
 
 SERVICE = "/api/v1/namespaces/fabricwise-system/services/fabricwise"
 EVENTS = "/api/v1/namespaces/team/events"
