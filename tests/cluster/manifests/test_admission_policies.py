@@ -11,7 +11,7 @@ import pytest
 from extender.cli.admission_policies import GOVERNED, KEY, render
 from extender.sources.class_file import load_classes
 from tests.checkout import ROOT
-from tests.cluster.fleets.fleet import pod
+from tests.cluster.fleets.fleet import delete_pods, pod
 from tests.cluster.processes.control_plane import ControlPlane, wait_for
 
 pytestmark = pytest.mark.cluster
@@ -35,6 +35,7 @@ def governed(plane: ControlPlane) -> Iterator[ControlPlane]:
         for suffix in ("policybindings", "policies"):
             plane.client.delete(f"/apis/admissionregistration.k8s.io/{version}/{kind}admission{suffix}/fabricwise-workload-classes")
     plane.client.request("DELETE", "/api/v1/namespaces/governed/pods", params={"gracePeriodSeconds": "0"})
+    delete_pods(plane)
 
 
 def create(plane: ControlPlane, name: str, gpus: int, namespace: str = "governed", **spec: Any) -> httpx.Response:

@@ -27,7 +27,8 @@ SMOKE_POD = "fabricwise-smoke-"
 
 @pytest.fixture(scope="module")
 def nodes(plane: ControlPlane) -> Iterator[None]:
-    """Two nodes of four GPUs, and the default scheduler."""
+    """Two nodes of four GPUs, and the default scheduler, which would also place pods that other tests have left pending."""
+    delete_pods(plane)
     for name in (NODE, OTHER):
         node = node_manifest(name, machine_of("l40s"))
         plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": node["metadata"]})
