@@ -11,10 +11,9 @@ import sys
 import termios
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import MappingProxyType
 
-ROOT = Path(__file__).parents[1]
+from tests.checkout import ROOT
 
 
 def on_a_terminal(*arguments: str, columns: int = 80, environment: Mapping[str, str] = MappingProxyType({})) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.accuracy.figures import MEASURED, Measured, Searched, nccl_search, plugin_vectors
 from tests.accuracy.plots import PLOTS
 from tests.accuracy.report import Against, against_mapa, against_nccl, by_counting_links, measured_gbps, rank_correlation
+from tests.checkout import ROOT
 from topology.devices.device_plugin import best_effort
 
 AIM_RANK, AIM_REGRET, AIM_ERROR = 0.95, 0.02, 0.15
@@ -90,4 +89,4 @@ def test_every_result_of_the_real_policy_is_reproduced() -> None:
 @pytest.mark.parametrize("name", PLOTS)
 def test_the_plots_in_the_docs_are_todays(name: str) -> None:
     """`python -m tests.accuracy.plots docs` makes them anew."""
-    assert (Path(__file__).parents[2] / "docs" / name).read_text() == PLOTS[name]()
+    assert (ROOT / "docs" / name).read_text() == PLOTS[name]()

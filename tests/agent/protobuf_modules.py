@@ -6,7 +6,8 @@ from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).parents[2]
+from tests.checkout import ROOT
+
 PROTO = Path("topology/agent/pod_resources.proto")
 MODULES = tuple(PROTO.with_name(f"{PROTO.stem}_pb2{suffix}") for suffix in (".py", ".pyi"))
 """The module and its types; paths from the repository's root."""

@@ -18,7 +18,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_once_prints_the_hardware_and_that_the_allocations_are_unknown_without_kubelet_and_cluster(tmp_path: Path) -> None:
     socket = str(tmp_path / "kubelet.sock")
     options = ["--once", "-o", "yaml", "--node-name", "n", "--pod-resources", socket, "--host-root", str(tmp_path)]
-    done = run("tests.agent.process", "hgx-h100", "agent", *options)
+    done = run("tests.agent.fake_driver_process", "hgx-h100", "agent", *options)
     assert done.returncode == 0, done.stderr
     record = decode(yaml.safe_load(done.stdout))
     assert len(record.machine.gpus) == 8

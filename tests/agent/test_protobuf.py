@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.protobuf_modules import HEADER, MODULES, ROOT, generated
+from tests.agent.protobuf_modules import HEADER, MODULES, generated
+from tests.checkout import ROOT
 
 
 def grpcio_tools_version() -> str | None:

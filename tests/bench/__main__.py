@@ -19,7 +19,7 @@ import httpx
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from tests.bench import sizes
+from tests.bench import part_sizes
 from tests.bench.cycles import Extender
 from tests.bench.parts.beside_load import beside_load
 from tests.bench.parts.beside_questions import beside_questions
@@ -27,14 +27,14 @@ from tests.bench.parts.beside_watchers import beside_watchers
 from tests.bench.parts.bursts import bursts
 from tests.bench.parts.computations import computations
 from tests.bench.parts.growth import growth
-from tests.bench.parts.machines import machines
-from tests.bench.parts.memory import memory
+from tests.bench.parts.machine_shapes import machines
 from tests.bench.parts.sight_requests import sight_requests
 from tests.bench.parts.slot_questions import slots
+from tests.bench.parts.start_memory import memory
 from tests.bench.parts.telemetry_load import telemetry_load
 from tests.bench.parts.verbs import verbs
 from tests.bench.processes.servers import BenchmarkError, Connection
-from tests.bench.rows import Row, table
+from tests.bench.report_rows import Row, table
 from tests.bench.run import Run
 
 PARTS: dict[str, Callable[[Run], list[Row]]] = {
@@ -94,7 +94,7 @@ def rival(text: str) -> Extender:
 def measured(options: argparse.Namespace, console: Console) -> tuple[list[Row], dict[str, float], list[str]]:
     """Return (all rows, seconds per part, parts that failed); a part that fails, or is interrupted, hides no other part."""
     chosen = options.only or [part for part in PARTS if options.full or part not in LONG_PARTS]
-    size = sizes.TINY if options.tiny else sizes.FULL if options.full else sizes.DEFAULT
+    size = part_sizes.TINY if options.tiny else part_sizes.FULL if options.full else part_sizes.DEFAULT
     rows: list[Row] = []
     seconds: dict[str, float] = {}
     failed: list[str] = []

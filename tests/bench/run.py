@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.cycles import Extender
-from tests.bench.sizes import Sizes
+from tests.bench.part_sizes import Sizes
 
 
 @dataclass(frozen=True, slots=True)

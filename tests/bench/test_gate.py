@@ -16,7 +16,7 @@ from tests.bench.clusters import GPU, Cluster
 from tests.bench.cycles import Cycles, Extender
 from tests.bench.processes.servers import api, fabricwise, floor
 from tests.bench.processes.test_api_process import folded
-from tests.bench.rows import percentile
+from tests.bench.report_rows import percentile
 from tests.objects import pod, pod_struct
 
 MOST_RATIO = 3.0

@@ -252,7 +252,7 @@ def test_internal_error_is_one_line_and_shows_its_traceback_on_request(
 
 
 def test_telemetry_prints_what_is_read_as_a_table_and_as_json(tmp_path: Path) -> None:
-    from tests.exposition import dcgm_text, exporter, used
+    from tests.exporters import dcgm_text, exporter, used
 
     text = dcgm_text({"GPU-a": used(60_000), "GPU-b": {"DCGM_FI_DEV_XID_ERRORS": 79}})
     path = tmp_path / "metrics.txt"
@@ -283,7 +283,7 @@ def test_telemetry_of_a_text_without_known_metrics_is_an_error(tmp_path: Path) -
 
 
 def test_fit_prints_memory_classes_and_nodes(tmp_path: Path) -> None:
-    from tests.workload.models import CONFIGS
+    from tests.workload.known_models.models import CONFIGS
 
     path = tmp_path / "config.json"
     path.write_text(json.dumps(CONFIGS["Llama-3.1-70B"]))
@@ -304,7 +304,7 @@ FIT_WRONG = {
 
 @pytest.mark.parametrize("more", FIT_WRONG)
 def test_fit_names_the_invalid_option(tmp_path: Path, more: tuple[str, str]) -> None:
-    from tests.workload.models import CONFIGS
+    from tests.workload.known_models.models import CONFIGS
 
     path = tmp_path / "config.json"
     path.write_text(json.dumps(CONFIGS["Llama-3.1-8B"]))

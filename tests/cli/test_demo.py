@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,10 +13,11 @@ from extender.cli.commands.services import demo
 from extender.cli.rendering.demo_screen import LEAST_PODS, LEGEND, SIMULATED, Placed, Stage, gpu_marks, index_ranges, row_counts, screen
 from extender.errors import ClusterSourceError
 from extender.sources.simulated import DEMO_CLUSTER, SimulatedCluster, cluster_machines, simulated
+from tests.checkout import ROOT
 from tests.objects import GPU, pod
 from topology.platforms import platforms
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def stage_of(cluster: SimulatedCluster, pods: int = 12) -> Stage:

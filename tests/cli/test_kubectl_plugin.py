@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from extender.cli.kubectl_completion import FILES, NO_FILES, directed
+from tests.checkout import ROOT
 from tests.kube.api_server import api_server
 from tests.objects import node
 
@@ -146,6 +147,6 @@ def test_directive_is_the_last_line(case: str) -> None:
 
 
 def test_both_executables_are_installed_with_the_package() -> None:
-    scripts = Path(__file__).parents[2].joinpath("pyproject.toml").read_text()
+    scripts = ROOT.joinpath("pyproject.toml").read_text()
     assert 'kubectl-fabricwise = "extender.__main__:main"' in scripts
     assert 'kubectl_complete-fabricwise = "extender.cli.kubectl_completion:main"' in scripts

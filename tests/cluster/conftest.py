@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from tests.cluster.assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
-from tests.cluster.control_plane import ControlPlane, required, wait_for
-
-ROOT = Path(__file__).parents[2]
-
-
-def base_objects(folder: Path = ROOT / "manifests/base") -> Iterator[dict[str, Any]]:
-    """Every object the kustomize base installs, in its order."""
-    for entry in yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]:
-        path = (folder / entry).resolve()
-        if path.is_dir():
-            yield from base_objects(path)
-        else:
-            yield from yaml.safe_load_all(path.read_text())
+from tests.checkout import ROOT
+from tests.cluster.assets.kube_assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
+from tests.cluster.processes.control_plane import ControlPlane, required, wait_for
+from tests.cluster.processes.kustomize_base import base_objects
 
 
 @pytest.fixture(scope="session")

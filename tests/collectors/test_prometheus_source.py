@@ -14,11 +14,11 @@ from extender.errors import SettingsError
 from extender.kube.objects.decode import seen
 from extender.server.service import build_service
 from extender.settings import Prometheus, Settings, Telemetry
-from tests.cluster.control_plane import free_port
-from tests.decision.test_telemetry_decisions import machine, refusal
-from tests.exposition import Values, dcgm_text, exporter, used
+from tests.cluster.processes.control_plane import free_port
+from tests.collectors.prometheus_server import prometheus
+from tests.decision.verdicts.test_telemetry_decisions import machine, refusal
+from tests.exporters import Values, dcgm_text, exporter, used
 from tests.objects import node, pod
-from tests.prometheus_server import prometheus
 from tests.waiting import wait
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
 

@@ -17,8 +17,8 @@ from extender.decision.state.changes import ClockTicked, PodGone, TopologySeen
 from extender.kube.objects.decode import seen
 from extender.server.service import Service, build_service
 from extender.settings import Dcgm, Settings, Telemetry
-from tests.decision.test_telemetry_decisions import machine, refusal
-from tests.exposition import Exporter, Values, dcgm_text, exporter, used
+from tests.decision.verdicts.test_telemetry_decisions import machine, refusal
+from tests.exporters import Exporter, Values, dcgm_text, exporter, used
 from tests.objects import node, pod
 from tests.waiting import wait
 from topology.gputopology import TopologyRecord

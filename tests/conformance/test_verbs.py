@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from pathlib import Path
 from typing import Any
 
 from extender.decision.cycle.scheduling_cycle import Stall
@@ -13,6 +12,7 @@ from extender.kube.objects.decode import seen
 from extender.server.service import build_service
 from extender.settings import AssumedPodSettings, Server, Settings
 from extender.sources.simulated import simulated
+from tests.checkout import ROOT
 from tests.conformance.calls import KEYS, Small, assumed_pods, filtered, full_v100, named, nominated, preempted, scored, terminating
 from tests.conftest import Served, serve
 from tests.objects import GPU, node, pod, topology
@@ -55,7 +55,7 @@ CASES = {
 
 
 def test_every_case_has_its_test() -> None:
-    cluster = (Path(__file__).parents[1] / "cluster" / "test_conformance.py").read_text()
+    cluster = (ROOT / "tests/cluster/scheduling/test_conformance.py").read_text()
     for case, name in CASES.items():
         there = f"def {name.removeprefix('cluster/')}(" in cluster if name.startswith("cluster/") else name in globals()
         assert there, case

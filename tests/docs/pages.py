@@ -10,7 +10,8 @@ from pathlib import Path
 import typer
 from typer.core import TyperGroup, TyperOption
 
-ROOT = Path(__file__).parents[2]
+from tests.checkout import ROOT
+
 PAGES = tuple(sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]))
 
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

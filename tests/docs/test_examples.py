@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from extender.decision.request.annotations import ANNOTATIONS
+from tests.checkout import ROOT
 from tests.cli.commands import Commands
-from tests.docs.generated import ROOT
 
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.yaml"))}
 PLACED = {

@@ -7,7 +7,8 @@ import yaml
 
 from extender.decision.request.annotations import ANNOTATIONS
 from extender.decision.request.reasons import Reason
-from tests.docs.generated import ANNOTATION_PAGE, CONFIGURATION, ROOT, annotations_page, configuration_page, groups
+from tests.checkout import ROOT
+from tests.docs.generated import ANNOTATION_PAGE, CONFIGURATION, annotations_page, configuration_page, groups
 
 WRITE = "write it anew: .venv/bin/python -m tests.docs"
 

@@ -9,8 +9,9 @@ import pytest
 
 from extender.cli.app import app
 from extender.cli.commands.services.agent import app as agent_app
+from tests.checkout import ROOT
 from tests.cli.commands import Commands
-from tests.docs.pages import PAGES, ROOT, anchors, blocks, commands, links, mistake, name_of, paths
+from tests.docs.pages import PAGES, anchors, blocks, commands, links, mistake, name_of, paths
 
 MOST_LINES_OF_THE_README = 130
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=name_of)

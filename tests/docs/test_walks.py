@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pytest
 
-from tests.docs.pages import ROOT
+from tests.checkout import ROOT
 
 PAGE = ROOT / "docs/architecture.md"
 _STEP = re.compile(r"^\d+\. \[([\w./-]+\.py)\]", re.MULTILINE)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tests.docs.pages import ROOT
+from tests.checkout import ROOT
 
 WORKFLOW = ROOT / ".github/workflows/ci.yml"
 

@@ -18,9 +18,9 @@ from extender.scheduling.device_taints import DeviceTaints
 from extender.scheduling.supervision import Supervisor
 from extender.sources.simulated_dra import class_manifest
 from extender.telemetry.readings import DeviceReading
-from tests.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
 from tests.dra.dra_objects import cluster, dra_node
 from tests.objects import GPU
+from tests.scheduling.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
 from topology.agent.publisher import ApiError
 from topology.platforms import machine_of
 

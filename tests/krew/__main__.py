@@ -6,7 +6,8 @@ import platform
 import sys
 from pathlib import Path
 
-from tests.krew.plugin_archive import ROOT, write_archive
+from tests.checkout import ROOT
+from tests.krew.plugin_archive import write_archive
 from tests.krew.plugin_manifest import released
 
 PROCESSORS = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[2]
+from tests.checkout import ROOT
+
 PACKAGES = ("extender", "topology")
 EXECUTABLES = {"kubectl-fabricwise": "extender.__main__", "kubectl_complete-fabricwise": "extender.cli.kubectl_completion"}
 """Executable -> module whose `main` it runs."""

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.checkout import ROOT
 from tests.krew.__main__ import archive_name, main
-from tests.krew.plugin_archive import EXECUTABLES, ROOT, script
+from tests.krew.plugin_archive import EXECUTABLES, script
 from tests.krew.plugin_manifest import PLACEHOLDER, RULES, broken_rules, released
 
 MANIFEST = ROOT / "manifests/krew/fabricwise.yaml"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import yaml
 
 from extender.decision.report.node_checks import Status
 from extender.kube.smoke_test import PRIORITY_MANIFEST, UNSCHEDULABLE_SECONDS, outcome
+from tests.checkout import ROOT
 
 BOUND = {"nodeName": "n"}
 LACKING = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: 1 Insufficient nvidia.com/gpu."}
@@ -49,5 +49,5 @@ def test_first_refusal_by_the_scheduler_is_not_final() -> None:
 
 
 def test_priority_class_in_the_manifests_equals_the_one_that_doctor_creates() -> None:
-    path = Path(__file__).parents[2] / "manifests/base/smoke-priority.yaml"
+    path = ROOT / "manifests/base/smoke-priority.yaml"
     assert yaml.safe_load(path.read_text()) == PRIORITY_MANIFEST

@@ -10,10 +10,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.lab import binaries, namespaces
-from tests.lab.faults import FAULTS, burst, children
+from tests.lab import binaries
+from tests.lab.kills import FAULTS, burst, children
 from tests.lab.lab import Lab
 from tests.lab.latency import added_milliseconds
+from tests.lab.real_node import namespaces
 from tests.lab.sequences import allocate, summary
 
 POLICIES = ("none", "best-effort", "restricted", "single-numa-node")

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import go_build
-from tests.cluster.assets import BINARIES, VERSION, MissingAssetError, cache_folder, etcd_binary, kubernetes_binary
+from tests.cluster.assets import go_build
+from tests.cluster.assets.kube_assets import BINARIES, VERSION, MissingAssetError, cache_folder, etcd_binary, kubernetes_binary
 
 KUBELET_SOURCES = Path(__file__).parent / "kubelet_build"
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.conftest import ROOT, base_objects
-from tests.cluster.control_plane import ControlPlane, Extender, wait_for
-from tests.lab import image
+from tests.checkout import ROOT
+from tests.cluster.processes.control_plane import ControlPlane, Extender, wait_for
+from tests.cluster.processes.kustomize_base import base_objects
 from tests.lab.binaries import Binaries
-from tests.lab.node import NAME, RESOURCE, RealNode
+from tests.lab.real_node import image
+from tests.lab.real_node.node import NAME, RESOURCE, RealNode
 
 
 def container(name: str, gpus: int, milliseconds: int | None = None, restart: str | None = None) -> dict[str, Any]:

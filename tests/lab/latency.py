@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 
 from extender.steering.messages import DEVICE_PLUGIN, MESSAGES
-from tests.lab import mock_nvml
 from tests.lab.lab import Lab
-from tests.lab.node import DEVICE_PLUGINS
+from tests.lab.real_node import mock_nvml
+from tests.lab.real_node.node import DEVICE_PLUGINS
 
 
 def _allocation_seconds(socket: Path, ids: list[str], size: int, count: int) -> list[float]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.control_plane import wait_for
+from tests.cluster.processes.control_plane import wait_for
 from tests.lab import binaries
-from tests.lab.faults import burst
+from tests.lab.kills import burst
 from tests.lab.lab import Lab, container, pod
 from tests.lab.sequences import allocate, summary
 

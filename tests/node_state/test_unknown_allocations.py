@@ -11,7 +11,7 @@ from extender.decision.report.node_checks import node_report
 from extender.decision.state.changes import ClockTicked
 from extender.decision.state.reducer import fold
 from extender.telemetry.conditions import TUNING
-from tests.decision.test_report import Rack, state_of
+from tests.decision.reports.test_node_reports import Rack, state_of
 from tests.node_state.allocation_objects import NOW, free, running, topology, view
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, decode, encode

@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.checkout import ROOT
+
 FOLDER = ROOT / "manifests/observability"
 
 _SELECTOR = re.compile(r"(fabricwise_[a-z0-9_]+)(?:\{([^}]*)\})?")

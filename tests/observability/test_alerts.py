@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.checkout import ROOT
+from tests.collectors.prometheus_server import promtool_binary
 from tests.docs.pages import links
-from tests.observability.expressions import FOLDER, ROOT, expressions, rules
-from tests.prometheus_server import promtool_binary
+from tests.observability.expressions import FOLDER, expressions, rules
 
 Series = dict[str, str]
 """Series -> its values per minute, in promtool's notation."""

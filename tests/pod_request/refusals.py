@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from extender.decision.state.snapshot import Snapshot
-from tests.decision.test_decision import ask, row
+from tests.decision.verdicts.test_decision import ask, row
 from tests.objects import pod
 
 

@@ -17,9 +17,9 @@ from extender.server.service import build_service
 from extender.settings import Settings
 from extender.web.scheduler_api import SchedulerApi
 from tests.conftest import Served
-from tests.decision.test_decision import ask, machine, row
-from tests.decision.test_telemetry_decisions import looked, nodes, reading
-from tests.decision.test_telemetry_decisions import refusal as live_refusal
+from tests.decision.verdicts.test_decision import ask, machine, row
+from tests.decision.verdicts.test_telemetry_decisions import looked, nodes, reading
+from tests.decision.verdicts.test_telemetry_decisions import refusal as live_refusal
 from tests.objects import GPU, node, pod, snapshot
 from tests.pod_request.refusals import asks, refusal
 from topology.gputopology import DeviceStatus, TopologyRecord

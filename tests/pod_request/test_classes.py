@@ -16,15 +16,15 @@ from extender.errors import SettingsError
 from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.class_file import ClassFile, load_classes
 from extender.telemetry.readings import DeviceReading
-from tests.decision.test_decision import ask, machine
-from tests.decision.test_telemetry_decisions import machine as with_uuids
+from tests.checkout import ROOT
+from tests.decision.verdicts.test_decision import ask, machine
+from tests.decision.verdicts.test_telemetry_decisions import machine as with_uuids
 from tests.node_state.shared_nodes import shared_node, slices
 from tests.objects import GPU, node, pod, snapshot
 from tests.pod_request.refusals import refusal
 from tests.waiting import wait
 from topology.gputopology import TopologyRecord
 
-ROOT = Path(__file__).parents[2]
 CLASSES = load_classes(ROOT / "config/workload-classes.yaml")
 WHOLE, SLICED, TURNS, SHARES = "hgx-h100", "mig", "time-sliced", "mps"
 

@@ -8,7 +8,7 @@ from typing import Any
 from extender.decision.request.inferred_workload import inferred, inferred_answer
 from extender.decision.request.pod_request import Demand, demand_of
 from tests.conftest import Served
-from tests.decision.test_decision import ask, machine
+from tests.decision.verdicts.test_decision import ask, machine
 from tests.objects import GPU, container, pod, pod_struct, snapshot
 
 LLAMA_70B = {

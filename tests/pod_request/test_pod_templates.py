@@ -10,7 +10,7 @@ from hypothesis import given
 
 from extender.errors import FabricwiseError, RequestError
 from extender.pod_templates import BY_NAME, WORKLOADS, templates_of
-from tests.cli.test_plain_text import JSON
+from tests.cli.output.test_plain_text import JSON
 
 
 def spec(gpus: int, **more: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.recorded.answers import answers_of
-from tests.recorded.clusters import recorded_cluster
+from tests.recorded.recorded_answers import answers_of
+from tests.recorded.recorded_clusters import recorded_cluster
 
 CLUSTERS = 250
 MOST_SHOWN = 20

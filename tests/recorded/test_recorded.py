@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from tests.recorded.__main__ import compare
-from tests.recorded.answers import answers_of
-from tests.recorded.clusters import recorded_cluster
+from tests.recorded.recorded_answers import answers_of
+from tests.recorded.recorded_clusters import recorded_cluster
 
 SEEDS = (0, 1, 2)
 

@@ -22,7 +22,7 @@ from extender.decision.state.changes import Change
 from extender.decision.state.reducer import fold
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
-from tests.decision.histories import histories
+from tests.decision.state.histories import histories
 from tests.objects import GPU
 from tests.replay.journals import contents_of
 from tests.replay.random_cluster import RandomCluster

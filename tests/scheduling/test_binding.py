@@ -1,4 +1,4 @@
-"""The bind verb: what is evaluated again, and what is answered. Against a real API server: tests/cluster/test_conformance.py."""
+"""The bind verb: what is evaluated again, and what is answered. Against a real API server: tests/cluster/scheduling/test_conformance.py."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.decision_log import DecisionLog
 from extender.scheduling.ports import NO_API_SERVER
 from extender.settings import Settings
-from tests.cluster_writers import RecordingWriter
 from tests.objects import GPU, node, pod, pod_struct, topology
+from tests.scheduling.cluster_writers import RecordingWriter
 from topology.agent.publisher import ApiError
 
 FOUR = Demand(((4, False),), 4)

@@ -17,10 +17,10 @@ from extender.kube.writing.events import PodEvents
 from extender.scheduling.owed_events import MOST_OWED, OWED_SECONDS
 from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
-from tests.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
-from tests.decision.test_records import Events
+from tests.decision.reports.test_records import Events
 from tests.node_state.allocation_objects import running
 from tests.objects import node, pod
+from tests.scheduling.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
 from topology.agent.publisher import ApiError
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
 from topology.platforms import machine_of

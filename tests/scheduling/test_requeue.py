@@ -15,9 +15,9 @@ from extender.scheduling.requeue import LAG_SECONDS, Requeuer
 from extender.scheduling.supervision import Supervisor
 from extender.server.service import Service, build_service
 from extender.settings import RequeueSettings, Settings
-from tests.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
-from tests.decision.test_telemetry_decisions import looked, machine, reading
+from tests.decision.verdicts.test_telemetry_decisions import looked, machine, reading
 from tests.objects import node, pod
+from tests.scheduling.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
 from tests.waiting import wait
 from topology.gputopology import DeviceStatus, TopologyRecord
 

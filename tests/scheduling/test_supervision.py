@@ -34,11 +34,11 @@ from extender.settings import Kube, Server, Settings, Telemetry
 from extender.sources import class_file
 from extender.sources.class_file import ClassFile
 from extender.sources.simulated import simulated
-from tests.cluster_writers import SettableLeadership
 from tests.conftest import serve
 from tests.faults import BrokenError, Faulty, break_step
 from tests.kube.leases import SETTINGS, Leases
 from tests.objects import GPU
+from tests.scheduling.cluster_writers import SettableLeadership
 from tests.scheduling.test_requeue import TWO, refused, ward_of
 from tests.waiting import wait
 

@@ -17,9 +17,9 @@ from extender.scheduling.binder import NOT_SYNCED
 from extender.server.service import build_service
 from extender.settings import Limits, Server, Settings
 from extender.sources.simulated import simulated
-from tests.cluster_writers import RecordingWriter, cluster_of
 from tests.conftest import Served, serve
 from tests.objects import GPU, node, pod, pod_struct, topology
+from tests.scheduling.cluster_writers import RecordingWriter, cluster_of
 
 
 def filter_(served: Served, manifest: dict[str, Any], names: list[str]) -> dict[str, Any]:

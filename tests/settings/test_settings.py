@@ -11,8 +11,7 @@ from extender.decision.request.resource_names import is_slice
 from extender.errors import FabricwiseError, SettingsError
 from extender.settings import Settings
 from extender.settings_file import load_settings
-
-ROOT = Path(__file__).parents[2]
+from tests.checkout import ROOT
 
 
 def test_shipped_file_has_every_setting_with_its_default() -> None:

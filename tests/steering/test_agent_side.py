@@ -14,7 +14,7 @@ from extender.decision.node.node_view import NO_TIMES, NodeSources, Times, node_
 from extender.decision.node.steered_kubelet import steered_kubelet
 from extender.decision.request.kubernetes_objects import Node
 from extender.steering.counts import Counts
-from tests.crd_bounds import full_manifest
+from tests.topology.crd_bounds import full_manifest
 from topology.agent.steerer import SteererFolder
 from topology.devices.facts_file import decode_facts
 from topology.devices.prediction import DevicePlugin, Kubelet

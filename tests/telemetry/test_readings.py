@@ -13,7 +13,8 @@ from extender.telemetry.readings import DeviceReading, EngineReading
 from extender.telemetry.signals import SIGNALS, blank
 from extender.telemetry.telemetry_serializers import not_understood, read
 from extender.telemetry.xids import APPLICATION, FATAL, Severity, severity
-from tests.exposition import Values, dcgm_text
+from tests.checkout import ROOT
+from tests.exporters import Values, dcgm_text
 from tests.telemetry.expositions import ENGINE_EXPOSITIONS
 
 MIB = 1 << 20
@@ -248,7 +249,7 @@ def test_ecc_and_remapping_make_a_device_unfit() -> None:
 
 
 def test_the_document_lists_every_signal_and_code() -> None:
-    text = (Path(__file__).parents[2] / "docs/telemetry.md").read_text()
+    text = (ROOT / "docs/telemetry.md").read_text()
     names = [signal.metric for signal in SIGNALS] + [signal.metric for signal in ENGINE_SIGNALS]
     assert [name for name in names if f"`{name}`" not in text] == []
     assert [code for code in (*FATAL, *APPLICATION) if f"{code}" not in text] == []

@@ -21,7 +21,7 @@ from extender.cli.top.rows import (
     name_of_pod,
     natural,
 )
-from tests.top.answers import node_row, pod_row
+from tests.top.canned_answers import node_row, pod_row
 
 TITLES = [column.title for column in NODE_COLUMNS]
 POD_TITLES = [column.title for column in POD_COLUMNS]

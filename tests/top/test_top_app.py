@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 from extender.cli.top.live_data import Unanswered
 from extender.cli.top.sorted_table import SortedTable
 from extender.cli.top.top_app import TopApp
-from tests.top.answers import CannedData, node_row, pod_row
+from tests.top.canned_answers import CannedData, node_row, pod_row
 
 Drive = Callable[[TopApp, Pilot[None]], Awaitable[None]]
 

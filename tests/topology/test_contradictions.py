@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from tests.machines import machines, matrix_text
-from tests.topology.test_host_zones import matrix
+from tests.topology.machine.test_host_zones import matrix
 from topology.contradictions import contradictions
 from topology.gputopology import TopologyRecord, decode, encode
 from topology.machine.hardware import Machine, PciePath, with_gpus

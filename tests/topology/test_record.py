@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.crd_bounds import bounds, codec_schema, crd_schema
 from tests.machines import machines
+from tests.topology.crd_bounds import bounds, codec_schema, crd_schema
 from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, decode, encode, free_mask
 from topology.machine.hardware import Machine, TopologyError
 from topology.platforms import machine_of, platforms

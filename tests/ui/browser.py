@@ -7,14 +7,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
+from tests.checkout import ROOT
+
 Scheme = Literal["light", "dark"]
-UI = Path(__file__).resolve().parents[2] / "extender" / "web" / "ui"
+UI = ROOT / "extender" / "web" / "ui"
 AXE = UI / "node_modules" / "axe-core" / "axe.min.js"
 REQUIRED = "FABRICWISE_REQUIRE_UI"
 """Environment variable: 1 = a missing browser or build fails the tests."""

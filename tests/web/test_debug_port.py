@@ -20,11 +20,10 @@ from extender.server.http_servers import serve_debug
 from extender.settings import Settings, Tls
 from extender.settings_contradictions import check_settings
 from tests.certificates import Authority
-from tests.cluster.control_plane import free_port
+from tests.checkout import ROOT
+from tests.cluster.processes.control_plane import free_port
 from tests.waiting import wait
 from tests.web.live_clusters import served_debug, served_verbs, small_service
-
-ROOT = Path(__file__).parents[2]
 
 ON_VERBS = ["/healthz", "/readyz", "/metrics"]
 ON_DEBUG = ["/v1/nodes", "/v1/cluster", "/v1/history", "/docs", "/openapi.json", "/", "/nodes/t4-0"]

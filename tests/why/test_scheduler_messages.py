@@ -11,7 +11,7 @@ from extender.decision.request.reasons import Reason
 from extender.decision.why.scheduler_messages import MOST_REASONS, MOST_TEXT, ReportedReason, parsed
 from extender.decision.why.scheduler_reports import reported_of, unix_seconds
 from tests.objects import pod, pod_struct
-from tests.why.asking import NOW_SECONDS, failed
+from tests.why.why_questions import NOW_SECONDS, failed
 
 PREEMPTION = "0/12 nodes are available: 12 No preemption victims found for incoming pod."
 

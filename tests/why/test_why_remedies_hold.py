@@ -15,7 +15,7 @@ from extender.decision.why.pod_question import Question
 from extender.decision.why.why_pod import why_answer
 from extender.decision.why.why_types import WhyAnswer, WhyRemedy
 from tests.objects import GPU
-from tests.why.asking import Manifest, ask, machine_node, question, waiting_pod
+from tests.why.why_questions import Manifest, ask, machine_node, question, waiting_pod
 from topology.platforms import platforms
 
 PLATFORMS = ("hgx-h100", "dgx-1v", "a100-pcie-bridge-pairs", "l40s", "t4")

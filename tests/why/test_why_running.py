@@ -13,7 +13,7 @@ from extender.decision.why.why_pod import why_answer
 from extender.decision.why.why_types import WhyAnswer, WhyPlacement
 from extender.telemetry.signals import THERMAL
 from tests.objects import GPU
-from tests.why.asking import Manifest, ask, machine_node, question, reading
+from tests.why.why_questions import Manifest, ask, machine_node, question, reading
 
 RECORD = "fabricwise.dev/decision"
 

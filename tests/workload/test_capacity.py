@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from extender.workload.architecture.recognition import from_config
 from extender.workload.capacity import capacities, capacity, smallest_tensor_parallel
 from extender.workload.memory import CLASSES_GIB, USABLE_CLASS_BYTES, Serving, footprint, tensor_parallel_problems
-from tests.workload.published import PUBLISHED
+from tests.workload.known_models.published import PUBLISHED
 
 MODELS = {name: from_config(one.config).upper for name, one in PUBLISHED.items()}
 

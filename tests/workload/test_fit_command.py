@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.workload.files import header, index, model_folder
-from tests.workload.published import PUBLISHED
+from tests.workload.known_models.published import PUBLISHED
 
 
 def fit(*arguments: str, status: int = 0) -> str:

@@ -10,7 +10,7 @@ from extender.workload.architecture.recognition import from_config
 from extender.workload.checkpoint.schemes import DTYPE_BYTES
 from extender.workload.memory import CLASSES_GIB, USABLE_CLASS_BYTES, Serving, fitting_classes, footprint, memory_class, weights_bytes
 from extender.workload.model import ModelError
-from tests.workload.models import CONFIGS, KV_CACHE_GIB, PARAMETERS_BILLIONS, WEIGHTS_GB
+from tests.workload.known_models.models import CONFIGS, KV_CACHE_GIB, PARAMETERS_BILLIONS, WEIGHTS_GB
 
 SHAPES = {name: from_config(config).upper for name, config in CONFIGS.items()}
 MIB = 1 << 20

@@ -17,7 +17,7 @@ from extender.workload.fit_serializers import described, fit
 from extender.workload.memory import Serving
 from extender.workload.model import ModelShape, contradiction
 from tests.workload.files import header, index, model_folder
-from tests.workload.published import PUBLISHED
+from tests.workload.known_models.published import PUBLISHED
 
 LLAMA = PUBLISHED["Meta-Llama-3.1-8B"]
 ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

@@ -11,7 +11,8 @@ from extender.workload.checkpoint.config_fields import Fields
 from extender.workload.checkpoint.module_patterns import matcher, unread
 from extender.workload.checkpoint.quantization import Quantization, published
 from extender.workload.structure import ATTENTION, Weight
-from tests.workload.published import PUBLISHED, decoder
+from tests.workload.known_models.published import PUBLISHED
+from tests.workload.known_models.published_fields import decoder
 
 OUT, IN = 4096, 14336
 MATRIX = Weight("model.layers.3.mlp.down_proj", "dense MLP", OUT, IN)

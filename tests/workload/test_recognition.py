@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from extender.workload.architecture.recognition import from_config
 from extender.workload.checkpoint.config_fields import ModelError
 from extender.workload.memory import Serving, footprint
-from tests.workload.counted import COUNTED
-from tests.workload.published import LLAMA4_VISION, PUBLISHED, decoder, multimodal
-from tests.workload.stored import STORED
+from tests.workload.known_models.counted import COUNTED
+from tests.workload.known_models.published import PUBLISHED
+from tests.workload.known_models.published_fields import decoder, multimodal
+from tests.workload.known_models.published_vision import LLAMA4_VISION
+from tests.workload.known_models.stored import STORED
 
 LONG = 1 << 21
 """A number of tokens that is longer than every window."""

@@ -7,7 +7,7 @@ import time
 from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender, Timings
 from tests.bench.processes.servers import Server, api, fabricwise
-from tests.bench.rows import Row, percentile
+from tests.bench.report_rows import Row, percentile
 from tests.bench.run import Run
 
 P99_AIM = 1.2

@@ -14,9 +14,9 @@ from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender, Timings
 from tests.bench.processes.leash import leashed
 from tests.bench.processes.servers import api, fabricwise
-from tests.bench.rows import Row, percentile
+from tests.bench.report_rows import Row, percentile
 from tests.bench.run import Run
-from tests.cluster.control_plane import free_port
+from tests.cluster.processes.control_plane import free_port
 
 P99_AIM = 1.1
 EVENTS_PER_SECOND = 20
@@ -51,7 +51,7 @@ def beside_questions(run: Run) -> list[Row]:
 @contextmanager
 def asking(url: str, answers: Path) -> Iterator[None]:
     """Questions beside the verbs, while the block runs."""
-    command = [sys.executable, "-m", "tests.bench.processes.asking", url]
+    command = [sys.executable, "-m", "tests.bench.processes.question_client", url]
     with answers.open("ab") as output:
         child = subprocess.Popen(leashed(command), stdin=subprocess.DEVNULL, stdout=output, process_group=0)
     try:

@@ -15,9 +15,9 @@ from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender, Timings
 from tests.bench.processes.leash import leashed
 from tests.bench.processes.servers import Server, api, fabricwise
-from tests.bench.rows import Row, percentile
+from tests.bench.report_rows import Row, percentile
 from tests.bench.run import Run
-from tests.cluster.control_plane import free_port
+from tests.cluster.processes.control_plane import free_port
 
 CLIENTS = 10
 P99_AIM = 1.1
@@ -96,7 +96,7 @@ def watching(debug_url: str, clients: int = CLIENTS) -> Iterator[Watching]:
     if not clients:
         yield Watching(None)
         return
-    command = [sys.executable, "-m", "tests.bench.processes.watching", debug_url, str(clients)]
+    command = [sys.executable, "-m", "tests.bench.processes.stream_clients", debug_url, str(clients)]
     child = subprocess.Popen(leashed(command), stdout=subprocess.PIPE, process_group=0)
     try:
         running = Watching(child)

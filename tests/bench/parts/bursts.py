@@ -26,14 +26,14 @@ import yaml
 from tests.bench.clusters import GPU, Cluster, node_name
 from tests.bench.processes.leash import leashed
 from tests.bench.processes.servers import SETTINGS, BenchmarkError, floor
-from tests.bench.rows import Row
+from tests.bench.report_rows import Row
 from tests.bench.run import Run
-from tests.cluster.assets import BINARIES, MissingAssetError, etcd_binary
-from tests.cluster.assets import cache_folder as binaries_folder
-from tests.cluster.conftest import base_objects
-from tests.cluster.control_plane import ControlPlane, Process, free_port, wait_for
+from tests.checkout import ROOT
+from tests.cluster.assets.kube_assets import BINARIES, MissingAssetError, etcd_binary
+from tests.cluster.assets.kube_assets import cache_folder as binaries_folder
+from tests.cluster.processes.control_plane import ControlPlane, Process, free_port, wait_for
+from tests.cluster.processes.kustomize_base import base_objects
 
-ROOT = Path(__file__).parents[3]
 AIM = 0.9
 """Least accepted share of an instant extender's rate (issue 16)."""
 INSTANT, FILTERING, BINDING = "instant", "fabricwise", "fabricwise-binding"

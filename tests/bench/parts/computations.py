@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
-from tests.bench.rows import Row
+from tests.bench.report_rows import Row
 from tests.bench.run import Run
 
 EVENT_AIM = 2.0

@@ -10,7 +10,7 @@ from dataclasses import replace
 from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender
 from tests.bench.processes.servers import api, fabricwise, floor
-from tests.bench.rows import Row, percentile
+from tests.bench.report_rows import Row, percentile
 from tests.bench.run import Run
 from topology.platforms import machine_of, platforms
 

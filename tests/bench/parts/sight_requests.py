@@ -12,7 +12,7 @@ from statistics import median
 from tests.bench.clusters import LIST_VERSION, Cluster, pending_pod
 from tests.bench.cycles import Extender, body, filtered
 from tests.bench.processes.servers import Connection, Server, api, fabricwise
-from tests.bench.rows import Row
+from tests.bench.report_rows import Row
 from tests.bench.run import Run
 
 DEMANDS: dict[str, tuple[int, ...]] = {

@@ -22,7 +22,7 @@ from extender.server.from_settings import ranker
 from extender.settings import Scoring, Settings
 from extender.sources.collected_disruptions import CollectedDisruptions
 from tests.bench.clusters import GPU, Cluster
-from tests.bench.rows import Row
+from tests.bench.report_rows import Row
 from tests.bench.run import Run
 
 AIM_SECONDS = 2.0

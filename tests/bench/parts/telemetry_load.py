@@ -9,7 +9,7 @@ from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender
 from tests.bench.processes.arriving import FIRST_ROUND_SECONDS
 from tests.bench.processes.servers import server
-from tests.bench.rows import Row, percentile
+from tests.bench.report_rows import Row, percentile
 from tests.bench.run import Run
 
 MODES = {"calm": "without telemetry", "still": "telemetry known, none arriving"}

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from tests.bench.clusters import Cluster
 from tests.bench.cycles import Cycles, Extender, Timings
 from tests.bench.processes.servers import api, fabricwise, floor
-from tests.bench.rows import Row, percentile
+from tests.bench.report_rows import Row, percentile
 from tests.bench.run import Run
 
 AIMS = {100: 1.5, 500: 1.5, 5000: 2.0, 20_000: 2.5}

@@ -18,7 +18,7 @@ import yaml
 
 from tests.bench.clusters import Cluster
 from tests.bench.processes.leash import leashed
-from tests.cluster.control_plane import free_port
+from tests.cluster.processes.control_plane import free_port
 from tests.kube.api_server import kubeconfig
 
 START_SECONDS = 240.0

@@ -1,0 +1,1 @@
+"""What commands print: formats, tables, plain text, errors."""

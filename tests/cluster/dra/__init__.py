@@ -1,0 +1,1 @@
+"""Dynamic Resource Allocation on a real control plane."""

@@ -1,0 +1,1 @@
+"""The processes of a cluster test: a control plane, the extender, proxies between them, and `fabricwise` commands."""

@@ -1,0 +1,1 @@
+"""Commands that answer questions about a real cluster: why, what-if, explain, replay, doctor."""

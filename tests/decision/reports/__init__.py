@@ -1,0 +1,1 @@
+"""What is said about decisions, pods and nodes: evidence, records, rows, reports."""

@@ -1,0 +1,1 @@
+"""Which devices the steerer chooses for which container."""

@@ -1,0 +1,1 @@
+"""The bandwidth of GPU sets: known figures and laws."""

@@ -1,0 +1,1 @@
+"""Which GPUs the device plugin and the kubelet give to a pod."""

@@ -1,0 +1,1 @@
+"""Tables of public models: config.json, published bytes and parameters, with their sources."""
