@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from topology import gputopology as codec
-from topology.gputopology import Allocation, DeviceStatus, Health, SteeringStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.manifest_fields import WireTopology
+from topology.gputopology.topology_record import Allocation, DeviceStatus, Health, SteeringStatus, TopologyRecord
 from topology.platforms import machine_of
 
 CRD = Path(__file__).parents[1] / "manifests/crd/gputopologies.yaml"
@@ -30,7 +31,7 @@ def crd_schema() -> dict[str, Any]:
 
 def codec_schema() -> dict[str, Any]:
     """The same out of the decoder's own types, with references resolved and the alternative `null` left out."""
-    (schema,), components = msgspec.json.schema_components([codec._WireTopology], ref_template="{name}")
+    (schema,), components = msgspec.json.schema_components([WireTopology], ref_template="{name}")
 
     def resolved(part: dict[str, Any]) -> dict[str, Any]:
         if "$ref" in part:

@@ -26,7 +26,8 @@ from topology.agent.nvml import LOST, NvmlUnavailableError, read_driver
 from topology.agent.pod_resources import AllocatedDevices, PodResources, PodResourcesError
 from topology.agent.publisher import ApiError, Publisher
 from topology.agent.sysfs import Sysfs
-from topology.gputopology import Allocation, TopologyRecord, decode
+from topology.gputopology.manifest_decoding import decode
+from topology.gputopology.topology_record import Allocation, TopologyRecord
 from topology.machine.hardware import Machine, MigInstance, TopologyError
 from topology.platforms import machine_of
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from extender.sources.simulated import node_manifest
 from tests.cluster.control_plane import ControlPlane, wait_for
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode, free_mask
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord, free_mask
 from topology.machine.hardware import Machine
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 
 def pod(name: str, gpus: int, scheduler: str = "gpu-scheduler", **annotations: str) -> dict[str, Any]:

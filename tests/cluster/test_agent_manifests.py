@@ -10,7 +10,9 @@ import yaml
 
 from tests.cluster.conftest import ROOT, base_objects
 from tests.cluster.control_plane import ControlPlane, wait_for
-from topology.gputopology import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.manifest_fields import MAX_REASON_LENGTH
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 pytestmark = pytest.mark.cluster

@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.control_plane import ControlPlane, Extender
 from tests.crd_bounds import cases, full_manifest
 from tests.objects import node, pod, topology
-from topology.gputopology import decode
+from topology.gputopology.manifest_decoding import decode
 from topology.machine.hardware import TopologyError
 
 pytestmark = pytest.mark.cluster

@@ -19,7 +19,7 @@ from tests.cluster.conftest import base_objects
 from tests.cluster.control_plane import ControlPlane, Extender, free_port, wait_for
 from tests.cluster.fleet import Kubelets, scheduled
 from tests.cluster.rig import ROOT, Rig, rigged
-from topology.gputopology import DeviceStatus
+from topology.gputopology.topology_record import DeviceStatus
 
 pytestmark = pytest.mark.cluster
 

@@ -17,7 +17,7 @@ from tests.cluster.balancer import Balancer
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import Kubelets, scheduled
 from tests.cluster.rig import Rig, rigged
-from topology.gputopology import DeviceStatus
+from topology.gputopology.topology_record import DeviceStatus
 
 pytestmark = pytest.mark.cluster
 

@@ -15,7 +15,8 @@ from tests.cluster.assets import BINARIES, MissingAssetError, etcd_binary, kuber
 from tests.cluster.control_plane import ControlPlane, required, wait_for
 from tests.cluster.fleet import pod
 from tests.cluster.one_shot import run
-from topology.gputopology import DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]

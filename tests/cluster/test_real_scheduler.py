@@ -14,7 +14,7 @@ import yaml
 from extender.sources.simulated import cluster_machines
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import Fleet, delete_pods, pod
-from topology.gputopology import Allocation, DeviceStatus, free_mask
+from topology.gputopology.topology_record import Allocation, DeviceStatus, free_mask
 from topology.machine.hardware import mask_of
 
 pytestmark = pytest.mark.cluster

@@ -17,7 +17,8 @@ from tests.cluster.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.fleet import delete_pods, pod
 from tests.decision.test_telemetry_decisions import machine
 from tests.exposition import Exporter, Values, dcgm_text, exporter, used
-from topology.gputopology import DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]

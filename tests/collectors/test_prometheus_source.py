@@ -20,7 +20,7 @@ from tests.exposition import Values, dcgm_text, exporter, used
 from tests.objects import node, pod
 from tests.prometheus_server import prometheus
 from tests.waiting import wait
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 
 
 def test_five_queries_have_the_selector() -> None:

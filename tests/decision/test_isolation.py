@@ -29,7 +29,7 @@ from tests.cluster_writers import RecordingWriter, cluster_of
 from tests.conftest import Served
 from tests.faults import BrokenError, break_step, raising_for
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 Manifest = dict[str, Any]
 

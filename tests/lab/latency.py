@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from extender.steering.messages import DEVICE_PLUGIN, MESSAGES
+from extender.steering.device_plugin_api import DEVICE_PLUGIN, MESSAGES
 from tests.lab import mock_nvml
 from tests.lab.lab import Lab
 from tests.lab.node import DEVICE_PLUGINS

@@ -13,7 +13,7 @@ from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube import watch
 from tests.objects import GPU, node, snapshot
-from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 NOON, HOUR, HEARTBEAT = 1_770_000_000.0, 3600.0, 60.0

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from extender.steering.choice import Answer, Basis, Request
-from extender.steering.chooser import Chooser
-from extender.steering.waiting_pods import NodePod
+from extender.steering.answers.chooser import Chooser
+from extender.steering.choice.device_choice import Answer, Basis, Request
+from extender.steering.choice.waiting_pods import NodePod
 from tests.steering.test_steerer import GPU, IDS
 from tests.steering.test_waiting_pods import FACTS, manifest, pods
 from topology.agent.pod_resources import AllocatedDevices, PodResourcesError

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import grpc
 import pytest
+from extender.steering.answers.agent_facts import FactsFile
 
-from extender.steering.choice import Reason
-from extender.steering.chooser import Chooser, FactsFile
-from extender.steering.counts import Counts
-from extender.steering.steerer import Steerer
+from extender.steering.answers.chooser import Chooser
+from extender.steering.choice.device_choice import Reason
+from extender.steering.proxies.counts import Counts
+from extender.steering.proxies.node_steerer import Steerer
 from tests.steering.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
 from topology.devices.facts_file import DeviceFacts, encode_facts
 from topology.devices.steering import KnownDevices, Steering
 from topology.devices.steering_table import table_of
 from topology.machine.hardware import with_gpus
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 IDS = tuple(f"GPU-{index}" for index in range(8))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from extender.steering.choice import Answer, Basis, Request, choose
-from extender.steering.node_pods import kept_of
-from extender.steering.waiting_pods import DECISION, NodePod, node_pod, waiting
+from extender.steering.answers.node_pods import kept_of
+from extender.steering.choice.device_choice import Answer, Basis, Request, choose
+from extender.steering.choice.waiting_pods import DECISION, NodePod, node_pod, waiting
 from tests.steering.test_steerer import GPU, IDS, facts
 from topology.devices.facts_file import decode_facts
 from topology.devices.steering import KnownDevices

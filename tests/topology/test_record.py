@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tests.crd_bounds import bounds, codec_schema, crd_schema
 from tests.machines import machines
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, decode, encode, free_mask
+from topology.gputopology.manifest_decoding import decode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord, free_mask
 from topology.machine.hardware import Machine, TopologyError
 from topology.platforms import machine_of, platforms
 

@@ -13,21 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from extender.steering.grpc_session import INTERNAL, UNIMPLEMENTED, Call, Session, SessionError
-from extender.steering.kept import (
-    MOST_CHUNK_BYTES,
-    Accepted,
-    Closed,
-    Ended,
-    Keeper,
-    KeptConnection,
-    KeptEndpoint,
-    Listens,
-    Quiet,
-    Received,
-    shut,
-    take,
-)
+from extender.steering.kubelet_side.grpc_session import INTERNAL, UNIMPLEMENTED, Call, Session, SessionError
+from extender.steering.kubelet_side.keeper import Keeper
+from extender.steering.kubelet_side.kept_connections import KeptConnection, KeptEndpoint, shut, take
+from extender.steering.kubelet_side.kept_steps import MOST_CHUNK_BYTES, Accepted, Closed, Ended, Listens, Quiet, Received
 
 log = logging.getLogger("fabricwise.steering")
 
