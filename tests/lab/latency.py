@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 
 from extender.steering.device_plugin_api import DEVICE_PLUGIN, MESSAGES
-from tests.lab import mock_nvml
 from tests.lab.lab import Lab
 from tests.lab.node import DEVICE_PLUGINS
+from tests.lab.programs import mock_nvml
 
 
 def _allocation_seconds(socket: Path, ids: list[str], size: int, count: int) -> list[float]:
