@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from extender.steering.processes.hand_over import take_over
 
+from extender.steering.processes.hand_over import take_over
 from tests.steering.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
 from tests.steering.test_steerer import GPU, IDS, facts
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from extender.steering.answers.agent_facts import FactsFile
 
+from extender.steering.answers.agent_facts import FactsFile
 from extender.steering.answers.chooser import Chooser
 from extender.steering.choice.device_choice import Reason
 from extender.steering.proxies.counts import Counts
