@@ -14,10 +14,11 @@ import grpc
 from extender.steering.answers.chooser import Chooser
 from extender.steering.choice.device_choice import Answer, Reason, Request, completed
 from extender.steering.device_plugin_api import MESSAGES, Registration, preferred_response, steered_options
+from extender.steering.kubelet_side.call_handlers import Handlers, RefusedError, Stream
 from extender.steering.kubelet_side.keeper import Keeper
 from extender.steering.kubelet_side.kept_connections import KeptEndpoint
 from extender.steering.kubelet_side.kept_steps import Listens
-from extender.steering.kubelet_side.plugin_server import Handlers, PluginServer, RefusedError, Stream
+from extender.steering.kubelet_side.plugin_server import PluginServer
 from extender.steering.plugin_side.plugin_client import PluginClient
 from extender.steering.proxies.counts import Counts
 

@@ -1,0 +1,1 @@
+"""Which devices one request gets, and what is known for it."""

@@ -1,0 +1,1 @@
+"""What the extender and the agent know of a steered node."""

@@ -1,0 +1,1 @@
+"""Connections of the kubelet that outlive a process."""
