@@ -27,7 +27,6 @@ class PluginServer:
         self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=listens.endpoint)
         self._connections: dict[int, KubeletConnection] = {}
         self._lock = threading.Lock()
-        self._closed = False
         if kept is None:
             self._socket = socket.socket(socket.AF_UNIX)
             path.unlink(missing_ok=True)

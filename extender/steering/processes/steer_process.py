@@ -40,9 +40,8 @@ def steer(options: Options) -> int:
         return serve(options, keeper)
 
     if not options.stand_by:
-        import_module(
-            "extender.steering.processes.serving_process"
-        )  # before processes are forked, so that each serves at once; it takes 20 MB
+        # before processes are forked, so that each serves at once; it takes 20 MB
+        import_module("extender.steering.processes.serving_process")
     gc.freeze()  # a collection writes to each object that it looks at, and what is written is no longer shared with the parent
     return ParentProcess(work, options.shared).run(options.stand_by)
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,12 +58,33 @@ subprocess.Popen(["sleep", "600"], start_new_session=True)
 print("started", flush=True)
 time.sleep(600)
 """
+LAB = """
+import os, pathlib, sys
+import tests.lab.__main__ as program
+
+class StandIn:
+    def __init__(self, folder, *_):
+        self.plane, self.plane.folder = self, folder
+        self.url = "http://127.0.0.1"
+        self.node = self.machine = self.extender = self
+        self.gpus = []
+    def kubeconfig(self, _name):
+        return "kubeconfig"
+    def close(self):
+        (self.folder / "kubelet.log").write_text("closed")
+
+program.binaries.find, program.Lab = lambda: None, StandIn
+sys.argv = ["tests.lab", "--keep", os.environ["CLOSED"]]
+sys.exit(program.main())
+"""
+"""The lab's own program, which starts no control plane and no node."""
 
 
 class Started:
     """A program that runs a command in namespaces; its group is its own, as in a terminal."""
 
-    def __init__(self, folder: Path, unshare: str, command: str, order_seconds: float) -> None:
+    def __init__(self, folder: Path, unshare: str, command: str, order_seconds: float, ignored: Collection[signal.Signals] = ()) -> None:
+        """`ignored`: the signals that it starts with as ignored, whatever is ignored here."""
         self.closed, self.temporary = folder / "closed", folder / "tmp"
         self.temporary.mkdir()
         programs = folder / "programs"
@@ -77,9 +98,15 @@ class Started:
             "XDG_CACHE_HOME": str(folder / "cache"),
             "TMPDIR": str(self.temporary),
             "CLOSED": str(self.closed),
+            "PYTHONUNBUFFERED": "1",
         }
         own = [sys.executable, "-c", RUN, command, str(order_seconds)]
-        self.program = subprocess.Popen(own, cwd=ROOT, env=environment, stdout=subprocess.PIPE, start_new_session=True)
+        before = {number: signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL) for number in ENDING}
+        try:
+            self.program = subprocess.Popen(own, cwd=ROOT, env=environment, stdout=subprocess.PIPE, start_new_session=True)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def wait_line(self) -> str:
         """The next line of output."""
@@ -149,6 +176,16 @@ def test_signal_lets_the_command_close_and_ends_all_that_it_started(
     assert list(one.temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: str(number.name))
+def test_signal_closes_the_lab_and_its_logs_are_kept(tmp_path: Path, started: list[Started], unshare: str, number: signal.Signals) -> None:
+    one = Started(tmp_path, unshare, LAB, 60.0)
+    started.append(one)
+    assert one.wait_line().startswith("The lab runs")
+    one.program.send_signal(number)
+    assert one.ended() == 128 + number
+    assert (one.closed / "kubelet.log").read_text() == "closed"
+
+
 def test_command_that_ignores_signals_is_killed_with_all_that_it_started(
     tmp_path: Path, started: list[Started], user_namespace: str
 ) -> None:
@@ -183,11 +220,7 @@ def test_signal_ends_a_program_that_waits_for_another_lab(tmp_path: Path, starte
 
 
 def test_program_under_nohup_does_not_end_with_the_terminal(tmp_path: Path, started: list[Started]) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        one = Started(tmp_path, BLOCKS_SIGNALS, CLOSES, 60.0)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    one = Started(tmp_path, BLOCKS_SIGNALS, CLOSES, 60.0, ignored=[signal.SIGHUP])
     started.append(one)
     assert one.wait_line() == "started"
     os.killpg(one.program.pid, signal.SIGHUP)
