@@ -11,13 +11,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.lab.confinement import namespaces
-from tests.lab.confinement.ending_signals import children, interrupt_on_signals
-from tests.lab.killed_components import FAULTS, burst
+from tests.lab import binaries
+from tests.lab.binaries import Binaries
+from tests.lab.kills import FAULTS, burst
 from tests.lab.lab import Lab
 from tests.lab.latency import added_milliseconds
-from tests.lab.programs import binaries
-from tests.lab.programs.binaries import Binaries
+from tests.lab.real_node import namespaces
+from tests.lab.real_node.ending_signals import children, interrupt_on_signals
 from tests.lab.sequences import allocate, summary
 
 POLICIES = ("none", "best-effort", "restricted", "single-numa-node")
@@ -65,7 +65,7 @@ def _run(arguments: argparse.Namespace, inside: Path | None) -> int:
         return _in_lab(inside, found, arguments)
     own = [sys.executable, "-m", "tests.lab", *sys.argv[1:]]
     if arguments.what == "test":
-        own = [sys.executable, "-m", "pytest", "tests/lab/suite", "-x", "-v", *arguments.pytest]
+        own = [sys.executable, "-m", "pytest", *map(str, Path("tests/lab").glob("test_*.py")), "-x", "-v", *arguments.pytest]
     return namespaces.run(own, {"PYTHONUNBUFFERED": "1"})
 
 

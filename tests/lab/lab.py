@@ -11,9 +11,9 @@ import yaml
 
 from tests.cluster.conftest import ROOT, base_objects
 from tests.cluster.control_plane import ControlPlane, Extender, wait_for
-from tests.lab.node import NAME, RESOURCE, RealNode
-from tests.lab.programs import image
-from tests.lab.programs.binaries import Binaries
+from tests.lab.binaries import Binaries
+from tests.lab.real_node import image
+from tests.lab.real_node.node import NAME, RESOURCE, RealNode
 
 
 def container(name: str, gpus: int, milliseconds: int | None = None, restart: str | None = None) -> dict[str, Any]:

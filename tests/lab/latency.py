@@ -11,8 +11,8 @@ import grpc
 
 from extender.steering.device_plugin_api import DEVICE_PLUGIN, MESSAGES
 from tests.lab.lab import Lab
-from tests.lab.node import DEVICE_PLUGINS
-from tests.lab.programs import mock_nvml
+from tests.lab.real_node import mock_nvml
+from tests.lab.real_node.node import DEVICE_PLUGINS
 
 
 def _allocation_seconds(socket: Path, ids: list[str], size: int, count: int) -> list[float]:

@@ -1,1 +1,1 @@
-"""Which devices one request gets, and what is known for it."""
+"""Which devices the steerer chooses for which container."""

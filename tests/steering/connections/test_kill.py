@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from extender.steering.processes.hand_over import take_over
-from tests.steering.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
+from tests.steering.connections.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
 from tests.steering.steered_machine import GPU, IDS, facts
 
 

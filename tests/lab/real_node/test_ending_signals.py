@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.assets import VERSION
-from tests.lab.confinement import cgroups
-from tests.lab.confinement.ending_signals import ENDING
+from tests.lab.real_node import cgroups
+from tests.lab.real_node.ending_signals import ENDING
 
 ROOT = Path(__file__).parents[3]
 UNSHARE = shutil.which("unshare") or "unshare"
@@ -31,12 +31,12 @@ sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 
 RUN = """
 import sys
-from tests.lab.confinement.namespaces import run
+from tests.lab.real_node.namespaces import run
 sys.exit(run([sys.executable, "-c", sys.argv[1]], {}, float(sys.argv[2])))
 """
 CLOSES = """
 import os, pathlib, subprocess, sys, time
-from tests.lab.confinement.ending_signals import interrupt_on_signals
+from tests.lab.real_node.ending_signals import interrupt_on_signals
 interrupt_on_signals()
 child = subprocess.Popen(["sleep", "600"], start_new_session=True)
 try:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.cluster.control_plane import wait_for
-from tests.lab.confinement.ending_signals import children
 from tests.lab.lab import Lab, container, pod
-from tests.lab.node import RESOURCE
+from tests.lab.real_node.ending_signals import children
+from tests.lab.real_node.node import RESOURCE
 from topology.agent.pod_resources import PodResources, PodResourcesError
 
 

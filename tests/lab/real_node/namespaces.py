@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 
 from tests.cluster.assets import cache_folder
-from tests.lab.confinement import cgroups
-from tests.lab.confinement.ending_signals import EndingSignals
+from tests.lab.real_node import cgroups
+from tests.lab.real_node.ending_signals import EndingSignals
 
 ORDER_SECONDS = 60.0
 """How long a lab that is told to end may take: each of its programs has ten seconds, most take less than one."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.control_plane import wait_for
-from tests.lab.killed_components import burst
+from tests.lab import binaries
+from tests.lab.kills import burst
 from tests.lab.lab import Lab, container, pod
-from tests.lab.programs import binaries
 from tests.lab.sequences import allocate, summary
 
 GIB = 1 << 30

@@ -15,7 +15,7 @@ from extender.steering.answers.chooser import Chooser
 from extender.steering.choice.device_choice import Reason
 from extender.steering.proxies.counts import Counts
 from extender.steering.proxies.node_steerer import Steerer
-from tests.steering.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
+from tests.steering.connections.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
 from tests.steering.steered_machine import GPU, IDS, facts
 from topology.devices.facts_file import DeviceFacts
 from topology.devices.steering import KnownDevices

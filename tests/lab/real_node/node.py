@@ -15,9 +15,8 @@ import yaml
 from extender.kube.small_connection import SERVICE_ACCOUNT
 from tests.cluster.conftest import ROOT
 from tests.cluster.control_plane import ControlPlane, Process, free_port, wait_for
-from tests.lab.confinement import cgroups
-from tests.lab.programs import image, mock_nvml
-from tests.lab.programs.binaries import Binaries
+from tests.lab.binaries import Binaries
+from tests.lab.real_node import cgroups, image, mock_nvml
 from topology.platforms import machine_of
 
 NAME = "gpu-node"

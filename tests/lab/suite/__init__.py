@@ -1,1 +1,0 @@
-"""The tests that run inside a lab: `make lab-test`."""

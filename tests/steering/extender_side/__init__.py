@@ -1,1 +1,0 @@
-"""What the extender and the agent know of a steered node."""

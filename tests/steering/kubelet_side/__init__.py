@@ -1,1 +1,0 @@
-"""Connections of the kubelet that outlive a process."""
