@@ -13,7 +13,7 @@ from extender.decision.report.live.cluster_rows import NodeRow
 from extender.decision.report.live.device_states import GpuState
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.slots.slot_answer import SlotRow
-from topology.gputopology import STEERING_REASONS, SteeringStatus
+from topology.gputopology.topology_record import STEERING_REASONS, SteeringStatus
 
 _GBPS = (5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 180.0, 240.0, 360.0, 500.0, 720.0, 900.0)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)

@@ -9,7 +9,8 @@ from extender.decision.state.changes import Change, Listed
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import KINDS, seen
-from topology.gputopology import DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 GPU = "nvidia.com/gpu"

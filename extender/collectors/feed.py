@@ -25,7 +25,7 @@ from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor
 from extender.settings import Telemetry
 from extender.telemetry.readings import DeviceReading, EngineReading
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 log = logging.getLogger("fabricwise.telemetry")
 

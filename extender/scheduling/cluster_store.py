@@ -20,7 +20,7 @@ from extender.decision.node.node_state import NODE_DEFAULTS, NodeDefaults, NodeS
 from extender.decision.state.changes import Change
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 _LOOK_SECONDS = 0.0005
 """Time between two looks whether a verb is being answered: a short verb takes about that long."""

@@ -20,9 +20,10 @@ from extender.sources.simulated_dra import allocated, claim_manifest, class_mani
 from extender.telemetry import xids
 from extender.telemetry.readings import DeviceReading
 from topology.devices.prediction import USUAL, Kubelet, Steps
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode, free_mask
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord, free_mask
 from topology.machine.hardware import Machine, TopologyError
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of, platforms
 
 DEMO_CLUSTER: dict[str, int] = {

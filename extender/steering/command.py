@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from extender.errors import SettingsError
-from extender.steering.options import Options
-from extender.steering.process import in_place_of_this
+from extender.steering.processes.options import Options
+from extender.steering.processes.steer_process import in_place_of_this
 
 DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 SHARED = Path("/run/fabricwise")

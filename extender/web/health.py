@@ -15,7 +15,7 @@ from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.ports import Leadership
 from extender.scheduling.supervision import Supervisor
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 
 class LiveFigures(Protocol):

@@ -14,7 +14,8 @@ from topology.bandwidth.all_reduce import AllReduce
 from topology.devices.device_plugin import pair_scores
 from topology.machine.constants import LAUNCH_SECONDS
 from topology.machine.hardware import mask_of, positions_of
-from topology.placement import PlacementTable, table_for
+from topology.placement.placement_table import PlacementTable
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 DECIMALS = 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from topology.gputopology import decode
+from topology.gputopology.manifest_decoding import decode
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

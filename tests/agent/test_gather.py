@@ -17,7 +17,7 @@ from topology.agent.sysfs import Sysfs, path_between
 from topology.bandwidth.fabric import build_fabric
 from topology.machine.hardware import FabricDomain, MigInstance, PciePath, with_gpus
 from topology.nvlink_faults import link_faults
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of, platforms
 
 

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from tests.objects import node, snapshot
-from topology.gputopology import TopologyRecord, decode
+from topology.gputopology.manifest_decoding import decode
+from topology.gputopology.topology_record import TopologyRecord
 from topology.nvlink_faults import link_faults
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 CAPTURES = sorted((Path(__file__).parent / "captures").glob("*.yaml"))
 

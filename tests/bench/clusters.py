@@ -14,7 +14,8 @@ from functools import cache
 from typing import Any
 
 from extender.sources.simulated import node_manifest
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of, platforms
 
 GPU = "nvidia.com/gpu"

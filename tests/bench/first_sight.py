@@ -19,9 +19,10 @@ from extender.decision.node.node_state import NodeState
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.sources.simulated import node_manifest
 from tests.objects import container, pod, pod_struct, snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine, positions_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of, platforms
 
 STATES = 2_000

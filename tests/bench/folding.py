@@ -16,7 +16,7 @@ from extender.kube.objects.decode import Seen, seen
 from extender.sources.simulated import node_manifest
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, pod
-from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine
 from topology.platforms import machine_of
 

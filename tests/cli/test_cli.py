@@ -18,7 +18,7 @@ from extender.sources.simulated import simulated
 from tests.conftest import Served
 from tests.machines import matrix_text
 from tests.objects import node, pod
-from topology.gputopology import decode
+from topology.gputopology.manifest_decoding import decode
 from topology.platforms import machine_of, platforms
 
 
@@ -204,7 +204,8 @@ def test_demo_without_a_terminal_ends() -> None:
 
 def test_all_real_captures_import_and_rank(shared_data: Path, tmp_path: Path) -> None:
     """The 22 captures as a cluster: bridged pairs above unbridged for two, NVSwitch boxes above both for four."""
-    from topology.gputopology import TopologyRecord, encode
+    from topology.gputopology.manifest_encoding import encode
+    from topology.gputopology.topology_record import TopologyRecord
     from topology.machine.matrix import parse_matrix
 
     manifests: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from extender.cli.app import app
 from extender.cli.topology_import import gpu_memory_bytes, node_name
 from tests.topology.machine.test_host_zones import matrix
-from topology.gputopology import decode
+from topology.gputopology.manifest_decoding import decode
 from topology.machine.hardware import TopologyError
 
 VM = matrix("SYS SYS SYS", ["0-7|0"] * 3)

@@ -20,7 +20,7 @@ from tests.decision.verdicts.test_telemetry_decisions import machine, refusal
 from tests.exporters import Values, dcgm_text, exporter, used
 from tests.objects import node, pod
 from tests.waiting import wait
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 
 
 def test_five_queries_have_the_selector() -> None:

@@ -21,7 +21,7 @@ from tests.decision.verdicts.test_telemetry_decisions import machine, refusal
 from tests.exporters import Exporter, Values, dcgm_text, exporter, used
 from tests.objects import node, pod
 from tests.waiting import wait
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 INTERVAL = 0.25
 

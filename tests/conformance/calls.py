@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.conftest import Served
 from tests.objects import node, pod, topology
-from topology.gputopology import Allocation, DeviceStatus
+from topology.gputopology.topology_record import Allocation, DeviceStatus
 
 KEYS = ["Nodes", "NodeNames", "FailedNodes", "FailedAndUnresolvableNodes", "Error"]
 Args = dict[str, Any]

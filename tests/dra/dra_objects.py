@@ -14,7 +14,8 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.state.snapshot import Snapshot
 from extender.sources.simulated_dra import class_manifest, slice_manifests
 from tests.objects import GPU, pod_struct, snapshot
-from topology.gputopology import TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Machine
 from topology.platforms import machine_of
 

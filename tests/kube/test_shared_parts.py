@@ -21,9 +21,11 @@ from extender.kube.objects.decode import seen
 from extender.sources.dump import read_dump
 from tests.machines import machines
 from tests.objects import GPU, node, pod, pod_struct, topology
-from topology.gputopology import TopologyRecord, decode, encode
+from topology.gputopology.manifest_decoding import decode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Machine, TopologyError, with_gpus, with_uuids
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 AMOUNTS = st.dictionaries(st.sampled_from(["cpu", GPU]), st.sampled_from(["1", "8", 1, 1.0, True, 8]))

@@ -132,8 +132,8 @@ def test_kubeconfig_that_is_named_takes_precedence_over_the_service_account(acco
 
 HEAVY = ("kubernetes", "typer", "rich", "yaml", "pydantic", "requests", "numpy", "fastapi", "httpx")
 PROCESSES = {
-    "stands by": ("extender.steering.process", (*HEAVY, "grpc", "urllib3", "prometheus_client", "asyncio")),
-    "serves": ("extender.steering.process, extender.steering.serving", HEAVY),
+    "stands by": ("extender.steering.processes.steer_process", (*HEAVY, "grpc", "urllib3", "prometheus_client", "asyncio")),
+    "serves": ("extender.steering.processes.steer_process, extender.steering.processes.serving_process", HEAVY),
 }
 
 

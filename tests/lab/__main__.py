@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 from tests.lab import binaries
-from tests.lab.kills import FAULTS, burst, children
+from tests.lab.kills import FAULTS
+from tests.lab.kills import burst
+from tests.lab.binaries import Binaries
 from tests.lab.lab import Lab
 from tests.lab.latency import added_milliseconds
 from tests.lab.real_node import namespaces
+from tests.lab.real_node.ending_signals import children
+from tests.lab.real_node.ending_signals import interrupt_on_signals
 from tests.lab.sequences import allocate, summary
 
 POLICIES = ("none", "best-effort", "restricted", "single-numa-node")
@@ -41,22 +46,36 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     """The exit status."""
-    arguments = _arguments()
+    inside = os.environ.get("FABRICWISE_LAB")
+    if inside is not None:
+        interrupt_on_signals()
+    try:
+        return _run(_arguments(), Path(inside) if inside is not None else None)
+    except KeyboardInterrupt:
+        print("told to end", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _run(arguments: argparse.Namespace, inside: Path | None) -> int:
+    """The exit status. `inside`: the folder of the lab in whose namespaces this process is; None: it makes the namespaces."""
     try:
         found = binaries.find()
     except (binaries.MissingProgramsError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    inside = os.environ.get("FABRICWISE_LAB")
-    if inside is None:
-        own = [sys.executable, "-m", "tests.lab", *sys.argv[1:]]
-        if arguments.what == "test":
-            own = [sys.executable, "-m", "pytest", "tests/lab", "-x", "-v", *arguments.pytest]
-        return namespaces.run(own, {"PYTHONUNBUFFERED": "1"})
+    if inside is not None:
+        return _in_lab(inside, found, arguments)
+    own = [sys.executable, "-m", "tests.lab", *sys.argv[1:]]
+    if arguments.what == "test":
+        own = [sys.executable, "-m", "pytest", *map(str, Path("tests/lab").glob("test_*.py")), "-x", "-v", *arguments.pytest]
+    return namespaces.run(own, {"PYTHONUNBUFFERED": "1"})
+
+
+def _in_lab(folder: Path, found: Binaries, arguments: argparse.Namespace) -> int:
+    """The exit status of what the arguments ask for, once the lab is closed."""
     used = {int(index): 60 << 30 for index in arguments.occupy.split(",") if index}
-    lab = Lab(
-        Path(inside), found, arguments.machine, arguments.policy, not arguments.stock, used, arguments.stand_by and not arguments.stock
-    )
+    steered = not arguments.stock
+    lab = Lab(folder, found, arguments.machine, arguments.policy, steered, used, arguments.stand_by and steered)
     try:
         for fault in arguments.kill:
             print(json.dumps({"plugin": "stock" if arguments.stock else "steered", **asdict(burst(lab, fault))}))
@@ -78,7 +97,7 @@ def _wait(lab: Lab) -> int:
   kubectl get gputopo; kubectl create -f POD   # schedulerName: gpu-scheduler, image: fabricwise.lab/pause:1, imagePullPolicy: Never
   fabricwise explain POD --server {lab.extender.url}
 
-Logs are in {lab.plane.folder}. Ctrl-C ends it.""")
+Logs are in {lab.plane.folder}. Ctrl-C, SIGTERM or SIGHUP ends it.""")
     try:
         while True:
             time.sleep(1)

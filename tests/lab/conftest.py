@@ -4,4 +4,9 @@ from __future__ import annotations
 
 import os
 
+from tests.lab.real_node.ending_signals import interrupt_on_signals
+
 collect_ignore_glob = [] if os.environ.get("FABRICWISE_LAB") else ["test_*.py"]
+
+if os.environ.get("FABRICWISE_LAB"):
+    interrupt_on_signals()

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.cluster.processes.control_plane import wait_for
 from tests.lab.lab import Lab, container, pod
 from tests.lab.real_node.node import RESOURCE
+from tests.lab.real_node.ending_signals import children
 from topology.agent.pod_resources import PodResources, PodResourcesError
 
 
@@ -44,11 +44,6 @@ class Gaps:
             self.stop.wait(0.03)  # the kubelet refuses more than 100 requests a second
         if since is not None:
             self.seconds.append(time.monotonic() - since)
-
-
-def children(pid: int) -> list[int]:
-    """Child processes."""
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def kill_worker(lab: Lab) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from tests.lab.lab import Lab, container, pod
 from topology.devices.steering import DEFAULT_MESSAGES
 from topology.machine.hardware import mask_of, positions_of
-from topology.placement import PlacementTable, table_for
+from topology.placement.placement_table import PlacementTable
+from topology.placement.shared_tables import table_for
 
 _ADMITTED_SECONDS = 5.0
 """A pod that is not admitted by then was refused: kube-scheduler keeps it pending."""

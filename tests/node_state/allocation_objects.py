@@ -8,7 +8,8 @@ from extender.decision.node.node_state import NodeView
 from extender.decision.state.changes import ClockTicked
 from extender.decision.state.reducer import fold
 from tests.objects import GPU, node, pod, snapshot
-from topology.gputopology import DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 NOW = 1_790_000_000.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extender.steering.waiting_pods import node_pod
+from extender.steering.choice.waiting_pods import node_pod
 from tests.objects import GPU, node, pod, snapshot
 
 EARLY, LATE = "2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z"

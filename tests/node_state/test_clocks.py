@@ -13,7 +13,7 @@ from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube import watch
 from tests.objects import GPU, node, snapshot
-from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 NOON, HOUR, HEARTBEAT = 1_770_000_000.0, 3600.0, 60.0
@@ -116,7 +116,7 @@ def test_extender_reads_the_wall_clock_only_for_time_stamps() -> None:
         "cli/reading.py",  # the moment that the statuses of a cluster read once are compared with
         "collectors/scrape.py",  # the moment that time stamps of an exporter are compared with
         "scheduling/scheduling_service.py",  # the time stamp of a decision
-        "steering/steerer.py",  # the time stamp of the report to the agent
+        "steering/proxies/node_steerer.py",  # the time stamp of the report to the agent
         "server/service.py",  # the time stamp of a file of decisions
         "web/questions/snapshot_routes.py",  # the time stamp of an archive
         "cli/commands/services/snapshot.py",  # the same

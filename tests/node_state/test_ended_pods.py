@@ -12,7 +12,8 @@ from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
 from tests.objects import GPU, node, pod, snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 ALL = (0, 1, 2, 3)

@@ -14,7 +14,7 @@ from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import seen
 from tests.node_state.allocation_objects import NOW, free, running, topology, view
 from tests.objects import GPU, node, pod, snapshot
-from topology.gputopology import Allocation, DeviceStatus
+from topology.gputopology.topology_record import Allocation, DeviceStatus
 
 
 def test_devices_are_known_from_the_pods_own_status_without_the_agent() -> None:

@@ -18,7 +18,7 @@ from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import Kubelet
-from topology.gputopology import DeviceStatus
+from topology.gputopology.topology_record import DeviceStatus
 
 FREE_ACROSS = DeviceStatus(free=(0, 1, 4, 5))
 

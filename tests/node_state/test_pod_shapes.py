@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from extender.decision.request.pod_request import Demand, demand_of
 from tests.objects import GPU, container, node, pod, pod_struct, snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.machine.hardware import union_of
 from topology.platforms import machine_of
 

@@ -18,7 +18,7 @@ from extender.telemetry.readings import DeviceReading
 from tests.node_state.shared_nodes import offering, shared_node, slices
 from tests.objects import GPU, node, pod, snapshot
 from tests.pod_request.refusals import refusal
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Machine, MigInstance
 from topology.platforms import machine_of
 

@@ -14,7 +14,10 @@ from extender.telemetry.conditions import TUNING
 from tests.decision.reports.test_node_reports import Rack, state_of
 from tests.node_state.allocation_objects import NOW, free, running, topology, view
 from tests.objects import GPU, node, pod, snapshot
-from topology.gputopology import MAX_REASON_LENGTH, DeviceStatus, TopologyRecord, decode, encode
+from topology.gputopology.manifest_decoding import decode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.manifest_fields import MAX_REASON_LENGTH
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 REASON = "/var/lib/kubelet/pod-resources/kubelet.sock: no such socket"

@@ -22,7 +22,7 @@ from tests.decision.verdicts.test_telemetry_decisions import looked, nodes, read
 from tests.decision.verdicts.test_telemetry_decisions import refusal as live_refusal
 from tests.objects import GPU, node, pod, snapshot
 from tests.pod_request.refusals import asks, refusal
-from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 MISSING = ("no set of GPUs is joined by the link the pod requires", False)

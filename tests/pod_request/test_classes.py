@@ -23,7 +23,7 @@ from tests.node_state.shared_nodes import shared_node, slices
 from tests.objects import GPU, node, pod, snapshot
 from tests.pod_request.refusals import refusal
 from tests.waiting import wait
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 CLASSES = load_classes(ROOT / "config/workload-classes.yaml")
 WHOLE, SLICED, TURNS, SHARES = "hgx-h100", "mig", "time-sliced", "mps"

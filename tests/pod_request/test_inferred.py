@@ -85,7 +85,7 @@ def test_inferred_memory_need_affects_the_score_and_rejects_nodes_only_if_enforc
     from extender.decision.report.serializers import explain
     from extender.server.from_settings import ranker
     from extender.settings import Scoring
-    from topology.placement import DEFAULT_SIZE_MIX
+    from topology.placement.set_table import DEFAULT_SIZE_MIX
 
     state = snapshot(*machine("small", "dgx-a100"), *machine("large", "a100-pcie-bridge-pairs"))
     asked = pod_struct(serving(4, "m", "-tp", "4", model=json.dumps(LLAMA_70B)))

@@ -12,9 +12,10 @@ from typing import Any
 from extender.sources.simulated import node_manifest
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of, platforms
 
 NOW_SECONDS = 1_750_000_000.0

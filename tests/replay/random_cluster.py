@@ -27,7 +27,7 @@ from extender.sources.simulated import node_manifest
 from extender.sources.simulated_dra import class_manifest, slice_manifests
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, pod, pod_struct
-from topology.gputopology import Allocation, DeviceStatus, SteeringStatus, TopologyRecord
+from topology.gputopology.topology_record import Allocation, DeviceStatus, SteeringStatus, TopologyRecord
 from topology.machine.hardware import Machine
 from topology.platforms import machine_of
 

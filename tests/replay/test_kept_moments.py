@@ -20,7 +20,7 @@ from extender.telemetry.readings import DeviceReading
 from tests.objects import pod, pod_struct
 from tests.replay.journals import journal_of, replay
 from tests.replay.random_cluster import RandomCluster
-from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 

@@ -22,7 +22,8 @@ from tests.node_state.allocation_objects import running
 from tests.objects import node, pod
 from tests.scheduling.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
 from topology.agent.publisher import ApiError
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 

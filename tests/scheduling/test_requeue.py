@@ -19,7 +19,7 @@ from tests.decision.verdicts.test_telemetry_decisions import looked, machine, re
 from tests.objects import node, pod
 from tests.scheduling.cluster_writers import RecordingWriter, SettableLeadership, cluster_of
 from tests.waiting import wait
-from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 
 ONE, TWO, EIGHT = (Demand(((size, False),), size) for size in (1, 2, 8))
 SENTINEL = "sentinel"

@@ -364,7 +364,7 @@ def test_event_is_posted_for_a_pod_that_gets_less_bandwidth_than_its_floor() -> 
     """NVIDIA's device plugin is predicted to prefer the bridge; the plugin of this node does not."""
     from extender.decision.state.changes import TopologySeen
     from extender.kube.objects.decode import seen
-    from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+    from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 
     writer, cluster = RecordingWriter(), simulated(GPU)
     service = build_service(Settings(server=Server(log_level="error")), cluster_of(writer))
@@ -382,7 +382,7 @@ def test_event_is_posted_for_a_pod_that_gets_less_bandwidth_than_its_floor() -> 
 
 def test_metrics_show_what_the_steerers_of_the_nodes_count(served: Served) -> None:
     from extender.kube.objects.decode import seen
-    from topology.gputopology import DeviceStatus, SteeringStatus
+    from topology.gputopology.topology_record import DeviceStatus, SteeringStatus
 
     steering = SteeringStatus("0.1.0", ("nvidia.com/gpu",), "mixed", (), (), 7, (("timeout", 1),), 2)
     served.service.store.apply([seen("GpuTopology", topology("t4-0", "t4", DeviceStatus((0, 1, 2, 3), steering=steering)))])

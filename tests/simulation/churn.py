@@ -19,9 +19,10 @@ from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
 from extender.sources.simulated import node_manifest
 from tests.objects import GPU
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine, union_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 

@@ -24,7 +24,7 @@ from extender.sources.simulated import cluster_machines
 from tests.simulation.core import TTL_SECONDS, Core
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.world import SimPod, World
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 NODES = {"dgx-1v": 2, "a100-pcie-bridge-pairs": 1, "hgx-h100": 1, "t4": 1}
 FLOORS = {2: (None, None, 10.0, 40.0, 200.0), 4: (None, None, 30.0, 300.0)}

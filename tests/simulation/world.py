@@ -10,9 +10,10 @@ from extender.decision.state.changes import Change
 from extender.kube.objects.decode import gone, seen
 from extender.sources.simulated import node_manifest
 from tests.objects import GPU
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 
 def timestamp(seconds: float) -> str:

@@ -13,7 +13,8 @@ from extender.decision.state.changes import Change, ClassesSeen
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from tests.objects import GPU, node, pod, snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 Objects = list[dict[str, Any]]

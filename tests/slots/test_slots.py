@@ -28,7 +28,7 @@ from tests.objects import GPU, node, pod, snapshot
 from tests.slots.machines_in_use import Objects, counted, lost, machine_node, of_size
 from topology.devices.numa_alignment import TopologyManager
 from topology.machine.hardware import mask_of
-from topology.placement import DEFAULT_SIZE_MIX
+from topology.placement.set_table import DEFAULT_SIZE_MIX
 
 GIB = 1 << 30
 PAIRS = "a100-pcie-bridge-pairs"

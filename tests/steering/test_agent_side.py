@@ -13,15 +13,17 @@ import pytest
 from extender.decision.node.node_view import NO_TIMES, NodeSources, Times, node_view
 from extender.decision.node.steered_kubelet import steered_kubelet
 from extender.decision.request.kubernetes_objects import Node
-from extender.steering.counts import Counts
+from extender.steering.proxies.counts import Counts
 from tests.topology.crd_bounds import full_manifest
 from topology.agent.steerer import SteererFolder
 from topology.devices.facts_file import decode_facts
 from topology.devices.prediction import DevicePlugin, Kubelet
 from topology.devices.steering import steered_set
-from topology.gputopology import Allocation, DeviceStatus, SteeringStatus, TopologyRecord, decode, encode
+from topology.gputopology.manifest_decoding import decode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, SteeringStatus, TopologyRecord
 from topology.machine.hardware import TopologyError
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 GIB = 1 << 30

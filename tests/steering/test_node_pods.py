@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from extender.steering.node_pods import kept_of
-from extender.steering.waiting_pods import DECISION, node_pod
+from extender.steering.answers.node_pods import kept_of
+from extender.steering.choice.waiting_pods import DECISION, node_pod
 from tests.objects import GPU, pod
 from topology.devices.size_mix import MOST_DECISION_CHARACTERS
 

@@ -18,17 +18,17 @@ from extender.decision.node.node_state import NodeState
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.pods import RECORD_ANNOTATION
 from extender.scheduling.binder import Binder
-from extender.steering.choice import Answer, Request, choose
-from extender.steering.waiting_pods import node_pod, waiting
+from extender.steering.choice.device_choice import Answer, Request, choose
+from extender.steering.choice.waiting_pods import node_pod, waiting
 from tests.objects import GPU, container, node, pod, pod_struct, snapshot, topology
 from tests.scheduling.test_binding import Desk
 from topology.devices.facts_file import DeviceFacts, FactsError, decode_facts, encode_facts
 from topology.devices.size_mix import EVEN_MIX, MOST_DECISION_CHARACTERS, SizeMix, as_recorded, of_known_sizes, recorded_mix
 from topology.devices.steering import Steering, steered_set
 from topology.devices.steering_table import table_of
-from topology.gputopology import Allocation, DeviceStatus, SteeringStatus
+from topology.gputopology.topology_record import Allocation, DeviceStatus, SteeringStatus
 from topology.machine.hardware import mask_of, positions_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 PLATFORM = "a100-pcie-bridge-pairs"

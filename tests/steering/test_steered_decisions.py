@@ -11,12 +11,12 @@ from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.pods import RECORD_ANNOTATION
 from extender.metrics import Metrics
-from extender.steering.choice import Reason
+from extender.steering.choice.device_choice import Reason
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
 from tests.scheduling.test_binding import Desk
 from topology.devices.steering import Steering, steered_set
-from topology.gputopology import STEERING_REASONS, DeviceStatus, SteeringStatus
-from topology.placement import table_for
+from topology.gputopology.topology_record import STEERING_REASONS, DeviceStatus, SteeringStatus
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 STEERED = DeviceStatus(tuple(range(8)), steering=SteeringStatus("0.1.0", (GPU,), "mixed"))

@@ -10,8 +10,13 @@ import msgspec
 import yaml
 
 from tests.checkout import ROOT
-from topology import gputopology as codec
-from topology.gputopology import Allocation, DeviceStatus, Health, SteeringStatus, TopologyRecord, encode
+from topology.gputopology.topology_record import Allocation
+from topology.gputopology.topology_record import DeviceStatus
+from topology.gputopology.topology_record import Health
+from topology.gputopology.topology_record import SteeringStatus
+from topology.gputopology.topology_record import TopologyRecord
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.manifest_fields import WireTopology
 from topology.platforms import machine_of
 
 CRD = ROOT / "manifests/crd/gputopologies.yaml"
@@ -30,7 +35,7 @@ def crd_schema() -> dict[str, Any]:
 
 def codec_schema() -> dict[str, Any]:
     """The same out of the decoder's own types, with references resolved and the alternative `null` left out."""
-    (schema,), components = msgspec.json.schema_components([codec._WireTopology], ref_template="{name}")
+    (schema,), components = msgspec.json.schema_components([WireTopology], ref_template="{name}")
 
     def resolved(part: dict[str, Any]) -> dict[str, Any]:
         if "$ref" in part:

@@ -10,10 +10,12 @@ from hypothesis import given
 from tests.machines import machines, matrix_text
 from tests.topology.machine.test_host_zones import matrix
 from topology.contradictions import contradictions
-from topology.gputopology import TopologyRecord, decode, encode
+from topology.gputopology.manifest_decoding import decode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Machine, PciePath, with_gpus
 from topology.machine.matrix import parse_matrix
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of, platforms
 
 CASES = {

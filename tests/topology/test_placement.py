@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.machines import machines
 from topology.bandwidth.all_reduce import all_reduce
 from topology.machine.hardware import Gpu, Machine, PciePath, mask_of
-from topology.placement import DEFAULT_SIZE_MIX, table_for
+from topology.placement.set_table import DEFAULT_SIZE_MIX
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of, platforms
 
 

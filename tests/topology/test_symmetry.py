@@ -11,7 +11,7 @@ import pytest
 from tests.machines import relabelled
 from topology.bandwidth.fabric import build_fabric
 from topology.machine.hardware import with_gpus
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of, platforms
 from topology.symmetry import canonical_order, fingerprint, interchangeable_gpus, pair_signatures_of, renumber
 

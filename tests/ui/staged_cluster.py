@@ -22,7 +22,7 @@ from extender.sources.simulated import SimulatedCluster, cluster_machines
 from extender.web.live.cluster_history import SIZES as HISTORY_SIZES
 from extender.web.live.cluster_history import ClusterHistory, Sample
 from tests.waiting import wait
-from topology.gputopology import Allocation, DeviceStatus
+from topology.gputopology.topology_record import Allocation, DeviceStatus
 from topology.machine.hardware import Machine
 
 PLATFORMS: dict[str, int] = {

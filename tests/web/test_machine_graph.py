@@ -21,9 +21,10 @@ from extender.telemetry.conditions import TUNING
 from tests.machines import machines
 from tests.objects import GPU, node, pod, snapshot, topology
 from tests.web.live_clusters import served_debug, small_service
-from topology.gputopology import TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Gpu, Machine, PciePath, mask_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of, platforms
 
 

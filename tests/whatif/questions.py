@@ -18,7 +18,7 @@ from extender.settings import Settings
 from extender.sources.collected_objects import CollectedObjects
 from extender.web.debug_api import pods_from
 from tests.objects import GPU, node, pod, snapshot, topology
-from topology.gputopology import Allocation, DeviceStatus
+from topology.gputopology.topology_record import Allocation, DeviceStatus
 
 PRODUCTS = {
     "hgx-h100": ("NVIDIA-H100-80GB-HBM3", 8),

@@ -26,7 +26,8 @@ from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, node, pod, pod_struct, snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of, platforms
 
 NOW_SECONDS = 1_800_000_000.0

@@ -7,7 +7,7 @@ from itertools import combinations
 
 from topology.agent.nvml import DriverReading, GpuReading
 from topology.agent.sysfs import Adapter, Sysfs, path_between
-from topology.gputopology import Health
+from topology.gputopology.topology_record import Health
 from topology.machine.hardware import Gpu, Machine, Matrix, PciePath
 
 

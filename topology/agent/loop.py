@@ -17,7 +17,8 @@ from topology.agent.pod_resources import AllocatableDevices, AllocatedDevices, P
 from topology.agent.publisher import Publisher
 from topology.agent.steerer import SteererFolder
 from topology.agent.sysfs import Sysfs
-from topology.gputopology import MAX_REASON_LENGTH, Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology.manifest_fields import MAX_REASON_LENGTH
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine, TopologyError
 
 log = logging.getLogger("fabricwise.agent")

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from topology.gputopology import API_VERSION, GROUP, KIND, PLURAL, VERSION, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.manifest_fields import API_VERSION, GROUP, KIND, PLURAL, VERSION
+from topology.gputopology.topology_record import TopologyRecord
 
 log = logging.getLogger("fabricwise.agent")
 

@@ -17,9 +17,10 @@ from msgspec import Meta
 from topology.devices.facts_file import encode_facts
 from topology.devices.steering import CROWDED_BYTES, KnownDevices, Steering, known_devices
 from topology.devices.steering_table import ValueTable, table_of
-from topology.gputopology import MAX_COUNT, MAX_STEERING_REASONS, MAX_STEERING_RESOURCES, DeviceStatus, SteeringStatus
+from topology.gputopology.manifest_fields import MAX_COUNT, MAX_STEERING_REASONS, MAX_STEERING_RESOURCES
+from topology.gputopology.topology_record import DeviceStatus, SteeringStatus
 from topology.machine.hardware import Machine
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 pynvml: Any = _pynvml  # it has no types
 

@@ -44,7 +44,7 @@ class ValueTable:
         return self._entry(mask)[0]
 
     def capability(self, free: int, mix: Mapping[int, float]) -> float:
-        """As `topology.placement.SetTable.capability`. Raises KeyError where the mix has other sizes than `SIZES`."""
+        """As `topology.placement.set_table.SetTable.capability`. Raises KeyError where the mix has other sizes than `SIZES`."""
         each = dict(zip(SIZES, self._entry(free)[1:], strict=True))
         total = sum(mix.values()) or 1.0
         return sum(weight * each[size] for size, weight in mix.items()) / total

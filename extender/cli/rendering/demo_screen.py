@@ -11,7 +11,7 @@ from rich.text import Text
 
 from extender.cli.rendering.answer_tables import gbps
 from extender.sources.simulated import SimulatedCluster
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 SIMULATED = "SIMULATED: nodes, GPUs, telemetry, GB/s. REAL: the HTTP service, its decisions."
 """Which parts of the demo are simulated and which are real, in 80 columns."""

@@ -11,7 +11,9 @@ from topology.bandwidth.bottleneck import why
 from topology.bandwidth.fabric import assumptions, fabric_name
 from topology.contradictions import contradictions
 from topology.machine.hardware import Machine, TopologyError, mask_of, positions_of
-from topology.placement import Placement, PlacementTable, table_for
+from topology.placement.placement_table import PlacementTable
+from topology.placement.set_table import Placement
+from topology.placement.shared_tables import table_for
 
 MOST_LISTED = 1 << 16
 """Most subsets of a machine's GPUs that `all_sets` enumerates: those of sixteen GPUs."""

@@ -33,7 +33,7 @@ from extender.decision.state.pods import NO_EXTRA_PODS, ExtraPods
 from extender.decision.state.snapshot import Snapshot
 from topology.devices.prediction import DevicePlugin
 from topology.devices.size_mix import SizeMix, of_known_sizes
-from topology.placement import DEFAULT_SIZE_MIX
+from topology.placement.set_table import DEFAULT_SIZE_MIX
 
 STALE_TELEMETRY = "telemetry of some GPUs is stale and counts as unknown"
 

@@ -13,7 +13,7 @@ from extender.decision.request.pod_request import Demand
 from topology.devices.prediction import DevicePlugin
 from topology.devices.size_mix import SizeMix
 from topology.machine.hardware import positions_of
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 APPROXIMATE = "prediction is approximate"
 HAZARD = "hazard: the device plugin may return a nil device for this request and crash"

@@ -18,7 +18,7 @@ from extender.workload.memory import memory_class
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.replica_sharing import share_out
 from topology.devices.set_prediction import SetPrediction
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 Filter = Callable[[Demand, NodeState, Policy], Rejection | None]
 """(demand, node state, policy) -> rejection, or None where the node meets the requirement. The docstrings below state the requirement."""

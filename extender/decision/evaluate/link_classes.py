@@ -8,7 +8,7 @@ from itertools import combinations
 import networkx as nx
 
 from topology.machine.hardware import positions_of
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 
 def rank(table: PlacementTable, a: int, b: int) -> int:

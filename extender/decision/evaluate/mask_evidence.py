@@ -16,7 +16,8 @@ from extender.decision.request.pod_request import Demand
 from topology.devices.prediction import Asks, Kubelet, Links
 from topology.devices.size_mix import SizeMix
 from topology.machine.hardware import positions_of
-from topology.placement import MOST_LISTED_GPUS, PlacementTable
+from topology.placement.placement_table import PlacementTable
+from topology.placement.set_table import MOST_LISTED_GPUS
 
 MOST_REMEMBERED = 4_096
 """Parts that are kept for machines of up to eight GPUs: some 3 KB each."""

@@ -21,7 +21,7 @@ from extender.decision.node.ended_pods import AdmissionOrder, EndedPod, full_nam
 from extender.decision.request.other_resources import Requests
 from extender.decision.request.pod_request import Demand
 from topology.devices.steering import STEERERS_OWN, DecidedFor
-from topology.gputopology import Allocation, TopologyRecord
+from topology.gputopology.topology_record import Allocation, TopologyRecord
 from topology.machine.hardware import Machine, mask_of, positions_of, union_of
 
 Groups = tuple[tuple[str, ...], ...]

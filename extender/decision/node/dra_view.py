@@ -20,9 +20,9 @@ from extender.decision.node.node_state import NODE_DEFAULTS, NodeDefaults, NodeS
 from extender.decision.node.node_view import NodeSources, faults_of, fenced_positions, joined_telemetry, node_view, state_telemetry
 from extender.decision.request.kubernetes_objects import Node
 from topology.devices.prediction import Kubelet
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import MAX_GPUS, Machine, mask_of, union_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 
 def dra_of(

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from topology.devices.prediction import Steps
-from topology.gputopology import Allocation, DeviceStatus
+from topology.gputopology.topology_record import Allocation, DeviceStatus
 
 MOST_ENDED = 64
 """Ended pods remembered per node; of more, the oldest are dropped."""

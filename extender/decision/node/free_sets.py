@@ -12,7 +12,7 @@ from extender.decision.node.ended_pods import EndedPod
 from topology.devices.prediction import Asks, Kubelet
 from topology.devices.steering import DecidedFor
 from topology.machine.hardware import mask_of, positions_of, union_of
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 Case = TypeVar("Case", int, tuple[int, int])
 

@@ -15,7 +15,7 @@ from extender.decision.node.scrape_targets import NO_TARGETS, TargetRules
 from extender.telemetry.conditions import TUNING, Tuning
 from topology.devices.prediction import USUAL, Kubelet
 from topology.machine.hardware import Machine
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 
 @dataclass(frozen=True, slots=True)

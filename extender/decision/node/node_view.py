@@ -32,9 +32,9 @@ from extender.decision.node.steered_kubelet import steered_kubelet
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.workload_classes import Classes
 from extender.telemetry.conditions import DeviceCondition, NodeTelemetry
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Machine, mask_of, positions_of, union_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 
 @dataclass(frozen=True, slots=True)

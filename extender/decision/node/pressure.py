@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from extender.decision.node.device_load import DeviceLoad
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 SHARED_BY_DISTANCE = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4, 5: 0.2}
 """Distance of two GPUs (PIX .. SYS) -> share of the path to the host that they have in common. A design choice: even steps from one PCIe

@@ -9,7 +9,7 @@ from extender.decision.request.pod_request import Demand
 from topology.devices.prediction import DevicePlugin, Kubelet
 from topology.devices.size_mix import SizeMix
 from topology.devices.steering import DecidedFor, Steering, known_devices
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 
 def steered_kubelet(kubelet: Kubelet, record: TopologyRecord, resource: str, is_stale: bool) -> Kubelet:

@@ -45,7 +45,7 @@ from extender.decision.state.pods import Pending
 from extender.telemetry.conditions import DeviceCondition, EngineCondition, NodeTelemetry
 from extender.workload.serving.inference import CommandLine, needed_words
 from extender.workload.serving.serving_engines import ENGINES
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.machine.hardware import FabricDomain, Gpu, Machine
 
 LABEL_PREFIXES = ("nvidia.com/gpu.", "nvidia.com/mig", "nvidia.com/cuda.", "nvidia.com/sharing.")

@@ -36,7 +36,9 @@ from extender.decision.state.snapshot import Snapshot, Tombstone
 from extender.decision.state.status_times import StatusTime
 from extender.decision.tables import add, discard
 from extender.telemetry.conditions import DeviceCondition, EngineCondition, NodeTelemetry
-from topology.gputopology import DeviceStatus, TopologyRecord, decode, encode
+from topology.gputopology.manifest_decoding import decode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 
 TOMBSTONE_PREFIX = "pods/"
 """Of the deletions only those of pods are read, and of these only those of pods that hold claims."""

@@ -21,7 +21,7 @@ from extender.decision.state.isolation import described
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import Tuning
 from topology.contradictions import contradictions
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.products import same_product
 from topology.nvlink_faults import LinkFault, generation_contradictions, link_faults
 

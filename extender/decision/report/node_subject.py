@@ -13,7 +13,7 @@ from extender.decision.report.reported_versions import reported_cuda, reported_d
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import NodeTelemetry, Tuning
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Machine
 
 

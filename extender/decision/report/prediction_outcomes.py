@@ -8,7 +8,7 @@ from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, masks_i
 from extender.decision.node.allocations import BoundPod
 from extender.decision.node.node_state import NodeView
 from extender.decision.state.snapshot import Snapshot
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import positions_of, union_of
 
 

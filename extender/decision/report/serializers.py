@@ -28,7 +28,7 @@ from extender.telemetry.conditions import TUNING, Tuning
 from extender.telemetry.telemetry_serializers import telemetry_answer
 from topology.bandwidth.fabric import assumptions, fabric_name
 from topology.contradictions import contradictions
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import positions_of
 
 

@@ -22,7 +22,8 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.slots.node_idleness import NodeIdleness
 from extender.decision.slots.slot_counter import SlotCounter
 from topology.machine.hardware import mask_of, positions_of
-from topology.placement import MOST_LISTED_GPUS, PlacementTable
+from topology.placement.placement_table import PlacementTable
+from topology.placement.set_table import MOST_LISTED_GPUS
 
 
 @dataclass(frozen=True, slots=True)

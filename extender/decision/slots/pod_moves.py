@@ -24,7 +24,7 @@ from extender.decision.state.changes import Change, PodGone, PodSeen, TopologySe
 from extender.decision.state.pods import RECORD_ANNOTATION
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 _LAST = "9999-12-31T23:59:59Z"
 """creationTimestamp of a pod that is recreated: it is admitted after all pods that its new node has."""

@@ -25,7 +25,7 @@ from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
 from topology.devices.numa_alignment import TopologyManager
 from topology.machine.hardware import positions_of
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 MOST_REPLICAS = 1_024
 """Pods counted on one node whose GPUs are replicated, where each pod needs several."""

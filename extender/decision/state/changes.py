@@ -15,7 +15,7 @@ from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.decision.state.isolation import SetAside
 from extender.telemetry.readings import DeviceReading, EngineReading
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 
 @dataclass(frozen=True, slots=True)

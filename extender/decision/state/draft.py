@@ -21,7 +21,7 @@ from extender.decision.state.snapshot import MOST_RECENT, Snapshot, Tombstone
 from extender.decision.state.status_times import StatusTime, agent_seconds
 from extender.decision.tables import SmallTable, Table
 from extender.telemetry.conditions import NodeTelemetry
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 
 class Draft:

@@ -8,7 +8,7 @@ from extender.decision.node.node_state import NodeDefaults, NodeState
 from extender.decision.node.node_view import NodeSources, Times, as_left
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import emptied
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 
 def without_pods(

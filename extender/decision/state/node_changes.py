@@ -12,7 +12,7 @@ from extender.decision.state.changes import TelemetrySeen
 from extender.decision.state.draft import Draft
 from extender.decision.state.status_times import status_time
 from extender.telemetry.conditions import NodeTelemetry, observe
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 
 def node_seen(draft: Draft, node: Node) -> None:

@@ -15,7 +15,7 @@ from extender.decision.state.draft import Draft
 from extender.decision.state.pods import Pending, bound_pod, has_ended, held_demand, pending_pod
 from extender.decision.tables import add, discard
 from extender.telemetry.conditions import vacated
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import union_of
 
 

@@ -20,7 +20,7 @@ from extender.decision.state.isolation import SetAside
 from extender.decision.state.pods import Pending
 from extender.decision.state.status_times import StatusTime, agent_seconds
 from extender.telemetry.conditions import NodeTelemetry
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 MOST_RECENT = 256
 """Batches of which the changed nodes are known: more than arrive between two scheduling cycles."""

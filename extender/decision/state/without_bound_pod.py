@@ -9,7 +9,7 @@ from extender.decision.node.node_state import NodeDefaults
 from extender.decision.state.changes import Change, PodGone, TopologySeen
 from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 
 
 def without_bound_pod(snapshot: Snapshot, key: str, full_name: str, resource: str, defaults: NodeDefaults) -> Snapshot:

@@ -29,7 +29,7 @@ from extender.decision.whatif.hypotheses import (
     near,
 )
 from extender.decision.whatif.kube_objects import KubeObjects, key_of
-from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 
 LOST = "lost by hypothesis"
 """The reason of an unhealthy GPU in the hypothetical status."""

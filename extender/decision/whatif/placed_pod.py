@@ -10,7 +10,7 @@ from extender.decision.node.node_state import NodeView
 from extender.decision.request.kubernetes_objects import Pod, PodCondition, PodStatus
 from extender.decision.state.changes import PodSeen, TopologySeen
 from extender.decision.state.snapshot import Snapshot
-from topology.gputopology import Allocation, TopologyRecord
+from topology.gputopology.topology_record import Allocation, TopologyRecord
 
 
 def placed(snapshot: Snapshot, pod: Pod, node: str, gpus: tuple[int, ...] | None, number: int) -> tuple[PodSeen, tuple[TopologySeen, ...]]:

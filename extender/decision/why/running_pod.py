@@ -18,7 +18,7 @@ from extender.decision.why.why_types import WhyCandidate, WhyNeighbour, WhyPlace
 from extender.telemetry.conditions import DeviceCondition
 from extender.telemetry.signals import POWER_BRAKE, THERMAL
 from topology.bandwidth.bottleneck import why as limits_of
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import positions_of, union_of
 from topology.nvlink_faults import link_faults
 

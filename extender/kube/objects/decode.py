@@ -14,7 +14,7 @@ from extender.decision.state.isolation import SetAside, described
 from extender.errors import ClusterSourceError
 from extender.kube.objects.dra_decode import dra_gone, dra_key, dra_seen
 from extender.kube.objects.shared_parts import with_shared_parts
-from topology.gputopology import decode
+from topology.gputopology.manifest_decoding import decode
 from topology.machine.hardware import TopologyError
 
 KINDS = {"Node": "nodes", "Pod": "pods", "GpuTopology": "topologies", **PLURALS}

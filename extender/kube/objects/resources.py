@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from extender.decision.dra.resource_objects import PLURALS
-from topology.gputopology import GROUP, PLURAL, VERSION
+from topology.gputopology.manifest_fields import GROUP, PLURAL, VERSION
 
 
 @dataclass(frozen=True, slots=True)

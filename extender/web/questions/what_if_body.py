@@ -26,7 +26,7 @@ from extender.kube.objects.decode import seen
 from extender.pod_templates import at, templates_of
 from extender.sources.simulated import node_manifest
 from extender.web.debug_api import pods_from
-from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.machine.hardware import MAX_GPUS
 from topology.platforms import machine_of, platforms
 

@@ -21,7 +21,8 @@ from extender.sources.simulated import node_manifest
 from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request, slice_manifests
 from extender.web.scheduler_api import SchedulerApi
 from tests.objects import pod
-from topology.gputopology import TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import TopologyRecord
 from topology.platforms import machine_of
 
 NODES, ROUNDS = 5_000, 200

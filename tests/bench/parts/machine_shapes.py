@@ -13,7 +13,7 @@ from extender.telemetry.exposition import parse
 from tests.bench.report_rows import Row
 from tests.bench.run import Run
 from tests.exporters import dcgm_text
-from topology.placement import fresh_table
+from topology.placement.shared_tables import fresh_table
 from topology.platforms import machine_of
 
 PLATFORMS = ("t4", "hgx-h100", "dgx-1v", "rtx4090", "dgx-2")

@@ -13,7 +13,7 @@ from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
 from tests.bench.clusters import GPU, LIST_VERSION, Cluster
 from tests.bench.processes.api_process import Api, churn
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 
 CLUSTER = Cluster(nodes=60, states=40, pods=100, platforms=("l4", "t4"))
 

@@ -21,7 +21,7 @@ from tests.cli.commands import Commands, Ended
 from tests.conftest import Served
 from tests.kube.api_server import ApiServer, api_server
 from tests.objects import container, node, pod, topology
-from topology.gputopology import Allocation, DeviceStatus
+from topology.gputopology.topology_record import Allocation, DeviceStatus
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/team/deployments"
 CLAIMS = "/api/v1/namespaces/team/persistentvolumeclaims"

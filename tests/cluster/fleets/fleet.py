@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from extender.sources.simulated import node_manifest
-from tests.cluster.processes.control_plane import ControlPlane, wait_for
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode, free_mask
+from tests.cluster.processes.control_plane import ControlPlane
+from tests.cluster.processes.control_plane import wait_for
+from topology.gputopology.topology_record import Allocation
+from topology.gputopology.topology_record import DeviceStatus
+from topology.gputopology.topology_record import TopologyRecord
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import free_mask
 from topology.machine.hardware import Machine
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 
 def pod(name: str, gpus: int, scheduler: str = "gpu-scheduler", **annotations: str) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def test_the_extenders_account_may_only_read_and_post_events(plane: ControlPlane
 
 
 def test_kubectl_get_shows_the_printer_columns(plane: ControlPlane) -> None:
-    from topology.gputopology import DeviceStatus, TopologyRecord, encode
+    from topology.gputopology.manifest_encoding import encode
+    from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
     from topology.platforms import machine_of
 
     manifest = encode(TopologyRecord("columns", machine_of("dgx-1v"), DeviceStatus(free=(0, 3, 5))))

@@ -17,7 +17,8 @@ from tests.machines import machines
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import DevicePlugin, Kubelet, Outcome
 from topology.machine.hardware import Machine, positions_of
-from topology.placement import PlacementTable, table_for
+from topology.placement.placement_table import PlacementTable
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 MIX = ((1, 0.25), (2, 0.5), (4, 0.25))

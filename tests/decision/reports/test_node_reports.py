@@ -23,7 +23,8 @@ from tests.cli.test_cli import run
 from tests.conftest import Served
 from tests.decision.verdicts.test_telemetry_decisions import looked, machine, reading
 from tests.objects import GPU, node, pod, snapshot
-from topology.gputopology import DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.machine.hardware import PciePath, with_gpus
 
 COMPONENTS = {

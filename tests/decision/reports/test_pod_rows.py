@@ -11,7 +11,7 @@ from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.report.live.pod_rows import PodRow, pod_rows, worst_first
 from extender.decision.state.snapshot import Snapshot
 from tests.objects import node, pod, snapshot, topology
-from topology.gputopology import Allocation, DeviceStatus
+from topology.gputopology.topology_record import Allocation, DeviceStatus
 
 BRIDGED = "a100-pcie-bridge-pairs"
 

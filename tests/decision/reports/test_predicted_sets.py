@@ -19,7 +19,8 @@ from extender.kube.objects.decode import seen
 from extender.telemetry.conditions import NodeTelemetry, vacated
 from tests.node_state.allocation_objects import topology, view
 from tests.objects import GPU, container, node, pod, pod_struct, snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord, encode
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 UNIFORM = {"fabricwise.dev/device-plugin": "uniform"}

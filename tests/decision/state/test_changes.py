@@ -16,7 +16,7 @@ from extender.kube.objects.decode import gone, seen
 from extender.telemetry.readings import DeviceReading
 from tests.decision.state.histories import NAMES, assert_same_objects, assert_same_state, histories, left_of
 from tests.objects import GPU, node, pod, topology
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 

@@ -20,7 +20,7 @@ from extender.telemetry.readings import DeviceReading
 from tests.decision.state.fold_work import lines_and_bytes
 from tests.decision.state.histories import NAMES, assert_same_state, histories
 from tests.objects import GPU, node, pod
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 MACHINE = machine_of("l40s")

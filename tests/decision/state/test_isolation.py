@@ -28,8 +28,9 @@ from extender.settings import Scoring, Settings
 from tests.conftest import Served
 from tests.faults import BrokenError, break_step, raising_for
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
-from tests.scheduling.cluster_writers import RecordingWriter, cluster_of
-from topology.placement import PlacementTable
+from tests.scheduling.cluster_writers import RecordingWriter
+from tests.scheduling.cluster_writers import cluster_of
+from topology.placement.placement_table import PlacementTable
 
 Manifest = dict[str, Any]
 

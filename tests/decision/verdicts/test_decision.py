@@ -19,8 +19,8 @@ from extender.kube.objects.decode import seen
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
-from topology.gputopology import Allocation, DeviceStatus
-from topology.placement import DEFAULT_SIZE_MIX
+from topology.gputopology.topology_record import Allocation, DeviceStatus
+from topology.placement.set_table import DEFAULT_SIZE_MIX
 
 
 def ask(state: Snapshot, manifest: dict[str, Any], scoring: Scoring | None = None) -> dict[str, Any]:

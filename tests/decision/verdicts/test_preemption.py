@@ -22,7 +22,7 @@ from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 

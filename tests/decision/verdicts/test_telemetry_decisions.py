@@ -21,9 +21,9 @@ from extender.settings import Scoring
 from extender.telemetry.conditions import TUNING
 from extender.telemetry.readings import DeviceReading, EngineReading
 from tests.objects import GPU, node, pod, pod_struct, snapshot
-from topology.gputopology import Allocation, DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine
-from topology.placement import DEFAULT_SIZE_MIX
+from topology.placement.set_table import DEFAULT_SIZE_MIX
 from topology.platforms import machine_of
 
 GIB = 1 << 30

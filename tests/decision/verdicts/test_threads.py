@@ -21,7 +21,8 @@ from extender.server.from_settings import ranker
 from extender.settings import Scoring
 from tests.objects import node, snapshot
 from topology.devices.prediction import MOST_REMEMBERED, MOST_REMEMBERED_LARGE, Kubelet
-from topology.placement import MOST_ANSWERS, fresh_table, table_for
+from topology.placement.set_table import MOST_ANSWERS
+from topology.placement.shared_tables import fresh_table, table_for
 from topology.platforms import machine_of
 
 THREADS, ROUNDS = 5, 1_000

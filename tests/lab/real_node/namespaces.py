@@ -4,36 +4,43 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
-import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 
-from tests.cluster.assets.kube_assets import cache_folder
+from tests.cluster.assets import cache_folder
 from tests.lab.real_node import cgroups
+from tests.lab.real_node.ending_signals import EndingSignals
+
+ORDER_SECONDS = 60.0
+"""How long a lab that is told to end may take: each of its programs has ten seconds, most take less than one."""
+
+# bash is process 1 of the pid namespace: it reaps; when it ends the kernel ends all that is left and drops the mounts
+_IN_NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", '"$@"; exit $?', "lab")
+# the kernel kills `unshare`, and by that the namespace, when this process is killed
+_WITH_THIS_PROCESS = ("setpriv", "--pdeathsig", "KILL")
 
 
-def run(command: list[str], environment: dict[str, str]) -> int:
-    """The command's exit status. One lab at a time on a machine: a second one waits. Removes the lab's cgroup."""
+def run(command: Sequence[str], environment: Mapping[str, str], order_seconds: float = ORDER_SECONDS) -> int:
+    """The command's exit status. One lab at a time on a machine: a second one waits. Removes the lab's cgroup.
+
+    SIGINT, SIGTERM and SIGHUP end it: the command is told by SIGTERM, and after `order_seconds` killed. It starts with the three signals
+    blocked, and unblocks them by `ending_signals.interrupt_on_signals`.
+    """
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with (cache_folder() / ".lab-lock").open("a") as lock, tempfile.TemporaryDirectory(prefix="fabricwise-lab-") as folder:
+    with (
+        EndingSignals(order_seconds) as signals,
+        (cache_folder() / ".lab-lock").open("a") as lock,
+        tempfile.TemporaryDirectory(prefix="fabricwise-lab-") as folder,
+    ):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print("another lab runs on this machine; waiting until it ends", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         cgroup = f"fabricwise-lab-{os.getpid()}"
-        # bash is process 1 of the pid namespace: it reaps; when it ends the kernel ends all that is left and drops the mounts
-        wrapped = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", '"$@"; exit $?', "lab", *command]
-        signal.signal(signal.SIGTERM, _interrupted)
-        child = subprocess.Popen(wrapped, env={**os.environ, **environment, "FABRICWISE_LAB": folder, cgroups.NAME: cgroup})
+        wrapped = [*_WITH_THIS_PROCESS, *_IN_NAMESPACES, *command]
         try:
-            return child.wait()
-        except KeyboardInterrupt:
-            child.terminate()
-            return child.wait()
+            child = signals.start(wrapped, {**os.environ, **environment, "FABRICWISE_LAB": folder, cgroups.NAME: cgroup})
+            return signals.status(child.wait())
         finally:
             cgroups.remove(cgroup)
-
-
-def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from topology.devices.prediction import DevicePlugin, Kubelet
 from topology.devices.steering import CROWDED_BYTES, KnownDevices, Steering, avoided, reused_within, steered_set
 from topology.devices.steering_table import ValueTable, table_of
 from topology.machine.hardware import mask_of, positions_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 GIB = 1 << 30

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
-from extender.steering.choice import Answer, Basis, Request, choose
-from extender.steering.node_pods import kept_of
-from extender.steering.waiting_pods import DECISION, NodePod, node_pod, waiting
-from tests.steering.connections.test_steerer import GPU, IDS, facts
+from extender.steering.choice.device_choice import Answer
+from extender.steering.choice.device_choice import Basis
+from extender.steering.choice.device_choice import Request
+from extender.steering.choice.device_choice import choose
+from extender.steering.answers.node_pods import kept_of
+from extender.steering.choice.waiting_pods import NodePod
+from extender.steering.choice.waiting_pods import node_pod
+from extender.steering.choice.waiting_pods import waiting
+from tests.steering.connections.test_steerer import GPU
+from tests.steering.connections.test_steerer import IDS
+from tests.steering.connections.test_steerer import facts
+from tests.steering.choice.waiting_manifests import FACTS
+from tests.steering.choice.waiting_manifests import manifest
+from tests.steering.choice.waiting_manifests import pods
 from topology.devices.facts_file import decode_facts
 from topology.devices.steering import KnownDevices
-
-FACTS = decode_facts(facts())
-
-
-def manifest(name: str, mains: list[int], inits: list[int] = [], decided: object = None, **more: Any) -> dict[str, Any]:  # noqa: B006 - not changed
-    """A pod; `decided` is the decision's list of sets, or any text of an annotation."""
-    text = decided if isinstance(decided, str) else json.dumps({"id": "x", "containers": decided})
-
-    def container(kind: str, place: int, size: int) -> dict[str, Any]:
-        return {"name": f"{kind}-{place}", "resources": {"limits": {GPU: str(size)}}}
-
-    return {
-        "metadata": {"uid": name, "namespace": "team", "name": name, "annotations": {DECISION: text} if decided is not None else None},
-        "spec": {
-            "containers": [container("main", place, size) for place, size in enumerate(mains)],
-            "initContainers": [container("init", place, size) for place, size in enumerate(inits)],
-        },
-        "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "lastTransitionTime": more.get("scheduled", "2026-01-01")}]},
-    }
-
-
-def pods(*manifests: dict[str, Any]) -> list[NodePod]:
-    return [pod for one in manifests if (pod := node_pod(one, GPU)) is not None]
 
 
 def answer(found: list[NodePod], size: int, served: dict[tuple[str, str], set[str]] | None = None, free: str = "01234567") -> Answer:

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from extender.steering.messages import DEVICE_PLUGIN, MESSAGES, REGISTRATION, register_request
+from extender.steering.device_plugin_api import DEVICE_PLUGIN, MESSAGES, REGISTRATION, register_request
 
 
 def wait_for(what: str, check: Callable[[], object], seconds: float = 10.0) -> None:

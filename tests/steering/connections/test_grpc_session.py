@@ -9,7 +9,7 @@ from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, Traile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.steering.grpc_session import MOST_REQUEST_BYTES, Call, Cancelled, Session, SessionError
+from extender.steering.kubelet_side.grpc_session import MOST_REQUEST_BYTES, Call, Cancelled, Session, SessionError
 
 HEAD = [
     (":method", "POST"),

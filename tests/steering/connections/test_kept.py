@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from extender.steering.grpc_session import SavedSession
-from extender.steering.kept import Accepted, Closed, Ended, Keeper, Kept, Listens, Quiet, Received, Step, receive_step
+from extender.steering.kubelet_side.grpc_session import SavedSession
+from extender.steering.kubelet_side.keeper import Keeper
+from extender.steering.kubelet_side.kept_connections import Kept
+from extender.steering.kubelet_side.kept_steps import Accepted, Closed, Ended, Listens, Quiet, Received, Step, receive_step
 
 LISTENS = Listens("fabricwise-1.sock", "nvidia.com/gpu", "nvidia-gpu.sock", b"\x08\x01")
 NAME = LISTENS.endpoint

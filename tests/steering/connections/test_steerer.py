@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,36 +10,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from extender.steering.choice import Reason
-from extender.steering.chooser import Chooser, FactsFile
-from extender.steering.counts import Counts
-from extender.steering.steerer import Steerer
+from extender.steering.answers.agent_facts import FactsFile
+from extender.steering.answers.chooser import Chooser
+from extender.steering.choice.device_choice import Reason
+from extender.steering.proxies.counts import Counts
+from extender.steering.proxies.node_steerer import Steerer
 from tests.steering.connections.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
-from topology.devices.facts_file import DeviceFacts, encode_facts
-from topology.devices.steering import KnownDevices, Steering
-from topology.devices.steering_table import table_of
-from topology.machine.hardware import with_gpus
-from topology.placement import table_for
-from topology.platforms import machine_of
-
-IDS = tuple(f"GPU-{index}" for index in range(8))
-GPU = "nvidia.com/gpu"
-
-
-def facts(known: KnownDevices | None = None) -> bytes:
-    """The agent's document about eight GPUs in bridged pairs."""
-    machine = machine_of("a100-pcie-bridge-pairs")
-    gpus = tuple(with_gpus(machine).gpus)
-    named = type(machine)(
-        tuple(type(gpu)(**{**{name: getattr(gpu, name) for name in gpu.__slots__}, "uuid": IDS[gpu.index]}) for gpu in gpus),
-        machine.nics,
-        machine.pcie_paths,
-        machine.nvlinks,
-    )
-    steering = Steering(known or KnownDevices())
-    table = table_of(table_for(named), steering)
-    assert table is not None
-    return encode_facts(named, table, steering, time.time())
+from tests.steering.steered_machine import GPU, IDS, facts
+from topology.devices.facts_file import DeviceFacts
+from topology.devices.steering import KnownDevices
 
 
 @dataclass

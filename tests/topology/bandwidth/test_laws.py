@@ -18,7 +18,7 @@ from topology.bandwidth.ring_orders import constructed_rings, every_ring
 from topology.bandwidth.trees import split_chance
 from topology.machine.constants import CHANNEL_GBPS
 from topology.machine.hardware import Machine, mask_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 MESSAGES = (16 << 10, 256 << 10, 1 << 20, 16 << 20, 256 << 20)
 TOLERANCE = 1e-6

@@ -14,7 +14,7 @@ from topology.bandwidth.fabric import build_fabric
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import DevicePlugin, Kubelet, Prediction, best_effort, pair_scores, partition_count
 from topology.machine.hardware import Machine, PciePath, mask_of, positions_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 

@@ -18,7 +18,7 @@ from topology.devices.prediction import MOST_OUTCOMES, DevicePlugin, Kubelet, Pr
 from topology.devices.rotated_choices import rotated_choices
 from topology.devices.set_prediction import SetPrediction
 from topology.machine.hardware import Machine, mask_of, positions_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
 
 UNIFORM = Kubelet(device_plugin=DevicePlugin.UNIFORM)

@@ -17,7 +17,7 @@ from extender.sources.simulated import SimulatedCluster, cluster_machines, simul
 from extender.web.live.row_table import RowTable
 from tests.objects import GPU, node, pod, snapshot, topology
 from topology.bandwidth.fabric import fabric_name
-from topology.gputopology import Allocation, DeviceStatus
+from topology.gputopology.topology_record import Allocation, DeviceStatus
 from topology.platforms import machine_of
 
 SHARE = 0.85

@@ -20,7 +20,8 @@ from extender.cli.topology_import import gpu_memory_bytes, node_name, warnings
 from extender.errors import ClusterSourceError
 from extender.settings import Settings
 from extender.sources.dump import STANDARD_INPUT, read_text
-from topology.gputopology import TopologyRecord, encode, free_mask
+from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import TopologyRecord, free_mask
 from topology.machine.hardware import Machine, TopologyError, mask_of, with_gpus
 from topology.machine.matrix import Capture, parse_capture
 from topology.platforms import machine_of, platforms

@@ -31,7 +31,7 @@ from extender.settings_contradictions import check_settings
 from extender.settings_file import load_settings
 from extender.sources.dump import read_text
 from extender.web.debug_api import pods_from
-from topology.placement import DEFAULT_SIZE_MIX
+from topology.placement.set_table import DEFAULT_SIZE_MIX
 
 MOST_CAUSES = 20
 MOST_LISTED = 100

@@ -15,7 +15,7 @@ from extender.logs import log_to_stderr
 from extender.server.agent_process import AgentOptions, build_agent, node_name, serve_state
 from topology.agent.pod_resources import DEFAULT_SOCKET
 from topology.agent.steerer import DEFAULT_FOLDER
-from topology.gputopology import encode
+from topology.gputopology.manifest_encoding import encode
 
 app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
 

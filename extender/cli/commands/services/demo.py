@@ -34,7 +34,7 @@ from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, simulated
 from topology.machine.hardware import mask_of
-from topology.placement import table_for
+from topology.placement.shared_tables import table_for
 
 _SIZES, _CHANCES = (1, 2, 4, 8), (0.25, 0.35, 0.30, 0.10)
 _START_SECONDS = 20.0

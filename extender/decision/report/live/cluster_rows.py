@@ -13,7 +13,7 @@ from extender.decision.report.live.device_states import Awaited, GpuState, gpu_s
 from extender.decision.request.kubernetes_objects import Node
 from topology.bandwidth.fabric import fabric_name
 from topology.machine.hardware import Machine
-from topology.placement import PlacementTable
+from topology.placement.placement_table import PlacementTable
 
 POOL_LABELS = (
     "karpenter.sh/nodepool",

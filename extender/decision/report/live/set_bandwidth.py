@@ -9,7 +9,9 @@ from topology.bandwidth.all_reduce import MESSAGE_MIXES, AllReduce
 from topology.bandwidth.bottleneck import bottleneck
 from topology.contradictions import contradictions
 from topology.machine.hardware import Machine, mask_of
-from topology.placement import MOST_LISTED_GPUS, PlacementTable, table_for
+from topology.placement.placement_table import PlacementTable
+from topology.placement.set_table import MOST_LISTED_GPUS
+from topology.placement.shared_tables import table_for
 
 MESSAGE_BYTES = {"32KiB": 32 << 10, "256KiB": 256 << 10, "1MiB": 1 << 20, "16MiB": 16 << 20, "256MiB": 256 << 20}
 """Message sizes that bandwidth is shown for: decode messages are the first three, prefill messages the last two."""

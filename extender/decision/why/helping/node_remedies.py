@@ -41,7 +41,7 @@ from extender.decision.why.helping.remedy_case import (
     taint_text,
 )
 from extender.decision.why.pod_question import Refusal
-from topology.gputopology import TopologyRecord
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import mask_of
 
 ASSUMED = "pods that were decided a moment ago are not visible on their nodes yet"

@@ -22,7 +22,7 @@ from extender.decision.why.helping.pod_remedies import found
 from extender.decision.why.helping.remedy_case import ADD_NODE, EVICT, EVICT_MORE, LOWER, Case, Found, fitting, speed_text
 from extender.decision.why.pod_question import Question
 from extender.telemetry.readings import DeviceReading
-from topology.gputopology import DeviceStatus, TopologyRecord
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine
 from topology.machine.products import same_product
 from topology.platforms import Platform, machine_of, platforms

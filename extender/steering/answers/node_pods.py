@@ -14,7 +14,7 @@ import msgspec
 import urllib3
 
 from extender.kube.small_connection import Connection
-from extender.steering.waiting_pods import DECISION, NodePod, node_pod
+from extender.steering.choice.waiting_pods import DECISION, NodePod, node_pod
 from topology.devices.size_mix import MOST_DECISION_CHARACTERS
 
 log = logging.getLogger("fabricwise.steering")

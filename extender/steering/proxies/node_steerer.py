@@ -9,13 +9,12 @@ What can happen, and what is done about it:
 - The kubelet does not listen although the plugin lives: the resource is registered again, with growing pauses.
 - The kubelet counts no healthy device although it listens: up to Kubernetes 1.36 the late end of an older stream takes the newest one's
   devices away (kubernetes/kubernetes 121994). The resource is registered again.
-- This process starts: it goes on with the connections of the process before it, where they are kept; see `kept`. Else the registrations of
-  that process are read from a file, and registered with the kubelet at once.
+- This process starts: it goes on with the connections of the process before it, where they are kept; see
+  `extender.steering.kubelet_side`. Else the registrations of that process are read from a file, and registered with the kubelet at once.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import os
@@ -28,13 +27,16 @@ from pathlib import Path
 from threading import Event
 
 import grpc
-import msgspec
 
-from extender.steering.chooser import Chooser
-from extender.steering.counts import Counts
-from extender.steering.kept import Keeper, KeptEndpoint
-from extender.steering.plugin_proxy import PluginProxy, Registration
-from extender.steering.registration import KUBELET_SOCKET, RegistrationServer, register_with_kubelet
+from extender.steering.answers.chooser import Chooser
+from extender.steering.device_plugin_api import KUBELET_SOCKET, Registration
+from extender.steering.kubelet_side.keeper import Keeper
+from extender.steering.kubelet_side.kept_connections import KeptEndpoint
+from extender.steering.kubelet_side.kubelet_registration import register_with_kubelet
+from extender.steering.plugin_side.registration_server import RegistrationServer
+from extender.steering.proxies.counts import Counts
+from extender.steering.proxies.plugin_proxy import PluginProxy
+from extender.steering.proxies.saved_registrations import replace_file, save_registrations, saved_registrations
 from topology.agent.pod_resources import PodResources, PodResourcesError
 
 log = logging.getLogger("fabricwise.steering")
@@ -53,16 +55,8 @@ _CHECK_SECONDS, _CHECKS = 0.5, 6
 """How often, and how many times after a registration, the kubelet is asked whether it counts the devices."""
 
 _MOST_RESOURCES = 32
-_MOST_FILE_BYTES = 1 << 16
 
 Identity = tuple[int, int]
-
-
-class _Saved(msgspec.Struct, frozen=True):
-    resource: str
-    endpoint: str
-    options: str
-    """Base64."""
 
 
 @dataclass(slots=True)
@@ -176,7 +170,7 @@ class Steerer:
             log.error("more than %d resources: %s is not served", _MOST_RESOURCES, registration.resource)
             return
         self._serve(registration)
-        self._save()
+        save_registrations(self._shared, [served.proxy.registration for served in self._served.values()])
 
     def _serve(self, registration: Registration) -> None:
         self._number += 1
@@ -222,24 +216,11 @@ class Steerer:
         served.failures = 0 if served.proxy.is_listened_to else served.failures + 1
         served.register_at = now + pause
 
-    def _save(self) -> None:
-        saved = [
-            _Saved(one.resource, one.endpoint, base64.b64encode(one.options).decode())
-            for one in (served.proxy.registration for served in self._served.values())
-        ]
-        _write(self._shared / "registrations.json", msgspec.json.encode(saved))
-
     def _restore(self) -> None:
         """Serve the plugins that registered with the process before this one, and still answer: on its connections, where they are kept."""
         for name, kept in list(self._keeper.kept.endpoints.items()):
             self._go_on(name, kept)
-        try:
-            with (self._shared / "registrations.json").open("rb") as file:
-                saved = msgspec.json.decode(file.read(_MOST_FILE_BYTES), type=list[_Saved])
-            registrations = [Registration(one.resource, one.endpoint, base64.b64decode(one.options)) for one in saved[:_MOST_RESOURCES]]
-        except (OSError, ValueError, msgspec.DecodeError):
-            return
-        for registration in registrations:
+        for registration in saved_registrations(self._shared)[:_MOST_RESOURCES]:
             if registration.resource in self._served:
                 continue
             if "/" not in registration.endpoint and _answers(self._folder / registration.endpoint):
@@ -263,7 +244,7 @@ class Steerer:
         report = self._counts.report(self._version, time.time())
         told = report.partition(b'"resources"')[2]
         if told != self._report or now >= self._reported_at + REPORT_SECONDS:
-            _write(self._shared / "steering.json", report)
+            replace_file(self._shared / "steering.json", report)
             self._reported_at, self._report = now, told
 
 
@@ -284,13 +265,3 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
     return True
-
-
-def _write(path: Path, document: bytes) -> None:
-    """Replace a file as a whole. A full disk is logged: the agent then takes the steerer for ended."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(document)
-        partial.replace(path)
-    except OSError as error:
-        log.warning("%s cannot be written: %s", path, error)

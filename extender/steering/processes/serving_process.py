@@ -14,13 +14,15 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from extender.kube.small_connection import connection
-from extender.steering.chooser import Chooser, FactsFile
-from extender.steering.counts import Counts, CountsCollector
-from extender.steering.kept import Keeper
-from extender.steering.node_pods import NodePods
-from extender.steering.options import Options
-from extender.steering.steerer import Steerer, healthy_devices
-from extender.steering.worker import USELESS, offer_connections
+from extender.steering.answers.agent_facts import FactsFile
+from extender.steering.answers.chooser import Chooser
+from extender.steering.answers.node_pods import NodePods
+from extender.steering.kubelet_side.keeper import Keeper
+from extender.steering.processes.hand_over import offer_connections
+from extender.steering.processes.options import Options
+from extender.steering.processes.serving_status import USELESS
+from extender.steering.proxies.counts import Counts, CountsCollector
+from extender.steering.proxies.node_steerer import Steerer, healthy_devices
 from topology.agent.pod_resources import PodResources
 
 log = logging.getLogger("fabricwise.steering")

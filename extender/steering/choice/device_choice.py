@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from extender.steering.waiting_pods import Waiting
+from extender.steering.choice.waiting_pods import Waiting
 from topology.devices.facts_file import DeviceFacts
 from topology.devices.size_mix import SizeMix
 from topology.devices.steering import DecidedFor, avoided, steered_set

@@ -15,9 +15,9 @@ import msgspec
 
 from extender.errors import run_command
 from extender.logs import log_to_stderr
-from extender.steering.kept import Keeper
-from extender.steering.options import Options
-from extender.steering.worker import Steerers
+from extender.steering.kubelet_side.keeper import Keeper
+from extender.steering.processes.options import Options
+from extender.steering.processes.parent_process import ParentProcess
 
 _SMALL_MEMORY = {"MALLOC_ARENA_MAX": "1"}
 """glibc's allocator then has one arena for all threads, so that what one of them frees serves the others."""
@@ -35,14 +35,15 @@ def steer(options: Options) -> int:
     log_to_stderr("INFO")
 
     def work(keeper: Keeper) -> int:
-        from extender.steering.serving import serve
+        from extender.steering.processes.serving_process import serve
 
         return serve(options, keeper)
 
     if not options.stand_by:
-        import_module("extender.steering.serving")  # before processes are forked, so that each serves at once; it takes 20 MB
+        # before processes are forked, so that each serves at once; it takes 20 MB
+        import_module("extender.steering.processes.serving_process")
     gc.freeze()  # a collection writes to each object that it looks at, and what is written is no longer shared with the parent
-    return Steerers(work, options.shared).run(options.stand_by)
+    return ParentProcess(work, options.shared).run(options.stand_by)
 
 
 def main() -> None:

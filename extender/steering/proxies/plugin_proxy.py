@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from extender.steering.choice import Answer, Reason, Request, completed
-from extender.steering.chooser import Chooser
-from extender.steering.counts import Counts
-from extender.steering.kept import Keeper, KeptEndpoint, Listens
-from extender.steering.messages import DEVICE_PLUGIN, MESSAGES, preferred_response, steered_options
-from extender.steering.plugin_server import Handlers, PluginServer, RefusedError, Stream
+from extender.steering.answers.chooser import Chooser
+from extender.steering.choice.device_choice import Answer, Reason, Request, completed
+from extender.steering.device_plugin_api import MESSAGES, Registration, preferred_response, steered_options
+from extender.steering.kubelet_side.call_handlers import Handlers, RefusedError, Stream
+from extender.steering.kubelet_side.keeper import Keeper
+from extender.steering.kubelet_side.kept_connections import KeptEndpoint
+from extender.steering.kubelet_side.kept_steps import Listens
+from extender.steering.kubelet_side.plugin_server import PluginServer
+from extender.steering.plugin_side.plugin_client import PluginClient
+from extender.steering.proxies.counts import Counts
 
 log = logging.getLogger("fabricwise.steering")
 
@@ -25,17 +28,6 @@ _PREFERRED_SECONDS = 20.0
 """How long the plugin may take over a preferred allocation: for 16 GPUs its search takes up to 18 s. Then any set is answered."""
 
 _FORWARD_SECONDS = 60.0
-_CHANNEL = [("grpc.default_authority", "localhost"), ("grpc.max_receive_message_length", 16 << 20)]
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What a plugin said of itself when it registered."""
-
-    resource: str
-    endpoint: str
-    """Name of its socket in the kubelet's folder of device plugins."""
-    options: bytes
 
 
 class PluginProxy:
@@ -62,7 +54,7 @@ class PluginProxy:
         """Healthy devices in the plugin's last list."""
         self._answered: frozenset[str] | None = None
         """The ids of the last answer, until the allocation that follows it."""
-        self._channel: Any = grpc.insecure_channel(f"unix://{self.plugin_socket}", options=_CHANNEL)
+        self._plugin = PluginClient(self.plugin_socket)
         handlers = Handlers(
             {
                 "GetDevicePluginOptions": lambda request: steered_options(self._forward("GetDevicePluginOptions", request)),
@@ -83,7 +75,7 @@ class PluginProxy:
     def close(self) -> None:
         """Stop serving: the kubelet sees the stream end."""
         self._server.close()
-        self._channel.close()
+        self._plugin.close()
 
     def _allocate(self, request: bytes) -> bytes:
         answer = self._forward("Allocate", request)
@@ -105,8 +97,8 @@ class PluginProxy:
         """Each list of the plugin as it comes. It ends when either side ends it."""
         resource = self.registration.resource
         try:
-            call = self._channel.unary_stream(f"/{DEVICE_PLUGIN}/ListAndWatch")(b"")
-        except ValueError:  # the channel was closed meanwhile
+            call = self._plugin.list_and_watch()
+        except ValueError:  # the proxy was closed meanwhile
             return
         stream.on_end(call.cancel)
         with self._lock:
@@ -130,13 +122,9 @@ class PluginProxy:
     def _forward(self, method: str, request: bytes, seconds: float = _FORWARD_SECONDS) -> bytes:
         """The plugin's answer; where it is an error, the same error."""
         try:
-            return self._ask(method, request, seconds)
+            return self._plugin.ask(method, request, seconds)
         except grpc.RpcError as error:
             raise refused(error) from error
-
-    def _ask(self, method: str, request: bytes, seconds: float) -> bytes:
-        answer: bytes = self._channel.unary_unary(f"/{DEVICE_PLUGIN}/{method}")(request, timeout=seconds)
-        return answer
 
     def _preferred(self, request: bytes) -> bytes:
         """Never an error: the kubelet fails the pod on one."""
@@ -171,7 +159,7 @@ class PluginProxy:
     def _plugins_answer(self, request: bytes, asked: Request | None) -> bytes:
         """NVIDIA's answer as it is where it names as many offered devices as requested; else completed to such a one."""
         try:
-            response = self._ask("GetPreferredAllocation", request, _PREFERRED_SECONDS)
+            response = self._plugin.ask("GetPreferredAllocation", request, _PREFERRED_SECONDS)
         except grpc.RpcError as error:
             log.warning("%s: the plugin does not answer which devices it prefers: %s", self.registration.resource, error)
             response = b""

@@ -1,155 +1,48 @@
-"""A server of the device plugin API on one unix socket, whose connections outlive the process that serves them; see `kept`."""
+"""One connection of the kubelet: a thread reads, others answer; each step is told before it is final."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Protocol
 
-from extender.steering.grpc_session import INTERNAL, UNIMPLEMENTED, Call, Session, SessionError
-from extender.steering.kept import (
-    MOST_CHUNK_BYTES,
-    Accepted,
-    Closed,
-    Ended,
-    Keeper,
-    KeptConnection,
-    KeptEndpoint,
-    Listens,
-    Quiet,
-    Received,
-    shut,
-    take,
-)
+from extender.steering.kubelet_side.call_handlers import Handlers, RefusedError, Stream
+from extender.steering.kubelet_side.grpc_session import INTERNAL, UNIMPLEMENTED, Call, Session, SessionError
+from extender.steering.kubelet_side.keeper import Keeper
+from extender.steering.kubelet_side.kept_connections import KeptConnection, take
+from extender.steering.kubelet_side.kept_steps import MOST_CHUNK_BYTES, Closed, Quiet, Received
 
 log = logging.getLogger("fabricwise.steering")
 
-_THREADS = 8
 _SEND_SECONDS = 10.0
 """A client that takes no bytes for so long is given up."""
 
 
-class RefusedError(Exception):
-    """The answer to a call is an error of gRPC."""
+class Server(Protocol):
+    """The server that the connection belongs to."""
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code, self.text = code, text
-
-
-class Stream:
-    """An answer that goes on. Its client, or the server's end, ends it."""
-
-    def __init__(self, connection: Connection, number: int) -> None:
-        self._connection, self._number = connection, number
-        self._ends: list[Callable[[], object]] = []
-        self._lock = threading.Lock()
-        self.is_open = True
-
-    def push(self, message: bytes) -> None:
-        """Send one message."""
-        self._connection.push(self._number, message)
-
-    def on_end(self, callback: Callable[[], object]) -> None:
-        """Call it once the stream has ended: at once where it has."""
-        with self._lock:
-            if self.is_open:
-                self._ends.append(callback)
-                return
-        callback()
-
-    def end(self) -> None:
-        """It has ended."""
-        with self._lock:
-            self.is_open = False
-            ends, self._ends = self._ends, []
-        for callback in ends:
-            callback()
-
-
-@dataclass(frozen=True, slots=True)
-class Handlers:
-    """What is served. A handler raises RefusedError for an error of gRPC."""
-
-    unary: Mapping[str, Callable[[bytes], bytes]]
-    """By method: the message of a request -> that of the answer."""
-    streaming: Mapping[str, Callable[[Stream], None]]
-    """By method, as above. It returns when there is nothing more to push; the client then sees the end of the stream."""
-
-
-class PluginServer:
-    """Serves handlers on a socket."""
-
-    def __init__(self, path: Path, listens: Listens, handlers: Handlers, keeper: Keeper, kept: KeptEndpoint | None = None) -> None:
-        """`kept`: go on with a socket and with connections of a process before this one. Raises OSError where `path` cannot be bound."""
-        self._path, self._endpoint, self.handlers, self.keeper = path, listens.endpoint, handlers, keeper
-        self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=listens.endpoint)
-        self._connections: dict[int, Connection] = {}
-        self._lock = threading.Lock()
-        self._closed = False
-        if kept is None:
-            self._socket = socket.socket(socket.AF_UNIX)
-            path.unlink(missing_ok=True)
-            self._socket.bind(str(path))
-            self._socket.listen()
-            keeper.tell(listens, self._socket)
-        else:
-            self._socket = kept.socket
-        before = dict(kept.connections) if kept is not None else {}
-        self._numbers = itertools.count(max(before, default=0) + 1)
-        for number, one in before.items():
-            self._add(Connection(self, number, one))
-        threading.Thread(target=self._accept, name=f"accept-{listens.endpoint}", daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                accepted, _ = self._socket.accept()
-            except OSError:
-                return
-            number = next(self._numbers)
-            self.keeper.tell(Accepted(self._endpoint, number), accepted)
-            self._add(Connection(self, number, KeptConnection(accepted)))
-
-    def _add(self, connection: Connection) -> None:
-        with self._lock:
-            self._connections[connection.number] = connection
-        threading.Thread(target=connection.serve, name=f"{self._endpoint}-{connection.number}", daemon=True).start()
+    handlers: Handlers
+    keeper: Keeper
+    pool: ThreadPoolExecutor
+    """Its threads answer calls."""
 
     @property
     def endpoint(self) -> str:
         """Name of the socket."""
-        return self._endpoint
 
     def forget(self, number: int) -> None:
         """A connection that is over."""
-        with self._lock:
-            self._connections.pop(number, None)
-
-    def close(self) -> None:
-        """End: the client sees its streams end."""
-        shut(self._socket)
-        with self._lock:
-            connections = list(self._connections.values())
-        for connection in connections:
-            connection.close()
-        self.keeper.tell(Ended(self._endpoint))
-        with contextlib.suppress(OSError):
-            self._path.unlink()
-        self.pool.shutdown(wait=False)
 
 
-class Connection:
+class KubeletConnection:
     """One connection: a thread reads, others answer."""
 
-    def __init__(self, server: PluginServer, number: int, kept: KeptConnection) -> None:
+    def __init__(self, server: Server, number: int, kept: KeptConnection) -> None:
         self.number, self._server, self._socket = number, server, kept.socket
         self._lock = threading.RLock()
         self._session: Session
@@ -207,7 +100,7 @@ class Connection:
             self._session.fail(call.stream, UNIMPLEMENTED, f"no method {call.method[:100]}")
 
     def _start_stream(self, number: int, method: str) -> None:
-        self._streams[number] = stream = Stream(self, number)
+        self._streams[number] = stream = Stream(partial(self.push, number))
         name = f"{self._server.endpoint}-{self.number}-{number}"
         threading.Thread(target=self._run_stream, args=(number, method, stream), name=name, daemon=True).start()
 

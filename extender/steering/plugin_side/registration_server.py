@@ -1,4 +1,4 @@
-"""Where plugins register, and the registration of ours with the kubelet.
+"""Where plugins register.
 
 The plugin is pointed at a symbolic link in the kubelet's folder of device plugins, the only host folder that it mounts. The socket
 itself lies in a folder below, which the kubelet does not empty when it starts. So a steerer that starts anew can bind its socket without
@@ -17,18 +17,14 @@ from typing import Any
 
 import grpc
 
-from extender.steering.messages import MESSAGES, REGISTRATION, VERSION, register_request, steered_options
-from extender.steering.plugin_proxy import Registration
+from extender.steering.device_plugin_api import KUBELET_SOCKET, MESSAGES, REGISTRATION, VERSION, Registration
 
 log = logging.getLogger("fabricwise.steering")
 
-KUBELET_SOCKET = "kubelet.sock"
 LINK = "fabricwise.sock"
 """What `KUBELET_SOCKET` of NVIDIA's plugin names, in the kubelet's folder of device plugins."""
 OWN_FOLDER = "fabricwise"
 _REGISTRY = "registration.sock"
-_REGISTER_SECONDS = 15.0
-"""The kubelet connects to the endpoint before it answers; it waits ten seconds for that."""
 
 _ENDPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RESOURCE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -89,11 +85,3 @@ def _problem(version: str, endpoint: str, resource: str) -> str | None:
     if not _RESOURCE.fullmatch(resource):
         return f"resource {resource[:120]!r} is not the name of an extended resource such as nvidia.com/gpu"
     return None
-
-
-def register_with_kubelet(folder: Path, registration: Registration, endpoint: str) -> None:
-    """Register our `endpoint` for the plugin's resource. Raises grpc.RpcError."""
-    request = register_request(registration.resource, endpoint, steered_options(registration.options))
-    with grpc.insecure_channel(f"unix://{folder / KUBELET_SOCKET}", options=[("grpc.default_authority", "localhost")]) as channel:
-        call: Any = channel.unary_unary(f"/{REGISTRATION}/Register")
-        call(request, timeout=_REGISTER_SECONDS)

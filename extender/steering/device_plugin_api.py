@@ -1,16 +1,30 @@
-"""Messages of the kubelet's device plugin API (v1beta1), as far as a steerer reads or writes them.
+"""The kubelet's device plugin API (v1beta1), as far as a steerer reads or writes it: messages and names.
 
 What is only forwarded stays bytes. Source: kubernetes `staging/src/k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1/api.proto`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 VERSION = "v1beta1"
 REGISTRATION, DEVICE_PLUGIN = "v1beta1.Registration", "v1beta1.DevicePlugin"
+KUBELET_SOCKET = "kubelet.sock"
+"""Name of the kubelet's socket in its folder of device plugins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a plugin said of itself when it registered."""
+
+    resource: str
+    endpoint: str
+    """Name of its socket in the kubelet's folder of device plugins."""
+    options: bytes
+
 
 _STRING, _INT32, _BOOL, _MESSAGE = 9, 5, 8, 11  # FieldDescriptorProto.Type
 # message -> (field, number, type, repeated); a type that is a name is that message
