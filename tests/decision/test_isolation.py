@@ -14,10 +14,10 @@ from extender.decision.node import node_view
 from extender.decision.node.node_state import NodeState
 from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand
-from extender.decision.state import pod_changes, view_derivation
 from extender.decision.state.changes import Change, Listed, PodGone
+from extender.decision.state.fold import pod_changes, view_derivation
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.isolation import SetAside
-from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects import decode as decode_module
 from extender.kube.objects.decode import gone, seen, seen_or_set_aside

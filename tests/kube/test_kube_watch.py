@@ -20,12 +20,12 @@ import yaml
 from extender.decision.state.changes import Change, NodeSeen
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
-from extender.kube import watch as watch_module
 from extender.kube.api_client import api_client
 from extender.kube.objects import resources
 from extender.kube.objects.decode import seen
-from extender.kube.watch import ClusterWatch, without_repeats
-from extender.kube.watch_lines import LineBuffer
+from extender.kube.watching import watch as watch_module
+from extender.kube.watching.watch import ClusterWatch, without_repeats
+from extender.kube.watching.watch_lines import LineBuffer
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube

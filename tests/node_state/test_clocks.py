@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.decision.state.changes import ClockTicked, TopologySeen
-from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.fold.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube import watch
+from extender.kube.watching import watch
 from tests.objects import GPU, node, snapshot
 from topology.gputopology import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
@@ -112,7 +112,7 @@ def test_extender_reads_the_wall_clock_only_for_time_stamps() -> None:
     root = Path(watch.__file__).parents[1]
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if "time.time()" in path.read_text() and path.name != "agent.py"}
     assert found == {
-        "kube/watch.py",  # the moment that an agent's first status is compared with
+        "kube/watching/watch.py",  # the moment that an agent's first status is compared with
         "cli/reading.py",  # the moment that the statuses of a cluster read once are compared with
         "collectors/scrape.py",  # the moment that time stamps of an exporter are compared with
         "scheduling/scheduling_service.py",  # the time stamp of a decision

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from extender.decision.dra.dra_node import DraNode
-from extender.decision.node.allocations import BoundPod, allocations_of
-from extender.decision.node.device_load import NO_TELEMETRY, DeviceTelemetry, Joined, device_telemetry, join, unplaced_faults
-from extender.decision.node.ended_pods import EndedPod
-from extender.decision.node.free_sets import free_sets_of
-from extender.decision.node.gpu_sharing import Sharing, physical_gpus, sharing_of, slice_memory_bytes, slices_of
+from extender.decision.node.allocation.allocations import BoundPod, allocations_of
+from extender.decision.node.allocation.ended_pods import EndedPod
+from extender.decision.node.allocation.free_sets import free_sets_of
+from extender.decision.node.devices.device_load import NO_TELEMETRY, DeviceTelemetry, Joined, device_telemetry, join, unplaced_faults
+from extender.decision.node.devices.gpu_sharing import Sharing, physical_gpus, sharing_of, slice_memory_bytes, slices_of
 from extender.decision.node.interned_states import interned, with_device_telemetry
 from extender.decision.node.node_labels import (
     amounts_of,

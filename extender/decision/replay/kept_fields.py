@@ -15,8 +15,8 @@ from msgspec import structs
 
 from extender.decision.cycle.assumed_pods import AssumedPod
 from extender.decision.evaluate.verdict import Evidence
-from extender.decision.node.allocations import BoundPod
-from extender.decision.node.ended_pods import AdmissionOrder, EndedPod
+from extender.decision.node.allocation.allocations import BoundPod
+from extender.decision.node.allocation.ended_pods import AdmissionOrder, EndedPod
 from extender.decision.node.node_labels import DEVICE_PLUGIN, TOPOLOGY_MANAGER
 from extender.decision.replay.named_texts import Names, Naming
 from extender.decision.request.annotations import ANNOTATIONS, PREFIX, Annotation, Wishes

@@ -11,8 +11,8 @@ import msgspec
 
 from extender.decision.dra.dra_state import DraObjectGone, DraObjectSeen
 from extender.decision.dra.resource_objects import PLURALS, TYPES
-from extender.decision.node.allocations import BoundPod
-from extender.decision.node.ended_pods import EndedPod
+from extender.decision.node.allocation.allocations import BoundPod
+from extender.decision.node.allocation.ended_pods import EndedPod
 from extender.decision.replay.kept_dra_objects import dra_key, kept_dra_object
 from extender.decision.replay.kept_fields import (
     kept_bound_pod,
@@ -28,9 +28,9 @@ from extender.decision.replay.kept_fields import (
 from extender.decision.replay.named_texts import Names, Naming
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.workload_classes import WorkloadClass
-from extender.decision.state.draft import Draft
+from extender.decision.state.fold.draft import Draft
+from extender.decision.state.fold.pod_changes import set_pending
 from extender.decision.state.isolation import SetAside
-from extender.decision.state.pod_changes import set_pending
 from extender.decision.state.pods import Pending
 from extender.decision.state.snapshot import Snapshot, Tombstone
 from extender.decision.state.status_times import StatusTime

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from extender.decision.dra.dra_node import DraNode
-from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.devices.gpu_sharing import Sharing
 from extender.decision.node.node_state import NodeView
 from extender.decision.report.node_subject import Check, Status, Subject, Survey, few, labels_of, plural, survey
 from extender.decision.report.readiness import baseline, readiness

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.devices.gpu_sharing import Sharing
 from extender.decision.report.engine_support import engine_support
 from extender.decision.report.node_subject import Check, Status, Subject, few, plural
 from extender.workload.memory import memory_class

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extender.decision.node.allocations import released
+from extender.decision.node.allocation.allocations import released
 from extender.decision.node.dra_view import dra_of, view_of
 from extender.decision.node.node_state import NodeDefaults, NodeState
 from extender.decision.node.node_view import NodeSources, Times, as_left

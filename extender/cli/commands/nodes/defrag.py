@@ -19,9 +19,9 @@ from extender.cli.cluster_options import (
     TokenFileOption,
 )
 from extender.cli.reading import Reading, kube_objects, read_cluster
-from extender.cli.rendering.defrag_tables import defrag_table
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_warning
-from extender.cli.rendering.progress import progress
+from extender.cli.rendering.answers.defrag_tables import defrag_table
+from extender.cli.rendering.console.output import ConfigOption, Output, OutputOption, print_answer, print_warning
+from extender.cli.rendering.console.progress import progress
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.slots.defrag_answer import DefragAnswer
 from extender.decision.slots.defrag_search import DEFAULT_MOVES, MOST_MOVES, DefragSearch

@@ -18,9 +18,9 @@ from extender.cli.cluster_options import (
     TokenFileOption,
 )
 from extender.cli.reading import read_cluster, with_source
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
-from extender.cli.rendering.slot_tables import slots_table
-from extender.cli.rendering.watching import INTERVAL_SECONDS, IntervalOption, WatchOption, watching
+from extender.cli.rendering.answers.slot_tables import slots_table
+from extender.cli.rendering.console.output import ConfigOption, Output, OutputOption, print_answer
+from extender.cli.rendering.console.watching import INTERVAL_SECONDS, IntervalOption, WatchOption, watching
 from extender.decision.slots.slot_question import By, asked
 from extender.decision.slots.slot_summary import slots_of
 from extender.errors import RequestError

@@ -12,10 +12,10 @@ import yaml
 
 from extender.cli.cluster_options import ContextOption, KubeconfigOption, OptionalClusterOption, complete_machine
 from extender.cli.reading import read_cluster
-from extender.cli.rendering import answer_tables
-from extender.cli.rendering.output import Output, print_answer
-from extender.cli.rendering.svg import draw
-from extender.cli.rendering.topology_report import all_sets, machine_answer
+from extender.cli.rendering.console.output import Output, print_answer
+from extender.cli.rendering.machines import topology_tables
+from extender.cli.rendering.machines.svg import draw
+from extender.cli.rendering.machines.topology_report import all_sets, machine_answer
 from extender.cli.topology_import import gpu_memory_bytes, node_name, warnings
 from extender.errors import ClusterSourceError
 from extender.settings import Settings
@@ -95,9 +95,9 @@ def topo_show(
     if output is Drawn.SVG:
         typer.echo(draw(name, machine, mask_of(range(len(machine.gpus))) if free is None else free), nl=False)
     elif every_set:
-        print_answer(all_sets(machine), Output(output.value), answer_tables.sets)
+        print_answer(all_sets(machine), Output(output.value), topology_tables.sets)
     else:
-        print_answer(machine_answer(name, machine, free, chosen) | cluster_field, Output(output.value), answer_tables.topology)
+        print_answer(machine_answer(name, machine, free, chosen) | cluster_field, Output(output.value), topology_tables.topology)
 
 
 @topo.command("import")

@@ -22,9 +22,9 @@ from extender.cli.cluster_options import (
     TokenFileOption,
 )
 from extender.cli.reading import Reading, kube_objects, read_cluster, with_source
-from extender.cli.rendering import answer_tables
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_note
-from extender.cli.rendering.watching import INTERVAL_SECONDS, IntervalOption, WatchOption, watching
+from extender.cli.rendering.answers import explanation_tables
+from extender.cli.rendering.console.output import ConfigOption, Output, OutputOption, print_answer, print_note
+from extender.cli.rendering.console.watching import INTERVAL_SECONDS, IntervalOption, WatchOption, watching
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
@@ -88,10 +88,10 @@ def explain(
         return with_source(_explained(question, templates or question.templates(), what), reading)
 
     if watch:
-        watching(answer, output, answer_tables.explanations, names=_feasible_names, interval_seconds=interval_seconds)
+        watching(answer, output, explanation_tables.explanations, names=_feasible_names, interval_seconds=interval_seconds)
         return
     explained = answer()
-    print_answer(explained, output, answer_tables.explanations, names=_feasible_names)
+    print_answer(explained, output, explanation_tables.explanations, names=_feasible_names)
     if any(explanation["chosen"] is None for explanation in _each(explained)):
         raise typer.Exit(FOUND)
 

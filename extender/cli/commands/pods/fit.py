@@ -13,7 +13,7 @@ from rich.text import Text
 
 from extender.cli.cluster_options import KubeconfigOption
 from extender.cli.reading import read_cluster, with_source
-from extender.cli.rendering.output import Output, OutputOption, print_answer
+from extender.cli.rendering.console.output import Output, OutputOption, print_answer
 from extender.decision.node.node_state import NodeView
 from extender.errors import RequestError
 from extender.settings import Settings

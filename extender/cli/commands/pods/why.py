@@ -27,9 +27,9 @@ from extender.cli.cluster_options import (
 )
 from extender.cli.pod_reading import MOST_ALIKE, CollectedPods, Get, PodReader, object_name
 from extender.cli.reading import Reading, kube_objects, read_cluster
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_note, print_warning
-from extender.cli.rendering.watching import INTERVAL_SECONDS, IntervalOption, watching
-from extender.cli.rendering.why_text import why_text
+from extender.cli.rendering.answers.why_text import why_text
+from extender.cli.rendering.console.output import ConfigOption, Output, OutputOption, print_answer, print_note, print_warning
+from extender.cli.rendering.console.watching import INTERVAL_SECONDS, IntervalOption, watching
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.request.reasons import Reason

@@ -14,7 +14,7 @@ import typer
 
 from extender.cli.cluster_options import ContextOption, KubeconfigOption
 from extender.cli.reading import kube_objects
-from extender.cli.rendering.output import print_warning
+from extender.cli.rendering.console.output import print_warning
 from extender.decision.dra.dra_state import DRA_KINDS
 from extender.errors import ClusterSourceError
 from extender.kube.listing import ListApi, items_of, refusal

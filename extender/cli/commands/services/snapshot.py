@@ -24,8 +24,8 @@ from extender.cli.cluster_options import (
     TokenFileOption,
 )
 from extender.cli.reading import read_cluster
-from extender.cli.rendering.output import ConfigOption, print_note, print_warning
-from extender.cli.rendering.progress import progress
+from extender.cli.rendering.console.output import ConfigOption, print_note, print_warning
+from extender.cli.rendering.console.progress import progress
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.evaluate.evaluator import Evaluator

@@ -30,10 +30,9 @@ from extender.decision.state.changes import (
     node_of,
     subject_of,
 )
-from extender.decision.state.device_changes import dra_kind_listed, dra_object_changed
-from extender.decision.state.draft import Draft
-from extender.decision.state.isolation import SetAside, described
-from extender.decision.state.node_changes import (
+from extender.decision.state.fold.device_changes import dra_kind_listed, dra_object_changed
+from extender.decision.state.fold.draft import Draft
+from extender.decision.state.fold.node_changes import (
     classes_seen,
     clock_ticked,
     node_gone,
@@ -42,10 +41,11 @@ from extender.decision.state.node_changes import (
     topology_gone,
     topology_seen,
 )
-from extender.decision.state.pod_changes import is_known_pod, known_pods, pod_gone, pod_seen
+from extender.decision.state.fold.pod_changes import is_known_pod, known_pods, pod_gone, pod_seen
+from extender.decision.state.fold.versions import forget_versions, is_deletion_news, is_news, keep_tombstone, remember_version
+from extender.decision.state.fold.view_derivation import derived_snapshot
+from extender.decision.state.isolation import SetAside, described
 from extender.decision.state.snapshot import Snapshot
-from extender.decision.state.versions import forget_versions, is_deletion_news, is_news, keep_tombstone, remember_version
-from extender.decision.state.view_derivation import derived_snapshot
 
 
 def fold(snapshot: Snapshot, change: Change, resource: str, defaults: NodeDefaults = NODE_DEFAULTS) -> Snapshot:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from extender.decision.node.ended_pods import AdmissionOrder, EndedPod, full_name_of
+from extender.decision.node.allocation.ended_pods import AdmissionOrder, EndedPod, full_name_of
 from extender.decision.request.other_resources import Requests
 from extender.decision.request.pod_request import Demand
 from topology.devices.steering import STEERERS_OWN, DecidedFor

@@ -8,10 +8,10 @@ from extender.decision.node.dra_view import dra_of, view_of
 from extender.decision.node.node_state import NodeView
 from extender.decision.node.node_view import NodeSources, Times, with_telemetry
 from extender.decision.request.kubernetes_objects import Node
-from extender.decision.state.device_changes import ended_holders, settle_devices
-from extender.decision.state.draft import Draft
+from extender.decision.state.fold.device_changes import ended_holders, settle_devices
+from extender.decision.state.fold.draft import Draft
+from extender.decision.state.fold.pod_changes import forget_ended
 from extender.decision.state.isolation import SetAside, described, view_key
-from extender.decision.state.pod_changes import forget_ended
 from extender.decision.state.snapshot import Snapshot
 from extender.decision.tables import Table
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from extender.cli.rendering.output import Names, Output, Table, console, print_warning, rendered
+from extender.cli.rendering.console.output import Names, Output, Table, console, print_warning, rendered
 from extender.errors import ClusterSourceError
 
 LEAST_SECONDS, MOST_SECONDS = 1.0, 3600.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from extender.decision.dra.dra_state import DraObjectGone, DraObjectSeen, DraState
-from extender.decision.state.draft import Draft
+from extender.decision.state.fold.draft import Draft
 from extender.decision.state.isolation import SetAside
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from extender.cli.rendering.answer_tables import gbps, gpu_set
-from extender.cli.rendering.tables import few
+from extender.cli.rendering.console.cells import few, gbps, gpu_set
 from extender.plain_text import plain
 
 MOST_NAMES = 5

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.status import Status
 from rich.text import Text
 
-from extender.cli.rendering.output import PlainConsole
+from extender.cli.rendering.console.output import PlainConsole
 from extender.plain_text import plain
 
 SHOWN_AFTER_SECONDS = 1.0

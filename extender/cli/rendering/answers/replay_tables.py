@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from extender.cli.rendering.answer_tables import gbps
+from extender.cli.rendering.console.cells import gbps
 
 MOST_NODES = 5
 """Nodes of a decision that are shown."""

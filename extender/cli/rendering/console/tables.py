@@ -84,11 +84,6 @@ def _width(cell: Cell) -> int:
     return max((cell_len(line) for line in text.splitlines()), default=0)
 
 
-def few(names: Sequence[str], most: int = 3) -> str:
-    """Return the first `most` names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 @dataclass(frozen=True, slots=True)
 class Compact:
     """A table that is shown without borders if the terminal is too narrow for them."""

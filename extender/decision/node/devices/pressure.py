@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from extender.decision.node.device_load import DeviceLoad
+from extender.decision.node.devices.device_load import DeviceLoad
 from topology.placement import PlacementTable
 
 SHARED_BY_DISTANCE = {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.4, 5: 0.2}

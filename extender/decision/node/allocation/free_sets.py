@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import TypeVar
 
-from extender.decision.node.allocations import Allocations, BoundPod
-from extender.decision.node.ended_pods import EndedPod
+from extender.decision.node.allocation.allocations import Allocations, BoundPod
+from extender.decision.node.allocation.ended_pods import EndedPod
 from topology.devices.prediction import Asks, Kubelet
 from topology.devices.steering import DecidedFor
 from topology.machine.hardware import mask_of, positions_of, union_of

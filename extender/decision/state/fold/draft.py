@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from immutables import Map
 
 from extender.decision.dra.dra_state import DraDraft
-from extender.decision.node.allocations import BoundPod
-from extender.decision.node.ended_pods import EndedPod
+from extender.decision.node.allocation.allocations import BoundPod
+from extender.decision.node.allocation.ended_pods import EndedPod
 from extender.decision.node.gpu_stack import NonGpuPod
 from extender.decision.node.node_state import NodeDefaults, NodeView
 from extender.decision.node.node_view import Times, stale_since

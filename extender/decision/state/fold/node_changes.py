@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from extender.decision.node.ended_pods import reported
+from extender.decision.node.allocation.ended_pods import reported
 from extender.decision.node.node_view import Times
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.decision.state.changes import TelemetrySeen
-from extender.decision.state.draft import Draft
+from extender.decision.state.fold.draft import Draft
 from extender.decision.state.status_times import status_time
 from extender.telemetry.conditions import NodeTelemetry, observe
 from topology.gputopology import TopologyRecord

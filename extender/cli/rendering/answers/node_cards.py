@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from extender.cli.rendering.tables import Column, FittedTable, few
+from extender.cli.rendering.console.cells import few
+from extender.cli.rendering.console.tables import Column, FittedTable
 
 STYLES = {"pass": "green", "unknown": "dim", "warn": "yellow", "fail": "bold red"}
 WORST_FIRST = ("fail", "warn", "unknown", "pass")

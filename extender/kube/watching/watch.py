@@ -31,8 +31,8 @@ from extender.errors import ClusterSourceError
 from extender.kube.api_client import credentials
 from extender.kube.objects.decode import Seen, seen_or_set_aside
 from extender.kube.objects.resources import DRA_RESOURCES, RESOURCES, Resource
-from extender.kube.watch_events import TYPES, UnreadableLineError, watch_event
-from extender.kube.watch_lines import LineTooLongError, line_batches
+from extender.kube.watching.watch_events import TYPES, UnreadableLineError, watch_event
+from extender.kube.watching.watch_lines import LineTooLongError, line_batches
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.scheduling.supervision import Supervisor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from immutables import Map
 
-from extender.decision.state.draft import Draft
+from extender.decision.state.fold.draft import Draft
 from extender.decision.state.snapshot import Tombstone
 
 MOST_TOMBSTONES = 4_000

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from extender.cli.rendering.answer_tables import gbps, gpu_set
-from extender.cli.rendering.tables import Column, FittedTable
+from extender.cli.rendering.console.cells import gbps, gpu_set
+from extender.cli.rendering.console.tables import Column, FittedTable
 
 MOST_ROWS = 100
 """Most pods in the table; `-o json` has all. Pods that change or find no node come first."""
