@@ -14,8 +14,8 @@ from rich.console import RenderableType
 from extender.cli.commands.nodes import telemetry
 from extender.cli.rendering.answers import explanation_tables
 from extender.cli.rendering.answers.node_cards import card_table, cards_table, findings
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
 from extender.cli.rendering.console.output import PlainConsole
-from extender.cli.rendering.console.tables import Column, FittedTable
 from extender.cli.rendering.machines import topology_tables
 from extender.cli.rendering.machines.topology_report import machine_answer
 from extender.decision.evaluate.evaluator import Evaluator

@@ -109,7 +109,7 @@ def test_extender_reads_the_wall_clock_only_for_time_stamps() -> None:
     """An interval by the wall clock is wrong by an hour when the clock is set: each reader of it is listed here, with its reason."""
     from pathlib import Path
 
-    root = Path(watch.__file__).parents[1]
+    root = Path(watch.__file__).parents[2]
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if "time.time()" in path.read_text() and path.name != "agent.py"}
     assert found == {
         "kube/watching/watch.py",  # the moment that an agent's first status is compared with
@@ -119,7 +119,7 @@ def test_extender_reads_the_wall_clock_only_for_time_stamps() -> None:
         "steering/steerer.py",  # the time stamp of the report to the agent
         "server/service.py",  # the time stamp of a file of decisions
         "web/questions/snapshot_routes.py",  # the time stamp of an archive
-        "cli/commands/services/snapshot.py",  # the same
+        "cli/commands/services/write_snapshot.py",  # the same
         "web/questions/why_routes.py",  # the moment that time stamps of events and conditions are compared with
         "cli/commands/pods/why.py",  # the same
         "web/live/cluster_feed.py",  # the time stamps of rows and samples

@@ -9,8 +9,8 @@ import typer
 import yaml
 
 from extender.cli.admission_policies import render
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
 from extender.cli.rendering.console.output import Output, OutputOption, print_answer
-from extender.cli.rendering.console.tables import Column, FittedTable
 from extender.decision.request.annotations import LINKS
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.sources.class_file import load_classes

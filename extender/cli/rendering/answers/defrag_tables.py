@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from extender.cli.rendering.console.tables import Column, FittedTable
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
 
 COLUMNS = (
     Column("step", 0, is_number=True),

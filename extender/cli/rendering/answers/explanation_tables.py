@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from extender.cli.rendering.console.cells import few, gbps, gpu_set
-from extender.cli.rendering.console.tables import Column, FittedTable
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
 
 CANDIDATES = (
     Column("node", 0, least_width=16),

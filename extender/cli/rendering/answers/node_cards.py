@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from extender.cli.rendering.console.cells import few
-from extender.cli.rendering.console.tables import Column, FittedTable
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
 
 STYLES = {"pass": "green", "unknown": "dim", "warn": "yellow", "fail": "bold red"}
 WORST_FIRST = ("fail", "warn", "unknown", "pass")

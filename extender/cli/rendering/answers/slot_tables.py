@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from extender.cli.rendering.console.tables import Column, FittedTable
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
 from extender.decision.slots.slot_answer import CAUSES
 
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from extender.cli.rendering.console.cells import gbps, gpu_set
-from extender.cli.rendering.console.tables import Column, FittedTable
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
 
 MOST_ROWS = 100
 """Most pods in the table; `-o json` has all. Pods that change or find no node come first."""

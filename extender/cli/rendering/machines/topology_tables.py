@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from extender.cli.rendering.console.cells import gbps, gpu_set
-from extender.cli.rendering.console.tables import Compact
+from extender.cli.rendering.console.fitted_tables import Compact
 
 
 def sets(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
