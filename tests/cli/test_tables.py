@@ -22,7 +22,7 @@ from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.report import serializers
-from extender.decision.report.node_checks import all_reports, node_report
+from extender.decision.report.checks.node_checks import all_reports, node_report
 from extender.server.from_settings import policy, ranker
 from extender.settings import Settings
 from extender.telemetry.conditions import TUNING

@@ -244,11 +244,12 @@ def test_preempt_evaluates_the_other_candidates_where_one_node_raises(monkeypatc
 
 
 def test_node_check_that_raises_affects_neither_other_checks_nor_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision.report import node_checks as module
+    from extender.decision.report.checks import node_checks as module
+    from extender.decision.report.checks.stack_checks import driver
     from extender.telemetry.conditions import TUNING
 
     state = snapshot(node("bad"), node("good"))
-    broken = [raising_for("bad", check, lambda subject: subject.name) if check is module.driver else check for check in module.CHECKS]
+    broken = [raising_for("bad", check, lambda subject: subject.name) if check is driver else check for check in module.CHECKS]
     for check, plain in zip(broken, module.CHECKS, strict=True):
         check.__name__ = plain.__name__
     monkeypatch.setattr(module, "CHECKS", tuple(broken))

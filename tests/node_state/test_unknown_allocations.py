@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from extender.decision.report.node_checks import node_report
+from extender.decision.report.checks.node_checks import node_report
 from extender.decision.state.changes import ClockTicked
 from extender.decision.state.fold.reducer import fold
 from extender.telemetry.conditions import TUNING

@@ -17,7 +17,7 @@ from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.replay.journal_lines import FORMAT, HeadLine, encoded_line
 from extender.decision.replay.journal_reader import JournalReader
 from extender.decision.replay.journal_writer import JournalWriter
-from extender.decision.replay.named_texts import PlainNames
+from extender.decision.replay.kept_objects.named_texts import PlainNames
 from extender.decision.state.changes import Change
 from extender.decision.state.fold.reducer import fold
 from extender.decision.state.snapshot import Snapshot

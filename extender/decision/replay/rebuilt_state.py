@@ -15,7 +15,7 @@ from extender.decision.dra.dra_state import DraObjectSeen
 from extender.decision.node.node_state import NodeDefaults
 from extender.decision.node.node_view import Times
 from extender.decision.replay.journal_lines import MomentLine
-from extender.decision.replay.object_kinds import OBJECT_KINDS
+from extender.decision.replay.kept_objects.object_kinds import OBJECT_KINDS
 from extender.decision.state.fold.draft import Draft
 from extender.decision.state.fold.view_derivation import derived_snapshot
 from extender.decision.state.snapshot import Snapshot

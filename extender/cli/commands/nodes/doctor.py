@@ -25,7 +25,7 @@ from extender.cli.reading import kube_objects, read_cluster, with_source
 from extender.cli.rendering.answers.node_cards import card_table, cards_table
 from extender.cli.rendering.console.output import ConfigOption, Output, OutputOption, print_answer
 from extender.cli.rendering.console.watching import INTERVAL_SECONDS, IntervalOption, WatchOption, watching
-from extender.decision.report.node_checks import Status, all_reports, node_report
+from extender.decision.report.checks.node_checks import Status, all_reports, node_report
 from extender.errors import FOUND, ClusterSourceError
 from extender.kube.smoke_test import Sample, smoke, smoke_priority
 from extender.server.from_settings import tuning

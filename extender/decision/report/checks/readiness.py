@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from extender.decision.node.devices.gpu_sharing import Sharing
-from extender.decision.report.engine_support import engine_support
-from extender.decision.report.node_subject import Check, Status, Subject, few, plural
+from extender.decision.report.checks.engine_support import engine_support
+from extender.decision.report.checks.node_subject import Check, Status, Subject, few, plural
 from extender.workload.memory import memory_class
 from topology.bandwidth.fabric import fabric_name
 

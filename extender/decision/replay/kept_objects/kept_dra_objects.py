@@ -27,8 +27,8 @@ from extender.decision.dra.resource_objects import (
     Selector,
     TemplateSpec,
 )
-from extender.decision.replay.kept_fields import claim_key, kept_meta
-from extender.decision.replay.named_texts import Names, Naming
+from extender.decision.replay.kept_objects.kept_names import claim_key, kept_meta
+from extender.decision.replay.kept_objects.named_texts import Names, Naming
 
 _UUIDS = ("uuid", "parentUUID")
 """Attributes, without their domain, whose values are uuids of GPUs."""

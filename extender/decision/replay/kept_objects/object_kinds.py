@@ -13,19 +13,17 @@ from extender.decision.dra.dra_state import DraObjectGone, DraObjectSeen
 from extender.decision.dra.resource_objects import PLURALS, TYPES
 from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.node.allocation.ended_pods import EndedPod
-from extender.decision.replay.kept_dra_objects import dra_key, kept_dra_object
-from extender.decision.replay.kept_fields import (
-    kept_bound_pod,
+from extender.decision.replay.kept_objects.kept_dra_objects import dra_key, kept_dra_object
+from extender.decision.replay.kept_objects.kept_nodes import (
     kept_class,
-    kept_ended_pods,
     kept_node,
-    kept_pending,
     kept_record,
     kept_set_aside,
     kept_telemetry,
     pool_labels_of,
 )
-from extender.decision.replay.named_texts import Names, Naming
+from extender.decision.replay.kept_objects.kept_pods import kept_bound_pod, kept_ended_pods, kept_pending
+from extender.decision.replay.kept_objects.named_texts import Names, Naming
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.decision.state.fold.draft import Draft

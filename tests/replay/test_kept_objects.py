@@ -13,9 +13,10 @@ from extender.decision.dra.dra_state import DraObjectSeen
 from extender.decision.dra.inventory import node_devices
 from extender.decision.dra.resource_objects import DeviceClass, DraObject, ResourceSlice
 from extender.decision.dra.selectors import matches
-from extender.decision.replay.kept_dra_objects import kept_dra_object
-from extender.decision.replay.kept_fields import kept_node, kept_pod
-from extender.decision.replay.named_texts import CollectedNames, HiddenNames, Names, Naming, PlainNames, with_crc32
+from extender.decision.replay.kept_objects.kept_dra_objects import kept_dra_object
+from extender.decision.replay.kept_objects.kept_nodes import kept_node
+from extender.decision.replay.kept_objects.kept_requests import kept_pod
+from extender.decision.replay.kept_objects.named_texts import CollectedNames, HiddenNames, Names, Naming, PlainNames, with_crc32
 from extender.decision.request.inferred_workload import inferred
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import demand_of

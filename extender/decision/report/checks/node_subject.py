@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from extender.decision.node.gpu_stack import NonGpuPod
 from extender.decision.node.node_state import NodeView
-from extender.decision.report.reported_versions import reported_cuda, reported_driver
+from extender.decision.report.checks.reported_versions import reported_cuda, reported_driver
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import NodeTelemetry, Tuning
