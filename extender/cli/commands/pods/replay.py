@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from extender.cli.options.cluster_options import ConfigOption
+from extender.cli.options.output_options import OutputOption
 from extender.cli.rendering.answers import explanation_tables
 from extender.cli.rendering.answers.replay_tables import replay_table
-from extender.cli.rendering.console.output import ConfigOption, Output, OutputOption, print_answer
+from extender.cli.rendering.console.output import Output, print_answer
 from extender.cli.rendering.console.progress import progress
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.replay.journal_lines import JournalError

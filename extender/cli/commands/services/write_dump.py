@@ -12,7 +12,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from extender.cli.cluster_options import ContextOption, KubeconfigOption
+from extender.cli.options.cluster_options import ContextOption, KubeconfigOption
 from extender.cli.reading import kube_objects
 from extender.cli.rendering.console.output import print_warning
 from extender.decision.dra.dra_state import DRA_KINDS

@@ -14,9 +14,10 @@ import typer
 
 from extender.cli.asking import NO_EXTENDER, Target
 from extender.cli.client import token_of
-from extender.cli.cluster_options import (
+from extender.cli.options.cluster_options import (
     ClassesOption,
     ClusterOption,
+    ConfigOption,
     ContextOption,
     ExtenderOption,
     KubeconfigOption,
@@ -24,7 +25,7 @@ from extender.cli.cluster_options import (
     TokenFileOption,
 )
 from extender.cli.reading import read_cluster
-from extender.cli.rendering.console.output import ConfigOption, print_note, print_warning
+from extender.cli.rendering.console.output import print_note, print_warning
 from extender.cli.rendering.console.progress import progress
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment

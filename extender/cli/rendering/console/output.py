@@ -1,4 +1,4 @@
-"""How commands print: tables for people, JSON, YAML and names for scripts; the options -o and --config.
+"""How commands print: tables for people, JSON, YAML and names for scripts.
 
 No text is read as markup, and characters that a terminal acts on are printed as escapes, because names, annotations and arguments come
 from outside. Tables are coloured on a terminal and plain in a pipe; NO_COLOR, TERM=dumb and FORCE_COLOR are read by rich.
@@ -10,8 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 import yaml
@@ -55,11 +54,6 @@ Table = Callable[[Any], RenderableType]
 """Returns an answer as a table, with what is written above and below it."""
 Names = Callable[[Any], Iterable[str]]
 """Returns the names in an answer as `kind/name` or `kind/namespace/name`, such as node/gpu-a and pod/default/llm."""
-
-OutputOption = Annotated[
-    Output, typer.Option("-o", "--output", help="Output format; wide: every column; name: only names, such as node/gpu-a.")
-]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; see config/extender.yaml.")]
 
 
 def print_answer(answer: Any, output: Output, table: Table, *, wide: Table | None = None, names: Names | None = None) -> None:

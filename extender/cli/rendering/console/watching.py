@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -18,10 +18,6 @@ MOST_FAILURES = 10
 _SEPARATORS = {Output.YAML: "---\n", Output.TABLE: "\n", Output.WIDE: "\n"}
 """What separates two answers in a pipe; JSON documents and names follow one another."""
 
-WatchOption = Annotated[bool, typer.Option("-w", "--watch", help="Print the answer again whenever it changes, until Ctrl-C.")]
-IntervalOption = Annotated[
-    float, typer.Option("--interval", min=LEAST_SECONDS, max=MOST_SECONDS, help="Seconds between two looks of --watch.")
-]
 INTERVAL_SECONDS = 5.0
 """The default of `--interval`."""
 
