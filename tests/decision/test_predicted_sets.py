@@ -9,7 +9,7 @@ import pytest
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence
-from extender.decision.node.node_view import as_left
+from extender.decision.node.node_telemetry import as_left
 from extender.decision.report.placement_record import placement_record_of
 from extender.decision.report.prediction_outcomes import became_known, compare
 from extender.decision.report.serializers import node_answer

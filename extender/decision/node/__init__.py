@@ -2,6 +2,8 @@
 
 node_view         the view of a node, from its Node object, its GpuTopology, its pods and its telemetry
 dra_view          the same for a node whose devices are in ResourceSlices; `view_of` chooses between the two
+node_sources      what a view is derived from
+node_telemetry    telemetry joined with the node's GPUs
 node_state        the types: `NodeState` is what a verdict depends on, `NodeView` adds what belongs to this node alone
 interned_states   one state object per distinct content
 node_labels       what the labels of a Node state

@@ -9,7 +9,7 @@ import html
 from itertools import combinations
 from math import log2
 
-from extender.decision.report.live.machine_graph import drawing_order, vertices_above
+from extender.decision.report.live.machine_shape import drawing_order, vertices_above
 from extender.plain_text import plain
 from topology.bandwidth.fabric import NVSWITCH_VERTEX, Fabric, build_fabric, fabric_name
 from topology.bandwidth.wires import nvlink, nvswitch_port

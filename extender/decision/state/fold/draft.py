@@ -10,8 +10,8 @@ from extender.decision.dra.dra_state import DraDraft
 from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.node.allocation.ended_pods import EndedPod
 from extender.decision.node.gpu_stack import NonGpuPod
+from extender.decision.node.node_sources import Times, stale_since
 from extender.decision.node.node_state import NodeDefaults, NodeView
-from extender.decision.node.node_view import Times, stale_since
 from extender.decision.node.scrape_targets import Target
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.workload_classes import WorkloadClass

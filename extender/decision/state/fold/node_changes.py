@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from extender.decision.node.allocation.ended_pods import reported
-from extender.decision.node.node_view import Times
+from extender.decision.node.node_sources import Times
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.decision.state.changes import TelemetrySeen

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from extender.decision.node.allocation.allocations import BoundPod, allocations_of, indices_named
 from extender.decision.node.allocation.ended_pods import UNSURE_SECONDS, EndedPod, deleted, remembered, still_needed
 from extender.decision.node.gpu_stack import non_gpu_pod
-from extender.decision.node.node_view import as_left
+from extender.decision.node.node_telemetry import as_left
 from extender.decision.node.scrape_targets import target_of
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.pod_request import Demand, asks_for_slices

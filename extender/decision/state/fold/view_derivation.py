@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from extender.decision.node.dra_view import dra_of, view_of
+from extender.decision.node.node_sources import NodeSources, Times
 from extender.decision.node.node_state import NodeView
-from extender.decision.node.node_view import NodeSources, Times, with_telemetry
+from extender.decision.node.node_telemetry import with_telemetry
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.state.fold.device_changes import ended_holders, settle_devices
 from extender.decision.state.fold.draft import Draft
