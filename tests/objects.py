@@ -6,7 +6,7 @@ from typing import Any
 
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.state.changes import Change, Listed
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import KINDS, seen
 from topology.gputopology.manifest_encoding import encode

@@ -28,9 +28,9 @@ from extender.cli.commands.pods.what_if import what_if
 from extender.cli.commands.pods.why import why
 from extender.cli.commands.services.agent import agent
 from extender.cli.commands.services.demo import demo
-from extender.cli.commands.services.dump import dump
 from extender.cli.commands.services.serve import serve
-from extender.cli.commands.services.snapshot import snapshot
+from extender.cli.commands.services.write_dump import dump
+from extender.cli.commands.services.write_snapshot import snapshot
 from extender.errors import EXIT_STATUSES, program_name, run_command
 from extender.steering.command import steer
 

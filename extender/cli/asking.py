@@ -17,8 +17,8 @@ import msgspec
 import typer
 
 from extender.cli.client import ask, token_of
-from extender.cli.rendering.output import print_note
-from extender.cli.rendering.progress import progress
+from extender.cli.rendering.console.output import print_note
+from extender.cli.rendering.console.progress import progress
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client
 from extender.kube.service_proxy import ServiceName, ServiceReply, ServiceRequest, Unreached, ask_service

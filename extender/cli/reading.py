@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from extender.cli.rendering.output import print_warning
-from extender.cli.rendering.progress import progress
+from extender.cli.rendering.console.output import print_warning
+from extender.cli.rendering.console.progress import progress
 from extender.decision.state.changes import Change, ClassesSeen, ClockTicked
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client, cluster_name

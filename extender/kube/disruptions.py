@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.slots.disruption_facts import MAY_BE_EXCEEDED
 from extender.kube.listing import ListApi, items_of, refusal
 from extender.kube.objects.resources import BUDGET_RESOURCE

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from extender.decision.report.node_checks import Check, Status
+from extender.decision.report.checks.node_checks import Check, Status
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.quantity import quantity
 from extender.decision.state.pods import held_demand

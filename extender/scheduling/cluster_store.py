@@ -18,7 +18,7 @@ from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod, As
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.node.node_state import NODE_DEFAULTS, NodeDefaults, NodeState
 from extender.decision.state.changes import Change
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from topology.placement.placement_table import PlacementTable
 

@@ -19,7 +19,7 @@ from typing import IO
 from extender.decision.pace import Pace
 from extender.decision.replay.journal_lines import HeadLine, encoded_line
 from extender.decision.replay.journal_writer import JournalWriter
-from extender.decision.replay.named_texts import PlainNames
+from extender.decision.replay.kept_objects.named_texts import PlainNames
 from extender.metrics import Metrics
 from extender.scheduling.decision_log import Decision
 from extender.scheduling.supervision import Supervisor

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from extender.decision.cycle.scheduling_cycle import EvaluationContext, demand_in
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord, placement_record_of
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.reasons import Rejection

@@ -19,7 +19,7 @@ from extender.kube.disruptions import KubeDisruptions
 from extender.kube.lease import LeaderLease
 from extender.kube.pending_pods import KubePendingPods
 from extender.kube.token_reviews import KubeTokenReviews
-from extender.kube.watch import ClusterWatch
+from extender.kube.watching.watch import ClusterWatch
 from extender.kube.writing.cluster_writer import cluster_writer
 from extender.metrics import Metrics
 from extender.scheduling.device_taints import DeviceTaints

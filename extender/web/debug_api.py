@@ -16,7 +16,7 @@ from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.surroundings import Surroundings
-from extender.decision.report.node_checks import all_reports, node_report
+from extender.decision.report.checks.node_checks import all_reports, node_report
 from extender.decision.report.serializers import explanation
 from extender.decision.request.kubernetes_objects import Pod
 from extender.errors import RequestError

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace as struct_replace
 
 from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone, TelemetrySeen, TopologySeen
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import Seen, seen
 from extender.sources.simulated import node_manifest

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from extender.cli.rendering.svg import FREE, TAKEN, draw
+from extender.cli.rendering.machines.svg import FREE, TAKEN, draw
 from extender.sources.simulated import simulated
 from tests.conftest import Served
 from tests.machines import matrix_text

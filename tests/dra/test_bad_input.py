@@ -13,8 +13,8 @@ from extender.decision.dra.resource_objects import ResourceSlice
 from extender.decision.dra.selectors import Unevaluated, matches
 from extender.decision.request.reasons import Reason
 from extender.decision.state.changes import Listed
+from extender.decision.state.fold.reducer import fold, fold_all
 from extender.decision.state.isolation import SetAside
-from extender.decision.state.reducer import fold, fold_all
 from extender.kube.objects.decode import gone, seen, seen_or_set_aside
 from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request, slice_manifests
 from tests.dra.dra_objects import bare_node, claim_pod, cluster, dra_node, sets, topology_of, verdict

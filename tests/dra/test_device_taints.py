@@ -8,7 +8,7 @@ import pytest
 
 from extender.decision.report.device_faults import taint_changes
 from extender.decision.state.changes import Change, ClockTicked, Listed, TelemetrySeen
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import KINDS, gone, seen
 from extender.kube.writing.device_taint_rules import DeviceTaintRules

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from extender.decision.report.node_checks import node_report
+from extender.decision.report.checks.node_checks import node_report
 from extender.decision.state.snapshot import Snapshot
 from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request, slice_manifests
 from extender.telemetry.conditions import TUNING

@@ -13,7 +13,7 @@ from extender.decision.evaluate.by_name.verdict_table import Unevaluated, Verdic
 from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.request.pod_request import Demand
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.kube.objects.decode import gone, seen
 from extender.server.from_settings import ranker
 from extender.settings import Scoring

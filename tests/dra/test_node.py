@@ -14,7 +14,7 @@ from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.request.reasons import Reason
 from extender.decision.state.changes import Listed
-from extender.decision.state.reducer import fold
+from extender.decision.state.fold.reducer import fold
 from extender.kube.objects.decode import gone, seen
 from extender.sources.simulated_dra import allocated, claim_manifest, class_manifest, exact_request, slice_manifests
 from tests.dra.dra_objects import bare_node, claim_pod, cluster, dra_node, resolved, sets, topology_of, verdict

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.scheduling.cluster_store import ClusterStore
 from extender.sources.dump import read_dump

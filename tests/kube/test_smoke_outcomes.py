@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from extender.decision.report.node_checks import Status
+from extender.decision.report.checks.node_checks import Status
 from extender.kube.smoke_test import PRIORITY_MANIFEST, UNSCHEDULABLE_SECONDS, outcome
 from tests.checkout import ROOT
 

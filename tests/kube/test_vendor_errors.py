@@ -19,7 +19,7 @@ from extender.kube.api_requests import ApiRequests
 from extender.kube.lease import LeaderLease
 from extender.kube.listing import list_once
 from extender.kube.smoke_test import Sample, smoke
-from extender.kube.watch import ClusterWatch
+from extender.kube.watching.watch import ClusterWatch
 from extender.kube.writing.pod_binding import PodBinding
 from extender.kube.writing.requeue_annotation import RequeueAnnotation
 from extender.metrics import Metrics

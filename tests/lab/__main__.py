@@ -12,14 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.lab import binaries
-from tests.lab.kills import FAULTS
-from tests.lab.kills import burst
 from tests.lab.binaries import Binaries
+from tests.lab.kills import FAULTS, burst
 from tests.lab.lab import Lab
 from tests.lab.latency import added_milliseconds
 from tests.lab.real_node import namespaces
-from tests.lab.real_node.ending_signals import children
-from tests.lab.real_node.ending_signals import interrupt_on_signals
+from tests.lab.real_node.ending_signals import children, interrupt_on_signals
 from tests.lab.sequences import allocate, summary
 
 POLICIES = ("none", "best-effort", "restricted", "single-numa-node")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from tests.cluster.processes.control_plane import wait_for
 from tests.lab.lab import Lab, container, pod
-from tests.lab.real_node.node import RESOURCE
 from tests.lab.real_node.ending_signals import children
+from tests.lab.real_node.node import RESOURCE
 from topology.agent.pod_resources import PodResources, PodResourcesError
 
 

@@ -10,9 +10,7 @@ from typing import Any
 import yaml
 
 from tests.checkout import ROOT
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import Extender
-from tests.cluster.processes.control_plane import wait_for
+from tests.cluster.processes.control_plane import ControlPlane, Extender, wait_for
 from tests.cluster.processes.kustomize_base import base_objects
 from tests.lab.binaries import Binaries
 from tests.lab.real_node import image

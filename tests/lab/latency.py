@@ -9,8 +9,7 @@ from typing import Any
 
 import grpc
 
-from extender.steering.device_plugin_api import DEVICE_PLUGIN
-from extender.steering.device_plugin_api import MESSAGES
+from extender.steering.device_plugin_api import DEVICE_PLUGIN, MESSAGES
 from tests.lab.lab import Lab
 from tests.lab.real_node import mock_nvml
 from tests.lab.real_node.node import DEVICE_PLUGINS

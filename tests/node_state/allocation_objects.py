@@ -6,7 +6,7 @@ from typing import Any
 
 from extender.decision.node.node_state import NodeView
 from extender.decision.state.changes import ClockTicked
-from extender.decision.state.reducer import fold
+from extender.decision.state.fold.reducer import fold
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology.manifest_encoding import encode
 from topology.gputopology.topology_record import DeviceStatus, TopologyRecord

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from extender.decision.state.changes import ClockTicked, TopologySeen
-from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.fold.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
-from extender.kube import watch
+from extender.kube.watching import watch
 from tests.objects import GPU, node, snapshot
 from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
@@ -109,17 +109,17 @@ def test_extender_reads_the_wall_clock_only_for_time_stamps() -> None:
     """An interval by the wall clock is wrong by an hour when the clock is set: each reader of it is listed here, with its reason."""
     from pathlib import Path
 
-    root = Path(watch.__file__).parents[1]
+    root = Path(watch.__file__).parents[2]
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if "time.time()" in path.read_text() and path.name != "agent.py"}
     assert found == {
-        "kube/watch.py",  # the moment that an agent's first status is compared with
+        "kube/watching/watch.py",  # the moment that an agent's first status is compared with
         "cli/reading.py",  # the moment that the statuses of a cluster read once are compared with
         "collectors/scrape.py",  # the moment that time stamps of an exporter are compared with
         "scheduling/scheduling_service.py",  # the time stamp of a decision
         "steering/proxies/node_steerer.py",  # the time stamp of the report to the agent
         "server/service.py",  # the time stamp of a file of decisions
         "web/questions/snapshot_routes.py",  # the time stamp of an archive
-        "cli/commands/services/snapshot.py",  # the same
+        "cli/commands/services/write_snapshot.py",  # the same
         "web/questions/why_routes.py",  # the moment that time stamps of events and conditions are compared with
         "cli/commands/pods/why.py",  # the same
         "web/live/cluster_feed.py",  # the time stamps of rows and samples

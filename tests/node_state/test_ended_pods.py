@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from extender.decision.node.ended_pods import MOST_ENDED, UNSURE_SECONDS
+from extender.decision.node.allocation.ended_pods import MOST_ENDED, UNSURE_SECONDS
 from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
 from tests.objects import GPU, node, pod, snapshot

@@ -9,7 +9,7 @@ import pytest
 from extender.decision.evaluate.verdict import Evidence, Prospect
 from extender.decision.report.prediction_outcomes import became_known, compare
 from extender.decision.state.changes import ClockTicked, PodGone
-from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.fold.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import seen
 from tests.node_state.allocation_objects import NOW, free, running, topology, view

@@ -11,7 +11,7 @@ from extender.decision.evaluate.policy import Policy, learnt_mix
 from extender.decision.node.node_state import NodeDefaults
 from extender.decision.report.serializers import explain
 from extender.decision.state.changes import Listed, PodGone
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.server.from_settings import ranker
 from extender.settings import Scoring

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from extender.decision.state.reducer import fold
+from extender.decision.state.fold.reducer import fold
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import seen
 from tests.objects import GPU, pod

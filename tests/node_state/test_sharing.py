@@ -11,7 +11,7 @@ import pytest
 
 from extender.decision.node.node_state import NodeState
 from extender.decision.state.changes import TelemetrySeen, TopologySeen
-from extender.decision.state.reducer import fold
+from extender.decision.state.fold.reducer import fold
 from extender.decision.state.snapshot import Snapshot
 from extender.loading import load_documents
 from extender.telemetry.readings import DeviceReading

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from extender.decision.report.node_checks import node_report
+from extender.decision.report.checks.node_checks import node_report
 from extender.decision.state.changes import ClockTicked
-from extender.decision.state.reducer import fold
+from extender.decision.state.fold.reducer import fold
 from extender.telemetry.conditions import TUNING
 from tests.decision.reports.test_node_reports import Rack, state_of
 from tests.node_state.allocation_objects import NOW, free, running, topology, view

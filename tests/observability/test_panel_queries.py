@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.collectors.prometheus_server import prometheus, prometheus_binary
 from tests.objects import pod
 from tests.observability.exercised_service import exercised
 from tests.observability.expressions import dashboards, expressions
-from tests.prometheus_server import prometheus, prometheus_binary
 from tests.waiting import wait
 
 QUIET = {

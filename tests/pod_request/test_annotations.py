@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from extender.decision.request.annotations import ANNOTATIONS, MOST_WARNINGS, Wishes, unknown_names, wishes
 from extender.decision.request.reasons import Rejection
 from extender.decision.state.changes import Listed, TopologySeen
-from extender.decision.state.reducer import fold
+from extender.decision.state.fold.reducer import fold
 from extender.kube.objects.decode import seen
 from extender.server.service import build_service
 from extender.settings import Settings

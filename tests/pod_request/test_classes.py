@@ -10,7 +10,7 @@ import yaml
 
 from extender.cli.admission_policies import render
 from extender.decision.state.changes import ClassesSeen, TelemetrySeen, TopologySeen
-from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.fold.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.errors import SettingsError
 from extender.scheduling.cluster_store import ClusterStore

@@ -17,9 +17,9 @@ from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.replay.journal_lines import FORMAT, HeadLine, encoded_line
 from extender.decision.replay.journal_reader import JournalReader
 from extender.decision.replay.journal_writer import JournalWriter
-from extender.decision.replay.named_texts import PlainNames
+from extender.decision.replay.kept_objects.named_texts import PlainNames
 from extender.decision.state.changes import Change
-from extender.decision.state.reducer import fold
+from extender.decision.state.fold.reducer import fold
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
 from tests.decision.state.histories import histories

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.kubernetes_objects import Pod

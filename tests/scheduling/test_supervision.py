@@ -24,7 +24,7 @@ from extender.decision.state.changes import Change, ClockTicked
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.lease import LeaderLease
 from extender.kube.objects.resources import RESOURCES, Resource
-from extender.kube.watch import ClusterWatch
+from extender.kube.watching.watch import ClusterWatch
 from extender.metrics import Metrics
 from extender.scheduling import requeue
 from extender.scheduling.cluster_store import ClusterStore

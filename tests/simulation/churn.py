@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 
 from extender.decision.state.changes import ClockTicked
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
 from extender.sources.simulated import node_manifest

@@ -17,7 +17,7 @@ from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import Listed
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import seen
 from extender.scheduling.assume import assumed_pod_of

@@ -10,7 +10,7 @@ from extender.decision.slots.slot_answer import Lost, SizeSlots, SlotsAnswer
 from extender.decision.slots.slot_question import By, SlotQuestion
 from extender.decision.slots.slot_summary import slots_of
 from extender.decision.state.changes import Change, ClassesSeen
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology.manifest_encoding import encode

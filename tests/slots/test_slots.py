@@ -20,7 +20,7 @@ from extender.decision.slots.slot_counter import SlotCounter
 from extender.decision.slots.slot_question import By, SlotQuestion, asked
 from extender.decision.slots.slot_summary import slots_of
 from extender.decision.state.changes import TelemetrySeen
-from extender.decision.state.reducer import fold
+from extender.decision.state.fold.reducer import fold
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.readings import DeviceReading
 from tests.node_state.shared_nodes import shared_node

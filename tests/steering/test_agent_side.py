@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from extender.decision.node.node_view import NO_TIMES, NodeSources, Times, node_view
+from extender.decision.node.node_sources import NO_TIMES, NodeSources, Times
+from extender.decision.node.node_view import node_view
 from extender.decision.node.steered_kubelet import steered_kubelet
 from extender.decision.request.kubernetes_objects import Node
 from extender.steering.proxies.counts import Counts

@@ -10,13 +10,9 @@ import msgspec
 import yaml
 
 from tests.checkout import ROOT
-from topology.gputopology.topology_record import Allocation
-from topology.gputopology.topology_record import DeviceStatus
-from topology.gputopology.topology_record import Health
-from topology.gputopology.topology_record import SteeringStatus
-from topology.gputopology.topology_record import TopologyRecord
 from topology.gputopology.manifest_encoding import encode
 from topology.gputopology.manifest_fields import WireTopology
+from topology.gputopology.topology_record import Allocation, DeviceStatus, Health, SteeringStatus, TopologyRecord
 from topology.platforms import machine_of
 
 CRD = ROOT / "manifests/crd/gputopologies.yaml"

@@ -10,15 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.machines import machines
-from tests.topology.crd_bounds import bounds
-from tests.topology.crd_bounds import codec_schema
-from tests.topology.crd_bounds import crd_schema
-from topology.gputopology.topology_record import Allocation
-from topology.gputopology.topology_record import DeviceStatus
-from topology.gputopology.topology_record import TopologyRecord
+from tests.topology.crd_bounds import bounds, codec_schema, crd_schema
 from topology.gputopology.manifest_decoding import decode
 from topology.gputopology.manifest_encoding import encode
-from topology.gputopology.topology_record import free_mask
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord, free_mask
 from topology.machine.hardware import Machine, TopologyError
 from topology.platforms import machine_of, platforms
 

@@ -17,7 +17,7 @@ from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.request.workload_classes import read_classes
 from extender.decision.state.changes import Change, ClassesSeen, TelemetrySeen
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.why.pod_question import Question
 from extender.decision.why.scheduler_reports import reported_of
 from extender.decision.why.why_pod import why_answer

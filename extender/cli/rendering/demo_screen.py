@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from extender.cli.rendering.answer_tables import gbps
+from extender.cli.rendering.console.cells import gbps
 from extender.sources.simulated import SimulatedCluster
 from topology.placement.shared_tables import table_for
 

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Static
 
-from extender.cli.rendering.why_text import why_text
+from extender.cli.rendering.answers.why_text import why_text
 from extender.cli.top.detail_screens import DetailScreen, KeysScreen, gpus_of_node
 from extender.cli.top.live_data import LiveData, Unanswered
 from extender.cli.top.rows import LEGEND, NODE_COLUMNS, POD_COLUMNS, Row, age_of, headline, name_of_pod

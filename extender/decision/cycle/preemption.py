@@ -14,7 +14,7 @@ from itertools import combinations
 from extender.decision.cycle.scheduling_cycle import EvaluationContext, SchedulingCycle
 from extender.decision.evaluate.evaluator import evaluate_with_extra_pods
 from extender.decision.evaluate.verdict import Verdict
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.node.claims_on_node import all_on_view, on_view
 from extender.decision.request.other_resources import Requests, covers
 from extender.decision.request.pod_request import Demand

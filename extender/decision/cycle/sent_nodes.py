@@ -10,8 +10,8 @@ from immutables import Map
 
 from extender.decision.node.dra_view import dra_of, view_of
 from extender.decision.node.node_labels import count_of
+from extender.decision.node.node_sources import NodeSources
 from extender.decision.node.node_state import NodeDefaults, NodeState, NodeView
-from extender.decision.node.node_view import NodeSources
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.state.snapshot import Snapshot
 

@@ -21,10 +21,10 @@ from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy, learnt_mix
 from extender.decision.evaluate.telemetry_filters import refuse_by_telemetry
 from extender.decision.evaluate.verdict import Evidence, Verdict, verdict_of
 from extender.decision.node.claims_on_node import all_on_view, is_same_on_every_node, on_view
-from extender.decision.node.device_load import NO_TELEMETRY
+from extender.decision.node.devices.device_load import NO_TELEMETRY
+from extender.decision.node.devices.pressure import pressure
 from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.node.node_state import NodeState, NodeView
-from extender.decision.node.pressure import pressure
 from extender.decision.node.steered_kubelet import as_decided
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection

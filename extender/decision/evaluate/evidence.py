@@ -7,7 +7,7 @@ from functools import lru_cache
 from extender.decision.evaluate import link_classes
 from extender.decision.evaluate.mask_evidence import mask_evidence, question_of, weighed
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, Prospect, support_of
-from extender.decision.node.free_sets import MOST_FREE_SETS
+from extender.decision.node.allocation.free_sets import MOST_FREE_SETS
 from extender.decision.node.node_state import NodeState
 from extender.decision.request.pod_request import Demand
 from topology.devices.prediction import DevicePlugin

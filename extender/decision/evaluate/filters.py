@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from extender.decision.evaluate import link_classes
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
-from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.devices.gpu_sharing import Sharing
 from extender.decision.node.node_state import NodeState
 from extender.decision.request.annotations import LINKS, SHARING
 from extender.decision.request.pod_request import Demand

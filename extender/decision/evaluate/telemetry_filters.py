@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from extender.decision.evaluate.filters import fault_reason, faults_text, sharing_of_requests
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
-from extender.decision.node.device_load import MEMORY_STEP_BYTES, DeviceLoad
+from extender.decision.node.devices.device_load import MEMORY_STEP_BYTES, DeviceLoad
 from extender.decision.node.node_state import NodeState
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Reason, Rejection

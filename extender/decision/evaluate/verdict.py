@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from extender.decision.node.pressure import Pressure
+from extender.decision.node.devices.pressure import Pressure
 from extender.decision.request.reasons import Rejection
 from topology.devices.size_mix import SizeMix
 

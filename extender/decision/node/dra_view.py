@@ -11,13 +11,15 @@ from dataclasses import replace
 
 from extender.decision.dra.dra_node import DraNode, dra_node
 from extender.decision.dra.dra_state import DraState
-from extender.decision.node.allocations import Allocations, BoundPod
-from extender.decision.node.free_sets import free_sets_of
-from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.allocation.allocations import Allocations, BoundPod
+from extender.decision.node.allocation.free_sets import free_sets_of
+from extender.decision.node.devices.gpu_sharing import Sharing
 from extender.decision.node.interned_states import interned, with_device_telemetry
 from extender.decision.node.node_labels import count_of, facts_of, labelled_memory_bytes, product_of
+from extender.decision.node.node_sources import NodeSources
 from extender.decision.node.node_state import NODE_DEFAULTS, NodeDefaults, NodeState, NodeView
-from extender.decision.node.node_view import NodeSources, faults_of, fenced_positions, joined_telemetry, node_view, state_telemetry
+from extender.decision.node.node_telemetry import faults_of, fenced_positions, joined_telemetry, state_telemetry
+from extender.decision.node.node_view import node_view
 from extender.decision.request.kubernetes_objects import Node
 from topology.devices.prediction import Kubelet
 from topology.gputopology.topology_record import TopologyRecord

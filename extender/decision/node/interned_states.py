@@ -10,10 +10,10 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-from extender.decision.node.device_load import NO_TELEMETRY, DeviceTelemetry
-from extender.decision.node.free_sets import taken
+from extender.decision.node.allocation.free_sets import taken
+from extender.decision.node.devices.device_load import NO_TELEMETRY, DeviceTelemetry
+from extender.decision.node.devices.pressure import NO_LOAD, load_by_gpu
 from extender.decision.node.node_state import NodeState
-from extender.decision.node.pressure import NO_LOAD, load_by_gpu
 from extender.decision.request.pod_request import Demand
 from topology.devices.prediction import Asks
 from topology.devices.size_mix import SizeMix

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache, lru_cache
 
-from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.devices.gpu_sharing import Sharing
 from extender.decision.node.node_state import NodeFacts
 from extender.decision.request.annotations import version
 from extender.decision.request.kubernetes_objects import Node

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from extender.decision.dra.dra_node import DraNode
-from extender.decision.node.allocations import BoundPod
-from extender.decision.node.device_load import NO_TELEMETRY, DeviceTelemetry
-from extender.decision.node.gpu_sharing import Sharing, Slice
-from extender.decision.node.pressure import NO_LOAD, LoadByGpu
+from extender.decision.node.allocation.allocations import BoundPod
+from extender.decision.node.devices.device_load import NO_TELEMETRY, DeviceTelemetry
+from extender.decision.node.devices.gpu_sharing import Sharing, Slice
+from extender.decision.node.devices.pressure import NO_LOAD, LoadByGpu
 from extender.decision.node.scrape_targets import NO_TARGETS, TargetRules
 from extender.telemetry.conditions import TUNING, Tuning
 from topology.devices.prediction import USUAL, Kubelet

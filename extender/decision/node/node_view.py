@@ -6,16 +6,13 @@ for other bound pods they are predicted. So what is free is a distribution: mask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from extender.decision.dra.dra_node import DraNode
-from extender.decision.node.allocations import BoundPod, allocations_of
-from extender.decision.node.device_load import NO_TELEMETRY, DeviceTelemetry, Joined, device_telemetry, join, unplaced_faults
-from extender.decision.node.ended_pods import EndedPod
-from extender.decision.node.free_sets import free_sets_of
-from extender.decision.node.gpu_sharing import Sharing, physical_gpus, sharing_of, slice_memory_bytes, slices_of
+from extender.decision.node.allocation.allocations import BoundPod, allocations_of
+from extender.decision.node.allocation.free_sets import free_sets_of
+from extender.decision.node.devices.gpu_sharing import Sharing, physical_gpus, sharing_of, slice_memory_bytes, slices_of
 from extender.decision.node.interned_states import interned, with_device_telemetry
 from extender.decision.node.node_labels import (
     amounts_of,
@@ -27,45 +24,19 @@ from extender.decision.node.node_labels import (
     labelled_memory_bytes,
     product_of,
 )
+from extender.decision.node.node_sources import NodeSources, stale_since
 from extender.decision.node.node_state import NODE_DEFAULTS, NodeDefaults, NodeState, NodeView
+from extender.decision.node.node_telemetry import (
+    faults_of,
+    fenced_positions,
+    joined_telemetry,
+    state_telemetry,
+    usable_by_telemetry,
+)
 from extender.decision.node.steered_kubelet import steered_kubelet
-from extender.decision.request.kubernetes_objects import Node
-from extender.decision.request.workload_classes import Classes
-from extender.telemetry.conditions import DeviceCondition, NodeTelemetry
 from topology.gputopology.topology_record import TopologyRecord
-from topology.machine.hardware import Machine, mask_of, positions_of, union_of
+from topology.machine.hardware import Machine, mask_of
 from topology.placement.shared_tables import table_for
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """The current time on two clocks; None where time does not pass, as in a dump."""
-
-    now_seconds: float | None = None
-    """Unix time."""
-    monotonic_seconds: float | None = None
-    """A clock that never goes back."""
-
-
-NO_TIMES = Times()
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSources:
-    """Everything that a node's view is derived from, besides the defaults."""
-
-    node: Node
-    record: TopologyRecord | str | None
-    """Its GpuTopology; a str states why it cannot be used."""
-    pods: tuple[BoundPod, ...]
-    times: Times = NO_TIMES
-    """Unix time by the clock of the agent that wrote the GpuTopology's status."""
-    telemetry: NodeTelemetry | None = None
-    classes: Classes = field(default_factory=dict)
-    ended: tuple[EndedPod, ...] = ()
-    """Pods that the GpuTopology's status may still name although they have ended."""
-    dra: DraNode | None = None
-    """Its devices, where Dynamic Resource Allocation serves its GPUs; `dra_view` reads it."""
 
 
 def node_view(sources: NodeSources, resource: str, defaults: NodeDefaults = NODE_DEFAULTS) -> NodeView:
@@ -113,7 +84,7 @@ def node_view(sources: NodeSources, resource: str, defaults: NodeDefaults = NODE
         return _shared_view(basis, machine, sources, defaults)
     if machine is None or problem is not None or not machine.gpus:
         note = f"topology unknown: {problem}" if problem else "topology unknown: no GpuTopology, using labels and counts"
-        healthy = _healthy_without_topology(allocatable, telemetry)
+        healthy = usable_by_telemetry(allocatable, telemetry)
         state = interned(replace(basis.counts, healthy=healthy, note=note, facts=facts_of(labels, None)))
         return NodeView(basis.name, state, basis.pods, problem)
     assert isinstance(record, TopologyRecord)
@@ -227,88 +198,3 @@ def _shared_view(basis: _Basis, machine: Machine, sources: NodeSources, defaults
     )
     state = with_device_telemetry(without_telemetry, state_telemetry(joined, 0))
     return NodeView(basis.name, state, basis.pods, telemetry_problems=joined.problems if joined else ())
-
-
-def with_telemetry(view: NodeView, telemetry: NodeTelemetry | None, times: Times, defaults: NodeDefaults) -> NodeView | None:
-    """Return the view with newer telemetry and all else unchanged.
-
-    None where the view must be derived anew: the set of fenced devices changes, or the topology is unknown.
-    """
-    if view.machine is None or telemetry is None:
-        return None
-    joined = join(view.machine, telemetry, view.known, times.monotonic_seconds, defaults.tuning.max_age_seconds)
-    if joined.faulty != view.fenced:
-        return None
-    problems = joined.problems + telemetry.problems
-    state = with_device_telemetry(view.state.without_telemetry or view.state, state_telemetry(joined, view.fenced_but_offered))
-    if faults_of(view.machine, joined) != state.faults:
-        return None
-    if state is view.state and problems == view.telemetry_problems:
-        return view
-    return replace(view, state=state, telemetry_problems=problems)
-
-
-def joined_telemetry(
-    machine: Machine, telemetry: NodeTelemetry | None, known: Mapping[str, tuple[int, ...]], times: Times, defaults: NodeDefaults
-) -> Joined | None:
-    """Return telemetry by position; None where there is none. `known`: pod key -> masks of the positions it holds."""
-    return join(machine, telemetry, known, times.monotonic_seconds, defaults.tuning.max_age_seconds) if telemetry else None
-
-
-def state_telemetry(joined: Joined | None, fenced_but_offered: int) -> DeviceTelemetry:
-    return device_telemetry(joined.device_loads, fenced_but_offered, joined.stale) if joined else NO_TELEMETRY
-
-
-def fenced_positions(machine: Machine, telemetry: NodeTelemetry | None) -> int:
-    """Return the mask of the positions that telemetry has fenced."""
-    if telemetry is None or not any(condition.fault for condition in telemetry.devices.values()):
-        return 0
-    return join(machine, telemetry, {}, None, 0.0).faulty
-
-
-def faults_of(machine: Machine, joined: Joined | None) -> tuple[tuple[int, str, bool], ...]:
-    """Return `NodeState.faults`."""
-    if joined is None or not joined.faulty:
-        return ()
-    loads = [(machine.gpus[position].index, joined.device_loads[position]) for position in positions_of(joined.faulty)]
-    return tuple((index, load.fault, load.xid) for index, load in loads if load and load.fault)
-
-
-def _healthy_without_topology(allocatable: int, telemetry: NodeTelemetry | None) -> int:
-    """Return the usable GPUs of a node whose devices are unknown: those that telemetry names, less the fenced ones."""
-    if telemetry is None or not telemetry.devices:
-        return allocatable
-    seen = len({uuid for uuid, _ in telemetry.devices})
-    return max(0, min(allocatable, seen - unplaced_faults(telemetry))) if seen >= allocatable else allocatable
-
-
-def as_left(
-    telemetry: NodeTelemetry, view: NodeView, leaving: Collection[str], then: Callable[[DeviceCondition], DeviceCondition]
-) -> NodeTelemetry:
-    """Return a node's telemetry after the pods with the keys `leaving` have left: `then` is applied to the devices that they held.
-
-    For a pod whose devices are unknown, those are all devices that no remaining pod is known to hold.
-    """
-    if view.machine is None:
-        return telemetry
-    held = {key: union_of(masks) for key, masks in view.known.items()}
-    left = 0
-    for key in leaving:
-        others = union_of(mask for other, mask in held.items() if other not in leaving)
-        left |= held.get(key, mask_of(range(len(view.machine.gpus))) & ~others)
-    gpus = [view.machine.gpus[position] for position in positions_of(left)]
-    uuids, indices = {gpu.uuid for gpu in gpus if gpu.uuid}, {gpu.index for gpu in gpus if not gpu.uuid}
-    devices = {
-        device: then(condition) if device[0] in uuids or condition.reading.index in indices else condition
-        for device, condition in telemetry.devices.items()
-    }
-    return replace(telemetry, devices=devices)
-
-
-def stale_since(record: TopologyRecord | str | None, now_seconds: float | None, most_age_seconds: float | None) -> float | None:
-    """Return the Unix time since when the record's status is too old to name allocations; None while it is fresh, or has no time."""
-    status = record.status if isinstance(record, TopologyRecord) else None
-    if status is None or status.observed_at_seconds is None or now_seconds is None or most_age_seconds is None:
-        return None
-    limit = status.observed_at_seconds + most_age_seconds
-    return limit if now_seconds > limit else None

@@ -1,9 +1,7 @@
 """The journal: what decisions were made from, line by line, and how they are made again from it. Pure.
 
-named_texts         names as they are, or hidden: replaced so that every decision stays the same
-kept_fields         what a decision reads of each object; all else is left out
+kept_objects        what a decision reads of each kind of object; all else is left out
 journal_lines       the format, version 1: JSON lines
-object_kinds        the kinds of objects, and how each is found in a snapshot and put back
 journal_writer      moments and decisions -> lines
 rebuilt_state       lines -> snapshots
 journal_reader      bytes -> lines, within bounds

@@ -29,7 +29,7 @@ from extender.decision.replay.journal_lines import (
     ObjectLine,
     decoded_line,
 )
-from extender.decision.replay.object_kinds import OBJECT_KINDS
+from extender.decision.replay.kept_objects.object_kinds import OBJECT_KINDS
 from extender.decision.replay.rebuilt_state import NOTHING, rebuilt
 from extender.decision.request.kubernetes_objects import Node, Pod
 from topology.machine.hardware import TopologyError

@@ -29,9 +29,11 @@ from extender.decision.replay.journal_lines import (
     encoded_line,
     encoded_value,
 )
-from extender.decision.replay.kept_fields import kept_assumed_pod, kept_node, kept_pod, pool_labels_of
-from extender.decision.replay.named_texts import CollectedNames, HiddenNames, Names, Naming, PlainNames
-from extender.decision.replay.object_kinds import OBJECT_KINDS, Writing
+from extender.decision.replay.kept_objects.kept_nodes import kept_node, pool_labels_of
+from extender.decision.replay.kept_objects.kept_pods import kept_assumed_pod
+from extender.decision.replay.kept_objects.kept_requests import kept_pod
+from extender.decision.replay.kept_objects.named_texts import CollectedNames, HiddenNames, Names, Naming, PlainNames
+from extender.decision.replay.kept_objects.object_kinds import OBJECT_KINDS, Writing
 from extender.decision.request.kubernetes_objects import Node, Pod
 from extender.decision.state.snapshot import Snapshot
 

@@ -12,13 +12,13 @@ from typing import Any
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS, AssumedPod
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.dra.dra_state import DraObjectSeen
+from extender.decision.node.node_sources import Times
 from extender.decision.node.node_state import NodeDefaults
-from extender.decision.node.node_view import Times
 from extender.decision.replay.journal_lines import MomentLine
-from extender.decision.replay.object_kinds import OBJECT_KINDS
-from extender.decision.state.draft import Draft
+from extender.decision.replay.kept_objects.object_kinds import OBJECT_KINDS
+from extender.decision.state.fold.draft import Draft
+from extender.decision.state.fold.view_derivation import derived_snapshot
 from extender.decision.state.snapshot import Snapshot
-from extender.decision.state.view_derivation import derived_snapshot
 
 Objects = Mapping[str, Mapping[str, Any]]
 """Kind -> key -> the object, or None where it is gone."""

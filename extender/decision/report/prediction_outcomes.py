@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence, masks_in
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.node.node_state import NodeView
 from extender.decision.state.snapshot import Snapshot
 from topology.gputopology.topology_record import TopologyRecord

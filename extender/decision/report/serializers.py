@@ -14,8 +14,8 @@ from extender.decision.evaluate.scorers import Ranker, Ranking
 from extender.decision.evaluate.verdict import Evidence, Verdict
 from extender.decision.kube_filters.evaluate import UNASKED, KubeAnswer
 from extender.decision.kube_filters.surroundings import KubeRefusal
+from extender.decision.node.devices.pressure import Pressure
 from extender.decision.node.node_state import NODE_DEFAULTS, NodeView
-from extender.decision.node.pressure import Pressure
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.request.annotations import LINKS, Wishes
 from extender.decision.request.inferred_workload import inferred, inferred_answer

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from extender.decision.evaluate.policy import Policy
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.node.node_state import NodeState
 from extender.decision.pace import Pace, unhurried
 from extender.decision.request.pod_request import Demand

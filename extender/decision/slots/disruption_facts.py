@@ -13,7 +13,7 @@ import msgspec
 
 from extender.decision.kube_filters.label_matching import label_selector_matches
 from extender.decision.kube_filters.pod_objects import KubePod, LabelSelector
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.request.kubernetes_objects import Owner, Pod
 
 _CORE = ("ReplicaSet", "ReplicationController", "StatefulSet", "Job")

@@ -16,7 +16,7 @@ from msgspec.structs import replace as replaced
 
 from extender.decision.evaluate import link_classes
 from extender.decision.evaluate.policy import Policy
-from extender.decision.node.device_load import NO_TELEMETRY
+from extender.decision.node.devices.device_load import NO_TELEMETRY
 from extender.decision.node.node_state import NodeState
 from extender.decision.request.pod_request import Demand
 from extender.decision.slots.node_idleness import NodeIdleness

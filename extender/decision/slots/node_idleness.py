@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from extender.decision.kube_filters.node_filters import keeps_away, taints_of
-from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.devices.gpu_sharing import Sharing
 from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.node.node_labels import count_of
 from extender.decision.node.node_state import NodeState, NodeView

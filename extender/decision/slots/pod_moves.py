@@ -17,12 +17,12 @@ from extender.decision.evaluate.verdict import Evidence
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.surroundings import Surroundings
-from extender.decision.node.allocations import BoundPod, released
+from extender.decision.node.allocation.allocations import BoundPod, released
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.slots.disruption_facts import PodFacts
 from extender.decision.state.changes import Change, PodGone, PodSeen, TopologySeen
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.pods import RECORD_ANNOTATION
-from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from topology.gputopology.topology_record import TopologyRecord
 

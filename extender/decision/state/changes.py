@@ -1,4 +1,4 @@
-"""What can happen to the state: a closed union of changes, as data. `reducer.fold_all` applies them.
+"""What can happen to the state: a closed union of changes, as data. `fold.reducer.fold_all` applies them.
 
 The `version` of a change is the resourceVersion of its object: a change older than what is known is ignored. None: the source delivers
 changes in order.

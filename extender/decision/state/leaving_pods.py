@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from extender.decision.node.allocations import released
+from extender.decision.node.allocation.allocations import released
 from extender.decision.node.dra_view import dra_of, view_of
+from extender.decision.node.node_sources import NodeSources, Times
 from extender.decision.node.node_state import NodeDefaults, NodeState
-from extender.decision.node.node_view import NodeSources, Times, as_left
+from extender.decision.node.node_telemetry import as_left
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import emptied
 from topology.gputopology.topology_record import TopologyRecord

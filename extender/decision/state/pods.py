@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import lru_cache
 from types import MappingProxyType
 
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.request.annotations import Wishes, wishes
 from extender.decision.request.kubernetes_objects import Meta, Pod
 from extender.decision.request.other_resources import Requests, others_requested

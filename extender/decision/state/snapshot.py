@@ -9,8 +9,8 @@ from types import MappingProxyType
 from immutables import Map
 
 from extender.decision.dra.dra_state import NO_DRA, DraState
-from extender.decision.node.allocations import BoundPod
-from extender.decision.node.ended_pods import EndedPod
+from extender.decision.node.allocation.allocations import BoundPod
+from extender.decision.node.allocation.ended_pods import EndedPod
 from extender.decision.node.gpu_stack import NonGpuPod
 from extender.decision.node.node_state import NodeView
 from extender.decision.node.scrape_targets import Target
@@ -41,7 +41,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The cluster at one moment. Immutable by convention: only `reducer.fold_all` makes new ones.
+    """The cluster at one moment. Immutable by convention: only `fold.reducer.fold_all` makes new ones.
 
     The large mappings are persistent maps (`immutables.Map`) without order: see `decision.tables`. A reader that needs an order sorts.
     A pod key is `Pod.key`. Mappings without a word on their key are by node name.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from extender.decision.dra.dra_state import DraObjectGone
 from extender.decision.node.node_state import NodeDefaults
 from extender.decision.state.changes import Change, PodGone, TopologySeen
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord
 

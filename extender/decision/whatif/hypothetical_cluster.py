@@ -13,7 +13,7 @@ from extender.decision.node.node_labels import count_of
 from extender.decision.node.node_state import NodeDefaults
 from extender.decision.request.kubernetes_objects import Meta, Node, NodeSpec, NodeStatus, Pod
 from extender.decision.state.changes import Change, NodeSeen, PodSeen, TopologySeen
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.decision.state.without_bound_pod import removal_of
 from extender.decision.whatif.hypotheses import (

@@ -10,7 +10,7 @@ import msgspec
 
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
 from extender.decision.kube_filters.surroundings import ClaimKey
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.state.snapshot import Snapshot
 

@@ -25,7 +25,7 @@ from extender.decision.node.node_state import NodeDefaults
 from extender.decision.pace import Pace, unhurried
 from extender.decision.request.pod_request import Demand
 from extender.decision.request.reasons import Rejection
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.decision.whatif.kube_objects import KubeObjects
 from extender.decision.whatif.kube_refusals import KubeRefusals

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from extender.decision.pace import Pace, unhurried
-from extender.decision.state.reducer import derived_anew
+from extender.decision.state.fold.reducer import derived_anew
 from extender.decision.state.snapshot import Snapshot
 from extender.decision.whatif.hypotheses import AddNodes, AddPods, Hypothesis, RemovePod, Unusable
 from extender.decision.whatif.hypothetical_cluster import HypotheticalCluster, with_hypotheses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.decision.request.kubernetes_objects import Pod

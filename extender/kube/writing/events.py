@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
 from extender.kube.api_requests import ApiRequests

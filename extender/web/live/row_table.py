@@ -10,9 +10,9 @@ import msgspec
 
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.node.node_state import NodeView
+from extender.decision.report.checks.node_checks import has_gpus
 from extender.decision.report.live.cluster_rows import NodeRow, Totals, node_row
 from extender.decision.report.live.device_states import Awaited, awaited_by_node
-from extender.decision.report.node_checks import has_gpus
 from extender.decision.request.kubernetes_objects import Node
 from extender.decision.state.snapshot import Snapshot
 

@@ -17,7 +17,8 @@ from topology.agent.nvml import read_driver
 from topology.agent.pod_resources import PodResources
 from topology.agent.publisher import ApiError, Publisher
 from topology.agent.sysfs import Sysfs
-from topology.gputopology import TopologyRecord, decode
+from topology.gputopology.manifest_decoding import decode
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Machine
 from topology.platforms import machine_of
 

@@ -12,7 +12,7 @@ from tests.agent.rounds.agent_bench import GPU, machine
 from topology.agent.gather import Gathered
 from topology.agent.loop import allocations, topology_record
 from topology.agent.pod_resources import AllocatedDevices, PodResources, PodResourcesError
-from topology.gputopology import Allocation
+from topology.gputopology.topology_record import Allocation
 from topology.machine.hardware import MigInstance
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.agent.rounds.agent_bench import GPU, PATH, Bench
 from topology.agent.nvml import LOST
 from topology.agent.publisher import ApiError
-from topology.gputopology import Allocation
+from topology.gputopology.topology_record import Allocation
 
 
 def test_the_object_is_owned_by_its_node_and_written_only_when_it_changes(bench: Bench) -> None:

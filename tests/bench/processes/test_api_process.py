@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from extender.decision.state.changes import Change, Listed, NodeSeen, PodGone, PodSeen, TopologySeen
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
 from tests.bench.clusters import GPU, LIST_VERSION, Cluster

@@ -17,11 +17,11 @@ import typer
 import yaml
 from rich.text import Text
 
-from extender.cli.rendering import progress as progress_module
-from extender.cli.rendering import watching as watching_module
-from extender.cli.rendering.output import Output, rendered
-from extender.cli.rendering.progress import progress
-from extender.cli.rendering.watching import MOST_FAILURES, watching
+from extender.cli.rendering.console import progress as progress_module
+from extender.cli.rendering.console import watching as watching_module
+from extender.cli.rendering.console.output import Output, rendered
+from extender.cli.rendering.console.progress import progress
+from extender.cli.rendering.console.watching import MOST_FAILURES, watching
 from extender.errors import ClusterSourceError
 from tests.cli.commands import Commands
 from tests.exporters import dcgm_text, used
@@ -141,7 +141,7 @@ def test_json_has_no_colours_on_a_terminal(files: dict[str, str]) -> None:
 
 
 LONG_WORK = """
-from extender.cli.rendering.progress import progress
+from extender.cli.rendering.console.progress import progress
 import time
 with progress("reading [bold]\\x1b[31mthings") as shown:
     shown.start()
@@ -157,7 +157,7 @@ def test_progress_of_long_work_is_shown_on_a_terminal_as_plain_text_and_removed(
 
 
 def test_short_work_shows_nothing_on_a_terminal() -> None:
-    long_wait = "import extender.cli.rendering.progress as p\np.SHOWN_AFTER_SECONDS = 3600\n"
+    long_wait = "import extender.cli.rendering.console.progress as p\np.SHOWN_AFTER_SECONDS = 3600\n"
     assert on_a_terminal("-c", long_wait + LONG_WORK.replace("shown.start()", "pass")) == "done\n"
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from extender.cli.rendering.output import PlainConsole
-from extender.cli.rendering.svg import draw
+from extender.cli.rendering.console.output import PlainConsole
+from extender.cli.rendering.machines.svg import draw
 from extender.logs import PlainFormatter
 from extender.plain_text import plain, plain_data
 from tests.checkout import ROOT

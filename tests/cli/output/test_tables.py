@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from rich.console import RenderableType
 
 from extender.cli.commands.nodes import telemetry
-from extender.cli.rendering import answer_tables
-from extender.cli.rendering.node_cards import card_table, cards_table, findings
-from extender.cli.rendering.output import PlainConsole
-from extender.cli.rendering.tables import Column, FittedTable
-from extender.cli.rendering.topology_report import machine_answer
+from extender.cli.rendering.answers import explanation_tables
+from extender.cli.rendering.answers.node_cards import card_table, cards_table, findings
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
+from extender.cli.rendering.console.output import PlainConsole
+from extender.cli.rendering.machines import topology_tables
+from extender.cli.rendering.machines.topology_report import machine_answer
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.report import serializers
-from extender.decision.report.node_checks import all_reports, node_report
+from extender.decision.report.checks.node_checks import all_reports, node_report
 from extender.server.from_settings import policy, ranker
 from extender.settings import Settings
 from extender.telemetry.conditions import TUNING
@@ -54,7 +55,7 @@ def explanation() -> Mapping[str, Any]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_line_of_an_answer_is_wider_than_the_terminal_and_the_main_columns_are_shown(width: int) -> None:
-    text = printed(answer_tables.explanations(explanation()), width)
+    text = printed(explanation_tables.explanations(explanation()), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text, "nothing is cut off"
     flat = " ".join(text.split())
@@ -224,7 +225,7 @@ def test_a_wider_terminal_shows_at_least_the_columns_of_a_narrower_one(
 @pytest.mark.parametrize("platform", ["hgx-h100", "a100-pcie-bridge-pairs", "t4"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_matrix_of_eight_gpus_fits_the_terminal_whole(platform: str, width: int) -> None:
-    text = printed(answer_tables.topology(machine_answer(platform, machine_of(platform), None, (0, 1))), width)
+    text = printed(topology_tables.topology(machine_answer(platform, machine_of(platform), None, (0, 1))), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     last = f"GPU{len(machine_of(platform).gpus) - 1}"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from extender.cli.cluster_options import complete_cluster
+from extender.cli.options.completed_values import complete_cluster
 from extender.errors import EXIT_STATUSES
 from extender.sources.simulated import simulated
 from tests.checkout import ROOT

@@ -14,8 +14,8 @@ import yaml
 from typer.main import get_command
 
 from extender.cli.app import app
-from extender.cli.cluster_options import complete_pod
 from extender.cli.commands.pods.why import is_better_informed
+from extender.cli.options.completed_values import complete_pod
 from extender.cli.pod_reading import object_name
 from extender.errors import ClusterSourceError
 from extender.sources.collected_objects import ObjectName

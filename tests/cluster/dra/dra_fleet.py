@@ -15,10 +15,9 @@ from typing import Any
 from extender.sources.simulated import cluster_machines, node_manifest
 from extender.sources.simulated_dra import claim_manifest, class_manifest, exact_request, slice_manifests
 from tests.cluster.fleets.fleet import pod
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import wait_for
-from topology.gputopology.topology_record import TopologyRecord
+from tests.cluster.processes.control_plane import ControlPlane, wait_for
 from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Machine, mask_of
 
 CLAIMS = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims"

@@ -10,7 +10,7 @@ import yaml
 
 from extender.decision.state.changes import TelemetrySeen
 from extender.kube.api_client import api_client
-from extender.kube.watch import ClusterWatch
+from extender.kube.watching.watch import ClusterWatch
 from extender.kube.writing.cluster_writer import cluster_writer
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore

@@ -10,13 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from extender.sources.simulated import node_manifest
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import wait_for
-from topology.gputopology.topology_record import Allocation
-from topology.gputopology.topology_record import DeviceStatus
-from topology.gputopology.topology_record import TopologyRecord
+from tests.cluster.processes.control_plane import ControlPlane, wait_for
 from topology.gputopology.manifest_encoding import encode
-from topology.gputopology.topology_record import free_mask
+from topology.gputopology.topology_record import Allocation, DeviceStatus, TopologyRecord, free_mask
 from topology.machine.hardware import Machine
 from topology.placement.shared_tables import table_for
 

@@ -9,13 +9,11 @@ import pytest
 import yaml
 
 from tests.checkout import ROOT
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import wait_for
+from tests.cluster.processes.control_plane import ControlPlane, wait_for
 from tests.cluster.processes.kustomize_base import base_objects
-from topology.gputopology.manifest_fields import MAX_REASON_LENGTH
-from topology.gputopology.topology_record import DeviceStatus
-from topology.gputopology.topology_record import TopologyRecord
 from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.manifest_fields import MAX_REASON_LENGTH
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.platforms import machine_of
 
 pytestmark = pytest.mark.cluster

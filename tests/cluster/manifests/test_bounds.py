@@ -8,8 +8,7 @@ import pytest
 
 from tests.cluster.processes.control_plane import ControlPlane, Extender
 from tests.objects import node, pod, topology
-from tests.topology.crd_bounds import cases
-from tests.topology.crd_bounds import full_manifest
+from tests.topology.crd_bounds import cases, full_manifest
 from topology.gputopology.manifest_decoding import decode
 from topology.machine.hardware import TopologyError
 

@@ -12,18 +12,12 @@ import yaml
 
 from extender.sources.simulated import cluster_machines, node_manifest
 from tests.checkout import ROOT
-from tests.cluster.assets.kube_assets import BINARIES
-from tests.cluster.assets.kube_assets import MissingAssetError
-from tests.cluster.assets.kube_assets import etcd_binary
-from tests.cluster.assets.kube_assets import kubernetes_binary
+from tests.cluster.assets.kube_assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
 from tests.cluster.fleets.fleet import pod
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import required
-from tests.cluster.processes.control_plane import wait_for
+from tests.cluster.processes.control_plane import ControlPlane, required, wait_for
 from tests.cluster.processes.one_shot import run
-from topology.gputopology.topology_record import DeviceStatus
-from topology.gputopology.topology_record import TopologyRecord
 from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 
 pytestmark = pytest.mark.cluster
 MODEL = {"layers": 2, "hidden_size": 64, "attention_heads": 4, "kv_heads": 4, "head_size": 16, "parameters": 1_000_000}

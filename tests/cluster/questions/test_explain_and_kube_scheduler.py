@@ -19,7 +19,7 @@ from extender.cli.reading import kube_objects
 from extender.decision.kube_filters.evaluate import KubeAnswer, evaluate
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.surroundings import Surroundings
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.listing import list_once
 from extender.sources.collected_objects import CollectedObjects

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from extender.decision.report.node_checks import Check, Status
+from extender.decision.report.checks.node_checks import Check, Status
 from extender.kube.api_client import api_client
 from extender.kube.api_requests import ApiRequests
 from extender.kube.smoke_test import PRIORITY_CLASS, Sample, smoke, smoke_priority

@@ -13,20 +13,12 @@ import yaml
 from extender.kube.writing.requeue_annotation import REQUEUED_AT
 from extender.sources.simulated import node_manifest
 from tests.checkout import ROOT
-from tests.cluster.fleets.fleet import delete_pods
-from tests.cluster.fleets.fleet import pod
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import Extender
-from tests.cluster.processes.control_plane import wait_for
+from tests.cluster.fleets.fleet import delete_pods, pod
+from tests.cluster.processes.control_plane import ControlPlane, Extender, wait_for
 from tests.decision.verdicts.test_telemetry_decisions import machine
-from tests.exporters import Exporter
-from tests.exporters import Values
-from tests.exporters import dcgm_text
-from tests.exporters import exporter
-from tests.exporters import used
-from topology.gputopology.topology_record import DeviceStatus
-from topology.gputopology.topology_record import TopologyRecord
+from tests.exporters import Exporter, Values, dcgm_text, exporter, used
 from topology.gputopology.manifest_encoding import encode
+from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 
 pytestmark = pytest.mark.cluster
 NODE = "wake-0"

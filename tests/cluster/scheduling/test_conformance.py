@@ -16,14 +16,9 @@ import yaml
 
 from tests.certificates import Authority
 from tests.checkout import ROOT
-from tests.cluster.fleets.fleet import Kubelets
-from tests.cluster.fleets.fleet import scheduled
-from tests.cluster.fleets.rig import Rig
-from tests.cluster.fleets.rig import rigged
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import Extender
-from tests.cluster.processes.control_plane import free_port
-from tests.cluster.processes.control_plane import wait_for
+from tests.cluster.fleets.fleet import Kubelets, scheduled
+from tests.cluster.fleets.rig import Rig, rigged
+from tests.cluster.processes.control_plane import ControlPlane, Extender, free_port, wait_for
 from tests.cluster.processes.kustomize_base import base_objects
 from topology.gputopology.topology_record import DeviceStatus
 

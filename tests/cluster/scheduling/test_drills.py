@@ -13,14 +13,10 @@ from typing import Any
 import pytest
 
 from extender.scheduling.scheduling_service import STALE
-from tests.cluster.fleets.fleet import Kubelets
-from tests.cluster.fleets.fleet import scheduled
-from tests.cluster.fleets.rig import Rig
-from tests.cluster.fleets.rig import rigged
+from tests.cluster.fleets.fleet import Kubelets, scheduled
+from tests.cluster.fleets.rig import Rig, rigged
 from tests.cluster.processes.balancer import Balancer
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import Extender
-from tests.cluster.processes.control_plane import wait_for
+from tests.cluster.processes.control_plane import ControlPlane, Extender, wait_for
 from topology.gputopology.topology_record import DeviceStatus
 
 pytestmark = pytest.mark.cluster

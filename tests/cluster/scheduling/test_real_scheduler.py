@@ -12,15 +12,9 @@ import yaml
 
 from extender.sources.simulated import cluster_machines
 from tests.checkout import ROOT
-from tests.cluster.fleets.fleet import Fleet
-from tests.cluster.fleets.fleet import delete_pods
-from tests.cluster.fleets.fleet import pod
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import Extender
-from tests.cluster.processes.control_plane import wait_for
-from topology.gputopology.topology_record import Allocation
-from topology.gputopology.topology_record import DeviceStatus
-from topology.gputopology.topology_record import free_mask
+from tests.cluster.fleets.fleet import Fleet, delete_pods, pod
+from tests.cluster.processes.control_plane import ControlPlane, Extender, wait_for
+from topology.gputopology.topology_record import Allocation, DeviceStatus, free_mask
 from topology.machine.hardware import mask_of
 
 pytestmark = pytest.mark.cluster

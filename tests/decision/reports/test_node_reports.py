@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from extender.decision.node.node_state import NODE_DEFAULTS
-from extender.decision.report.node_checks import CHECKS, all_reports, node_report
+from extender.decision.report.checks.node_checks import CHECKS, all_reports, node_report
 from extender.decision.state.changes import Change, ClassesSeen, ClockTicked, TelemetrySeen
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.sources.class_file import load_classes
 from extender.telemetry.conditions import TUNING

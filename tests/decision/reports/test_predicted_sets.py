@@ -9,12 +9,12 @@ import pytest
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
 from extender.decision.evaluate.verdict import MOST_PROSPECTS, Evidence
-from extender.decision.node.node_view import as_left
+from extender.decision.node.node_telemetry import as_left
 from extender.decision.report.placement_record import placement_record_of
 from extender.decision.report.prediction_outcomes import became_known, compare
 from extender.decision.report.serializers import node_answer
 from extender.decision.request.pod_request import Demand, demand_of
-from extender.decision.state.reducer import fold
+from extender.decision.state.fold.reducer import fold
 from extender.kube.objects.decode import seen
 from extender.telemetry.conditions import NodeTelemetry, vacated
 from tests.node_state.allocation_objects import topology, view

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extender.decision.evaluate.verdict import Evidence, Prospect
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord, placement_record_of
 from extender.decision.state.changes import Listed
 from extender.kube.objects.decode import seen

@@ -12,7 +12,7 @@ from extender.decision.evaluate.verdict import Evidence
 from extender.decision.node.interned_states import with_extra_pods
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import PodGone
-from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.fold.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import seen
 from extender.scheduling.cluster_store import ClusterStore

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from extender.decision.state.changes import Change, ClockTicked, Listed, PodGone, TelemetrySeen, TopologySeen, WatchLost, WatchRestored
-from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.fold.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import gone, seen
 from extender.telemetry.readings import DeviceReading

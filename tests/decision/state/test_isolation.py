@@ -14,10 +14,10 @@ from extender.decision.node import node_view
 from extender.decision.node.node_state import NodeState
 from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand
-from extender.decision.state import pod_changes, view_derivation
 from extender.decision.state.changes import Change, Listed, PodGone
+from extender.decision.state.fold import pod_changes, view_derivation
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.isolation import SetAside
-from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects import decode as decode_module
 from extender.kube.objects.decode import gone, seen, seen_or_set_aside
@@ -28,8 +28,7 @@ from extender.settings import Scoring, Settings
 from tests.conftest import Served
 from tests.faults import BrokenError, break_step, raising_for
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology
-from tests.scheduling.cluster_writers import RecordingWriter
-from tests.scheduling.cluster_writers import cluster_of
+from tests.scheduling.cluster_writers import RecordingWriter, cluster_of
 from topology.placement.placement_table import PlacementTable
 
 Manifest = dict[str, Any]
@@ -245,11 +244,12 @@ def test_preempt_evaluates_the_other_candidates_where_one_node_raises(monkeypatc
 
 
 def test_node_check_that_raises_affects_neither_other_checks_nor_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extender.decision.report import node_checks as module
+    from extender.decision.report.checks import node_checks as module
+    from extender.decision.report.checks.stack_checks import driver
     from extender.telemetry.conditions import TUNING
 
     state = snapshot(node("bad"), node("good"))
-    broken = [raising_for("bad", check, lambda subject: subject.name) if check is module.driver else check for check in module.CHECKS]
+    broken = [raising_for("bad", check, lambda subject: subject.name) if check is driver else check for check in module.CHECKS]
     for check, plain in zip(broken, module.CHECKS, strict=True):
         check.__name__ = plain.__name__
     monkeypatch.setattr(module, "CHECKS", tuple(broken))

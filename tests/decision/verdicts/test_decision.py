@@ -13,7 +13,7 @@ from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.report.serializers import explain
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.changes import PodGone
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import seen
 from extender.server.from_settings import ranker

@@ -17,8 +17,8 @@ from extender.decision.node.node_state import NODE_DEFAULTS
 from extender.decision.request.other_resources import others_needed
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import ClockTicked, TelemetrySeen, TopologySeen
+from extender.decision.state.fold.reducer import fold, fold_all
 from extender.decision.state.leaving_pods import without_pods
-from extender.decision.state.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.readings import DeviceReading
 from tests.objects import GPU, node, pod, pod_struct, snapshot, topology

@@ -13,7 +13,7 @@ from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import Policy
 from extender.decision.report.serializers import explain, node_detail
 from extender.decision.state.changes import Change, ClockTicked, TelemetrySeen, TopologySeen
-from extender.decision.state.reducer import fold, fold_all
+from extender.decision.state.fold.reducer import fold, fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import seen
 from extender.server.from_settings import ranker

@@ -16,8 +16,8 @@ from extender.decision.evaluate.evaluator import Evaluator, evaluate_nodes
 from extender.decision.evaluate.policy import DEFAULT_POLICY, Policy
 from extender.decision.request.pod_request import Demand, demand_of
 from extender.decision.state.changes import Change, NodeGone, PodGone
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.pods import ExtraPods
-from extender.decision.state.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.kube.objects.decode import seen
 from extender.server.from_settings import ranker

@@ -11,13 +11,13 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 import yaml
 
-from extender.kube import watch as watch_module
 from extender.kube.api_client import api_client
-from extender.kube.watch import ClusterWatch
+from extender.kube.watching import watch as watch_module
+from extender.kube.watching.watch import ClusterWatch
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube
-from tests.kube.watch.scripted_watch import Rig, Script
+from tests.kube.watching.scripted_watch import Rig, Script
 from tests.objects import GPU
 
 

@@ -17,9 +17,9 @@ from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client
 from extender.kube.objects.decode import seen
-from extender.kube.watch import without_repeats
-from extender.kube.watch_lines import LineBuffer
-from tests.kube.watch.scripted_watch import GONE, NODES, PODS, TOPOLOGIES, Reply, Rig, events, page
+from extender.kube.watching.watch import without_repeats
+from extender.kube.watching.watch_lines import LineBuffer
+from tests.kube.watching.scripted_watch import GONE, NODES, PODS, TOPOLOGIES, Reply, Rig, events, page
 from tests.objects import node, pod, topology
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from extender.decision.state.changes import PodGone, PodSeen
 from extender.decision.state.isolation import SetAside
-from extender.kube.watch_events import UnreadableLineError, plain_event, watch_event
+from extender.kube.watching.watch_events import UnreadableLineError, plain_event, watch_event
 from tests.objects import GPU, container, pod
 
 TEXT = st.text('aé"\\/\n<&', max_size=6)

@@ -13,7 +13,7 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extender.kube.watch_lines import LineBuffer, LineTooLongError, line_batches
+from extender.kube.watching.watch_lines import LineBuffer, LineTooLongError, line_batches
 
 
 class ChunkedResponse:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from extender.kube import watch as watch_module
 from extender.kube.objects import resources
+from extender.kube.watching import watch as watch_module
 from extender.sources.simulated_dra import slice_manifests
 from tests.dra.dra_objects import bare_node
-from tests.kube.watch.scripted_watch import NODES, Rig, page
+from tests.kube.watching.scripted_watch import NODES, Rig, page
 from tests.objects import node
 from topology.platforms import machine_of
 

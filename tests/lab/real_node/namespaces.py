@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from tests.cluster.assets import cache_folder
+from tests.cluster.assets.kube_assets import cache_folder
 from tests.lab.real_node import cgroups
 from tests.lab.real_node.ending_signals import EndingSignals
 

@@ -14,10 +14,7 @@ import yaml
 
 from extender.kube.small_connection import SERVICE_ACCOUNT
 from tests.checkout import ROOT
-from tests.cluster.processes.control_plane import ControlPlane
-from tests.cluster.processes.control_plane import Process
-from tests.cluster.processes.control_plane import free_port
-from tests.cluster.processes.control_plane import wait_for
+from tests.cluster.processes.control_plane import ControlPlane, Process, free_port, wait_for
 from tests.lab.binaries import Binaries
 from tests.lab.real_node import cgroups, image, mock_nvml
 from topology.platforms import machine_of

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.assets import VERSION
+from tests.cluster.assets.kube_assets import VERSION
 from tests.lab.real_node import cgroups
 from tests.lab.real_node.ending_signals import ENDING
 

@@ -8,16 +8,11 @@ from typing import Any
 
 import pytest
 
-from extender.steering.choice.device_choice import Answer
-from extender.steering.choice.device_choice import Basis
-from extender.steering.choice.device_choice import Request
 from extender.steering.answers.chooser import Chooser
+from extender.steering.choice.device_choice import Answer, Basis, Request
 from extender.steering.choice.waiting_pods import NodePod
-from tests.steering.choice.test_waiting_pods import FACTS
-from tests.steering.choice.test_waiting_pods import manifest
-from tests.steering.choice.test_waiting_pods import pods
-from tests.steering.connections.test_steerer import GPU
-from tests.steering.connections.test_steerer import IDS
+from tests.steering.choice.test_waiting_pods import FACTS, manifest, pods
+from tests.steering.connections.test_steerer import GPU, IDS
 from topology.agent.pod_resources import AllocatedDevices, PodResourcesError
 
 

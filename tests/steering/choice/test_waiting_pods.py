@@ -6,20 +6,11 @@ from typing import Any
 
 import pytest
 
-from extender.steering.choice.device_choice import Answer
-from extender.steering.choice.device_choice import Basis
-from extender.steering.choice.device_choice import Request
-from extender.steering.choice.device_choice import choose
 from extender.steering.answers.node_pods import kept_of
-from extender.steering.choice.waiting_pods import NodePod
-from extender.steering.choice.waiting_pods import node_pod
-from extender.steering.choice.waiting_pods import waiting
-from tests.steering.connections.test_steerer import GPU
-from tests.steering.connections.test_steerer import IDS
-from tests.steering.connections.test_steerer import facts
-from tests.steering.choice.waiting_manifests import FACTS
-from tests.steering.choice.waiting_manifests import manifest
-from tests.steering.choice.waiting_manifests import pods
+from extender.steering.choice.device_choice import Answer, Basis, Request, choose
+from extender.steering.choice.waiting_pods import NodePod, node_pod, waiting
+from tests.steering.choice.waiting_manifests import FACTS, manifest, pods
+from tests.steering.connections.test_steerer import GPU, IDS, facts
 from topology.devices.facts_file import decode_facts
 from topology.devices.steering import KnownDevices
 

@@ -15,13 +15,8 @@ from pathlib import Path
 import pytest
 
 from extender.steering.processes.hand_over import take_over
-from tests.steering.connections.fakes import FakeKubelet
-from tests.steering.connections.fakes import FakePlugin
-from tests.steering.connections.fakes import allocate_request
-from tests.steering.connections.fakes import wait_for
-from tests.steering.connections.test_steerer import GPU
-from tests.steering.connections.test_steerer import IDS
-from tests.steering.connections.test_steerer import facts
+from tests.steering.connections.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
+from tests.steering.connections.test_steerer import GPU, IDS, facts
 
 
 class Steer:

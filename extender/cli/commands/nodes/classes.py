@@ -9,8 +9,9 @@ import typer
 import yaml
 
 from extender.cli.admission_policies import render
-from extender.cli.rendering.output import Output, OutputOption, print_answer
-from extender.cli.rendering.tables import Column, FittedTable
+from extender.cli.options.output_options import OutputOption
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
+from extender.cli.rendering.console.output import Output, print_answer
 from extender.decision.request.annotations import LINKS
 from extender.decision.request.workload_classes import WorkloadClass
 from extender.sources.class_file import load_classes

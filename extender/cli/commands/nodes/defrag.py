@@ -8,20 +8,14 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from extender.cli.asking import Target, answered
-from extender.cli.cluster_options import (
-    ClassesOption,
-    ClusterOption,
-    ContextOption,
-    ExtenderOption,
-    KubeconfigOption,
-    ServerOption,
-    TokenFileOption,
-)
-from extender.cli.reading import Reading, kube_objects, read_cluster
-from extender.cli.rendering.defrag_tables import defrag_table
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_warning
-from extender.cli.rendering.progress import progress
+from extender.cli.asking import answered
+from extender.cli.options.cluster_options import ClassesOption
+from extender.cli.options.option_groups import with_option_groups
+from extender.cli.options.question_options import QuestionOptions
+from extender.cli.reading import Reading, kube_objects
+from extender.cli.rendering.answers.defrag_tables import defrag_table
+from extender.cli.rendering.console.output import print_answer, print_warning
+from extender.cli.rendering.console.progress import progress
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.slots.defrag_answer import DefragAnswer
 from extender.decision.slots.defrag_search import DEFAULT_MOVES, MOST_MOVES, DefragSearch
@@ -32,7 +26,6 @@ from extender.kube.listing import ListApi, items_of, refusal
 from extender.kube.objects.resources import BUDGET_RESOURCE
 from extender.server.from_settings import own_context, policy
 from extender.settings import Settings
-from extender.settings_file import load_settings
 from extender.sources.collected_disruptions import BUDGET_KIND, CollectedDisruptions
 from topology.agent.publisher import ApiError
 
@@ -40,17 +33,12 @@ SECONDS = 120.0
 """Time for the search; after it, the answer has the moves found so far."""
 
 
+@with_option_groups
 def defrag(
+    *,
     size: Annotated[int, typer.Option("--size", min=1, max=MOST_GPUS_PER_POD, help="GPUs per pod that room is wanted for.")],
     moves: Annotated[int, typer.Option("--moves", min=1, max=MOST_MOVES, help="Most moves to advise.")] = DEFAULT_MOVES,
-    cluster: ClusterOption = None,
-    server: ServerOption = None,
-    config: ConfigOption = None,
-    output: OutputOption = Output.TABLE,
-    kubeconfig: KubeconfigOption = None,
-    context_name: ContextOption = None,
-    extender: ExtenderOption = None,
-    token_file: TokenFileOption = None,
+    question: QuestionOptions,
     workload_classes: ClassesOption = None,
 ) -> None:
     """Show which moves of pods would make room for more pods of a size. It changes nothing.
@@ -61,13 +49,12 @@ def defrag(
     The command reads the API by itself, because it then also has what kube-scheduler's filters read of other pods. With --extender or
     --server the running extender answers, which has telemetry and the pods that it has just decided.
     """
-    settings = load_settings(config)
-    target = Target(cluster, server, kubeconfig, context_name, extender, token_file)
+    settings, target = question.settings(), question.target
 
     def advised() -> dict[str, Any]:
         collected = CollectedDisruptions()
-        reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected, context_name)
-        api = kube_objects(kubeconfig, context_name)[0] if cluster in (None, "kube") else None
+        reading = question.read(settings, workload_classes, collected)
+        api = kube_objects(question.kubeconfig, question.context_name)[0] if question.is_kube else None
         unread = [*reading.warnings, *_budgets(collected, api)]
         for warning in unread:
             print_warning(warning)
@@ -77,8 +64,8 @@ def defrag(
         return dict(msgspec.to_builtins(msgspec.structs.replace(answer, cluster=reading.cluster, unread=sources)))
 
     query = {"size": str(size), "moves": str(moves)}
-    answer = answered(target, "/v1/defrag", advised, query=query) if server or extender else advised()
-    print_answer(answer, output, defrag_table, names=_names)
+    answer = answered(target, "/v1/defrag", advised, query=query) if question.server or question.extender else advised()
+    print_answer(answer, question.output, defrag_table, names=_names)
 
 
 def _names(answer: dict[str, Any]) -> list[str]:

@@ -11,46 +11,28 @@ from urllib.parse import quote
 
 import typer
 
-from extender.cli.asking import Target, answered
-from extender.cli.cluster_options import (
-    ClusterOption,
-    ContextOption,
-    ExtenderOption,
-    KubeconfigOption,
-    NodeArgument,
-    ServerOption,
-    TokenFileOption,
-)
-from extender.cli.reading import kube_objects, read_cluster, with_source
-from extender.cli.rendering.node_cards import card_table, cards_table
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
-from extender.cli.rendering.watching import INTERVAL_SECONDS, IntervalOption, WatchOption, watching
-from extender.decision.report.node_checks import Status, all_reports, node_report
+from extender.cli.asking import answered
+from extender.cli.options.cluster_options import NodeArgument
+from extender.cli.options.option_groups import with_option_groups
+from extender.cli.options.output_options import WatchOptions
+from extender.cli.options.question_options import QuestionOptions
+from extender.cli.reading import kube_objects, with_source
+from extender.cli.rendering.answers.node_cards import card_table, cards_table
+from extender.cli.rendering.console.output import print_answer
+from extender.cli.rendering.console.watching import watching
+from extender.decision.report.checks.node_checks import Status, all_reports, node_report
 from extender.errors import FOUND, ClusterSourceError
 from extender.kube.smoke_test import Sample, smoke, smoke_priority
 from extender.server.from_settings import tuning
-from extender.settings_file import load_settings
 
 
-def node(
-    name: NodeArgument,
-    cluster: ClusterOption = None,
-    server: ServerOption = None,
-    config: ConfigOption = None,
-    output: OutputOption = Output.TABLE,
-    kubeconfig: KubeconfigOption = None,
-    context_name: ContextOption = None,
-    extender: ExtenderOption = None,
-    token_file: TokenFileOption = None,
-    watch: WatchOption = False,
-    interval_seconds: IntervalOption = INTERVAL_SECONDS,
-) -> None:
+@with_option_groups
+def node(*, name: NodeArgument, question: QuestionOptions, repeated: WatchOptions) -> None:
     """Show the report card of one node: its checks with evidence and remedy. Exit status 1 if a check fails."""
-    settings = load_settings(config)
-    target = Target(cluster, server, kubeconfig, context_name, extender, token_file)
+    settings, target = question.settings(), question.target
 
     def evaluated() -> dict[str, Any]:
-        reading = read_cluster(cluster or "kube", settings, kubeconfig, context=context_name)
+        reading = question.read(settings)
         snapshot = reading.snapshot
         report = node_report(name, snapshot, settings.resource, tuning(settings))
         if report is None:
@@ -60,25 +42,19 @@ def node(
     def answer() -> dict[str, Any]:
         return answered(target, f"/v1/nodes/{quote(name, safe='')}/report", evaluated)
 
-    if watch:
-        watching(answer, output, card_table, names=_names, interval_seconds=interval_seconds)
+    if repeated.watch:
+        watching(answer, question.output, card_table, names=_names, interval_seconds=repeated.interval_seconds)
         return
     card = answer()
-    print_answer(card, output, card_table, names=_names)
+    print_answer(card, question.output, card_table, names=_names)
     _exit_by_status([card])
 
 
+@with_option_groups
 def doctor(
-    cluster: ClusterOption = None,
-    server: ServerOption = None,
-    config: ConfigOption = None,
-    output: OutputOption = Output.TABLE,
-    kubeconfig: KubeconfigOption = None,
-    context_name: ContextOption = None,
-    extender: ExtenderOption = None,
-    token_file: TokenFileOption = None,
-    watch: WatchOption = False,
-    interval_seconds: IntervalOption = INTERVAL_SECONDS,
+    *,
+    question: QuestionOptions,
+    repeated: WatchOptions,
     image: Annotated[
         str | None, typer.Option("--smoke", metavar="IMAGE", help="Also run this CUDA sample on every node with a free GPU.")
     ] = None,
@@ -90,32 +66,30 @@ def doctor(
 
     -o name prints the nodes on which a check fails.
     """
-    if image is not None and not server and cluster not in (None, "kube"):
+    if image is not None and not question.server and not question.is_kube:
         raise typer.BadParameter("--smoke runs pods: it goes with --cluster kube or --server, not with a dump or a simulation")
-    if image is not None and watch:
+    if image is not None and repeated.watch:
         raise typer.BadParameter("--smoke runs pods once: it does not go with --watch")
-    settings = load_settings(config)
-    target = Target(cluster, server, kubeconfig, context_name, extender, token_file)
+    settings, target = question.settings(), question.target
 
     def evaluated() -> dict[str, Any]:
-        reading = read_cluster(cluster or "kube", settings, kubeconfig, context=context_name)
+        reading = question.read(settings)
         return with_source({"nodes": all_reports(reading.snapshot, settings.resource, tuning(settings))}, reading)
 
-    if watch:
+    if repeated.watch:
         watching(
             lambda: answered(target, "/v1/reports", evaluated),
-            output,
+            question.output,
             cards_table,
             names=_failed_names,
-            interval_seconds=interval_seconds,
+            interval_seconds=repeated.interval_seconds,
         )
         return
     answer = answered(target, "/v1/reports", evaluated)
     if image is not None:
-        _run_samples(
-            answer["nodes"], Sample("", image, settings.resource, namespace, deadline_seconds, scheduler), kubeconfig, context_name
-        )
-    print_answer(answer, output, cards_table, names=_failed_names)
+        sample = Sample("", image, settings.resource, namespace, deadline_seconds, scheduler)
+        _run_samples(answer["nodes"], sample, question.kubeconfig, question.context_name)
+    print_answer(answer, question.output, cards_table, names=_failed_names)
     _exit_by_status(answer["nodes"])
 
 

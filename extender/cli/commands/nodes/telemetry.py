@@ -11,8 +11,10 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
-from extender.cli.rendering.tables import Column, FittedTable
+from extender.cli.options.cluster_options import ConfigOption
+from extender.cli.options.output_options import OutputOption
+from extender.cli.rendering.console.fitted_tables import Column, FittedTable
+from extender.cli.rendering.console.output import Output, print_answer
 from extender.errors import ClusterSourceError
 from extender.server.from_settings import tuning
 from extender.settings_file import load_settings

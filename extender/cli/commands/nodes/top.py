@@ -11,9 +11,17 @@ from rich.table import Table
 
 from extender.cli.asking import Answer, Target, asked
 from extender.cli.client import token_of
-from extender.cli.cluster_options import ClusterOption, ContextOption, ExtenderOption, KubeconfigOption, ServerOption, TokenFileOption
+from extender.cli.options.cluster_options import (
+    ClusterOption,
+    ConfigOption,
+    ContextOption,
+    ExtenderOption,
+    KubeconfigOption,
+    ServerOption,
+    TokenFileOption,
+)
 from extender.cli.reading import changes_of
-from extender.cli.rendering.output import ConfigOption, console, print_note
+from extender.cli.rendering.console.output import console, print_note
 from extender.cli.top.live_data import LiveData, OwnData, ProxyData, ServerData, Unanswered
 from extender.cli.top.rows import NODE_COLUMNS, POD_COLUMNS, Arrangement, Row, arranged, name_of_pod
 from extender.cli.top.top_app import TopApp, all_pods

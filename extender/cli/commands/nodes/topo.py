@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 import yaml
 
-from extender.cli.cluster_options import ContextOption, KubeconfigOption, OptionalClusterOption, complete_machine
+from extender.cli.options.cluster_options import ContextOption, KubeconfigOption, OptionalClusterOption
+from extender.cli.options.completed_values import complete_machine
+from extender.cli.options.option_groups import with_option_groups
 from extender.cli.reading import read_cluster
-from extender.cli.rendering import answer_tables
-from extender.cli.rendering.output import Output, print_answer
-from extender.cli.rendering.svg import draw
-from extender.cli.rendering.topology_report import all_sets, machine_answer
+from extender.cli.rendering.console.output import Output, print_answer
+from extender.cli.rendering.machines import topology_tables
+from extender.cli.rendering.machines.svg import draw
+from extender.cli.rendering.machines.topology_report import all_sets, machine_answer
 from extender.cli.topology_import import gpu_memory_bytes, node_name, warnings
 from extender.errors import ClusterSourceError
 from extender.settings import Settings
@@ -41,13 +43,6 @@ class Drawn(StrEnum):
     SVG = "svg"
 
 
-ProductOption = Annotated[str | None, typer.Option("--product", help="Product name, such as 'NVIDIA H100 80GB HBM3'.")]
-MemoryOption = Annotated[str | None, typer.Option("--memory", help="Memory per GPU, such as 80Gi.")]
-CpuOption = Annotated[str | None, typer.Option("--cpu", help="CPU model, which determines the bandwidth between sockets.")]
-PcieOption = Annotated[int | None, typer.Option("--pcie-gen", min=1, max=6, help="PCIe generation of the GPUs.")]
-P2pOption = Annotated[bool | None, typer.Option("--p2p/--no-p2p", help="Whether PCIe peer-to-peer works.")]
-
-
 @dataclass(frozen=True, slots=True)
 class _Facts:
     """Facts about a machine from the command line; None: not given."""
@@ -59,16 +54,29 @@ class _Facts:
     peer_to_peer: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class MachineOptions:
+    """The options that state facts about a machine."""
+
+    product: Annotated[str | None, typer.Option("--product", help="Product name, such as 'NVIDIA H100 80GB HBM3'.")] = None
+    memory: Annotated[str | None, typer.Option("--memory", help="Memory per GPU, such as 80Gi.")] = None
+    cpu: Annotated[str | None, typer.Option("--cpu", help="CPU model, which determines the bandwidth between sockets.")] = None
+    pcie_gen: Annotated[int | None, typer.Option("--pcie-gen", min=1, max=6, help="PCIe generation of the GPUs.")] = None
+    p2p: Annotated[bool | None, typer.Option("--p2p/--no-p2p", help="Whether PCIe peer-to-peer works.")] = None
+
+    def facts(self) -> _Facts:
+        """Return the facts. Raises typer.BadParameter for a memory that is no quantity."""
+        return _Facts(self.product, _memory_bytes(self.memory), self.cpu, self.pcie_gen, self.p2p)
+
+
 @topo.command("show")
+@with_option_groups
 def topo_show(
+    *,
     what: Annotated[str, typer.Argument(help=WHAT_MACHINE, autocompletion=complete_machine)],
     cluster: OptionalClusterOption = None,
     gpus: Annotated[str | None, typer.Option("--gpus", help="One set of GPU indices, such as 0,1,2.")] = None,
-    product: ProductOption = None,
-    memory: MemoryOption = None,
-    cpu: CpuOption = None,
-    pcie_gen: PcieOption = None,
-    p2p: P2pOption = None,
+    stated: MachineOptions,
     every_set: Annotated[bool, typer.Option("--all-sets", help="List every set of two or more GPUs, per message size.")] = False,
     output: Annotated[Drawn, typer.Option("-o", "--output", help="Output format; svg draws the machine.")] = Drawn.TABLE,
     kubeconfig: KubeconfigOption = None,
@@ -83,41 +91,38 @@ def topo_show(
     if cluster is not None:
         machine, free, cluster_field["cluster"] = _node_machine(what, cluster, kubeconfig, context_name)
     elif what == STANDARD_INPUT or Path(what).is_file():
-        facts = _Facts(product, _memory_bytes(memory), cpu, pcie_gen, p2p)
-        capture = _capture(Path(what), facts)
+        capture = _capture(Path(what), stated.facts())
         machine = capture.machine
         for note in capture.notes:
             typer.echo(f"warning: {note}", err=True)
     elif what in platforms():
-        machine = _with_facts(machine_of(what), _Facts(product, _memory_bytes(memory), cpu, pcie_gen, p2p))
+        machine = _with_facts(machine_of(what), stated.facts())
     else:
         raise ClusterSourceError(f"{what!r} is neither a file nor a bundled platform ({', '.join(platforms())}); for a node give --cluster")
     name = Path(what).name
     if output is Drawn.SVG:
         typer.echo(draw(name, machine, mask_of(range(len(machine.gpus))) if free is None else free), nl=False)
     elif every_set:
-        print_answer(all_sets(machine), Output(output.value), answer_tables.sets)
+        print_answer(all_sets(machine), Output(output.value), topology_tables.sets)
     else:
-        print_answer(machine_answer(name, machine, free, chosen) | cluster_field, Output(output.value), answer_tables.topology)
+        print_answer(machine_answer(name, machine, free, chosen) | cluster_field, Output(output.value), topology_tables.topology)
 
 
 @topo.command("import")
+@with_option_groups
 def topo_import(
+    *,
     matrix: Annotated[Path, typer.Argument(help="File with the output of `nvidia-smi topo -m` (- is standard input).")],
     node: Annotated[str, typer.Option("--node", help="Name of the node that printed the matrix.")],
-    product: ProductOption = None,
-    memory: MemoryOption = None,
-    cpu: CpuOption = None,
-    pcie_gen: PcieOption = None,
-    p2p: P2pOption = None,
+    stated: MachineOptions,
 ) -> None:
     """Print a GpuTopology manifest made from a matrix."""
     try:
         node_name(node)
     except ValueError as error:
         raise typer.BadParameter(f"--node: {error}") from error
-    capture = _capture(matrix, _Facts(product, _memory_bytes(memory), cpu, pcie_gen, p2p))
-    for warning in warnings(capture, product, cpu):
+    capture = _capture(matrix, stated.facts())
+    for warning in warnings(capture, stated.product, stated.cpu):
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(yaml.safe_dump(encode(TopologyRecord(node, capture.machine)), sort_keys=False, width=200), nl=False)
 

@@ -11,20 +11,14 @@ import msgspec
 import typer
 
 from extender.cli.asking import Answer, NotAsked, Target, asked
-from extender.cli.cluster_options import (
-    ClassesOption,
-    ClusterOption,
-    ContextOption,
-    ExtenderOption,
-    KubeconfigOption,
-    NamespaceOption,
-    ServerOption,
-    TokenFileOption,
-)
-from extender.cli.reading import Reading, kube_objects, read_cluster, with_source
-from extender.cli.rendering import answer_tables
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_note
-from extender.cli.rendering.watching import INTERVAL_SECONDS, IntervalOption, WatchOption, watching
+from extender.cli.options.cluster_options import ClassesOption, NamespaceOption
+from extender.cli.options.option_groups import with_option_groups
+from extender.cli.options.output_options import WatchOptions
+from extender.cli.options.question_options import QuestionOptions
+from extender.cli.reading import Reading, kube_objects, with_source
+from extender.cli.rendering.answers import explanation_tables
+from extender.cli.rendering.console.output import print_answer, print_note
+from extender.cli.rendering.console.watching import watching
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.kube_filters.evaluate import evaluate
 from extender.decision.kube_filters.pod_objects import KubePod, PersistentVolume, PersistentVolumeClaim
@@ -38,7 +32,6 @@ from extender.pod_templates import BY_KIND, BY_NAME, REMEDY, Templates, template
 from extender.server.from_settings import node_defaults, policy
 from extender.server.from_settings import ranker as ranker_of
 from extender.settings import Settings
-from extender.settings_file import load_settings
 from extender.sources.collected_objects import CollectedObjects, ObjectName
 from extender.sources.dump import STANDARD_INPUT, read_text
 from extender.web.debug_api import pods_from
@@ -48,20 +41,14 @@ WHAT = "Manifest file (YAML or JSON, - is standard input) of a pod or workload; 
 FILE_SUFFIXES = (".yaml", ".yml", ".json")
 
 
+@with_option_groups
 def explain(
+    *,
     what: Annotated[str, typer.Argument(metavar="FILE|NAMESPACE/POD|KIND/NAME", help=WHAT)],
-    cluster: ClusterOption = None,
-    server: ServerOption = None,
     namespace: NamespaceOption = None,
-    config: ConfigOption = None,
-    output: OutputOption = Output.TABLE,
-    kubeconfig: KubeconfigOption = None,
-    context_name: ContextOption = None,
+    question: QuestionOptions,
     workload_classes: ClassesOption = None,
-    extender: ExtenderOption = None,
-    token_file: TokenFileOption = None,
-    watch: WatchOption = False,
-    interval_seconds: IntervalOption = INTERVAL_SECONDS,
+    repeated: WatchOptions,
 ) -> None:
     """Show where a pod would go, and why each other node is refused. Exit status 1 if no node is feasible.
 
@@ -71,27 +58,29 @@ def explain(
     The command reads the API by itself, because it then also has what kube-scheduler's filters read of volumes and other pods. With
     --extender or --server the running extender answers, which has telemetry and the pods that it has just decided.
     """
-    target = Target(cluster, server, kubeconfig, context_name, extender, token_file)
-    if what == cluster == STANDARD_INPUT:
+    target = question.target
+    if what == question.cluster == STANDARD_INPUT:
         raise typer.BadParameter("standard input can be the pod or the cluster, not both")
-    settings = load_settings(config)
-    wanted = None if _is_file(what) else _object_name(what, namespace or _current_namespace(cluster, kubeconfig, context_name))
+    settings = question.settings()
+    wanted = None if _is_file(what) else _object_name(what, namespace or _current_namespace(question))
     templates = templates_of(load_documents(read_text(Path(what)), what), what, namespace) if wanted is None else None
 
     def answer() -> dict[str, Any]:
-        by_extender = _asked(target, templates) if server or extender else None
+        by_extender = _asked(target, templates) if question.server or question.extender else None
         if by_extender is not None:
             return by_extender
         collected = CollectedObjects(wanted)
-        reading = read_cluster(cluster or "kube", settings, kubeconfig, workload_classes, collected, context_name)
-        question = _Question(reading, collected, settings, cluster in (None, "kube"), kubeconfig, context_name)
-        return with_source(_explained(question, templates or question.templates(), what), reading)
+        reading = question.read(settings, workload_classes, collected)
+        read = _ReadCluster(reading, collected, settings, question.is_kube, question.kubeconfig, question.context_name)
+        return with_source(_explained(read, templates or read.templates(), what), reading)
 
-    if watch:
-        watching(answer, output, answer_tables.explanations, names=_feasible_names, interval_seconds=interval_seconds)
+    if repeated.watch:
+        watching(
+            answer, question.output, explanation_tables.explanations, names=_feasible_names, interval_seconds=repeated.interval_seconds
+        )
         return
     explained = answer()
-    print_answer(explained, output, answer_tables.explanations, names=_feasible_names)
+    print_answer(explained, question.output, explanation_tables.explanations, names=_feasible_names)
     if any(explanation["chosen"] is None for explanation in _each(explained)):
         raise typer.Exit(FOUND)
 
@@ -110,8 +99,8 @@ def _is_file(what: str) -> bool:
     return what == STANDARD_INPUT or Path(what).is_file() or what.endswith(FILE_SUFFIXES)
 
 
-def _current_namespace(cluster: str | None, kubeconfig: str | None, context_name: str | None) -> str:
-    context = context_of(kubeconfig, context_name) if cluster in (None, "kube") else None
+def _current_namespace(question: QuestionOptions) -> str:
+    context = context_of(question.kubeconfig, question.context_name) if question.is_kube else None
     return context[1] if context is not None else "default"
 
 
@@ -157,7 +146,7 @@ def _combined(answers: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _ReadCluster:
     """The cluster as it was read, and how to read further objects of it."""
 
     reading: Reading
@@ -235,20 +224,20 @@ def _same(pod: KubePod, other: KubePod) -> bool:
     return (uid != "" and uid == other.metadata.uid) or (pod.namespace, pod.metadata.name) == (other.namespace, other.metadata.name)
 
 
-def _explained(question: _Question, templates: Templates, what: str) -> dict[str, Any]:
-    settings, snapshot = question.settings, question.reading.snapshot
+def _explained(read: _ReadCluster, templates: Templates, what: str) -> dict[str, Any]:
+    settings, snapshot = read.settings, read.reading.snapshot
     evaluator, ranker = Evaluator(policy(settings)), ranker_of(settings.scoring)
     evaluator.learn(snapshot)
     answers = []
     for template in templates.pods:
         pod, kube_pod = pods_from(template.manifest, f"{what}: {template.source}")
         bound_to, before = None, snapshot
-        if question.collected.wanted is not None and question.collected.wanted.kind == "Pod" and pod.spec.node_name:
+        if read.collected.wanted is not None and read.collected.wanted.kind == "Pod" and pod.spec.node_name:
             bound_to = pod.spec.node_name
             before = without_bound_pod(snapshot, pod.key, serializers.pod_name(pod), settings.resource, node_defaults(settings))
             pod = msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, node_name=None))
             kube_pod = msgspec.structs.replace(kube_pod, spec=msgspec.structs.replace(kube_pod.spec, node_name=None))
-        kube = evaluate(kube_pod, question.surroundings(kube_pod, templates.others))
+        kube = evaluate(kube_pod, read.surroundings(kube_pod, templates.others))
         answer = serializers.explain(evaluator, ranker, before, pod, settings.resource, kube=kube)
         answer["not_checked"] += template.not_known
         answers.append({**answer, "of": template.source, **({"bound_to": bound_to} if bound_to else {})})

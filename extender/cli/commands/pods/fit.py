@@ -11,9 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from extender.cli.cluster_options import KubeconfigOption
+from extender.cli.options.cluster_options import KubeconfigOption
+from extender.cli.options.output_options import OutputOption
 from extender.cli.reading import read_cluster, with_source
-from extender.cli.rendering.output import Output, OutputOption, print_answer
+from extender.cli.rendering.console.output import Output, print_answer
 from extender.decision.node.node_state import NodeView
 from extender.errors import RequestError
 from extender.settings import Settings

@@ -12,10 +12,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from extender.cli.rendering import answer_tables
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer
-from extender.cli.rendering.progress import progress
-from extender.cli.rendering.replay_tables import replay_table
+from extender.cli.options.cluster_options import ConfigOption
+from extender.cli.options.output_options import OutputOption
+from extender.cli.rendering.answers import explanation_tables
+from extender.cli.rendering.answers.replay_tables import replay_table
+from extender.cli.rendering.console.output import Output, print_answer
+from extender.cli.rendering.console.progress import progress
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.replay.journal_lines import JournalError
 from extender.decision.replay.journal_reader import JournalReader
@@ -62,7 +64,7 @@ def replay(
     except JournalError as error:
         raise ClusterSourceError(str(error)) from error
     if pod is not None:
-        print_answer(answer, output, answer_tables.explanations)
+        print_answer(answer, output, explanation_tables.explanations)
         is_fine = all(each["chosen"] is not None for each in answer.get("explanations") or [answer])
     else:
         print_answer(answer, output, replay_table, names=_differing_pods)

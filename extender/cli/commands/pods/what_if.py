@@ -12,20 +12,22 @@ import msgspec
 import typer
 
 from extender.cli.asking import Answer, Target, asked
-from extender.cli.cluster_options import (
+from extender.cli.options.cluster_options import (
     ClassesOption,
     ClusterOption,
+    ConfigOption,
     ContextOption,
     KubeconfigOption,
     NamespaceOption,
     ServerOption,
     TokenFileOption,
-    complete_node,
 )
+from extender.cli.options.completed_values import complete_node
+from extender.cli.options.output_options import OutputOption
 from extender.cli.reading import Reading, read_cluster
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_warning
-from extender.cli.rendering.progress import progress
-from extender.cli.rendering.what_if_tables import what_if as tables
+from extender.cli.rendering.answers.what_if_tables import what_if as tables
+from extender.cli.rendering.console.output import Output, print_answer, print_warning
+from extender.cli.rendering.console.progress import progress
 from extender.decision.whatif.hypotheses import MOST_HYPOTHESES, Unusable
 from extender.decision.whatif.kube_objects import KubeObjects
 from extender.decision.whatif.sequence import SequenceStart

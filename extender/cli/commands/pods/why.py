@@ -14,22 +14,16 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from extender.cli.asking import Answer, NotAsked, Target, asked
-from extender.cli.cluster_options import (
-    ClassesOption,
-    ClusterOption,
-    ContextOption,
-    ExtenderOption,
-    KubeconfigOption,
-    NamespaceOption,
-    ServerOption,
-    TokenFileOption,
-    complete_pod,
-)
+from extender.cli.options.cluster_options import ClassesOption, NamespaceOption
+from extender.cli.options.completed_values import complete_pod
+from extender.cli.options.option_groups import with_option_groups
+from extender.cli.options.output_options import IntervalOption
+from extender.cli.options.question_options import QuestionOptions
 from extender.cli.pod_reading import MOST_ALIKE, CollectedPods, Get, PodReader, object_name
 from extender.cli.reading import Reading, kube_objects, read_cluster
-from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_note, print_warning
-from extender.cli.rendering.watching import INTERVAL_SECONDS, IntervalOption, watching
-from extender.cli.rendering.why_text import why_text
+from extender.cli.rendering.answers.why_text import why_text
+from extender.cli.rendering.console.output import print_answer, print_note, print_warning
+from extender.cli.rendering.console.watching import INTERVAL_SECONDS, watching
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.request.reasons import Reason
@@ -43,7 +37,6 @@ from extender.loading import load_documents
 from extender.pod_templates import Templates, templates_of
 from extender.server.from_settings import own_context
 from extender.settings import Settings
-from extender.settings_file import load_settings
 from extender.sources.collected_objects import CollectedObjects, ObjectName
 from extender.sources.dump import STANDARD_INPUT, read_text
 from extender.web.debug_api import pods_from
@@ -51,7 +44,9 @@ from extender.web.debug_api import pods_from
 ROUTE = "/v1/why"
 
 
+@with_option_groups
 def why(
+    *,
     what: Annotated[
         str | None,
         typer.Argument(
@@ -62,15 +57,8 @@ def why(
     file: Annotated[
         str | None, typer.Option("-f", "--filename", help="Manifest of a pod or workload that need not exist yet (- is standard input).")
     ] = None,
-    cluster: ClusterOption = None,
-    server: ServerOption = None,
-    config: ConfigOption = None,
-    output: OutputOption = Output.TABLE,
-    kubeconfig: KubeconfigOption = None,
-    context_name: ContextOption = None,
+    question: QuestionOptions,
     workload_classes: ClassesOption = None,
-    extender: ExtenderOption = None,
-    token_file: TokenFileOption = None,
     watch: Annotated[
         bool, typer.Option("-w", "--watch", help="Print the answer again whenever it changes, until the pod is scheduled.")
     ] = False,
@@ -84,18 +72,17 @@ def why(
     """
     if (what is None) == (file is None):
         raise typer.BadParameter("name a pod or workload, or give a manifest with -f")
-    if file == cluster == STANDARD_INPUT:
+    if file == question.cluster == STANDARD_INPUT:
         raise typer.BadParameter("standard input can be the pod or the cluster, not both")
-    target = Target(cluster, server, kubeconfig, context_name, extender, token_file)
-    settings = load_settings(config)
-    usual = context_of(kubeconfig, context_name) if cluster in (None, "kube") else None
+    target, settings = question.target, question.settings()
+    usual = context_of(question.kubeconfig, question.context_name) if question.is_kube else None
     wanted = object_name(what, namespace or (usual[1] if usual is not None else "default")) if what is not None else None
     asked_pod = _Asked(target, settings, workload_classes, wanted, file, namespace)
     if watch:
-        watching(asked_pod.answer, output, _table, names=_names, interval_seconds=interval_seconds, until=_is_settled)
+        watching(asked_pod.answer, question.output, _table, names=_names, interval_seconds=interval_seconds, until=_is_settled)
         return
     answer = asked_pod.answer()
-    print_answer(answer, output, _table, names=_names)
+    print_answer(answer, question.output, _table, names=_names)
     if any(each["state"] in ("pending", "new") and each["fits"] is None for each in _each(answer)):
         raise typer.Exit(FOUND)
 

@@ -26,8 +26,8 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.live import Live
 
+from extender.cli.rendering.console.output import console
 from extender.cli.rendering.demo_screen import SIMULATED, Placed, Stage, one_line, screen, summary
-from extender.cli.rendering.output import console
 from extender.errors import ClusterSourceError, FabricwiseError
 from extender.server.http_servers import server_for
 from extender.server.service import Service, build_service

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from extender.cli.cluster_options import ClassesOption, ClusterOption, ContextOption, KubeconfigOption
-from extender.cli.rendering.output import ConfigOption
+from extender.cli.options.cluster_options import ClassesOption, ClusterOption, ConfigOption, ContextOption, KubeconfigOption
 from extender.errors import SettingsError
 from extender.logs import log_to_stderr
 from extender.server.cluster_source import open_service

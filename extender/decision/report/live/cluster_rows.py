@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.devices.gpu_sharing import Sharing
 from extender.decision.node.node_state import NodeView
 from extender.decision.report.live.device_states import Awaited, GpuState, gpu_states
 from extender.decision.request.kubernetes_objects import Node

@@ -8,8 +8,8 @@ from enum import StrEnum
 import msgspec
 
 from extender.decision.cycle.assumed_pods import AssumedPod, AssumedPods
-from extender.decision.node.device_load import MEMORY_STEP_BYTES, DeviceLoad
-from extender.decision.node.gpu_sharing import Sharing
+from extender.decision.node.devices.device_load import MEMORY_STEP_BYTES, DeviceLoad
+from extender.decision.node.devices.gpu_sharing import Sharing
 from extender.decision.node.node_state import NodeView
 from extender.decision.state.snapshot import Snapshot
 from topology.machine.hardware import positions_of, union_of

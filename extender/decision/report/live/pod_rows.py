@@ -9,7 +9,7 @@ import msgspec
 
 from extender.decision.cycle.assumed_pods import AssumedPod
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.node.allocations import BoundPod
+from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.node.node_state import NodeView
 from extender.decision.report.prediction_outcomes import Outcome
 from extender.decision.state.pods import Pending

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from extender.decision.report.live.machine_graph import edge_id
+from extender.decision.report.live.machine_shape import edge_id
 from topology.bandwidth.all_reduce import MESSAGE_MIXES, AllReduce
 from topology.bandwidth.bottleneck import bottleneck
 from topology.contradictions import contradictions

@@ -14,7 +14,7 @@ from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.request.kubernetes_objects import Node, NodeMeta, NodeStatus
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import Change, ClassesSeen, ClockTicked, Listed, NodeSeen, TelemetrySeen, TopologySeen
-from extender.decision.state.reducer import fold_all
+from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.decision.why.helping.changed_pods import with_less, without_node_selection
 from extender.decision.why.helping.departures import key_of, verdict_after
