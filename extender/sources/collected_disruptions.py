@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from extender.decision.disruption.disruption_facts import Budget, DisruptionFacts, PodFacts, budget_of, pod_facts
 from extender.decision.kube_filters.pod_objects import KubePod
-from extender.decision.slots.disruption_facts import Budget, DisruptionFacts, PodFacts, budget_of, pod_facts
 from extender.decision.state.pods import has_ended
 
 BUDGET_KIND = "PodDisruptionBudget"

@@ -159,7 +159,7 @@ def test_server_that_may_not_read_pods_says_so_and_moves_none(watched: Served, a
 def test_server_stops_reading_pods_when_its_time_is_over(api: ApiServer, monkeypatch: pytest.MonkeyPatch, watched: Served) -> None:
     monkeypatch.setattr(disruptions, "SECONDS", 0.0)
     answer = msgspec.json.decode(watched.client.get("/v1/defrag?size=8").content, type=DefragAnswer)
-    assert answer.unread == ("2 of 2 pods were not read in time, and are not moved",)
+    assert answer.unread == ("2 of 2 pods were not read in time: nothing is known of their owners",)
 
 
 def test_server_without_an_api_server_says_why_it_moves_no_pod(served: Served) -> None:

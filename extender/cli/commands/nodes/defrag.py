@@ -23,9 +23,9 @@ from extender.cli.rendering.defrag_tables import defrag_table
 from extender.cli.rendering.output import ConfigOption, Output, OutputOption, print_answer, print_warning
 from extender.cli.rendering.progress import progress
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
+from extender.decision.disruption.disruption_facts import MAY_BE_EXCEEDED
 from extender.decision.slots.defrag_answer import DefragAnswer
 from extender.decision.slots.defrag_search import DEFAULT_MOVES, MOST_MOVES, DefragSearch
-from extender.decision.slots.disruption_facts import MAY_BE_EXCEEDED
 from extender.decision.slots.pod_moves import PodMover
 from extender.decision.slots.slot_question import MOST_GPUS_PER_POD
 from extender.kube.listing import ListApi, items_of, refusal
