@@ -8,14 +8,16 @@ from collections.abc import Sequence
 import msgspec
 
 from extender.decision.cycle.scheduling_cycle import Stall
+from extender.decision.disruption.evictions import Evictee
 from extender.decision.pace import Pace, unhurried
 from extender.decision.request.inferred_workload import inferred
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.pods import has_ended
 from extender.decision.why.dominant_reason import dominant_reason
+from extender.decision.why.helping.eviction_remedies import eviction_options, looked_up
 from extender.decision.why.helping.node_remedies import ASSUMED
 from extender.decision.why.helping.remedies import remedies_for
-from extender.decision.why.helping.remedy_case import CORRECT, LOOK, WAIT, Case, few, gpus_text, number
+from extender.decision.why.helping.remedy_case import CORRECT, LOOK, WAIT, Case, LookUp, few, gpus_text, nothing_looked_up, number
 from extender.decision.why.node_groups import node_groups
 from extender.decision.why.pod_question import BY_REPORT, Evaluated, Question
 from extender.decision.why.reported_reasons import general_remedy, unchecked
@@ -31,10 +33,23 @@ SECONDS_TO_TRY = 30.0
 """After so long without a report, it is likely that no scheduler of the pod's schedulerName runs."""
 
 
-def why_answer(question: Question, pace: Pace = unhurried, predicted_gbps: float | None = None) -> WhyAnswer:
+def evictees(question: Question, pace: Pace = unhurried) -> tuple[Evictee, ...]:
+    """Return the pods that remedies for a pending pod could evict: those that `why_answer` looks up."""
+    if has_ended(question.pod) or question.pod.spec.node_name or question.pod.metadata.deletion_timestamp is not None:
+        return ()
+    evaluated = question.evaluated()
+    if evaluated.best is not None or not evaluated.refusals:
+        return ()
+    return looked_up(eviction_options(Case(question, evaluated, pace)))
+
+
+def why_answer(
+    question: Question, pace: Pace = unhurried, predicted_gbps: float | None = None, look_up: LookUp = nothing_looked_up
+) -> WhyAnswer:
     """Return why a pod is Pending, or where it is and how fast it is there, and what would help.
 
-    `predicted_gbps`: the bandwidth that was predicted for a bound pod whose annotation does not state it.
+    `predicted_gbps`: the bandwidth that was predicted for a bound pod whose annotation does not state it. `look_up` is called at most once,
+    with the pods that remedies could evict.
     """
     pod = question.pod
     if pod.metadata.deletion_timestamp is not None:
@@ -44,7 +59,7 @@ def why_answer(question: Question, pace: Pace = unhurried, predicted_gbps: float
     if pod.spec.node_name:
         return _running(question, pod.spec.node_name, predicted_gbps)
     evaluated = question.evaluated()
-    case = Case(question, evaluated, pace)
+    case = Case(question, evaluated, pace, look_up)
     base = WhyAnswer(
         pod=_name(question),
         uid=pod.metadata.uid or None,
@@ -63,11 +78,13 @@ def why_answer(question: Question, pace: Pace = unhurried, predicted_gbps: float
         return _fitting(base, question, evaluated)
     if not evaluated.refusals and question.reported.message.text:
         return _by_report_alone(base, question)
-    remedies, is_complete = remedies_for(case)
+    helping = remedies_for(case)
+    remedies = helping.remedies
     dominant = dominant_reason(case, remedies)
     if not any(remedy.fits or remedy.cause == dominant.reason for remedy in remedies):
         remedies = [*remedies, _general(dominant.reason)]
-    return _with(base, dominant.reason, dominant.sentence, remedies, complete=is_complete)
+    base = msgspec.structs.replace(base, not_checked=[*base.not_checked, *helping.not_checked], unread=list(helping.unread))
+    return _with(base, dominant.reason, dominant.sentence, remedies, complete=helping.is_complete)
 
 
 def _with(base: WhyAnswer, reason: str, sentence: str, remedies: Sequence[WhyRemedy], *, complete: bool = True) -> WhyAnswer:
@@ -87,8 +104,7 @@ def _general(reason: str) -> WhyRemedy:
 def _not_checked(question: Question, evaluated: Evaluated) -> list[str]:
     demand = evaluated.demand
     warnings = inferred(question.pod, demand, question.resource).warnings if isinstance(demand, Demand) else ()
-    budgets = () if evaluated.best is not None else ("PodDisruptionBudgets and owners of the pods that a remedy would evict",)
-    return [*evaluated.kube.not_checked, *budgets, *warnings]
+    return [*evaluated.kube.not_checked, *warnings]
 
 
 def _report(question: Question, evaluated: Evaluated) -> WhyReport | None:

@@ -91,7 +91,7 @@ def _budgets(collected: CollectedDisruptions, api: ListApi | None) -> list[str]:
     Return why they are not known, as sentences.
     """
     if api is None:
-        return [] if BUDGET_KIND in collected.seen_kinds else [f"The cluster's file has no {BUDGET_KIND}. {MAY_BE_EXCEEDED}"]
+        return list(collected.unread_in_file())
     try:
         for item in items_of(api, BUDGET_RESOURCE):
             collected(BUDGET_KIND, item)
