@@ -219,16 +219,16 @@ def test_workload_is_answered_by_its_newest_pending_pod_and_the_number_of_alike_
 
 
 def test_eviction_that_a_disruption_budget_forbids_is_left_out_and_said(waiting: Waiting) -> None:
-    plane, label = waiting.plane, {"why": "protected"}
+    plane, label, pod_path = waiting.plane, {"why": "protected"}, "/api/v1/namespaces/default/pods/holder-why-floor"
     merge = {"Content-Type": "application/merge-patch+json"}
-    labels = json.dumps({"metadata": {"labels": label}})
-    assert plane.client.patch("/api/v1/namespaces/default/pods/holder-why-floor", content=labels, headers=merge).status_code == 200
+    labels, runs = json.dumps({"metadata": {"labels": label}}), json.dumps({"status": {"phase": "Running"}})
+    assert plane.client.patch(pod_path, content=labels, headers=merge).status_code == 200
+    assert plane.client.patch(f"{pod_path}/status", content=runs, headers=merge).status_code == 200, "no budget protects a pod before"
     budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "why-budget", "namespace": "default"}}
     plane.apply(budget | {"spec": {"maxUnavailable": 0, "selector": {"matchLabels": label}}})
     try:
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "holder-why-floor", "namespace": "default"}}
-        path = "/api/v1/namespaces/default/pods/holder-why-floor/eviction"
-        assert plane.client.post(path, json=eviction, params={"dryRun": "All"}).status_code == 429, "the API server refuses it"
+        assert plane.client.post(f"{pod_path}/eviction", json=eviction, params={"dryRun": "All"}).status_code == 429
         for how in ((), ("--server", waiting.url)):
             classes = () if how else ("--workload-classes", str(waiting.classes))
             status, out, err = run(plane, "why", "default/why-floor", *how, *classes, "-o", "json")

@@ -36,6 +36,8 @@ class Budget:
     """None selects no pod, an empty one every pod of the namespace (policy/v1)."""
     allowed: int
     """Pods that may be evicted now."""
+    allows_unready: bool = False
+    """Whether running pods that are not ready may be evicted besides."""
 
     @property
     def full_name(self) -> str:
@@ -54,12 +56,15 @@ class _BudgetMeta(msgspec.Struct, frozen=True):
     generation: int = 0
 
 
-class _BudgetSpec(msgspec.Struct, frozen=True):
+class _BudgetSpec(msgspec.Struct, frozen=True, rename="camel"):
     selector: LabelSelector | None = None
+    unhealthy_pod_eviction_policy: str | None = None
 
 
 class _BudgetStatus(msgspec.Struct, frozen=True, rename="camel"):
     disruptions_allowed: int = 0
+    current_healthy: int = 0
+    desired_healthy: int = 0
     observed_generation: int = 0
 
 
@@ -72,13 +77,15 @@ class _PodDisruptionBudget(msgspec.Struct, frozen=True):
 def budget_of(manifest: Any) -> Budget:
     """Return the budget of a manifest. Raises msgspec.ValidationError.
 
-    A status that is older than the spec allows nothing: the eviction API refuses then. Source: kubernetes 1.36
-    `pkg/registry/core/pod/storage/eviction.go` (checkAndDecrement).
+    A status that is older than the spec allows nothing: the eviction API refuses then. Unready pods may be evicted if the policy says
+    so, or if enough others are healthy. Source: kubernetes 1.36 `pkg/registry/core/pod/storage/eviction.go` (Create, checkAndDecrement).
     """
     read = msgspec.convert(manifest, _PodDisruptionBudget, strict=False)
     is_current = read.status.observed_generation >= read.metadata.generation
     allowed = max(0, read.status.disruptions_allowed) if is_current else 0
-    return Budget(read.metadata.namespace or "default", read.metadata.name, read.spec.selector, allowed)
+    is_healthy = read.status.current_healthy >= read.status.desired_healthy > 0
+    allows_unready = is_healthy or read.spec.unhealthy_pod_eviction_policy == "AlwaysAllow"
+    return Budget(read.metadata.namespace or "default", read.metadata.name, read.spec.selector, allowed, allows_unready)
 
 
 @dataclass(frozen=True, slots=True)

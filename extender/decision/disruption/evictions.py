@@ -65,20 +65,38 @@ def why_refused(pods: Iterable[PodFacts], budgets: tuple[Budget, ...], used: Map
     """Return the first of these pods that the eviction API refuses to evict, and why; None where it evicts them all, one after another.
 
     `used`: full name of a budget -> evictions that it has covered before. Source: kubernetes 1.36
-    `pkg/registry/core/pod/storage/eviction.go`.
+    `pkg/registry/core/pod/storage/eviction.go`, which looks at no budget of a pod that has not started (canIgnorePDB).
     """
     wanted = Counter(used)
     for facts in pods:
+        if _is_unprotected(facts.pod):
+            continue
         covering = budgets_of(facts.pod, budgets)
         if len(covering) > 1:
             return facts.pod, SEVERAL_BUDGETS
         for budget in covering:
+            if budget.allows_unready and _is_unready(facts.pod):
+                continue
             wanted[budget.full_name] += 1
             if not budget.allowed:
                 return facts.pod, f"budget {budget.full_name} allows no disruption now"
             if wanted[budget.full_name] > budget.allowed:
                 return facts.pod, f"budget {budget.full_name} allows no further disruption"
     return None
+
+
+def _is_unprotected(pod: Pod) -> bool:
+    """Return whether no budget protects the pod: it has not started, has ended or terminates. A phase that is not known protects."""
+    phase = pod.status.phase if pod.status is not None else None
+    return pod.metadata.deletion_timestamp is not None or phase in ("Pending", "Succeeded", "Failed")
+
+
+def _is_unready(pod: Pod) -> bool:
+    """Return whether a running pod is not ready; False where its status is not known."""
+    status = pod.status
+    if status is None or status.phase != "Running":
+        return False
+    return not any(each.type == "Ready" and each.status == "True" for each in status.conditions or ())
 
 
 @dataclass(frozen=True, slots=True)
