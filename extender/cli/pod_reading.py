@@ -18,6 +18,7 @@ from extender.decision.kube_filters.pod_objects import KubePod, LabelSelector
 from extender.decision.kube_filters.surroundings import Surroundings
 from extender.errors import ClusterSourceError
 from extender.pod_templates import BY_KIND, BY_NAME, Workload
+from extender.sources.collected_disruptions import CollectedDisruptions
 from extender.sources.collected_objects import CollectedObjects, ObjectName
 from topology.agent.publisher import ApiError
 
@@ -60,12 +61,16 @@ class CollectedPods:
 
     wanted: ObjectName
     collected: CollectedObjects
+    disruptions: CollectedDisruptions | None = None
+    """Whole pods and disruption budgets, for a cluster that cannot be asked again; None: they are not kept."""
     manifests: list[dict[str, Any]] = field(default_factory=list)
     """The pod that is wanted, or all pods of the workload's namespace."""
 
     def __call__(self, kind: str, manifest: Any) -> None:
         """Keep an object."""
         self.collected(kind, manifest)
+        if self.disruptions is not None:
+            self.disruptions(kind, manifest)
         if kind != "Pod" or not isinstance(manifest, dict):
             return
         name, namespace = _names(manifest)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from extender.decision.disruption.restart_groups import RestartGroup
 from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.report.placement_record import PlacementRecord
 from extender.decision.report.prediction_outcomes import Known
@@ -19,8 +20,8 @@ NO_API_SERVER = (
 )
 
 NO_MANIFESTS = (
-    "fabricwise watches no API server, so owners and disruption budgets of pods are not known, and no pod is moved: "
-    "fabricwise defrag --cluster FILE reads them from a dump"
+    "fabricwise watches no API server, so owners and disruption budgets of pods are not known: "
+    "fabricwise why and fabricwise defrag read them from a dump with --cluster FILE"
 )
 
 
@@ -96,27 +97,44 @@ class TokenReviews(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DisruptionManifests:
-    """What advice on moves needs beside the state, as parsed JSON."""
+    """What advice on evictions needs beside the state, as parsed JSON."""
 
     pods: tuple[Any, ...] = ()
-    budgets: tuple[Any, ...] = ()
-    """All PodDisruptionBudgets."""
+    """The pods that were asked for, and those of the groups that restart with them."""
+    budgets: tuple[Any, ...] | None = None
+    """All PodDisruptionBudgets; None: they could not be read."""
     unread: tuple[str, ...] = ()
     """What could not be read, with the consequence, as sentences."""
+    unlisted_groups: frozenset[RestartGroup] = frozenset()
+    """Groups of which not all pods could be read."""
+
+
+class NamedPod(Protocol):
+    """A pod by its name."""
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
 
 
 class DisruptionReader(Protocol):
-    """Reads what advice on moves needs beside the state. Safe to be called from several threads."""
+    """Reads what advice on evictions needs beside the state. Safe to be called from several threads."""
 
-    def read(self, pods: Sequence[BoundPod]) -> DisruptionManifests:
-        """Return the manifests of these pods, and all disruption budgets. May block."""
+    def read(self, pods: Sequence[NamedPod]) -> DisruptionManifests:
+        """Return the manifests of these pods and of their groups, and all disruption budgets. May block."""
         ...
 
 
 class NoDisruptions:
     """The reader for dumps and simulations, whose manifests are not kept."""
 
-    def read(self, pods: Sequence[BoundPod]) -> DisruptionManifests:
+    def read(self, pods: Sequence[NamedPod]) -> DisruptionManifests:
         """Return that nothing can be read."""
         return DisruptionManifests(unread=(NO_MANIFESTS,) if pods else ())
 

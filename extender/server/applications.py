@@ -58,7 +58,7 @@ def debug_routers(
         WhatIfApi(
             scheduling, settings, long_work, lambda then: decider(then, scheduling.size_mix), cluster.pending, cluster=cluster.name
         ).router(),
-        WhyApi(scheduling, settings, long_work, own, cluster=cluster.name).router(),
+        WhyApi(scheduling, settings, long_work, own, cluster.disruptions, cluster=cluster.name).router(),
     )
 
 

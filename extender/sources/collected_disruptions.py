@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from extender.decision.disruption.disruption_facts import MAY_BE_EXCEEDED, Budget, DisruptionFacts, PodFacts, budget_of, pod_facts
 from extender.decision.kube_filters.pod_objects import KubePod
-from extender.decision.slots.disruption_facts import Budget, DisruptionFacts, PodFacts, budget_of, pod_facts
 from extender.decision.state.pods import has_ended
 
 BUDGET_KIND = "PodDisruptionBudget"
@@ -41,11 +41,20 @@ class CollectedDisruptions:
         if facts.pod.spec.node_name and not has_ended(facts.pod):
             self.pods[facts.pod.key] = facts
 
-    def facts(self, unread: Iterable[str] = ()) -> DisruptionFacts:
+    def facts(self, unread: Iterable[str] = (), *, are_budgets_known: bool = True) -> DisruptionFacts:
         """Return the facts about all pods. `unread`: what could not be read, as sentences."""
         by_node: defaultdict[str, list[KubePod]] = defaultdict(list)
         for facts in self.pods.values():
             by_node[facts.pod.spec.node_name or ""].append(facts.kube_pod)
         invalid = [f"{self.undecoded} pods or budgets could not be read; they are not considered"] if self.undecoded else []
         pods_by_node = {node: tuple(pods) for node, pods in by_node.items()}
-        return DisruptionFacts(self.pods, tuple(self.budgets), (*unread, *invalid), pods_by_node)
+        return DisruptionFacts(self.pods, tuple(self.budgets), (*unread, *invalid), pods_by_node, are_budgets_known)
+
+    def unread_in_file(self) -> tuple[str, ...]:
+        """Return what the file of a cluster does not contain, with the consequence, as sentences."""
+        return () if BUDGET_KIND in self.seen_kinds else (f"The cluster's file has no {BUDGET_KIND}. {MAY_BE_EXCEEDED}",)
+
+    def facts_of_file(self) -> DisruptionFacts:
+        """Return the facts about all pods of a cluster's file."""
+        unread = self.unread_in_file()
+        return self.facts(unread, are_budgets_known=not unread)

@@ -127,8 +127,8 @@ FIELDS: dict[str, Keep] = {
     "DeviceTaintRule": _fields(metadata=_named(*_META), spec=_whole),
     "PodDisruptionBudget": _fields(
         metadata=_named(*_META, "generation"),
-        spec=_named("selector"),
-        status=_named("disruptionsAllowed", "observedGeneration"),
+        spec=_named("selector", "unhealthyPodEvictionPolicy"),
+        status=_named("disruptionsAllowed", "currentHealthy", "desiredHealthy", "observedGeneration"),
     ),
 }
 """Kind -> function that keeps its fields."""

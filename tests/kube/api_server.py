@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import yaml
 from tests.kube.port_forward import serve_port_forward
 
 NODES, PODS, TOPOLOGIES = "/api/v1/nodes", "/api/v1/pods", "/apis/fabricwise.dev/v1alpha1/gputopologies"
+BUDGETS = "/apis/policy/v1/poddisruptionbudgets"
 PATHS = {"Node": NODES, "Pod": PODS, "GpuTopology": TOPOLOGIES}
 
 
@@ -55,6 +57,9 @@ class ApiServer:
         """Return status and body of a GET."""
         if path in self.singles and path not in self.refused:
             return 200, self.singles[path]
+        of_namespace = self._pods_of_namespace(path, query)
+        if of_namespace is not None:
+            return 200, {"kind": "List", "metadata": {"resourceVersion": "7"}, "items": of_namespace}
         status = self.refused.get(path) or (200 if path in self.lists else 404)
         if status != 200:
             return status, {"kind": "Status", "code": status, "message": f"refused with {status}"}
@@ -67,6 +72,20 @@ class ApiServer:
         left = len(items) - end
         more = {"continue": str(end), "remainingItemCount": left} if left > 0 else {}
         return 200, {"kind": "List", "metadata": {"resourceVersion": "7", **more}, "items": items[start:end]}
+
+    def _pods_of_namespace(self, path: str, query: dict[str, str]) -> list[dict[str, Any]] | None:
+        """Return the listed pods of a namespace that a field or label selector selects; None for any other request."""
+        found = re.fullmatch(r"/api/v1/namespaces/([^/]+)/pods", path)
+        if found is None or path in self.refused or path in self.lists or not {"fieldSelector", "labelSelector"} & query.keys():
+            return None
+        name = query.get("fieldSelector", "").removeprefix("metadata.name=")
+        label, _, value = query.get("labelSelector", "").partition("=")
+        pods = [pod for pod in self.lists[PODS] if pod["metadata"].get("namespace", "default") == found[1]]
+        return [
+            pod
+            for pod in pods
+            if name in ("", pod["metadata"]["name"]) and (not label or (pod["metadata"].get("labels") or {}).get(label) == value)
+        ]
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import EvaluationContext
+from extender.decision.disruption.disruption_facts import DisruptionFacts, PodFacts, budget_of
 from extender.decision.evaluate.evaluator import Evaluator
 from extender.decision.evaluate.policy import DEFAULT_POLICY
 from extender.decision.kube_filters.pod_objects import KubePod
@@ -17,7 +18,6 @@ from extender.decision.pace import Pace, unhurried
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.slots.defrag_answer import DefragAnswer
 from extender.decision.slots.defrag_search import DefragSearch
-from extender.decision.slots.disruption_facts import DisruptionFacts, PodFacts, budget_of
 from extender.decision.slots.pod_moves import PodMover
 from extender.server.from_settings import ranker
 from extender.settings import Scoring
@@ -35,6 +35,16 @@ def _owned(manifest: dict[str, Any], kind: str | None, spec: dict[str, Any]) -> 
     owners = [{"kind": kind, "name": f"of-{name}", "uid": f"uid-of-{name}", "controller": True}] if kind else []
     metadata = {**manifest["metadata"], "ownerReferences": owners, "labels": {"app": name}}
     return {**manifest, "metadata": metadata, "spec": {**manifest["spec"], **spec}}
+
+
+def labelled(objects: Objects, labels: Mapping[str, str], *names: str) -> Objects:
+    """Return the objects; the pods of these names have these labels besides their own."""
+    return [_labelled(each, labels) if each["kind"] == "Pod" and each["metadata"]["name"] in names else each for each in objects]
+
+
+def _labelled(manifest: dict[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    metadata = manifest["metadata"]
+    return {**manifest, "metadata": {**metadata, "labels": {**(metadata.get("labels") or {}), **labels}}}
 
 
 def budget(name: str, allowed: int, apps: Sequence[str] = (), **status: int) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extender.decision.disruption.disruption_facts import NO_OWNER, budget_of
+from extender.decision.disruption.evictions import SEVERAL_BUDGETS
 from extender.decision.request.kubernetes_objects import Meta, Pod, PodSpec
 from extender.decision.slots.defrag_answer import DefragAnswer
 from extender.decision.slots.defrag_search import NO_NET_GAIN, NOWHERE
-from extender.decision.slots.disruption_facts import NO_OWNER, SEVERAL_BUDGETS, TERMINATING, budget_of
+from extender.decision.slots.movable_pods import TERMINATING
 from tests.objects import pod
 from tests.slots.machines_in_use import Objects, machine_node, of_size
 from tests.slots.moved_clusters import advised, after_moves, budget, owned

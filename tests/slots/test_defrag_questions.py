@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -20,12 +19,11 @@ from extender.settings import Server, Settings
 from extender.sources.simulated import simulated
 from tests.cli.commands import Commands
 from tests.conftest import Served, serve
-from tests.kube.api_server import ApiServer, api_server
+from tests.kube.api_server import BUDGETS, ApiServer, api_server
 from tests.objects import GPU, pod
 from tests.slots.machines_in_use import Objects, machine_node
 from tests.slots.moved_clusters import budget, owned
 
-BUDGETS = "/apis/policy/v1/poddisruptionbudgets"
 CLUSTER = owned([*machine_node("a", "hgx-h100", {"one": (0,)}), *machine_node("b", "hgx-h100", {"three": (0, 1, 2)})])
 
 
@@ -121,25 +119,10 @@ def watched(api: ApiServer) -> Iterator[Served]:
     service.store.apply(machines.listing())
     for name, node, gpus in (("one", "hgx-h100-0", 1), ("three", "hgx-h100-1", 3)):
         machines.bind(pod(gpus, name=name), node, service.store)
-    for manifest in CLUSTER:
-        if manifest["kind"] == "Pod":
-            api.lists[f"/api/v1/namespaces/team/pods/{manifest['metadata']['name']}"] = [manifest]
     yield from serve(service, machines)
 
 
-def by_field(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answer a list with the field selector metadata.name=NAME, as an API server does."""
-    plain = ApiServer.answer
-
-    def answer(self: ApiServer, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        name = query.get("fieldSelector", "").removeprefix("metadata.name=")
-        return plain(self, f"{path}/{name}" if path.endswith("team/pods") and path not in self.refused else path, query)
-
-    monkeypatch.setattr(ApiServer, "answer", answer)
-
-
-def test_server_reads_owners_and_budgets_on_demand(watched: Served, api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    by_field(api, monkeypatch)
+def test_server_reads_owners_and_budgets_on_demand(watched: Served, api: ApiServer) -> None:
     response = watched.client.get("/v1/defrag", params={"size": 8, "moves": 2})
     answer = msgspec.json.decode(response.content, type=DefragAnswer)
     ((move,),) = (step.moves for step in answer.steps)
@@ -159,7 +142,7 @@ def test_server_that_may_not_read_pods_says_so_and_moves_none(watched: Served, a
 def test_server_stops_reading_pods_when_its_time_is_over(api: ApiServer, monkeypatch: pytest.MonkeyPatch, watched: Served) -> None:
     monkeypatch.setattr(disruptions, "SECONDS", 0.0)
     answer = msgspec.json.decode(watched.client.get("/v1/defrag?size=8").content, type=DefragAnswer)
-    assert answer.unread == ("2 of 2 pods were not read in time, and are not moved",)
+    assert answer.unread == ("2 of 2 pods were not read in time: nothing is known of their owners",)
 
 
 def test_server_without_an_api_server_says_why_it_moves_no_pod(served: Served) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from extender.cli.reading import kube_objects
 from extender.decision.state.changes import PodSeen
+from extender.decision.why.helping.eviction_remedies import NOT_CHECKED
+from extender.kube.disruptions import KubeDisruptions
+from extender.scheduling.ports import Cluster
 from extender.server.service import build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import simulated
 from extender.web.questions.why_routes import MOST_NAME
 from tests.conftest import Served, serve
-from tests.objects import container, pod, pod_struct
+from tests.kube.api_server import BUDGETS, ApiServer, api_server
+from tests.objects import GPU, container, pod, pod_struct
+from tests.slots.moved_clusters import budget, labelled, owned
 
 WAITS = {
     "status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/14 nodes are available: 14 Insufficient cpu."}]}
@@ -131,3 +139,76 @@ def test_state_that_is_not_listed_yet_gives_no_answer() -> None:
         responses = [unlisted.client.get("/v1/why", params={"pod": "team/llm"}), post(unlisted, pod(2))]
     assert [response.status_code for response in responses] == [503, 503]
     assert "not yet listed" in responses[0].json()["error"]
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiServer]:
+    with api_server(tmp_path) as server:
+        server.lists[BUDGETS] = []
+        yield server
+
+
+@pytest.fixture
+def watched(api: ApiServer) -> Iterator[Served]:
+    """A service whose state has two full nodes, whose API server is `api`; a pod of eight GPUs fits after the eviction of x or of y."""
+    settings, machines = Settings(server=Server(log_level="error")), simulated(GPU, {"hgx-h100": 2})
+    reader = KubeDisruptions(kube_objects(str(api.kubeconfig))[0])
+    service = build_service(settings, Cluster("some cluster", disruptions=reader))
+    service.store.apply(machines.listing())
+    for name, node, gpus in (("x", "hgx-h100-0", 4), ("y", "hgx-h100-1", 6)):
+        manifest = pod(gpus, name=name)
+        machines.bind(manifest, node, service.store)
+        api.add(*labelled(owned([{**manifest, "spec": {**manifest["spec"], "nodeName": node}}]), JOB, name))
+    yield from serve(service, machines)
+
+
+JOB = {"jobset.sigs.k8s.io/jobset-name": "train"}
+
+
+def eviction(answer: Any) -> Any:
+    return next(each for each in answer["remedies"] if each["kind"] == "evict")
+
+
+def test_extender_looks_up_the_pods_that_a_remedy_would_evict_and_the_groups_that_restart_with_them(
+    watched: Served, api: ApiServer
+) -> None:
+    answer = post(watched, pod(8, name="waits")).json()
+    assert eviction(answer)["evict"] == ["team/x"]
+    assert eviction(answer)["restarts"] == [
+        {"kind": "JobSet", "name": "team/train", "pods": 2, "gpus": 10, "unless": "the backoffLimit of the pod's Job covers the lost pod"}
+    ]
+    assert (answer["unread"], NOT_CHECKED in answer["not_checked"], api.methods) == ([], False, {"GET"})
+    assert len([path for _, path, _ in api.asked if path.endswith("/pods")]) == 3, "two pods, and the pods of one group"
+
+
+def test_extender_leaves_out_an_eviction_that_a_budget_forbids(watched: Served, api: ApiServer) -> None:
+    api.lists[BUDGETS] = [budget("none", 0, ["x"])]
+    answer = post(watched, pod(8, name="waits")).json()
+    assert eviction(answer)["evict"] == ["team/y"]
+    assert "evicting team/x would make it fit, but the API server refuses that now: budget team/none allows no disruption now" in [
+        each["text"] for each in answer["remedies"]
+    ]
+
+
+def test_extender_that_may_not_list_budgets_names_the_verb_and_says_what_is_not_checked(watched: Served, api: ApiServer) -> None:
+    api.refused[BUDGETS] = 403
+    answer = post(watched, pod(8, name="waits")).json()
+    assert eviction(answer)["evict"] == ["team/x"]
+    assert NOT_CHECKED in answer["not_checked"]
+    assert "kubectl auth can-i list poddisruptionbudgets.policy" in answer["unread"][0]
+
+
+def test_extender_reads_nothing_for_a_pod_that_no_eviction_helps(watched: Served, api: ApiServer) -> None:
+    post(watched, pod(2, name="waits"))
+    assert api.asked == []
+
+
+def test_extender_without_an_api_server_says_what_is_not_checked() -> None:
+    service, machines = build_service(Settings(server=Server(log_level="error"))), simulated(GPU, {"hgx-h100": 1})
+    service.store.apply(machines.listing())
+    machines.bind(pod(4, name="x"), "hgx-h100-0", service.store)
+    with contextmanager(serve)(service, machines) as alone:
+        answer = post(alone, pod(8, name="waits")).json()
+    assert eviction(answer)["evict"] == ["team/x"]
+    assert NOT_CHECKED in answer["not_checked"]
+    assert "watches no API server" in answer["unread"][0]

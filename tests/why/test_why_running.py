@@ -13,6 +13,7 @@ from extender.decision.why.why_pod import why_answer
 from extender.decision.why.why_types import WhyAnswer, WhyPlacement
 from extender.telemetry.signals import THERMAL
 from tests.objects import GPU
+from tests.slots.moved_clusters import labelled, owned
 from tests.why.why_questions import Manifest, ask, machine_node, question, reading
 
 RECORD = "fabricwise.dev/decision"
@@ -47,6 +48,33 @@ def test_pod_is_slow_because_its_gpus_have_no_bridge_between_them() -> None:
     assert placement.better is not None, "a bridged pair is free on the same node"
     assert placement.gain_gbps == 220
     assert answer.remedies[0].kind == "move"
+
+
+UNBRIDGED = machine_node("a", "a100-pcie-bridge-pairs", {"llm": (0, 2), "other": (1, 3)})
+JOB = {"jobset.sigs.k8s.io/jobset-name": "train"}
+MOVES = {
+    "a controller recreates it": (owned(UNBRIDGED), "delete the pod so that its owner recreates it: it would go to GPUs", []),
+    "nothing recreates it": (
+        owned(UNBRIDGED, None),
+        "delete the pod and create it again: it would go to GPUs",
+        ["no controller recreates it"],
+    ),
+    "its group restarts": (
+        labelled(owned(UNBRIDGED), JOB, "llm"),
+        "delete the pod so that its owner recreates it: it would go to GPUs",
+        [
+            "its JobSet team/train restarts as a whole (how many pods that are is not known), "
+            "unless the backoffLimit of the pod's Job covers the lost pod"
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("objects", "text", "harms"), MOVES.values(), ids=MOVES)
+def test_remedy_that_deletes_a_bound_pod_says_what_that_costs(objects: list[Manifest], text: str, harms: list[str]) -> None:
+    move = running(objects).remedies[0]
+    assert move.text.startswith(text)
+    assert (move.harms, all(harm in move.text for harm in harms)) == (harms, True)
 
 
 def test_pod_would_be_better_on_another_node() -> None:

@@ -6,7 +6,7 @@ slot_counter      how many more such pods one node takes, one after another
 lost_slots        what each missing slot of one node is lost to, by counterfactuals
 slot_answer       the typed answer, and its sentence
 slot_summary      the sums per product, pool or node
-disruption_facts  who recreates a pod, and which disruption budgets cover it
+movable_pods      which pods may be moved
 pod_moves         the cluster after a pod was moved, and where the same evaluation places it
 defrag_search     the fewest and cheapest moves that regain the most slots
 defrag_answer     the typed answer about moves

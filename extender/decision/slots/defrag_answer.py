@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from extender.decision.disruption.evictions import GroupRestart
+
 NOTHING_CHANGED = "Nothing was changed: this is advice."
 HOW = "Cordon the node of a pod before you evict it, else the pod may return to its node; uncordon the node once the pod runs elsewhere."
 
@@ -24,6 +26,9 @@ class Move(msgspec.Struct, frozen=True):
     """namespace/name of the disruption budget that covers it."""
     expected_gbps: float | None
     """Bus bandwidth expected on the new node; None for pods of single GPUs, and where it is unknown."""
+    restarts: GroupRestart | None = None
+    """The group that restarts as a whole when the pod is evicted. The cost of the move counts all of it; that its other pods return to
+    their nodes is assumed."""
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -1,24 +1,27 @@
 """The fewest and cheapest moves that regain the most slots of one size: a greedy search with bounds.
 
-In each round the step of the lowest cost per regained slot is taken. A step is one pod, or two pods of one node. Candidates are tried in
-the order of what they could gain at best, until no further one can be better than the best found.
+In each round the step of the lowest cost per regained slot is taken. A step is one pod, or two pods of one node; its cost counts all pods
+that it disrupts, so the whole group of a pod whose group restarts with it. Candidates are tried in the order of what they could gain at
+best, until no further one can be better than the best found.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
+from extender.decision.disruption.disruption_facts import DisruptionFacts
+from extender.decision.disruption.evictions import WholeGroup, budgets_of, disrupted, evictee_of, whole_groups, why_refused
 from extender.decision.evaluate.policy import Policy
 from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.node.node_state import NodeState
 from extender.decision.pace import Pace, unhurried
 from extender.decision.request.pod_request import Demand
 from extender.decision.slots.defrag_answer import DefragAnswer, LeftOut, Move, Step, summary
-from extender.decision.slots.disruption_facts import OTHER_SCHEDULER, DisruptionFacts, budgets_of, why_not_moved
 from extender.decision.slots.lost_slots import NO_SLOTS
+from extender.decision.slots.movable_pods import OTHER_SCHEDULER, why_not_moved
 from extender.decision.slots.node_idleness import NodeIdleness
 from extender.decision.slots.pod_moves import Arrangement, PlacedPod, PodMover, recreated
 from extender.decision.slots.slot_question import SlotQuestion
@@ -46,10 +49,11 @@ MOST_REASONS = 50
 NO_GAIN = "the GPUs that it would free do not make a slot"
 NOWHERE = "no other node takes it"
 NO_NET_GAIN = "where it would go it takes away as many slots"
+_NO_GROUPS: Mapping[str, WholeGroup] = {}
 NO_PODS_KNOWN = "CPU and memory that other pods hold on the node that a moved pod goes to"
 
 Cost = tuple[int, float, float, str, tuple[str, ...]]
-"""(highest priority, GPUs moved per regained slot, pods moved per regained slot, node, keys of the pods); the smaller is better.
+"""(highest priority, GPUs and pods disrupted per regained slot, node, keys of the pods); the smaller is better.
 
 The priority counts first, as in the costs of a preemption.
 """
@@ -62,6 +66,12 @@ class Candidate:
     pods: tuple[BoundPod, ...]
     most_gain: int
     """Slots that the node gains if only the number of its idle GPUs counts."""
+    gpus: int
+    """GPUs of all pods that it disrupts."""
+    disrupted: int
+    """Pods that it disrupts."""
+    priority: int
+    """The highest priority of those."""
 
     @property
     def node(self) -> str:
@@ -70,9 +80,14 @@ class Candidate:
 
     def cost(self, gain: int) -> Cost:
         """Return the cost if the move regains that many slots."""
-        pods = self.pods
-        gpus, priority = sum(pod.demand.total for pod in pods), max(pod.priority for pod in pods)
-        return priority, gpus / gain, len(pods) / gain, self.node, tuple(pod.key for pod in pods)
+        return self.priority, self.gpus / gain, self.disrupted / gain, self.node, tuple(pod.key for pod in self.pods)
+
+
+def _candidate(pods: tuple[BoundPod, ...], most_gain: int, groups: Mapping[str, WholeGroup]) -> Candidate:
+    if not any(pod.key in groups for pod in pods):  # the usual case, which a search meets many thousand times
+        return Candidate(pods, most_gain, sum(pod.demand.total for pod in pods), len(pods), max(pod.priority for pod in pods))
+    all_pods = disrupted([evictee_of(pod) for pod in pods], groups)
+    return Candidate(pods, most_gain, all_pods.gpus, all_pods.pods, all_pods.priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +105,7 @@ def considered(snapshot: Snapshot, size: int, resource: str, policy: Policy, pac
     slots = _Slots(snapshot, size, resource, policy)
     slots.count_all(pace)
     pods: dict[str, BoundPod] = {}
-    candidates = _candidates(snapshot, slots, size, lambda pod: not pod.terminating)
+    candidates = _candidates(snapshot, slots, size, lambda pod: not pod.terminating, _NO_GROUPS)
     for candidate in sorted(candidates, key=lambda each: each.cost(each.most_gain)):
         pods |= {pod.key: pod for pod in candidate.pods}
         if len(pods) >= MOST_CONSIDERED:
@@ -137,18 +152,23 @@ class _Slots:
         self.by_node |= {node: found for node in nodes if (found := self.of(node, after)) is not None}
 
 
-def _candidates(snapshot: Snapshot, slots: _Slots, size: int, may_move: Callable[[BoundPod], bool]) -> Iterator[Candidate]:
-    """Yield the pods, and the pairs of pods of one node, without which a node could have more slots, by the number of its idle GPUs."""
+def _candidates(
+    snapshot: Snapshot, slots: _Slots, size: int, may_move: Callable[[BoundPod], bool], groups: Mapping[str, WholeGroup]
+) -> Iterator[Candidate]:
+    """Yield the pods, and the pairs of pods of one node, without which a node could have more slots, by the number of its idle GPUs.
+
+    `groups`: key of a pod -> the group that restarts with it.
+    """
     for node, (idleness, now) in slots.by_node.items():
         if not idleness.is_schedulable:
             continue
         pods = [pod for pod in snapshot.views[node].pods if pod.demand.total and may_move(pod)]
         alone = {pod.key: _most_gain(idleness, now, size, (pod,)) for pod in pods}
-        yield from (Candidate((pod,), alone[pod.key]) for pod in pods if alone[pod.key] > 0)
+        yield from (_candidate((pod,), alone[pod.key], groups) for pod in pods if alone[pod.key] > 0)
         for pair in combinations(pods[:MOST_PODS_PAIRED], 2):
             gain = _most_gain(idleness, now, size, pair)
             if gain > max(alone[pod.key] for pod in pair):
-                yield Candidate(pair, gain)
+                yield _candidate(pair, gain, groups)
 
 
 def _most_gain(idleness: NodeIdleness, now: int, size: int, pods: tuple[BoundPod, ...]) -> int:
@@ -168,6 +188,7 @@ class DefragSearch:
         """`extra_pods`: node -> pods that are decided for it and not visible there yet."""
         self._size, self._facts, self._mover = size, facts, mover
         self._now = Arrangement(snapshot, facts.pods_by_node)
+        self._groups = whole_groups(facts, snapshot.pods)
         self._slots = _Slots(snapshot, size, mover.context.resource, policy, extra_pods)
         self._used: Counter[str] = Counter()
         """Full name of a budget -> moves that it covers so far."""
@@ -201,7 +222,7 @@ class DefragSearch:
     def _best(self, most_pods: int, pace: Pace) -> _Outcome | None:
         """Return the best step from the present arrangement; None where there is none."""
         best: _Outcome | None = None
-        candidates = _candidates(self._now.snapshot, self._slots, self._size, self._may_move)
+        candidates = _candidates(self._now.snapshot, self._slots, self._size, self._may_move, self._groups)
         failed: dict[_Shape, str] = {}
         tried = 0
         for candidate in sorted(candidates, key=lambda each: each.cost(each.most_gain)):
@@ -240,14 +261,12 @@ class DefragSearch:
 
     def _is_within_budgets(self, candidate: Candidate) -> bool:
         """Return whether the budgets allow these pods besides those of the steps before."""
-        wanted: Counter[str] = Counter()
-        for pod in candidate.pods:
-            for budget in budgets_of(self._facts.pods[pod.key].pod, self._facts.budgets):
-                wanted[budget.full_name] += 1
-                if self._used[budget.full_name] + wanted[budget.full_name] > budget.allowed:
-                    self._left_out.setdefault(pod.key, (pod, f"budget {budget.full_name} allows no further disruption"))
-                    return False
-        return True
+        refused = why_refused([self._facts.pods[pod.key] for pod in candidate.pods], self._facts.budgets, self._used)
+        if refused is None:
+            return True
+        pod = next(pod for pod in candidate.pods if pod.key == refused[0].key)
+        self._left_out.setdefault(pod.key, (pod, refused[1]))
+        return False
 
     def _shape(self, candidate: Candidate) -> _Shape:
         owners = [self._facts.pods[pod.key].owner for pod in candidate.pods]
@@ -298,6 +317,7 @@ class DefragSearch:
                     priority=pod.priority,
                     budget=budget.full_name if budget else None,
                     expected_gbps=placed.evidence.expected_gbps,
+                    restarts=self._groups[pod.key].restart if pod.key in self._groups else None,
                 )
             )
         return Step(outcome.gain, tuple(moves))

@@ -12,6 +12,7 @@ from msgspec.structs import replace as replaced
 
 from extender.decision.cycle.assumed_pods import AssumedPods
 from extender.decision.cycle.scheduling_cycle import EvaluationContext, Moment, by_rank, evaluate_pod, known_nodes
+from extender.decision.disruption.disruption_facts import PodFacts
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.evaluate.verdict import Evidence
 from extender.decision.kube_filters.evaluate import evaluate
@@ -19,7 +20,6 @@ from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.node.allocation.allocations import BoundPod, released
 from extender.decision.request.kubernetes_objects import Pod
-from extender.decision.slots.disruption_facts import PodFacts
 from extender.decision.state.changes import Change, PodGone, PodSeen, TopologySeen
 from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.pods import RECORD_ANNOTATION

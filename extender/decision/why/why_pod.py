@@ -8,33 +8,59 @@ from collections.abc import Sequence
 import msgspec
 
 from extender.decision.cycle.scheduling_cycle import Stall
+from extender.decision.disruption.evictions import Evictee
 from extender.decision.pace import Pace, unhurried
 from extender.decision.request.inferred_workload import inferred
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.pods import has_ended
 from extender.decision.why.dominant_reason import dominant_reason
+from extender.decision.why.helping.eviction_remedies import eviction_options, looked_up
 from extender.decision.why.helping.node_remedies import ASSUMED
 from extender.decision.why.helping.remedies import remedies_for
-from extender.decision.why.helping.remedy_case import CORRECT, LOOK, WAIT, Case, few, gpus_text, number
+from extender.decision.why.helping.remedy_case import (
+    CORRECT,
+    LOOK,
+    WAIT,
+    Case,
+    LookUp,
+    few,
+    gpus_text,
+    nothing_looked_up,
+    number,
+)
 from extender.decision.why.node_groups import node_groups
 from extender.decision.why.pod_question import BY_REPORT, Evaluated, Question
 from extender.decision.why.reported_reasons import general_remedy, unchecked
 from extender.decision.why.running_pod import BETTER_SHARE, candidate_of, placement_of
+from extender.decision.why.running_remedies import BETTER, FAULTY, SLOW, running_remedies, where_text
 from extender.decision.why.scheduler_reports import unix_seconds
 from extender.decision.why.why_types import WhyAnswer, WhyCandidate, WhyCause, WhyGroup, WhyPlacement, WhyRemedy, WhyReport
 
 FITS_NOW, NOT_TRIED, GATED, FITS = "it fits now", "not tried yet", "the pod has scheduling gates", "it fits"
 UNKNOWN_CLAIM = "a ResourceClaim of the pod is not known"
 SCHEDULER_ERROR = "kube-scheduler reports an error"
-WELL, SLOW, FAULTY, BETTER = "placed well", "slower GPUs than its node has", "its GPUs have faults", "a better place is free now"
+WELL = "placed well"
 SECONDS_TO_TRY = 30.0
 """After so long without a report, it is likely that no scheduler of the pod's schedulerName runs."""
 
 
-def why_answer(question: Question, pace: Pace = unhurried, predicted_gbps: float | None = None) -> WhyAnswer:
+def evictees(question: Question, pace: Pace = unhurried) -> tuple[Evictee, ...]:
+    """Return the pods that remedies for a pending pod could evict: those that `why_answer` looks up."""
+    if has_ended(question.pod) or question.pod.spec.node_name or question.pod.metadata.deletion_timestamp is not None:
+        return ()
+    evaluated = question.evaluated()
+    if evaluated.best is not None or not evaluated.refusals:
+        return ()
+    return looked_up(eviction_options(Case(question, evaluated, pace)))
+
+
+def why_answer(
+    question: Question, pace: Pace = unhurried, predicted_gbps: float | None = None, look_up: LookUp = nothing_looked_up
+) -> WhyAnswer:
     """Return why a pod is Pending, or where it is and how fast it is there, and what would help.
 
-    `predicted_gbps`: the bandwidth that was predicted for a bound pod whose annotation does not state it.
+    `predicted_gbps`: the bandwidth that was predicted for a bound pod whose annotation does not state it. `look_up` is called at most once,
+    with the pods that remedies could evict.
     """
     pod = question.pod
     if pod.metadata.deletion_timestamp is not None:
@@ -44,7 +70,7 @@ def why_answer(question: Question, pace: Pace = unhurried, predicted_gbps: float
     if pod.spec.node_name:
         return _running(question, pod.spec.node_name, predicted_gbps)
     evaluated = question.evaluated()
-    case = Case(question, evaluated, pace)
+    case = Case(question, evaluated, pace, look_up)
     base = WhyAnswer(
         pod=_name(question),
         uid=pod.metadata.uid or None,
@@ -63,11 +89,13 @@ def why_answer(question: Question, pace: Pace = unhurried, predicted_gbps: float
         return _fitting(base, question, evaluated)
     if not evaluated.refusals and question.reported.message.text:
         return _by_report_alone(base, question)
-    remedies, is_complete = remedies_for(case)
+    helping = remedies_for(case)
+    remedies = helping.remedies
     dominant = dominant_reason(case, remedies)
     if not any(remedy.fits or remedy.cause == dominant.reason for remedy in remedies):
         remedies = [*remedies, _general(dominant.reason)]
-    return _with(base, dominant.reason, dominant.sentence, remedies, complete=is_complete)
+    base = msgspec.structs.replace(base, not_checked=[*base.not_checked, *helping.not_checked], unread=list(helping.unread))
+    return _with(base, dominant.reason, dominant.sentence, remedies, complete=helping.is_complete)
 
 
 def _with(base: WhyAnswer, reason: str, sentence: str, remedies: Sequence[WhyRemedy], *, complete: bool = True) -> WhyAnswer:
@@ -87,8 +115,7 @@ def _general(reason: str) -> WhyRemedy:
 def _not_checked(question: Question, evaluated: Evaluated) -> list[str]:
     demand = evaluated.demand
     warnings = inferred(question.pod, demand, question.resource).warnings if isinstance(demand, Demand) else ()
-    budgets = () if evaluated.best is not None else ("PodDisruptionBudgets and owners of the pods that a remedy would evict",)
-    return [*evaluated.kube.not_checked, *budgets, *warnings]
+    return [*evaluated.kube.not_checked, *warnings]
 
 
 def _report(question: Question, evaluated: Evaluated) -> WhyReport | None:
@@ -122,7 +149,7 @@ def _fitting(base: WhyAnswer, question: Question, evaluated: Evaluated) -> WhyAn
     """Return the answer about a pod that fits by everything that was evaluated here."""
     fits, message = base.fits, question.reported.message
     assert fits is not None
-    where = _where(fits)
+    where = where_text(fits)
     if question.is_new:
         return _with(base, FITS, f"The pod fits on {_nodes(fits)}; {where} would be chosen.", [])
     if message.stall is not None:
@@ -166,11 +193,6 @@ def _by_report_alone(base: WhyAnswer, question: Question) -> WhyAnswer:
 
 def _nodes(fits: WhyCandidate) -> str:
     return f"{fits.nodes} node{'' if fits.nodes == 1 else 's'}"
-
-
-def _where(fits: WhyCandidate) -> str:
-    gbps = f" with {number(fits.bandwidth_gbps)} GB/s expected" if fits.bandwidth_gbps is not None else ""
-    return f"{fits.node}{gbps}"
 
 
 def _general_error(text: str) -> WhyRemedy:
@@ -250,7 +272,10 @@ def _running(question: Question, node: str, predicted_gbps: float | None) -> Why
     not_checked = [] if question.kube_pod is not None else ["annotations, tolerations and affinities of a bound pod, which are not kept"]
     base = _short(question, "running", reason, sentence)
     return _with(
-        msgspec.structs.replace(base, placement=placement, not_checked=not_checked), reason, sentence, _running_remedies(placement)
+        msgspec.structs.replace(base, placement=placement, not_checked=not_checked),
+        reason,
+        sentence,
+        running_remedies(question, placement),
     )
 
 
@@ -268,32 +293,5 @@ def _running_reason(question: Question, placement: WhyPlacement) -> tuple[str, s
         limit = f": {placement.limits[0]}" if placement.limits else ""
         return SLOW, f"{head}{limit}; the best of that node, {gpus_text(placement.best_on_node_gpus or ())}, give {number(best)}."
     if placement.better is not None:
-        return BETTER, f"{head}; {_where(placement.better)} is free now."
+        return BETTER, f"{head}; {where_text(placement.better)} is free now."
     return WELL, f"{head}; no better place is free now."
-
-
-def _running_remedies(placement: WhyPlacement) -> list[WhyRemedy]:
-    remedies = []
-    better = placement.better
-    if better is not None:
-        text = f"delete the pod so that its owner recreates it: it would go to GPUs {gpus_text(better.gpus)} of {_where(better)}"
-        remedies.append(
-            WhyRemedy(
-                kind="move",
-                text=text,
-                cause=BETTER,
-                fits=True,
-                cost=CORRECT,
-                nodes=1,
-                node=better.node,
-                bandwidth_gbps=better.bandwidth_gbps,
-            )
-        )
-    if placement.faults:
-        text = f"fabricwise node {placement.node} has the faults with their remedies"
-        remedies.append(WhyRemedy(kind="repair", text=text, cause=FAULTY, fits=False, cost=LOOK, node=placement.node))
-    best = placement.best_on_node_gbps
-    if better is None and best is not None and best >= BETTER_SHARE * (placement.actual_gbps or best):
-        text = "demand the bandwidth in the next pod by the annotation fabricwise.dev/min-busbw; the faster GPUs are in use now"
-        remedies.append(WhyRemedy(kind="look", text=text, cause=SLOW, fits=False, cost=LOOK))
-    return remedies

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from extender.decision.disruption.evictions import GroupRestart
+
 
 class WhyRemedy(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that would help."""
@@ -16,7 +18,7 @@ class WhyRemedy(msgspec.Struct, frozen=True, kw_only=True):
     fits: bool
     """Whether an evaluation says that the pod fits on a node after this remedy alone."""
     cost: int
-    """Remedies are in the order of their costs, see `remedies.COSTS`."""
+    """Remedies are in the order of their costs, see `extender.decision.why.helping.remedy_case`."""
     nodes: int = 0
     """Number of nodes on which the pod fits then."""
     node: str | None = None
@@ -27,6 +29,10 @@ class WhyRemedy(msgspec.Struct, frozen=True, kw_only=True):
     """Annotation of the pod -> its new value; None: remove it."""
     evict: list[str] = []
     """namespace/name of the pods to evict."""
+    harms: list[str] = []
+    """What an eviction costs besides a restart of these pods, as sentences; `text` has them too."""
+    restarts: list[GroupRestart] = []
+    """The groups that restart as a whole when these pods are evicted."""
     requests: dict[str, str] = {}
     """Resource -> the pod's new request, of all containers together."""
     taints: list[str] = []

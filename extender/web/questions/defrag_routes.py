@@ -9,11 +9,11 @@ from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from extender.decision.cycle.scheduling_cycle import Moment
+from extender.decision.disruption.disruption_facts import facts_of
 from extender.decision.evaluate.policy import Policy
 from extender.decision.pace import Pace
 from extender.decision.slots.defrag_answer import DefragAnswer
 from extender.decision.slots.defrag_search import DEFAULT_MOVES, MOST_MOVES, DefragSearch, considered
-from extender.decision.slots.disruption_facts import facts_of
 from extender.decision.slots.pod_moves import PodMover
 from extender.decision.slots.slot_question import MOST_GPUS_PER_POD
 from extender.scheduling.ports import DisruptionManifests, DisruptionReader
@@ -87,6 +87,6 @@ class DefragApi:
         context.evaluator.learn(snapshot)
         mover = PodMover(context, ranker, moment.assumed_pods, moment.monotonic_seconds, self._settings.is_foreign)
         extra_pods = moment.assumed_pods.extra_pods(snapshot, moment.monotonic_seconds, but="")
-        facts = facts_of(manifests.pods, manifests.budgets, manifests.unread)
+        facts = facts_of(manifests.pods, manifests.budgets, manifests.unread, manifests.unlisted_groups)
         answer = DefragSearch(snapshot, size, facts, mover, self._policy, extra_pods).advise(moves, pace)
         return Answer(msgspec.structs.replace(answer, cluster=self._cluster))

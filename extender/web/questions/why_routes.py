@@ -12,6 +12,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from extender.decision.cycle.scheduling_cycle import Moment
+from extender.decision.disruption.disruption_facts import NOTHING_READ, DisruptionFacts, facts_of
+from extender.decision.disruption.evictions import Evictee
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.pace import Pace
@@ -19,19 +21,22 @@ from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.why.pod_question import Question
 from extender.decision.why.running_pod import pod_of_bound
 from extender.decision.why.scheduler_reports import MOST_EVENTS, reported_of
-from extender.decision.why.why_pod import why_answer
+from extender.decision.why.why_pod import evictees, why_answer
 from extender.decision.why.why_types import WhyAnswer
 from extender.errors import RequestError
+from extender.scheduling.ports import DisruptionReader
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
 from extender.web.body import read_body
 from extender.web.debug_api import MOST_POD_BYTES, pods_from
-from extender.web.long_work import LongWork
+from extender.web.long_work import LongWork, NotDone
 from extender.web.openapi import described
 from extender.web.questions.asked import Answer, OwnContext, answered, refused
 
 WHY_SECONDS = 20.0
 """Time for one answer; remedies that are not looked for by then are left out, and `complete` is false."""
+CONSIDER_SECONDS = 5.0
+"""Time to find out which pods a remedy could evict; those must be read from the API server."""
 MOST_NAME = 600
 """Characters of NAMESPACE/NAME: 63, a slash and 253, with room for a clear error."""
 _MOST_SHOWN = 5
@@ -73,12 +78,13 @@ class WhyApi:
         settings: Settings,
         long_work: LongWork,
         own_context: OwnContext,
+        disruptions: DisruptionReader,
         *,
         cluster: str | None = None,
     ) -> None:
         """`cluster`: the name of the cluster, for people."""
         self._service, self._settings, self._long_work = service, settings, long_work
-        self._own_context, self._cluster = own_context, cluster
+        self._own_context, self._disruptions, self._cluster = own_context, disruptions, cluster
 
     def router(self) -> APIRouter:
         """All routes."""
@@ -117,7 +123,26 @@ class WhyApi:
             return _json({"error": f"not yet listed: {missing}; try again in some seconds; if this stays, see the log"}, 503)
         if isinstance(asked, Answer):
             return _json(asked.body, asked.status)
-        return await answered(self._long_work, lambda pace: self._answer(asked, moment, pace), WHY_SECONDS)
+        facts = await self._looked_up(asked, moment)
+        return await answered(self._long_work, lambda pace: self._answer(asked, moment, facts, pace), WHY_SECONDS)
+
+    async def _looked_up(self, asked: _Asked, moment: Moment) -> DisruptionFacts:
+        """Return what the API server says of the pods that a remedy could evict.
+
+        The child process in which a question is evaluated has no connection to it, so these pods are found out first.
+        """
+        if asked.pod.spec.node_name:
+            return NOTHING_READ
+        considered = await self._long_work.run(lambda pace: self._considered(asked, moment, pace), CONSIDER_SECONDS)
+        pods = [] if isinstance(considered, NotDone) else msgspec.json.decode(considered, type=list[Evictee])
+        if not pods:
+            return NOTHING_READ
+        read = await run_in_threadpool(self._disruptions.read, pods)
+        return facts_of(read.pods, read.budgets, read.unread, read.unlisted_groups)
+
+    def _considered(self, asked: _Asked, moment: Moment, pace: Pace) -> bytes:
+        """Return the pods that a remedy could evict, as JSON."""
+        return msgspec.json.encode(evictees(self._question(asked, moment), pace))
 
     def _known(self, name: str, moment: Moment) -> _Asked | Answer:
         snapshot = moment.snapshot
@@ -157,10 +182,10 @@ class WhyApi:
         is_new = not pod.metadata.uid and pod.metadata.creation_timestamp is None
         return _Asked(pod, kube_pod, sent.events, self._predicted(pod) if pod.spec.node_name else None, is_new)
 
-    def _answer(self, asked: _Asked, moment: Moment, pace: Pace) -> Answer:
+    def _question(self, asked: _Asked, moment: Moment) -> Question:
         context, ranker = self._own_context()
         context.evaluator.learn(moment.snapshot)
-        question = Question(
+        return Question(
             pod=asked.pod,
             kube_pod=asked.kube_pod,
             moment=moment,
@@ -172,7 +197,9 @@ class WhyApi:
             is_new=asked.is_new,
             is_foreign=self._settings.is_foreign(asked.pod.spec.scheduler_name),
         )
-        answer = why_answer(question, pace, asked.predicted_gbps)
+
+    def _answer(self, asked: _Asked, moment: Moment, facts: DisruptionFacts, pace: Pace) -> Answer:
+        answer = why_answer(self._question(asked, moment), pace, asked.predicted_gbps, lambda _: facts)
         age = moment.snapshot.age_seconds(moment.monotonic_seconds) if moment.snapshot.watch_lost_at else None
         return Answer(
             msgspec.structs.replace(

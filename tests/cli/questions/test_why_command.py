@@ -17,11 +17,13 @@ from extender.cli.app import app
 from extender.cli.commands.pods.why import is_better_informed
 from extender.cli.options.completed_values import complete_pod
 from extender.cli.pod_reading import object_name
+from extender.decision.why.helping.eviction_remedies import NOT_CHECKED
 from extender.errors import ClusterSourceError
 from extender.sources.collected_objects import ObjectName
 from tests.cli.commands import Commands, Ended
 from tests.conftest import Served
-from tests.kube.api_server import PODS, ApiServer, api_server
+from tests.kube.api_server import BUDGETS, PODS, ApiServer, api_server
+from tests.slots.moved_clusters import budget, owned
 from tests.waiting import wait
 from tests.why.why_questions import Manifest, machine_node, waiting_pod
 
@@ -276,3 +278,51 @@ def test_text_that_is_no_name_is_refused(text: str) -> None:
 @pytest.mark.parametrize("arguments", [[], ["a", "-f", "b.yaml"], ["a", "--cluster", "simulated", "--server", "http://x"]])
 def test_wrong_usage_ends_with_status_two(fabricwise: Commands, arguments: list[str]) -> None:
     assert fabricwise("why", *arguments).status == 2
+
+
+CROWDED = [*owned(machine_node("b", "hgx-h100", {"x": range(4)})), waiting_pod(8)]
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[ApiServer]:
+    """A cluster whose only node would take the pod after the eviction of x."""
+    with api_server(tmp_path) as server:
+        server.add(*CROWDED)
+        server.lists[BUDGETS] = [budget("none", 0, ["x"])]
+        yield server
+
+
+def test_command_leaves_out_an_eviction_that_a_budget_forbids(crowded: ApiServer, fabricwise: Commands) -> None:
+    ended, answer = why(crowded, fabricwise, "team/waits")
+    assert (ended.status, [each for each in answer["remedies"] if each["evict"]]) == (1, [])
+    assert "evicting team/x would make it fit, but the API server refuses that now: budget team/none allows no disruption now" in [
+        each["text"] for each in answer["remedies"]
+    ]
+    assert NOT_CHECKED not in answer["not_checked"]
+
+
+def test_command_that_may_not_list_budgets_names_the_verb_and_says_what_is_not_checked(crowded: ApiServer, fabricwise: Commands) -> None:
+    crowded.refused[BUDGETS] = 403
+    ended, answer = why(crowded, fabricwise, "team/waits")
+    assert [each["evict"] for each in answer["remedies"] if each["kind"] == "evict"] == [["team/x"]]
+    assert NOT_CHECKED in answer["not_checked"]
+    assert any("kubectl auth can-i list poddisruptionbudgets.policy" in text for text in answer["unread"])
+    assert "can-i list poddisruptionbudgets.policy" in ended.err
+
+
+def test_command_reads_budgets_only_for_a_remedy_that_evicts(api: ApiServer, fabricwise: Commands) -> None:
+    why(api, fabricwise, "team/waits")
+    assert BUDGETS not in [path for _, path, _ in api.asked]
+
+
+@pytest.mark.parametrize(("allowed", "evicts"), [(0, False), (1, True)])
+def test_budgets_of_a_file_are_respected(fabricwise: Commands, tmp_path: Path, allowed: int, evicts: bool) -> None:
+    file = dump(tmp_path, *CROWDED, budget("b", allowed, ["x"]))
+    ended = fabricwise("why", "team/waits", "--cluster", file, "-o", "json")
+    assert any(each["evict"] for each in json.loads(ended.out)["remedies"]) is evicts
+
+
+def test_file_without_budgets_leaves_them_unchecked(fabricwise: Commands, tmp_path: Path) -> None:
+    ended = fabricwise("why", "team/waits", "--cluster", dump(tmp_path, *CROWDED), "-o", "json")
+    assert NOT_CHECKED in json.loads(ended.out)["not_checked"]
+    assert "has no PodDisruptionBudget" in ended.err

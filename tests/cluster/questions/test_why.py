@@ -218,6 +218,30 @@ def test_workload_is_answered_by_its_newest_pending_pod_and_the_number_of_alike_
         waiting.plane.client.delete("/apis/apps/v1/namespaces/default/deployments/many")
 
 
+def test_eviction_that_a_disruption_budget_forbids_is_left_out_and_said(waiting: Waiting) -> None:
+    plane, label, pod_path = waiting.plane, {"why": "protected"}, "/api/v1/namespaces/default/pods/holder-why-floor"
+    merge = {"Content-Type": "application/merge-patch+json"}
+    labels, runs = json.dumps({"metadata": {"labels": label}}), json.dumps({"status": {"phase": "Running"}})
+    assert plane.client.patch(pod_path, content=labels, headers=merge).status_code == 200
+    assert plane.client.patch(f"{pod_path}/status", content=runs, headers=merge).status_code == 200, "no budget protects a pod before"
+    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "why-budget", "namespace": "default"}}
+    plane.apply(budget | {"spec": {"maxUnavailable": 0, "selector": {"matchLabels": label}}})
+    try:
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "holder-why-floor", "namespace": "default"}}
+        assert plane.client.post(f"{pod_path}/eviction", json=eviction, params={"dryRun": "All"}).status_code == 429
+        for how in ((), ("--server", waiting.url)):
+            classes = () if how else ("--workload-classes", str(waiting.classes))
+            status, out, err = run(plane, "why", "default/why-floor", *how, *classes, "-o", "json")
+            assert status in (0, 1), err
+            answer = json.loads(out)
+            assert not [remedy for remedy in answer["remedies"] if remedy["evict"]], how
+            texts = [remedy["text"] for remedy in answer["remedies"]]
+            refused = "the API server refuses that now: budget default/why-budget allows no disruption now"
+            assert f"evicting default/holder-why-floor would make it fit, but {refused}" in texts, (how, texts)
+    finally:
+        plane.client.delete("/apis/policy/v1/namespaces/default/poddisruptionbudgets/why-budget")
+
+
 def test_bound_pod_is_answered_with_the_gpus_that_its_agent_has_published(waiting: Waiting) -> None:
     status, out, err = waiting.why("default/holder-why-floor", "-o", "json")
     assert status == 0, err

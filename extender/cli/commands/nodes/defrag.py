@@ -17,9 +17,9 @@ from extender.cli.rendering.answers.defrag_tables import defrag_table
 from extender.cli.rendering.console.output import print_answer, print_warning
 from extender.cli.rendering.console.progress import progress
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
+from extender.decision.disruption.disruption_facts import MAY_BE_EXCEEDED
 from extender.decision.slots.defrag_answer import DefragAnswer
 from extender.decision.slots.defrag_search import DEFAULT_MOVES, MOST_MOVES, DefragSearch
-from extender.decision.slots.disruption_facts import MAY_BE_EXCEEDED
 from extender.decision.slots.pod_moves import PodMover
 from extender.decision.slots.slot_question import MOST_GPUS_PER_POD
 from extender.kube.listing import ListApi, items_of, refusal
@@ -78,7 +78,7 @@ def _budgets(collected: CollectedDisruptions, api: ListApi | None) -> list[str]:
     Return why they are not known, as sentences.
     """
     if api is None:
-        return [] if BUDGET_KIND in collected.seen_kinds else [f"The cluster's file has no {BUDGET_KIND}. {MAY_BE_EXCEEDED}"]
+        return list(collected.unread_in_file())
     try:
         for item in items_of(api, BUDGET_RESOURCE):
             collected(BUDGET_KIND, item)

@@ -26,6 +26,8 @@ from extender.cli.rendering.console.output import print_answer, print_note, prin
 from extender.cli.rendering.console.watching import INTERVAL_SECONDS, watching
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
+from extender.decision.disruption.disruption_facts import NOTHING_READ, DisruptionFacts, facts_of
+from extender.decision.disruption.evictions import Evictee
 from extender.decision.request.reasons import Reason
 from extender.decision.state.snapshot import Snapshot
 from extender.decision.why.pod_question import Question
@@ -33,10 +35,12 @@ from extender.decision.why.scheduler_reports import reported_of
 from extender.decision.why.why_pod import why_answer
 from extender.errors import FOUND, ClusterSourceError, RequestError
 from extender.kube.api_client import context_of
+from extender.kube.disruptions import KubeDisruptions
 from extender.loading import load_documents
 from extender.pod_templates import Templates, templates_of
 from extender.server.from_settings import own_context
 from extender.settings import Settings
+from extender.sources.collected_disruptions import CollectedDisruptions
 from extender.sources.collected_objects import CollectedObjects, ObjectName
 from extender.sources.dump import STANDARD_INPUT, read_text
 from extender.web.debug_api import pods_from
@@ -138,7 +142,7 @@ class _Asked:
     def _by_cluster(self) -> list[dict[str, Any]]:
         """Return the answers by what the command reads itself and by the running extender: of both, the better informed."""
         templates, wanted = self._manifests(), self.wanted or ObjectName("Pod", "", "")
-        collected = CollectedPods(wanted, CollectedObjects())
+        collected = CollectedPods(wanted, CollectedObjects(), None if self._is_kube else CollectedDisruptions())
         reader = PodReader(self._reading(collected), collected, self._get() if self._is_kube else None)
         for manifest in templates.others if templates is not None else ():
             collected.collected(str(manifest.get("kind")), manifest)
@@ -147,11 +151,12 @@ class _Asked:
         if templates is None and len(pods) > 1:
             answers[0]["alike"] = self._alike(reader, pods)
         unread = [*reader.reading.warnings, *reader.unread.values()]
-        return [{**answer, "unread": unread} for answer in answers]
+        return [{**answer, "unread": [*unread, *answer["unread"]]} for answer in answers]
 
     def _of_pod(self, reader: PodReader, manifest: dict[str, Any]) -> dict[str, Any]:
         events = reader.events(manifest)
-        own: dict[str, Any] = msgspec.to_builtins(why_answer(self._question(reader, manifest, events)))
+        question = self._question(reader, manifest, events)
+        own: dict[str, Any] = msgspec.to_builtins(why_answer(question, look_up=lambda pods: self._looked_up(reader, pods)))
         own["cluster"] = reader.reading.cluster
         if self.target.cluster not in (None, "kube"):
             return own
@@ -169,6 +174,13 @@ class _Asked:
         if theirs["reason"] == own["reason"]:
             own["cluster"] += f"; {reply.by} agrees"
         return own
+
+    def _looked_up(self, reader: PodReader, pods: Sequence[Evictee]) -> DisruptionFacts:
+        """Return what is known of pods that a remedy could evict: read from the API server, or found in the cluster's file."""
+        if not self._is_kube:
+            return reader.collected.disruptions.facts_of_file() if reader.collected.disruptions is not None else NOTHING_READ
+        read = KubeDisruptions(kube_objects(self.target.kubeconfig, self.target.context_name)[0]).read(pods)
+        return facts_of(read.pods, read.budgets, read.unread, read.unlisted_groups)
 
     def _get(self) -> Get:
         return kube_objects(self.target.kubeconfig, self.target.context_name)[0].get
@@ -223,7 +235,7 @@ class _Asked:
             print_warning(f"{error}. The extender answers by what it keeps of the pod")
             return [_checked(asked(self.target, ROUTE, query={"pod": f"{wanted.namespace}/{wanted.name}"}))]
         answer = _checked(asked(self.target, ROUTE, {"pod": manifest, "events": reader.events(manifest)}))
-        return [{**answer, "unread": list(reader.unread.values())}]
+        return [{**answer, "unread": [*reader.unread.values(), *answer.get("unread", ())]}]
 
 
 def is_better_informed(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from extender.cli.rendering.console.fitted_tables import Column, FittedTable
+from extender.decision.disruption.evictions import GroupRestart, restart_text
 
 COLUMNS = (
     Column("step", 0, is_number=True),
@@ -34,8 +36,17 @@ def defrag_table(answer: Mapping[str, Any]) -> RenderableType:
             table.add((*first, pod, *rest))
     parts: list[RenderableType] = [Text(answer["summary"], style="bold")]
     if answer["steps"]:
-        parts += [table, Text(answer["how"])]
+        parts += [table, *_restarts(answer), Text(answer["how"])]
     return Group(*parts, *_notes(answer))
+
+
+def _restarts(answer: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield a sentence per moved pod whose group restarts as a whole."""
+    for step in answer["steps"]:
+        for move in step["moves"]:
+            if move.get("restarts"):
+                restart = msgspec.convert(move["restarts"], GroupRestart)
+                yield Text(f"{move['namespace']}/{move['name']}: {restart_text(restart)}.", style="yellow")
 
 
 def _notes(answer: Mapping[str, Any]) -> Iterator[Text]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from extender.decision.why.helping.eviction_remedies import evicted
 from extender.decision.why.helping.node_remedies import (
     agent_installed,
     labelled_for_pool,
@@ -12,7 +15,7 @@ from extender.decision.why.helping.node_remedies import (
 )
 from extender.decision.why.helping.pod_remedies import corrected_annotation, fewer_gpus, lowered_demand, lowered_together, other_class
 from extender.decision.why.helping.remedy_case import Case, Found, Look
-from extender.decision.why.helping.room_remedies import added_node, evicted, less_requested
+from extender.decision.why.helping.room_remedies import added_node, less_requested
 from extender.decision.why.why_types import WhyRemedy
 
 REMEDIES: tuple[Look, ...] = (
@@ -37,8 +40,21 @@ MOST_REMEDIES = 8
 """Remedies of one answer, those that were verified and cost least first."""
 
 
-def remedies_for(case: Case) -> tuple[list[WhyRemedy], bool]:
-    """Return the remedies, cheapest first, and whether all functions were asked before the time was over."""
+@dataclass(frozen=True, slots=True)
+class Remedies:
+    """What would help."""
+
+    remedies: list[WhyRemedy]
+    """The cheapest first."""
+    is_complete: bool
+    """Whether all functions were asked before the time was over."""
+    not_checked: tuple[str, ...]
+    unread: tuple[str, ...]
+    """What could not be read for them, as sentences."""
+
+
+def remedies_for(case: Case) -> Remedies:
+    """Return what would help."""
     found: list[Found] = []
     is_complete = True
     for look in REMEDIES:
@@ -47,7 +63,9 @@ def remedies_for(case: Case) -> tuple[list[WhyRemedy], bool]:
             break
         found += look(case)
     found.sort(key=lambda each: (not each.fits, each.cost))
-    return [_remedy(each) for each in found[:MOST_REMEDIES]], is_complete
+    not_checked = dict.fromkeys(text for each in found for text in each.not_checked)
+    unread = dict.fromkeys(text for each in found for text in each.unread)
+    return Remedies([_remedy(each) for each in found[:MOST_REMEDIES]], is_complete, tuple(not_checked), tuple(unread))
 
 
 def _remedy(found: Found) -> WhyRemedy:
@@ -65,4 +83,6 @@ def _remedy(found: Found) -> WhyRemedy:
         requests=dict(found.requests),
         taints=list(found.taints),
         platform=found.platform,
+        harms=list(found.harms),
+        restarts=list(found.restarts),
     )

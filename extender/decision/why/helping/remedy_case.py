@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from extender.decision.disruption.disruption_facts import NOTHING_READ, DisruptionFacts
+from extender.decision.disruption.evictions import Evictee, GroupRestart
 from extender.decision.pace import Pace
 from extender.decision.request.annotations import LINKS
 from extender.decision.request.kubernetes_objects import Taint
 from extender.decision.why.pod_question import Evaluated, Question, Refusal
 
-WAIT, CORRECT, ON_NODE, EVICT, LOWER, EVICT_MORE, HARDWARE, ADD_NODE, LOOK = range(9)
+WAIT, CORRECT, ON_NODE, EVICT, LOWER, EVICT_MORE, EVICT_FOR_GOOD, HARDWARE, ADD_NODE, LOOK = range(10)
 """Costs of remedies, cheapest first: nothing to do; a mistake in the manifest; a change on a node that costs no work; one pod loses its
-work; the pod gets less than it asks for; two pods lose their work, or the pod gets less in several ways; hardware is repaired; hardware is
-bought; unknown."""
+work; the pod gets less than it asks for; several pods lose their work, or the pod gets less in several ways; a pod ends that nothing
+recreates; hardware is repaired; hardware is bought; unknown."""
+
+LookUp = Callable[[Sequence[Evictee]], DisruptionFacts]
+"""Returns what is known of pods that could be evicted: owners, disruption budgets, and the groups that restart with them. May block."""
+
+
+def nothing_looked_up(_pods: Sequence[Evictee]) -> DisruptionFacts:
+    """Return that nothing is known."""
+    return NOTHING_READ
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,7 @@ class Case:
     question: Question
     evaluated: Evaluated
     pace: Pace
+    look_up: LookUp = nothing_looked_up
 
     def refused_by(self, is_cause: Callable[[Refusal], bool]) -> list[str]:
         """Return the nodes of which a refusal is such a cause."""
@@ -58,6 +69,12 @@ class Found:
     requests: tuple[tuple[str, str], ...] = ()
     taints: tuple[str, ...] = ()
     platform: str | None = None
+    harms: tuple[str, ...] = ()
+    restarts: tuple[GroupRestart, ...] = ()
+    not_checked: tuple[str, ...] = ()
+    """What may prevent the remedy and was not looked at."""
+    unread: tuple[str, ...] = ()
+    """What could not be read for it, as sentences."""
 
 
 def fitting(changed: Question | None, names: Collection[str]) -> Evaluated | None:

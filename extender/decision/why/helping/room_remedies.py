@@ -1,14 +1,12 @@
-"""Remedies that make room: evict the cheapest pods, request less CPU or memory, or add a node. Each is evaluated."""
+"""Remedies that make room: request less CPU or memory, or add a node. Each is evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import replace
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.evaluate.verdict import Verdict
 from extender.decision.kube_filters.resource_filter import allocatable_of, requested_by
 from extender.decision.kube_filters.surroundings import Surroundings
 from extender.decision.request.kubernetes_objects import Node, NodeMeta, NodeStatus
@@ -17,91 +15,14 @@ from extender.decision.state.changes import Change, ClassesSeen, ClockTicked, Li
 from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.decision.why.helping.changed_pods import with_less, without_node_selection
-from extender.decision.why.helping.departures import key_of, verdict_after
 from extender.decision.why.helping.pod_remedies import found
-from extender.decision.why.helping.remedy_case import ADD_NODE, EVICT, EVICT_MORE, LOWER, Case, Found, fitting, speed_text
+from extender.decision.why.helping.remedy_case import ADD_NODE, LOWER, Case, Found, fitting, speed_text
 from extender.decision.why.pod_question import Question
 from extender.telemetry.readings import DeviceReading
 from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.machine.hardware import Machine
 from topology.machine.products import same_product
 from topology.platforms import Platform, machine_of, platforms
-
-MOST_EVALUATIONS = 512
-"""Sets of pods whose eviction is evaluated for one question."""
-MOST_NODES = 64
-"""Nodes on which evictions are tried, those with the most free GPUs first."""
-MOST_PODS = 16
-"""Pods of one node that are tried, those of the lowest priority first."""
-_PRECIOUS = 2_000_000_000
-"""Priority from which a pod is critical for its node or cluster (system-cluster-critical and above)."""
-_OWNERS_THAT_STAY = ("DaemonSet", "Node")
-"""Owners that recreate their pod on the same node, so that its eviction frees nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Victim:
-    """A pod that could be evicted."""
-
-    key: str
-    full_name: str
-    priority: int
-    gpus: int
-
-
-def evicted(case: Case) -> Iterator[Found]:
-    """The cheapest one or two pods whose eviction makes the pod fit: lowest priority first, then fewest GPUs, then most bandwidth.
-
-    No pod of a higher priority, no critical pod, and no pod that its owner recreates on the same node. PodDisruptionBudgets are not read.
-    """
-    demand, views = case.evaluated.demand, case.question.moment.snapshot.views
-    if not isinstance(demand, Demand):
-        return
-    names = [name for name in case.refused_only_by(lambda refusal: refusal.resolvable) if name in views]
-    names.sort(key=lambda name: (-views[name].state.free_count, name))
-    victims = {name: _victims(case, name) for name in names[:MOST_NODES]}
-    budget = MOST_EVALUATIONS
-    for size in (1, 2):
-        options: list[tuple[tuple[int, int, float, str], Found]] = []
-        for name, pods in victims.items():
-            for chosen in combinations(pods, size):
-                if budget <= 0 or not case.pace():
-                    break
-                budget -= 1
-                verdict = verdict_after(case, demand, name, frozenset(victim.key for victim in chosen))
-                if verdict is not None:
-                    options.append(_option(case, name, chosen, verdict))
-        if options:
-            yield min(options, key=lambda option: option[0])[1]
-            return
-
-
-def _victims(case: Case, name: str) -> list[_Victim]:
-    priority = case.question.pod.spec.priority or 0
-    by_key = {
-        pod.key: _Victim(pod.key, pod.full_name, pod.priority, pod.demand.total)
-        for pod in case.question.moment.snapshot.views[name].pods
-        if not pod.terminating
-    }
-    needs_gpus_alone = all(refusal.code is not None for refusal in case.evaluated.refusals[name])
-    for pod in case.question.around.pods_on(name):
-        key = key_of(pod)
-        if any(owner.kind in _OWNERS_THAT_STAY for owner in pod.metadata.owner_references or ()):
-            by_key.pop(key, None)
-        elif not needs_gpus_alone and key not in by_key and pod.metadata.deletion_timestamp is None:
-            by_key[key] = _Victim(key, f"{pod.namespace}/{pod.metadata.name}", pod.spec.priority or 0, 0)
-    allowed = [victim for victim in by_key.values() if victim.priority <= priority and victim.priority < _PRECIOUS]
-    return sorted(allowed, key=lambda victim: (victim.priority, victim.gpus, victim.full_name))[:MOST_PODS]
-
-
-def _option(case: Case, name: str, chosen: tuple[_Victim, ...], verdict: Verdict) -> tuple[tuple[int, int, float, str], Found]:
-    gbps = verdict.evidence.expected_gbps
-    cost = EVICT if len(chosen) == 1 else EVICT_MORE
-    names = tuple(victim.full_name for victim in chosen)
-    text = f"evict {' and '.join(names)}; then it fits on {name}{speed_text(gbps)}"
-    cause = case.evaluated.refusals[name][0].reason
-    key = (max(victim.priority for victim in chosen), sum(victim.gpus for victim in chosen), -(gbps or 0.0), name)
-    return key, Found("evict", cost, cause, text, True, 1, name, gbps, evict=names)
 
 
 def less_requested(case: Case) -> Iterator[Found]:

@@ -1,4 +1,4 @@
-"""Which pods may be moved: who recreates a pod, and which disruption budgets cover it.
+"""Pods as their manifests state them, and PodDisruptionBudgets: who recreates a pod, and which budgets cover it.
 
 These facts are no part of the snapshot, because decisions do not need them: the caller reads them when it asks for advice.
 """
@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
+from extender.decision.disruption.restart_groups import RestartGroup
 from extender.decision.kube_filters.label_matching import label_selector_matches
 from extender.decision.kube_filters.pod_objects import KubePod, LabelSelector
-from extender.decision.node.allocation.allocations import BoundPod
 from extender.decision.request.kubernetes_objects import Owner, Pod
 
 _CORE = ("ReplicaSet", "ReplicationController", "StatefulSet", "Job")
@@ -36,6 +36,8 @@ class Budget:
     """None selects no pod, an empty one every pod of the namespace (policy/v1)."""
     allowed: int
     """Pods that may be evicted now."""
+    allows_unready: bool = False
+    """Whether running pods that are not ready may be evicted besides."""
 
     @property
     def full_name(self) -> str:
@@ -54,12 +56,15 @@ class _BudgetMeta(msgspec.Struct, frozen=True):
     generation: int = 0
 
 
-class _BudgetSpec(msgspec.Struct, frozen=True):
+class _BudgetSpec(msgspec.Struct, frozen=True, rename="camel"):
     selector: LabelSelector | None = None
+    unhealthy_pod_eviction_policy: str | None = None
 
 
 class _BudgetStatus(msgspec.Struct, frozen=True, rename="camel"):
     disruptions_allowed: int = 0
+    current_healthy: int = 0
+    desired_healthy: int = 0
     observed_generation: int = 0
 
 
@@ -72,13 +77,15 @@ class _PodDisruptionBudget(msgspec.Struct, frozen=True):
 def budget_of(manifest: Any) -> Budget:
     """Return the budget of a manifest. Raises msgspec.ValidationError.
 
-    A status that is older than the spec allows nothing: the eviction API refuses then. Source: kubernetes 1.36
-    `pkg/registry/core/pod/storage/eviction.go` (checkAndDecrement).
+    A status that is older than the spec allows nothing: the eviction API refuses then. Unready pods may be evicted if the policy says
+    so, or if enough others are healthy. Source: kubernetes 1.36 `pkg/registry/core/pod/storage/eviction.go` (Create, checkAndDecrement).
     """
     read = msgspec.convert(manifest, _PodDisruptionBudget, strict=False)
     is_current = read.status.observed_generation >= read.metadata.generation
     allowed = max(0, read.status.disruptions_allowed) if is_current else 0
-    return Budget(read.metadata.namespace or "default", read.metadata.name, read.spec.selector, allowed)
+    is_healthy = read.status.current_healthy >= read.status.desired_healthy > 0
+    allows_unready = is_healthy or read.spec.unhealthy_pod_eviction_policy == "AlwaysAllow"
+    return Budget(read.metadata.namespace or "default", read.metadata.name, read.spec.selector, allowed, allows_unready)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ def pod_facts(manifest: Any) -> PodFacts:
     return PodFacts(msgspec.convert(manifest, Pod, strict=False), msgspec.convert(manifest, KubePod, strict=False))
 
 
-MAY_BE_EXCEEDED = "The moves may be more than disruption budgets allow: the eviction API refuses those"
+MAY_BE_EXCEEDED = "Evictions may be more than disruption budgets allow: the eviction API refuses those"
 """The consequence of budgets that could not be read."""
 
 MOST_UNREAD = 20
@@ -110,72 +117,75 @@ MOST_UNREAD = 20
 
 @dataclass(frozen=True, slots=True)
 class DisruptionFacts:
-    """What is known of the pods that could be moved."""
+    """What is known of the pods that could be evicted."""
 
     pods: Mapping[str, PodFacts] = field(default_factory=dict)
-    """By pod key. A pod that is missing here is not moved."""
+    """By pod key. Of a pod that is missing here nothing is known."""
     budgets: tuple[Budget, ...] = ()
     unread: tuple[str, ...] = ()
     """What could not be read, with the consequence, as sentences."""
     pods_by_node: Mapping[str, tuple[KubePod, ...]] | None = None
     """Node -> all pods bound to it that have not ended, also those without GPUs; None: not known."""
+    are_budgets_known: bool = True
+    """Whether all budgets were read."""
+    unlisted_groups: frozenset[RestartGroup] = frozenset()
+    """Groups of which not all pods could be read."""
 
 
-def facts_of(pods: Iterable[Any], budgets: Iterable[Any], unread: Iterable[str] = ()) -> DisruptionFacts:
-    """Return the facts of manifests of some pods and of all budgets. One that is invalid is left out, and `unread` says so."""
+NOTHING_READ = DisruptionFacts(are_budgets_known=False)
+
+
+def facts_of(
+    pods: Iterable[Any],
+    budgets: Iterable[Any] | None,
+    unread: Iterable[str] = (),
+    unlisted_groups: Iterable[RestartGroup] = (),
+) -> DisruptionFacts:
+    """Return the facts of manifests of some pods and of all budgets; None: the budgets could not be read.
+
+    A manifest that is invalid is left out, and `unread` says so.
+    """
     found: dict[str, PodFacts] = {}
     read: list[Budget] = []
     said = list(unread)
+    are_budgets_known = budgets is not None
     for manifest in pods:
         try:
             facts = pod_facts(manifest)
         except msgspec.ValidationError as error:
-            said.append(f"a pod is invalid and is not moved: {error}")
+            said.append(f"a pod is invalid; nothing is known of its owner: {error}")
         else:
             found[facts.pod.key] = facts
-    for manifest in budgets:
+    for manifest in budgets or ():
         try:
             read.append(budget_of(manifest))
         except msgspec.ValidationError as error:
+            are_budgets_known = False
             said.append(f"a PodDisruptionBudget is invalid: {error}. {MAY_BE_EXCEEDED}")
-    return DisruptionFacts(found, tuple(read), tuple(said[:MOST_UNREAD]))
+    return DisruptionFacts(
+        found,
+        tuple(read),
+        tuple(said[:MOST_UNREAD]),
+        are_budgets_known=are_budgets_known,
+        unlisted_groups=frozenset(unlisted_groups),
+    )
 
 
-NOT_READ = "the pod was not read"
-TERMINATING = "it terminates already"
 NO_OWNER = "no controller recreates it"
-BY_CLAIMS = "ResourceClaims state which devices it holds"
-OTHER_SCHEDULER = "another scheduler places it"
-IN_GROUP = "it is in a PodGroup, whose pods are scheduled together"
-SEVERAL_BUDGETS = "several disruption budgets cover it, which the eviction API refuses"
 
 
-def budgets_of(pod: Pod, budgets: tuple[Budget, ...]) -> tuple[Budget, ...]:
-    """Return the budgets that cover a pod."""
-    return tuple(budget for budget in budgets if budget.covers(pod))
-
-
-def why_not_moved(bound: BoundPod, facts: DisruptionFacts) -> str | None:
-    """Return why a pod is not moved, whatever it would gain; None where it may be moved."""
-    if bound.terminating:
-        return TERMINATING
-    known = facts.pods.get(bound.key)
-    if known is None:
-        return NOT_READ
-    if known.pod.spec.resource_claims or bound.extended_claim is not None:
-        return BY_CLAIMS
-    owner = known.owner
+def why_not_recreated(facts: PodFacts) -> str | None:
+    """Return why it is not certain that a new pod is created elsewhere for one that is evicted; None where it is."""
+    owner = facts.owner
     if owner is None:
         return NO_OWNER
     if owner.kind in ON_ITS_NODE:
         return f"its {owner.kind} recreates it on the same node"
     if owner.kind not in RECREATING:
         return f"it is not known whether a {owner.kind[:60]} recreates its pods"
-    if known.pod.group is not None:
-        return IN_GROUP
-    covering = budgets_of(known.pod, facts.budgets)
-    if len(covering) > 1:
-        return SEVERAL_BUDGETS
-    if covering and not covering[0].allowed:
-        return f"budget {covering[0].full_name} allows no disruption now"
     return None
+
+
+def returns_to_its_node(facts: PodFacts) -> bool:
+    """Return whether the pod is recreated on its node, so that its eviction frees nothing."""
+    return facts.owner is not None and facts.owner.kind in ON_ITS_NODE
