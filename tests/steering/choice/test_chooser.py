@@ -11,8 +11,8 @@ import pytest
 from extender.steering.answers.chooser import Chooser
 from extender.steering.choice.device_choice import Answer, Basis, Request
 from extender.steering.choice.waiting_pods import NodePod
-from tests.steering.choice.test_waiting_pods import FACTS, manifest, pods
-from tests.steering.connections.test_steerer import GPU, IDS
+from tests.steering.choice.waiting_manifests import FACTS, manifest, pods
+from tests.steering.steered_machine import GPU, IDS
 from topology.agent.pod_resources import AllocatedDevices, PodResourcesError
 
 

@@ -10,7 +10,7 @@ from extender.steering.answers.node_pods import kept_of
 from extender.steering.choice.device_choice import Answer, Basis, Request, choose
 from extender.steering.choice.waiting_pods import NodePod, node_pod, waiting
 from tests.steering.choice.waiting_manifests import FACTS, manifest, pods
-from tests.steering.connections.test_steerer import GPU, IDS, facts
+from tests.steering.steered_machine import GPU, IDS, facts
 from topology.devices.facts_file import decode_facts
 from topology.devices.steering import KnownDevices
 

@@ -16,7 +16,7 @@ import pytest
 
 from extender.steering.processes.hand_over import take_over
 from tests.steering.connections.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
-from tests.steering.connections.test_steerer import GPU, IDS, facts
+from tests.steering.steered_machine import GPU, IDS, facts
 
 
 class Steer:

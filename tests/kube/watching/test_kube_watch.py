@@ -19,8 +19,7 @@ from extender.kube.api_client import api_client
 from extender.kube.objects.decode import seen
 from extender.kube.watching.watch import without_repeats
 from extender.kube.watching.watch_lines import LineBuffer
-from tests.kube.watch.scripted_watch import GONE, Reply
-from tests.kube.watching.scripted_watch import NODES, PODS, TOPOLOGIES, Rig, events, page
+from tests.kube.watching.scripted_watch import GONE, NODES, PODS, TOPOLOGIES, Reply, Rig, events, page
 from tests.objects import node, pod, topology
 
 

@@ -17,8 +17,7 @@ from extender.kube.watching.watch import ClusterWatch
 from extender.metrics import Metrics
 from extender.scheduling.cluster_store import ClusterStore
 from extender.settings import Kube
-from tests.kube.watch.scripted_watch import Script
-from tests.kube.watching.scripted_watch import Rig
+from tests.kube.watching.scripted_watch import Rig, Script
 from tests.objects import GPU
 
 
