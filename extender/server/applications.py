@@ -48,7 +48,7 @@ def debug_routers(
     return (
         DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off).router(),
         LiveApi(feed, scheduling, settings).router(),
-        PodRoutes(scheduling).router(),
+        PodRoutes(feed.pods, scheduling.log.outcome).router(),
         DecisionRoutes(scheduling, settings).router(),
         SnapshotRoutes(scheduling, long_work, decision_settings(settings), program_version()).router(),
         SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name).router(),
