@@ -130,6 +130,9 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     debug_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Port of the web UI and the debug API (/v1, /docs), with the same TLS settings; 0: they are on the port of the verbs."""
     debug_auth: DebugAuth = DebugAuth()
+    debug_hosts: tuple[str, ...] = ()
+    """Names by which browsers reach the web UI and the debug API while debug_auth.mode is none, or suffixes (*.example.com). Always
+    allowed: IP addresses, localhost, names without a dot, services of the cluster, the machine's host name. Any other name gets 421."""
     max_streams: Annotated[int, Meta(ge=0, le=1000)] = 50
     """Clients of GET /v1/stream at the same time; the web UI has one per browser tab."""
     node_metrics: Annotated[int, Meta(ge=0)] = 1000

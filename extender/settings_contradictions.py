@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import msgspec
@@ -116,6 +117,20 @@ def _ports(settings: Settings) -> str | None:
     return f"server.debug_port and server.health_port are both {server.debug_port}; set one of them to another port"
 
 
+_HOST_PATTERN = re.compile(r"(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?\.?")
+"""A name of ASCII labels, or such a name after `*.`."""
+
+
+def _debug_hosts(settings: Settings) -> str | None:
+    wrong = [host for host in settings.server.debug_hosts if len(host) > 255 or not _HOST_PATTERN.fullmatch(host)]
+    if not wrong:
+        return None
+    return (
+        f"server.debug_hosts: {wrong[0][:100]!r} is not a host name: write a name such as fabricwise.example.com, or *.example.com for all "
+        "names below it, without scheme, port and path (a name with other than ASCII characters as its xn-- form)"
+    )
+
+
 Contradiction = Callable[[Settings], str | None]
 CONTRADICTIONS: tuple[Contradiction, ...] = (
     _lease_retry,
@@ -130,6 +145,7 @@ CONTRADICTIONS: tuple[Contradiction, ...] = (
     _size_mix,
     _certificates,
     _ports,
+    _debug_hosts,
 )
 """Each row returns a sentence that names the contradicting settings, or None where they fit together."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from extender.command_header import COMMAND_HEADERS
 from extender.errors import ClusterSourceError
 
 ANSWER_SECONDS = 60.0
@@ -27,7 +28,7 @@ def ask(
     Raises ClusterSourceError with the server's answer.
     """
     url = f"{server.rstrip('/')}{path}"
-    headers = {} if token_file is None else {"Authorization": f"Bearer {token_of(token_file)}"}
+    headers = COMMAND_HEADERS | ({} if token_file is None else {"Authorization": f"Bearer {token_of(token_file)}"})
     try:
         if body is None:
             response = httpx.get(url, params=query, headers=headers, timeout=ANSWER_SECONDS)

@@ -20,6 +20,7 @@ import kubernetes.stream
 import msgspec
 import urllib3
 
+from extender.command_header import COMMAND_HEADERS
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import Credentials
 from extender.kube.api_requests import ApiRequests, Query
@@ -32,6 +33,8 @@ ANSWER_SECONDS = 90.0
 MOST_ANSWER_BYTES = 128 << 20
 _MOST_PODS = 50
 _PROBE = "/healthz"
+_HEADERS = {"Accept": "application/json", "Content-Type": "application/json", **COMMAND_HEADERS}
+"""The service proxy passes these on, and `Host` as the API server got it: the API server's own name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def _proxied(
             request.method,
             client.configuration.host + service.proxy_path + request.target,
             body=request.body,
-            headers={"Accept": "application/json", "Content-Type": "application/json", **Credentials(client.configuration).headers()},
+            headers=_HEADERS | Credentials(client.configuration).headers(),
             timeout=urllib3.Timeout(seconds),
             retries=False,
             preload_content=False,
@@ -242,8 +245,7 @@ def _forwarded(
         return Unreached(_forward_refusal(service, where, error), True)
     try:
         connection = _Connection(forward.socket(port))
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        headers |= {} if request.token is None else {"Authorization": f"Bearer {request.token}"}
+        headers = _HEADERS | ({} if request.token is None else {"Authorization": f"Bearer {request.token}"})
         connection.request(request.method, request.target, request.body, headers)
         response = connection.getresponse()
         body = response.read(MOST_ANSWER_BYTES + 1)

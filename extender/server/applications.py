@@ -15,8 +15,10 @@ from extender.errors import SettingsError
 from extender.scheduling.ports import Cluster, telemetry_off
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.server.from_settings import decider, decision_settings, own_context, policy
+from extender.server.own_names import own_names
 from extender.server.program_version import program_version
 from extender.settings import Settings
+from extender.web.access.host_check import AllowedNames, HostCheck
 from extender.web.access.security_headers import SecurityHeaders
 from extender.web.access.token_gate import TokenGate
 from extender.web.debug_api import DebugApi
@@ -50,7 +52,7 @@ def debug_routers(
     return (
         DebugApi(scheduling, settings, cluster=cluster.name, telemetry=telemetry.status if telemetry else telemetry_off).router(),
         LiveApi(feed, scheduling, settings).router(),
-        PodRoutes(scheduling).router(),
+        PodRoutes(feed.pods, scheduling.log.outcome).router(),
         DecisionRoutes(scheduling, settings).router(),
         SnapshotRoutes(scheduling, long_work, decision_settings(settings), program_version()).router(),
         SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name).router(),
@@ -65,13 +67,14 @@ def debug_routers(
 def for_browsers(settings: Settings, cluster: Cluster, *routers: APIRouter) -> ASGIApp:
     """Return an application with these routes, their description and the web UI, for people and their browsers.
 
+    `Host` is checked only without tokens: a page of another origin has no token, and an ingress with tokens needs no list of names.
     Raises SettingsError where tokens are to be checked and no API server is there.
     """
     app = _application(*routers)
     app.mount("/", UiFiles())
     auth = settings.server.debug_auth
     if auth.mode == "none":
-        return SecurityHeaders(app)
+        return SecurityHeaders(HostCheck(app, AllowedNames((*settings.server.debug_hosts, *own_names()))))
     if cluster.reviews is None:
         raise SettingsError("settings: server.debug_auth.mode is kubernetes, but no API server is watched that could check tokens")
     return SecurityHeaders(TokenGate(app, cluster.reviews, auth.kept_seconds))

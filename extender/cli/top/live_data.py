@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
+from extender.command_header import COMMAND_HEADERS
 from extender.decision.state.changes import Change
 from extender.errors import FabricwiseError
 from extender.kube.service_proxy import ServiceName, ServiceReply, ServiceRequest, Unreached
@@ -52,7 +53,7 @@ class ServerData:
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
         self.source = f"the extender at {url}"
-        self._client = httpx.AsyncClient(base_url=url, timeout=ANSWER_SECONDS, headers=headers)
+        self._client = httpx.AsyncClient(base_url=url, timeout=ANSWER_SECONDS, headers=COMMAND_HEADERS | dict(headers or {}))
 
     async def get(self, path: str, query: Query | None = None) -> Answer:
         """See `LiveData.get`."""

@@ -21,6 +21,7 @@ from extender.scheduling.decision_log import Decision, DecisionLog
 from extender.web.live.cluster_history import ClusterHistory, sample_of
 from extender.web.live.event_ring import EventRing
 from extender.web.live.live_answers import AgeEvent, EncodedCluster, EndEvent, NodesEvent, ResyncEvent, decision_event
+from extender.web.live.pod_table import PodTable
 from extender.web.live.row_table import RowTable
 
 TICK_SECONDS = 1.0
@@ -64,6 +65,8 @@ class ClusterFeed:
         """In each event's id, so that a position in the stream of another process is recognized."""
         self._lock = threading.Lock()
         self._table = RowTable(resource, usable_memory_share, give_way)
+        self.pods = PodTable(moment, give_way)
+        """The rows of pods, made for the pages that are asked for."""
         self._shown: Moment | None = None
         """The moment of the last refresh; None before the first."""
         self._counts = (0, 0, 0)
@@ -85,6 +88,7 @@ class ClusterFeed:
             if self._clients or self.history.is_due(time.monotonic()):
                 self.refresh()
                 self._sample()
+            self.pods.forget_if_idle(time.monotonic())
             if self._clients:
                 self._stopped.wait(TICK_SECONDS)
             else:

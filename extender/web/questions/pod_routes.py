@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from extender.decision.report.live.pod_rows import PodRow, State, pod_rows, worst_first
-from extender.scheduling.scheduling_service import SchedulingService
+from extender.decision.report.live.pod_rows import OutcomeOf, PodRow, State, with_outcome
+from extender.web.live.pod_table import PodQuery, PodTable
 from extender.web.openapi import described
 
 MOST_ROWS = 5_000
@@ -30,8 +30,9 @@ class Pods(msgspec.Struct, frozen=True):
 class PodRoutes:
     """The routes of `/v1/pods`."""
 
-    def __init__(self, service: SchedulingService) -> None:
-        self._service = service
+    def __init__(self, table: PodTable, outcome_of: OutcomeOf) -> None:
+        """`outcome_of` returns what has become of the prediction for a pod."""
+        self._table, self._outcome_of = table, outcome_of
 
     def router(self) -> APIRouter:
         """All routes."""
@@ -50,18 +51,9 @@ class PodRoutes:
         order: Annotated[Order, Query(description="worst: pending pods, then slow ones; one page without a next")] = "name",
     ) -> Response:
         """Pods that request GPUs: where each is, its GPUs and their bandwidth, or kube-scheduler's message."""
-        moment = self._service.moment()
-        rows = [
-            row
-            for row in pod_rows(moment, self._service.log.outcome)
-            if (namespace in (None, row.namespace) and node in (None, row.node) and state in (None, row.state))
-            and (search is None or search in f"{row.namespace}/{row.name}" or search in (row.node or ""))
-        ]
-        if order == "worst":
-            age = round(moment.snapshot.age_seconds(moment.monotonic_seconds), 1)
-            return Response(msgspec.json.encode(Pods(worst_first(rows)[:limit], len(rows), None, age)), media_type="application/json")
-        later = rows if after is None else [row for row in rows if row.position > after]
-        page = later[:limit]
-        following = page[-1].position if len(later) > limit else None
-        answer = Pods(page, len(rows), following, round(moment.snapshot.age_seconds(moment.monotonic_seconds), 1))
-        return Response(msgspec.json.encode(answer), media_type="application/json")
+        query = PodQuery(namespace, node, state, search)
+        page = self._table.by_need(query, limit) if order == "worst" else self._table.by_name(query, after, limit)
+        rows = [with_outcome(row, self._outcome_of) for row in page.rows[:limit]]
+        following = rows[-1].position if len(page.rows) > limit else None
+        age_seconds = round(page.moment.snapshot.age_seconds(page.moment.monotonic_seconds), 1)
+        return Response(msgspec.json.encode(Pods(rows, page.total, following, age_seconds)), media_type="application/json")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from extender.command_header import COMMAND_HEADERS
 from extender.sources.simulated import cluster_machines, node_manifest
 from tests.cluster.assets.kube_assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
 from tests.cluster.processes.connect_proxy import connect_proxy, egress_configuration, forwarding_kubelet
@@ -144,3 +145,11 @@ def test_extender_without_a_ready_pod_or_a_service_is_named(installed: ControlPl
     nodes, err = doctor(installed, "admin")
     assert nodes == {"l40s-0"}
     assert "there is no service fabricwise-system/fabricwise" in err
+
+
+def test_api_server_passes_its_own_name_on_as_host_and_commands_are_answered_all_the_same(installed: ControlPlane) -> None:
+    path, named = f"/api/v1/namespaces/{NAMESPACE}/services/fabricwise:http/proxy/v1/cluster", {"Host": "a1b2.gr7.eks.example"}
+    assert installed.client.get(path).status_code == 200, "the host is an IP address"
+    refused = installed.client.get(path, headers=named)
+    assert (refused.status_code, refused.json()["error"].split(" ")[0]) == (421, "a1b2.gr7.eks.example")
+    assert installed.client.get(path, headers={**named, **COMMAND_HEADERS}).status_code == 200

@@ -27,6 +27,7 @@ from extender.cli.options.cluster_options import (
 from extender.cli.reading import read_cluster
 from extender.cli.rendering.console.output import print_note, print_warning
 from extender.cli.rendering.console.progress import progress
+from extender.command_header import COMMAND_HEADERS
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.evaluate.evaluator import Evaluator
@@ -122,7 +123,7 @@ def _contents(newest: Moment, settings: Settings) -> Contents:
 
 def _served(server: str, query: Mapping[str, str], token_file: Path | None) -> Iterator[bytes]:
     """Yield the archive of the extender at a URL. Raises ClusterSourceError."""
-    headers = {} if token_file is None else {"Authorization": f"Bearer {token_of(token_file)}"}
+    headers = COMMAND_HEADERS | ({} if token_file is None else {"Authorization": f"Bearer {token_of(token_file)}"})
     size = 0
     try:
         with httpx.stream("GET", f"{server.rstrip('/')}{ROUTE}", params=query, headers=headers, timeout=_SECONDS) as response:

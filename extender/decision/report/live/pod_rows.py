@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
@@ -61,29 +61,65 @@ OutcomeOf = Callable[[str], Outcome | None]
 """Pod key -> the outcome of its prediction; None where there is none."""
 
 
+PodSource = tuple[BoundPod, NodeView | None] | tuple[Pending, None] | tuple[AssumedPod, Pending | None]
+"""What a row is made from. Two sources whose parts are the same objects give equal rows."""
+
+WorstKey = tuple[bool, float, str]
+"""The place of a row in the order in which pods need a person; see `worst_key`."""
+
+
+def pod_source(moment: Moment, key: str) -> PodSource | None:
+    """Return what the row of a pod is made from; None where no row shows the pod."""
+    snapshot, assumed = moment.snapshot, moment.assumed_pods
+    bound, pending = snapshot.pods.get(key), snapshot.pending.get(key)
+    if bound is not None:
+        return bound, snapshot.views.get(bound.node)
+    if assumed.is_in_force(key, moment.monotonic_seconds):
+        return assumed.by_pod[key], pending
+    return None if pending is None else (pending, None)
+
+
+def pod_keys(moment: Moment) -> set[str]:
+    """Return the keys of all pods that may have a row."""
+    return {*moment.snapshot.pods, *moment.snapshot.pending, *moment.assumed_pods.by_pod}
+
+
+def pod_row(key: str, source: PodSource) -> PodRow:
+    """Return the row of a pod, without the outcome of its prediction; see `with_outcome`."""
+    match source:
+        case (BoundPod() as pod, view):
+            return _bound(pod, view)
+        case (Pending() as pending, _):
+            return _pending(key, pending)
+        case (AssumedPod() as assumed_pod, pending):
+            return _assumed(assumed_pod, pending)
+    raise AssertionError(source)
+
+
+def with_outcome(row: PodRow, outcome_of: OutcomeOf) -> PodRow:
+    """Return the row with what was predicted for the pod, where it is bound and its prediction has an outcome."""
+    outcome = outcome_of(row.uid) if row.state in ("bound", "terminating") else None
+    return row if outcome is None else msgspec.structs.replace(row, expected_gbps=outcome.expected_gbps)
+
+
+def worst_key(row: PodRow) -> WorstKey:
+    """Return the sort key of the order in which pods need a person: pending ones, then the smallest share of their node's best."""
+    return row.state != "pending", row.share_of_best, row.position
+
+
 def pod_rows(moment: Moment, outcome_of: OutcomeOf) -> list[PodRow]:
     """Return the row of every pod that requests GPUs, by namespace and name."""
-    return sorted(_rows(moment, outcome_of), key=lambda row: row.position)
+    sources = ((key, pod_source(moment, key)) for key in pod_keys(moment))
+    rows = (with_outcome(pod_row(key, source), outcome_of) for key, source in sources if source is not None)
+    return sorted(rows, key=lambda row: row.position)
 
 
 def worst_first(rows: Iterable[PodRow]) -> list[PodRow]:
-    """Return the rows in the order in which they need a person: pending ones, then those with the smallest share of their node's best."""
-    return sorted(rows, key=lambda row: (row.state != "pending", row.share_of_best, row.position))
+    """Return the rows in the order of `worst_key`."""
+    return sorted(rows, key=worst_key)
 
 
-def _rows(moment: Moment, outcome_of: OutcomeOf) -> Iterator[PodRow]:
-    snapshot, assumed = moment.snapshot, moment.assumed_pods
-    for key, pod in snapshot.pods.items():
-        yield _bound(pod, snapshot.views.get(pod.node), outcome_of(key))
-    for key, pending in snapshot.pending.items():
-        if key not in snapshot.pods and not assumed.is_in_force(key, moment.monotonic_seconds):
-            yield _pending(key, pending)
-    for key, assumed_pod in assumed.by_pod.items():
-        if key not in snapshot.pods and assumed.is_in_force(key, moment.monotonic_seconds):
-            yield _assumed(assumed_pod, snapshot.pending.get(key))
-
-
-def _bound(pod: BoundPod, view: NodeView | None, outcome: Outcome | None) -> PodRow:
+def _bound(pod: BoundPod, view: NodeView | None) -> PodRow:
     masks = view.known.get(pod.key, ()) if view is not None else ()
     devices = None if view is None or not masks else tuple(sorted(view.state.indices[p] for p in positions_of(union_of(masks))))
     return PodRow(
@@ -96,7 +132,6 @@ def _bound(pod: BoundPod, view: NodeView | None, outcome: Outcome | None) -> Pod
         devices=devices,
         busbw_gbps=_slowest_gbps(pod, view, masks),
         best_gbps=_best_gbps(pod, view, masks),
-        expected_gbps=outcome.expected_gbps if outcome is not None else None,
         floor_gbps=pod.floor_gbps,
         priority=pod.priority,
         created=pod.created or None,
