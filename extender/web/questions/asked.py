@@ -41,17 +41,21 @@ async def answered(long_work: LongWork, ask: Callable[[Pace], Answer], seconds: 
 
     A FabricwiseError is an error of the request, status 400. Status 503: other questions are being answered, or the time is over.
     """
+    done = await long_work.run(lambda pace: encoded(ask, pace), seconds)
+    return not_answered(done) if isinstance(done, NotDone) else response_of(done)
 
-    def work(pace: Pace) -> bytes:
-        try:
-            answer = ask(pace)
-        except FabricwiseError as error:
-            answer = refused(str(error))
-        return b"%03d" % answer.status + _encode(answer.body)
 
-    done = await long_work.run(work, seconds)
-    if isinstance(done, NotDone):
-        return not_answered(done)
+def encoded(ask: Callable[[Pace], Answer], pace: Pace) -> bytes:
+    """Return the status, three digits, and the body of the answer of `ask`: what a child process hands over."""
+    try:
+        answer = ask(pace)
+    except FabricwiseError as error:
+        answer = refused(str(error))
+    return b"%03d" % answer.status + _encode(answer.body)
+
+
+def response_of(done: bytes) -> Response:
+    """Return the response of an `encoded` answer."""
     return Response(done[3:], int(done[:3]), media_type="application/json")
 
 

@@ -31,12 +31,12 @@ from extender.web.body import read_body
 from extender.web.debug_api import MOST_POD_BYTES, pods_from
 from extender.web.long_work import LongWork, NotDone
 from extender.web.openapi import described
-from extender.web.questions.asked import Answer, OwnContext, answered, refused
+from extender.web.questions.asked import Answer, OwnContext, answered, encoded, not_answered, refused, response_of
 
 WHY_SECONDS = 20.0
 """Time for one answer; remedies that are not looked for by then are left out, and `complete` is false."""
-CONSIDER_SECONDS = 5.0
-"""Time to find out which pods a remedy could evict; those must be read from the API server."""
+_ANSWER, _EVICTEES = b"a", b"e"
+"""What the first child process hands over: the encoded answer, or the pods that a remedy could evict."""
 MOST_NAME = 600
 """Characters of NAMESPACE/NAME: 63, a slash and 253, with room for a clear error."""
 _MOST_SHOWN = 5
@@ -123,26 +123,26 @@ class WhyApi:
             return _json({"error": f"not yet listed: {missing}; try again in some seconds; if this stays, see the log"}, 503)
         if isinstance(asked, Answer):
             return _json(asked.body, asked.status)
-        facts = await self._looked_up(asked, moment)
+        first = await self._long_work.run(lambda pace: self._first(asked, moment, pace), WHY_SECONDS)
+        if isinstance(first, NotDone):
+            return not_answered(first)
+        if first.startswith(_ANSWER):
+            return response_of(first.removeprefix(_ANSWER))
+        pods = msgspec.json.decode(first.removeprefix(_EVICTEES), type=list[Evictee])
+        read = await run_in_threadpool(self._disruptions.read, pods)
+        facts = facts_of(read.pods, read.budgets, read.unread, read.unlisted_groups)
         return await answered(self._long_work, lambda pace: self._answer(asked, moment, facts, pace), WHY_SECONDS)
 
-    async def _looked_up(self, asked: _Asked, moment: Moment) -> DisruptionFacts:
-        """Return what the API server says of the pods that a remedy could evict.
+    def _first(self, asked: _Asked, moment: Moment, pace: Pace) -> bytes:
+        """Return the pods that a remedy could evict, or the answer where there are none.
 
-        The child process in which a question is evaluated has no connection to it, so these pods are found out first.
+        A child process has no connection to the API server, so the parent looks these pods up, and the question is then asked again.
         """
-        if asked.pod.spec.node_name:
-            return NOTHING_READ
-        considered = await self._long_work.run(lambda pace: self._considered(asked, moment, pace), CONSIDER_SECONDS)
-        pods = [] if isinstance(considered, NotDone) else msgspec.json.decode(considered, type=list[Evictee])
-        if not pods:
-            return NOTHING_READ
-        read = await run_in_threadpool(self._disruptions.read, pods)
-        return facts_of(read.pods, read.budgets, read.unread, read.unlisted_groups)
-
-    def _considered(self, asked: _Asked, moment: Moment, pace: Pace) -> bytes:
-        """Return the pods that a remedy could evict, as JSON."""
-        return msgspec.json.encode(evictees(self._question(asked, moment), pace))
+        if not asked.pod.spec.node_name:
+            pods = evictees(self._question(asked, moment), pace)
+            if pods:
+                return _EVICTEES + msgspec.json.encode(pods)
+        return _ANSWER + encoded(lambda pace: self._answer(asked, moment, NOTHING_READ, pace), pace)
 
     def _known(self, name: str, moment: Moment) -> _Asked | Answer:
         snapshot = moment.snapshot
