@@ -86,14 +86,12 @@ def pod_keys(moment: Moment) -> set[str]:
 
 def pod_row(key: str, source: PodSource) -> PodRow:
     """Return the row of a pod, without the outcome of its prediction; see `with_outcome`."""
-    match source:
-        case (BoundPod() as pod, view):
-            return _bound(pod, view)
-        case (Pending() as pending, _):
-            return _pending(key, pending)
-        case (AssumedPod() as assumed_pod, pending):
-            return _assumed(assumed_pod, pending)
-    raise AssertionError(source)
+    shown, beside = source
+    if isinstance(shown, BoundPod):
+        return _bound(shown, beside if isinstance(beside, NodeView) else None)
+    if isinstance(shown, AssumedPod):
+        return _assumed(shown, beside if isinstance(beside, Pending) else None)
+    return _pending(key, shown)
 
 
 def with_outcome(row: PodRow, outcome_of: OutcomeOf) -> PodRow:

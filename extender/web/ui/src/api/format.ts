@@ -35,5 +35,11 @@ export const gpuSet = (indices: readonly number[]): string => `{${indices.join('
 /** The product without the words that all of them share. */
 export const shortProduct = (product: string | null): string => (product ?? 'unknown product').replace(/^(NVIDIA|Tesla)[\s-]+/, '')
 
-/** The same for a product as the driver writes it, with spaces, and as node labels do, with hyphens. */
-export const productKey = (product: string | null): string => shortProduct(product).replaceAll('-', ' ')
+const productKeys = new Map<string | null, string>()
+
+/** The same for a product as the driver writes it, with spaces, and as node labels do, with hyphens. Kept: thousands of nodes have few products. */
+export function productKey(product: string | null): string {
+  let key = productKeys.get(product)
+  if (key === undefined) productKeys.set(product, (key = shortProduct(product).replaceAll('-', ' ')))
+  return key
+}

@@ -5,8 +5,6 @@ import { useSearchParams } from 'react-router'
 import { get } from './client.ts'
 import { live, type Live } from './live.ts'
 
-export const useLive = (): Live => useSyncExternalStore(live.subscribe, live.now)
-
 /** Part of the live state; the component draws anew only when that part changes. */
 export function useLivePart<T>(part: (state: Live) => T): T {
   return useSyncExternalStore(live.subscribe, () => part(live.now()))

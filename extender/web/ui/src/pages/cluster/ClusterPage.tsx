@@ -4,7 +4,7 @@ import { useDeferredValue, useMemo } from 'react'
 import { useSearchParams } from 'react-router'
 
 import { count, productKey } from '../../api/format.ts'
-import { useAddressText, useLive, useSetAddress, useTitle } from '../../api/hooks.ts'
+import { useAddressText, useLivePart, useSetAddress, useTitle } from '../../api/hooks.ts'
 import { Empty, Failed, Loading } from '../../parts/States.tsx'
 import classes from './cluster.module.css'
 import { grouped, SORTS, STATE_FILTERS, type Choice } from './grouping.ts'
@@ -14,7 +14,10 @@ import { Summary } from './Summary.tsx'
 /** All nodes, live. What is searched, filtered and sorted by is in the address, so that it can be shared. */
 export function ClusterPage() {
   useTitle('')
-  const { cluster, rows, connection, problem } = useLive()
+  const cluster = useLivePart((live) => live.cluster)
+  const rows = useLivePart((live) => live.rows)
+  const connection = useLivePart((live) => live.connection)
+  const problem = useLivePart((live) => live.problem)
   const [params] = useSearchParams()
   const [search, setSearch] = useAddressText('search')
   const setAddress = useSetAddress()
@@ -22,7 +25,9 @@ export function ClusterPage() {
   const choice: Choice = { search, product: of('product'), fabric: of('fabric'), state: of('state'), sort: of('sort') || 'name' }
   const change = (name: keyof Choice, value: string) => setAddress(name, name === 'sort' && value === 'name' ? '' : value)
   const deferred = useDeferredValue(JSON.stringify(choice))
-  const groups = useMemo(() => grouped(rows, JSON.parse(deferred) as Choice), [rows, deferred])
+  // Rows that arrive are drawn after what the user does: a key or click does not wait for them.
+  const shownRows = useDeferredValue(rows)
+  const groups = useMemo(() => grouped(shownRows, JSON.parse(deferred) as Choice), [shownRows, deferred])
   const products = useMemo(() => distinct([...rows.values()].map((row) => productKey(row.product))), [rows])
   const fabrics = useMemo(() => distinct([...rows.values()].map((row) => row.fabric)), [rows])
   if (cluster === null) return connection === 'lost' ? <Failed page what="the cluster" error={new Error(problem ?? '')} /> : <Loading what="the cluster" />

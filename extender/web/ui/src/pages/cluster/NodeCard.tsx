@@ -9,7 +9,7 @@ import { GpuStrip, gpuWords } from '../../parts/GpuGlyph.tsx'
 import classes from './cluster.module.css'
 
 /** Units of shared GPUs are many; the numbers below count all. */
-const MOST_GLYPHS = 32
+export const MOST_GLYPHS = 32
 
 /** One node: its GPUs, what is free, its pressure. The whole card leads to the node's page. */
 export const NodeCard = memo(function NodeCard({ row }: { row: NodeRow }) {

@@ -42,34 +42,37 @@ export const SORTS: Record<string, { name: string; order: Order | null }> = {
 }
 
 const collator = new Intl.Collator('en', { numeric: true })
-let ranked: { rows: ReadonlyMap<string, NodeRow>; rank: Map<string, number> } | null = null
+let sortedNames: readonly string[] = []
 
-/** Name -> place in the order of names. Kept while the names are the same: comparing 5,000 names takes longer than a frame. */
-function ranks(rows: ReadonlyMap<string, NodeRow>): Map<string, number> {
-  const kept = ranked?.rank
-  if (ranked?.rows === rows && kept) return kept
-  let rank = kept
-  if (rank === undefined || rank.size !== rows.size || [...rows.keys()].some((name) => !kept!.has(name))) {
-    rank = new Map([...rows.keys()].sort(collator.compare).map((name, place) => [name, place]))
-  }
-  ranked = { rows, rank }
-  return rank
+/** The rows in the order of their names. The order is kept while the names are the same: comparing 5,000 names takes longer than a frame. */
+function byName(rows: ReadonlyMap<string, NodeRow>): NodeRow[] {
+  if (sortedNames.length !== rows.size || sortedNames.some((name) => !rows.has(name))) sortedNames = [...rows.keys()].sort(collator.compare)
+  return sortedNames.map((name) => rows.get(name)!)
 }
 
+const texts = new WeakMap<NodeRow, string>()
+
+/** What a search looks for in a row, in lower case. */
+function textOf(row: NodeRow): string {
+  let text = texts.get(row)
+  if (text === undefined) texts.set(row, (text = `${row.name} ${row.product ?? ''} ${row.pool ?? ''} ${row.zone ?? ''}`.toLowerCase()))
+  return text
+}
+
+const STATES: readonly GpuState[] = ['free', 'taken', 'assumed', 'excluded', 'unknown']
+
 export function grouped(all: ReadonlyMap<string, NodeRow>, choice: Choice): Group[] {
-  const rank = ranks(all)
   const wanted = choice.search.trim().toLowerCase()
   const keeps = STATE_FILTERS[choice.state]?.keeps
-  const rows = [...all.values()].filter(
+  const rows = byName(all).filter(
     (row) =>
       (choice.product === '' || productKey(row.product) === choice.product) &&
       (choice.fabric === '' || row.fabric === choice.fabric) &&
       (keeps === undefined || keeps(row)) &&
-      (wanted === '' || `${row.name} ${row.product ?? ''} ${row.pool ?? ''} ${row.zone ?? ''}`.toLowerCase().includes(wanted)),
+      (wanted === '' || textOf(row).includes(wanted)),
   )
   const order = SORTS[choice.sort]?.order
-  const place: Order = (a, b) => rank.get(a.name)! - rank.get(b.name)!
-  rows.sort(order ? (a, b) => order(a, b) || place(a, b) : place)
+  if (order) rows.sort(order) // a stable sort: equal nodes stay in the order of their names
   const groups = new Map<string, Group>()
   for (const row of rows) {
     const key = `${productKey(row.product)}\n${row.fabric}\n${row.fabric_detail ?? ''}`
@@ -79,7 +82,7 @@ export function grouped(all: ReadonlyMap<string, NodeRow>, choice: Choice): Grou
       groups.set(key, (group = { key, product: row.product, fabric: row.fabric_detail ?? (row.fabric === 'unknown' ? 'links unknown' : row.fabric), rows: [], counts }))
     }
     group.rows.push(row)
-    for (const state of Object.keys(group.counts) as GpuState[]) group.counts[state] += row[state]
+    for (const state of STATES) group.counts[state] += row[state]
   }
   return [...groups.values()].sort((a, b) => fabricRank(a) - fabricRank(b) || collator.compare(a.product ?? '', b.product ?? ''))
 }
