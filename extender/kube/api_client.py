@@ -11,7 +11,7 @@ import kubernetes.client
 import kubernetes.config
 
 from extender.errors import ClusterSourceError
-from extender.kube.small_connection import KEEP_ALIVE
+from extender.kube.socket_options import KEEP_ALIVE
 
 Client = kubernetes.client.ApiClient
 """The client's type, for annotations in modules that may not import the `kubernetes` library."""

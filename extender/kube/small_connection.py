@@ -6,7 +6,6 @@ The client takes 15 MB. It is loaded only where a kubeconfig is read, outside a 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,19 +14,12 @@ from pathlib import Path
 import urllib3
 
 from extender.errors import ClusterSourceError
+from extender.kube.socket_options import KEEP_ALIVE
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet puts `token` and `ca.crt` of a pod's service account. Source: Kubernetes, "Accessing the API from within a Pod"."""
 
 _MOST_TOKEN_BYTES = 1 << 16
-
-_IDLE_PROBES = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
-KEEP_ALIVE = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *((socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in _IDLE_PROBES if hasattr(socket, name)),
-]
-"""Socket options. With TCP keepalive, a watch whose server has vanished fails after half a minute instead of at its read timeout."""
 
 
 @dataclass(frozen=True, slots=True)
