@@ -165,6 +165,17 @@ def test_no_process_and_no_file_remains(monkeypatch: pytest.MonkeyPatch) -> None
     assert children() == before
 
 
+def test_questions_are_answered_where_the_end_of_children_is_ignored() -> None:
+    """A server inherits that from what has started it."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        work = LongWork(copies=Copies(AT_ONCE))
+        assert work.answer(lambda _pace: b"1", 5) == b"1"
+        assert work.answer(killed, 5) == NotDone("the process was ended by signal 9", False)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_process_that_cannot_be_started_is_an_error_of_the_question_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")

@@ -120,7 +120,8 @@ class Copies:
             copy.unfinished -= 1
             if copy.unfinished:
                 return
-        os.waitpid(copy.pid, 0)
+        with suppress(ChildProcessError):  # where SIGCHLD is ignored, the kernel has removed it
+            os.waitpid(copy.pid, 0)
         with self._changed:
             self._living -= 1
             self._changed.notify_all()
@@ -155,6 +156,7 @@ def _run_copy(waiting: list[_Asked]) -> NoReturn:
         _be_killed_first()
         gc.freeze()  # a collection would write to, and so copy, all memory that the parent holds
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever started the server may ignore it
         running: dict[int, _Asked] = {}
         for asked in waiting:
             if len(running) == MOST_RUNNING:
