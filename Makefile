@@ -47,13 +47,13 @@ bench: .venv/.ready ## measure speed, as ratios within one run (options: BENCH='
 accuracy: .venv/.ready ## compare the model with NCCL's search, measurements and NVIDIA's policy
 	@$(BIN)/python -m tests.accuracy
 
-plots: .venv/.ready ## regenerate the plots and the demo's picture in docs/
-	@$(BIN)/python -m tests.accuracy.plots docs
-	@$(BIN)/python -m extender.cli.commands.services.demo docs/demo.svg
-	@$(BIN)/python -m tests.top.picture docs
+plots: .venv/.ready ## regenerate the plots and the demo's picture in docs/pictures
+	@$(BIN)/python -m tests.accuracy.plots docs/pictures
+	@$(BIN)/python -m extender.cli.commands.services.demo docs/pictures/demo.svg
+	@$(BIN)/python -m tests.top.picture docs/pictures
 
-screenshots: ui ## take the screenshots of the web UI in docs/ (needs chromium)
-	@$(BIN)/python -m tests.ui.screenshots docs
+screenshots: ui ## take the screenshots of the web UI in docs/pictures (needs chromium)
+	@$(BIN)/python -m tests.ui.screenshots docs/pictures
 
 lab: .venv/.ready ## a real control plane and GPU node on a mock of NVML (root; docs/lab.md)
 	@$(BIN)/python -m tests.lab $(LAB)

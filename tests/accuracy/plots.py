@@ -1,4 +1,4 @@
-"""Two plots for docs/bandwidth.md, as SVG: `python -m tests.accuracy.plots docs`."""
+"""Two plots for docs/bandwidth.md, as SVG: `python -m tests.accuracy.plots docs/pictures`."""
 
 from __future__ import annotations
 

@@ -88,5 +88,5 @@ def test_every_result_of_the_real_policy_is_reproduced() -> None:
 
 @pytest.mark.parametrize("name", PLOTS)
 def test_the_plots_in_the_docs_are_todays(name: str) -> None:
-    """`python -m tests.accuracy.plots docs` makes them anew."""
-    assert (ROOT / "docs" / name).read_text() == PLOTS[name]()
+    """`python -m tests.accuracy.plots docs/pictures` makes them anew."""
+    assert (ROOT / "docs/pictures" / name).read_text() == PLOTS[name]()

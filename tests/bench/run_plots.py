@@ -88,7 +88,7 @@ def with_results(page: str, report: dict[str, Any]) -> str:
     machine = report["machine"]
     taken = datetime.fromtimestamp(report["at"], UTC).date().isoformat()
     head = f"Measured on {taken}, {machine['cores']} cores, Python {machine['python']}, {machine['system']}."
-    images = [f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})" for name in plots(rows)]
+    images = [f"![{name.removesuffix('.svg').replace('-', ' ')}](pictures/{name})" for name in plots(rows)]
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -100,7 +100,7 @@ def main() -> None:
     """Write the plots and the page."""
     report, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     for name, svg in plots([row_of(columns) for columns in report["rows"]]).items():
-        (folder / name).write_text(svg)
+        (folder / "pictures" / name).write_text(svg)
     page = folder / "performance.md"
     page.write_text(with_results(page.read_text(), report))
 

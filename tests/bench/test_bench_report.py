@@ -84,7 +84,7 @@ def test_page_gets_the_results_between_its_markers() -> None:
     page = DOCUMENTATION.read_text()
     written = with_results(page, report)
     assert "| verbs | filter, 500 names, 10 states |" in written
-    assert "(performance-filter.svg)" in written
+    assert "(pictures/performance-filter.svg)" in written
     assert with_results(written, report) == written, "what was there before is replaced"
 
 

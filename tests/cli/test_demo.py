@@ -17,7 +17,7 @@ from tests.checkout import ROOT
 from tests.objects import GPU, pod
 from topology.platforms import platforms
 
-DOCS = ROOT / "docs"
+PICTURES = ROOT / "docs/pictures"
 
 
 def stage_of(cluster: SimulatedCluster, pods: int = 12) -> Stage:
@@ -119,7 +119,9 @@ def test_indices_are_written_as_ranges(indices: tuple[int, ...]) -> None:
 
 def test_picture_of_the_documentation_is_current_and_loads_nothing_from_other_hosts() -> None:
     picture = demo.picture()
-    assert (DOCS / "demo.svg").read_text() == picture, "regenerate it: python -m extender.cli.commands.services.demo docs/demo.svg"
+    assert (PICTURES / "demo.svg").read_text() == picture, (
+        "regenerate it: python -m extender.cli.commands.services.demo docs/pictures/demo.svg"
+    )
     words = picture.replace("&#160;", " ")
     assert SIMULATED in words
     assert LEGEND in words

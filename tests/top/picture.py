@@ -1,4 +1,4 @@
-"""`python -m tests.top.picture docs`: the pictures of `fabricwise top` in the documentation, from a simulated cluster with some pods."""
+"""`python -m tests.top.picture docs/pictures`: the pictures of `fabricwise top` in the documentation, from a simulated cluster."""
 
 from __future__ import annotations
 
