@@ -16,7 +16,6 @@ from extender.server.http_servers import server_for
 from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, simulated
-from extender.web.child_processes import fork_pace
 from tests.web.documented_answers import assert_documented
 
 hypothesis_settings.register_profile("fabricwise", deadline=None, max_examples=40, derandomize=True)
@@ -39,14 +38,6 @@ class Served:
     service: Service
     cluster: SimulatedCluster
     client: httpx.Client
-
-
-@pytest.fixture(scope="session", autouse=True)
-def questions_without_pause() -> Iterator[None]:
-    """Questions follow one another at once, as no verb must be spared here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(fork_pace, "MOST_SHARE", 1.0)
-        yield
 
 
 @pytest.fixture(scope="session")

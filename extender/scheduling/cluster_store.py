@@ -52,6 +52,8 @@ class ClusterStore:
         self._assumed_pods, self._assumed_pods_lock = NO_ASSUMED_PODS, threading.Lock()
         self.answering = False
         """Whether a verb is being answered now: a source whose changes can wait a moment delays them."""
+        self._answered_seconds = float("-inf")
+        """The time, of the monotonic clock, at which a verb was answered last."""
         self.observe: Observe | None = None
         """Called with the snapshots before and after a change, once the latter is published."""
         self.note: Note | None = None
@@ -82,7 +84,11 @@ class ClusterStore:
         try:
             yield
         finally:
-            self.answering = False
+            self.answering, self._answered_seconds = False, time.monotonic()
+
+    def has_answered_within(self, seconds: float) -> bool:
+        """Return whether a verb is being answered, or was within this time."""
+        return self.answering or time.monotonic() - self._answered_seconds < seconds
 
     def give_way(self, most_seconds: float) -> None:
         """Wait while a verb is being answered, at most for `most_seconds`."""

@@ -36,6 +36,8 @@ from extender.server.applications import debug_routers, for_browsers, plain_appl
 from extender.server.from_settings import decision_settings, node_defaults, policy, ranker
 from extender.server.program_version import program_version
 from extender.settings import Settings, Telemetry
+from extender.web.child_processes.copies import Copies
+from extender.web.child_processes.fork_pace import ForkPace
 from extender.web.health import HealthApi
 from extender.web.live.cluster_feed import ClusterFeed
 from extender.web.long_work import LongWork
@@ -43,6 +45,9 @@ from extender.web.scheduler_api import SchedulerApi
 
 GIVE_WAY_SECONDS = 0.02
 """Longest pause of the work for the web UI, or of the file of decisions, while a verb is being answered."""
+
+CALLS_SECONDS = 2.0
+"""Kube-scheduler is taken to be at work until it has not called for so long: questions then wait for one another no more."""
 
 TelemetryDefault = Literal["off", "dcgm-exporter"]
 """What `telemetry.source: auto` means for a cluster."""
@@ -159,16 +164,18 @@ def build_service(
     )
     decision_file = _decision_file(settings, metrics, store)
     scheduling.recorder = decision_file.add if decision_file is not None else None
+    give_way = partial(store.give_way, GIVE_WAY_SECONDS)
     feed = ClusterFeed(
         scheduling.moment,
         log,
         resource=settings.resource,
         usable_memory_share=settings.filtering.usable_memory_share,
         cluster=cluster.name,
-        give_way=partial(store.give_way, GIVE_WAY_SECONDS),
+        give_way=give_way,
         slots=metrics.slots.by_size,
     )
-    long_work = LongWork()
+    pace = ForkPace(is_called=partial(store.has_answered_within, CALLS_SECONDS))
+    long_work = LongWork(copies=Copies(pace, give_way))
     health = HealthApi(store, metrics, supervisor, cluster.leadership, feed, settings.server.node_metrics)
     debug = debug_routers(scheduling, settings, cluster, feed, long_work, telemetry)
     verbs = (scheduler_api(scheduling, settings, metrics).router(), health.router())

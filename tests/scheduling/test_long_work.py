@@ -218,6 +218,30 @@ def test_copying_takes_its_share_of_the_time_and_three_copies_are_made_at_once()
     assert len(copied) == pytest.approx(0.01 * 100.0 / 0.02, abs=4)
 
 
+def test_no_question_waits_while_kube_scheduler_does_not_call() -> None:
+    calls = True
+    pace = ForkPace(most_share=0.01, is_called=lambda: calls)
+    for _ in range(10):
+        pace.forked(100.0, 0.02)
+    assert pace.wait_seconds(100.0) > 0.0
+    calls = False
+    assert pace.wait_seconds(100.0) == 0.0
+    calls = True
+    assert pace.wait_seconds(100.0) > 0.0, "what was taken is still counted"
+
+
+def test_copy_is_made_when_no_verb_is_being_answered() -> None:
+    order: list[str] = []
+
+    class Noted(Copies):
+        def _fork(self) -> None:
+            order.append("copy")
+            super()._fork()
+
+    assert LongWork(copies=Noted(AT_ONCE, lambda: order.append("gave way"))).answer(lambda _pace: b"1", 5) == b"1"
+    assert order == ["copy", "gave way"]
+
+
 def test_slow_copy_makes_the_next_question_wait_for_some_seconds_at_most() -> None:
     pace = ForkPace(most_share=0.01)
     for _ in range(10):

@@ -84,8 +84,9 @@ class Running:
 class Copies:
     """Makes copies of this process and gives them work. Thread-safe."""
 
-    def __init__(self, pace: ForkPace | None = None) -> None:
-        self._pace = pace or ForkPace()
+    def __init__(self, pace: ForkPace | None = None, give_way: Callable[[], None] = lambda: None) -> None:
+        """`give_way` is called before each copy; it may wait a moment while a verb is answered."""
+        self._pace, self._give_way = pace or ForkPace(), give_way
         self._changed = threading.Condition()
         self._waiting: list[_Asked] = []
         self._living = 0
@@ -132,6 +133,7 @@ class Copies:
 
     def _fork(self) -> None:
         """Make a copy that runs all work that waits. Raises OSError."""
+        self._give_way()
         started_seconds = time.thread_time()  # the thread's own time: other processes on the machine do not count
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of locks, see above

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 MOST_SHARE = 0.005
 """The share of time that the process may stand still in order to be copied. Kube-scheduler's calls wait meanwhile: at 0.5 % fewer than one
 call in a hundred meets a copy, so that their 99th percentile remains the same."""
@@ -11,16 +13,21 @@ _AT_ONCE = 2
 """So many copies may be owed when one more is made: a person who asks three questions in a row waits for none."""
 
 
+def always() -> bool:
+    """Return True: kube-scheduler may call at any time."""
+    return True
+
+
 class ForkPace:
-    """Counts the time that copies have taken, against the share that they may take. Not thread-safe.
+    """Counts the time that copies have taken, against the share that they may take while kube-scheduler calls. Not thread-safe.
 
     Copying takes 1 ms in a small cluster, and 10 to 20 ms with 5,000 nodes: the page table is copied, and the memory after that, page by
     page, as the process writes to it.
     """
 
-    def __init__(self, most_share: float | None = None) -> None:
-        """`most_share`: by default MOST_SHARE."""
-        self._most_share = MOST_SHARE if most_share is None else most_share
+    def __init__(self, most_share: float = MOST_SHARE, is_called: Callable[[], bool] = always) -> None:
+        """`is_called`: whether kube-scheduler calls at this time; while it does not, no copy has to wait."""
+        self._most_share, self._is_called = most_share, is_called
         self._owed_seconds = 0.0
         """Time that copies have taken, less the share of the time since."""
         self._last_seconds = 0.0
@@ -31,6 +38,8 @@ class ForkPace:
     def wait_seconds(self, now_seconds: float) -> float:
         """Return how long to wait before the next copy, 0 for not at all. `now_seconds`: of a clock that is never set back."""
         self._count(now_seconds)
+        if not self._is_called():
+            return 0.0
         return min(MOST_WAIT_SECONDS, max(0.0, self._owed_seconds - _AT_ONCE * self._last_seconds) / self._most_share)
 
     def forked(self, now_seconds: float, taken_seconds: float) -> None:
