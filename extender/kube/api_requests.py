@@ -32,6 +32,10 @@ class ApiRequests:
         """Return an object, or one page of a list."""
         return self._send("GET", path, query)
 
+    def get_text(self, path: str, query: Query = ()) -> bytes:
+        """Return an object, or one page of a list, as JSON that is not decoded."""
+        return self._answer("GET", path, query)
+
     def apply(self, path: str, manifest: dict[str, Any], field_manager: str) -> dict[str, Any]:
         """Apply a manifest on the server side, forcing ownership of its fields. Returns the object."""
         query = (("fieldManager", field_manager), ("force", "true"))
@@ -56,6 +60,13 @@ class ApiRequests:
     def _send(
         self, method: str, path: str, query: Query = (), headers: dict[str, str] | None = None, body: bytes | None = None
     ) -> dict[str, Any]:
+        try:
+            answer = msgspec.json.decode(self._answer(method, path, query, headers, body))
+        except (ValueError, RecursionError) as error:
+            raise ApiError(0, f"{method} {path}: the answer is not JSON") from error
+        return answer if isinstance(answer, dict) else {}
+
+    def _answer(self, method: str, path: str, query: Query = (), headers: dict[str, str] | None = None, body: bytes | None = None) -> bytes:
         client = self._client
         url = client.configuration.host + path + ("?" + urlencode(query) if query else "")
         try:
@@ -71,11 +82,7 @@ class ApiRequests:
             raise ApiError(0, f"{method} {path}: {error}") from error
         if response.status >= 300:
             raise ApiError(response.status, f"{method} {path}: {response.status} {_message(response.data)}")
-        try:
-            answer = msgspec.json.decode(response.data)
-        except (ValueError, RecursionError) as error:
-            raise ApiError(0, f"{method} {path}: the answer is not JSON") from error
-        return answer if isinstance(answer, dict) else {}
+        return response.data
 
 
 def _message(body: bytes) -> str:

@@ -141,9 +141,9 @@ class NoDisruptions:
 
 @dataclass(frozen=True, slots=True)
 class PendingManifests:
-    """The pods that wait for a node, as parsed JSON."""
+    """The pods that wait for a node, each as JSON."""
 
-    pods: tuple[Any, ...] = ()
+    pods: tuple[bytes, ...] = ()
     unread: str | None = None
     """Why some or all could not be read, as a sentence; None: all were read."""
 

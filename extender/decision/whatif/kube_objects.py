@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import msgspec
 
@@ -61,10 +60,10 @@ def kube_pod_of(pod: Pod) -> KubePod:
     return msgspec.convert(msgspec.to_builtins(pod), KubePod, strict=False)
 
 
-def known_objects(snapshot: Snapshot, resource: str, pending: Iterable[Any] = (), unread: str | None = None) -> KubeObjects:
+def known_objects(snapshot: Snapshot, resource: str, pending: Iterable[bytes] = (), unread: str | None = None) -> KubeObjects:
     """Return what a running extender knows of the objects: of running pods the requests of those with GPUs alone.
 
-    `resource` is the one that counts GPUs. `pending`: manifests of pending pods, as parsed JSON; an invalid one is left out. `unread`: why
+    `resource` is the one that counts GPUs. `pending`: manifests of pending pods, each as JSON; an invalid one is left out. `unread`: why
     some of them could not be read.
     """
     bound = {node: tuple(_bound(snapshot.pods[key], resource) for key in sorted(keys)) for node, keys in snapshot.by_node.items() if keys}
@@ -72,11 +71,12 @@ def known_objects(snapshot: Snapshot, resource: str, pending: Iterable[Any] = ()
     return KubeObjects(bound, {key_of(pod): pod for pod in _decoded(pending)}, not_known=not_known)
 
 
-def _decoded(manifests: Iterable[Any]) -> Iterator[KubePod]:
+def _decoded(manifests: Iterable[bytes]) -> Iterator[KubePod]:
+    decode = msgspec.json.Decoder(KubePod, strict=False).decode
     for manifest in manifests:
         try:
-            yield msgspec.convert(manifest, KubePod, strict=False)
-        except msgspec.ValidationError:
+            yield decode(manifest)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             continue
 
 

@@ -84,9 +84,10 @@ class Api:
         routes += [Route("/{path:path}", _absent, methods=["GET"]), Route("/{path:path}", _echo, methods=["POST", "PUT", "PATCH"])]
         return Starlette(routes=routes, lifespan=self._sending)
 
-    def page(self, listed_as: str, start: int, limit: int) -> bytes:
-        """Return one page of a list."""
+    def page(self, listed_as: str, start: int, limit: int, selector: str = "") -> bytes:
+        """Return one page of a list. All pods are bound, so that none is selected by an empty node name."""
         make, count = self._items[listed_as]
+        count = 0 if listed_as == "pods" and "spec.nodeName=," in selector else count
         end = min(count, start + limit)
         more = f'"continue":"{end}","remainingItemCount":{count - end},' if end < count else ""
         items = b",".join(make(number) for number in range(start, end))
@@ -98,7 +99,10 @@ class Api:
             if request.query_params.get("watch"):
                 return StreamingResponse(self._watch(path), media_type="application/json")
             start, limit = int(request.query_params.get("continue", "0")), int(request.query_params.get("limit", "1000000000"))
-            return StreamingResponse(self._timed(self.page(listed_as, start, limit)), media_type="application/json")
+            return StreamingResponse(
+                self._timed(self.page(listed_as, start, limit, request.query_params.get("fieldSelector", ""))),
+                media_type="application/json",
+            )
 
         return answer
 
