@@ -25,6 +25,8 @@ class Sizes:
     """Length of a block with, or without, load."""
     load_blocks: int = 3
     """Blocks of each kind; they alternate."""
+    question_rounds: int = 600
+    """Pods per block beside questions: a 99th percentile of fewer would be that of the few questions asked meanwhile."""
     telemetry_rounds: int = 100
     sight_states: int = 2000
     memory: tuple[tuple[int, int], ...] = ((1000, 5000), (20_000, 50_000))
@@ -41,6 +43,7 @@ FULL = Sizes(
     rounds={100: 2000, 500: 2000, 5000: 600, 20_000: 200},
     load_seconds=10.0,
     load_blocks=5,
+    question_rounds=2000,
     telemetry_rounds=600,
     cluster_nodes=5000,
     cluster_pods=500,
@@ -56,6 +59,7 @@ TINY = Sizes(
     load_names=(100,),
     load_seconds=0.3,
     load_blocks=2,
+    question_rounds=10,
     telemetry_rounds=5,
     sight_states=20,
     memory=((50, 100),),

@@ -41,8 +41,7 @@ def beside_questions(run: Run) -> list[Row]:
                 run.say("beside questions" if busy else "without questions")
                 with asking(f"http://127.0.0.1:{port}", answers) if busy else nullcontext():
                     for names in sizes.load_names:
-                        rounds = max(10, int(100 * sizes.load_seconds / len(sizes.load_names)))
-                        timings = cycles.run(names, rounds, PAUSE_SECONDS)["Fabricwise"]
+                        timings = cycles.run(names, sizes.question_rounds, PAUSE_SECONDS)["Fabricwise"]
                         blocks.setdefault((busy, names), Timings()).add(timings)
         source.post("/bench/rate", b"0")
     return [*_verbs(sizes.load_names, blocks), *_questions(answers)]
