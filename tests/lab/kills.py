@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.cluster.processes.control_plane import wait_for
 from tests.lab.lab import Lab, container, pod
@@ -103,7 +104,7 @@ class FaultOutcome:
     fault: str
     pods: int
     failed: tuple[str, ...]
-    """Messages of pods that the kubelet refused."""
+    """Messages of pods that the kubelet refused, or how their containers ended."""
     gap_seconds: tuple[float, ...]
     seconds_until_allocatable: float
     """From the fault until the Node offers all GPUs and pods run again."""
@@ -123,7 +124,7 @@ def burst(lab: Lab, fault: str, kills: int = 3) -> FaultOutcome:
             lab.create(pod(name, [container("main", 1)]))
             found = lab.wait_pod(name, lambda one: one["status"].get("phase") in ("Running", "Failed"), 20)
             if found.get("status", {}).get("phase") == "Failed":
-                failed.append(str(found["status"].get("message")))
+                failed.append(_why(found["status"]))
             lab.plane.client.delete(f"/api/v1/namespaces/default/pods/{name}")
             number += 1
         started = time.monotonic()
@@ -135,6 +136,11 @@ def burst(lab: Lab, fault: str, kills: int = 3) -> FaultOutcome:
         gaps.stop.set()
         watcher.join()
     return FaultOutcome(fault, number, tuple(failed), tuple(round(one, 3) for one in gaps.seconds), round(recovered, 2))
+
+
+def _why(status: dict[str, Any]) -> str:
+    """Return the message of a failed pod; without one, the states of its containers."""
+    return str(status.get("message") or [(one["name"], one.get("state")) for one in status.get("containerStatuses") or ()])
 
 
 def _strike(lab: Lab, fault: str, kills: int) -> None:

@@ -86,7 +86,7 @@ def test_doctor_prints_problems_first_and_once_with_the_nodes_names_in_the_remed
     assert "kubectl taint node gpu-0 gpu-1 nvidia.com/gpu=present:NoSchedule" in flat
     assert "toleration {key: nvidia.com/gpu, operator: Exists}" in flat
     assert "kubectl logs -n team nvidia-device-plugin-daemonset-gpu-2" in flat
-    assert flat.index("kubectl taint") < flat.index("┃ node"), "the table of nodes comes last"
+    assert flat.index("kubectl taint") < flat.index(" node status "), "the table of nodes comes last"
 
 
 def test_node_name_that_is_part_of_another_word_is_not_replaced_in_that_word() -> None:
@@ -239,3 +239,16 @@ def test_telemetry_of_devices_and_engines_fits_the_terminal(width: int) -> None:
     assert max(map(len, shown.splitlines())) <= width
     assert "NO" in shown
     assert "used GiB" in shown
+
+
+def test_table_has_borders_on_a_terminal_and_only_spaces_in_a_pipe() -> None:
+    table = FittedTable([Column("node", 0), Column("GB/s", 0, is_number=True)], [("a", "360"), ("b", "6")], title="two nodes of one rack")
+    texts = {}
+    for is_terminal in (True, False):
+        console = PlainConsole(file=io.StringIO(), force_terminal=is_terminal, width=80, no_color=True)
+        console.print(table)
+        assert isinstance(console.file, io.StringIO)
+        texts[is_terminal] = console.file.getvalue()
+    assert "┃" in texts[True]
+    words = [line.split() for line in texts[False].splitlines()]
+    assert words == [["two", "nodes", "of", "one", "rack"], ["node", "GB/s"], ["a", "360"], ["b", "6"]]

@@ -1,7 +1,7 @@
 """How commands print: tables for people, JSON, YAML and names for scripts.
 
 No text is read as markup, and characters that a terminal acts on are printed as escapes, because names, annotations and arguments come
-from outside. Tables are coloured on a terminal and plain in a pipe; NO_COLOR, TERM=dumb and FORCE_COLOR are read by rich.
+from outside. Tables have colours and borders on a terminal, and neither in a pipe; NO_COLOR, TERM=dumb and FORCE_COLOR are read by rich.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ import typer
 import yaml
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from extender.plain_text import plain, plain_data
+
+_BETWEEN_COLUMNS = (0, 2, 0, 0)
+"""Spaces around a cell of a table without borders: above, right, below, left. kubectl has more of them, and never a line."""
 
 
 class PlainConsole(Console):
@@ -27,7 +32,12 @@ class PlainConsole(Console):
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the segments that are printed, with control characters escaped."""
+        """Yield the segments that are printed, with control characters escaped; tables without borders where a program reads them."""
+        if isinstance(renderable, RichTable) and not self.is_terminal:
+            renderable.box, renderable.padding, renderable.pad_edge = None, _BETWEEN_COLUMNS, False
+            if renderable.title is not None:  # rich folds it at the width of the table
+                yield from self.render(Text(str(renderable.title)), options)
+                renderable.title = None
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(plain(segment.text, keep="\n"), segment.style)
 
