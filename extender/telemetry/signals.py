@@ -49,7 +49,7 @@ def _flag(value: float) -> bool | None:
 
 
 HOLDS = "Memory: what does it hold that Kubernetes does not know of?"
-BUSY = "Load: does somebody compute on it? Never a reason to refuse."
+BUSY = "Load: does a process compute on it? Never a reason to refuse."
 HEADROOM = "Headroom: is it held back by heat or power?"
 BROKEN = "Health: is the hardware broken?"
 LINKS = "Links: do they lose data, or carry a neighbour's traffic?"

@@ -51,10 +51,9 @@ class LongWork:
         """Return the answer of `work`. Its pace ends after `seconds`."""
         if not self._places.acquire(blocking=False):
             return _BUSY
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self.answer, work, seconds)
-        finally:
-            self._places.release()
+        found = self._threads.submit(self.answer, work, seconds)
+        found.add_done_callback(lambda _: self._places.release())  # also of a caller that is cancelled: when its work has ended
+        return await asyncio.wrap_future(found)
 
     def answer(self, work: Work, seconds: float) -> bytes | NotDone:
         """Return the answer of `work`. Blocks, and does not count as a question."""
@@ -126,9 +125,9 @@ class AnswerStream:
             part = await asyncio.wrap_future(self._threads.submit(next, self._parts, b""))
 
     def close(self) -> None:
-        """End the work, if it still writes, and give its place to another."""
-        self._threads.submit(self._running.close)  # which waits for a read that is in progress
-        self._places.release()
+        """End the work, if it still writes, and give its place to another once it has ended."""
+        closed = self._threads.submit(self._running.close)  # which waits for a read that is in progress
+        closed.add_done_callback(lambda _: self._places.release())
 
 
 def _not_done(why: str) -> NotDone:

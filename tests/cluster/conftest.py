@@ -8,24 +8,17 @@ from contextlib import nullcontext
 import pytest
 
 from tests.checkout import ROOT
-from tests.cluster.assets.kube_assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
-from tests.cluster.processes.control_plane import ControlPlane, required, wait_for
+from tests.cluster.processes.control_plane import ControlPlane, wait_for
 from tests.cluster.processes.kustomize_base import base_objects
+from tests.cluster.processes.required_binaries import require_binaries
 
 
 @pytest.fixture(scope="session")
 def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """etcd and kube-apiserver with manifests/base applied and the CRD served."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    try:
-        etcd_binary()
-        with capture.global_and_fixture_disabled() if capture else nullcontext():  # a build takes minutes: its progress is shown
-            for name in BINARIES:
-                kubernetes_binary(name)
-    except MissingAssetError as error:
-        if required():
-            pytest.fail(f"FABRICWISE_REQUIRE_CLUSTER=1, but {error}")
-        pytest.skip(f"NOT TESTED against a real kube-apiserver and kube-scheduler: {error}")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():  # a build takes minutes: its progress is shown
+        require_binaries()
     plane = ControlPlane(tmp_path_factory.mktemp("plane"))
     try:
         plane.installed = [plane.apply(manifest) for manifest in base_objects()]

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,10 +19,9 @@ from extender.web import long_work
 from extender.web.child_processes import copies
 from extender.web.child_processes.copies import Copies
 from extender.web.child_processes.fork_pace import MOST_WAIT_SECONDS, ForkPace
-from extender.web.child_processes.frames import AnswerFailedError
-from extender.web.long_work import AnswerStream, LongWork, NotDone, Work
+from extender.web.long_work import LongWork, NotDone, Work
 from extender.web.questions.asked import Answer, answered, refused
-from tests.waiting import wait
+from tests.scheduling.child_processes import children
 
 AT_ONCE = ForkPace(most_share=1e9)
 """A pace that never waits."""
@@ -38,11 +37,6 @@ class CountedCopies(Copies):
     def _fork(self) -> None:
         self.made += 1
         super()._fork()
-
-
-def children() -> set[str]:
-    """The ids of the processes that this one has started and that it has not yet waited for."""
-    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
 
 
 def sleeping(_pace: Pace) -> bytes:
@@ -161,8 +155,8 @@ def test_no_process_and_no_file_remains(monkeypatch: pytest.MonkeyPatch) -> None
     assert work.answer(lambda _pace: b"1", 5) == b"1"
     assert isinstance(work.answer(lambda _pace: os._exit(3), 5), NotDone)
     assert isinstance(work.answer(sleeping, 0.0), NotDone)
-    assert len(os.listdir("/proc/self/fd")) == files
-    assert children() == before
+    assert len(os.listdir("/proc/self/fd")) <= files
+    assert children() <= before
 
 
 def test_questions_are_answered_where_the_end_of_children_is_ignored() -> None:
@@ -186,7 +180,7 @@ def test_process_that_cannot_be_started_is_an_error_of_the_question_alone(monkey
         found = work.answer(lambda _pace: b"1", 5)
     assert isinstance(found, NotDone)
     assert "no process can be started" in found.why
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(os.listdir("/proc/self/fd")) <= files
     assert work.answer(lambda _pace: b"2", 5) == b"2", "the next question is answered"
 
 
@@ -279,81 +273,6 @@ def test_failure_of_one_piece_of_work_affects_no_other_of_the_same_copy(monkeypa
     with ThreadPoolExecutor(len(works)) as threads:
         found = list(threads.map(lambda each: work.answer(each, 0.2), works))
     assert [one if isinstance(one, bytes) else None for one in found] == [None, b"1", None, None, b"2"]
-
-
-def slowly(_pace: Pace) -> Iterator[bytes]:
-    for number in range(3):
-        yield b"%d" % number
-    raise ValueError("the fourth part is missing")
-
-
-def endless(_pace: Pace) -> Iterator[bytes]:
-    while True:
-        yield b"x" * 4096
-
-
-async def read(stream: AnswerStream | NotDone) -> tuple[list[bytes], str]:
-    """The parts of the answer, and why it does not go on."""
-    assert isinstance(stream, AnswerStream)
-    parts: list[bytes] = []
-    try:
-        async for part in stream:
-            parts += (part,)
-    except AnswerFailedError as error:
-        return parts, str(error)
-    finally:
-        stream.close()
-    return parts, ""
-
-
-def test_parts_of_a_streamed_answer_arrive_before_the_work_fails() -> None:
-    async def ask() -> tuple[list[bytes], str]:
-        return await read(await LongWork().stream(slowly, 5))
-
-    assert asyncio.run(ask()) == ([b"0", b"1", b"2"], "ValueError: the fourth part is missing")
-
-
-def test_stream_that_fails_before_its_first_part_is_not_begun() -> None:
-    def work(_pace: Pace) -> Iterator[bytes]:
-        raise ValueError("no such node")
-
-    assert asyncio.run(LongWork().stream(work, 5)) == NotDone("ValueError: no such node", False)
-
-
-def test_closed_stream_ends_its_work_and_gives_its_place_to_another() -> None:
-    async def ask() -> tuple[NotDone | AnswerStream, list[bytes]]:
-        work = LongWork(most_asked=1)
-        stream = await work.stream(endless, 600)
-        assert isinstance(stream, AnswerStream)
-        while_open = await work.stream(endless, 600)
-        stream.close()
-        after, _ = await read(await work.stream(lambda _pace: iter((b"next",)), 5))
-        return while_open, after
-
-    before = children()
-    while_open, after = asyncio.run(ask())
-    assert isinstance(while_open, NotDone)
-    assert while_open.is_busy
-    assert after == [b"next"]
-    wait("the processes to end", lambda: children() == before)
-
-
-def test_caller_that_is_cancelled_while_its_stream_begins_leaves_its_place() -> None:
-    async def ask() -> list[bytes]:
-        work = LongWork(most_asked=1)
-        begun = asyncio.create_task(work.stream(endless, 600))
-        await asyncio.sleep(0)
-        begun.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await begun
-        while isinstance(stream := await work.stream(lambda _pace: iter((b"next",)), 5), NotDone):
-            await asyncio.sleep(0.01)
-        parts, _ = await read(stream)
-        return parts
-
-    before = children()
-    assert asyncio.run(ask()) == [b"next"]
-    wait("the processes to end", lambda: children() == before)
 
 
 def _wrong(_pace: Pace) -> Answer:

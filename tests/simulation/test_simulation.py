@@ -1,7 +1,7 @@
-"""The core under a model of kube-scheduler, with everything that can interleave interleaved by a dice, and with faults.
+"""The core under a model of kube-scheduler, with events in random order, and with faults.
 
 What must hold whatever happens: no device is promised to two pods, no pod is refused that would fit and meet its floor, no hold outlives
-its time, every verdict can be made again from its snapshot, and nobody is lost.
+its time, every verdict can be made again from its snapshot, and no pod is lost.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class Simulation:
                 yield table.busbw_gbps(outcome.taken)
 
     def expected(self, node: str, but: str) -> list[SimPod]:
-        """Pods of a node whose devices nobody has named yet, in the order that the core reckons with them: those it sees, then those it
-        holds."""
+        """Pods of a node whose devices are not known yet, in the order in which the core counts them: those it sees, then those that are
+        assumed."""
         snapshot = self.core.snapshot
         known = [uid for uid in self.world.pods if uid in snapshot.pods]
         known.sort(key=lambda uid: snapshot.pods[uid].admission_order)

@@ -76,7 +76,7 @@ def test_a_fatal_xid_fences_at_once_and_only_quiet_lifts_it() -> None:
 
 def test_silence_lifts_no_fence() -> None:
     states = after([reading(xid=79), *[DeviceReading("GPU-a")] * 100])
-    assert states[-1].fault is not None, "a reading without a word on errors shows nobody well"
+    assert states[-1].fault is not None, "a reading that names no error count shows no recovery"
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from extender.decision.cycle.assumed_pods import AssumedPod
 from extender.decision.cycle.scheduling_cycle import Moment
 from extender.decision.evaluate.verdict import Evidence
-from extender.decision.report.live.pod_rows import PodRow, pod_rows, worst_first
+from extender.decision.report.live.pod_rows import PodRow
 from extender.decision.request.pod_request import Demand
 from extender.decision.state.changes import NodeGone, PodGone
 from extender.kube.objects.decode import seen
 from extender.scheduling.cluster_store import ClusterStore
 from extender.web.live.pod_table import IDLE_SECONDS, STEP_ROWS, PodQuery, PodTable
 from extender.web.live.sorted_keys import STEP_KEYS, SortedKeys
+from tests.decision.reports.all_pod_rows import all_pod_rows, worst_first
 from tests.objects import GPU, node, pod, topology
 from topology.gputopology.topology_record import Allocation, DeviceStatus
 
@@ -104,7 +105,7 @@ def test_pages_are_those_of_all_rows_after_any_changes(batches: list[list[tuple[
     for batch in batches:
         for operation in batch:
             cluster.do(*operation)
-        rows = pod_rows(cluster.moment(), lambda _key: None)
+        rows = all_pod_rows(cluster.moment())
         for query in QUERIES:
             expected = wanted(rows, query)
             page = cluster.table.by_name(query, None, 100)
@@ -171,7 +172,7 @@ def test_table_starts_anew_after_an_error(monkeypatch: pytest.MonkeyPatch) -> No
         broken.setattr("extender.web.live.pod_table.worst_key", lambda _row: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             cluster.table.by_name(ALL, None, 10)
-    assert cluster.table.by_name(ALL, None, 100).rows == pod_rows(cluster.moment(), lambda _key: None)
+    assert cluster.table.by_name(ALL, None, 100).rows == all_pod_rows(cluster.moment())
 
 
 @given(st.lists(st.tuples(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60))), max_size=8))

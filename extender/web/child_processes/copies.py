@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,7 +60,7 @@ class _Asked:
     seconds: float
     readable: int
     writable: int
-    copy: _Copy | None = field(default=None)
+    copy: _Copy | None = None
     """What runs it; None: it waits for the next copy."""
 
 

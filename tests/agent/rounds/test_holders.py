@@ -48,7 +48,7 @@ TAKEN = {
     "replicas of one GPU": (("GPU-t4-2::0", "GPU-t4-2::5"), [2]),
     "a MIG instance": (("MIG-x",), [0]),
     "a shared MIG instance": (("MIG-x::1",), [0]),
-    "a device of somebody else": (("mlx5_0",), []),
+    "a device of another driver": (("mlx5_0",), []),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
 import socket
@@ -234,8 +233,3 @@ class Extender:
         params = {"limit": "1000"} | ({"pod": pod} if pod else {})
         found: list[dict[str, Any]] = self.client.get("/v1/decisions", params=params).json()["decisions"]
         return found
-
-
-def required() -> bool:
-    """Whether a missing binary is a failure instead of a skip."""
-    return os.environ.get("FABRICWISE_REQUIRE_CLUSTER") == "1"

@@ -13,10 +13,10 @@ import pytest
 
 from extender.command_header import COMMAND_HEADERS
 from extender.sources.simulated import cluster_machines, node_manifest
-from tests.cluster.assets.kube_assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
 from tests.cluster.processes.connect_proxy import connect_proxy, egress_configuration, forwarding_kubelet
-from tests.cluster.processes.control_plane import ControlPlane, required, wait_for
+from tests.cluster.processes.control_plane import ControlPlane, wait_for
 from tests.cluster.processes.one_shot import run
+from tests.cluster.processes.required_binaries import require_binaries
 from tests.conftest import Served
 
 pytestmark = pytest.mark.cluster
@@ -32,14 +32,7 @@ def installed(served: Served, tmp_path: Path) -> Iterator[ControlPlane]:
 
     The extender serves the simulated cluster, so that an answer shows whether it comes from the extender or from the API.
     """
-    try:
-        etcd_binary()
-        for name in BINARIES:
-            kubernetes_binary(name)
-    except MissingAssetError as error:
-        if required():
-            pytest.fail(f"FABRICWISE_REQUIRE_CLUSTER=1, but {error}")
-        pytest.skip(f"NOT TESTED against a real kube-apiserver: {error}")
+    require_binaries()
     with ExitStack() as stack:
         short = Path(stack.enter_context(tempfile.TemporaryDirectory()))  # a Unix socket's path has at most 107 characters
         port = served.client.base_url.port

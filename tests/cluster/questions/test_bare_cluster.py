@@ -12,10 +12,10 @@ import yaml
 
 from extender.sources.simulated import cluster_machines, node_manifest
 from tests.checkout import ROOT
-from tests.cluster.assets.kube_assets import BINARIES, MissingAssetError, etcd_binary, kubernetes_binary
 from tests.cluster.fleets.fleet import pod
-from tests.cluster.processes.control_plane import ControlPlane, required, wait_for
+from tests.cluster.processes.control_plane import ControlPlane, wait_for
 from tests.cluster.processes.one_shot import run
+from tests.cluster.processes.required_binaries import require_binaries
 from topology.gputopology.manifest_encoding import encode
 from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 
@@ -26,14 +26,7 @@ MODEL = {"layers": 2, "hidden_size": 64, "attention_heads": 4, "kv_heads": 4, "h
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane with two GPU nodes and two pods, and no CRD, role or Lease of Fabricwise."""
-    try:
-        etcd_binary()
-        for name in BINARIES:
-            kubernetes_binary(name)
-    except MissingAssetError as error:
-        if required():
-            pytest.fail(f"FABRICWISE_REQUIRE_CLUSTER=1, but {error}")
-        pytest.skip(f"NOT TESTED against a real kube-apiserver: {error}")
+    require_binaries()
     plane = ControlPlane(tmp_path_factory.mktemp("bare"))
     try:
         for name, machine in MACHINES.items():

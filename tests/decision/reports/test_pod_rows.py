@@ -8,8 +8,9 @@ import pytest
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import Moment
-from extender.decision.report.live.pod_rows import PodRow, pod_rows, worst_first
+from extender.decision.report.live.pod_rows import PodRow
 from extender.decision.state.snapshot import Snapshot
+from tests.decision.reports.all_pod_rows import all_pod_rows, worst_first
 from tests.objects import node, pod, snapshot, topology
 from topology.gputopology.topology_record import Allocation, DeviceStatus
 
@@ -17,7 +18,7 @@ BRIDGED = "a100-pcie-bridge-pairs"
 
 
 def rows_of(state: Snapshot) -> list[PodRow]:
-    return pod_rows(Moment(state, NO_ASSUMED_PODS, 0.0), lambda _key: None)
+    return all_pod_rows(Moment(state, NO_ASSUMED_PODS, 0.0))
 
 
 def on_bridged(name: str, *gpus: int, **more: Any) -> list[dict[str, Any]]:

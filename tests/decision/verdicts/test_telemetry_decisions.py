@@ -130,7 +130,7 @@ def test_allocated_gpu_with_an_error_does_not_reject_pods_that_cannot_get_it() -
     held = DeviceStatus(allocated=(Allocation(5, "u", "t", "other"),))
     state = fold(nodes(a="hgx-h100"), TopologySeen("a", TopologyRecord("a", machine("hgx-h100", "a"), held)), GPU)
     state = fold(state, looked("a", 0, g5=reading("a", 5, xid=79)), GPU)
-    assert refusal(state, "a", pod(4)) is None, "it is not handed out while somebody has it"
+    assert refusal(state, "a", pod(4)) is None, "it is not handed out while a pod holds it"
 
 
 def test_error_of_a_mig_instance_counts_for_its_gpu() -> None:
@@ -274,7 +274,7 @@ def test_reducing_a_scrape_twice_changes_nothing_and_a_batch_gives_the_same_as_s
     assert together.telemetry == single.telemetry
     assert together.views["a"].state is single.views["a"].state
     assert fold(together, looked("a", 30), GPU) is together
-    assert "x" not in together.telemetry, "a node nobody knows"
+    assert "x" not in together.telemetry, "a node that the state does not have"
 
 
 def test_telemetry_of_a_deleted_node_is_dropped() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
+from copy import copy
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +35,7 @@ class PlainConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments that are printed, with control characters escaped; tables without borders where a program reads them."""
         if isinstance(renderable, RichTable) and not self.is_terminal:
+            renderable = copy(renderable)  # the same table may be printed again
             renderable.box, renderable.padding, renderable.pad_edge = None, _BETWEEN_COLUMNS, False
             if renderable.title is not None:  # rich folds it at the width of the table
                 yield from self.render(Text(str(renderable.title)), options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -103,18 +103,6 @@ def with_outcome(row: PodRow, outcome_of: OutcomeOf) -> PodRow:
 def worst_key(row: PodRow) -> WorstKey:
     """Return the sort key of the order in which pods need a person: pending ones, then the smallest share of their node's best."""
     return row.state != "pending", row.share_of_best, row.position
-
-
-def pod_rows(moment: Moment, outcome_of: OutcomeOf) -> list[PodRow]:
-    """Return the row of every pod that requests GPUs, by namespace and name."""
-    sources = ((key, pod_source(moment, key)) for key in pod_keys(moment))
-    rows = (with_outcome(pod_row(key, source), outcome_of) for key, source in sources if source is not None)
-    return sorted(rows, key=lambda row: row.position)
-
-
-def worst_first(rows: Iterable[PodRow]) -> list[PodRow]:
-    """Return the rows in the order of `worst_key`."""
-    return sorted(rows, key=worst_key)
 
 
 def _bound(pod: BoundPod, view: NodeView | None) -> PodRow:

@@ -10,8 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from extender.decision.disruption.disruption_facts import DisruptionFacts, returns_to_its_node, why_not_recreated
-from extender.decision.disruption.evictions import Disrupted, Evictee, WholeGroup, disrupted, restart_text, whole_groups, why_refused
+from extender.decision.disruption.disruption_facts import ON_ITS_NODE, DisruptionFacts, returns_to_its_node, why_not_recreated
+from extender.decision.disruption.evictions import (
+    Disrupted,
+    Evictee,
+    WholeGroup,
+    disrupted,
+    evictee_of,
+    restart_text,
+    whole_groups,
+    why_refused,
+)
 from extender.decision.request.pod_request import Demand
 from extender.decision.why.helping.departures import key_of, verdict_after
 from extender.decision.why.helping.remedy_case import EVICT, EVICT_FOR_GOOD, EVICT_MORE, LOOK, Case, Found, few, speed_text
@@ -30,8 +39,6 @@ MOST_OPTIONS = 16
 """Options of one pod, and of two pods, whose pods are looked up."""
 _PRECIOUS = 2_000_000_000
 """Priority from which a pod is critical for its node or cluster (system-cluster-critical and above)."""
-_OWNERS_THAT_STAY = ("DaemonSet", "Node")
-"""Owners that recreate their pod on the same node, so that its eviction frees nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +101,11 @@ def _options(case: Case, demand: Demand, sets: Mapping[str, Sequence[tuple[Evict
 
 def _evictees(case: Case, name: str) -> list[Evictee]:
     """Return the pods of a node that may be evicted for the pod, those of the lowest priority first."""
-    by_key = {
-        pod.key: Evictee(pod.key, pod.namespace, pod.name, pod.priority, pod.demand.total)
-        for pod in case.question.moment.snapshot.views[name].pods
-        if not pod.terminating
-    }
+    by_key = {pod.key: evictee_of(pod) for pod in case.question.moment.snapshot.views[name].pods if not pod.terminating}
     needs_gpus_alone = all(refusal.code is not None for refusal in case.evaluated.refusals[name])
     for pod in case.question.around.pods_on(name):
         key = key_of(pod)
-        if any(owner.kind in _OWNERS_THAT_STAY for owner in pod.metadata.owner_references or ()):
+        if any(owner.kind in ON_ITS_NODE for owner in pod.metadata.owner_references or ()):
             by_key.pop(key, None)
         elif not needs_gpus_alone and key not in by_key and pod.metadata.deletion_timestamp is None:
             by_key[key] = Evictee(key, pod.namespace, pod.metadata.name, pod.spec.priority or 0, 0)
