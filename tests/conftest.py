@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ from extender.server.service import Service, build_service
 from extender.settings import Server, Settings
 from extender.sources.simulated import SimulatedCluster, simulated
 from tests.web.documented_answers import assert_documented
+
+# Some tests play the kubelet by a gRPC server in this process, and others copy this process. gRPC's handlers would end the copies, which do
+# not use gRPC. No process of the product does both.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 hypothesis_settings.register_profile("fabricwise", deadline=None, max_examples=40, derandomize=True)
 hypothesis_settings.load_profile("fabricwise")

@@ -57,7 +57,7 @@ class TelemetryFeed:
         self._stop = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._index = _Index()
-        self._arrived: queue.SimpleQueue[ScrapeResult] = queue.SimpleQueue()
+        self._arrived: queue.Queue[ScrapeResult] = queue.Queue()
         self._last: OrderedDict[str, ScrapeResult] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -79,7 +79,7 @@ class Requeuer:
         self._writer, self._leadership = writer, leadership
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, Waiting] = OrderedDict()
-        self._moved: queue.SimpleQueue[_Moved] = queue.SimpleQueue()
+        self._moved: queue.Queue[_Moved] = queue.Queue()
         self._last_rejected_seconds = float("-inf")
         self._led = leadership.is_leading()
         """As of the last check. A replica that leads from the start has no predecessor whose work it takes over."""

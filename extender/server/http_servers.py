@@ -63,9 +63,10 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the port, and wait for open requests."""
+        """Close the port, wait for open requests some seconds, and end the questions that are not answered by then."""
         self._service.feed.close()
         await super().shutdown(sockets)
+        self._service.long_work.end_all()
 
 
 def _config(service: Service, app: ASGIApp, host: str, port: int) -> uvicorn.Config:

@@ -87,6 +87,10 @@ class LongWork:
             self._places.release()
         return found
 
+    def end_all(self) -> None:
+        """End all work, because this process ends."""
+        self._copies.end_all()
+
     def _begun(self, work: StreamedWork, seconds: float) -> AnswerStream | NotDone:
         """Begin the work and wait for the first part of its answer."""
         try:

@@ -22,6 +22,7 @@ from extender.web.child_processes.fork_pace import MOST_WAIT_SECONDS, ForkPace
 from extender.web.long_work import LongWork, NotDone, Work
 from extender.web.questions.asked import Answer, answered, refused
 from tests.scheduling.child_processes import children
+from tests.waiting import wait
 
 AT_ONCE = ForkPace(most_share=1e9)
 """A pace that never waits."""
@@ -147,6 +148,34 @@ def test_no_file_of_the_parent_stays_open_in_the_child() -> None:
     assert answer(work) == b"closed"
     os.close(readable)
     os.close(writable)
+
+
+def hang(*_: object) -> None:
+    """Do what a copy does that stops at a lock of the C library, which no alarm of its own ends."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGALRM])
+    time.sleep(60)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("stops", ["_run_copy", "_run_work"])
+def test_copy_that_stops_before_it_can_bound_itself_is_ended_with_its_processes(monkeypatch: pytest.MonkeyPatch, stops: str) -> None:
+    monkeypatch.setattr(copies, "_START_SECONDS", 0.5)
+    monkeypatch.setattr(copies, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(copies, stops, hang)
+    work, before = LongWork(copies=Copies(AT_ONCE)), children()
+    assert work.answer(lambda _pace: b"1", 0.1) == NotDone("the answer takes too long; ask for less", False)
+    monkeypatch.undo()
+    assert children() <= before
+    assert work.answer(lambda _pace: b"2", 5) == b"2", "the next question is answered"
+
+
+def test_process_that_ends_does_not_wait_for_its_questions() -> None:
+    work, before = LongWork(copies=Copies(AT_ONCE)), children()
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(work.answer, sleeping, 60)
+        wait("a copy runs", lambda: children() - before)
+        work.end_all()
+        assert isinstance(asked.result(10), NotDone)
 
 
 def test_no_process_and_no_file_remains(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,9 @@ _MOST_FAILURES = 5
 """After so many early deaths the kubelet's connections are ended: else it would wait for answers without end."""
 _DYING_SECONDS = 1.0
 _LOCK_SECONDS = 1.0
+_CHANNEL_SECONDS = 1.0
+"""So long one step is waited for. A signal that arrives just before a wait begins does not end it, and Python's handler runs only after."""
+_END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _LOCK = "steerer.lock"
 """Name in the folder that the steerers of a node share. The serving process holds the lock."""
@@ -52,8 +55,8 @@ class ParentProcess:
         self._work, self._shared = work, shared
         self._ending = EndRequest()
         self._child: int | None = None
-        signal.signal(signal.SIGTERM, self._end)
-        signal.signal(signal.SIGINT, self._end)
+        for number in _END_SIGNALS:
+            signal.signal(number, self._end)
 
     def _end(self, _number: int, _frame: object) -> None:
         self._ending.is_made = True
@@ -94,11 +97,14 @@ class ParentProcess:
     def _serve(self, kept: Kept) -> int:
         """One child process, from its start to its end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # until each process has its own way to end: a child that ran the parent's handler would not end
+        signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
         child = os.fork()
         if not child:
             self._in_child(kept, ours, theirs)
         theirs.close()
         self._child = child
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _END_SIGNALS)
         if self._ending.is_made:  # before there was a child to pass it on to
             self._end(0, None)
         _follow(ours, kept, child)
@@ -110,8 +116,9 @@ class ParentProcess:
         """Serve, and end the process."""
         status = 70
         try:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for number in _END_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _END_SIGNALS)
             os.setsid()  # what kills the parent's group leaves this process, which can hand over
             ours.close()
             if _lock(self._shared):
@@ -144,9 +151,13 @@ def _lock(shared: Path) -> bool:
 def _follow(channel: socket.socket, kept: Kept, child: int) -> None:
     """Keep what the child tells, until it ends or tells no more."""
     with contextlib.closing(channel):
+        channel.settimeout(_CHANNEL_SECONDS)
         try:
-            while (told := receive_step(channel)) is not None:
-                kept.take(*told)
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    if (told := receive_step(channel)) is None:
+                        break
+                    kept.take(*told)
         except (OSError, msgspec.DecodeError) as error:
             log.error("what the steerer tells cannot be read: %s", error)
         until = time.monotonic() + _DYING_SECONDS
@@ -160,5 +171,7 @@ def _follow(channel: socket.socket, kept: Kept, child: int) -> None:
 
 def _wait(child: int) -> int:
     """The child's exit status, 128 + n where signal n ended it."""
-    _, status = os.waitpid(child, 0)
+    while (found := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        time.sleep(POLL_SECONDS)  # short, because a signal that arrives just before a wait does not end it
+    _, status = found
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)

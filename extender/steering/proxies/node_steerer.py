@@ -101,7 +101,7 @@ class Steerer:
         self._keeper = keeper or Keeper()
         self._folder, self._shared, self._chooser, self._counts, self._version = folder, shared, chooser, counts, version
         self._monotonic = monotonic
-        self._arrived: queue.SimpleQueue[Registration] = queue.SimpleQueue()
+        self._arrived: queue.Queue[Registration] = queue.Queue()
         self._served: dict[str, _Served] = {}
         self._number = 0
         self._kubelet: Identity | None = None

@@ -10,6 +10,7 @@ a ranker of its own, and nothing here writes a log in a copy. Work that waits fo
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import os
 import signal
@@ -23,8 +24,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from extender.decision.pace import Pace
+from extender.web.child_processes.copy_process import BoundedPipe, CopyProcess
 from extender.web.child_processes.fork_pace import ForkPace
-from extender.web.child_processes.frames import parts, write_end, write_failure, write_part
+from extender.web.child_processes.frames import AnswerFailedError, parts, write_end, write_failure, write_part
 
 StreamedWork = Callable[[Pace], Iterable[bytes]]
 """Yields the parts of an encoded answer. What it changes is lost with its process."""
@@ -37,19 +39,12 @@ MOST_RUNNING = 2
 TAKES_TOO_LONG = "the answer takes too long; ask for less"
 _GRACE_SECONDS = 1.0
 """How long work may still take after its pace has ended it: one step, and the encoding."""
+_START_SECONDS = 5.0
+"""How long a copy may take to start its work, on a busy machine."""
 _NICENESS = 10
 _MOST_FILES = 1 << 16
 
 logger = logging.getLogger("fabricwise.questions")
-
-
-@dataclass(slots=True)
-class _Copy:
-    """A child process that has been given work."""
-
-    pid: int
-    unfinished: int
-    """How many pieces of its work are still being read."""
 
 
 @dataclass(eq=False, slots=True)
@@ -60,25 +55,30 @@ class _Asked:
     seconds: float
     readable: int
     writable: int
-    copy: _Copy | None = None
+    copy: CopyProcess | None = None
     """What runs it; None: it waits for the next copy."""
 
 
 class Running:
     """Work that a copy of this process does. It must be closed."""
 
-    def __init__(self, copies: Copies, asked: _Asked) -> None:
-        self._copies, self._asked = copies, asked
-        self._pipe = os.fdopen(asked.readable, "rb")
+    def __init__(self, readable: int, copy: CopyProcess, finished: Callable[[CopyProcess], None]) -> None:
+        """`finished` is called once the pipe is closed."""
+        self._copy, self._finished = copy, finished
+        self._pipe = io.BufferedReader(BoundedPipe(readable, copy.until_seconds))
 
     def parts(self) -> Iterator[bytes]:
         """Yield the parts of the answer as they arrive. Blocks. Raises AnswerFailedError where the work ends before it is complete."""
-        return parts(self._pipe)
+        try:
+            yield from parts(self._pipe)
+        except TimeoutError:
+            self._copy.end()
+            raise AnswerFailedError(TAKES_TOO_LONG) from None
 
     def close(self) -> None:
         """Close the pipe, which ends work that still writes. May block until work that does not write has ended by itself."""
         self._pipe.close()
-        self._copies.finished(self._asked)
+        self._finished(self._copy)
 
 
 class Copies:
@@ -89,7 +89,7 @@ class Copies:
         self._pace, self._give_way = pace or ForkPace(), give_way
         self._changed = threading.Condition()
         self._waiting: list[_Asked] = []
-        self._living = 0
+        self._living: list[CopyProcess] = []
 
     def begin(self, work: StreamedWork, seconds: float) -> Running:
         """Give the work to the next copy, together with all other work that waits for one. Blocks until that copy is made.
@@ -111,25 +111,28 @@ class Copies:
                 os.close(asked.readable)
                 os.close(asked.writable)
                 raise
-        return Running(self, asked)
+        return Running(asked.readable, asked.copy, self._finished)
 
-    def finished(self, asked: _Asked) -> None:
+    def end_all(self) -> None:
+        """End all work, because this process ends. The answers fail."""
+        with self._changed:
+            for copy in self._living:
+                copy.end()
+
+    def _finished(self, copy: CopyProcess) -> None:
         """Count work whose pipe is closed. The last of a copy waits for the copy to end."""
-        copy = asked.copy
-        assert copy is not None, "work that has not begun is not closed"
         with self._changed:
             copy.unfinished -= 1
             if copy.unfinished:
                 return
-        with suppress(ChildProcessError):  # where SIGCHLD is ignored, the kernel has removed it
-            os.waitpid(copy.pid, 0)
+        copy.wait()
         with self._changed:
-            self._living -= 1
+            self._living.remove(copy)
             self._changed.notify_all()
 
     def _wait_seconds(self) -> float | None:
         """Return how long to wait before the next copy; None: until one has ended."""
-        return None if self._living == MOST_COPIES else self._pace.wait_seconds(time.monotonic())
+        return None if len(self._living) == MOST_COPIES else self._pace.wait_seconds(time.monotonic())
 
     def _fork(self) -> None:
         """Make a copy that runs all work that waits. Raises OSError."""
@@ -141,18 +144,20 @@ class Copies:
         if pid == 0:
             _run_copy(self._waiting)
         self._pace.forked(time.monotonic(), time.thread_time() - started_seconds)
-        copy = _Copy(pid, len(self._waiting))
+        most_seconds = _START_SECONDS + sum(asked.seconds + _GRACE_SECONDS for asked in self._waiting)
+        copy = CopyProcess(pid, len(self._waiting), time.monotonic() + most_seconds)
         for asked in self._waiting:
             os.close(asked.writable)
             asked.copy = copy
         self._waiting.clear()
-        self._living += 1
+        self._living.append(copy)
         self._changed.notify_all()
 
 
 def _run_copy(waiting: list[_Asked]) -> NoReturn:
     """Run each piece of work in a process of its own, and end this one, whatever happens."""
     try:
+        os.setpgid(0, 0)  # so that the parent can end it with all processes that it starts
         _close_all_but([asked.writable for asked in waiting])
         os.nice(_NICENESS)
         _be_killed_first()

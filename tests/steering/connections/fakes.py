@@ -78,7 +78,7 @@ class FakePlugin:
         return found
 
     def _list(self, _request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        while not self._stop.is_set():
+        while not self._stop.is_set() and context.is_active():
             with self._changed:
                 number = self._lists
                 yield self.list_message()

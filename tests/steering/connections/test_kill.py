@@ -78,13 +78,16 @@ class Steer:
         os.kill(child, signal.SIGKILL)
 
     def close(self) -> None:
-        for parent in [self.parent, *self.others]:
-            parent.terminate()
-            parent.wait(10)
-        take_over(self.shared).drop()  # ends one whose parent was killed
-        self.plugin.close()
-        self.kubelet.close()
-        self.log.close()
+        """End all, also where one of them does not end: a server that stays would keep this process from ending."""
+        with contextlib.ExitStack() as stack:
+            for end in (self.log.close, self.kubelet.close, self.plugin.close):
+                stack.callback(end)
+            stack.callback(lambda: take_over(self.shared).drop())  # ends one whose parent was killed
+            for parent in [self.parent, *self.others]:
+                stack.callback(parent.wait)
+                stack.callback(parent.kill)
+                stack.callback(parent.wait, 10)
+                stack.callback(parent.terminate)
 
 
 @pytest.fixture

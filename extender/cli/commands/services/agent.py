@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +62,8 @@ def agent(
         return
     log_to_stderr("INFO")
     server = serve_state(running.state, interval_seconds, host, port)
-    signal.signal(signal.SIGTERM, lambda *_: running.state.stop.set())
+    # in a thread, because the code that the signal interrupts may hold the event's lock
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=running.state.stop.set).start())
     try:
         running.run()
     finally:
