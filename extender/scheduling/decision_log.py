@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import MappingProxyType
@@ -208,10 +208,7 @@ class DecisionLog:
 
     def predicted(self, uid: str, node: str) -> tuple[Demand, Evidence] | None:
         """Return the pod's demand and its evidence on a node, by the last decision that evaluated that node; None where there is none."""
-        for decision in self.recent():
-            if decision.uid == uid and isinstance(decision.demand, Demand) and node in decision.names.texts:
-                return decision.demand, decision.verdicts[decision.names.texts.index(node)].evidence
-        return None
+        return predicted_on(self.recent(), uid, node)
 
     def add(self, decision: Decision) -> None:
         """Add a decision. It only appends, because verbs call it."""
@@ -283,3 +280,11 @@ class DecisionLog:
         with self._lock:
             kept = tuple(self._kept)
         return (entry.decision for entry in reversed(kept))
+
+
+def predicted_on(decisions: Iterable[Decision], uid: str, node: str) -> tuple[Demand, Evidence] | None:
+    """Return a pod's demand and its evidence on a node, by the first of the decisions that evaluated that node; None where none did."""
+    for decision in decisions:
+        if decision.uid == uid and isinstance(decision.demand, Demand) and node in decision.names.texts:
+            return decision.demand, decision.verdicts[decision.names.texts.index(node)].evidence
+    return None

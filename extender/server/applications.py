@@ -28,6 +28,7 @@ from extender.web.long_work import LongWork
 from extender.web.openapi import documented, error_of
 from extender.web.questions.decision_routes import DecisionRoutes
 from extender.web.questions.defrag_routes import DefragApi
+from extender.web.questions.explain_routes import ExplainApi
 from extender.web.questions.pod_routes import PodRoutes
 from extender.web.questions.slots_routes import SlotsApi
 from extender.web.questions.snapshot_routes import SnapshotRoutes
@@ -54,6 +55,7 @@ def debug_routers(
         LiveApi(feed, scheduling, settings).router(),
         PodRoutes(feed.pods, scheduling.log.outcome).router(),
         DecisionRoutes(scheduling, settings).router(),
+        ExplainApi(scheduling, settings, long_work, own, cluster=cluster.name).router(),
         SnapshotRoutes(scheduling, long_work, decision_settings(settings), program_version()).router(),
         SlotsApi(scheduling, settings.resource, policy(settings), long_work, cluster=cluster.name).router(),
         DefragApi(scheduling, settings, policy(settings), own, long_work, cluster.disruptions, cluster=cluster.name).router(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+from heapq import nsmallest
 from typing import Any
 
 from extender.decision.cycle.scheduling_cycle import Moment
@@ -15,6 +15,7 @@ from extender.decision.report.serializers import (
     set_aside_answer,
 )
 from extender.decision.state.snapshot import Snapshot
+from extender.near_names import near_names
 from extender.telemetry.conditions import Tuning
 
 
@@ -51,9 +52,8 @@ def node_page(moment: Moment, name: str, tuning: Tuning) -> dict[str, Any] | Non
 
 def no_node(snapshot: Snapshot, name: str) -> str:
     """Return the error that no node has the name, with the nearest names, or some names where none is near."""
-    names = sorted(snapshot.views)
-    close = difflib.get_close_matches(name, names, n=3)
-    shown = ", ".join(close or names[:5]) or "none yet"
+    close = near_names(name, snapshot.views)
+    shown = ", ".join(close or nsmallest(5, snapshot.views)) or "none yet"
     if close:
         return f"no node {name[:253]!r} is known: did you mean {shown}?"
     return f"no node {name[:253]!r} is known; nodes: {shown}, all in /v1/nodes"

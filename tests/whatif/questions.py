@@ -16,7 +16,7 @@ from extender.decision.whatif.what_if_question import MOST_PODS, WhatIf, what_if
 from extender.server.from_settings import decider
 from extender.settings import Settings
 from extender.sources.collected_objects import CollectedObjects
-from extender.web.debug_api import pods_from
+from extender.web.pod_manifests import pods_from
 from tests.objects import GPU, node, pod, snapshot, topology
 from topology.gputopology.topology_record import Allocation, DeviceStatus
 

@@ -27,7 +27,7 @@ from extender.decision.whatif.what_if_question import WhatIf, what_if
 from extender.server.from_settings import decider
 from extender.settings import Settings
 from extender.sources.simulated import SimulatedCluster, cluster_machines
-from extender.web.debug_api import pods_from
+from extender.web.pod_manifests import pods_from
 from tests.objects import GPU, pod, snapshot
 from tests.whatif.questions import PRODUCTS, Cluster, added, free, gpu_node, nodes, placements, waiting
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.request.kubernetes_objects import Pod
 from extender.decision.state.changes import NodeSeen, TopologySeen
+from extender.near_names import near_names
 
 MOST_HYPOTHESES = 100
 """Most hypotheses in one question."""
@@ -70,7 +70,7 @@ class Unusable:
 def near(name: str, names: Iterable[str]) -> str:
     """Return the names that resemble a name, as the end of an error; some names where none does."""
     known = sorted(names)
-    close = get_close_matches(name, known, n=3)
+    close = near_names(name, known)
     if close:
         return f"did you mean {', '.join(close)}?"
     return f"known are {', '.join(known[:5])}{' and others' if len(known) > 5 else ''}" if known else "none is known"

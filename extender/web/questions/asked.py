@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 from fastapi import Response
@@ -12,8 +14,10 @@ from extender.decision.cycle.scheduling_cycle import EvaluationContext
 from extender.decision.evaluate.scorers import Ranker
 from extender.decision.pace import Pace
 from extender.errors import FabricwiseError
+from extender.web.body import is_long
 from extender.web.long_work import LongWork, NotDone
 
+Read = TypeVar("Read")
 OwnContext = Callable[[], tuple[EvaluationContext, Ranker]]
 """Returns what evaluates and ranks for one question, with caches of its own: those of the verbs have locks."""
 
@@ -29,6 +33,9 @@ class Answer:
 
     body: object
     status: int = 200
+
+
+_FINE = Answer(None)
 
 
 def refused(why: str, status: int = 400) -> Answer:
@@ -57,6 +64,36 @@ def encoded(ask: Callable[[Pace], Answer], pace: Pace) -> bytes:
 def response_of(done: bytes) -> Response:
     """Return the response of an `encoded` answer."""
     return Response(done[3:], int(done[:3]), media_type="application/json")
+
+
+def response_of_answer(answer: Answer) -> Response:
+    """Return the response of an answer that was found in this process."""
+    return Response(_encode(answer.body), answer.status, media_type="application/json")
+
+
+def reader(body: bytes, decode: Callable[[bytes], Read]) -> Callable[[], Read]:
+    """Return what reads a request body. A long body is decoded by each call, which belongs into a child process; a short one now.
+
+    Raises what `decode` raises.
+    """
+    if is_long(body):
+        return partial(decode, body)
+    read = decode(body)
+    return lambda: read
+
+
+async def refusal(long_work: LongWork, check: Callable[[], object], seconds: float) -> Response | None:
+    """Return the response to a request that `check` refuses by a FabricwiseError, in a child process; None where it does not."""
+
+    def checked(_: Pace) -> Answer:
+        check()
+        return _FINE
+
+    done = await long_work.run(lambda pace: encoded(checked, pace), seconds)
+    if isinstance(done, NotDone):
+        return not_answered(done)
+    response = response_of(done)
+    return None if response.status_code == _FINE.status else response
 
 
 def not_answered(not_done: NotDone) -> Response:

@@ -25,7 +25,7 @@ from extender.errors import RequestError
 from extender.kube.objects.decode import seen
 from extender.pod_templates import at, templates_of
 from extender.sources.simulated import node_manifest
-from extender.web.debug_api import pods_from
+from extender.web.pod_manifests import pods_from
 from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.machine.hardware import MAX_GPUS
 from topology.platforms import machine_of, platforms

@@ -20,10 +20,10 @@ from extender.scheduling.ports import PendingManifests, PendingReader
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
 from extender.settings_overrides import with_overrides
-from extender.web.body import read_body
+from extender.web.body import is_long, read_body
 from extender.web.long_work import LongWork
-from extender.web.openapi import ErrorAnswer, described
-from extender.web.questions.asked import Answer, answered, refused
+from extender.web.openapi import described
+from extender.web.questions.asked import Answer, answered, reader, refusal, refused, response_of_answer
 from extender.web.questions.slots_routes import not_listed
 from extender.web.questions.what_if_body import WhatIfBody, hypotheses_of
 
@@ -32,7 +32,6 @@ WHAT_IF_SECONDS = 20.0
 """Time for one question; what is not reached by then is marked in the answer."""
 
 _decode = msgspec.json.Decoder(WhatIfBody).decode
-
 
 _EXAMPLE = {"add": [{"gpus": 4, "count": 10}], "cordon": ["gpu-node-1"], "set": {"scoring.weights.link": 0.5}}
 
@@ -70,16 +69,14 @@ class WhatIfApi:
         """
         try:
             body = await read_body(request, MOST_BODY_BYTES, self._settings.limits.body_seconds, "send fewer manifests")
+            read = reader(body, _decoded)
         except RequestError as error:
-            return _json(ErrorAnswer(str(error)), 400)
-        try:
-            asked = _decode(body)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            why = f"request body: {str(error) or type(error).__name__}; /docs has its schema and docs/what-if.md examples"
-            return _json(ErrorAnswer(why), 400)
+            return response_of_answer(refused(str(error)))
+        if is_long(body) and (response := await refusal(self._long_work, read, WHAT_IF_SECONDS)) is not None:
+            return response  # before the pods that wait are read
         pending = await run_in_threadpool(self._pending.read)
         moment = self._service.moment()
-        return await answered(self._long_work, lambda pace: self._answer(asked, pending, moment, pace), WHAT_IF_SECONDS)
+        return await answered(self._long_work, lambda pace: self._answer(read(), pending, moment, pace), WHAT_IF_SECONDS)
 
     def _answer(self, asked: WhatIfBody, pending: PendingManifests, moment: Moment, pace: Pace) -> Answer:
         snapshot = moment.snapshot
@@ -104,5 +101,10 @@ class WhatIfApi:
         )
 
 
-def _json(content: object, status: int) -> Response:
-    return Response(msgspec.json.encode(content), status, media_type="application/json")
+def _decoded(body: bytes) -> WhatIfBody:
+    """Return the body. Raises RequestError."""
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        why = f"request body: {str(error) or type(error).__name__}; /docs has its schema and docs/what-if.md examples"
+        raise RequestError(why) from error

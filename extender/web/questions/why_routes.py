@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from heapq import nsmallest
+from itertools import chain, islice
 from typing import Annotated, Any
 
 import msgspec
@@ -24,14 +27,26 @@ from extender.decision.why.scheduler_reports import MOST_EVENTS, reported_of
 from extender.decision.why.why_pod import evictees, why_answer
 from extender.decision.why.why_types import WhyAnswer
 from extender.errors import RequestError
+from extender.near_names import MOST_LOOKED_AT, near_names
+from extender.scheduling.decision_log import Decision, predicted_on
 from extender.scheduling.ports import DisruptionReader
 from extender.scheduling.scheduling_service import SchedulingService
 from extender.settings import Settings
 from extender.web.body import read_body
-from extender.web.debug_api import MOST_POD_BYTES, pods_from
 from extender.web.long_work import LongWork, NotDone
 from extender.web.openapi import described
-from extender.web.questions.asked import Answer, OwnContext, answered, encoded, not_answered, refused, response_of
+from extender.web.pod_manifests import MOST_POD_BYTES, pods_from
+from extender.web.questions.asked import (
+    Answer,
+    OwnContext,
+    answered,
+    encoded,
+    not_answered,
+    reader,
+    refused,
+    response_of,
+    response_of_answer,
+)
 
 WHY_SECONDS = 20.0
 """Time for one answer; remedies that are not looked for by then are left out, and `complete` is false."""
@@ -105,39 +120,48 @@ class WhyApi:
         """
         moment = self._service.moment()
         asked = await run_in_threadpool(self._known, pod, moment)
-        return await self._answered(asked, moment)
+        return await self._answered(asked if isinstance(asked, Answer) else lambda: asked, moment)
 
     async def of_manifest(self, request: Request) -> Response:
         """Why this pod is Pending or slow, by its manifest and its events; also for a manifest that was not created yet."""
         try:
             body = await read_body(request, MOST_POD_BYTES, self._settings.limits.body_seconds, "send the pod and its newest events")
             moment = self._service.moment()
-            asked = await run_in_threadpool(self._sent, body)
+            read = await run_in_threadpool(self._reader, body)
         except RequestError as error:
-            return _json({"error": str(error)}, 400)
-        return await self._answered(asked, moment)
+            return response_of_answer(refused(str(error)))
+        return await self._answered(read, moment)
 
-    async def _answered(self, asked: _Asked | Answer, moment: Moment) -> Response:
+    def _reader(self, body: bytes) -> Callable[[], _Asked]:
+        """Return what reads a body. Raises RequestError. The log is read here, because a child process must not wait for its lock."""
+        return reader(body, partial(_sent, tuple(self._service.log.recent())))
+
+    async def _answered(self, read: Callable[[], _Asked] | Answer, moment: Moment) -> Response:
         if not moment.snapshot.synced:
             missing = ", ".join(moment.snapshot.missing)
-            return _json({"error": f"not yet listed: {missing}; try again in some seconds; if this stays, see the log"}, 503)
-        if isinstance(asked, Answer):
-            return _json(asked.body, asked.status)
-        first = await self._long_work.run(lambda pace: self._first(asked, moment, pace), WHY_SECONDS)
+            return response_of_answer(refused(f"not yet listed: {missing}; try again in some seconds; if this stays, see the log", 503))
+        if isinstance(read, Answer):
+            return response_of_answer(read)
+        first = await self._long_work.run(lambda pace: self._first(read, moment, pace), WHY_SECONDS)
         if isinstance(first, NotDone):
             return not_answered(first)
         if first.startswith(_ANSWER):
             return response_of(first.removeprefix(_ANSWER))
         pods = msgspec.json.decode(first.removeprefix(_EVICTEES), type=list[Evictee])
-        read = await run_in_threadpool(self._disruptions.read, pods)
-        facts = facts_of(read.pods, read.budgets, read.unread, read.unlisted_groups)
-        return await answered(self._long_work, lambda pace: self._answer(asked, moment, facts, pace), WHY_SECONDS)
+        found = await run_in_threadpool(self._disruptions.read, pods)
+        facts = facts_of(found.pods, found.budgets, found.unread, found.unlisted_groups)
+        return await answered(self._long_work, lambda pace: self._answer(read(), moment, facts, pace), WHY_SECONDS)
 
-    def _first(self, asked: _Asked, moment: Moment, pace: Pace) -> bytes:
+    def _first(self, read: Callable[[], _Asked], moment: Moment, pace: Pace) -> bytes:
         """Return the pods that a remedy could evict, or the answer where there are none.
 
         A child process has no connection to the API server, so the parent looks these pods up, and the question is then asked again.
         """
+        try:
+            asked = read()
+        except RequestError as error:
+            refusal = refused(str(error))
+            return _ANSWER + encoded(lambda _: refusal, pace)
         if not asked.pod.spec.node_name:
             pods = evictees(self._question(asked, moment), pace)
             if pods:
@@ -155,32 +179,16 @@ class WhyApi:
             return refused(self._no_pod(name, moment), 404)
         pod = pod_of_bound(snapshot, bound.key, self._settings.resource)
         assert pod is not None
-        return _Asked(pod, None, None, self._predicted(pod))
-
-    def _predicted(self, pod: Pod) -> float | None:
-        predicted = self._service.log.predicted(pod.key, pod.spec.node_name or "")
-        return predicted[1].expected_gbps if predicted is not None else None
+        return _Asked(pod, None, None, _predicted(self._service.log.recent(), pod))
 
     @staticmethod
     def _no_pod(name: str, moment: Moment) -> str:
         snapshot = moment.snapshot
-        names = sorted(
-            {*map(_full_name, (each.pod for each in snapshot.pending.values())), *(each.full_name for each in snapshot.pods.values())}
-        )
-        close = difflib.get_close_matches(name, names[:10_000], n=3)
-        shown = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(names[:_MOST_SHOWN]) or 'none'}"
+        all_names = chain((_full_name(each.pod) for each in snapshot.pending.values()), (each.full_name for each in snapshot.pods.values()))
+        names = list(islice(all_names, MOST_LOOKED_AT))
+        close = near_names(name, names)
+        shown = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(nsmallest(_MOST_SHOWN, names)) or 'none'}"
         return f"no pod {name[:120]!r} that requests GPUs is known (give NAMESPACE/NAME): {shown}"
-
-    def _sent(self, body: bytes) -> _Asked:
-        try:
-            sent = msgspec.json.decode(body, type=WhyBody)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise RequestError(
-                f'request body: {str(error) or type(error).__name__}; send {{"pod": MANIFEST, "events": [...]}}; /docs has the schema'
-            ) from error
-        pod, kube_pod = pods_from(sent.pod, "request body: pod")
-        is_new = not pod.metadata.uid and pod.metadata.creation_timestamp is None
-        return _Asked(pod, kube_pod, sent.events, self._predicted(pod) if pod.spec.node_name else None, is_new)
 
     def _question(self, asked: _Asked, moment: Moment) -> Question:
         context, ranker = self._own_context()
@@ -212,5 +220,20 @@ def _full_name(pod: Pod) -> str:
     return f"{pod.metadata.namespace or 'default'}/{pod.metadata.name}"
 
 
-def _json(content: object, status: int) -> Response:
-    return Response(msgspec.json.encode(content), status, media_type="application/json")
+def _sent(decisions: Iterable[Decision], body: bytes) -> _Asked:
+    """Return the question of a body. `decisions`: the recent ones. Raises RequestError."""
+    try:
+        sent = msgspec.json.decode(body, type=WhyBody)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise RequestError(
+            f'request body: {str(error) or type(error).__name__}; send {{"pod": MANIFEST, "events": [...]}}; /docs has the schema'
+        ) from error
+    pod, kube_pod = pods_from(sent.pod, "request body: pod")
+    is_new = not pod.metadata.uid and pod.metadata.creation_timestamp is None
+    return _Asked(pod, kube_pod, sent.events, _predicted(decisions, pod) if pod.spec.node_name else None, is_new)
+
+
+def _predicted(decisions: Iterable[Decision], pod: Pod) -> float | None:
+    """Return the GB/s that were predicted for a pod where it is."""
+    predicted = predicted_on(decisions, pod.key, pod.spec.node_name or "")
+    return predicted[1].expected_gbps if predicted is not None else None

@@ -27,7 +27,7 @@ from extender.server.from_settings import policy, ranker
 from extender.settings import Settings
 from extender.telemetry.conditions import TUNING
 from extender.telemetry.telemetry_serializers import read
-from extender.web.debug_api import pods_from
+from extender.web.pod_manifests import pods_from
 from tests.decision.reports.test_node_reports import Rack, crashed_plugin, guest, no_taint, set_label, state_of
 from tests.exporters import dcgm_text, used
 from tests.objects import GPU, node, pod, snapshot, topology

@@ -34,7 +34,7 @@ from extender.server.from_settings import ranker as ranker_of
 from extender.settings import Settings
 from extender.sources.collected_objects import CollectedObjects, ObjectName
 from extender.sources.dump import STANDARD_INPUT, read_text
-from extender.web.debug_api import pods_from
+from extender.web.pod_manifests import pods_from
 from topology.agent.publisher import ApiError
 
 WHAT = "Manifest file (YAML or JSON, - is standard input) of a pod or workload; or NAMESPACE/POD or KIND/NAME in the cluster."

@@ -32,7 +32,7 @@ from extender.settings import Settings
 from extender.settings_contradictions import check_settings
 from extender.settings_file import load_settings
 from extender.sources.dump import read_text
-from extender.web.debug_api import pods_from
+from extender.web.pod_manifests import pods_from
 from topology.placement.set_table import DEFAULT_SIZE_MIX
 
 MOST_CAUSES = 20

@@ -43,7 +43,7 @@ from extender.settings import Settings
 from extender.sources.collected_disruptions import CollectedDisruptions
 from extender.sources.collected_objects import CollectedObjects, ObjectName
 from extender.sources.dump import STANDARD_INPUT, read_text
-from extender.web.debug_api import pods_from
+from extender.web.pod_manifests import pods_from
 
 ROUTE = "/v1/why"
 
