@@ -158,6 +158,10 @@ class Session:
         """Method by stream of the answers that go on."""
         return dict(self._streaming)
 
+    def waits(self, stream: int) -> bool:
+        """Whether the client still waits for the answer to a call."""
+        return self._is_open(stream)
+
     def receive(self, data: bytes) -> list[Call | Cancelled]:
         """What the client wants by these bytes. Raises SessionError."""
         self._frames.feed(data)
