@@ -125,7 +125,11 @@ def steered_set(values: SetValues, offered: int, required: int, size: int, steer
 
     In this order: fewest excluded devices, fewest on which unknown processes hold memory, highest bandwidth, most capability left
     among the offered devices, least memory of unknown processes, least pressure, lowest positions.
+
+    Of a machine with more than `MOST_CANDIDATES` kinds of sets None, whatever is offered: the agent tells a steerer no table of it.
     """
+    if not has_table(values):
+        return None
     needed = size - required.bit_count()
     if size < 1 or needed < 0 or required & ~offered or size > offered.bit_count():
         return None
@@ -146,6 +150,11 @@ def steered_set(values: SetValues, offered: int, required: int, size: int, steer
     return min(
         (chosen | required for chosen in _candidates(groups, needed)), key=lambda mask: (rank(mask), positions_of(mask)), default=None
     )
+
+
+def has_table(values: SetValues) -> bool:
+    """Whether a machine has few enough kinds of sets for a steerer to know the value of each."""
+    return prod(members.bit_count() + 1 for members in values.interchangeable) <= MOST_CANDIDATES
 
 
 def avoided(mask: int, known: KnownDevices) -> tuple[int, int]:

@@ -249,3 +249,10 @@ def test_prediction_for_a_steered_node_is_one_certain_set(name: str, policy: Top
 def test_table_with_a_wrong_number_of_entries_is_refused() -> None:
     with pytest.raises(ValueError, match="3 entries for 4 kinds"):
         ValueTable((0b01, 0b10), ((None, 0.0, 0.0, 0.0, 0.0),) * 3)
+
+
+def test_machine_of_which_a_steerer_knows_no_table_has_no_steered_set_whatever_is_offered() -> None:
+    count = 13  # devices that are all different: 8,192 kinds of sets
+    values = RandomValues(count, (0.0,) * (1 << count), (0.0,) * (1 << count))
+    assert table_of(values, Steering()) is None
+    assert steered_set(values, 0b1111, 0, 2, Steering()) is None
