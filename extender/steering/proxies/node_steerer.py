@@ -5,7 +5,8 @@ What can happen, and what is done about it:
 - The kubelet starts: it deletes all sockets and creates its own anew. All proxies are closed and the link is created anew, so that the
   plugins, whose sockets are gone too, restart and register.
 - A plugin starts: it registers. Its resource gets a new proxy, which is registered with the kubelet.
-- A plugin dies: its stream ends, and with it ours, so the kubelet sees what it would see without the steerer.
+- A plugin dies: its stream ends, and with it ours, so the kubelet sees what it would see without the steerer. One that starts anew makes
+  its socket anew: it is served only once it registers here, because it may be pointed at the kubelet again.
 - The kubelet does not listen although the plugin lives: the resource is registered again, with growing pauses.
 - The kubelet counts no healthy device although it listens: up to Kubernetes 1.36 the late end of an older stream takes the newest one's
   devices away (kubernetes/kubernetes 121994). The resource is registered again.
@@ -22,7 +23,7 @@ import queue
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -133,7 +134,7 @@ class Steerer:
         for left_behind in self._folder.glob(f"{OWN_ENDPOINTS}*.sock"):
             if left_behind.name not in self._keeper.kept.endpoints:
                 left_behind.unlink(missing_ok=True)
-        self._kubelet = self._kubelet_identity()
+        self._kubelet = _identity(self._folder / KUBELET_SOCKET)
         server = RegistrationServer(self._folder, self._arrives)
         try:
             self._restore()
@@ -163,7 +164,7 @@ class Steerer:
             self._take(self._arrived.get(timeout=LOOK_SECONDS))
 
     def _look(self, server: RegistrationServer) -> None:
-        identity = self._kubelet_identity()
+        identity = _identity(self._folder / KUBELET_SOCKET)
         if identity is not None and (identity != self._kubelet or not server.is_linked):
             log.info("the kubelet started anew: the plugins are to register again")
             self._kubelet = identity
@@ -181,17 +182,10 @@ class Steerer:
             self._register_uncounted()
         self._write_report()
 
-    def _kubelet_identity(self) -> Identity | None:
-        """What tells one kubelet's socket from the next one's; None while there is none."""
-        try:
-            stat = (self._folder / KUBELET_SOCKET).stat()
-        except OSError:
-            return None
-        return stat.st_ino, stat.st_ctime_ns
-
     def _take(self, registration: Registration) -> None:
         """Serve a plugin that registers, in place of the one before it, and register with the kubelet."""
         log.info("plugin %s registered for %s", registration.endpoint, registration.resource)
+        registration = replace(registration, socket_made=_identity(self._folder / registration.endpoint))
         before = self._served.pop(registration.resource, None)
         if before is not None:
             before.proxy.close()
@@ -225,7 +219,7 @@ class Steerer:
     def _register_unheard(self) -> None:
         now = self._monotonic()
         for served in self._served.values():
-            if not served.proxy.is_listened_to and now >= served.register_at and _answers(served.proxy.plugin_socket):
+            if not served.proxy.is_listened_to and now >= served.register_at and self._still_answers(served.proxy.registration):
                 self._register(served)
 
     def _register_uncounted(self) -> None:
@@ -262,21 +256,26 @@ class Steerer:
         for registration in saved_registrations(self._shared)[:_MOST_RESOURCES]:
             if registration.resource in self._served:
                 continue
-            if "/" not in registration.endpoint and _answers(self._folder / registration.endpoint):
+            if "/" not in registration.endpoint and self._still_answers(registration):
                 log.info("plugin %s registered before for %s", registration.endpoint, registration.resource)
                 self._serve(registration)
 
     def _go_on(self, name: str, kept: KeptEndpoint) -> None:
         """Serve an endpoint of the process before this one: the kubelet notices nothing."""
-        registration = Registration(kept.listens.resource, kept.listens.plugin, kept.listens.options)
+        registration = Registration(kept.listens.resource, kept.listens.plugin, kept.listens.options, kept.listens.plugin_socket_made)
         # a kubelet that started meanwhile has deleted the socket, and knows nothing of the endpoint
         is_known = (self._folder / name).is_socket() and registration.resource not in self._served
-        if not is_known or not _answers(self._folder / registration.endpoint):
+        if not is_known or not self._still_answers(registration):
             self._keeper.end(name)
             return
         log.info("plugin %s registered before for %s, and the kubelet listens", registration.endpoint, registration.resource)
         proxy = PluginProxy(registration, self._folder, name, self._chooser, self._counts, self._keeper, kept)
         self._served[registration.resource] = _Served(proxy, self._monotonic() + _UNHEARD_SECONDS)
+
+    def _still_answers(self, registration: Registration) -> bool:
+        """Whether the plugin that registered listens, and not one that was started after it and has not registered here."""
+        path = self._folder / registration.endpoint
+        return registration.socket_made in (None, _identity(path)) and _answers(path)
 
     def _write_report(self) -> None:
         now = self._monotonic()
@@ -293,6 +292,15 @@ def healthy_devices(kubelet: PodResources, resource: str) -> int | None:
         return sum(len(one.device_ids) for one in kubelet.allocatable() if one.resource == resource)
     except PodResourcesError:
         return None
+
+
+def _identity(path: Path) -> Identity | None:
+    """What tells a socket from the next one of its name; None while there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_ctime_ns
 
 
 def _answers(path: Path) -> bool:

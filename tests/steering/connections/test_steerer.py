@@ -229,6 +229,30 @@ def test_plugin_that_dies_ends_the_kubelets_list_and_one_that_returns_is_registe
     again.close()
 
 
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["a steerer that goes on", "a steerer that starts anew"])
+def test_plugin_that_starts_anew_and_registers_with_the_kubelet_itself_is_not_served_any_more(
+    rig: Rig, plugin: FakePlugin, is_restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_SECONDS", "_UNHEARD_SECONDS"):
+        monkeypatch.setattr(node_steerer, name, 0.01)
+    plugin.close()
+    wait_for("the list ends", lambda: rig.kubelet.ended)
+    other = FakePlugin(rig.folder, IDS)
+    other.register(rig.folder / "kubelet.sock")
+    if is_restarted:
+        rig.stop()
+        rig.start()
+    looked_at = []
+
+    def many_looks() -> bool:
+        looked_at.append(rig.steerer.state.looked_at)
+        return len(set(looked_at)) > 20
+
+    wait_for("the steerer looks again and again", many_looks, 30)
+    assert [request.endpoint for request in rig.kubelet.requests[1:]] == [other.endpoint]
+    other.close()
+
+
 def test_steerer_that_starts_anew_serves_the_living_plugin_without_a_restart_of_it(rig: Rig, plugin: FakePlugin) -> None:
     link = (rig.folder / "fabricwise.sock").lstat()
     rig.stop()
