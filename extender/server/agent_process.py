@@ -11,13 +11,13 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from extender.bounded_http import BoundedHandler, BoundedHTTPServer
 from extender.errors import SettingsError
 from extender.kube.api_client import api_client
 from extender.kube.api_requests import ApiRequests
@@ -138,7 +138,7 @@ class StateCollector(Collector):
         ]
 
 
-def serve_state(state: State, interval_seconds: float, host: str, port: int) -> ThreadingHTTPServer:
+def serve_state(state: State, interval_seconds: float, host: str, port: int) -> BoundedHTTPServer:
     """Serve /healthz, /readyz and /metrics in a thread; port 0 takes a free one. Raises SettingsError for a port in use."""
     registry = CollectorRegistry()
     registry.register(StateCollector(state))
@@ -149,32 +149,22 @@ def serve_state(state: State, interval_seconds: float, host: str, port: int) -> 
         last = state.last_round_monotonic_seconds
         return last is not None and time.monotonic() - last < limit_seconds
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(BoundedHandler):
         def do_GET(self) -> None:
             match self.path:
                 case "/metrics":
-                    self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+                    self.answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 case "/healthz":
                     is_healthy = healthy()
-                    self._answer(200 if is_healthy else 503, b"ok\n" if is_healthy else b"no round lately\n")
+                    self.answer(200 if is_healthy else 503, b"ok\n" if is_healthy else b"no round lately\n")
                 case "/readyz":
                     problems = state.problems()
-                    self._answer(503 if problems else 200, ("\n".join(problems) or "ok").encode() + b"\n")
+                    self.answer(503 if problems else 200, ("\n".join(problems) or "ok").encode() + b"\n")
                 case _:
-                    self._answer(404, b"only /healthz, /readyz and /metrics\n")
-
-        def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Log nothing: probes arrive every few seconds."""
+                    self.answer(404, b"only /healthz, /readyz and /metrics\n")
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = BoundedHTTPServer((host, port), Handler)
     except OSError as error:
         raise SettingsError(
             f"cannot serve health and metrics on {host}:{port}: {error.strerror or error}: choose another --port, or end what listens there"

@@ -24,6 +24,8 @@ class Registration:
     endpoint: str
     """Name of its socket in the kubelet's folder of device plugins."""
     options: bytes
+    socket_made: tuple[int, int] | None = None
+    """Inode and time of change (ns) of that socket when the plugin registered; None: not known. A plugin that starts anew makes another."""
 
 
 _STRING, _INT32, _BOOL, _MESSAGE = 9, 5, 8, 11  # FieldDescriptorProto.Type

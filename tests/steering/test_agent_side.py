@@ -64,7 +64,7 @@ def test_steerer_that_has_ended_is_not_published(tmp_path: Path) -> None:
     assert SteererFolder(tmp_path, dict, clock).steering(MACHINE, ALL_FREE) is None
 
 
-@pytest.mark.parametrize("document", ["", "{", "[]", '{"version": 1}', json.dumps({"version": "x" * 100})])
+@pytest.mark.parametrize("document", ["", "{", "[]", '{"version": 1}', json.dumps({"version": "x" * 100}), '{"unknown": ' + "[" * 30_000])
 def test_report_that_cannot_be_read_is_that_of_no_steerer(tmp_path: Path, document: str) -> None:
     (tmp_path / "steering.json").write_text(document)
     assert SteererFolder(tmp_path, dict, Clock()).steering(MACHINE, ALL_FREE) is None

@@ -197,6 +197,6 @@ class SteererFolder:
         try:
             with (self._folder / "steering.json").open("rb") as file:
                 report = msgspec.json.decode(file.read(_MOST_REPORT_BYTES), type=_Report)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, RecursionError, msgspec.DecodeError):
             return None
         return report if abs(self._clock() - report.written_at_seconds) <= _MOST_REPORT_AGE_SECONDS else None

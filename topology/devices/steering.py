@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from math import prod
 from typing import Protocol
 
@@ -125,7 +124,11 @@ def steered_set(values: SetValues, offered: int, required: int, size: int, steer
 
     In this order: fewest excluded devices, fewest on which unknown processes hold memory, highest bandwidth, most capability left
     among the offered devices, least memory of unknown processes, least pressure, lowest positions.
+
+    Of a machine with more than `MOST_CANDIDATES` kinds of sets None, whatever is offered: the agent tells a steerer no table of it.
     """
+    if not has_table(values):
+        return None
     needed = size - required.bit_count()
     if size < 1 or needed < 0 or required & ~offered or size > offered.bit_count():
         return None
@@ -133,8 +136,15 @@ def steered_set(values: SetValues, offered: int, required: int, size: int, steer
         larger = steered_set(values, offered, required, reused, steering)
         if larger is not None:
             offered = larger
-    groups = _groups(values, offered & ~required, steering.known)
-    if prod(group.bit_count() + 1 for group in groups) > MOST_CANDIDATES:
+    groups = next(
+        (
+            groups
+            for is_fine in (True, False)
+            if _ways(groups := _groups(values, offered & ~required, steering.known, is_fine), needed) <= MOST_CANDIDATES
+        ),
+        None,
+    )
+    if groups is None:
         return None
     mix = dict(steering.size_mix)
 
@@ -146,6 +156,11 @@ def steered_set(values: SetValues, offered: int, required: int, size: int, steer
     return min(
         (chosen | required for chosen in _candidates(groups, needed)), key=lambda mask: (rank(mask), positions_of(mask)), default=None
     )
+
+
+def has_table(values: SetValues) -> bool:
+    """Whether a machine has few enough kinds of sets for a steerer to know the value of each."""
+    return prod(members.bit_count() + 1 for members in values.interchangeable) <= MOST_CANDIDATES
 
 
 def avoided(mask: int, known: KnownDevices) -> tuple[int, int]:
@@ -160,20 +175,39 @@ def _load(mask: int, known: KnownDevices) -> tuple[int, float]:
     return memory_bytes // CROWDED_BYTES, round(sum(known.pressure_of(position) for position in positions), 6)
 
 
-def _groups(values: SetValues, free: int, known: KnownDevices) -> list[int]:
-    """The free devices divided into masks of devices of which nothing tells one from another."""
-    found: dict[tuple[object, ...], int] = {}
+def _groups(values: SetValues, free: int, known: KnownDevices, is_fine: bool) -> list[tuple[int, ...]]:
+    """The free devices divided into groups of positions, of which the first are to be taken first.
+
+    Fine: nothing tells the devices of a group from one another. Else they differ in load alone, and those with the least come first.
+    """
+    found: dict[tuple[object, ...], list[int]] = {}
+    held = known.unknown_memory_bytes
+
+    def load(position: int) -> tuple[float, ...]:
+        return held[position] if position < len(held) else 0, known.pressure_of(position)
+
     for place, members in enumerate(values.interchangeable):
         for position in positions_of(members & free):
-            look: tuple[object, ...] = (place, avoided(1 << position, known), _load(1 << position, known))
-            if position < len(known.unknown_memory_bytes):
-                look = (*look, known.unknown_memory_bytes[position])
-            found[look] = found.get(look, 0) | 1 << position
-    return list(found.values())
+            look: tuple[object, ...] = (place, avoided(1 << position, known), load(position) if is_fine else None)
+            found.setdefault(look, []).append(position)
+    return [tuple(sorted(group, key=lambda position: (load(position), position))) for group in found.values()]
 
 
-def _candidates(groups: list[int], needed: int) -> Iterator[int]:
-    """One set of `needed` devices for every way to divide them among the groups: of each group those with the lowest positions."""
-    for counts in product(*(range(min(needed, group.bit_count()) + 1) for group in groups)):
-        if sum(counts) == needed:
-            yield sum(1 << position for count, group in zip(counts, groups, strict=True) for position in positions_of(group)[:count])
+def _ways(groups: list[tuple[int, ...]], needed: int) -> int:
+    """In how many ways `needed` devices can be divided among the groups."""
+    ways = [1] + [0] * needed
+    for group in groups:
+        ways = [sum(ways[max(0, count - len(group)) : count + 1]) for count in range(needed + 1)]
+    return ways[needed]
+
+
+def _candidates(groups: list[tuple[int, ...]], needed: int) -> Iterator[int]:
+    """One set of `needed` devices for every way to divide them among the groups: of each group the first ones."""
+    if not groups:
+        yield 0  # the bounds below leave nothing to be divided
+        return
+    first, rest = groups[0], groups[1:]
+    for count in range(max(0, needed - sum(map(len, rest))), min(needed, len(first)) + 1):
+        part = sum(1 << position for position in first[:count])
+        for others in _candidates(rest, needed - count):
+            yield part | others

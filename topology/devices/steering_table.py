@@ -11,7 +11,7 @@ from itertools import product
 from math import prod
 
 from topology.devices.size_mix import SIZES
-from topology.devices.steering import MOST_CANDIDATES, SetValues, Steering
+from topology.devices.steering import MOST_CANDIDATES, SetValues, Steering, has_table
 from topology.machine.hardware import positions_of
 
 Entry = tuple[float | None, float, float, float, float]
@@ -58,9 +58,9 @@ class ValueTable:
 
 def table_of(values: SetValues, steering: Steering) -> ValueTable | None:
     """Every value of a machine's sets; None where it has too many kinds of sets for a steerer to choose among."""
-    classes = values.interchangeable
-    if prod(members.bit_count() + 1 for members in classes) > MOST_CANDIDATES:
+    if not has_table(values):
         return None
+    classes = values.interchangeable
     entries: list[Entry] = []
     for counts in product(*(range(members.bit_count() + 1) for members in classes)):
         mask = sum(1 << position for count, members in zip(counts, classes, strict=True) for position in positions_of(members)[:count])

@@ -49,9 +49,11 @@ class Chooser:
         other = not_for_us(request)
         if other is not None:
             return other
+        choice = self._threads.submit(self._choose, resource, request)
         try:
-            return self._threads.submit(self._choose, resource, request).result(timeout=limit_seconds)
+            return choice.result(timeout=limit_seconds)
         except FutureTimeoutError:
+            choice.cancel()  # one that is not begun would take its time from the next request
             return Reason.TIMEOUT
         except Exception:
             log.exception("the choice failed, NVIDIA's answer is forwarded")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -14,7 +15,7 @@ import msgspec
 import urllib3
 
 from extender.kube.small_connection import Connection
-from extender.steering.choice.waiting_pods import DECISION, NodePod, node_pod
+from extender.steering.choice.waiting_pods import DECISION, ENDED, NodePod, node_pod
 from topology.devices.size_mix import MOST_DECISION_CHARACTERS
 
 log = logging.getLogger("fabricwise.steering")
@@ -23,12 +24,16 @@ MOST_PODS = 1_024
 """Pods of one node that are kept; the kubelet's own default is 110."""
 
 _WATCH_SECONDS = 240
+_SHORT_WATCH_SECONDS = 1.0
+"""A watch that ends sooner, as behind a proxy that keeps none, is followed by a pause up to this: every node has a steerer."""
 _MOST_PAUSE_SECONDS = 10.0
 _MOST_LINE_BYTES = 4 << 20
+_PAGE_PODS, _MOST_PAGE_BYTES = 128, 16 << 20
+"""Pods of one answer to a list, and most bytes of it: a pod has some 10 KB, at most some 1.5 MB."""
 
 
 class NodePods:
-    """Manifests of the pods that are bound to a node, as far as they are known. Follows the API server in a daemon thread."""
+    """The pods of a node that may wait for devices, as far as they are known. Follows the API server in a daemon thread."""
 
     def __init__(self, connect: Callable[[], Connection], node: str) -> None:
         """`connect` gives the connection to the API server; it is called in the thread: a start waits for no file of credentials."""
@@ -61,7 +66,9 @@ class NodePods:
                 self._connection = self._connection or self._connect()
                 version = self._list()
                 self.error, failures = None, 0
+                until = time.monotonic() + _SHORT_WATCH_SECONDS
                 self._watch(version)
+                threading.Event().wait(max(0.0, until - time.monotonic()))
             except Exception as error:  # whatever it is: without the pods the answer is the function's
                 failures += 1
                 if self.error is None:
@@ -71,10 +78,24 @@ class NodePods:
                 threading.Event().wait(pause)
 
     def _list(self) -> str:
-        with closing(self._get({"limit": str(MOST_PODS)})) as response:
-            page = msgspec.json.decode(response.data)
+        """Take all pods anew, page by page; the version from which to watch. Raises what the client raises."""
+        pods: dict[str, dict[str, Any]] = {}
+        query = {"limit": str(_PAGE_PODS)}
+        while True:
+            with closing(self._get(query)) as response:
+                document = response.read(_MOST_PAGE_BYTES + 1)
+            if len(document) > _MOST_PAGE_BYTES:
+                raise ValueError(f"a list of {_PAGE_PODS} pods has more than {_MOST_PAGE_BYTES} bytes")
+            page = msgspec.json.decode(document)
+            for item in page.get("items") or []:
+                if len(pods) < MOST_PODS and _may_wait(item):
+                    pods[item["metadata"]["uid"]] = kept_of(item)
+            token = page["metadata"].get("continue")
+            if not token:
+                break
+            query["continue"] = token
         with self._lock:
-            self._pods = {item["metadata"]["uid"]: kept_of(item) for item in (page.get("items") or [])[:MOST_PODS]}
+            self._pods = pods
         return str(page["metadata"]["resourceVersion"])
 
     def _watch(self, version: str) -> None:
@@ -97,14 +118,15 @@ class NodePods:
             return
         uid = event["object"]["metadata"]["uid"]
         with self._lock:
-            if event["type"] == "DELETED":
+            if event["type"] == "DELETED" or not _may_wait(event["object"]):
                 self._pods.pop(uid, None)
             elif uid in self._pods or len(self._pods) < MOST_PODS:
                 self._pods[uid] = kept_of(event["object"])
 
     def _get(self, query: dict[str, str]) -> urllib3.BaseHTTPResponse:
         assert self._connection is not None
-        query = {**query, "fieldSelector": f"spec.nodeName={self._node}"}
+        # pods that have ended stay at the API server, and may be many
+        query = {**query, "fieldSelector": f"spec.nodeName={self._node},status.phase!=Succeeded,status.phase!=Failed"}
         response = self._connection.pool.request(
             "GET",
             f"{self._connection.url}/api/v1/pods?{urlencode(query)}",
@@ -119,6 +141,12 @@ class NodePods:
         return response
 
 
+def _may_wait(manifest: dict[str, Any]) -> bool:
+    """Whether a pod may wait for devices: neither ended nor, by its status, admitted. Others must take no room from those that may."""
+    status = manifest.get("status") or {}
+    return status.get("phase") not in ENDED and not status.get("startTime")
+
+
 def kept_of(manifest: dict[str, Any]) -> dict[str, Any]:
     """What `node_pod` reads of a manifest, and no more: of the annotations the decision alone, because others may be large."""
     metadata, spec, status = manifest["metadata"], manifest.get("spec") or {}, manifest.get("status") or {}
@@ -131,6 +159,10 @@ def kept_of(manifest: dict[str, Any]) -> dict[str, Any]:
 
     return {
         "metadata": kept,
-        "spec": {name: containers(name) for name in ("initContainers", "containers")},
+        "spec": {
+            "nodeName": spec.get("nodeName"),
+            "priority": spec.get("priority"),
+            **{name: containers(name) for name in ("initContainers", "containers")},
+        },
         "status": {name: status.get(name) for name in ("phase", "startTime", "conditions")},
     }

@@ -15,7 +15,7 @@ from topology.devices.size_mix import MOST_DECISION_CHARACTERS, SizeMix, recorde
 from topology.devices.steering import reused_within
 
 DECISION = "fabricwise.dev/decision"
-_ENDED = ("Succeeded", "Failed")
+ENDED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Waiting:
 
 class _Containers(msgspec.Struct):
     containers: list[list[int]] | None = None
+    node: str | None = None
 
 
 def node_pod(manifest: Mapping[str, Any], resource: str) -> NodePod | None:
@@ -74,7 +75,7 @@ def node_pod(manifest: Mapping[str, Any], resource: str) -> NodePod | None:
     """
     try:
         metadata, spec, status = manifest["metadata"], manifest["spec"], manifest.get("status") or {}
-        if status.get("phase") in _ENDED or status.get("startTime"):
+        if status.get("phase") in ENDED or status.get("startTime"):
             return None
         steps = [_step(one, resource, one.get("restartPolicy") != "Always") for one in spec.get("initContainers") or []]
         steps += [_step(one, resource, False) for one in spec.get("containers") or []]
@@ -89,7 +90,8 @@ def node_pod(manifest: Mapping[str, Any], resource: str) -> NodePod | None:
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
     order = (scheduled, -priority, created, f"{namespace}/{name}", uid)
-    return NodePod(uid, namespace, name, order, kept, _decided(decision, kept), recorded_mix(decision)) if kept else None
+    decided = _decided(decision, kept, spec.get("nodeName"))
+    return NodePod(uid, namespace, name, order, kept, decided, recorded_mix(decision)) if kept else None
 
 
 def _step(container: Mapping[str, Any], resource: str, ends: bool) -> Step:
@@ -98,15 +100,17 @@ def _step(container: Mapping[str, Any], resource: str, ends: bool) -> Step:
     return Step(str(container["name"]), int(asked), ends)
 
 
-def _decided(text: object, steps: tuple[Step, ...]) -> tuple[tuple[int, ...], ...] | None:
-    """The sets of a decision where they fit what the pod's containers ask for."""
+def _decided(text: object, steps: tuple[Step, ...], node: object) -> tuple[tuple[int, ...], ...] | None:
+    """The sets of a decision where they fit what the pod's containers ask for, and are not of another node: templates are copied."""
     if not isinstance(text, str) or len(text) > MOST_DECISION_CHARACTERS:
         return None
     try:
-        found = msgspec.json.decode(text, type=_Containers).containers
+        decision = msgspec.json.decode(text, type=_Containers)
     except (msgspec.DecodeError, RecursionError):
         return None
-    sizes = [step.size for step in steps if not step.ends]
+    if decision.node is not None and node and decision.node != node:
+        return None
+    found, sizes = decision.containers, [step.size for step in steps if not step.ends]
     return tuple(map(tuple, found)) if found is not None and [len(set(part)) for part in found] == sizes else None
 
 

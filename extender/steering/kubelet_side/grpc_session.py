@@ -12,8 +12,17 @@ from urllib.parse import quote
 
 import msgspec
 from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import ConnectionTerminated, DataReceived, RequestReceived, StreamEnded, StreamReset, WindowUpdated
+from h2.connection import ConnectionState, H2Connection
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
@@ -24,7 +33,14 @@ OK, UNIMPLEMENTED, INTERNAL = 0, 12, 13
 """Status codes of gRPC."""
 RESOURCE_EXHAUSTED = 8
 
-_SETTINGS = {SettingCodes.HEADER_TABLE_SIZE: 0, SettingCodes.INITIAL_WINDOW_SIZE: MOST_REQUEST_BYTES + 65_536}
+_MOST_STREAMS = 100
+"""Calls that a client may make at once; a kubelet makes some three. gRPC clients assume 100 until a server says so."""
+
+_SETTINGS = {
+    SettingCodes.HEADER_TABLE_SIZE: 0,
+    SettingCodes.INITIAL_WINDOW_SIZE: MOST_REQUEST_BYTES + 65_536,
+    SettingCodes.MAX_CONCURRENT_STREAMS: _MOST_STREAMS,
+}
 _PREFACE_BYTES = 24
 _FRAME_HEAD_BYTES = 9
 _MESSAGE_HEAD_BYTES = 5
@@ -85,6 +101,8 @@ class _Answer:
 
     rest: bytearray
     ends: bool
+    newest: bytes = b""
+    """The message that follows `rest`; one that comes before it was begun replaces it, because each list of devices is a whole one."""
 
 
 class Session:
@@ -140,13 +158,20 @@ class Session:
         """Method by stream of the answers that go on."""
         return dict(self._streaming)
 
+    def waits(self, stream: int) -> bool:
+        """Whether the client still waits for the answer to a call."""
+        return self._is_open(stream)
+
     def receive(self, data: bytes) -> list[Call | Cancelled]:
         """What the client wants by these bytes. Raises SessionError."""
         self._frames.feed(data)
         try:
-            events = self._connection.receive_data(data)
-        except ProtocolError as error:
+            return self._dealt_with(self._connection.receive_data(data))
+        except (ProtocolError, UnicodeDecodeError) as error:
             raise SessionError(f"{type(error).__name__}: {error}") from error
+
+    def _dealt_with(self, events: list[Event]) -> list[Call | Cancelled]:
+        """What the client wants. All frames of one read are known to the library before: a stream may be over when its request is seen."""
         found: list[Call | Cancelled] = []
         for event in events:
             match event:
@@ -158,8 +183,8 @@ class Session:
                     found += self._whole_call(event.stream_id or 0)
                 case StreamReset():
                     found += self._forget(event.stream_id or 0)
-                case WindowUpdated():
-                    for stream in [event.stream_id] if event.stream_id else list(self._answers):
+                case WindowUpdated() | RemoteSettingsChanged():  # a setting may open the windows of all streams
+                    for stream in list(self._answers):
                         self._send(stream)
                 case ConnectionTerminated():
                     raise SessionError("the client ends the connection")
@@ -180,7 +205,8 @@ class Session:
         call.body += event.data or b""
         if len(call.body) > MOST_REQUEST_BYTES + _MESSAGE_HEAD_BYTES:
             self.fail(stream, RESOURCE_EXHAUSTED, f"a request has more than {MOST_REQUEST_BYTES} bytes")
-            self._connection.reset_stream(stream)
+            if self._takes_answers(stream):  # the client goes on sending: else the end of the answer is the end of the stream
+                self._connection.reset_stream(stream)
 
     def _whole_call(self, stream: int) -> list[Call | Cancelled]:
         call = self._calls.get(stream)
@@ -206,9 +232,9 @@ class Session:
         self._calls.pop(stream, None)
 
     def push(self, stream: int, message: bytes) -> None:
-        """One message of an answer that goes on."""
+        """One message of an answer that goes on. Where the client takes none, the newest message replaces those that are not begun."""
         if self._is_open(stream):
-            self._answers.setdefault(stream, _Answer(bytearray(), False)).rest += _framed(message)
+            self._answers.setdefault(stream, _Answer(bytearray(), False)).newest = _framed(message)
             self._send(stream)
 
     def answer(self, stream: int, message: bytes) -> None:
@@ -232,12 +258,19 @@ class Session:
         return self._connection.data_to_send()
 
     def _is_open(self, stream: int) -> bool:
-        return stream in self._calls or stream in self._streaming
+        return (stream in self._calls or stream in self._streaming) and self._takes_answers(stream)
+
+    def _takes_answers(self, stream: int) -> bool:
+        """Whether the library sends on a stream: not where the client has given it up, or ends the connection."""
+        known = self._connection.streams.get(stream)
+        return known is not None and not known.closed and self._connection.state_machine.state is not ConnectionState.CLOSED
 
     def _send(self, stream: int) -> None:
         """As much of an answer as the client takes now."""
-        answer = self._answers.get(stream)
-        while answer is not None and answer.rest:
+        answer = self._answers.get(stream) if self._takes_answers(stream) else None
+        while answer is not None and (answer.rest or answer.newest):
+            if not answer.rest:
+                answer.rest, answer.newest = bytearray(answer.newest), b""
             size = min(len(answer.rest), self._connection.local_flow_control_window(stream), self._connection.max_outbound_frame_size)
             if size <= 0:
                 return

@@ -12,10 +12,15 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from extender.steering.kubelet_side.grpc_session import SavedSession, Session
+from extender.steering.kubelet_side.grpc_session import MOST_REQUEST_BYTES, SavedSession, Session
 from extender.steering.kubelet_side.kept_steps import Accepted, Begins, Closed, Ended, Listens, Quiet, Received, Step
 
-_MOST_ENDPOINTS, _MOST_CONNECTIONS, _MOST_CHUNKS = 32, 64, 256
+_MOST_ENDPOINTS, _MOST_CONNECTIONS = 32, 64
+
+_MOST_RECEIVED_BYTES = MOST_REQUEST_BYTES + (1 << 20)
+"""What is kept of a client that is not done. Not a number of reads: a client says with many short frames that it takes a long list."""
+_READ_BYTES = 64
+"""What a read takes beside its content."""
 
 
 @dataclass(slots=True)
@@ -27,6 +32,8 @@ class KeptConnection:
     """As of the last quiet moment; None: at the beginning."""
     received: list[bytes] = field(default_factory=list)
     """What came since."""
+    received_bytes: int = 0
+    """What that takes, with `_READ_BYTES` for each read."""
 
     def resume(self) -> tuple[Session, bytes]:
         """The session, and the bytes that another process took from the socket without dealing with them."""
@@ -104,12 +111,14 @@ def _follow(endpoint: KeptEndpoint, step: Received | Quiet | Closed) -> None:
     match step:
         case Received():
             one.received.append(step.data)
-            if len(one.received) > _MOST_CHUNKS:  # a client that sends and sends, and no whole request
+            one.received_bytes += len(step.data) + _READ_BYTES
+            if one.received_bytes > _MOST_RECEIVED_BYTES:  # a client that sends and sends, and no whole request
                 shut(one.socket)
                 del endpoint.connections[step.connection]
         case Quiet():
             one.session = step.session
             one.received.clear()
+            one.received_bytes = 0
         case Closed():
             one.socket.close()
             del endpoint.connections[step.connection]

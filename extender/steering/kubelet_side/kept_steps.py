@@ -25,6 +25,7 @@ class Listens(msgspec.Struct, frozen=True, tag=True):
     resource: str
     plugin: str
     options: bytes
+    plugin_socket_made: tuple[int, int] | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, tag=True):

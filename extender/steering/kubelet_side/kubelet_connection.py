@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -83,6 +85,8 @@ class KubeletConnection:
 
     def _deal_with(self, data: bytes) -> None:
         """Under the lock."""
+        if self._is_over:
+            return
         for event in self._session.receive(data):
             if isinstance(event, Call):
                 self._call(event)
@@ -95,7 +99,8 @@ class KubeletConnection:
             self._session.begin(call.stream, call.method)
             self._start_stream(call.stream, call.method)
         elif call.method in self._server.handlers.unary:
-            self._server.pool.submit(self._answer, call)
+            with contextlib.suppress(RuntimeError):  # the server ends, and with it this connection
+                self._server.pool.submit(self._answer, call)
         else:
             self._session.fail(call.stream, UNIMPLEMENTED, f"no method {call.method[:100]}")
 
@@ -120,6 +125,9 @@ class KubeletConnection:
 
     def _answer(self, call: Call) -> None:
         message, code, text = b"", 0, ""
+        with self._lock:
+            if not self._session.waits(call.stream):  # the client has given it up before its turn came
+                return
         try:
             message = self._server.handlers.unary[call.method](call.message)
         except RefusedError as error:
@@ -136,29 +144,64 @@ class KubeletConnection:
 
     def _do(self, act: Callable[[], None]) -> None:
         """Act on the session and send what comes of it, unless the connection is over."""
-        with self._lock, contextlib.suppress(OSError):  # the reading thread sees an error of the socket too
-            if not self._is_over:
+        with self._lock:
+            if self._is_over:
+                return
+            try:
                 act()
                 self._flush()
+            except OSError as error:  # half an answer may be sent: nothing can follow it
+                log.debug("connection %d of %s ends: %s", self.number, self._server.endpoint, error)
+                self._shut_down()
 
     def _flush(self) -> None:
-        """Send what is to be sent, and tell once all is dealt with. Under the lock."""
-        data = self._session.to_send()
-        with self._server.keeper.lock:  # no handing over in between
-            if data:
-                self._socket.sendall(data)
-            if self._session.is_quiet:
-                self._server.keeper.tell(Quiet(self._server.endpoint, self.number, self._session.saved()))
+        """Send what is to be sent, and tell once all is dealt with. Under the lock. Raises OSError.
+
+        A client that takes no bytes keeps no other connection waiting: the keeper's lock is held only while bytes are handed to the system.
+        """
+        rest, keeper, name = memoryview(self._session.to_send()), self._server.keeper, (self._server.endpoint, self.number)
+        while True:
+            with keeper.lock:  # no handing over in between
+                if rest:
+                    rest = rest[_sent_now(self._socket, rest) :]
+                keeper.has_half_sent(name, bool(rest))
+                if not rest:
+                    if self._session.is_quiet:
+                        keeper.tell(Quiet(*name, self._session.saved()))
+                    return
+            _wait_until_it_takes(self._socket)
+
+    def _shut_down(self) -> None:
+        """End the connection for every process that holds its socket; the reading thread sees that, and closes it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End it for every process that holds its socket."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._shut_down()
         with self._lock:
             self._is_over = True
             streams = list(self._streams.values())
             self._streams.clear()
         self._server.forget(self.number)
+        self._server.keeper.has_half_sent((self._server.endpoint, self.number), False)
         self._server.keeper.tell(Closed(self._server.endpoint, self.number))
         for stream in streams:
             stream.end()
+
+
+def _sent_now(held: socket.socket, data: memoryview) -> int:
+    """How many bytes the system takes at once. Raises OSError."""
+    try:
+        # not `send`, which waits where the socket has a timeout; that makes the descriptor itself one that does not
+        return os.write(held.fileno(), data)
+    except BlockingIOError:
+        return 0
+
+
+def _wait_until_it_takes(held: socket.socket) -> None:
+    """Until the system takes bytes again, or the connection is shut down. Raises TimeoutError after `_SEND_SECONDS`."""
+    poll = select.poll()
+    poll.register(held, select.POLLOUT)
+    if not poll.poll(_SEND_SECONDS * 1000):
+        raise TimeoutError(f"the client takes no bytes for {_SEND_SECONDS:g} s")

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from extender.steering.kubelet_side.accepted_sockets import accepted_sockets
 from extender.steering.kubelet_side.call_handlers import Handlers
 from extender.steering.kubelet_side.keeper import Keeper
 from extender.steering.kubelet_side.kept_connections import KeptConnection, KeptEndpoint, shut
@@ -27,6 +28,7 @@ class PluginServer:
         self.pool = ThreadPoolExecutor(_THREADS, thread_name_prefix=listens.endpoint)
         self._connections: dict[int, KubeletConnection] = {}
         self._lock = threading.Lock()
+        self._is_over = False
         if kept is None:
             self._socket = socket.socket(socket.AF_UNIX)
             path.unlink(missing_ok=True)
@@ -42,18 +44,20 @@ class PluginServer:
         threading.Thread(target=self._accept, name=f"accept-{listens.endpoint}", daemon=True).start()
 
     def _accept(self) -> None:
-        while True:
-            try:
-                accepted, _ = self._socket.accept()
-            except OSError:
-                return
+        for accepted in accepted_sockets(self._socket):
             number = next(self._numbers)
             self.keeper.tell(Accepted(self._endpoint, number), accepted)
-            self._add(KubeletConnection(self, number, KeptConnection(accepted)))
+            with contextlib.suppress(OSError):  # it is closed: more connections than are kept, or the endpoint has ended
+                self._add(KubeletConnection(self, number, KeptConnection(accepted)))
 
     def _add(self, connection: KubeletConnection) -> None:
         with self._lock:
-            self._connections[connection.number] = connection
+            is_over = self._is_over
+            if not is_over:
+                self._connections[connection.number] = connection
+        if is_over:
+            connection.close()
+            return
         threading.Thread(target=connection.serve, name=f"{self._endpoint}-{connection.number}", daemon=True).start()
 
     @property
@@ -70,6 +74,7 @@ class PluginServer:
         """End: the client sees its streams end."""
         shut(self._socket)
         with self._lock:
+            self._is_over = True
             connections = list(self._connections.values())
         for connection in connections:
             connection.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from extender.steering.kubelet_side.accepted_sockets import accepted_sockets
 from extender.steering.kubelet_side.keeper import Keeper
 from extender.steering.kubelet_side.kept_connections import Kept
 from extender.steering.kubelet_side.kept_steps import receive_step
@@ -32,11 +33,15 @@ def offer_connections(keeper: Keeper, shared: Path) -> None:
     """
 
     def hand_over(channel: socket.socket) -> None:
-        keeper.lock.acquire()  # never released: nothing may follow
+        keeper.lock.acquire()  # not released once all is handed over: nothing may follow
+        keeper.wait_until_all_is_sent()
         try:
             keeper.hand_over(channel)
-        except OSError as error:
-            log.error("the connections were not handed over as a whole: %s", error)
+        except OSError as error:  # it has died, or stalls: it cannot serve before this process ends, because this one holds the lock
+            log.warning("another steerer asked for the connections and did not take them, this one goes on: %s", error)
+            channel.close()
+            keeper.lock.release()
+            return
         log.warning("another steerer has taken over")
         sys.stderr.flush()
         os._exit(HANDED_OVER)
@@ -53,8 +58,8 @@ def _listen(path: Path, answer: Callable[[socket.socket], None]) -> None:
     server.listen(4)
 
     def accept() -> None:
-        while True:
-            answer(server.accept()[0])
+        for channel in accepted_sockets(server):
+            answer(channel)
 
     threading.Thread(target=accept, name=path.stem, daemon=True).start()
 

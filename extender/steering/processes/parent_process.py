@@ -126,6 +126,9 @@ class ParentProcess:
             else:
                 log.warning("another steerer serves already")
                 status = NOT_ALONE
+        except OSError as error:
+            text = "the steerer cannot serve: %s: the folders of --device-plugins and --shared must exist, be writable and have space"
+            log.error(text, error)
         except BaseException:
             log.exception("the steerer ended")
         finally:

@@ -8,11 +8,11 @@ import signal
 import threading
 import time
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from extender.bounded_http import BoundedHandler, BoundedHTTPServer
 from extender.kube.small_connection import connection
 from extender.steering.answers.agent_facts import FactsFile
 from extender.steering.answers.chooser import Chooser
@@ -66,41 +66,31 @@ def _version() -> str:
         return "unknown"
 
 
-def _bound(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+def _bound(host: str, port: int, handler: type[BoundedHandler]) -> BoundedHTTPServer:
     """A server on a port, which a steerer that has just handed over may hold for a moment. Raises OSError for a port in use."""
     for _ in range(10):
         with contextlib.suppress(OSError):
-            return ThreadingHTTPServer((host, port), handler)
+            return BoundedHTTPServer((host, port), handler)
         time.sleep(0.05)
-    return ThreadingHTTPServer((host, port), handler)
+    return BoundedHTTPServer((host, port), handler)
 
 
-def _serve(steerer: Steerer, counts: Counts, host: str, port: int) -> ThreadingHTTPServer:
+def _serve(steerer: Steerer, counts: Counts, host: str, port: int) -> BoundedHTTPServer:
     """/healthz and /metrics in a thread of their own. Raises OSError for a port in use."""
     registry = CollectorRegistry()
     registry.register(CountsCollector(counts))
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(BoundedHandler):
         def do_GET(self) -> None:
             match self.path:
                 case "/metrics":
-                    self._answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+                    self.answer(200, generate_latest(registry), CONTENT_TYPE_LATEST)
                 case "/healthz" | "/readyz":
                     looked = steerer.state.looked_at
                     fine = looked is not None and time.monotonic() - looked < _STALLED_SECONDS
-                    self._answer(200 if fine else 503, b"ok\n" if fine else b"no look at the sockets lately\n")
+                    self.answer(200 if fine else 503, b"ok\n" if fine else b"no look at the sockets lately\n")
                 case _:
-                    self._answer(404, b"only /healthz, /readyz and /metrics\n")
-
-        def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Probes are not news."""
+                    self.answer(404, b"only /healthz, /readyz and /metrics\n")
 
     server = _bound(host, port, Handler)
     threading.Thread(target=server.serve_forever, name="steer-http", daemon=True).start()

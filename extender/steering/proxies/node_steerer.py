@@ -5,7 +5,8 @@ What can happen, and what is done about it:
 - The kubelet starts: it deletes all sockets and creates its own anew. All proxies are closed and the link is created anew, so that the
   plugins, whose sockets are gone too, restart and register.
 - A plugin starts: it registers. Its resource gets a new proxy, which is registered with the kubelet.
-- A plugin dies: its stream ends, and with it ours, so the kubelet sees what it would see without the steerer.
+- A plugin dies: its stream ends, and with it ours, so the kubelet sees what it would see without the steerer. One that starts anew makes
+  its socket anew: it is served only once it registers here, because it may be pointed at the kubelet again.
 - The kubelet does not listen although the plugin lives: the resource is registered again, with growing pauses.
 - The kubelet counts no healthy device although it listens: up to Kubernetes 1.36 the late end of an older stream takes the newest one's
   devices away (kubernetes/kubernetes 121994). The resource is registered again.
@@ -22,9 +23,8 @@ import queue
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event
 
 import grpc
 
@@ -33,7 +33,7 @@ from extender.steering.device_plugin_api import KUBELET_SOCKET, Registration
 from extender.steering.kubelet_side.keeper import Keeper
 from extender.steering.kubelet_side.kept_connections import KeptEndpoint
 from extender.steering.kubelet_side.kubelet_registration import register_with_kubelet
-from extender.steering.plugin_side.registration_server import RegistrationServer
+from extender.steering.plugin_side.registration_server import OWN_ENDPOINTS, RegistrationServer
 from extender.steering.proxies.counts import Counts
 from extender.steering.proxies.plugin_proxy import PluginProxy
 from extender.steering.proxies.saved_registrations import replace_file, save_registrations, saved_registrations
@@ -56,6 +56,9 @@ _CHECK_SECONDS, _CHECKS = 0.5, 6
 
 _MOST_RESOURCES = 32
 
+_MOST_ARRIVED = 256
+"""Registrations that wait for the loop; more are refused, and a plugin registers again."""
+
 Identity = tuple[int, int]
 
 
@@ -71,11 +74,26 @@ class _Served:
     """How often it is still asked after the last registration."""
 
 
+class StopFlag:
+    """Whether the steerer is to end. Set by a signal handler, which may interrupt itself: so it has no lock, as `threading.Event` has."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """The steerer is to end."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        return self._is_set
+
+
 @dataclass(slots=True)
 class SteererState:
     """For health and metrics."""
 
-    stop: Event = field(default_factory=Event)
+    stop: StopFlag = field(default_factory=StopFlag)
     looked_at: float | None = None
     """Monotonic time of the last look."""
 
@@ -101,8 +119,10 @@ class Steerer:
         self._keeper = keeper or Keeper()
         self._folder, self._shared, self._chooser, self._counts, self._version = folder, shared, chooser, counts, version
         self._monotonic = monotonic
-        self._arrived: queue.Queue[Registration] = queue.Queue()
+        self._arrived: queue.Queue[Registration] = queue.Queue(_MOST_ARRIVED)
         self._served: dict[str, _Served] = {}
+        self._unserved: dict[str, tuple[Registration, float]] = {}
+        """Registrations that could not be served, as where the disk is full, and the monotonic time of the next try."""
         self._number = 0
         self._kubelet: Identity | None = None
         self._reported_at, self._report = float("-inf"), b""
@@ -111,11 +131,11 @@ class Steerer:
     def run(self) -> None:
         """Until `state.stop` is set. Raises OSError where the folders cannot be used."""
         self._shared.mkdir(parents=True, exist_ok=True)
-        for left_behind in self._folder.glob("fabricwise-*.sock"):
+        for left_behind in self._folder.glob(f"{OWN_ENDPOINTS}*.sock"):
             if left_behind.name not in self._keeper.kept.endpoints:
                 left_behind.unlink(missing_ok=True)
-        self._kubelet = self._kubelet_identity()
-        server = RegistrationServer(self._folder, self._arrived.put)
+        self._kubelet = _identity(self._folder / KUBELET_SOCKET)
+        server = RegistrationServer(self._folder, self._arrives)
         try:
             self._restore()
             if not server.is_linked:
@@ -130,64 +150,76 @@ class Steerer:
                 for served in self._served.values():
                     served.proxy.close()
 
+    def _arrives(self, registration: Registration) -> bool:
+        """Whether a registration is taken."""
+        try:
+            self._arrived.put_nowait(registration)
+        except queue.Full:
+            return False
+        return True
+
     def _wait(self) -> None:
         """Until the next look, or until a plugin registers."""
         with contextlib.suppress(queue.Empty):
             self._take(self._arrived.get(timeout=LOOK_SECONDS))
 
     def _look(self, server: RegistrationServer) -> None:
-        identity = self._kubelet_identity()
+        identity = _identity(self._folder / KUBELET_SOCKET)
         if identity is not None and (identity != self._kubelet or not server.is_linked):
             log.info("the kubelet started anew: the plugins are to register again")
             self._kubelet = identity
             for served in self._served.values():
                 served.proxy.close()
             self._served.clear()
+            self._unserved.clear()
             server.link()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._take(self._arrived.get_nowait())
+        arrived = [self._arrived.get_nowait() for _ in range(self._arrived.qsize())]  # not those that arrive meanwhile
+        for registration in {one.resource: one for one in arrived}.values():
+            self._take(registration)
+        self._serve_unserved()
         if identity is not None:
             self._register_unheard()
             self._register_uncounted()
         self._write_report()
 
-    def _kubelet_identity(self) -> Identity | None:
-        """What tells one kubelet's socket from the next one's; None while there is none."""
-        try:
-            stat = (self._folder / KUBELET_SOCKET).stat()
-        except OSError:
-            return None
-        return stat.st_ino, stat.st_ctime_ns
-
     def _take(self, registration: Registration) -> None:
         """Serve a plugin that registers, in place of the one before it, and register with the kubelet."""
         log.info("plugin %s registered for %s", registration.endpoint, registration.resource)
+        registration = replace(registration, socket_made=_identity(self._folder / registration.endpoint))
         before = self._served.pop(registration.resource, None)
         if before is not None:
             before.proxy.close()
-        elif len(self._served) >= _MOST_RESOURCES:
+        elif registration.resource not in self._unserved and len(self._served) + len(self._unserved) >= _MOST_RESOURCES:
             log.error("more than %d resources: %s is not served", _MOST_RESOURCES, registration.resource)
             return
         self._serve(registration)
-        save_registrations(self._shared, [served.proxy.registration for served in self._served.values()])
+        kept = [served.proxy.registration for served in self._served.values()] + [one for one, _ in self._unserved.values()]
+        save_registrations(self._shared, kept)
 
     def _serve(self, registration: Registration) -> None:
         self._number += 1
+        self._unserved.pop(registration.resource, None)
         # never a name again: a server that ends late removes the socket of its name; short: 107 characters are the most for a whole path
-        endpoint = f"fabricwise-{os.getpid()}-{self._number}.sock"
+        endpoint = f"{OWN_ENDPOINTS}{os.getpid()}-{self._number}.sock"
         try:
             proxy = PluginProxy(registration, self._folder, endpoint, self._chooser, self._counts, self._keeper)
         except OSError as error:
-            log.error("%s is not served: %s", registration.resource, error)
+            log.error("%s is not served, next try in %.1f s: %s", registration.resource, _MOST_PAUSE_SECONDS, error)
+            self._unserved[registration.resource] = registration, self._monotonic() + _MOST_PAUSE_SECONDS
             return
         self._served[registration.resource] = served = _Served(proxy, self._monotonic())
         self._register(served)
 
+    def _serve_unserved(self) -> None:
+        now = self._monotonic()
+        for registration, next_try in list(self._unserved.values()):
+            if now >= next_try:
+                self._serve(registration)
+
     def _register_unheard(self) -> None:
         now = self._monotonic()
         for served in self._served.values():
-            if not served.proxy.is_listened_to and now >= served.register_at and _answers(served.proxy.plugin_socket):
+            if not served.proxy.is_listened_to and now >= served.register_at and self._still_answers(served.proxy.registration):
                 self._register(served)
 
     def _register_uncounted(self) -> None:
@@ -198,6 +230,7 @@ class Steerer:
             served.checks, served.check_at = served.checks - 1, now + _CHECK_SECONDS
             if served.proxy.healthy and self._healthy(resource) == 0:
                 log.warning("the kubelet counts no healthy device of %s although the plugin lists %d", resource, served.proxy.healthy)
+                del self._served[resource]
                 served.proxy.close()
                 self._serve(served.proxy.registration)
 
@@ -223,21 +256,26 @@ class Steerer:
         for registration in saved_registrations(self._shared)[:_MOST_RESOURCES]:
             if registration.resource in self._served:
                 continue
-            if "/" not in registration.endpoint and _answers(self._folder / registration.endpoint):
+            if "/" not in registration.endpoint and self._still_answers(registration):
                 log.info("plugin %s registered before for %s", registration.endpoint, registration.resource)
                 self._serve(registration)
 
     def _go_on(self, name: str, kept: KeptEndpoint) -> None:
         """Serve an endpoint of the process before this one: the kubelet notices nothing."""
-        registration = Registration(kept.listens.resource, kept.listens.plugin, kept.listens.options)
+        registration = Registration(kept.listens.resource, kept.listens.plugin, kept.listens.options, kept.listens.plugin_socket_made)
         # a kubelet that started meanwhile has deleted the socket, and knows nothing of the endpoint
         is_known = (self._folder / name).is_socket() and registration.resource not in self._served
-        if not is_known or not _answers(self._folder / registration.endpoint):
+        if not is_known or not self._still_answers(registration):
             self._keeper.end(name)
             return
         log.info("plugin %s registered before for %s, and the kubelet listens", registration.endpoint, registration.resource)
         proxy = PluginProxy(registration, self._folder, name, self._chooser, self._counts, self._keeper, kept)
         self._served[registration.resource] = _Served(proxy, self._monotonic() + _UNHEARD_SECONDS)
+
+    def _still_answers(self, registration: Registration) -> bool:
+        """Whether the plugin that registered listens, and not one that was started after it and has not registered here."""
+        path = self._folder / registration.endpoint
+        return registration.socket_made in (None, _identity(path)) and _answers(path)
 
     def _write_report(self) -> None:
         now = self._monotonic()
@@ -254,6 +292,15 @@ def healthy_devices(kubelet: PodResources, resource: str) -> int | None:
         return sum(len(one.device_ids) for one in kubelet.allocatable() if one.resource == resource)
     except PodResourcesError:
         return None
+
+
+def _identity(path: Path) -> Identity | None:
+    """What tells a socket from the next one of its name; None while there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_ctime_ns
 
 
 def _answers(path: Path) -> bool:

@@ -64,7 +64,7 @@ class PluginProxy:
             },
             {"ListAndWatch": self._list_and_watch},
         )
-        listens = Listens(endpoint, registration.resource, registration.endpoint, registration.options)
+        listens = Listens(endpoint, registration.resource, registration.endpoint, registration.options, registration.socket_made)
         self._server = PluginServer(folder / endpoint, listens, handlers, keeper, kept)
 
     @property

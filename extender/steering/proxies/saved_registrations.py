@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import os
 from collections.abc import Iterable
@@ -23,11 +24,12 @@ class _Saved(msgspec.Struct, frozen=True):
     endpoint: str
     options: str
     """Base64."""
+    socket_made: tuple[int, int] | None = None
 
 
 def save_registrations(shared: Path, registrations: Iterable[Registration]) -> None:
     """Write the file."""
-    saved = [_Saved(one.resource, one.endpoint, base64.b64encode(one.options).decode()) for one in registrations]
+    saved = [_Saved(one.resource, one.endpoint, base64.b64encode(one.options).decode(), one.socket_made) for one in registrations]
     replace_file(shared / _NAME, msgspec.json.encode(saved))
 
 
@@ -36,8 +38,8 @@ def saved_registrations(shared: Path) -> list[Registration]:
     try:
         with (shared / _NAME).open("rb") as file:
             saved = msgspec.json.decode(file.read(_MOST_FILE_BYTES), type=list[_Saved])
-        return [Registration(one.resource, one.endpoint, base64.b64decode(one.options)) for one in saved]
-    except (OSError, ValueError, msgspec.DecodeError):
+        return [Registration(one.resource, one.endpoint, base64.b64decode(one.options, validate=True), one.socket_made) for one in saved]
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return []
 
 
@@ -49,3 +51,5 @@ def replace_file(path: Path, document: bytes) -> None:
         partial.replace(path)
     except OSError as error:
         log.warning("%s cannot be written: %s", path, error)
+        with contextlib.suppress(OSError):  # half a file takes what is left of a full disk, and each process has a name of its own
+            partial.unlink()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from extender.steering.answers.chooser import Chooser
-from extender.steering.choice.device_choice import Answer, Basis, Request
+from extender.steering.choice.device_choice import Answer, Basis, Reason, Request
 from extender.steering.choice.waiting_pods import NodePod
 from tests.steering.choice.waiting_manifests import FACTS, manifest, pods
 from tests.steering.steered_machine import GPU, IDS
@@ -102,3 +102,19 @@ def test_several_requests_at_once_are_answered() -> None:
     for thread in threads:
         thread.join()
     assert found == [Answer(("GPU-4", "GPU-5"), Basis.DECISION)] * 8
+
+
+def test_choice_that_nothing_waits_for_any_more_is_not_begun() -> None:
+    begun, go_on = [], threading.Event()
+
+    def facts() -> Any:
+        begun.append(1)
+        go_on.wait()
+        return FACTS
+
+    chooser = Chooser(facts, None, None)
+    found = [chooser.choose(GPU, Request(IDS, (), 2), limit_seconds=0.01) for _ in range(20)]
+    go_on.set()
+    chooser._threads.shutdown()
+    assert set(found) == {Reason.TIMEOUT}
+    assert len(begun) <= 4, "not more than there are threads"

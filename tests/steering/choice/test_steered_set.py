@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from topology.devices.numa_alignment import TopologyManager
 from topology.devices.prediction import DevicePlugin, Kubelet
 from topology.devices.steering import CROWDED_BYTES, KnownDevices, Steering, avoided, reused_within, steered_set
-from topology.devices.steering_table import ValueTable, table_of
+from topology.devices.steering_table import Entry, ValueTable, table_of
 from topology.machine.hardware import mask_of, positions_of
 from topology.placement.shared_tables import table_for
 from topology.platforms import machine_of
@@ -75,11 +75,11 @@ class Request:
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     count = draw(st.integers(1, 6))
-    few = st.sampled_from([0.0, 10.0, 48.0, 240.0])
+    whole = st.binary(min_size=1 << count, max_size=1 << count)  # one draw: a list of as many takes long on a busy machine
     values = RandomValues(
         count,
-        tuple(draw(st.lists(few, min_size=1 << count, max_size=1 << count))),
-        tuple(draw(st.lists(st.sampled_from([0.0, 0.25, 0.5]), min_size=1 << count, max_size=1 << count))),
+        tuple((0.0, 10.0, 48.0, 240.0)[byte % 4] for byte in draw(whole)),
+        tuple((0.0, 0.25, 0.5)[byte % 3] for byte in draw(whole)),
     )
     offered = draw(st.integers(1, (1 << count) - 1))
     size = draw(st.integers(1, offered.bit_count()))
@@ -249,3 +249,34 @@ def test_prediction_for_a_steered_node_is_one_certain_set(name: str, policy: Top
 def test_table_with_a_wrong_number_of_entries_is_refused() -> None:
     with pytest.raises(ValueError, match="3 entries for 4 kinds"):
         ValueTable((0b01, 0b10), ((None, 0.0, 0.0, 0.0, 0.0),) * 3)
+
+
+def entry(number: int) -> Entry:
+    """Values that follow no rule."""
+    one, two, four, eight = (number * step % 13 / 13 for step in (1, 2, 3, 5))
+    return float(number * 7 % 11), one, two, four, eight
+
+
+SIXTEEN = ValueTable(tuple(0xF << 4 * switch for switch in range(4)), tuple(map(entry, range(5**4))))
+"""Sixteen devices in four classes of four."""
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+@pytest.mark.parametrize("pressure", [(), tuple(place / 16 for place in range(16))], ids=["idle", "each under another load"])
+def test_device_with_memory_of_unknown_processes_is_avoided_among_sixteen_of_which_many_differ(
+    size: int, pressure: tuple[float, ...]
+) -> None:
+    known = KnownDevices(0, tuple(60 * GIB * (place % 2) for place in range(16)), pressure)
+    answer = steered_set(SIXTEEN, 0xFFFF, 0, size, Steering(known))
+    assert answer is not None
+    assert (answer.bit_count(), answer & known.crowded) == (size, 0)
+    free = [place for place in range(16) if place % 2 == 0]
+    fastest = max(SIXTEEN.effective_gbps(mask_of(part), "") or 0.0 for part in combinations(free, size))
+    assert SIXTEEN.effective_gbps(answer, "") == fastest
+
+
+def test_machine_of_which_a_steerer_knows_no_table_has_no_steered_set_whatever_is_offered() -> None:
+    count = 13  # devices that are all different: 8,192 kinds of sets
+    values = RandomValues(count, (0.0,) * (1 << count), (0.0,) * (1 << count))
+    assert table_of(values, Steering()) is None
+    assert steered_set(values, 0b1111, 0, 2, Steering()) is None

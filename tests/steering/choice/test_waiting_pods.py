@@ -26,6 +26,13 @@ def gpus(chosen: Answer) -> str:
     return "".join(device.removeprefix("GPU-") for device in chosen.ids)
 
 
+def on_node(node: str, decision: str) -> dict[str, Any]:
+    """A pod that is bound to a node, as a steerer keeps it."""
+    found = manifest("a", [2], decided=decision)
+    found["spec"]["nodeName"] = node
+    return kept_of(found)
+
+
 CASES = [
     # what, pods, size, served -> devices, basis
     ("no pod is waiting", [], 2, {}, "01", Basis.FUNCTION),
@@ -69,6 +76,8 @@ CASES = [
         "01",
         Basis.FUNCTION,
     ),
+    ("the decision is about another node", [on_node("b", '{"node": "c", "containers": [[4, 5]]}')], 2, {}, "01", Basis.FUNCTION),
+    ("the decision is about this node", [on_node("b", '{"node": "b", "containers": [[4, 5]]}')], 2, {}, "45", Basis.DECISION),
     ("the decision is of too many devices", [manifest("a", [2], decided=[[4, 5, 6]])], 2, {}, "01", Basis.FUNCTION),
     ("the decision names one device twice", [manifest("a", [2], decided=[[4, 4]])], 2, {}, "01", Basis.FUNCTION),
     ("the decision names a device that does not exist", [manifest("a", [2], decided=[[4, 99]])], 2, {}, "01", Basis.FUNCTION),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, TrailersReceived
+from h2.settings import SettingCodes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -201,6 +203,20 @@ def test_request_larger_than_allowed_is_refused_and_the_next_one_answered() -> N
     assert client.answer_to_next(session, b"x") == framed(b"x")
 
 
+def test_request_larger_than_allowed_whose_end_comes_with_it_is_refused_and_the_next_one_answered() -> None:
+    client, session = connected()
+    client.connection.send_headers(1, HEAD)
+    for _ in range(MOST_REQUEST_BYTES // 16_384):
+        client.connection.send_data(1, b"\0" * 16_384)
+        echo(session, client.sends())
+        client.receive(session.to_send())
+    client.connection.send_data(1, b"\0" * 16_384, end_stream=True)
+    echo(session, client.sends())
+    client.receive(session.to_send())
+    assert client.statuses == {1: "8"}
+    assert client.answer_to_next(session, b"x") == framed(b"x")
+
+
 @pytest.mark.parametrize("body", [b"", b"\0\0\0\0\5hi", b"\1\0\0\0\0", b"\0\0\0\0\0more"], ids=["none", "short", "compressed", "long"])
 def test_request_that_is_not_one_plain_message_is_refused_and_the_next_one_answered(body: bytes) -> None:
     client, session = connected()
@@ -220,6 +236,77 @@ def test_call_that_the_client_gives_up_is_forgotten() -> None:
     assert session.receive(client.sends()) == [Cancelled(stream)]
     session.push(stream, b"for nothing")
     assert session.streaming == {}
+
+
+def test_answer_goes_on_when_a_setting_of_the_client_opens_the_window() -> None:
+    client, session = connected()
+    client.connection.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 10})
+    stream = client.ask("Allocate", b"x" * 40)
+    echo(session, client.sends())
+    assert not session.is_quiet
+    begun = session.to_send()
+    client.connection.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 65_535})
+    echo(session, client.sends())
+    client.receive(begun + session.to_send())
+    assert client.messages == {stream: framed(b"x" * 40)}
+    assert session.is_quiet
+
+
+def test_call_that_the_client_gives_up_in_the_middle_of_its_answer_leaves_the_other_calls() -> None:
+    client, session = connected()
+    client.connection.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1 << 20})
+    listed, given_up = client.ask("ListAndWatch", b""), client.ask("GetPreferredAllocation", b"")
+    for event in session.receive(client.sends()):
+        assert isinstance(event, Call)
+        if event.stream == listed:
+            session.begin(listed, event.method)
+        else:
+            session.answer(given_up, b"x" * 100_000)
+    session.to_send()
+    client.connection.increment_flow_control_window(1_000)
+    client.connection.reset_stream(given_up, ErrorCodes.CANCEL)
+    session.receive(client.sends())
+    assert session.streaming == {listed: "ListAndWatch"}
+    assert session.is_quiet
+
+
+def test_request_that_makes_no_sense_and_is_given_up_at_once_leaves_the_other_calls() -> None:
+    client, session = connected()
+    client.connection.send_headers(1, HEAD)
+    client.connection.send_data(1, b"no message", end_stream=True)
+    client.connection.reset_stream(1, ErrorCodes.CANCEL)
+    echo(session, client.sends())
+    client.receive(session.to_send())
+    assert client.answer_to_next(session, b"x") == framed(b"x")
+
+
+def test_lists_that_the_client_does_not_take_are_replaced_by_the_newest_one() -> None:
+    client, session = connected()
+    stream = client.ask("ListAndWatch", b"")
+    echo(session, client.sends())
+    for number in range(50):
+        session.push(stream, bytes([number]) * 60_000)
+    while data := session.to_send():
+        client.receive(data)
+        session.receive(client.sends())
+    parts = [b"devices", *(bytes([number]) * 60_000 for number in (0, 1, 49))]
+    assert client.messages[stream] == b"".join(map(framed, parts))
+    assert session.is_quiet
+
+
+def test_client_with_more_calls_at_once_than_a_kubelet_makes_is_refused() -> None:
+    client, session = Client(), Session()
+    for number in range(101):
+        client.connection.send_headers(2 * number + 1, HEAD)
+    with pytest.raises(SessionError):
+        session.receive(client.sends())
+
+
+def test_header_that_is_no_text_ends_the_session() -> None:
+    client, session = connected()
+    client.connection.send_headers(1, [*HEAD, ("name", b"\xff\xfe")])
+    with pytest.raises(SessionError):
+        session.receive(client.sends())
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n" + b" " * 30, b"\0" * 100], ids=["HTTP/1.1", "zeros"])

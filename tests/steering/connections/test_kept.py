@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from extender.steering.kubelet_side.accepted_sockets import accepted_sockets
 from extender.steering.kubelet_side.grpc_session import SavedSession
 from extender.steering.kubelet_side.keeper import Keeper
 from extender.steering.kubelet_side.kept_connections import Kept
-from extender.steering.kubelet_side.kept_steps import Accepted, Closed, Ended, Listens, Quiet, Received, Step, receive_step
+from extender.steering.kubelet_side.kept_steps import (
+    MOST_CHUNK_BYTES,
+    Accepted,
+    Begins,
+    Closed,
+    Ended,
+    Listens,
+    Quiet,
+    Received,
+    Step,
+    receive_step,
+)
 
 LISTENS = Listens("fabricwise-1.sock", "nvidia.com/gpu", "nvidia-gpu.sock", b"\x08\x01")
 NAME = LISTENS.endpoint
@@ -133,9 +149,96 @@ def test_connections_that_are_forgotten_go_on_in_the_process_that_serves_them(pa
     other.close()
 
 
-def test_client_that_sends_without_end_and_no_whole_request_is_ended(pair: Pair) -> None:
+@pytest.mark.parametrize(("data", "times"), [(b"x" * MOST_CHUNK_BYTES, 200), (b"x", 100_000)], ids=["much at once", "little at once"])
+def test_client_that_sends_without_end_and_no_whole_request_is_ended(pair: Pair, data: bytes, times: int) -> None:
     theirs, ours = pair
-    found = kept_of((LISTENS, listener()), (Accepted(NAME, 1), ours), *((Received(NAME, 1, b"x"), None) for _ in range(300)))
+    step = Received(NAME, 1, data)
+    found = kept_of((LISTENS, listener()), (Accepted(NAME, 1), ours), *((step, None) for _ in range(times)))
     assert found.endpoints[NAME].connections == {}
     assert theirs.recv(1) == b""
     found.drop()
+
+
+def test_client_that_takes_a_long_list_in_small_parts_is_not_ended(pair: Pair) -> None:
+    frame_that_opens_a_window = Received(NAME, 1, b"x" * 13)
+    found = kept_of((LISTENS, listener()), (Accepted(NAME, 1), pair[1]), *((frame_that_opens_a_window, None) for _ in range(2_000)))
+    assert len(found.endpoints[NAME].connections[1].received) == 2_000
+    found.drop()
+
+
+def test_parent_is_told_every_step_however_many_other_processes_have_come_and_gone() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    keeper = Keeper(None, ours)
+    for _ in range(20):
+        other, others_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        keeper.tell_from_now_on(other)
+        others_end.close()
+    keeper.tell(Ended(NAME))
+    assert receive_step(theirs) == (Ended(NAME), None)
+    theirs.close()
+    keeper.tell(Ended(NAME))  # closes the channel
+
+
+def test_parent_is_told_every_step_beside_more_processes_than_are_told() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    keeper, ends = Keeper(None, ours), [theirs]
+    for _ in range(6):
+        other, others_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        keeper.tell_from_now_on(other)
+        ends.append(others_end)
+    keeper.tell(Ended(NAME))
+    assert receive_step(theirs) == (Ended(NAME), None)
+    assert receive_step(ends[-1]) == (Begins(), None)
+    for end in ends:
+        end.close()
+    keeper.tell(Ended(NAME))
+
+
+def test_connections_are_not_kept_elsewhere_once_the_other_process_has_ended() -> None:
+    keeper = Keeper()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    keeper.tell_from_now_on(ours)
+    assert keeper.is_kept_elsewhere
+    theirs.close()
+    assert not keeper.is_kept_elsewhere
+
+
+def test_hand_over_waits_until_no_client_has_half_a_frame(pair: Pair) -> None:
+    keeper = Keeper()
+    keeper.has_half_sent((NAME, 1), True)
+    seen = []
+
+    def finish() -> None:
+        with keeper.lock:
+            seen.append("sent")
+            keeper.has_half_sent((NAME, 1), False)
+
+    with keeper.lock:
+        thread = threading.Thread(target=finish)
+        thread.start()
+        keeper.wait_until_all_is_sent()
+        seen.append("handed over")
+    thread.join()
+    assert seen == ["sent", "handed over"]
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ECONNABORTED], ids=["no descriptor is free", "the client is gone already"])
+def test_connections_are_accepted_after_an_error_that_passes(error: int, tmp_path: Path) -> None:
+    class Failing(socket.socket):
+        """A listening socket whose first accept fails."""
+
+        errors: ClassVar = [OSError(error, "passes")]
+
+        def accept(self) -> tuple[socket.socket, object]:
+            if self.errors:
+                raise self.errors.pop()
+            return super().accept()
+
+    with Failing(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        client.connect(str(tmp_path / "s"))
+        accepted = accepted_sockets(listening)
+        next(accepted).close()
+        listening.shutdown(socket.SHUT_RDWR)
+        assert list(accepted) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from extender.steering.processes.hand_over import take_over
+from extender.steering.processes.hand_over import HAND_OVER_SOCKET, take_over
 from tests.steering.connections.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
 from tests.steering.steered_machine import GPU, IDS, facts
 
@@ -246,3 +247,14 @@ def test_steerer_that_dies_at_every_start_ends_the_kubelets_connections_instead_
         return GPU in steer.kubelet.ended
 
     wait_for("the kubelet sees that the list ended", kill_each, 30)
+
+
+def test_steerer_that_dies_before_it_has_taken_the_connections_over_takes_none(steer: Steer) -> None:
+    before = steer.child()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+        channel.connect(str(steer.shared / HAND_OVER_SOCKET))
+        channel.shutdown(socket.SHUT_RD)
+    wait_for("it is noticed", lambda: b"did not take them" in steer.log_path.read_bytes() or steer.children() != [before])
+    assert steer.kubelet.preferred(IDS, 2) == ["GPU-0", "GPU-1"]
+    assert steer.child() == before
+    assert noticed_nothing(steer)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -13,8 +16,12 @@ import pytest
 from extender.steering.answers.agent_facts import FactsFile
 from extender.steering.answers.chooser import Chooser
 from extender.steering.choice.device_choice import Reason
+from extender.steering.device_plugin_api import MESSAGES, REGISTRATION, Registration, register_request
+from extender.steering.kubelet_side.plugin_server import PluginServer
+from extender.steering.proxies import node_steerer, plugin_proxy
 from extender.steering.proxies.counts import Counts
 from extender.steering.proxies.node_steerer import Steerer
+from extender.steering.proxies.saved_registrations import replace_file, saved_registrations
 from tests.steering.connections.fakes import FakeKubelet, FakePlugin, allocate_request, wait_for
 from tests.steering.steered_machine import GPU, IDS, facts
 from topology.devices.facts_file import DeviceFacts
@@ -222,6 +229,32 @@ def test_plugin_that_dies_ends_the_kubelets_list_and_one_that_returns_is_registe
     again.close()
 
 
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["a steerer that goes on", "a steerer that starts anew"])
+def test_plugin_that_starts_anew_and_registers_with_the_kubelet_itself_is_not_served_any_more(
+    rig: Rig, plugin: FakePlugin, is_restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_SECONDS", "_UNHEARD_SECONDS"):
+        monkeypatch.setattr(node_steerer, name, 0.01)
+    plugin.close()
+    wait_for("the list ends", lambda: rig.kubelet.ended)
+    other = FakePlugin(rig.folder, IDS)
+    other.register(rig.folder / "kubelet.sock")
+    if is_restarted:
+        rig.stop()
+        rig.start()
+    for served in rig.steerer._served.values():
+        served.register_at = 0.0  # it need not wait
+    looked_at = []
+
+    def many_looks() -> bool:
+        looked_at.append(rig.steerer.state.looked_at)
+        return len(set(looked_at)) > 20
+
+    wait_for("the steerer looks again and again", many_looks, 30)
+    assert [request.endpoint for request in rig.kubelet.requests[1:]] == [other.endpoint]
+    other.close()
+
+
 def test_steerer_that_starts_anew_serves_the_living_plugin_without_a_restart_of_it(rig: Rig, plugin: FakePlugin) -> None:
     link = (rig.folder / "fabricwise.sock").lstat()
     rig.stop()
@@ -257,7 +290,9 @@ BAD_REGISTRATIONS = [
     ("an endpoint elsewhere", "nvidia.com/gpu", "../../etc/x.sock"),
     ("the kubelet as endpoint", "nvidia.com/gpu", "kubelet.sock"),
     ("the steerer as endpoint", "nvidia.com/gpu", "fabricwise.sock"),
+    ("an endpoint of our own", "nvidia.com/gpu", "fabricwise-1-1.sock"),
     ("no extended resource", "cpu", "nvidia-gpu.sock"),
+    ("a resource whose name the agent does not publish", f"{'a' * 230}.com/{'b' * 50}", "nvidia-gpu.sock"),
 ]
 
 
@@ -268,5 +303,80 @@ def test_registration_that_makes_no_sense_is_refused_and_says_why(rig: Rig, what
     with pytest.raises(grpc.RpcError) as refused:
         bad.register(rig.folder / "fabricwise.sock")
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert (endpoint if "endpoint" in what else resource) in (refused.value.details() or "")
+    assert (endpoint if "endpoint" in what else resource[:120]) in (refused.value.details() or "")
     bad.close()
+
+
+def test_registration_with_more_options_than_can_be_handed_on_is_refused(rig: Rig) -> None:
+    message = MESSAGES["RegisterRequest"].FromString(register_request("nvidia.com/gpu", "nvidia-gpu.sock", b""))
+    message.options.MergeFromString(b"\x7a\x80\x10" + b"x" * 2_048)  # field 15, which nothing reads
+    with grpc.insecure_channel(f"unix://{rig.folder / 'fabricwise.sock'}") as channel:
+        call: Any = channel.unary_unary(f"/{REGISTRATION}/Register")
+        with pytest.raises(grpc.RpcError, match=r"options of 20\d\d bytes, of at most 1024"):
+            call(message.SerializeToString(), timeout=5, wait_for_ready=True)
+
+
+def test_plugin_whose_resource_cannot_be_served_now_is_served_later(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [OSError(errno.ENOSPC, "No space left on device")]
+
+    def served_at_the_second_try(*args: Any) -> PluginServer:
+        if errors:
+            raise errors.pop()
+        return PluginServer(*args)
+
+    monkeypatch.setattr(plugin_proxy, "PluginServer", served_at_the_second_try)
+    monkeypatch.setattr(node_steerer, "_MOST_PAUSE_SECONDS", 0.1)
+    plugin = FakePlugin(rig.folder, IDS)
+    rig.registered(plugin)
+    assert rig.kubelet.preferred(IDS, 2) == ["GPU-0", "GPU-1"]
+    plugin.close()
+
+
+def test_steerer_ends_although_plugins_register_without_end(rig: Rig, plugin: FakePlugin) -> None:
+    registration, is_over = Registration(plugin.resource, plugin.endpoint, b""), threading.Event()
+
+    def register_again() -> None:
+        while not is_over.is_set():
+            rig.steerer._arrives(registration)
+
+    thread = threading.Thread(target=register_again)
+    thread.start()
+    wait_for("some are served", lambda: len(rig.kubelet.requests) > 3, 30)
+    rig.stop()
+    is_ended = not rig.thread.is_alive()
+    is_over.set()
+    thread.join()
+    assert is_ended
+
+
+def test_plugin_that_registers_a_hundred_times_leaves_no_descriptor_and_no_thread(rig: Rig, plugin: FakePlugin) -> None:
+    def used() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    def register_anew() -> None:
+        count, lists = len(rig.kubelet.requests), len(rig.kubelet.lists[plugin.resource])
+        plugin.register(rig.folder / "fabricwise.sock")
+        wait_for("it is registered", lambda: len(rig.kubelet.requests) > count and len(rig.kubelet.lists[plugin.resource]) > lists)
+
+    for _ in range(10):
+        register_anew()
+    before = used()
+    for _ in range(90):
+        register_anew()
+    # a pool makes a thread when it is first needed: of the plugin, the kubelet, gRPC
+    wait_for("it is nearly as before", lambda: all(now <= then + 12 for now, then in zip(used(), before, strict=True)))
+
+
+NESTED = b'[{"unknown":' + b"[" * 30_000
+
+
+@pytest.mark.parametrize("document", [b"", b"[", NESTED, b'[{"resource": "a/b", "endpoint": "c", "options": "?"}]', b"x" * 100_000])
+def test_saved_registrations_that_cannot_be_read_are_none(tmp_path: Path, document: bytes) -> None:
+    (tmp_path / "registrations.json").write_bytes(document)
+    assert saved_registrations(tmp_path) == []
+
+
+def test_file_that_cannot_be_replaced_leaves_no_half_file(tmp_path: Path) -> None:
+    (tmp_path / "steering.json" / "in the way").mkdir(parents=True)
+    replace_file(tmp_path / "steering.json", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["steering.json"]

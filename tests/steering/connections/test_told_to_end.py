@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.checkout import ROOT
+from tests.steering.connections.fakes import wait_for
 
 PROCESS = """
 import os, signal, sys, threading, time
@@ -74,6 +75,40 @@ threading.Timer(3.0, steerer.state.stop.set).start()
 steerer.run()
 signal.setitimer(signal.ITIMER_REAL, 0)
 """
+
+TOLD_AGAIN_AND_AGAIN = """
+import signal
+from extender.steering.proxies.node_steerer import SteererState
+
+state = SteererState()
+signal.signal(signal.SIGALRM, lambda *_: state.stop.set())
+signal.setitimer(signal.ITIMER_REAL, 0.00002, 0.00002)
+for _ in range(300_000):
+    state.stop.set()
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert state.stop.is_set()
+"""
+"""The handler interrupts itself, as where a container is told to end twice."""
+
+
+def test_steerer_that_is_told_to_end_while_it_is_told_to_end_does_not_wait_for_itself() -> None:
+    ended = subprocess.run([sys.executable, "-c", TOLD_AGAIN_AND_AGAIN], cwd=ROOT, timeout=60, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_folder_that_cannot_be_used_is_named_with_a_remedy_and_the_steerer_still_ends(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    folders = [f"--device-plugins={tmp_path}", f"--shared={tmp_path / 'a file' / 'shared'}"]
+    command = [sys.executable, "-m", "extender", "steer", "--no-decisions", "--host=127.0.0.1", "--port=0", *folders]
+    with (tmp_path / "log").open("wb") as file, subprocess.Popen(command, cwd=ROOT, stderr=file) as process:
+        wait_for("it is tried again", lambda: b"is started anew" in (tmp_path / "log").read_bytes(), 60)
+        process.terminate()
+        process.wait(30)
+    text = (tmp_path / "log").read_text()
+    assert "Not a directory" in text
+    assert "a file/shared" in text
+    assert "--shared must exist, be writable" in text
+    assert "Traceback" not in text
 
 
 def test_signals_do_not_stop_the_steerers_loop(tmp_path: Path) -> None:
