@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from extender.server.http_servers import server_for
@@ -23,7 +24,10 @@ from tests.web.documented_answers import assert_documented
 # not use gRPC. No process of the product does both.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
-hypothesis_settings.register_profile("fabricwise", deadline=None, max_examples=40, derandomize=True)
+# no health check of speed: it would be about the machine, not about the test
+hypothesis_settings.register_profile(
+    "fabricwise", deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 hypothesis_settings.load_profile("fabricwise")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
