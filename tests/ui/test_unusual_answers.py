@@ -98,7 +98,13 @@ RESYNC = event("resync", {"why": "the position is not known here any more", "str
 def answer_in_turn(page: Watched, pattern: str, answers: Sequence[Callable[[Route], None]]) -> None:
     """Give each request of a pattern the next answer; those after the last one get none."""
     left = iter(answers)
-    page.page.route(pattern, lambda route: next(left, lambda _: None)(route))
+
+    def answer(route: Route) -> None:
+        following = next(left, None)
+        if following is not None:
+            following(route)
+
+    page.page.route(pattern, answer)
 
 
 def stream_of(*events: str) -> Callable[[Route], None]:
@@ -145,7 +151,7 @@ def test_reload_that_fails_is_tried_again(browser: Browser, served: tuple[str, h
 
 
 def test_decisions_of_a_server_that_restarted_are_shown_beside_the_earlier_ones(browser: Browser, served: tuple[str, httpx.Client]) -> None:
-    url, client = served
+    url, _ = served
     decided = {"sequence": 1, "verb": "prioritize", "gpus": 2, "outcome": "decided", "node": "hgx-h100-0", "feasible_nodes": 1}
     decided |= {"expected_bandwidth_gbps": 360, "nodes": 1, "reason": None, "took_seconds": 0.001}
     before = event("decision", {**decided, "id": "old-0", "pod": "chat/before", "uid": "1", "at_seconds": time.time() - 9}, "a.1")

@@ -60,7 +60,7 @@ export function GpuTable({ gpus }: { gpus: readonly MachineGpu[] }) {
                 {has.measured && <Table.Td className="figure">{celsius(gpu.temperature_celsius)}</Table.Td>}
                 {has.measured && <Table.Td className="figure">{percent(gpu.utilization)}</Table.Td>}
                 <Table.Td>{gpu.numa_node ?? UNKNOWN}</Table.Td>
-                {has.faults && <Table.Td className="name">{remarks(gpu)}</Table.Td>}
+                {has.faults && <Table.Td className={`name ${classes.remarks}`}>{remarks(gpu)}</Table.Td>}
               </Table.Tr>
             ))}
           </Table.Tbody>
