@@ -12,6 +12,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
+from extender.kube.objects.decode import seen
+from tests.objects import node
 from tests.ui.browser import Watched, watched
 from tests.ui.staged_cluster import Stage, pod_manifest
 from topology.platforms import machine_of
@@ -212,3 +214,16 @@ def test_address_without_a_page_shows_the_way_back(browser: Browser, served: tup
         expect(page.page.get_by_role("heading", level=1, name="There is no such page")).to_be_visible()
         page.page.get_by_role("link", name="Go to the cluster").click()
         expect(page.page.get_by_role("link", name=re.compile("hgx-h100-0"))).to_be_visible()
+
+
+def test_replicas_of_shared_gpus_are_named_and_hold_no_pods_of_several_gpus(browser: Browser) -> None:
+    stage = Stage({})
+    labels = {"nvidia.com/gpu.count": "4", "nvidia.com/gpu.replicas": "10"}
+    stage.service.store.apply((seen("Node", node("shared", 40, "Tesla-T4-SHARED", 15360, labels)),))
+    with stage.serving() as url, watched(browser, url) as page:
+        page.open("/")
+        expect(page.page.get_by_text("Of these, 40 are replicas of shared GPUs")).to_be_visible()
+        fits = page.page.get_by_role("region", name="Pods that still fit on one node").get_by_role("listitem")
+        expect(fits).to_have_text(["40× 1 GPU", "0× 2 GPUs", "0× 4 GPUs", "0× 8 GPUs"])
+        expect(page.page.get_by_text("replicas, time-slicing")).to_be_visible()
+        assert page.axe() == []
