@@ -53,9 +53,10 @@ def zone_names(machine: Machine, zones: tuple[int, ...]) -> list[str]:
     The zones are numbered from 0 where a GPU's number is not known, or where one number would name two zones.
     """
     numbers: dict[int, set[int]] = {zone: set() for zone in zones}
-    for device, zone in zip((*machine.gpus, *machine.nics), zones, strict=True):
-        if device.numa_node is not None and device.numa_node >= 0:
-            numbers[zone].add(device.numa_node)
+    numa_nodes = [*(gpu.numa_node for gpu in machine.gpus), *(nic.numa_node for nic in machine.nics)]
+    for numa_node, zone in zip(numa_nodes, zones, strict=True):
+        if numa_node is not None and numa_node >= 0:
+            numbers[zone].add(numa_node)
     known = {zone: min(own) for zone, own in numbers.items() if len(own) == 1}
     is_known = all(zone in known for zone in zones[: len(machine.gpus)]) and len(set(known.values())) == len(known)
     if not is_known:
