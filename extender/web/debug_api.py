@@ -65,12 +65,16 @@ class DebugApi:
     def report(self, name: NodeNameParameter) -> Response:
         """A node's report card: every check with its evidence and remedy, and the eight questions of a baseline."""
         moment = self._service.moment()
-        card = node_report(name, moment.snapshot, self._settings.resource, self._tuning)
+        card = node_report(
+            name, moment.snapshot, self._settings.resource, self._tuning, usable_memory_share=self._settings.filtering.usable_memory_share
+        )
         return self._of_node(name, None if card is None else {**card, "cluster": self._cluster}, moment)
 
     def reports(self) -> Response:
         """The report cards of all nodes with GPUs."""
-        cards = all_reports(self._service.moment().snapshot, self._settings.resource, self._tuning)
+        cards = all_reports(
+            self._service.moment().snapshot, self._settings.resource, self._tuning, self._settings.filtering.usable_memory_share
+        )
         return _json({"nodes": cards, "cluster": self._cluster})
 
     def assumed_pods(self) -> Response:

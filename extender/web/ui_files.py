@@ -26,6 +26,9 @@ INDEX = "index.html"
 CLIENT_ROUTES = ("nodes", "pods", "decisions", "what-if", "slots", "history", "login")
 """First segments of the paths that the UI itself handles, besides `/`: each is answered with its index."""
 
+API_ROOTS = ("v1", "scheduler", "metrics", "assets")
+"""First segments of addresses that are no pages: what is not there is answered as JSON, also to a browser."""
+
 HASHED = "assets/"
 """Folder of files whose names change with their content."""
 
@@ -122,7 +125,17 @@ def _answer(files: Mapping[str, UiFile], path: str, request: Request) -> Respons
         return JSONResponse({"detail": "Not Found"}, 404)
     if not path or path.split("/", 1)[0] in CLIENT_ROUTES:
         return _response(files[INDEX], request) if INDEX in files else missing_page()
-    return _response(files[path], request) if path in files else JSONResponse({"detail": "Not Found"}, 404)
+    if path in files:
+        return _response(files[path], request)
+    if INDEX in files and _is_navigation(path, request):
+        return Response(files[INDEX].content, 404, {"Cache-Control": "no-store"}, media_type=files[INDEX].media_type)
+    return JSONResponse({"detail": "Not Found"}, 404)
+
+
+def _is_navigation(path: str, request: Request) -> bool:
+    """Whether a browser opens an address that no page has, and not a program or a page that asks for a file or for the API."""
+    first, last = path.split("/", 1)[0], path.rsplit("/", 1)[-1]
+    return first not in API_ROOTS and "." not in last and "text/html" in request.headers.get("accept", "")
 
 
 def _response(file: UiFile, request: Request) -> Response:

@@ -71,6 +71,26 @@ CASES: dict[str, tuple[Series, Series]] = {
 }
 
 
+# what a series shows -> (alert, series, whether it fires)
+EDGES: dict[str, tuple[str, Series, bool]] = {
+    "the first object, whose counter appears with the value 1": (
+        "FabricwiseObjectsSetAside",
+        {'fabricwise_objects_set_aside_total{kind="nodes",stage="derive"}': "_x44 1x15"},
+        True,
+    ),
+    "the first object, an hour later": (
+        "FabricwiseObjectsSetAside",
+        {'fabricwise_objects_set_aside_total{kind="nodes",stage="derive"}': "_x4 1x55"},
+        False,
+    ),
+    "one miss of three predictions": (
+        "FabricwisePredictionsMiss",
+        {'fabricwise_predictions_total{in_support="no"}': "0x10 1x49", 'fabricwise_predictions_total{in_support="yes"}': "0x10 2x49"},
+        False,
+    ),
+}
+
+
 @pytest.fixture
 def rule_file(tmp_path: Path) -> Path:
     """The rules as Prometheus itself reads them."""
@@ -119,6 +139,7 @@ def unit_test(series: Series, alert: str, fires: bool) -> dict[str, Any]:
 
 def test_each_alert_fires_when_it_should_and_not_otherwise(rule_file: Path, tmp_path: Path) -> None:
     tests = [unit_test(series, alert, fires) for alert, pair in CASES.items() for series, fires in zip(pair, (True, False), strict=True)]
+    tests += [unit_test(series, alert, fires) for alert, series, fires in EDGES.values()]
     path = tmp_path / "tests.yaml"
     path.write_text(yaml.safe_dump({"rule_files": [str(rule_file)], "evaluation_interval": "1m", "tests": tests}))
     promtool("test", "rules", str(path))
@@ -147,6 +168,7 @@ def test_every_alert_has_a_runbook_page_that_says_what_to_do(rule: dict[str, Any
     assert text.startswith(f"# {rule['alert']}\n")
     assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Meaning", "## Diagnosis", "## Remedy"]
     assert f"Severity: {rule['labels']['severity']}. It fires after {rule['for']} of `{rule['expr']}`." in text
+    assert text.splitlines()[4].startswith("Threshold: "), "why this number and this time"
     for target in links(page):
         assert target.startswith("https://") or (page.parent / target).is_file(), target
     assert f"(runbooks/{rule['alert']}.md)" in (ROOT / "docs/observability.md").read_text()

@@ -124,3 +124,16 @@ def test_values_per_node_are_left_out_of_a_larger_cluster() -> None:
     assert "fabricwise_node_gpus{" not in texts[2]
     assert "fabricwise_node_metrics_omitted 1.0" in texts[2]
     assert 'fabricwise_gpus{product="Tesla T4",state="free"} 8.0' in texts[2]
+
+
+PER_SECOND = {"cps", "reqps", "ops", "Bps"}
+"""Units of Grafana that say so."""
+
+
+@pytest.mark.parametrize("name", dashboards())
+def test_panel_that_shows_a_rate_has_a_unit_per_second_and_no_other_has(name: str) -> None:
+    for panel in dashboards()[name]["panels"]:
+        queries = [target["expr"] for target in panel.get("targets", [])]
+        if panel["type"] == "timeseries":
+            is_rate = any("rate(" in query and "histogram_quantile(" not in query for query in queries)
+            assert (panel["fieldConfig"]["defaults"].get("unit") in PER_SECOND) is is_rate, panel["title"]

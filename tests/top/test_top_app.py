@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
+from rich.text import Text
+from textual.app import App, ComposeResult
 from textual.pilot import Pilot
-from textual.widgets import Input, Static
+from textual.widgets import ContentSwitcher, Input, Static
 
 from extender.cli.top.live_data import Unanswered
-from extender.cli.top.sorted_table import SortedTable
+from extender.cli.top.rows import Column, Row
+from extender.cli.top.sorted_table import MOST_ROWS, SortedTable
 from extender.cli.top.top_app import TopApp
 from tests.top.canned_answers import CannedData, node_row, pod_row
 
@@ -158,6 +162,118 @@ def test_cursor_stays_on_its_node_while_rows_come_and_go(data: CannedData) -> No
         app.table.show([node_row("gpu-0"), node_row("gpu-b"), node_row("gpu-c")])
         await pilot.pause()
         assert app.table.chosen == "gpu-c"
+
+    driven(data, drive)
+
+
+def test_cursor_stays_at_its_place_when_its_node_goes(data: CannedData) -> None:
+    rows = [node_row(f"gpu-{number:02}") for number in range(60)]
+
+    async def drive(app: TopApp, pilot: Pilot[None]) -> None:
+        app.table.show(rows)
+        await pilot.press(*["down"] * 40)
+        assert app.table.chosen == "gpu-40"
+        app.table.show([row for row in rows if row["name"] != "gpu-40"])
+        await pilot.pause()
+        assert app.table.chosen == "gpu-41"
+        assert app.table.scroll_y > 0
+
+    driven(data, drive)
+
+
+def test_scrolled_table_stays_where_it_is_when_a_node_comes(data: CannedData) -> None:
+    rows = [node_row(f"gpu-{number:02}") for number in range(60)]
+
+    async def drive(app: TopApp, pilot: Pilot[None]) -> None:
+        app.table.show(rows)
+        await pilot.pause()
+        app.table.scroll_to(y=20, animate=False)
+        await pilot.pause()
+        app.table.show([*rows, node_row("gpu-99")])
+        await pilot.pause()
+        assert (app.table.chosen, app.table.scroll_y) == ("gpu-00", 20)
+
+    driven(data, drive)
+
+
+def test_of_thousands_of_nodes_the_first_are_shown_and_a_search_finds_the_others(data: CannedData) -> None:
+    rows = [node_row(f"gpu-{number}") for number in range(2 * MOST_ROWS)]
+
+    async def drive(app: TopApp, pilot: Pilot[None]) -> None:
+        data.answers["/v1/cluster"] = lambda _query: {"nodes": rows}
+        await pilot.press("n")
+        await settled(pilot)
+        assert shown(app) == [f"gpu-{number}" for number in range(MOST_ROWS)]
+        assert f"first {MOST_ROWS} of {2 * MOST_ROWS} rows" in text_of(app, "#age")
+        await pilot.press("slash", *f"gpu-{MOST_ROWS + 7}", "enter")
+        await settled(pilot)
+        assert shown(app) == [f"gpu-{MOST_ROWS + 7}"]
+
+    driven(data, drive)
+
+
+def test_cells_of_an_unchanged_row_are_not_made_again_and_no_column_is_measured_for_a_narrower_cell() -> None:
+    made: list[str] = []
+
+    def cell(row: Row) -> Text:
+        made.append(row["name"])
+        return Text(str(row["free"]))
+
+    class OneColumn(App[None]):
+        def compose(self) -> ComposeResult:
+            yield SortedTable((Column("FREE", cell, lambda row: row["name"]),), lambda row: str(row["name"]), "nodes")
+
+    async def run() -> None:
+        app = OneColumn()
+        async with app.run_test() as pilot:
+            table = app.query_one(SortedTable)
+            table.show([node_row("a", free=10_000), node_row("b", free=2)])
+            await pilot.pause()
+            made.clear()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(table, "get_column", lambda _key: pytest.fail("all cells of a column are measured"))
+                table.show([node_row("a", free=10_000), node_row("b", free=1)])
+                await pilot.pause()
+            assert made == ["b"]
+            assert table.get_row("b") == [Text("1")]
+
+    asyncio.run(run())
+
+
+def test_each_table_has_a_search_of_its_own(data: CannedData) -> None:
+    async def drive(app: TopApp, pilot: Pilot[None]) -> None:
+        field = app.query_one("#search", Input)
+        await pilot.press("w")
+        await settled(pilot)
+        await pilot.press("n")
+        await settled(pilot)
+        assert (field.value, len(shown(app))) == ("", 3)
+        await pilot.press("escape", "p")
+        await settled(pilot)
+        assert (field.value, shown(app)) == ("pending", ["team/waits"])
+
+    driven(data, drive)
+
+
+@pytest.mark.parametrize("answer", [{"nodes": [{"gpus": 8}]}, {"nodes": 5}, {"totals": 3}, {"pods": [{}], "next": None}, {}])
+def test_list_of_another_form_is_named_and_the_rows_stay(data: CannedData, answer: dict[str, Any]) -> None:
+    async def drive(app: TopApp, pilot: Pilot[None]) -> None:
+        path, key = ("/v1/pods", "p") if "nodes" not in answer and "totals" not in answer else ("/v1/cluster", "n")
+        data.answers[path] = lambda _query: answer
+        await pilot.press(key)
+        await settled(pilot)
+        assert "a table answers in another form" in text_of(app, "#totals")
+        await pilot.press("n")
+        assert len(shown(app)) == 3
+
+    driven(data, drive)
+
+
+def test_timer_that_fires_while_the_application_ends_finds_no_widgets_and_does_nothing(data: CannedData) -> None:
+    async def drive(app: TopApp, pilot: Pilot[None]) -> None:
+        await app.query_one(ContentSwitcher).remove()
+        await pilot.pause(1.2)
+        assert app.is_running
 
     driven(data, drive)
 

@@ -16,6 +16,17 @@ from topology.platforms import machine_of, platforms
 PLATFORMS = list(platforms())
 BOXES = "[...document.querySelectorAll('[data-gpu]')].map(e => (r => [r.left, r.top, r.right, r.bottom])(e.getBoundingClientRect()))"
 
+CROSSED = """[...document.querySelectorAll(".react-flow__edge[data-id^='socket link'] path.react-flow__edge-path")].flatMap(path => {
+  const boxes = [...document.querySelectorAll('.react-flow__node')].map(e => [e.dataset.id, e.getBoundingClientRect()])
+  const shown = path.getScreenCTM()
+  return [...Array(41).keys()].flatMap(part => {
+    const at = path.getPointAtLength(path.getTotalLength() * part / 40).matrixTransform(shown)
+    const isIn = box => at.x > box.left + 2 && at.x < box.right - 2 && at.y > box.top + 2 && at.y < box.bottom - 2
+    return boxes.filter(([, box]) => isIn(box)).map(([id]) => path.closest('.react-flow__edge').dataset.id + ' over ' + id)
+  })
+})"""
+"""Links of sockets that pass over a box."""
+
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[str]:
@@ -37,5 +48,6 @@ def test_every_gpu_has_a_place_of_its_own_and_every_link_is_drawn(
         expect(page.page.locator("[data-gpu]")).to_have_count(len(machine["gpus"]))
         expect(page.page.locator(".react-flow__edge")).to_have_count(len(drawn))
         boxes: list[list[float]] = page.page.evaluate(BOXES)
+        assert page.page.evaluate(CROSSED) == []
     overlapping = [(a, b) for a, b in combinations(boxes, 2) if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]]
     assert overlapping == []

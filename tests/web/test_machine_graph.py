@@ -37,6 +37,17 @@ def graph_of(view: NodeView) -> MachineGraph:
     return machine_graph(view, None, (), None, TUNING, 0.85)
 
 
+@pytest.mark.parametrize("platform", platforms())
+def test_the_drawn_numa_zone_of_a_gpu_has_the_number_that_its_row_has(platform: str) -> None:
+    graph = graph_of(view_of(machine_of(platform, "n")))
+    parents = {vertex.id: vertex.parent for vertex in graph.vertices}
+    for gpu in graph.gpus:
+        above: str = gpu.vertex
+        while (parent := parents[above]) is not None:
+            above = parent
+        assert gpu.numa_node is None or above in (f"NUMA zone {gpu.numa_node}", gpu.vertex)
+
+
 def check(graph: MachineGraph, machine: Machine) -> None:
     """The laws of every graph."""
     vertices, edges = {vertex.id: vertex for vertex in graph.vertices}, {edge.id for edge in graph.edges}

@@ -63,6 +63,23 @@ def test_path_is_answered_from_the_build_alone(folder: Path, path: str) -> None:
     assert "secret" not in response.text
 
 
+NAVIGATION = "text/html,application/xhtml+xml,*/*;q=0.8"
+"""What a browser accepts where an address is opened in it."""
+
+
+@pytest.mark.parametrize("path", ["/nope", "/nodesx/a", "/index"])
+def test_browser_that_opens_an_address_without_a_page_gets_the_ui_with_status_404(folder: Path, path: str) -> None:
+    response = call(UiFiles(folder), path, Accept=NAVIGATION)
+    assert (response.status, response.content) == (404, INDEX)
+    assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/v1/nope", "/assets/nope", "/metrics/nope", "/nope.js", "/link.txt", "/../secret.txt"])
+def test_address_of_a_file_or_of_the_api_is_no_page_also_for_a_browser(folder: Path, path: str) -> None:
+    response = call(UiFiles(folder), path, Accept=NAVIGATION)
+    assert (response.status, response.headers["content-type"]) == (404, "application/json")
+
+
 @pytest.mark.parametrize("route", CLIENT_ROUTES)
 def test_every_client_route_shows_the_page(folder: Path, route: str) -> None:
     files = UiFiles(folder)

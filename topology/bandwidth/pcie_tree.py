@@ -47,6 +47,23 @@ def pcie_distances(machine: Machine, zones: tuple[int, ...]) -> list[list[int]]:
     return [[min(cell, worst) for cell in row] for row in inferred]
 
 
+def zone_names(machine: Machine, zones: tuple[int, ...]) -> list[str]:
+    """Return the name of each device's host zone, GPUs then NICs: with the kernel's NUMA numbers, as `numactl --hardware` shows.
+
+    The zones are numbered from 0 where a GPU's number is not known, or where one number would name two zones.
+    """
+    numbers: dict[int, set[int]] = {zone: set() for zone in zones}
+    numa_nodes = [*(gpu.numa_node for gpu in machine.gpus), *(nic.numa_node for nic in machine.nics)]
+    for numa_node, zone in zip(numa_nodes, zones, strict=True):
+        if numa_node is not None and numa_node >= 0:
+            numbers[zone].add(numa_node)
+    known = {zone: min(own) for zone, own in numbers.items() if len(own) == 1}
+    is_known = all(zone in known for zone in zones[: len(machine.gpus)]) and len(set(known.values())) == len(known)
+    if not is_known:
+        return [f"NUMA zone {zone}" for zone in zones]
+    return [f"NUMA zone {known[zone]}" if zone in known else f"unknown NUMA zone {zone}" for zone in zones]
+
+
 class PcieTree:
     """Switches, host zones and PCIe wires of one machine."""
 
@@ -60,7 +77,7 @@ class PcieTree:
         self.penalty = constants.host_bridge_penalty(machine.cpu_model)
         self.switch = self._switches(PciePath.PIX)
         self.upper_switch = self._switches(PciePath.PXB)
-        self.zone = {device: f"NUMA zone {number}" for device, number in enumerate(zones)}
+        self.zone = dict(enumerate(zone_names(machine, zones)))
         self.capacity_gbps: dict[str, float] = {}
         """By wire name, per direction."""
         self.wires: dict[str, Wire] = {}

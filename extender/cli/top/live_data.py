@@ -27,6 +27,11 @@ class Unanswered:
     why: str
 
 
+def another_form(source: str, error: Exception) -> str:
+    """Return what is said of an answer that lacks something, as that of another version does."""
+    return f"{source} answers in another form than this version expects ({type(error).__name__}: {error}): is it of the same version?"
+
+
 Answer = dict[str, Any] | Unanswered
 Query = Mapping[str, str | int]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from rich.text import Text
@@ -33,9 +34,10 @@ class Column:
     """Whether the largest value comes first at first."""
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """Return a sort key by which gpu-2 comes before gpu-10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", name) if part]
+@lru_cache(maxsize=32_768)
+def natural(name: str) -> tuple[tuple[int, str], ...]:
+    """Return a sort key by which gpu-2 comes before gpu-10. It is kept, because thousands of rows are sorted with each update."""
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", name) if part)
 
 
 def name_of_pod(row: Row) -> str:
@@ -139,19 +141,29 @@ class Arrangement:
     """Rows without this text in a cell are left out; case does not matter."""
 
 
-def arranged(rows: Sequence[Row], columns: Sequence[Column], arrangement: Arrangement, key: Callable[[Row], str]) -> list[Row]:
-    """Return the rows that are shown, in order. Rows that are equal in the sorted column are in the order of `key`."""
+def arranged(
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    arrangement: Arrangement,
+    key: Callable[[Row], str],
+    cells: Callable[[Row], Sequence[Text]] | None = None,
+) -> list[Row]:
+    """Return the rows that match, in order. Rows that are equal in the sorted column are in the order of `key`.
+
+    `cells`: row -> its cells, where they are kept; else they are made for the search.
+    """
     column = columns[arrangement.column]
     wanted = arrangement.search.casefold()
-    kept = sorted((row for row in rows if not wanted or wanted in _searched(row, columns)), key=lambda row: natural(key(row)))
+    cells_of = cells or (lambda row: tuple(column.cell(row) for column in columns))
+    kept = sorted((row for row in rows if not wanted or wanted in _searched(row, cells_of(row))), key=lambda row: natural(key(row)))
     known = [row for row in kept if column.order(row) is not None]
     known.sort(key=column.order, reverse=column.descends != arrangement.is_reversed)
     return known + [row for row in kept if column.order(row) is None]
 
 
-def _searched(row: Row, columns: Sequence[Column]) -> str:
+def _searched(row: Row, cells: Sequence[Text]) -> str:
     message = row.get("message") or ""
-    return " ".join([*(column.cell(row).plain for column in columns), str(message)]).casefold()
+    return " ".join([*(cell.plain for cell in cells), str(message)]).casefold()
 
 
 def headline(cluster: Row) -> Text:

@@ -10,6 +10,9 @@ from textual.widgets import DataTable
 
 from extender.cli.top.rows import Arrangement, Column, Row, arranged
 
+MOST_ROWS = 1_000
+"""Rows that are shown: the first in the order. The widget measures each cell of a new row, which takes seconds for 5,000 rows."""
+
 
 class SortedTable(DataTable[Text]):
     """Shows rows in an arrangement that keys change."""
@@ -28,7 +31,10 @@ class SortedTable(DataTable[Text]):
         self.arrangement = Arrangement()
         self._rows: Sequence[Row] = ()
         self._shown: list[str] = []
+        self._matching = 0
         self._cells: dict[str, tuple[Text, ...]] = {}
+        self._made: dict[str, tuple[Row, tuple[Text, ...]]] = {}
+        """Key -> a row and its cells, of all rows that were shown or searched: a row that is equal has the same cells."""
 
     def on_mount(self) -> None:
         """Make the columns."""
@@ -44,29 +50,43 @@ class SortedTable(DataTable[Text]):
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show these rows; cells that are unchanged are not drawn again."""
-        self._rows = rows
-        shown = arranged(rows, self.all_columns, self.arrangement, self._key)
-        cells = {self._key(row): tuple(column.cell(row) for column in self.all_columns) for row in shown}
+        shown = arranged(rows, self.all_columns, self.arrangement, self._key, self._cells_of)
+        cells = {self._key(row): self._cells_of(row) for row in shown[:MOST_ROWS]}
+        self._rows, self._matching = rows, len(shown)  # only now: rows of another form leave the former ones
         if list(cells) == self._shown:
             self._update(cells)
         else:
             self._replace(cells)
         self._cells = cells
+        if len(self._made) > 2 * len(rows) + MOST_ROWS:  # most of them are rows that are no more
+            self._made = {key: made for key, made in self._made.items() if key in cells}
+
+    def _cells_of(self, row: Row) -> tuple[Text, ...]:
+        key = self._key(row)
+        made = self._made.get(key)
+        if made is None or made[0] != row:
+            made = self._made[key] = (row, tuple(column.cell(row) for column in self.all_columns))
+        return made[1]
 
     def _update(self, cells: dict[str, tuple[Text, ...]]) -> None:
         for key, values in cells.items():
             for number, (old, new) in enumerate(zip(self._cells[key], values, strict=True)):
-                if old != new or old.spans != new.spans:
-                    self.update_cell(key, str(number), new, update_width=True)
+                if old is not new and (old != new or old.spans != new.spans):
+                    # A column that may become narrower would be measured in all rows, for each cell of it that changes.
+                    is_wider = new.cell_len > self.ordered_columns[number].content_width
+                    self.update_cell(key, str(number), new, update_width=is_wider)
 
     def _replace(self, cells: dict[str, tuple[Text, ...]]) -> None:
-        chosen = self.chosen
+        chosen, place, top = self.chosen, self.cursor_row, self.scroll_y
         self.clear()
         for key, values in cells.items():
             self.add_row(*values, key=key)
         self._shown = list(cells)
-        if chosen in cells:
-            self.move_cursor(row=self._shown.index(chosen))
+        if chosen is not None and cells:
+            # Where the row is no more, the cursor stays at its place of the window.
+            row = self._shown.index(chosen) if chosen in cells else min(place, len(cells) - 1)
+            self.move_cursor(row=row, scroll=False)
+            self.scroll_to(y=max(0.0, top + row - place), animate=False, force=True)
 
     @property
     def chosen(self) -> str | None:
@@ -77,6 +97,11 @@ class SortedTable(DataTable[Text]):
     def counts(self) -> tuple[int, int]:
         """Number of rows shown, and of all rows."""
         return len(self._shown), len(self._rows)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether more rows match than are shown."""
+        return self._matching > len(self._shown)
 
     def rearrange(self, arrangement: Arrangement) -> None:
         """Show the rows in another arrangement."""

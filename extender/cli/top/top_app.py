@@ -15,7 +15,7 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Static
 
 from extender.cli.rendering.answers.why_text import why_text
 from extender.cli.top.detail_screens import DetailScreen, KeysScreen, gpus_of_node
-from extender.cli.top.live_data import LiveData, Unanswered
+from extender.cli.top.live_data import LiveData, Unanswered, another_form
 from extender.cli.top.rows import LEGEND, NODE_COLUMNS, POD_COLUMNS, Row, age_of, headline, name_of_pod
 from extender.cli.top.sorted_table import SortedTable
 from extender.plain_text import plain
@@ -97,14 +97,20 @@ class TopApp(App[None]):
 
     async def _refresh(self) -> None:
         cluster = await self._data.get("/v1/cluster")
-        pods = await all_pods(self._data) if self.table.id == "pods" else None
+        pods = await all_pods(self._data) if self.query(ContentSwitcher) and self.table.id == "pods" else None
+        if not self.query("#nodes"):
+            return  # the application has ended while it waited
         failed = next((answer for answer in (cluster, pods) if isinstance(answer, Unanswered)), None)
         self._problem = failed.why if failed is not None else None
-        if isinstance(cluster, dict):
-            self._cluster, self._received_seconds = cluster, time.monotonic()
-            self.query_one("#nodes", SortedTable).show(cluster.get("nodes") or [])
-        if isinstance(pods, list):
-            self.query_one("#pods", SortedTable).show(pods)
+        try:
+            if isinstance(cluster, dict):
+                headline(cluster)
+                self.query_one("#nodes", SortedTable).show(cluster.get("nodes") or [])
+                self._cluster, self._received_seconds = cluster, time.monotonic()
+            if isinstance(pods, list):
+                self.query_one("#pods", SortedTable).show(pods)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._problem = another_form(self._data.source, error)
         self._show_totals()
 
     def _show_totals(self) -> None:
@@ -115,8 +121,13 @@ class TopApp(App[None]):
         self._show_age()
 
     def _show_age(self) -> None:
+        if not self.query(ContentSwitcher):
+            return  # the application ends, and its widgets are gone before its timers
         shown, known = self.table.counts
-        parts = [Text(f"{shown} of {known} rows  " if shown != known else "", "yellow")]
+        rows = f"{shown} of {known} rows  " if shown != known else ""
+        if self.table.is_cut:
+            rows = f"first {shown} of {known} rows, / searches  "
+        parts = [Text(rows, "yellow")]
         if self._is_paused:
             parts.append(Text("paused  ", "bold yellow"))
         if self._cluster is not None:
@@ -126,6 +137,7 @@ class TopApp(App[None]):
     def action_view(self, view: str) -> None:
         """Show the other table."""
         self.query_one(ContentSwitcher).current = view
+        self._write_search(self.table.arrangement.search)
         self.table.focus()
         self._ask()
 
@@ -163,6 +175,12 @@ class TopApp(App[None]):
         self.table.rearrange(replace(self.table.arrangement, search=""))
         self.table.focus()
 
+    def _write_search(self, text: str) -> None:
+        """Write the search of the table that is shown into the field: each table has a search of its own."""
+        field = self.query_one("#search", Input)
+        with field.prevent(Input.Changed):
+            field.value = text
+
     def action_waiting(self) -> None:
         """Show the pods that wait."""
         self.action_view("pods")
@@ -198,8 +216,11 @@ async def all_pods(data: LiveData) -> list[Row] | Unanswered:
         page = await data.get("/v1/pods", {"limit": PAGE_PODS, **({"after": after} if after else {})})
         if isinstance(page, Unanswered):
             return page
-        rows += page["pods"]
-        after = page["next"]
+        try:
+            rows += page["pods"]
+            after = page["next"]
+        except (KeyError, TypeError) as error:
+            return Unanswered(another_form(data.source, error))
         if after is None:
             break
     return rows

@@ -30,7 +30,10 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     pending: int
     """Pods that request GPUs and are not bound."""
     fits: dict[str, int]
-    """GPUs of a pod -> pods of that size that would fit by the free GPUs of each schedulable node alone."""
+    """GPUs of a pod -> pods of that size that would fit by the free GPUs of each schedulable node alone.
+
+    Replicas of shared GPUs and MIG devices hold pods of one GPU.
+    """
     slots: dict[str, int] | None
     """The same as /v1/slots counts them; None where that is not measured."""
 
@@ -70,7 +73,7 @@ def sample_of(rows: Iterable[NodeRow], totals: Totals, pending: int, at_seconds:
     fits = dict.fromkeys(SIZES, 0)
     for row in rows:
         if row.schedulable and row.free:
-            for size in SIZES:
+            for size in SIZES if row.sharing is None else SIZES[:1]:  # replicas and MIG devices do not work together
                 fits[size] += row.free // size
     return Sample(
         at_seconds=at_seconds,

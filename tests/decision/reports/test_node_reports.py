@@ -17,6 +17,7 @@ from extender.decision.state.changes import Change, ClassesSeen, ClockTicked, Te
 from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.sources.class_file import load_classes
+from extender.sources.simulated import SimulatedCluster
 from extender.telemetry.conditions import TUNING
 from tests.checkout import ROOT
 from tests.cli.test_cli import run
@@ -26,6 +27,7 @@ from tests.objects import GPU, node, pod, snapshot
 from topology.gputopology.manifest_encoding import encode
 from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
 from topology.machine.hardware import PciePath, with_gpus
+from topology.platforms import machine_of
 
 COMPONENTS = {
     "nvidia-driver-daemonset": "driver",
@@ -271,3 +273,13 @@ def test_reports_over_http_are_the_same(served: Served) -> None:
     assert answer == {**card, "cluster": f"an unnamed cluster, by the extender at {server}"}
     assert "hgx-h100-0" in run("doctor", "--server", server)
     assert "no node 'nowhere' is known" in run("node", "nowhere", "--server", server, status=3)
+
+
+def test_gpu_whose_memory_an_unknown_process_uses_is_not_counted_as_free_for_a_pod() -> None:
+    cluster = SimulatedCluster({"a": machine_of("hgx-h100", "a")}, GPU)
+    cluster.stray("a", 6, 21 << 30)
+    state = fold_all(Snapshot(), (*cluster.listing(), *cluster.telemetry(STEADY), ClockTicked(NOW, STEADY)), GPU, NODE_DEFAULTS)
+    for share, start in ((0.85, "7 GPUs of 8 free; GPU 6: 21.0 GiB"), (0.5, "8 GPUs of 8 free")):
+        card = node_report("a", state, GPU, TUNING, usable_memory_share=share)
+        assert card is not None
+        assert card["readiness"]["can a GPU pod start now"].startswith(start)

@@ -236,6 +236,17 @@ def test_history_keeps_its_newest_samples_and_counts_what_fits() -> None:
     assert kept.samples[0].fits == {"1": 3 + 8, "2": 1 + 4, "4": 2, "8": 0}
 
 
+def test_replicas_of_shared_gpus_and_mig_devices_fit_no_pod_of_several_gpus() -> None:
+    service, _ = small_service()
+    time_sliced = node("time-sliced", 40, "Tesla-T4-SHARED", 15360, {"nvidia.com/gpu.count": "4", "nvidia.com/gpu.replicas": "10"})
+    divided = node("divided", 56, "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", 9728, {"nvidia.com/mig.strategy": "single"})
+    before = sample_of(service.feed.rows(), Totals(), 0, 0.0).fits
+    service.store.apply((seen("Node", time_sliced), seen("Node", divided)))
+    service.feed.refresh()
+    after = sample_of(service.feed.rows(), Totals(), 0, 0.0).fits
+    assert after == {**before, "1": before["1"] + 40 + 56}
+
+
 def test_served_history_has_a_first_sample_soon_after_the_start() -> None:
     service, _ = small_service()
     with served_debug(service) as client:

@@ -34,7 +34,9 @@ def node(*, name: NodeArgument, question: QuestionOptions, repeated: WatchOption
     def evaluated() -> dict[str, Any]:
         reading = question.read(settings)
         snapshot = reading.snapshot
-        report = node_report(name, snapshot, settings.resource, tuning(settings))
+        report = node_report(
+            name, snapshot, settings.resource, tuning(settings), usable_memory_share=settings.filtering.usable_memory_share
+        )
         if report is None:
             raise ClusterSourceError(f"no node {name!r} is known; nodes: {', '.join(sorted(snapshot.nodes)[:20])}")
         return with_source(report, reading)
@@ -74,7 +76,8 @@ def doctor(
 
     def evaluated() -> dict[str, Any]:
         reading = question.read(settings)
-        return with_source({"nodes": all_reports(reading.snapshot, settings.resource, tuning(settings))}, reading)
+        nodes = all_reports(reading.snapshot, settings.resource, tuning(settings), settings.filtering.usable_memory_share)
+        return with_source({"nodes": nodes}, reading)
 
     if repeated.watch:
         watching(

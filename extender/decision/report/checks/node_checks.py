@@ -12,7 +12,7 @@ from typing import Any
 from extender.decision.node.node_state import NodeView
 from extender.decision.report.checks.device_checks import advertised, labelled, sharing
 from extender.decision.report.checks.hardware_checks import healthy, measured, topology
-from extender.decision.report.checks.node_subject import Check, Status, Subject, Survey, labels_of, survey
+from extender.decision.report.checks.node_subject import USABLE_MEMORY_SHARE, Check, Status, Subject, Survey, labels_of, survey
 from extender.decision.report.checks.readiness import baseline, readiness
 from extender.decision.report.checks.stack_checks import components, driver, isolated, ready, validated
 from extender.decision.request.kubernetes_objects import Node
@@ -80,7 +80,12 @@ def report(subject: Subject) -> dict[str, Any]:
 
 
 def node_report(
-    name: str, snapshot: Snapshot, resource: str, tuning: Tuning, cluster_survey: Survey | None = None
+    name: str,
+    snapshot: Snapshot,
+    resource: str,
+    tuning: Tuning,
+    cluster_survey: Survey | None = None,
+    usable_memory_share: float = USABLE_MEMORY_SHARE,
 ) -> dict[str, Any] | None:
     """Return a node's report, see `report`; None if there is no node of that name.
 
@@ -98,14 +103,17 @@ def node_report(
             resource=resource,
             tuning=tuning,
             survey=cluster_survey or survey(snapshot),
+            usable_memory_share=usable_memory_share,
         )
     )
 
 
-def all_reports(snapshot: Snapshot, resource: str, tuning: Tuning) -> list[dict[str, Any]]:
+def all_reports(
+    snapshot: Snapshot, resource: str, tuning: Tuning, usable_memory_share: float = USABLE_MEMORY_SHARE
+) -> list[dict[str, Any]]:
     """Return the reports of all nodes with GPUs, sorted by name."""
     cluster_survey = survey(snapshot)
     known = [(name, view) for name, view in sorted(snapshot.views.items()) if name in snapshot.nodes]
     names = [name for name, view in known if has_gpus(snapshot.nodes[name], view, resource)]
-    reports = (node_report(name, snapshot, resource, tuning, cluster_survey) for name in names)
+    reports = (node_report(name, snapshot, resource, tuning, cluster_survey, usable_memory_share) for name in names)
     return [data for data in reports if data is not None]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from extender.decision.evaluate.policy import Policy
 from extender.decision.node.gpu_stack import NonGpuPod
 from extender.decision.node.node_state import NodeView
 from extender.decision.report.checks.reported_versions import reported_cuda, reported_driver
@@ -15,6 +16,9 @@ from extender.decision.state.snapshot import Snapshot
 from extender.telemetry.conditions import NodeTelemetry, Tuning
 from topology.gputopology.topology_record import TopologyRecord
 from topology.machine.hardware import Machine
+
+USABLE_MEMORY_SHARE = Policy().usable_memory_share
+"""The default of `filtering.usable_memory_share`."""
 
 
 class Status(StrEnum):
@@ -73,6 +77,8 @@ class Subject:
     resource: str
     tuning: Tuning
     survey: Survey
+    usable_memory_share: float = USABLE_MEMORY_SHARE
+    """Of a GPU's memory that must be free for a pod that states no need: `filtering.usable_memory_share`."""
 
     @property
     def labels(self) -> dict[str, str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from extender.decision.node.devices.gpu_sharing import Sharing
+from extender.decision.node.node_state import NodeState
 from extender.decision.report.checks.engine_support import engine_support
 from extender.decision.report.checks.node_subject import Check, Status, Subject, few, plural
+from extender.decision.report.live.device_states import GpuState, GpuStates, gpu_states
 from extender.workload.memory import memory_class
 from topology.bandwidth.fabric import fabric_name
 
@@ -52,7 +54,16 @@ def _can_start(subject: Subject, checks: Checks) -> str:
     if failing:
         return f"no: check {', '.join(failing)} fails"
     state = subject.view.state
-    return "yes" if state.slices else f"{plural(state.free_count, 'GPU')} of {state.allocatable} free"
+    if state.slices:
+        return "yes"
+    states = gpu_states(subject.view, (), subject.usable_memory_share)
+    in_use = [f"GPU {state.indices[place]}: {why}" for place, why in states.why.items() if _is_in_use(state, states, place)]
+    return "; ".join([f"{plural(state.free_count - len(in_use), 'GPU')} of {state.allocatable} free", *in_use])
+
+
+def _is_in_use(state: NodeState, states: GpuStates, position: int) -> bool:
+    """Whether a GPU on offer has no pod and too little free memory."""
+    return states.states[position] is GpuState.EXCLUDED and bool(state.usable >> position & 1)
 
 
 def _memory(subject: Subject, _checks: Checks) -> str:

@@ -24,6 +24,11 @@ export const access = {
   /** Whether the server answered 401 since the last token was entered. */
   tokenNeeded: (): boolean => tokenNeeded,
   hasToken: (): boolean => sessionStorage.getItem(TOKEN_KEY) !== null,
+  /** Ask for another token: this one may not see what is asked for. */
+  forget(): void {
+    sessionStorage.removeItem(TOKEN_KEY)
+    setNeeded(true)
+  },
   enter(token: string): void {
     sessionStorage.setItem(TOKEN_KEY, token)
     setNeeded(false)
@@ -49,7 +54,8 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
     throw new ApiError(0, 'The server does not answer. Is it running, and is the port-forward open?')
   }
   if (response.ok) return response
-  if (response.status === 401) setNeeded(true)
+  // Only of the token that is in use: another one may have been entered while this answer was on its way.
+  if (response.status === 401 && token === sessionStorage.getItem(TOKEN_KEY)) setNeeded(true)
   throw new ApiError(response.status, await sentence(response))
 }
 

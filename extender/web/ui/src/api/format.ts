@@ -17,12 +17,16 @@ export const celsius = (value: number | null | undefined): string => (value == n
 /** "3 s", "5 min", "2 h", "4 d". */
 export function duration(seconds: number | null | undefined): string {
   if (seconds == null) return UNKNOWN
+  if (seconds < 0.001) return '< 1 ms'
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`
   if (seconds < 120) return `${Math.round(seconds)} s`
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`
   if (seconds < 172_800) return `${Math.round(seconds / 3600)} h`
   return `${Math.round(seconds / 86_400)} d`
 }
+
+/** How old something is: whole seconds, "0 s" for what is new. */
+export const age = (seconds: number): string => (seconds < 1 ? '0 s' : duration(Math.floor(seconds)))
 
 export const clock = (unixSeconds: number): string =>
   new Date(unixSeconds * 1000).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' })

@@ -10,8 +10,8 @@ export type Connection = 'connecting' | 'live' | 'lost'
 /** What the pages draw. A new object for each change; rows that did not change keep their identity. */
 export interface Live {
   connection: Connection
-  /** Why there is no connection, as a sentence; null while it is live. */
-  problem: string | null
+  /** Why there is no connection; null while it is live. */
+  problem: Error | null
   /** Without `nodes`: those are in `rows`. Null until the first answer. */
   cluster: Omit<ClusterAnswer, 'nodes'> | null
   rows: ReadonlyMap<string, NodeRow>
@@ -26,6 +26,8 @@ export interface Live {
 const MOST_DECISIONS = 500
 /** The server says something each 5 s; after this long without a word the connection counts as lost. */
 const SILENCE_MS = 15_000
+/** An answer of 5,000 nodes takes less than a second; without this bound a server that hangs would not be told from one that works. */
+const LOAD_MS = 30_000
 const RETRY_MS = [500, 1000, 2000, 5000]
 
 let state: Live = {
@@ -64,7 +66,7 @@ async function run(): Promise<void> {
       await read()
       failures = 0
     } catch (error) {
-      const problem = error instanceof Error ? error.message : String(error)
+      const problem = error instanceof Error ? error : new Error(String(error))
       set({ connection: 'lost', problem })
       if (error instanceof ApiError && error.status === 401) await tokenEntered()
       else await pause(RETRY_MS[Math.min(failures++, RETRY_MS.length - 1)]!)
@@ -76,6 +78,10 @@ const pause = (ms: number): Promise<void> => new Promise((done) => setTimeout(do
 
 const tokenEntered = (): Promise<void> =>
   new Promise((done) => {
+    if (!access.tokenNeeded()) {
+      done() // the token was entered while this answer was on its way
+      return
+    }
     const stop = access.subscribe(() => {
       if (!access.tokenNeeded()) {
         stop()
@@ -84,8 +90,9 @@ const tokenEntered = (): Promise<void> =>
     })
   })
 
-async function load(): Promise<void> {
-  const { nodes, ...cluster } = await get<ClusterAnswer>('/v1/cluster')
+async function load(stop: AbortSignal | null = null): Promise<void> {
+  const bound = AbortSignal.timeout(LOAD_MS)
+  const { nodes, ...cluster } = await get<ClusterAnswer>('/v1/cluster', stop === null ? bound : AbortSignal.any([bound, stop]))
   foldedSequence = cluster.sequence
   position ??= cluster.stream
   // Rows with the same content keep their identity, so that a reload draws nothing anew that did not change.
@@ -100,6 +107,7 @@ async function load(): Promise<void> {
 /** Read one stream until it ends. Throws where it cannot be opened, breaks, or falls silent. */
 async function read(): Promise<void> {
   const stop = new AbortController()
+  let failure: unknown = null
   let silence = setTimeout(() => stop.abort(), SILENCE_MS)
   const heard = () => {
     clearTimeout(silence)
@@ -110,12 +118,35 @@ async function read(): Promise<void> {
     const response = await request('/v1/stream', { headers, signal: stop.signal, cache: 'no-store' })
     if (state.connection === 'lost') set({ connection: 'connecting', problem: null })
     const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
-    let reloads: Promise<void> = Promise.resolve()
+    let reloading: Promise<void> | null = null
+    let isOutdated = false
+    let waiting: EventSourceMessage[] = []
+    // Events that arrive during a reload are folded after it: its answer may be older than they are.
+    const reload = async () => {
+      try {
+        do {
+          isOutdated = false
+          await load(stop.signal)
+        } while (isOutdated)
+        for (const event of waiting) fold(event)
+      } catch (error) {
+        failure = error
+        position = null // the state is read again before the next stream: without it the events change rows that are not theirs
+        stop.abort()
+      } finally {
+        waiting = []
+        reloading = null
+      }
+    }
     const parser = createParser({
       onEvent: (event) => {
         if (event.id !== undefined && event.id !== '') position = event.id
-        if (event.event === 'resync') reloads = reloads.then(load)
-        else fold(event)
+        if (event.event === 'resync') {
+          waiting = []
+          isOutdated = true
+          reloading ??= reload()
+        } else if (reloading === null) fold(event)
+        else waiting.push(event)
       },
     })
     for (;;) {
@@ -124,8 +155,10 @@ async function read(): Promise<void> {
       heard()
       parser.feed(value)
     }
-    await reloads
+    if (reloading !== null) await reloading
+    if (failure !== null) throw failure
   } catch (error) {
+    if (failure !== null) throw failure
     if (stop.signal.aborted) throw new ApiError(0, `The server has said nothing for ${SILENCE_MS / 1000} s.`)
     if (error instanceof ApiError) throw error
     throw new ApiError(0, 'The connection to the server broke.')
@@ -153,7 +186,7 @@ function fold(event: EventSourceMessage): void {
     set({ rows, cluster, heardAt, connection: 'live', problem: null, lastChange: changeText(changed, removed) || state.lastChange })
   } else if (event.event === 'decision') {
     const data = JSON.parse(event.data) as DecisionEvent
-    if (state.decisions.some((each) => each.sequence === data.sequence)) return
+    if (state.decisions.some((each) => each.id === data.id)) return // not by `sequence`: a server that restarts counts from 1 again
     set({ decisions: [data, ...state.decisions].slice(0, MOST_DECISIONS), heardAt, connection: 'live', problem: null })
   } else if (event.event === 'age' && state.cluster !== null) {
     const { at_seconds, state_age_seconds, synced } = JSON.parse(event.data) as ClusterAnswer

@@ -229,11 +229,13 @@ export interface Candidate {
   notes: string[]
 }
 
+/** What a pod asks for. `problem`: why its request cannot be read; the other fields are absent then. */
 export interface Demand {
-  gpus: number
-  gpus_per_container: number[]
-  min_gpu_memory_bytes: number | null
-  min_busbw_gbps: number | null
+  problem?: string
+  gpus?: number
+  gpus_per_container?: number[]
+  min_gpu_memory_bytes?: number | null
+  min_busbw_gbps?: number | null
 }
 
 /** The GPUs that the pod got, beside what was predicted. */
@@ -251,6 +253,7 @@ export interface Decision {
   id: string | null
   at_seconds: number
   verb: string
+  result: DecisionResult
   pod: string
   uid: string
   demand: Demand

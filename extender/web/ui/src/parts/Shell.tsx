@@ -1,9 +1,9 @@
 import { ActionIcon, useComputedColorScheme, useMantineColorScheme } from '@mantine/core'
 import { IconMoon, IconSun } from '@tabler/icons-react'
 import { useEffect, useRef, type ReactNode } from 'react'
-import { NavLink, useLocation } from 'react-router'
+import { NavLink, useLocation, useNavigationType } from 'react-router'
 
-import { duration } from '../api/format.ts'
+import { age, duration } from '../api/format.ts'
 import { useLivePart, useNow } from '../api/hooks.ts'
 import classes from './shell.module.css'
 import { Stale } from './States.tsx'
@@ -15,19 +15,55 @@ const PAGES = [
   { to: '/what-if', name: 'What-if' },
 ]
 
+/** Entry of the history -> how far its page was scrolled, in pixels. One number for each page that was visited. */
+const scrolledTo = new Map<string, number>()
+const RETURN_MS = 2000
+
+/** Scrolls again while the page grows: its data may come after it is shown. Ends when the place is reached, the reader scrolls, or after two seconds. */
+function scrollOnceLongEnough(place: number): () => void {
+  const until = performance.now() + RETURN_MS
+  let frame = 0
+  const stop = () => {
+    cancelAnimationFrame(frame)
+    for (const event of ['wheel', 'touchmove', 'keydown']) window.removeEventListener(event, stop)
+  }
+  const again = () => {
+    if (Math.abs(window.scrollY - place) > 1) window.scrollTo(0, place)
+    else if (performance.now() > until - RETURN_MS + 300) return stop()
+    if (performance.now() < until) frame = requestAnimationFrame(again)
+    else stop()
+  }
+  for (const event of ['wheel', 'touchmove', 'keydown']) window.addEventListener(event, stop, { passive: true })
+  frame = requestAnimationFrame(again)
+  return stop
+}
+
 /** Header, navigation and the place of the page. */
 export function Shell({ children }: { children: ReactNode }) {
   const main = useRef<HTMLElement>(null)
-  const { pathname } = useLocation()
+  const { pathname, key } = useLocation()
+  const returned = useNavigationType() === 'POP'
+  const entry = useRef(key)
   const first = useRef(true)
-  // A new page starts at its top, and a screen reader or keyboard goes on from there.
+  useEffect(() => {
+    const remember = () => scrolledTo.set(entry.current, window.scrollY)
+    window.addEventListener('scroll', remember, { passive: true })
+    return () => window.removeEventListener('scroll', remember)
+  }, [])
+  useEffect(() => {
+    entry.current = key
+  }, [key])
+  // A new page starts at its top, and a screen reader or keyboard goes on from there. A page that is gone back to is where it was left.
   useEffect(() => {
     if (first.current) {
       first.current = false
       return
     }
-    window.scrollTo(0, 0)
     main.current?.focus({ preventScroll: true })
+    const place = returned ? (scrolledTo.get(entry.current) ?? 0) : 0
+    window.scrollTo(0, place)
+    return place > 0 ? scrollOnceLongEnough(place) : undefined
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- `returned` is read when the page changes
   }, [pathname])
   return (
     <>
@@ -83,7 +119,7 @@ function Age() {
     <span className={`${classes.age} ${old ? classes.old : ''}`}>
       <span className={classes.dot} aria-hidden="true" />
       {word}
-      {seconds !== null && <span className="number quiet"> · {duration(Math.floor(seconds)).replace('0 ms', '0 s')} old</span>}
+      {seconds !== null && <span className="number quiet"> · {age(seconds)} old</span>}
     </span>
   )
 }
@@ -94,7 +130,7 @@ function Lost() {
   const shown = useLivePart((live) => live.heardAt !== null)
   const cluster = useLivePart((live) => live.cluster)
   if (connection === 'lost' && shown) {
-    return <Stale>The data below is not up to date: {problem} Trying again by itself.</Stale>
+    return <Stale>The data below is not up to date: {problem?.message} Trying again by itself.</Stale>
   }
   if (cluster !== null && !cluster.synced) {
     return <Stale>Not everything is listed yet{cluster.missing?.length > 0 ? `: ${cluster.missing.join(', ')}` : ''}. The pages fill up by themselves.</Stale>

@@ -1,9 +1,11 @@
 import { Button, Loader } from '@mantine/core'
 import { IconAlertTriangle, IconClockExclamation, IconMoodEmpty, IconPlugConnectedX } from '@tabler/icons-react'
-import type { ReactNode } from 'react'
+import type { UseQueryResult } from '@tanstack/react-query'
+import { Component, type ReactNode } from 'react'
 import { Link } from 'react-router'
 
-import { ApiError } from '../api/client.ts'
+import { access, ApiError } from '../api/client.ts'
+import { clock } from '../api/format.ts'
 import classes from './states.module.css'
 
 /** The page or panel before its first answer. */
@@ -36,6 +38,11 @@ export function Failed({ what, error, page = false, retry }: { what: string; err
       {noAnswer ? <IconPlugConnectedX size={28} stroke={1.5} aria-hidden="true" /> : <IconAlertTriangle size={28} stroke={1.5} aria-hidden="true" />}
       {page ? <h1 className={classes.title}>{title}</h1> : <p className={classes.title}>{title}</p>}
       <div className={classes.text}>{error instanceof Error ? error.message : String(error)}</div>
+      {error instanceof ApiError && error.status === 403 && access.hasToken() && (
+        <Button variant="default" onClick={access.forget}>
+          Use another token
+        </Button>
+      )}
       {retry !== undefined && (
         <Button variant="default" onClick={retry}>
           Try again
@@ -53,6 +60,42 @@ export function Stale({ children }: { children: ReactNode }) {
       <span>{children}</span>
     </div>
   )
+}
+
+/** Above an answer that could not be renewed: what is shown is the last one. Nothing while the newest request was answered. */
+export function Outdated({ what, answers }: { what: string; answers: readonly UseQueryResult<unknown>[] }) {
+  const failed = answers.find((answer) => answer.isError && answer.data !== undefined)
+  if (failed === undefined || failed.error === null) return null
+  return (
+    <Stale>
+      {what} as of {clock(failed.dataUpdatedAt / 1000)}; the newest could not be loaded: {failed.error.message}
+    </Stale>
+  )
+}
+
+interface BoundaryProps {
+  /** Another value, another page: the error is of the page before. */
+  place: string
+  children: ReactNode
+}
+
+/** Shows an error of the page itself in its place. Without it one answer that cannot be drawn leaves the whole window empty. */
+export class Boundary extends Component<BoundaryProps, { error: Error | null; place: string }> {
+  override state: { error: Error | null; place: string } = { error: null, place: this.props.place }
+
+  static getDerivedStateFromError(error: unknown): { error: Error } {
+    return { error: error instanceof Error ? error : new Error(String(error)) }
+  }
+
+  static getDerivedStateFromProps(props: BoundaryProps, state: { place: string }): { error: null; place: string } | null {
+    return props.place === state.place ? null : { error: null, place: props.place }
+  }
+
+  override render(): ReactNode {
+    const { error } = this.state
+    if (error === null) return this.props.children
+    return <Failed page what="this page: it cannot be drawn" error={error} retry={() => this.setState({ error: null })} />
+  }
 }
 
 export function NotFound() {

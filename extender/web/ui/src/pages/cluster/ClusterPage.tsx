@@ -30,7 +30,7 @@ export function ClusterPage() {
   const groups = useMemo(() => grouped(shownRows, JSON.parse(deferred) as Choice), [shownRows, deferred])
   const products = useMemo(() => distinct([...rows.values()].map((row) => productKey(row.product))), [rows])
   const fabrics = useMemo(() => distinct([...rows.values()].map((row) => row.fabric)), [rows])
-  if (cluster === null) return connection === 'lost' ? <Failed page what="the cluster" error={new Error(problem ?? '')} /> : <Loading what="the cluster" />
+  if (cluster === null) return connection === 'lost' ? <Failed page what="the cluster" error={problem} /> : <Loading what="the cluster" />
   const shown = groups.reduce((sum, group) => sum + group.rows.length, 0)
   return (
     <>

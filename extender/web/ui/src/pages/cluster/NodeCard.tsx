@@ -43,7 +43,7 @@ export const NodeCard = memo(function NodeCard({ row }: { row: NodeRow }) {
         </span>
         <span className={classes.pressure}>
           {row.pressure === null ? (
-            <span className="quiet">{row.topology === 'reported' ? '' : row.topology === 'shared' ? 'shared GPUs' : `topology ${row.topology}`}</span>
+            <span className="quiet">{row.sharing === 'mig' ? 'MIG devices' : row.sharing !== null ? `replicas, ${row.sharing}` : row.topology === 'reported' ? '' : `topology ${row.topology}`}</span>
           ) : (
             <>
               <span className="visually-hidden">, pressure </span>

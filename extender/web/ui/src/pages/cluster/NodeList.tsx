@@ -109,7 +109,7 @@ function GroupHeading({ group, columns = 9 }: { group: Group; columns?: number }
   const gpus = Object.values(group.counts).reduce((sum, n) => sum + n, 0)
   return (
     <div className={classes.heading}>
-      <h2>{shortProduct(group.product)}</h2>
+      <h2 title={group.product ?? undefined}>{shortProduct(group.product)}</h2>
       <span className={classes.fabric}>{group.fabric}</span>
       {columns > 1 && (
         <span className={`quiet number ${classes.headingText}`}>

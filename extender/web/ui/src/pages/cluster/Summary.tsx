@@ -7,13 +7,14 @@ import type { ClusterAnswer, DecisionEvent, HistoryAnswer, NodeRow } from '../..
 import { Sparkline, StateBar, StateCounts } from '../../parts/Bars.tsx'
 import { NodeLink, PodLink } from '../../parts/Links.tsx'
 import classes from './cluster.module.css'
-import { fits } from './grouping.ts'
+import { fits, parts } from './grouping.ts'
 
 /** GPUs by state, pods by size that still fit, and what was decided last. */
 export function Summary({ cluster, rows }: { cluster: Omit<ClusterAnswer, 'nodes'>; rows: ReadonlyMap<string, NodeRow> }) {
   const history = useAnswer<HistoryAnswer>('/v1/history', 30)
   const samples = history.data?.samples ?? []
   const byCount = useMemo(() => fits(rows), [rows])
+  const { replicas, mig } = useMemo(() => parts(rows), [rows])
   const measured = samples.at(-1)?.slots ?? null
   return (
     <div className={classes.summary}>
@@ -25,6 +26,11 @@ export function Summary({ cluster, rows }: { cluster: Omit<ClusterAnswer, 'nodes
         <div className={classes.stack}>
           <StateBar counts={cluster.totals} />
           <StateCounts counts={cluster.totals} />
+          {replicas + mig > 0 && (
+            <p className="quiet number">
+              Of these, {[replicas > 0 && `${count(replicas, 'is a replica', 'are replicas')} of shared GPUs`, mig > 0 && count(mig, 'is a MIG device', 'are MIG devices')].filter(Boolean).join(' and ')}
+            </p>
+          )}
           <p className="quiet number">
             {count(cluster.pending, 'pod')} pending · {count(cluster.assumed_pods, 'pod')} decided and not seen bound yet
             {cluster.set_aside > 0 && ` · ${count(cluster.set_aside, 'object')} set aside as not readable`}

@@ -121,13 +121,21 @@ export function linesOf(groups: readonly Group[], columns: number): Line[] {
   return lines
 }
 
+/** How many of the counted GPUs are replicas of shared GPUs, and how many are MIG devices. */
+export function parts(rows: ReadonlyMap<string, NodeRow>): { replicas: number; mig: number } {
+  const counted = { replicas: 0, mig: 0 }
+  for (const row of rows.values()) if (row.sharing !== null) counted[row.sharing === 'mig' ? 'mig' : 'replicas'] += row.gpus
+  return counted
+}
+
 export const SLOT_SIZES = [1, 2, 4, 8] as const
 
-/** Pods of each size that fit by free GPUs per node alone, now. */
+/** Pods of each size that fit by free GPUs per node alone, now. Replicas and MIG devices do not work together: they hold pods of one GPU. */
 export function fits(rows: ReadonlyMap<string, NodeRow>): Map<number, number> {
   const counts = new Map<number, number>(SLOT_SIZES.map((size) => [size, 0]))
   for (const row of rows.values()) {
-    if (row.schedulable) for (const size of SLOT_SIZES) counts.set(size, counts.get(size)! + Math.floor(row.free / size))
+    if (!row.schedulable) continue
+    for (const size of row.sharing === null ? SLOT_SIZES : SLOT_SIZES.slice(0, 1)) counts.set(size, counts.get(size)! + Math.floor(row.free / size))
   }
   return counts
 }

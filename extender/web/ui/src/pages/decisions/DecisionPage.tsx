@@ -4,7 +4,7 @@ import { useState } from 'react'
 import { Link, useParams } from 'react-router'
 
 import { ApiError } from '../../api/client.ts'
-import { clock, count, duration, gbps, gib, gpuSet } from '../../api/format.ts'
+import { age, clock, count, duration, gbps, gib, gpuSet } from '../../api/format.ts'
 import { useAnswer, useTitle } from '../../api/hooks.ts'
 import type { Decision, DecisionsAnswer, MachineAnswer } from '../../api/types.ts'
 import { Candidates, Refused } from '../../parts/Candidates.tsx'
@@ -49,14 +49,15 @@ export default function DecisionPage() {
           )}
           <span className="quiet number">
             {new Date(decision.at_seconds * 1000).toLocaleDateString('en-GB')} {clock(decision.at_seconds)} · {decision.verb}
-            {decision.took_seconds !== null && ` · ${duration(decision.took_seconds)}`} · state {duration(decision.state_age_seconds).replace('0 ms', '0 s')} old
+            {decision.took_seconds !== null && ` · ${duration(decision.took_seconds)}`} · state {age(decision.state_age_seconds)} old
           </span>
           <ShareButton />
         </p>
-        <p className="quiet">
-          Asked for {count(demand.gpus, 'GPU')}
-          {demand.min_busbw_gbps !== null && `, at least ${gbps(demand.min_busbw_gbps)}`}
-          {demand.min_gpu_memory_bytes !== null && `, at least ${gib(demand.min_gpu_memory_bytes)} each`}
+        {decision.error !== null && <p className="name">{decision.error}</p>}
+        <p className="quiet name">
+          {demand.gpus === undefined ? `The request cannot be read: ${demand.problem ?? 'no reason is given'}` : `Asked for ${count(demand.gpus, 'GPU')}`}
+          {demand.min_busbw_gbps != null && `, at least ${gbps(demand.min_busbw_gbps)}`}
+          {demand.min_gpu_memory_bytes != null && `, at least ${gib(demand.min_gpu_memory_bytes)} each`}
           {decision.warnings.length > 0 && `. ${decision.warnings.join('; ')}`}
         </p>
       </div>

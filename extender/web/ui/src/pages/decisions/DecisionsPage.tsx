@@ -90,11 +90,11 @@ export default function DecisionsPage() {
                     <OutcomeWord outcome={each.outcome} />
                   </Table.Td>
                   <Table.Td className="name">{each.node !== null ? <NodeLink node={each.node} /> : each.reason}</Table.Td>
-                  <Table.Td>{(each.gpus ?? 0) > 1 ? gbps(each.expected_bandwidth_gbps) : '–'}</Table.Td>
-                  <Table.Td className={classes.minor}>
+                  <Table.Td className="figure">{(each.gpus ?? 0) > 1 ? gbps(each.expected_bandwidth_gbps) : '–'}</Table.Td>
+                  <Table.Td className={`figure ${classes.minor}`}>
                     {each.feasible_nodes} of {each.nodes}
                   </Table.Td>
-                  <Table.Td className={classes.minor}>{each.took_seconds === null ? '–' : each.took_seconds < 0.001 ? '< 1 ms' : duration(each.took_seconds)}</Table.Td>
+                  <Table.Td className={`figure ${classes.minor}`}>{duration(each.took_seconds)}</Table.Td>
                   <Table.Td>{each.id !== null && <DecisionLink id={each.id}>open</DecisionLink>}</Table.Td>
                 </Table.Tr>
               ))}

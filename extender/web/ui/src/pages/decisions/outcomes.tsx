@@ -34,13 +34,13 @@ export function eventOf(decision: Decision): DecisionEvent {
     verb: decision.verb,
     pod: decision.pod,
     uid: decision.uid,
-    gpus: decision.demand?.gpus ?? null,
-    outcome: decision.error !== null ? 'waiting' : decision.decided !== null ? 'decided' : feasible.length > 0 ? 'feasible' : 'refused',
+    gpus: decision.demand.gpus ?? null,
+    outcome: decision.result,
     node: decision.decided,
     expected_bandwidth_gbps: chosen?.expected_bandwidth_gbps ?? null,
     feasible_nodes: feasible.length,
     nodes: decision.nodes.length,
-    reason: decision.error ?? (feasible.length > 0 ? null : reason),
+    reason: decision.error ?? decision.demand.problem ?? (feasible.length > 0 ? null : reason),
     took_seconds: decision.took_seconds,
   }
 }

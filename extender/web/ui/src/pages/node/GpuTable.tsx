@@ -53,14 +53,14 @@ export function GpuTable({ gpus }: { gpus: readonly MachineGpu[] }) {
                   ))}
                   {gpu.pods.length > 0 && !gpu.pods_are_known && <span className="quiet"> (predicted)</span>}
                 </Table.Td>
-                <Table.Td>
+                <Table.Td className="figure">
                   {gib(gpu.memory.used_bytes)} <span className="quiet">of {gib(gpu.memory.total_bytes)}</span>
                 </Table.Td>
-                {has.stray && <Table.Td>{gib(gpu.memory.unknown_bytes)}</Table.Td>}
-                {has.measured && <Table.Td>{celsius(gpu.temperature_celsius)}</Table.Td>}
-                {has.measured && <Table.Td>{percent(gpu.utilization)}</Table.Td>}
+                {has.stray && <Table.Td className="figure">{gib(gpu.memory.unknown_bytes)}</Table.Td>}
+                {has.measured && <Table.Td className="figure">{celsius(gpu.temperature_celsius)}</Table.Td>}
+                {has.measured && <Table.Td className="figure">{percent(gpu.utilization)}</Table.Td>}
                 <Table.Td>{gpu.numa_node ?? UNKNOWN}</Table.Td>
-                {has.faults && <Table.Td className="name">{remarks(gpu)}</Table.Td>}
+                {has.faults && <Table.Td className={`name ${classes.remarks}`}>{remarks(gpu)}</Table.Td>}
               </Table.Tr>
             ))}
           </Table.Tbody>

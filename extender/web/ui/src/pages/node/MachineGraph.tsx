@@ -194,7 +194,7 @@ function Ends() {
 function LinkLine({ data, id }: EdgeProps<LinkEdge>) {
   const { limiting, touched } = useContext(ChoosingContext)
   if (data === undefined) return null
-  const { edge, path, labelX, labelY, strokeWidth } = data.line
+  const { edge, path, labelX, labelY, strokeWidth, isAlike } = data.line
   const limits = limiting.includes(id)
   const shown = limits || touched.includes(id) || edge.degraded !== null
   const dim = !limits && touched.length > 0 && edge.kind === 'nvlink' && !touched.includes(id)
@@ -202,7 +202,7 @@ function LinkLine({ data, id }: EdgeProps<LinkEdge>) {
   return (
     <>
       <BaseEdge path={path} className={names.filter(Boolean).join(' ')} style={{ strokeWidth: limits ? strokeWidth + 2 : strokeWidth }} />
-      {(shown || (edge.kind === 'socket' && edge.gbps !== null)) && (
+      {(shown || (edge.kind === 'socket' && edge.gbps !== null && !isAlike)) && (
         <EdgeLabelRenderer>
           <div
             className={`${classes.label} ${limits ? classes.labelLimits : ''} ${edge.degraded !== null && !limits ? classes.labelDegraded : ''}`}

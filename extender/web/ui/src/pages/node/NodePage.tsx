@@ -6,7 +6,7 @@ import { duration, gib, gpuSet, shortProduct } from '../../api/format.ts'
 import { useAnswer, useLivePart, useSetAddress, useTitle } from '../../api/hooks.ts'
 import type { BandwidthAnswer, MachineAnswer } from '../../api/types.ts'
 import { StateCounts } from '../../parts/Bars.tsx'
-import { Empty, Failed, Loading, Stale } from '../../parts/States.tsx'
+import { Empty, Failed, Loading, Outdated, Stale } from '../../parts/States.tsx'
 import type { Marks } from './GpuBox.tsx'
 import { GpuTable } from './GpuTable.tsx'
 import { unbridged } from './layout.ts'
@@ -63,6 +63,7 @@ export default function NodePage() {
           </p>
         )}
       </div>
+      {(!loaded || row !== undefined) && <Outdated what="The machine" answers={[machine]} />}
       {loaded && row === undefined && <Stale>This node has left the cluster; what is shown is the last that was known.</Stale>}
       {answer.state_age_seconds > 20 && <Stale>The data of this node is {duration(answer.state_age_seconds)} old.</Stale>}
       {oldTelemetry.length > 0 && <Stale>Telemetry of {oldTelemetry.length === 1 ? `GPU ${oldTelemetry[0]!.gpu}` : `${oldTelemetry.length} GPUs`} is old: memory and temperature may have changed.</Stale>}

@@ -26,6 +26,8 @@ export interface Drawn {
   labelX: number
   labelY: number
   strokeWidth: number
+  /** Its figure is that of another line beside it: it is written only where this one limits. */
+  isAlike: boolean
 }
 
 export interface Layout {
@@ -49,6 +51,9 @@ const SIZES: Record<Direction, Sizes> = {
 }
 
 export const MISSING_BRIDGE = 'missing bridge'
+
+/** How far the link of two sockets with one socket between them passes above them, and how much further for each more between. */
+const SOCKET_ARC = 14
 
 /** Half of the width that a label may need: it must not leave the drawing. */
 const LABEL_HALF = 36
@@ -75,7 +80,11 @@ export function layoutOf(machine: MachineAnswer, direction: Direction): Layout {
     vertex === undefined || vertex.parent === null || bound === 0 ? 0 : 1 + depthOf(vertices.get(vertex.parent), bound - 1)
   const holders = machine.vertices.filter((vertex) => vertex.kind === 'socket' || vertex.kind === 'switch')
   const levels = holders.length === 0 ? 0 : Math.max(...holders.map((vertex) => depthOf(vertex))) + 1
-  const levelV = (level: number): number => level * (sizes.slab + sizes.between)
+  const roots = holders.filter((vertex) => depthOf(vertex) === 0)
+  // Links between sockets that are no neighbours pass above the sockets between them.
+  const spans = machine.edges.filter((edge) => edge.kind === 'socket').map((edge) => socketsApart(edge, roots, gpus, vertices))
+  const above = spans.some((span) => span > 1) ? Math.max(...spans) * SOCKET_ARC + 10 : 0
+  const levelV = (level: number): number => above + level * (sizes.slab + sizes.between)
 
   const gpuV = levelV(levels)
   const breaks = columnBreaks(gpus, vertices, sizes.gap)
@@ -112,12 +121,13 @@ export function layoutOf(machine: MachineAnswer, direction: Direction): Layout {
 
   const toXY = (u: number, v: number): [number, number] => (direction === 'across' ? [u, v] : [v, u])
   const ports = portsOf(edges, gpus, boxes)
+  const socketGbps = edges.filter((edge) => edge.kind === 'socket').map((edge) => edge.gbps)
   const lines: Drawn[] = []
   for (const edge of edges) {
     const a = boxes.get(edge.a)
     const b = boxes.get(edge.b)
     if (a === undefined || b === undefined) continue
-    lines.push(drawn(edge, a, b, ports, toXY, direction, gpus))
+    lines.push(drawn(edge, a, b, ports, toXY, direction, gpus, [...boxes.values()], socketGbps))
   }
   const parts = [...boxes.values()].map((box): Placed => {
     const [x, y] = toXY(box.u, box.v)
@@ -128,6 +138,13 @@ export function layoutOf(machine: MachineAnswer, direction: Direction): Layout {
   const [width, height] = toXY(end, deepest)
   for (const line of lines) line.labelX = Math.max(LABEL_HALF, Math.min(width - LABEL_HALF, line.labelX))
   return { parts, lines, width, height }
+}
+
+/** How many places apart the two sockets of a link are drawn; 0 where one of them is not. */
+function socketsApart(edge: MachineEdge, roots: readonly Vertex[], gpus: readonly Vertex[], vertices: Map<string, Vertex>): number {
+  const order = [...new Set(gpus.map((gpu) => ancestors(gpu, vertices).at(-1)))].filter((id) => roots.some((root) => root.id === id))
+  const [a, b] = [order.indexOf(edge.a), order.indexOf(edge.b)]
+  return a < 0 || b < 0 ? 0 : Math.abs(a - b)
 }
 
 /** Extra space before each GPU: a little where another switch begins, more where another socket does. */
@@ -187,12 +204,14 @@ function drawn(
   toXY: (u: number, v: number) => [number, number],
   direction: Direction,
   gpus: readonly Vertex[],
+  level: readonly Box[],
+  socketGbps: readonly (number | null)[],
 ): Drawn {
   const at = (u: number, v: number): string => toXY(Math.round(u * 10) / 10, Math.round(v * 10) / 10).join(' ')
   const strokeWidth = edge.kind === 'nvlink' ? linkWidth(edge.links) : edge.kind === 'socket' ? 3 : 1.6
-  const finish = (path: string, u: number, v: number): Drawn => {
+  const finish = (path: string, u: number, v: number, isAlike = false): Drawn => {
     const [labelX, labelY] = toXY(u, v)
-    return { edge, path, labelX, labelY, strokeWidth }
+    return { edge, path, labelX, labelY, strokeWidth, isAlike }
   }
   if (edge.kind === 'nvlink' && a.vertex.kind === 'gpu' && b.vertex.kind === 'gpu') {
     const [from, to] = [ports.get(`${edge.id} ${a.vertex.id}`)!, ports.get(`${edge.id} ${b.vertex.id}`)!]
@@ -203,6 +222,14 @@ function drawn(
   }
   if (a.v === b.v) {
     const [left, right] = a.u < b.u ? [a, b] : [b, a]
+    const between = level.filter((box) => box.v === a.v && box.u > left.u && box.u < right.u).length
+    if (between > 0) {
+      // Arcs to the left leave a socket at a place of their own, so that those of one socket are told from each other.
+      const [from, to] = [left.u + left.along * (0.5 + 0.08 * between), right.u + right.along * (0.5 - 0.08 * between)]
+      const height = (between + 1) * SOCKET_ARC
+      const path = `M${at(from, left.v)}C${at(from, left.v - height * 1.33)} ${at(to, right.v - height * 1.33)} ${at(to, right.v)}`
+      return finish(path, (from + to) / 2, left.v - height, socketGbps.every((gbps) => gbps === edge.gbps))
+    }
     const v = left.v + left.deep / 2
     return finish(`M${at(left.u + left.along, v)}L${at(right.u, v)}`, (left.u + left.along + right.u) / 2, v)
   }

@@ -6,7 +6,7 @@ import { useAnswer, useLivePart, useTitle } from '../../api/hooks.ts'
 import type { Decision, DecisionsAnswer, MachineAnswer, WhyAnswer, WhyPlacement } from '../../api/types.ts'
 import { Candidates, Refused } from '../../parts/Candidates.tsx'
 import { NodeLink, nodePath, PodLink } from '../../parts/Links.tsx'
-import { Empty, Failed, Loading, Stale } from '../../parts/States.tsx'
+import { Empty, Failed, Loading, Outdated, Stale } from '../../parts/States.tsx'
 import type { Marks } from '../node/GpuBox.tsx'
 import { MachineGraph } from '../node/MachineGraph.tsx'
 import { MachineKey } from '../node/MachineKey.tsx'
@@ -52,6 +52,7 @@ export default function PodPage() {
           </>
         )}
       </div>
+      <Outdated what="This pod" answers={[why, decisions]} />
       {answer === undefined && (why.error !== null ? <Stale>{why.error.message}</Stale> : <Loading what="the reason and what would help" />)}
       {answer !== undefined && !answer.complete && <Stale>The time was over before all remedies were tried: there may be more.</Stale>}
       {answer !== undefined && answer.remedies.length > 0 && <Remedies answer={answer} />}
@@ -115,7 +116,7 @@ function Remedies({ answer }: { answer: WhyAnswer }) {
           <li key={`${remedy.kind} ${remedy.text}`}>
             <IconBulb size={18} stroke={1.7} aria-hidden="true" />
             <div>
-              <span className="name">{remedy.text}</span>{' '}
+              <span className="name">{remedy.text.replace(/\.?$/, '.')}</span>{' '}
               <span className="quiet">
                 {remedy.fits && remedy.nodes > 0 && `It fits on ${count(remedy.nodes, 'node')} then. `}
                 {!remedy.fits && 'This alone is not enough. '}

@@ -8,7 +8,7 @@ import { count, gbps, gpuSet, percent } from '../../api/format.ts'
 import { useAddressText, useTitle } from '../../api/hooks.ts'
 import type { PodRow, PodsAnswer } from '../../api/types.ts'
 import { NodeLink, PodLink } from '../../parts/Links.tsx'
-import { Empty, Failed, Loading } from '../../parts/States.tsx'
+import { Empty, Failed, Loading, Outdated } from '../../parts/States.tsx'
 import classes from './pod.module.css'
 
 /** A pod that gets less than this share of what its node could give is marked as slow. */
@@ -44,6 +44,7 @@ export default function PodsPage() {
           </p>
         )}
       </div>
+      <Outdated what="The pods" answers={[pods]} />
       <p className="quiet">Pending pods first, then those that get less than their node could give.</p>
       {pods.data === undefined ? (
         pods.isError ? <Failed what="the pods" error={pods.error} retry={() => void pods.refetch()} /> : <Loading what="the pods" />
@@ -103,8 +104,8 @@ function Row({ row }: { row: PodRow }) {
         {row.node === null ? (row.message ?? 'not scheduled yet') : <NodeLink node={row.node} gpus={row.devices ?? []} />}
       </Table.Td>
       <Table.Td>{row.devices === null ? row.gpus : `${row.gpus} ${gpuSet(row.devices)}`}</Table.Td>
-      <Table.Td>{gbps(row.busbw_gbps)}</Table.Td>
-      <Table.Td>
+      <Table.Td className="figure">{gbps(row.busbw_gbps)}</Table.Td>
+      <Table.Td className="figure">
         {share === null ? '–' : percent(share)} {share !== null && share < 1 && <span className="quiet">of {gbps(row.best_gbps)}</span>}
       </Table.Td>
     </Table.Tr>

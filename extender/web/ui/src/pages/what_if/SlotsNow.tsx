@@ -1,7 +1,10 @@
 import { useAnswer } from '../../api/hooks.ts'
 import type { SlotsAnswer } from '../../api/types.ts'
-import { Failed, Loading } from '../../parts/States.tsx'
+import { Failed, Loading, Outdated } from '../../parts/States.tsx'
 import classes from './what_if.module.css'
+
+/** "unhealthy_gpus" -> "unhealthy GPUs". */
+const causeWords = (cause: string): string => cause.replaceAll('_', ' ').replace(/\bgpu(s?)\b/, 'GPU$1')
 
 /** How many more pods of each size fit now, and what the missing ones are lost to. */
 export function SlotsNow() {
@@ -14,6 +17,7 @@ export function SlotsNow() {
         slots.isError ? <Failed what="the slots" error={slots.error} retry={() => void slots.refetch()} /> : <Loading what="the slots" />
       ) : (
         <>
+          <Outdated what="The slots" answers={[slots]} />
           <p>{slots.data.summary}</p>
           <ul className={classes.slots}>
             {sizes.map((size) => {
@@ -30,7 +34,7 @@ export function SlotsNow() {
                     <rect width={(size.now / most) * 100} height="10" className={classes.freeThen} />
                   </svg>
                   <span className="quiet number">
-                    {size.now === size.ideal ? 'none is lost' : lost.map(([cause, pods]) => `${pods} lost to ${cause.replaceAll('_', ' ')}`).join(', ')}
+                    {size.now === size.ideal ? 'none is lost' : lost.map(([cause, pods]) => `${pods} lost to ${causeWords(cause)}`).join(', ')}
                   </span>
                 </li>
               )
