@@ -51,8 +51,8 @@ class CollectedDisruptions:
         return DisruptionFacts(self.pods, tuple(self.budgets), (*unread, *invalid), pods_by_node, are_budgets_known)
 
     def unread_in_file(self) -> tuple[str, ...]:
-        """Return what the file of a cluster does not contain, with the consequence, as sentences."""
-        return () if BUDGET_KIND in self.seen_kinds else (f"The cluster's file has no {BUDGET_KIND}. {MAY_BE_EXCEEDED}",)
+        """Return what the file of a cluster does not contain, with the consequence, as sentences. Without pods, nothing can be evicted."""
+        return () if BUDGET_KIND in self.seen_kinds or not self.pods else (f"The cluster's file has no {BUDGET_KIND}. {MAY_BE_EXCEEDED}",)
 
     def facts_of_file(self) -> DisruptionFacts:
         """Return the facts about all pods of a cluster's file."""

@@ -161,3 +161,8 @@ def test_bad_parameter_is_refused_with_a_sentence(served: Served, query: str) ->
 def test_cluster_that_is_not_listed_yet_has_no_advice() -> None:
     for served in serve(build_service(Settings(server=Server(log_level="error"))), simulated(GPU)):
         assert served.client.get("/v1/defrag?size=8").status_code == 503
+
+
+def test_missing_budgets_are_no_warning_where_no_pod_can_be_evicted(fabricwise: Commands) -> None:
+    ended = fabricwise("defrag", "--cluster", "simulated", "--size", "8")
+    assert (ended.status, ended.err) == (0, "")

@@ -8,7 +8,8 @@ from dataclasses import replace
 import msgspec
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
-from extender.decision.cycle.scheduling_cycle import evaluate_with_extra_pods, verdict_without
+from extender.decision.cycle.scheduling_cycle import verdict_without
+from extender.decision.evaluate.evaluator import evaluate_with_extra_pods
 from extender.decision.evaluate.verdict import Verdict
 from extender.decision.kube_filters.node_filters import (
     ADMITTED_TOLERATIONS,
@@ -131,7 +132,8 @@ def tolerated_taints(case: Case) -> Iterator[Found]:
             text = f"make {few(group)} ready again (kubectl describe node {name}: kubelet, network, disk)"
             yield found("repair", HARDWARE, cause, text, evaluated)
         elif not others:
-            yield found("uncordon", ON_NODE, cause, f"kubectl uncordon {name}, once its maintenance is over", evaluated)
+            uncordon = found("uncordon", ON_NODE, cause, f"kubectl uncordon {name}, once its maintenance is over", evaluated)
+            yield replace(uncordon, nodes=1)
         else:
             texts = [taint_text(taint) for taint in others]
             cordoned = "" if len(others) == len(taints) and not _is_cordoned(case, name) else f", and uncordon {name}"
