@@ -12,6 +12,8 @@ import msgspec
 from extender.decision.disruption.disruption_facts import MAY_BE_EXCEEDED, Budget, DisruptionFacts, PodFacts, budget_of, pod_facts
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.state.pods import has_ended
+from extender.kube.objects.resources import BUDGET_RESOURCE
+from extender.sources.dump import WRITTEN_LIST
 
 BUDGET_KIND = "PodDisruptionBudget"
 
@@ -28,6 +30,10 @@ class CollectedDisruptions:
 
     def __call__(self, kind: str, manifest: Any) -> None:
         """Keep the needed fields of an object."""
+        if kind == WRITTEN_LIST:
+            if BUDGET_RESOURCE.listed_as not in manifest:
+                self.seen_kinds.add(BUDGET_KIND)
+            return
         self.seen_kinds.add(kind)
         try:
             if kind == "Pod":
