@@ -37,7 +37,7 @@ def ask(
         answer = response.json()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ClusterSourceError(
-            f"{server}: {error or type(error).__name__}. Check the address, and that `fabricwise serve` runs there "
+            f"{server}: {str(error).rstrip('.') or type(error).__name__}. Check the address, and that `fabricwise serve` runs there "
             "(`kubectl port-forward` makes a pod's port local)"
         ) from error
     except ValueError as error:

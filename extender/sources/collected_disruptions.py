@@ -12,6 +12,8 @@ import msgspec
 from extender.decision.disruption.disruption_facts import MAY_BE_EXCEEDED, Budget, DisruptionFacts, PodFacts, budget_of, pod_facts
 from extender.decision.kube_filters.pod_objects import KubePod
 from extender.decision.state.pods import has_ended
+from extender.kube.objects.resources import BUDGET_RESOURCE
+from extender.sources.dump import WRITTEN_LIST
 
 BUDGET_KIND = "PodDisruptionBudget"
 
@@ -28,6 +30,10 @@ class CollectedDisruptions:
 
     def __call__(self, kind: str, manifest: Any) -> None:
         """Keep the needed fields of an object."""
+        if kind == WRITTEN_LIST:
+            if BUDGET_RESOURCE.listed_as not in manifest:
+                self.seen_kinds.add(BUDGET_KIND)
+            return
         self.seen_kinds.add(kind)
         try:
             if kind == "Pod":
@@ -51,8 +57,8 @@ class CollectedDisruptions:
         return DisruptionFacts(self.pods, tuple(self.budgets), (*unread, *invalid), pods_by_node, are_budgets_known)
 
     def unread_in_file(self) -> tuple[str, ...]:
-        """Return what the file of a cluster does not contain, with the consequence, as sentences."""
-        return () if BUDGET_KIND in self.seen_kinds else (f"The cluster's file has no {BUDGET_KIND}. {MAY_BE_EXCEEDED}",)
+        """Return what the file of a cluster does not contain, with the consequence, as sentences. Without pods, nothing can be evicted."""
+        return () if BUDGET_KIND in self.seen_kinds or not self.pods else (f"The cluster's file has no {BUDGET_KIND}. {MAY_BE_EXCEEDED}",)
 
     def facts_of_file(self) -> DisruptionFacts:
         """Return the facts about all pods of a cluster's file."""

@@ -20,6 +20,8 @@ from extender.loading import load_documents
 
 UNREAD = "unread"
 """Field of a dump's List: kind -> why `fabricwise dump` could not read it."""
+WRITTEN_LIST = "List"
+"""Kind by which a collector is told what `fabricwise dump` could not read."""
 _MAKE_ONE = "Make a dump with: fabricwise dump FILE"
 
 STANDARD_INPUT = "-"
@@ -44,7 +46,8 @@ def read_text(path: Path) -> str:
 
 
 def read_dump(path: Path, collect: Collect | None = None) -> Listing:
-    """Return the file as one listing per kind; `collect` is called with every object, also of other kinds.
+    """Return the file as one listing per kind; `collect` is called with every object, also of other kinds. For a List that
+    `fabricwise dump` has written, it is also called with `WRITTEN_LIST` and a mapping whose keys are the kinds that could not be read.
 
     Raises ClusterSourceError naming the object that cannot be read.
     """
@@ -58,6 +61,10 @@ def read_dump(path: Path, collect: Collect | None = None) -> Listing:
                 changes_by_kind[kind].append(seen(kind, manifest))
             except ClusterSourceError as error:
                 raise ClusterSourceError(f"{path}: {error}") from error
+    if collect is not None:
+        for document in documents:
+            if isinstance(document, dict) and isinstance(document.get(UNREAD), dict):
+                collect(WRITTEN_LIST, document[UNREAD])
     if not changes_by_kind["Node"]:
         raise ClusterSourceError(f"{path} has no Node, so it is not a cluster dump. Make one with: fabricwise dump FILE")
     return Listing(tuple(Listed(KINDS[kind], tuple(changes)) for kind, changes in changes_by_kind.items()), _unread(documents))

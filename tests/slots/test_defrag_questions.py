@@ -161,3 +161,20 @@ def test_bad_parameter_is_refused_with_a_sentence(served: Served, query: str) ->
 def test_cluster_that_is_not_listed_yet_has_no_advice() -> None:
     for served in serve(build_service(Settings(server=Server(log_level="error"))), simulated(GPU)):
         assert served.client.get("/v1/defrag?size=8").status_code == 503
+
+
+def test_missing_budgets_are_no_warning_where_no_pod_can_be_evicted(fabricwise: Commands) -> None:
+    ended = fabricwise("defrag", "--cluster", "simulated", "--size", "8")
+    assert (ended.status, ended.err) == (0, "")
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+def test_dump_without_budgets_is_a_warning_only_if_they_could_not_be_read(
+    api: ApiServer, fabricwise: Commands, tmp_path: Path, may_list: bool
+) -> None:
+    del api.lists[BUDGETS]
+    if not may_list:
+        api.refused[BUDGETS] = 403
+    file = tmp_path / "dump.json"
+    assert fabricwise("dump", str(file), "--kubeconfig", str(api.kubeconfig)).status == 0
+    assert ("PodDisruptionBudget" in fabricwise("defrag", "--size", "8", "--cluster", str(file)).err) is not may_list

@@ -116,3 +116,8 @@ def test_class_of_a_file_is_applied(commands: Commands, tmp_path: Path) -> None:
     ended = commands("slots", "--cluster", "simulated", "--workload-classes", str(file), "--class", "big", "--size", "8", "--by", "pool")
     assert "1 more pod of 8 GPUs fits" in ended.out
     assert "not counted: 13 nodes: GPU memory class is none the pod allows" in ended.out
+
+
+def test_rows_by_pool_show_the_sum_where_no_pool_is_known(commands: Commands) -> None:
+    ended = commands("slots", "--cluster", "simulated", "--size", "4", "--by", "pool")
+    assert [line.split()[:3] for line in ended.out.splitlines()[1:3]] == [["pool", "nodes", "GPUs"], ["all", "nodes", "14"]]

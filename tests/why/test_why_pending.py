@@ -292,3 +292,14 @@ def test_expensive_remedy_on_one_node_is_not_the_reason_of_many_full_nodes() -> 
     full = [each for name in "bcde" for each in machine_node(name, "hgx-h100", {f"pod-{name}": range(7)}, priority=9)]
     answer = ask(waiting_pod(2, min_busbw="300"), *full, *machine_node("a", "t4"))
     assert answer.reason == "Insufficient nvidia.com/gpu"
+
+
+@pytest.mark.parametrize(("nodes", "ending"), [(1, "n0 offers not even one."), (3, "none of 3 nodes offers one.")])
+def test_sentence_about_nodes_without_gpus_counts_them(nodes: int, ending: str) -> None:
+    assert ask(waiting_pod(2), *[node(f"n{number}", 0) for number in range(nodes)]).sentence == f"The pod needs 2 GPUs, and {ending}"
+
+
+def test_uncordon_of_one_node_counts_that_node_alone() -> None:
+    nodes = [each for name in "ab" for each in machine_node(name, "hgx-h100", unschedulable=True)]
+    helps = remedy(ask(waiting_pod(2), *nodes), "uncordon")
+    assert (helps.nodes, helps.fits) == (1, True)

@@ -144,3 +144,12 @@ def test_pod_with_a_claim_is_evaluated_by_the_devices_of_its_claim() -> None:
     answer = why_answer(asked)
     assert answer.fits is None
     assert answer.reason == "node has fewer GPUs than the pod requests"
+
+
+def test_node_outside_the_pool_that_an_assumed_pod_fills_is_not_offered_as_one_to_label() -> None:
+    classes = [{"name": "prod", "pools": [{"pool": "prod"}]}]
+    nodes, wanted = machine_node("a", "hgx-h100"), waiting_pod(8, workload_class="prod")
+    free = ask(wanted, *nodes, classes=classes)
+    assert [each.text.split(",")[0] for each in free.remedies if each.fits and each.node == "a"] == ["kubectl label node a pool=prod"]
+    taken = ask(wanted, *nodes, classes=classes, assumed_pods=assumed("a", 4))
+    assert not [each for each in taken.remedies if each.fits and each.node == "a"]

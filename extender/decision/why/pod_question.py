@@ -100,13 +100,19 @@ class Evaluated:
         counted = rejection if rejection is not None and rejection.reason in _COUNTS else None
         is_counted = False
         for each in self.kube.refusals.get(name, ()):
-            if each.reason == f"Insufficient {self.question.resource}" and counted is not None:
+            if counted is not None and self._is_count_of(each.reason.removeprefix("Insufficient "), counted):
                 is_counted = True
                 yield Refusal(KUBE, each.reason, counted.detail, counted.resolvable, counted.reason, each.plugin)
             else:
                 yield Refusal(KUBE, each.reason, each.detail, each.resolvable, None, each.plugin)
         if rejection is not None and not is_counted:
             yield Refusal(OURS, rejection.reason.value, rejection.detail, rejection.resolvable, rejection.reason)
+
+    def _is_count_of(self, resource: str, counted: Rejection) -> bool:
+        """Return whether Fabricwise's refusal for a count says the same as kube-scheduler's `Insufficient RESOURCE`."""
+        slices = self.demand.slices if isinstance(self.demand, Demand) else ()
+        is_slice = any(resource == name for name, _, _ in slices) and f" {resource}," in counted.detail
+        return is_slice or resource == self.question.resource
 
     @property
     def demand(self) -> Demand | Rejection:

@@ -129,7 +129,8 @@ def _too_few_gpus(case: Case, demand: Demand, names: Sequence[str]) -> str | Non
         return None
     most = max(offered, key=lambda name: (offered[name], name))
     if not offered[most]:
-        return f"The pod needs {count_text(demand.total, 'GPU')}, and none of {count_text(len(names), 'node')} offers a GPU."
+        refusing = f"none of {len(names)} nodes offers" if len(names) > 1 else f"{most} offers not even"
+        return f"The pod needs {count_text(demand.total, 'GPU')}, and {refusing} one."
     return f"The pod needs {count_text(demand.total, 'GPU')} on one node; the largest, {most}, offers {offered[most]}."
 
 

@@ -25,6 +25,7 @@ from extender.web.questions.decision_answers import (
     decisions_answer,
     number_of,
 )
+from extender.web.questions.known_parameters import ONLY_KNOWN_PARAMETERS
 
 MOST_TEXT = 512
 """Characters of a parameter."""
@@ -41,8 +42,16 @@ class DecisionRoutes:
     def router(self) -> APIRouter:
         """Both routes."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        router.add_api_route("/decisions", self.decisions, methods=["GET"], **described(DecisionsAnswer, errors=(400,)))
-        router.add_api_route("/decisions/{decision_id}", self.decision, methods=["GET"], **described(DecisionAnswer, errors=(404,)))
+        router.add_api_route(
+            "/decisions", self.decisions, methods=["GET"], dependencies=ONLY_KNOWN_PARAMETERS, **described(DecisionsAnswer, errors=(400,))
+        )
+        router.add_api_route(
+            "/decisions/{decision_id}",
+            self.decision,
+            methods=["GET"],
+            dependencies=ONLY_KNOWN_PARAMETERS,
+            **described(DecisionAnswer, errors=(404,)),
+        )
         return router
 
     def decisions(

@@ -22,6 +22,7 @@ from extender.settings import Settings
 from extender.web.long_work import LongWork, NotDone
 from extender.web.openapi import described
 from extender.web.questions.asked import Answer, OwnContext, answered
+from extender.web.questions.known_parameters import ONLY_KNOWN_PARAMETERS
 from extender.web.questions.slots_routes import not_listed
 
 SECONDS = 15.0
@@ -52,7 +53,9 @@ class DefragApi:
     def router(self) -> APIRouter:
         """The route."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        router.add_api_route("/defrag", self.defrag, methods=["GET"], **described(DefragAnswer, errors=(400, 503)))
+        router.add_api_route(
+            "/defrag", self.defrag, methods=["GET"], dependencies=ONLY_KNOWN_PARAMETERS, **described(DefragAnswer, errors=(400, 503))
+        )
         return router
 
     async def defrag(

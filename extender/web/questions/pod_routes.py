@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from extender.decision.report.live.pod_rows import OutcomeOf, PodRow, State, with_outcome
 from extender.web.live.pod_table import PodQuery, PodTable
 from extender.web.openapi import described
+from extender.web.questions.known_parameters import ONLY_KNOWN_PARAMETERS
 
 MOST_ROWS = 5_000
 
@@ -37,7 +38,7 @@ class PodRoutes:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(prefix="/v1", tags=["debug"])
-        router.add_api_route("/pods", self.pods, methods=["GET"], **described(Pods))
+        router.add_api_route("/pods", self.pods, methods=["GET"], dependencies=ONLY_KNOWN_PARAMETERS, **described(Pods))
         return router
 
     def pods(

@@ -17,6 +17,7 @@ from extender.scheduling.scheduling_service import SchedulingService
 from extender.web.long_work import LongWork
 from extender.web.openapi import described
 from extender.web.questions.asked import Answer, answered, refused
+from extender.web.questions.known_parameters import ONLY_KNOWN_PARAMETERS
 
 SECONDS = 10.0
 """Time for one answer; after it, the answer is about the nodes counted so far."""
@@ -48,7 +49,9 @@ class SlotsApi:
     def router(self) -> APIRouter:
         """The route."""
         router = APIRouter(prefix="/v1", tags=["questions"])
-        router.add_api_route("/slots", self.slots, methods=["GET"], **described(SlotsAnswer, errors=(400, 503)))
+        router.add_api_route(
+            "/slots", self.slots, methods=["GET"], dependencies=ONLY_KNOWN_PARAMETERS, **described(SlotsAnswer, errors=(400, 503))
+        )
         return router
 
     async def slots(

@@ -21,6 +21,7 @@ from extender.scheduling.scheduling_service import SchedulingService
 from extender.web.long_work import LongWork, NotDone
 from extender.web.openapi import described
 from extender.web.questions.asked import not_answered
+from extender.web.questions.known_parameters import ONLY_KNOWN_PARAMETERS
 from extender.web.questions.streamed_answer import StreamedAnswer
 
 SECONDS = 60.0
@@ -38,7 +39,7 @@ class SnapshotRoutes:
         """The route."""
         router = APIRouter(prefix="/v1", tags=["questions"])
         description = described(None, errors=(503,), media_type="application/zip")
-        router.add_api_route("/snapshot", self.snapshot, methods=["GET"], **description)
+        router.add_api_route("/snapshot", self.snapshot, methods=["GET"], dependencies=ONLY_KNOWN_PARAMETERS, **description)
         return router
 
     async def snapshot(

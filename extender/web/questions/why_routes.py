@@ -47,6 +47,7 @@ from extender.web.questions.asked import (
     response_of,
     response_of_answer,
 )
+from extender.web.questions.known_parameters import ONLY_KNOWN_PARAMETERS
 
 WHY_SECONDS = 20.0
 """Time for one answer; remedies that are not looked for by then are left out, and `complete` is false."""
@@ -106,7 +107,7 @@ class WhyApi:
         router = APIRouter(prefix="/v1", tags=["questions"])
         get = described(WhyAnswer, errors=(404, 503))
         post = described(WhyAnswer, errors=(400, 503), body=WhyBody, example=_EXAMPLE)
-        router.add_api_route("/why", self.of_known_pod, methods=["GET"], **get)
+        router.add_api_route("/why", self.of_known_pod, methods=["GET"], dependencies=ONLY_KNOWN_PARAMETERS, **get)
         router.add_api_route("/why", self.of_manifest, methods=["POST"], **post)
         return router
 

@@ -18,7 +18,7 @@ from topology.agent.pod_resources import DEFAULT_SOCKET
 from topology.agent.steerer import DEFAULT_FOLDER
 from topology.gputopology.manifest_encoding import encode
 
-app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode=None, add_completion=False)
 
 
 class Printed(StrEnum):

@@ -14,7 +14,7 @@ from extender.server.http_servers import serve_debug, serve_health, server_for, 
 from extender.settings_file import load_settings
 from extender.sources.class_file import ClassFile
 
-app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

@@ -70,7 +70,8 @@ def _refused(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
         if not row["feasible"]:
             key = tuple((rejection.get("by", "fabricwise"), rejection["reason"]) for rejection in _reasons(row))
             groups.setdefault(key, []).append(row)
-    lines = [Text(f"refused: {sum(map(len, groups.values()))} nodes", style="bold")] if groups else []
+    refused = sum(map(len, groups.values()))
+    lines = [Text(f"refused: {refused} node{'s' if refused > 1 else ''}", style="bold")] if groups else []
     for reasons, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
         lines.append(Text(f"  {len(group)}: {few([row['node'] for row in group], 5)}"))
         for position, (by, reason) in enumerate(reasons):

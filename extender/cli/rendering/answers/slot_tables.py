@@ -19,7 +19,8 @@ def slots_table(answer: Mapping[str, Any]) -> RenderableType:
     rows = answer["rows"]
     for row in rows if len(rows) == 1 else [*rows, answer["total"]]:
         table.add(_line(row))
-    parts: list[RenderableType] = [Text(answer["summary"], style="bold"), *([table] if rows else [])]
+    is_shown = bool(rows) or bool(answer["total"]["nodes"])
+    parts: list[RenderableType] = [Text(answer["summary"], style="bold"), *([table] if is_shown else [])]
     return Group(*parts, *_notes(answer, sizes))
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from extender.decision.cycle.assumed_pods import NO_ASSUMED_PODS
 from extender.decision.cycle.scheduling_cycle import verdict_without
+from extender.decision.evaluate.evaluator import evaluate_with_extra_pods
 from extender.decision.evaluate.verdict import Verdict
 from extender.decision.kube_filters.node_filters import (
     ADMITTED_TOLERATIONS,
@@ -20,6 +21,7 @@ from extender.decision.kube_filters.node_filters import (
     tolerates,
 )
 from extender.decision.kube_filters.surroundings import labels_of
+from extender.decision.node.claims_on_node import all_on_view, on_view
 from extender.decision.node.node_state import NodeState, NodeView
 from extender.decision.request.kubernetes_objects import Node, Taint
 from extender.decision.request.pod_request import Demand
@@ -130,7 +132,8 @@ def tolerated_taints(case: Case) -> Iterator[Found]:
             text = f"make {few(group)} ready again (kubectl describe node {name}: kubelet, network, disk)"
             yield found("repair", HARDWARE, cause, text, evaluated)
         elif not others:
-            yield found("uncordon", ON_NODE, cause, f"kubectl uncordon {name}, once its maintenance is over", evaluated)
+            uncordon = found("uncordon", ON_NODE, cause, f"kubectl uncordon {name}, once its maintenance is over", evaluated)
+            yield replace(uncordon, nodes=1)
         else:
             texts = [taint_text(taint) for taint in others]
             cordoned = "" if len(others) == len(taints) and not _is_cordoned(case, name) else f", and uncordon {name}"
@@ -196,6 +199,12 @@ def _without_requirement(demand: Demand) -> Demand:
     return demand if workload is None else replace(demand, workload=msgspec.structs.replace(workload, telemetry_required=False))
 
 
+def _verdict_in_state(case: Case, demand: Demand, view: NodeView, state: NodeState) -> Verdict:
+    """Return the verdict on the node in another state, with the pods that are decided for it and not visible there yet."""
+    extra_pods = all_on_view(case.evaluated.evaluation.cycle.extra_pods.get(view.name, ()), view)
+    return evaluate_with_extra_pods(case.question.context.evaluator, on_view(demand, view), state, extra_pods)
+
+
 def _end_processes(case: Case, demand: Demand, view: NodeView) -> Found | None:
     verdict = _without_telemetry(case, demand, view)
     if verdict is None or not verdict.feasible:
@@ -255,7 +264,7 @@ def _as_healthy(case: Case, demand: Demand, view: NodeView, record: TopologyReco
 
 
 def _restore_telemetry(case: Case, demand: Demand, view: NodeView) -> Found | None:
-    verdict = case.question.context.evaluator.evaluate(_without_requirement(demand), view.state)
+    verdict = _verdict_in_state(case, _without_requirement(demand), view, view.state)
     problems = f" ({'; '.join(view.telemetry_problems)})" if view.telemetry_problems else ""
     text = f"make dcgm-exporter answer on {view.name}{problems}: GET /v1/telemetry lists what does not answer"
     if not verdict.feasible:  # the settings require it of every pod: not evaluated without
@@ -282,7 +291,7 @@ def labelled_for_pool(case: Case) -> Iterator[Found]:
         view = case.question.moment.snapshot.views.get(name)
         if view is None or not case.pace():
             continue
-        verdict = case.question.context.evaluator.evaluate(demand, _in_pool(view.state, workload.name))
+        verdict = _verdict_in_state(case, demand, view, _in_pool(view.state, workload.name))
         if verdict.feasible:
             labels = " ".join(f"{key}={value}" for key, value in workload.pools[0])
             text = f"kubectl label node {name} {labels}, which makes it a node of class {workload.name}"

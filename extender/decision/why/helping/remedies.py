@@ -15,7 +15,7 @@ from extender.decision.why.helping.node_remedies import (
 )
 from extender.decision.why.helping.pod_remedies import corrected_annotation, fewer_gpus, lowered_demand, lowered_together, other_class
 from extender.decision.why.helping.remedy_case import Case, Found, Look
-from extender.decision.why.helping.room_remedies import added_node, less_requested
+from extender.decision.why.helping.room_remedies import added_node, less_requested, offered_resource
 from extender.decision.why.why_types import WhyRemedy
 
 REMEDIES: tuple[Look, ...] = (
@@ -29,6 +29,7 @@ REMEDIES: tuple[Look, ...] = (
     evicted,
     lowered_demand,
     other_selection,
+    offered_resource,
     less_requested,
     fewer_gpus,
     lowered_together,

@@ -16,7 +16,7 @@ from extender.decision.state.fold.reducer import fold_all
 from extender.decision.state.snapshot import Snapshot
 from extender.decision.why.helping.changed_pods import with_less, without_node_selection
 from extender.decision.why.helping.pod_remedies import found
-from extender.decision.why.helping.remedy_case import ADD_NODE, LOWER, Case, Found, fitting, speed_text
+from extender.decision.why.helping.remedy_case import ADD_NODE, CORRECT, LOWER, Case, Found, few, fitting, speed_text
 from extender.decision.why.pod_question import Question
 from extender.telemetry.readings import DeviceReading
 from topology.gputopology.topology_record import DeviceStatus, TopologyRecord
@@ -61,6 +61,29 @@ def _requested_text(case: Case, name: str, reason: str) -> str:
 def _free(around: Surroundings, name: str, resource: str) -> int:
     return allocatable_of(around.nodes[name]).get(resource, 0) - requested_by(around.pods_on(name)).get(resource, 0)
 
+
+def offered_resource(case: Case) -> Iterator[Found]:
+    """A device resource that the pod requests and no node offers, such as a MIG profile: what nodes offer instead. Not evaluated."""
+    around = case.question.around
+    reasons = {
+        refusal.reason for refusals in case.evaluated.refusals.values() for refusal in refusals if refusal.plugin == "NodeResourcesFit"
+    }
+    asked = {reason.removeprefix("Insufficient "): reason for reason in reasons if reason.startswith("Insufficient ") and "/" in reason}
+    if not asked or not case.pace():
+        return
+    offered = {name for node in around.nodes.values() for name, amount in allocatable_of(node).items() if amount > 0 and "/" in name}
+    for resource in sorted(asked.keys() - offered - around.class_resources):
+        vendor = resource.split("/", 1)[0]
+        others = sorted(name for name in offered if name.split("/", 1)[0] == vendor or "gpu" in name)
+        name_is_sure = resource == case.question.resource
+        others_text = f"request one that nodes offer ({few(others, MOST_RESOURCES)}), or " if others else ""
+        instead = others_text or ("" if name_is_sure else "correct its name, or ")
+        text = f"no node offers {resource}: {instead}let the device plugin offer it (does it run, with this profile or sharing?)"
+        yield Found("correct", CORRECT, asked[resource], text)
+
+
+MOST_RESOURCES = 5
+"""Resources that are named as offered."""
 
 HYPOTHETICAL = "fabricwise-hypothetical-node"
 ASSUMED_AMOUNTS = {"cpu": "192", "memory": "2000Gi", "pods": "110", "ephemeral-storage": "2000Gi"}
