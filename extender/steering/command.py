@@ -17,7 +17,7 @@ DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 SHARED = Path("/run/fabricwise")
 POD_RESOURCES = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 
-app = typer.Typer()
+app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

@@ -24,7 +24,7 @@ def test_ctrl_c_while_a_command_is_imported_ends_in_one_line(
     assert (ended.value.code, capsys.readouterr().err) == (130, "error: interrupted\n")
 
 
-@pytest.mark.parametrize("command", ["slots", "serve", "agent"])
+@pytest.mark.parametrize("command", ["slots", "serve", "agent", "steer"])
 def test_help_of_every_command_has_no_borders_and_no_options_of_completion_in_a_pipe(command: str) -> None:
     arguments = [sys.executable, "-m", "extender", command, "--help"]
     ended = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=True)
