@@ -73,6 +73,9 @@ class _ListPage(msgspec.Struct):
 
 _PAGE = msgspec.json.Decoder(_ListPage)
 
+_jitter = random.Random()
+"""Its own, because a thread that draws from the shared one changes what others draw from it, such as Hypothesis."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -219,7 +222,7 @@ class ClusterWatch:
 
     def _backoff(self, failures: int) -> float:
         longest = min(self._settings.max_backoff_seconds, 0.05 * 2 ** min(failures, 10))
-        return float(longest * random.uniform(0.5, 1.0))
+        return float(longest * _jitter.uniform(0.5, 1.0))
 
     def _list(self, resource: Resource) -> str:
         """List all pages, apply them as one change, and return the resourceVersion to watch from."""

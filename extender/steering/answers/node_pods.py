@@ -31,6 +31,9 @@ _MOST_LINE_BYTES = 4 << 20
 _PAGE_PODS, _MOST_PAGE_BYTES = 128, 16 << 20
 """Pods of one answer to a list, and most bytes of it: a pod has some 10 KB, at most some 1.5 MB."""
 
+_jitter = random.Random()
+"""Its own, because a thread that draws from the shared one changes what others draw from it, such as Hypothesis."""
+
 
 class NodePods:
     """The pods of a node that may wait for devices, as far as they are known. Follows the API server in a daemon thread."""
@@ -74,7 +77,7 @@ class NodePods:
                 if self.error is None:
                     log.warning("the pods of node %s are not followed: %s", self._node, error)
                 self.error = f"{type(error).__name__}: {error}"
-                pause = min(_MOST_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
+                pause = min(_MOST_PAUSE_SECONDS, 0.1 * 2 ** min(failures, 10)) * _jitter.uniform(0.5, 1.0)
                 threading.Event().wait(pause)
 
     def _list(self) -> str:
