@@ -17,6 +17,7 @@ from extender.decision.state.snapshot import Snapshot
 from extender.errors import ClusterSourceError
 from extender.kube.api_client import api_client
 from extender.kube.objects.decode import seen
+from extender.kube.watching import watch_lines
 from extender.kube.watching.watch import without_repeats
 from extender.kube.watching.watch_lines import LineBuffer
 from tests.kube.watching.scripted_watch import GONE, NODES, PODS, TOPOLOGIES, Reply, Rig, events, page
@@ -171,7 +172,8 @@ def padded(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "metadata": {**manifest["metadata"], "managedFields": ["x" * 9_000]}}
 
 
-def test_line_that_is_no_event_harms_no_other_line_and_is_asked_for_again(rig: Rig) -> None:
+def test_line_that_is_no_event_harms_no_other_line_and_is_asked_for_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_lines, "BATCH_SECONDS", 10.0)  # also on a busy machine the lines after the first are one batch
     broken = json.dumps({"type": "ADDED", "object": padded(at_version(node("c"), 7))}).encode()[:-40]
     rig.script.replies[NODES, "list"] = [page(node("a"), version="5")]
     rig.script.replies[NODES, "watch"] = [
