@@ -13,6 +13,7 @@ from playwright.sync_api import Browser
 
 from tests.ui.browser import chromium, need_browser
 from tests.ui.staged_cluster import Stage
+from topology.platforms import machine_of
 
 
 @pytest.fixture(scope="package")
@@ -30,3 +31,15 @@ def staged() -> Iterator[str]:
     with stage.serving() as url, httpx.Client(base_url=url, timeout=20) as client:
         stage.play(client)
         yield url
+
+
+@pytest.fixture
+def stage() -> Stage:
+    """Three nodes for a test that changes them."""
+    return Stage({f"hgx-h100-{number}": machine_of("hgx-h100", f"hgx-h100-{number}") for number in range(3)})
+
+
+@pytest.fixture
+def served(stage: Stage) -> Iterator[tuple[str, httpx.Client]]:
+    with stage.serving() as url, httpx.Client(base_url=url, timeout=20) as client:
+        yield url, client

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import httpx
-import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.ui.browser import watched
 from tests.ui.staged_cluster import Stage
-from topology.platforms import machine_of
-
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage({f"hgx-h100-{number}": machine_of("hgx-h100", f"hgx-h100-{number}") for number in range(3)})
-
-
-@pytest.fixture
-def served(stage: Stage) -> Iterator[tuple[str, httpx.Client]]:
-    with stage.serving() as url, httpx.Client(base_url=url, timeout=20) as client:
-        yield url, client
 
 
 def test_a_pod_that_is_placed_changes_the_open_cluster_page(browser: Browser, stage: Stage, served: tuple[str, httpx.Client]) -> None:

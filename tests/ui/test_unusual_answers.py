@@ -5,29 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
-import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from extender.kube.objects.decode import seen
 from tests.objects import node
 from tests.ui.browser import Watched, watched
 from tests.ui.staged_cluster import Stage, pod_manifest
-from topology.platforms import machine_of
-
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage({f"hgx-h100-{number}": machine_of("hgx-h100", f"hgx-h100-{number}") for number in range(3)})
-
-
-@pytest.fixture
-def served(stage: Stage) -> Iterator[tuple[str, httpx.Client]]:
-    with stage.serving() as url, httpx.Client(base_url=url, timeout=20) as client:
-        yield url, client
 
 
 def refuse_malformed(client: httpx.Client) -> None:

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import msgspec
 
+from extender.steering.end_request import POLL_SECONDS, EndRequest
 from extender.steering.kubelet_side.keeper import Keeper
 from extender.steering.kubelet_side.kept_connections import Kept
 from extender.steering.kubelet_side.kept_steps import receive_step
-from extender.steering.processes.end_request import POLL_SECONDS, EndRequest
 from extender.steering.processes.hand_over import take_over
 from extender.steering.processes.serving_status import HANDED_OVER, NOT_ALONE, USELESS
 from extender.steering.processes.stand_by import stand_by
@@ -59,7 +59,7 @@ class ParentProcess:
             signal.signal(number, self._end)
 
     def _end(self, _number: int, _frame: object) -> None:
-        self._ending.is_made = True
+        self._ending.make()
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._child, signal.SIGTERM)

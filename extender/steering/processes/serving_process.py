@@ -39,7 +39,7 @@ def serve(options: Options, keeper: Keeper) -> int:
     chooser = Chooser(FactsFile(shared / "devices.json").now, pods, PodResources(options.pod_resources, _KUBELET_SECONDS))
     healthy = partial(healthy_devices, PodResources(options.pod_resources, 1.0))
     steerer = Steerer(options.device_plugins, shared, chooser, counts, _version(), healthy=healthy, keeper=keeper)
-    signal.signal(signal.SIGTERM, lambda *_: steerer.state.stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: steerer.state.stop.make())
     try:
         offer_connections(keeper, shared)
     except OSError as error:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from extender.steering.end_request import POLL_SECONDS, EndRequest
 from extender.steering.kubelet_side.kept_connections import Kept
 from extender.steering.kubelet_side.kept_steps import Begins, receive_step
-from extender.steering.processes.end_request import POLL_SECONDS, EndRequest
 from extender.steering.processes.hand_over import KEEP_SOCKET
 
 log = logging.getLogger("fabricwise.steering")

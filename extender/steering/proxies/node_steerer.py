@@ -30,6 +30,7 @@ import grpc
 
 from extender.steering.answers.chooser import Chooser
 from extender.steering.device_plugin_api import KUBELET_SOCKET, Registration
+from extender.steering.end_request import EndRequest
 from extender.steering.kubelet_side.keeper import Keeper
 from extender.steering.kubelet_side.kept_connections import KeptEndpoint
 from extender.steering.kubelet_side.kubelet_registration import register_with_kubelet
@@ -74,26 +75,11 @@ class _Served:
     """How often it is still asked after the last registration."""
 
 
-class StopFlag:
-    """Whether the steerer is to end. Set by a signal handler, which may interrupt itself: so it has no lock, as `threading.Event` has."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-
-    def set(self) -> None:
-        """The steerer is to end."""
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        """Whether it is."""
-        return self._is_set
-
-
 @dataclass(slots=True)
 class SteererState:
     """For health and metrics."""
 
-    stop: StopFlag = field(default_factory=StopFlag)
+    stop: EndRequest = field(default_factory=EndRequest)
     looked_at: float | None = None
     """Monotonic time of the last look."""
 
@@ -129,7 +115,7 @@ class Steerer:
         self.state = SteererState()
 
     def run(self) -> None:
-        """Until `state.stop` is set. Raises OSError where the folders cannot be used."""
+        """Until `state.stop` is made. Raises OSError where the folders cannot be used."""
         self._shared.mkdir(parents=True, exist_ok=True)
         for left_behind in self._folder.glob(f"{OWN_ENDPOINTS}*.sock"):
             if left_behind.name not in self._keeper.kept.endpoints:
@@ -140,7 +126,7 @@ class Steerer:
             self._restore()
             if not server.is_linked:
                 server.link()
-            while not self.state.stop.is_set():
+            while not self.state.stop.is_made:
                 self._look(server)
                 self.state.looked_at = self._monotonic()
                 self._wait()

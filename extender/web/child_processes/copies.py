@@ -1,7 +1,8 @@
 """Copies of this process, each of which runs the work that waited when it was made.
 
 A copy is made by fork, so it reads the state without any transfer. It forks once more for each piece of work: what one does to its process
-affects no other, and the kernel ends a process whose time is over. All that is left to the parent is to read pipes.
+affects no other, and the kernel ends a process whose time is over. All that is left to the parent is to read pipes, and to end a copy that
+has stopped before the kernel was told to.
 
 A copy has one thread: a lock that another thread of the parent held at that moment is never released in it. So work uses an evaluator and
 a ranker of its own, and nothing here writes a log in a copy. Work that waits for such a lock is ended like work that takes too long.

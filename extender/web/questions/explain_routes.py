@@ -62,17 +62,18 @@ class ExplainApi:
             moment = self._service.moment()
             if is_long(body):
                 return await answered(self._long_work, lambda _: self._answer(body, moment, self._by_own_context), EXPLAIN_SECONDS)
-            return response_of_answer(await run_in_threadpool(self._answer, body, moment, self._service.explain))
+            return response_of_answer(await run_in_threadpool(self._answer, body, moment, lambda _: self._service.explain))
         except RequestError as error:
             return response_of_answer(refused(str(error)))
 
-    def _answer(self, body: bytes, moment: Moment, evaluated: Evaluate) -> Answer:
-        """Return the answer to a body. Raises RequestError."""
+    def _answer(self, body: bytes, moment: Moment, prepared: Callable[[Moment], Evaluate]) -> Answer:
+        """Return the answer to a body. `prepared` is called once, for a body that can be used. Raises RequestError."""
         pods = [(template, *pods_from(template.manifest, template.source)) for template in _templates(body)]
         snapshot = moment.snapshot
         if not snapshot.synced:
             return refused(f"not yet listed: {', '.join(snapshot.missing)}; try again in some seconds; if this stays, see the log", 503)
         age = {"state_age_seconds": round(snapshot.age_seconds(moment.monotonic_seconds), 1)} if snapshot.watch_lost_at else {}
+        evaluated = prepared(moment)
         answers = [self._explanation(template, pod, kube_pod, moment, evaluated) for template, pod, kube_pod in pods]
         return Answer({**(answers[0] if len(answers) == 1 else {"explanations": answers}), "cluster": self._cluster, **age})
 
@@ -86,11 +87,12 @@ class ExplainApi:
         answer = explanation(evaluated(pod, moment, kube.refusals), pod, self._settings.resource, kube)
         return {**answer, "not_checked": [*answer["not_checked"], *template.not_known], "of": template.source}
 
-    def _by_own_context(self, pod: Pod, moment: Moment, excluded: Collection[str]) -> Evaluation:
-        """Evaluate in a child process, which must not wait for the locks of the service's evaluator."""
+    def _by_own_context(self, moment: Moment) -> Evaluate:
+        """Return what evaluates in a child process, which must not wait for the locks of the service's evaluator."""
         context, ranker = self._own_context()
         context.evaluator.learn(moment.snapshot)
-        return evaluate_pod(context, moment, pod, known_nodes(moment.snapshot), by_rank(ranker, excluded))
+        names = known_nodes(moment.snapshot)
+        return lambda pod, moment, excluded: evaluate_pod(context, moment, pod, names, by_rank(ranker, excluded))
 
 
 def _templates(body: bytes) -> tuple[PodTemplate, ...]:

@@ -38,7 +38,7 @@ class Rig:
     thread: threading.Thread
 
     def stop(self) -> None:
-        self.steerer.state.stop.set()
+        self.steerer.state.stop.make()
         self.thread.join(10)
 
     def start(self, chooser: Chooser | None = None, healthy: Callable[[str], int | None] = lambda _resource: None) -> None:

@@ -71,7 +71,7 @@ folder = Path(sys.argv[1])
 steerer = node_steerer.Steerer(folder, folder, Chooser(lambda: None, None, None), Counts(), "test")
 signal.signal(signal.SIGALRM, lambda *_: None)
 signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
-threading.Timer(3.0, steerer.state.stop.set).start()
+threading.Timer(3.0, steerer.state.stop.make).start()
 steerer.run()
 signal.setitimer(signal.ITIMER_REAL, 0)
 """
@@ -81,12 +81,12 @@ import signal
 from extender.steering.proxies.node_steerer import SteererState
 
 state = SteererState()
-signal.signal(signal.SIGALRM, lambda *_: state.stop.set())
+signal.signal(signal.SIGALRM, lambda *_: state.stop.make())
 signal.setitimer(signal.ITIMER_REAL, 0.00002, 0.00002)
 for _ in range(300_000):
-    state.stop.set()
+    state.stop.make()
 signal.setitimer(signal.ITIMER_REAL, 0)
-assert state.stop.is_set()
+assert state.stop.is_made
 """
 """The handler interrupts itself, as where a container is told to end twice."""
 

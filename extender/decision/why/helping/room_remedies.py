@@ -62,6 +62,10 @@ def _free(around: Surroundings, name: str, resource: str) -> int:
     return allocatable_of(around.nodes[name]).get(resource, 0) - requested_by(around.pods_on(name)).get(resource, 0)
 
 
+MOST_RESOURCES = 5
+"""Resources that are named as offered."""
+
+
 def offered_resource(case: Case) -> Iterator[Found]:
     """A device resource that the pod requests and no node offers, such as a MIG profile: what nodes offer instead. Not evaluated."""
     around = case.question.around
@@ -81,9 +85,6 @@ def offered_resource(case: Case) -> Iterator[Found]:
         text = f"no node offers {resource}: {instead}let the device plugin offer it (does it run, with this profile or sharing?)"
         yield Found("correct", CORRECT, asked[resource], text)
 
-
-MOST_RESOURCES = 5
-"""Resources that are named as offered."""
 
 HYPOTHETICAL = "fabricwise-hypothetical-node"
 ASSUMED_AMOUNTS = {"cpu": "192", "memory": "2000Gi", "pods": "110", "ephemeral-storage": "2000Gi"}

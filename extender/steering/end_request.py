@@ -9,10 +9,14 @@ POLL_SECONDS = 0.02
 
 
 class EndRequest:
-    """A flag that a signal handler sets."""
+    """A flag that a signal handler sets. It has no lock, as `threading.Event` has: a handler may interrupt itself."""
 
     def __init__(self) -> None:
         self.is_made = False
+
+    def make(self) -> None:
+        """Tell the steerer to end."""
+        self.is_made = True
 
     def pause(self, seconds: float) -> None:
         """Sleep, at most until the request is made."""
